@@ -1,0 +1,77 @@
+"""Pictures from files to uint8 [H, W, 3]: decoding and the preprocessing that CLIP was trained with."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from contextjax.types import Picture, UserError
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+MAX_PIXELS = 100_000_000  # a decompression bomb is told from its header, before decoding
+
+
+def decode(data: bytes, *, name: str = "picture") -> Image.Image:
+    """Decodes PNG, JPEG or WebP bytes to an RGB picture; transparency goes to white.
+
+    Raises:
+      UserError: the bytes are not such a picture, are cut short, or hold more than MAX_PIXELS.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(f"{name} has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read.")
+            return _to_rgb(image)
+    except UserError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{name} can't be read as a picture ({error}); expected a whole PNG, JPEG or WebP file: replace or remove it."
+        ) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        image.load()
+        return image.copy()
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def preprocess(image: Image.Image, size: int) -> Picture:
+    """CLIP's preprocessing: short side to `size` (bicubic, antialiased), centre crop. Returns uint8 [size, size, 3]."""
+    width, height = image.size
+    if (width, height) != (size, size):
+        short = min(width, height)
+        # int() as the Hugging Face processor does: the long side is cut, not rounded.
+        width, height = int(width * size / short), int(height * size / short)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        left, top = (width - size) // 2, (height - size) // 2
+        image = image.crop((left, top, left + size, top + size))
+    return np.asarray(image)
+
+
+def load(source: Any, size: int) -> Picture:
+    """uint8 [size, size, 3] of a path, a PIL picture or a uint8 array [H, W, 3].
+
+    Raises:
+      UserError: the file is missing or unreadable, or the array has another type or shape.
+    """
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[-1] != 3:
+            raise UserError(f"A picture is {source.dtype} {list(source.shape)}; expected uint8 [H, W, 3].")
+        source = Image.fromarray(source)
+    if isinstance(source, Image.Image):
+        return preprocess(_to_rgb(source), size)
+    if not os.path.isfile(source):
+        raise UserError(f"There is no picture at {source}; give the path of a PNG, JPEG or WebP file.")
+    with open(source, "rb") as file:
+        return preprocess(decode(file.read(), name=str(source)), size)

@@ -1,0 +1,1 @@
+"""Losses: pure, masked, as (sum, count)."""

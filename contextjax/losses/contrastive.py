@@ -1,0 +1,55 @@
+"""Contrastive losses over a batch: InfoNCE with pure negatives, masked, as (sum, count)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+LOWEST = -1e9  # a logit nobody picks; finite, so that a row without candidates stays finite
+
+
+def contrastive_loss(
+    query: Float[Array, "n d"],
+    target: Float[Array, "n d"],
+    *,
+    temperature: Float[Array, ""] | float,
+    valid: Bool[Array, " n"],
+    target_ids: Int[Array, " n"],
+    negatives: Float[Array, "m d"] | None = None,
+    negative_ids: Int[Array, " m"] | None = None,
+    mask_false_negatives: bool = False,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Symmetric InfoNCE with pure negatives (context_cir.md section 5).
+
+    Row i: query_i against [all targets; all negatives] with target_i as the positive, and target_i against
+    all queries; the mean of both. Embeddings are L2-normalised, logits are cosines over `temperature`.
+    `mask_false_negatives` leaves out candidates that are the very picture (by id) of the row's positive.
+
+    Returns:
+      (sum over valid rows, number of valid rows).
+    """
+    same = target_ids[:, None] == target_ids[None, :]
+    diagonal = jnp.eye(len(query), dtype=bool)
+    allowed = valid[None, :] | diagonal
+    if mask_false_negatives:
+        allowed = allowed & (~same | diagonal)
+    logits = jnp.where(allowed, query @ target.T / temperature, LOWEST)
+    positive = jnp.diagonal(logits)
+    to_query = jax.nn.logsumexp(logits, axis=0) - positive
+    if negatives is not None:
+        extra = query @ negatives.T / temperature
+        if mask_false_negatives and negative_ids is not None:
+            extra = jnp.where(target_ids[:, None] == negative_ids[None, :], LOWEST, extra)
+        logits = jnp.concatenate([logits, extra], axis=1)
+    to_target = jax.nn.logsumexp(logits, axis=1) - positive
+    return jnp.where(valid, (to_target + to_query) / 2, 0.0).sum(), valid.sum().astype(jnp.float32)
+
+
+def recall_at_one(
+    query: Float[Array, "n d"], target: Float[Array, "n d"], valid: Bool[Array, " n"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """How often a query's own target is its nearest in the batch, as (sum, count)."""
+    scores = jnp.where(valid[None, :], query @ target.T, -2.0)
+    hit = scores.argmax(axis=1) == jnp.arange(len(query))
+    return jnp.where(valid, hit, False).sum().astype(jnp.float32), valid.sum().astype(jnp.float32)

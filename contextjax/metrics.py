@@ -1,0 +1,40 @@
+"""The maths of retrieval metrics: scores -> rankings -> Recall@K. numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+def rank_of_truth(scores: Float[np.ndarray, "q g"], truth: Int[np.ndarray, " q"]) -> Int[np.ndarray, " q"]:
+    """Rank (0 is best) of each query's truth. Ties break by gallery position, so ranks are deterministic.
+
+    -inf marks what a query may not return.
+    """
+    own = np.take_along_axis(scores, truth[:, None], axis=1)
+    before = np.arange(scores.shape[1])[None, :] < truth[:, None]
+    return ((scores > own) | ((scores == own) & before)).sum(axis=1)
+
+
+def top_k(scores: Float[np.ndarray, "q g"], k: int) -> Int[np.ndarray, "q k"]:
+    """The k best gallery positions of each query, best first; ties by position."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+def recall_at(ranks: Int[np.ndarray, " q"], k: int) -> float:
+    """Share of queries whose truth is among the first k, in percent."""
+    return float(100 * np.mean(ranks < k))
+
+
+def standard_error(ranks: Int[np.ndarray, " q"], k: int) -> float:
+    """Binomial standard error of recall_at, in percent."""
+    share = np.mean(ranks < k)
+    return float(100 * np.sqrt(share * (1 - share) / len(ranks)))
+
+
+def by_group(values: Sequence, groups: Sequence[str]) -> dict[str, np.ndarray]:
+    """The values of each group, groups in alphabetical order."""
+    array, labels = np.asarray(values), np.asarray(groups)
+    return {str(name): array[labels == name] for name in np.unique(labels)}

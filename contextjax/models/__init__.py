@@ -1,0 +1,1 @@
+"""Pure Flax Linen modules, one file per idea of the papers."""

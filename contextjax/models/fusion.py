@@ -1,0 +1,42 @@
+"""Concept-consistency attention: image tokens read the text (context_cir.md section 2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+from jaxtyping import Array, Bool, Float
+
+from contextjax.models.layers import CrossAttention, Mlp, SelfAttention, layer_norm
+
+
+class FusionBlock(nn.Module):
+    """v += CrossAttention(LN(v), text); v += Mlp(LN(v)), both zero at the start: the block begins as the identity.
+
+    `self_attention` puts v += SelfAttention(LN(v)) first (not in the paper; it helps small towers trained
+    from scratch). The text is neither normalised nor updated.
+    """
+
+    heads: int
+    activation: str
+    epsilon: float
+    self_attention: bool = False
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self,
+        v: Float[Array, "*#batch i width"],
+        text: Float[Array, "*#batch t text_width"],
+        mask: Bool[Array, "*#batch t"],
+    ) -> tuple[Float[Array, "*batch i width"], Float[Array, "*batch heads i t"]]:
+        """Returns (new image tokens, attention weights over the text)."""
+        norm = lambda name: layer_norm(self.epsilon, name=name, dtype=self.dtype)
+        zeros = nn.initializers.zeros
+        if self.self_attention:
+            v = v + SelfAttention(self.heads, self.dtype, name="self_attention")(norm("self_attention_norm")(v))
+        cross = CrossAttention(self.heads, self.dtype, out_init=zeros, name="cross_attention")
+        read, weights = cross(norm("cross_attention_norm")(v), text, mask[..., None, None, :])
+        v = v + read
+        mlp = Mlp(4 * v.shape[-1], self.activation, self.dtype, out_init=zeros, name="mlp")
+        return v + mlp(norm("mlp_norm")(v)), weights

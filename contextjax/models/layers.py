@@ -1,0 +1,161 @@
+"""Attention, MLP and the transformer block: the parts that every tower is made of.
+
+Initialisers name logical axes ("embed", "heads", "mlp", "vocab", "projection"); where they live
+on a mesh is for the config to say. Leading axes broadcast: image tokens [R, 1, I, W] may attend to
+texts [R, M, T, W], so what does not depend on the text is computed once per reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+ACTIVATIONS: dict[str, Callable] = {
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+}
+
+
+def logical(initializer: Callable, *axes: str | None) -> Callable:
+    """`initializer` with the logical names of its axes."""
+    return nn.with_logical_partitioning(initializer, axes)
+
+
+def dense(features: int, axes: tuple[str | None, str | None], *, name: str | None = None, use_bias: bool = True,
+          dtype: Any = None, init: Callable | None = None) -> nn.Dense:  # fmt: skip
+    """A Dense layer whose kernel [in, out] has logical axes `axes`."""
+    return nn.Dense(
+        features,
+        use_bias=use_bias,
+        dtype=dtype,
+        kernel_init=logical(init or nn.initializers.lecun_normal(), *axes),
+        bias_init=logical(nn.initializers.zeros, axes[1]),
+        name=name,
+    )
+
+
+def layer_norm(epsilon: float, *, name: str | None = None, dtype: Any = None) -> nn.LayerNorm:
+    """LayerNorm over the last axis; statistics in float32."""
+    return nn.LayerNorm(
+        epsilon=epsilon,
+        dtype=dtype,
+        scale_init=logical(nn.initializers.ones, "embed"),
+        bias_init=logical(nn.initializers.zeros, "embed"),
+        name=name,
+    )
+
+
+def attend(
+    query: Float[Array, "*#batch q heads depth"],
+    key: Float[Array, "*#batch k heads depth"],
+    value: Float[Array, "*#batch k heads depth"],
+    mask: Bool[Array, "..."] | None,
+) -> tuple[Float[Array, "*batch q heads depth"], Float[Array, "*batch heads q k"]]:
+    """Scaled dot-product attention; the softmax is in float32. Returns (output, weights).
+
+    `mask` is True where a key may be seen and broadcasts against [..., heads, q, k].
+    """
+    logits = jnp.einsum("...qhd,...khd->...hqk", query * query.shape[-1] ** -0.5, key).astype(jnp.float32)
+    if mask is not None:
+        logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(logits, axis=-1)
+    return jnp.einsum("...hqk,...khd->...qhd", weights.astype(value.dtype), value), weights
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one fused q|k|v projection."""
+
+    heads: int
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch n width"], mask: Bool[Array, "..."] | None = None):
+        width = x.shape[-1]
+        init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=0, out_axis=2, batch_axis=1)
+        kernel = self.param("qkv_kernel", logical(init, "embed", None, "heads"), (width, 3, width))
+        bias = self.param("qkv_bias", logical(nn.initializers.zeros, None, "heads"), (3, width))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        qkv = x @ kernel.reshape(width, 3 * width) + bias.reshape(-1)
+        query, key, value = jnp.split(qkv.reshape(*x.shape[:-1], 3 * self.heads, -1), 3, axis=-2)
+        out, _ = attend(query, key, value, mask)
+        return dense(width, ("heads", "embed"), name="out", dtype=self.dtype)(out.reshape(x.shape))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from x to a context of another width.
+
+    Returns (output [..., q, width], weights [..., heads, q, k]).
+    """
+
+    heads: int
+    dtype: Any = None
+    out_init: Callable | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "*#batch q width"],
+        context: Float[Array, "*#batch k context_width"],
+        mask: Bool[Array, "..."] | None = None,
+    ):
+        width = x.shape[-1]
+        split = lambda y: y.reshape(*y.shape[:-1], self.heads, -1)
+        query, key, value = (
+            split(dense(width, ("embed", "heads"), name=name, dtype=self.dtype)(y))
+            for name, y in (("query", x), ("key", context), ("value", context))
+        )
+        out, weights = attend(query, key, value, mask)
+        out = out.reshape(*out.shape[:-2], width)
+        return dense(width, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)(out), weights
+
+
+class Mlp(nn.Module):
+    """Linear, activation, Linear."""
+
+    hidden: int
+    activation: str
+    dtype: Any = None
+    out_init: Callable | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        hidden = dense(self.hidden, ("embed", "mlp"), name="up", dtype=self.dtype)(x)
+        out = dense(x.shape[-1], ("mlp", "embed"), name="down", dtype=self.dtype, init=self.out_init)
+        return out(ACTIVATIONS[self.activation](hidden))
+
+
+class TransformerBlock(nn.Module):
+    """Pre-LN block: x += SelfAttention(LN(x)); x += Mlp(LN(x))."""
+
+    heads: int
+    mlp: int
+    activation: str
+    epsilon: float
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch n width"], mask: Bool[Array, "..."] | None = None):
+        normed = layer_norm(self.epsilon, name="attention_norm", dtype=self.dtype)(x)
+        x = x + SelfAttention(self.heads, self.dtype, name="attention")(normed, mask)
+        normed = layer_norm(self.epsilon, name="mlp_norm", dtype=self.dtype)(x)
+        return x + Mlp(self.mlp, self.activation, self.dtype, name="mlp")(normed)
+
+
+class AttentionPooling(nn.Module):
+    """One learned query attends to all tokens, then LayerNorm (context_cir.md section 2)."""
+
+    heads: int
+    epsilon: float
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch n width"]) -> Float[Array, "*batch width"]:
+        width = x.shape[-1]
+        query = self.param("query", logical(nn.initializers.normal(width**-0.5), None, "embed"), (1, width))
+        pooled, _ = CrossAttention(self.heads, self.dtype, name="attention")(query, x)
+        return layer_norm(self.epsilon, name="norm", dtype=self.dtype)(pooled[..., 0, :])

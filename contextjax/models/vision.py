@@ -1,0 +1,77 @@
+"""Vision transformer: uint8 pixels -> tokens and a pooled state."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+from contextjax.models.layers import ACTIVATIONS, TransformerBlock, dense, layer_norm, logical
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionConfig:
+    """Sizes and switches of a vision tower; the defaults are CLIP's."""
+
+    image_size: int
+    patch_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp: int
+    activation: str = "quick_gelu"
+    epsilon: float = 1e-5
+    pre_norm: bool = True  # LayerNorm between the embeddings and the first block
+    patch_bias: bool = False
+    stem: tuple[int, int] | None = None  # (block, width): pixels -> block x block features before the patches
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+
+
+class VisionOutput(NamedTuple):
+    """tokens [B, 1 + patches, width], CLS first, before the final LayerNorm; pooled [B, width], CLS after it."""
+
+    tokens: Any
+    pooled: Any
+
+
+def blocks(x: Float[Array, "*b h w c"], side: int) -> Float[Array, "*b rows columns features"]:
+    """Cuts a grid into side x side blocks; features in (row, column, channel) order."""
+    *lead, height, width, channels = x.shape
+    x = x.reshape(*lead, height // side, side, width // side, side, channels)
+    return jnp.moveaxis(x, -4, -3).reshape(*lead, height // side, width // side, side * side * channels)
+
+
+class VisionTransformer(nn.Module):
+    """ViT with a class token and learned positions (Dosovitskiy et al. 2021; CLIP, Radford et al. 2021)."""
+
+    config: VisionConfig
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, images: UInt8[Array, "batch height width 3"]) -> VisionOutput:
+        c = self.config
+        std = jnp.asarray(c.std, jnp.float32)
+        x = (images.astype(jnp.float32) / 255 - jnp.asarray(c.mean, jnp.float32)) / std
+        x = x.astype(self.dtype or jnp.float32)
+        side = c.patch_size
+        if c.stem:
+            block, width = c.stem
+            x = ACTIVATIONS[c.activation](dense(width, (None, None), name="stem", dtype=self.dtype)(blocks(x, block)))
+            side //= block
+        patches = blocks(x, side)
+        patches = patches.reshape(len(patches), -1, patches.shape[-1])
+        x = dense(c.width, (None, "embed"), name="patch_embedding", use_bias=c.patch_bias, dtype=self.dtype)(patches)
+        normal = nn.initializers.normal(c.width**-0.5)
+        cls = self.param("class_embedding", logical(normal, "embed"), (c.width,)).astype(x.dtype)
+        x = jnp.concatenate([jnp.broadcast_to(cls, (len(x), 1, c.width)), x], axis=1)
+        positions = self.param("position_embedding", logical(normal, None, "embed"), (x.shape[1], c.width))
+        x = x + positions.astype(x.dtype)
+        if c.pre_norm:
+            x = layer_norm(c.epsilon, name="pre_norm", dtype=self.dtype)(x)
+        for i in range(c.layers):
+            x = TransformerBlock(c.heads, c.mlp, c.activation, c.epsilon, self.dtype, name=f"layer_{i}")(x)
+        return VisionOutput(x, layer_norm(c.epsilon, name="post_norm", dtype=self.dtype)(x[:, 0]))

@@ -1,0 +1,1 @@
+"""Per system: represent(params, batch) and terms(representations, batch) -> named loss terms."""

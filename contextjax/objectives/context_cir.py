@@ -1,0 +1,114 @@
+"""What ConText-CIR is trained on: named loss terms of a batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from contextjax.losses.consistency import consistency_loss, phrase_attention
+from contextjax.losses.contrastive import contrastive_loss, recall_at_one
+from contextjax.models.context_cir import ContextCIR, normalize
+from contextjax.models.vision import VisionOutput
+from contextjax.types import ComposedBatch, Terms
+
+
+@dataclasses.dataclass(frozen=True)
+class ContextCIRObjective:
+    """Terms and their weights; only terms that have a weight are computed.
+
+    Attributes:
+      model: the module that `params` belong to.
+      weights: (name, weight) pairs out of "contrastive", "consistency", "captions".
+      temperature: fixed, or None for the learned one.
+      epsilon: threshold of the consistency loss.
+      normalize_maps: the patch-normalised form of the consistency loss.
+      reference_negatives: whether references are negatives of every query.
+      mask_false_negatives: leave out in-batch copies (by picture id) of a row's positive.
+    """
+
+    model: ContextCIR
+    weights: tuple[tuple[str, float], ...]
+    temperature: float | None = 0.07
+    epsilon: float = 0.0
+    normalize_maps: bool = False
+    reference_negatives: bool = True
+    mask_false_negatives: bool = False
+
+    def represent(self, params: Any, batch: ComposedBatch) -> dict[str, Any]:
+        """Every embedding that the terms compare; each picture is encoded once."""
+        names = dict(self.weights)
+        run = lambda method, *inputs: self.model.apply({"params": params}, *inputs, method=method)
+        references, modifications = batch.target_ids.shape
+        pictures = jnp.concatenate([batch.references, batch.targets.reshape(-1, *batch.targets.shape[2:])])
+        images = run("encode_image", pictures)
+        embedded = run("embed_image", images)
+        out = {
+            "reference": embedded[:references],
+            "target": embedded[references:],
+            "temperature": run("temperature") if self.temperature is None else jnp.float32(self.temperature),
+        }
+        if "contrastive" in names:
+            source = VisionOutput(*(x[:references, None] for x in images))  # [R, 1, ...] meets the texts' [R, M, ...]
+            texts = run("encode_text", *batch.texts)
+            composition = run("compose", source, texts, batch.texts.mask)
+            out["query"] = normalize(composition.query).reshape(references * modifications, -1)
+            if "consistency" in names:
+                out |= self._phrase_maps(run, source, composition.attention, batch)
+        if "captions" in names:
+            captions = jax.tree.map(
+                lambda x: jnp.concatenate([x[:, 0], x[:, 1:].reshape(-1, x.shape[-1])]), batch.captions
+            )
+            out["picture"] = embedded
+            out["caption"] = run("embed_text", run("encode_text", *captions))
+        return out
+
+    def _phrase_maps(self, run, source: VisionOutput, attention, batch: ComposedBatch) -> dict[str, Any]:
+        """Maps [P, patches] of each phrase in its sentence and alone, over the same image tokens."""
+        phrases = batch.phrases
+        flat = attention.reshape(-1, *attention.shape[-2:])
+        in_context = phrase_attention(flat[phrases.text], phrases.span)
+        tokens = source.tokens[phrases.text // batch.target_ids.shape[1], 0]
+        _, alone = run("fuse", tokens, run("encode_text", *phrases.tokens).states, phrases.tokens.mask)
+        length = phrases.tokens.mask.sum(-1)
+        inner = jnp.stack([jnp.ones_like(length), length - 1], axis=-1)  # BOS and EOS: in the softmax, not in the mean
+        return {"in_context": in_context, "alone": jax.lax.stop_gradient(phrase_attention(alone, inner))}
+
+    def terms(self, representations: dict[str, Any], batch: ComposedBatch) -> Terms:
+        """(sum, count) of every weighted term, and of what is only logged."""
+        r = representations
+        names = dict(self.weights)
+        valid, target_ids = batch.valid.reshape(-1), batch.target_ids.reshape(-1)
+        one = jnp.float32(1)
+        terms = {"temperature": (r["temperature"], one)}
+        if "contrastive" in names:
+            terms["contrastive"] = contrastive_loss(
+                r["query"],
+                r["target"],
+                temperature=r["temperature"],
+                valid=valid,
+                target_ids=target_ids,
+                negatives=r["reference"] if self.reference_negatives else None,
+                negative_ids=batch.reference_ids,
+                mask_false_negatives=self.mask_false_negatives,
+            )
+            terms["batch_recall"] = recall_at_one(r["query"], r["target"], valid)
+        if "in_context" in r:
+            maps = (r["in_context"], r["alone"], batch.phrases.valid)
+            terms["consistency"] = consistency_loss(*maps, epsilon=self.epsilon, normalize=self.normalize_maps)
+            dropped = batch.phrases.dropped
+            terms["phrases"] = (batch.phrases.valid.sum().astype(jnp.float32), one)
+            terms["phrases_dropped"] = (dropped.sum().astype(jnp.float32), one)
+        if "captions" in names:
+            ids = jnp.concatenate([batch.reference_ids, target_ids])
+            terms["captions"] = contrastive_loss(
+                r["caption"],
+                r["picture"],
+                temperature=r["temperature"],
+                valid=jnp.concatenate([jnp.ones_like(batch.reference_ids, bool), valid]),
+                target_ids=ids,
+                mask_false_negatives=True,
+            )
+        return terms

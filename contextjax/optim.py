@@ -1,0 +1,65 @@
+"""Schedules and the optax chain, from the config's `optimizer` section."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from contextjax.types import UserError
+
+
+def cosine_schedule(peak: float, *, warmup: int, steps: int) -> Callable:
+    """Linear warm-up to `peak`, then one cosine to zero at `steps`."""
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1), 0.0)
+
+
+def restarts_schedule(peak: float, *, warmup: int, period: int, factor: int) -> Callable:
+    """Linear warm-up, then cosine with warm restarts: periods T0, T0 * factor, ... down to 0 (context_cir.md section 6)."""
+
+    def schedule(step):
+        after = jnp.maximum(step - warmup, 0) / period
+        # The n-th restart of periods 1, f, f^2, ... begins at (f^n - 1) / (f - 1).
+        if factor == 1:
+            phase = after % 1.0
+        else:
+            index = jnp.floor(jnp.log(after * (factor - 1) + 1) / jnp.log(factor) + 1e-6)
+            begin = (factor**index - 1) / (factor - 1)
+            phase = (after - begin) / factor**index
+        cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(phase, 0, 1)))
+        return peak * jnp.where(step < warmup, step / max(warmup, 1), cosine)
+
+    return schedule
+
+
+def make_schedule(config: Any, *, steps: int) -> Callable:
+    """The learning rate as a function of the step."""
+    if config.schedule == "cosine":
+        return cosine_schedule(config.learning_rate, warmup=config.warmup_steps, steps=steps)
+    if config.schedule == "restarts":
+        return restarts_schedule(
+            config.learning_rate,
+            warmup=config.warmup_steps,
+            period=config.restart_period,
+            factor=config.restart_factor,
+        )
+    raise UserError(f"optimizer.schedule is '{config.schedule}'; known are 'cosine' and 'restarts'.")
+
+
+def make_optimizer(config: Any, *, steps: int) -> optax.GradientTransformation:
+    """Clip by global norm, then AdamW. `decay_vectors` False spares biases, norms and scalars from weight decay."""
+    mask = None if config.decay_vectors else lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(
+            make_schedule(config, steps=steps),
+            b1=config.beta1,
+            b2=config.beta2,
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+            mask=mask,
+        ),
+    )

@@ -1,0 +1,56 @@
+"""Meshes from one line of config: "data:4,fsdp:2,tensor:1"."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from contextjax.types import UserError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")  # the axes a batch is cut over
+
+
+def parse_mesh(text: str, devices: int) -> dict[str, int]:
+    """Sizes of all axes; one axis may be -1 and takes the devices that the others leave.
+
+    Raises:
+      UserError: an unknown axis, no number, or a product that is not the number of devices.
+    """
+    sizes = dict.fromkeys(AXES, 1)
+    for part in text.split(","):
+        name, _, size = part.strip().partition(":")
+        if name not in AXES or not size.lstrip("-").isdigit() or int(size) in (0, *range(-9, -1)):
+            raise UserError(f"mesh is '{text}'; expected axes out of {', '.join(AXES)} with sizes, as 'data:4,fsdp:2'.")
+        sizes[name] = int(size)
+    free = [name for name, size in sizes.items() if size == -1]
+    fixed = math.prod(size for size in sizes.values() if size > 0)
+    if len(free) > 1 or devices % fixed or (not free and fixed != devices):
+        raise UserError(
+            f"mesh '{text}' needs {'a divisor' if free else f'{fixed}'} of devices, but there are {devices}; "
+            "choose sizes whose product is the number of devices (one may be -1)."
+        )
+    return {name: devices // fixed if size == -1 else size for name, size in sizes.items()}
+
+
+def make_mesh(text: str) -> Mesh:
+    """The mesh of all devices."""
+    sizes = parse_mesh(text, jax.device_count())
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def process_slice(mesh: Mesh, batch_size: int) -> tuple[int, int]:
+    """(index, count) of this process; checks that the batch divides over the mesh's batch axes.
+
+    Raises:
+      UserError: it does not.
+    """
+    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    if batch_size % parts:
+        raise UserError(
+            f"batch_size is {batch_size}, but the mesh cuts a batch into {parts} parts ({dict(mesh.shape)}); "
+            f"choose a multiple of {parts}."
+        )
+    return jax.process_index(), jax.process_count()

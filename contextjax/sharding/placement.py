@@ -1,0 +1,63 @@
+"""Where arrays live: parameters and optimizer state by logical axis, batches by their first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from contextjax.sharding.mesh import BATCH_AXES
+
+RULES: Mapping[str, str | None] = {
+    "embed": "fsdp",
+    "heads": "tensor",
+    "mlp": "tensor",
+    "vocab": "tensor",
+    "projection": None,
+}
+
+
+def logical_spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+    """Mesh axes of an array with logical `axes`; an axis that a dimension does not divide by is left out."""
+    placed: list[str | None] = []
+    for name, size in zip(axes, shape, strict=True):
+        axis = RULES[name] if name else None
+        placed.append(axis if axis and axis not in placed and size % mesh.shape[axis] == 0 else None)
+    return PartitionSpec(*placed)
+
+
+def state_shardings(abstract: Any, mesh: Mesh) -> Any:
+    """Shardings of a tree (from eval_shape) whose parameters are boxed with logical axes; the rest is replicated."""
+
+    def place(leaf):
+        if isinstance(leaf, nn.Partitioned):
+            return NamedSharding(mesh, logical_spec(leaf.names, leaf.value.shape, mesh))
+        return NamedSharding(mesh, PartitionSpec())
+
+    return jax.tree.map(place, abstract, is_leaf=lambda leaf: isinstance(leaf, nn.Partitioned))
+
+
+def init_sharded(init: Callable[[], Any], mesh: Mesh) -> tuple[Any, Any]:
+    """Runs `init` (a tree with boxed parameters) straight into its shardings; returns (unboxed tree, shardings)."""
+    shardings = state_shardings(jax.eval_shape(init), mesh)
+    return jax.jit(lambda: nn.unbox(init()), out_shardings=shardings)(), shardings
+
+
+def place_batch(batch: Any, mesh: Mesh) -> Any:
+    """A process's numpy batch as global arrays, cut along the first axis over the mesh's batch axes.
+
+    An array whose first axis does not divide (a phrase budget, say) is replicated.
+    """
+    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+    def place(x):
+        cut = len(x) * jax.process_count() % parts == 0
+        return jax.make_array_from_process_local_data(
+            NamedSharding(mesh, PartitionSpec(BATCH_AXES if cut else None)), x
+        )
+
+    return jax.tree.map(place, batch)

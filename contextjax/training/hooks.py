@@ -1,0 +1,108 @@
+"""What a run leaves behind: metrics lines, TensorBoard events, a progress bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+
+
+class MetricsLog:
+    """metrics.jsonl, one object a line: step, name: value, seconds (of training, without compile and evaluation).
+
+    Lines past `step` are cut on opening: a resumed run writes them again. TensorBoard gets the same values.
+    """
+
+    def __init__(self, workdir: Path, *, step: int):
+        from tensorboardX import SummaryWriter
+
+        self.path = workdir / "metrics.jsonl"
+        lines = read_metrics(workdir)
+        kept = [line for line in lines if line["step"] <= step]
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        partial.replace(self.path)
+        self.seconds = kept[-1]["seconds"] if kept else 0.0
+        self._file = self.path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, values: Mapping[str, float], *, seconds: float) -> None:
+        """Adds one line."""
+        values = {name: float(value) for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **values, "seconds": round(seconds, 3)}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name.replace("@", "_at_"), value, step)  # TensorBoard refuses "@"
+
+    def close(self) -> None:
+        """Closes both writers."""
+        self._file.close()
+        self._board.close()
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of a workdir's metrics.jsonl; a last line cut by an interruption is left out."""
+    path = workdir / "metrics.jsonl"
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
+
+
+class Progress:
+    """A bar on a terminal, a plain line every twenty seconds elsewhere."""
+
+    def __init__(self, *, start: int, steps: int):
+        self._bar = None
+        self._steps, self._start, self._begin, self._last = steps, start, time.monotonic(), 0.0
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True)
+
+    def show(self, step: int, values: Mapping[str, float]) -> None:
+        """`step` steps are done; `values` are the newest metrics."""
+        if self._bar is not None:
+            self._bar.set_postfix({name: f"{values[name]:.3f}" for name in ("loss",) if name in values}, refresh=False)
+            self._bar.update(step - self._bar.n)
+        elif time.monotonic() - self._last > 20 or step == self._steps:
+            self._last = time.monotonic()
+            rate = (step - self._start) / max(time.monotonic() - self._begin, 1e-9)
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+            print(f"step {step}/{self._steps}, {rate:.2f} steps/s: {shown}", flush=True)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class CompileCounter:
+    """Counts XLA compilations of this process, so that recompiles are seen rather than assumed away."""
+
+    _count = 0
+    _listening = False
+
+    def __init__(self):
+        if not CompileCounter._listening:
+            CompileCounter._listening = True
+            jax.monitoring.register_event_duration_secs_listener(CompileCounter._on_event)
+
+    @staticmethod
+    def _on_event(event: str, duration: float, **_: Any) -> None:
+        CompileCounter._count += event == COMPILE_EVENT
+
+    @property
+    def count(self) -> int:
+        """Compilations so far."""
+        return CompileCounter._count

@@ -1,0 +1,105 @@
+"""The nouns of the house: records, batches, protocols and the training state.
+
+Axes, by the letters used in shapes:
+  R references in a batch, M modifications of each, N = R * M queries, P packed phrases,
+  T tokens of a text, L tokens of a phrase, I image tokens (CLS first), D projection width,
+  H x W x 3 pixels (uint8), G gallery pictures, Q queries of an evaluation, K cut-off.
+
+Logical axes of parameters and activations (the model names them, the config places them):
+  "batch", "embed" (a tower's width), "heads" (attention features), "mlp", "vocab", "projection".
+
+Masks are True where a value is real. This module imports neither jax nor flax: host code uses it too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class UserError(Exception):
+    """A user's mistake, told in one sentence: what was got, what was expected, what to do. Exit code 2."""
+
+
+# ----------------------------------------------------------------------------------------- records
+
+
+@dataclasses.dataclass(frozen=True)
+class ComposedRecord:
+    """One composed query: reference picture + text -> target picture (None where it is secret)."""
+
+    id: str
+    reference: str
+    text: str
+    target: str | None = None
+    subset: tuple[str, ...] = ()  # the other members of the reference's group, where the set has groups
+    kind: str = ""  # kind of edit, where known
+
+
+# ----------------------------------------------------------------------------------------- batches
+
+
+class Tokens(NamedTuple):
+    """Token ids and their mask, both of shape [..., T]."""
+
+    ids: Any  # int32
+    mask: Any  # bool
+
+
+class Phrases(NamedTuple):
+    """The noun phrases of a batch, packed into a fixed budget of P rows."""
+
+    tokens: Tokens  # [P, L] the phrase by itself, with BOS and EOS
+    text: Any  # int32 [P]: row of the flattened [R * M] texts it stands in
+    span: Any  # int32 [P, 2]: its tokens [start, end) in that text
+    valid: Any  # bool [P]
+    dropped: Any  # int32 [R]: phrases of each reference that found no room
+
+
+class ComposedBatch(NamedTuple):
+    """R references with M modifications each. A reference enters the negatives once."""
+
+    references: Any  # uint8 [R, H, W, 3]
+    targets: Any  # uint8 [R, M, H, W, 3]
+    texts: Tokens  # [R, M, T]
+    valid: Any  # bool [R, M]: False where a reference has fewer than M modifications
+    reference_ids: Any  # int32 [R]: row of the picture table
+    target_ids: Any  # int32 [R, M]
+    records: Any  # int32 [R, M]: row of the record table
+    phrases: Phrases | None = None
+    captions: Tokens | None = None  # [R, 1 + M, T]: of the reference, then of the targets
+
+
+# -------------------------------------------------------------------------------------- evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationProtocol:
+    """How a benchmark of retrieval is scored."""
+
+    name: str
+    recall_at: tuple[int, ...]
+    subset_recall_at: tuple[int, ...] = ()
+    excludes_reference: bool = True  # the query's own reference is taken out of its ranking
+    average: tuple[str, ...] = ()  # the metrics whose mean is reported as "Avg"
+
+
+# ---------------------------------------------------------------------------------------- training
+
+
+class TrainState(NamedTuple):
+    """All that a step changes."""
+
+    step: Any  # int32 []
+    params: Any
+    opt_state: Any
+    rng: Any  # a key; steps fold their number in
+    bad_steps: Any  # int32 []: non-finite steps in a row, whose updates were left out
+
+
+Terms = Mapping[str, tuple[Any, Any]]  # name -> (sum, count): divided once, after adding over devices
+Metrics = Mapping[str, float]
+Picture = np.ndarray  # uint8 [H, W, 3]

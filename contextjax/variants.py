@@ -1,0 +1,65 @@
+"""The size table: named models, and a model from the config's `model` section."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from contextjax.models.clip import CLIPConfig
+from contextjax.models.context_cir import QUERIES, ContextCIR, ContextCIRConfig
+from contextjax.models.text import TextConfig
+from contextjax.models.vision import VisionConfig
+from contextjax.types import UserError
+
+_TEXT_B = TextConfig(vocabulary=49408, positions=77, width=512, layers=12, heads=8, mlp=2048)
+_TEXT_L = dataclasses.replace(_TEXT_B, width=768, heads=12, mlp=3072)
+_TEXT_H = TextConfig(49408, 77, width=1024, layers=24, heads=16, mlp=4096, activation="gelu")
+
+VARIANTS: Mapping[str, CLIPConfig] = {
+    "B32": CLIPConfig(VisionConfig(224, 32, 768, 12, 12, 3072), _TEXT_B, 512),
+    "B16": CLIPConfig(VisionConfig(224, 16, 768, 12, 12, 3072), _TEXT_B, 512),
+    "L14": CLIPConfig(VisionConfig(224, 14, 1024, 24, 16, 4096), _TEXT_L, 768),
+    "L14-336": CLIPConfig(VisionConfig(336, 14, 1024, 24, 16, 4096), _TEXT_L, 768),
+    "H14": CLIPConfig(VisionConfig(224, 14, 1280, 32, 16, 5120, activation="gelu"), _TEXT_H, 1024),
+    # Small enough for two CPU cores, trained from scratch.
+    "S16": CLIPConfig(
+        VisionConfig(64, 16, 128, 3, 4, 512, stem=(4, 32)),
+        TextConfig(vocabulary=1024, positions=48, width=128, layers=1, heads=4, mlp=512),
+        128,
+    ),
+}
+
+
+def make_context_cir(config: Any, *, vocabulary: int | None = None) -> ContextCIR:
+    """The module of a config's `model` section.
+
+    Args:
+      config: `variant` (a name of VARIANTS), `vision` and `text` (fields to replace), `projection`,
+        `fusion_layers`, `fusion_heads`, `fusion_activation`, `fusion_self_attention`, `query`, `dtype`.
+      vocabulary: number of token ids, where the tokenizer was trained with the model.
+
+    Raises:
+      UserError: an unknown variant, query or dtype, or a width that the heads do not divide.
+    """
+    clip = _choose("model.variant", config.variant, VARIANTS)
+    text = {**config.text, **({"vocabulary": vocabulary} if vocabulary else {})}
+    clip = CLIPConfig(
+        vision=dataclasses.replace(clip.vision, **config.vision),
+        text=dataclasses.replace(clip.text, **text),
+        projection=config.projection or clip.projection,
+    )
+    _choose("model.query", config.query, dict.fromkeys(QUERIES))
+    dtype = _choose("model.dtype", config.dtype, {"float32": jnp.float32, "bfloat16": jnp.bfloat16})
+    if clip.vision.width % clip.vision.heads or clip.vision.width % config.fusion_heads:
+        raise UserError(f"Vision width {clip.vision.width} does not divide by {config.fusion_heads} fusion heads.")
+    fields = {f.name for f in dataclasses.fields(ContextCIRConfig)} - {"clip"}
+    return ContextCIR(ContextCIRConfig(clip=clip, **{name: config[name] for name in fields}), dtype)
+
+
+def _choose(key: str, name: str, table: Mapping[str, Any]) -> Any:
+    if name not in table:
+        raise UserError(f"{key} is '{name}'; known are {', '.join(table)}.")
+    return table[name]

@@ -1,0 +1,1 @@
+"""Host side: files -> batches of numpy arrays."""

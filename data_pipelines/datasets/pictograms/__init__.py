@@ -1,0 +1,1 @@
+"""The embedded data set: scenes of real pictograms with texts that are true by construction."""

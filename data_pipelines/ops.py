@@ -1,0 +1,132 @@
+"""Records to batches of composed retrieval: the ops between the tables and the loader."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from contextjax.tokenizers import TextTokenizer
+from contextjax.types import ComposedBatch, Phrases, Tokens, UserError
+from data_pipelines.concepts import PhraseCache, token_spans
+from data_pipelines.tables import ComposedData, rows_by_reference
+
+
+@dataclasses.dataclass(frozen=True)
+class ComposedSample:
+    """One reference and up to M modifications, by rows of the tables."""
+
+    records: np.ndarray  # int32 [m], m <= M
+    reference: np.ndarray  # uint8 [H, W, 3]
+    targets: list[np.ndarray]  # m pictures
+
+
+class ComposedSamples:
+    """The training samples of a split: every reference with its modifications, in chunks of at most M.
+
+    Texts are tokenised once, here; pictures are decoded when a batch asks for them.
+    """
+
+    def __init__(
+        self,
+        data: ComposedData,
+        tokenizer: TextTokenizer,
+        *,
+        modifications: int,
+        phrases: PhraseCache | None = None,
+        phrase_budget: int = 0,
+        phrase_length: int = 8,
+        caption_length: int = 0,
+    ):
+        """Args as in the config's `data` section; `phrases` and `caption_length` only where a loss needs them."""
+        self.data, self.modifications = data, modifications
+        self._chunks = [
+            rows[begin : begin + modifications]
+            for rows in rows_by_reference(data)
+            for begin in range(0, len(rows), modifications)
+        ]
+        row = data.pictures.row
+        self._references = np.asarray([row[record.reference] for record in data.records], np.int32)
+        self._targets = np.asarray([row[record.target or record.reference] for record in data.records], np.int32)
+        texts = [record.text for record in data.records]
+        encoded = tokenizer(texts)
+        self._texts, self.truncated = encoded.tokens, int(encoded.truncated.sum())
+        self._captions = None
+        if caption_length:
+            if not data.has_captions:
+                raise UserError(
+                    f"Split '{data.split}' has pictures without captions, but the captions loss has a weight; "
+                    "set --config.loss.weights.captions=0 and --config.loss.lead_steps=0, or add image_captions/."
+                )
+            captions = tokenizer(data.captions, length=caption_length)
+            self._captions, self.truncated_captions = captions.tokens, int(captions.truncated.sum())
+        self._phrases = None
+        if phrases is not None:
+            self._budget = phrase_budget
+            self._phrases = [phrases[text] for text in texts]
+            self._offsets = encoded.offsets
+            self._phrase_length = phrase_length
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def truncations(self) -> list[tuple[str, int, int, str]]:
+        """(what, how many were cut, of how many, the config key of the length)."""
+        found = [("modification texts", self.truncated, len(self.data.records), "text_length")]
+        if self._captions is not None:
+            found.append(("captions", self.truncated_captions, len(self.data.captions), "caption_length"))
+        return found
+
+    def __getitem__(self, index: int) -> ComposedSample:
+        records, pictures = self._chunks[index], self.data.pictures
+        targets = [pictures[row] for row in self._targets[records]]
+        return ComposedSample(records, pictures[self._references[records[0]]], targets)
+
+    def collate(self, samples: Sequence[ComposedSample]) -> ComposedBatch:
+        """Stacks samples; one with fewer than M modifications repeats its first, marked invalid."""
+        count = self.modifications
+        fill = lambda items: [*items, *[items[0]] * (count - len(items))]
+        records = np.stack([fill(sample.records) for sample in samples]).astype(np.int32)
+        valid = np.asarray([[i < len(sample.records) for i in range(count)] for sample in samples])
+        references, targets = self._references[records[:, 0]], self._targets[records]
+        captions = None
+        if self._captions is not None:
+            rows = np.concatenate([references[:, None], targets], axis=1)
+            captions = Tokens(self._captions.ids[rows], self._captions.mask[rows])
+        return ComposedBatch(
+            references=np.stack([sample.reference for sample in samples]),
+            targets=np.stack([np.stack(fill(sample.targets)) for sample in samples]),
+            texts=Tokens(self._texts.ids[records], self._texts.mask[records]),
+            valid=valid,
+            reference_ids=references,
+            target_ids=targets,
+            records=records,
+            phrases=self._pack(records, valid) if self._phrases is not None else None,
+            captions=captions,
+        )
+
+    def _pack(self, records: np.ndarray, valid: np.ndarray) -> Phrases:
+        """The batch's phrases in a fixed budget: every text's first, then every text's second, and so on."""
+        spans = [
+            token_spans(self._phrases[row], self._offsets[row]) if ok else ()
+            for row, ok in zip(records.ravel(), valid.ravel(), strict=True)
+        ]
+        ranked = sorted((rank, text) for text, found in enumerate(spans) for rank in range(len(found)))
+        kept, dropped = ranked[: self._budget], ranked[self._budget :]
+        length = self._phrase_length
+        ids, mask = np.zeros((self._budget, length), np.int32), np.zeros((self._budget, length), bool)
+        text, span = np.zeros(self._budget, np.int32), np.zeros((self._budget, 2), np.int32)
+        flat = records.ravel()
+        for slot, (rank, row) in enumerate(kept):
+            start, end = spans[row][rank]
+            source = self._texts.ids[flat[row]]
+            inner = source[start:end][: length - 2]
+            # BOS opens and EOS closes the text; the phrase alone is framed by the same two.
+            ids[slot, 0], ids[slot, 1 : len(inner) + 1] = source[0], inner
+            ids[slot, len(inner) + 1] = source[self._texts.mask[flat[row]].sum() - 1]
+            mask[slot, : len(inner) + 2] = True
+            text[slot], span[slot] = row, (start, end)
+        lost = np.bincount([row // self.modifications for _, row in dropped], minlength=len(records))
+        valid_slots = np.arange(self._budget) < len(kept)
+        return Phrases(Tokens(ids, mask), text, span, valid_slots, lost.astype(np.int32))

@@ -1,0 +1,142 @@
+"""From a config to the parts that fit and evaluate are handed."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from contextjax.evaluation import evaluate_retrieval
+from contextjax.models.context_cir import ContextCIR
+from contextjax.objectives.context_cir import ContextCIRObjective
+from contextjax.system import System
+from contextjax.tokenizers import TextTokenizer, train_tokenizer
+from contextjax.training.loop import FitConfig, Phase
+from contextjax.types import UserError
+from contextjax.variants import VARIANTS
+from data_pipelines import protocols
+from data_pipelines.concepts import PhraseCache
+from data_pipelines.datasets.cirr import CirrReader
+from data_pipelines.ops import ComposedSamples
+from data_pipelines.tables import ComposedData, all_texts, load_split
+
+READERS = {"cirr": CirrReader}
+PROTOCOLS = {"cirr": protocols.CIRR}
+
+
+def load_data(config: ConfigDict, split: str, *, folder: str = "", cache_mb: int = 0) -> ComposedData:
+    """A split of the config's data set, prepared where it is not."""
+    if config.data.reader not in READERS:
+        raise UserError(f"data.reader is '{config.data.reader}'; known are {', '.join(READERS)}.")
+    path = Path(folder or config.data.folder)
+    vision = {**config.model.vision}
+    size = vision.get("image_size") or VARIANTS[config.model.variant].vision.image_size
+    return load_split(READERS[config.data.reader](path), path, split, size=size, cache_bytes=cache_mb << 20)
+
+
+def make_tokenizer(config: ConfigDict, workdir: Path, data: ComposedData) -> TextTokenizer:
+    """The workdir's tokenizer; trained on the data's texts at the first start."""
+    path = workdir / "tokenizer.json"
+    if path.exists():
+        return TextTokenizer.read(path, length=config.data.text_length)
+    if not config.data.vocabulary:
+        raise UserError("data.vocabulary is 0; give the size of the tokenizer to train, as --config.data.vocabulary=600.")
+    tokenizer = train_tokenizer(all_texts(data), vocabulary=config.data.vocabulary, length=config.data.text_length)
+    tokenizer.save(path)
+    return tokenizer
+
+
+def loss_weights(config: ConfigDict) -> dict[str, float]:
+    """The loss terms that take part; the baselines have no fusion to keep consistent."""
+    weights = {name: weight for name, weight in config.loss.weights.items() if weight}
+    if config.model.query != "fusion":
+        weights.pop("consistency", None)
+    return weights
+
+
+def make_samples(config: ConfigDict, data: ComposedData, tokenizer: TextTokenizer) -> ComposedSamples:
+    """The training samples; finds and caches the noun phrases where the loss needs them. Says what was cut."""
+    weights, d = loss_weights(config), config.data
+    phrases = None
+    if "consistency" in weights:
+        phrases = PhraseCache(data.folder)
+        phrases.add(record.text for record in data.records)
+    captions = "captions" in weights or config.loss.lead_steps > 0
+    samples = ComposedSamples(
+        data,
+        tokenizer,
+        modifications=d.modifications,
+        phrases=phrases,
+        phrase_budget=round(d.phrases_per_text * d.batch_size * d.modifications),
+        phrase_length=d.phrase_length,
+        caption_length=d.caption_length if captions else 0,
+    )
+    for what, count, total, key in samples.truncations():
+        if count:
+            print(f"{count} of {total} {what} are longer than {d[key]} tokens and were cut (data.{key}).", flush=True)
+    return samples
+
+
+def make_phases(config: ConfigDict, model: ContextCIR) -> list[Phase]:
+    """The objective, led by the captions loss alone where the config says so."""
+    loss, weights = config.loss, loss_weights(config)
+    objective = functools.partial(
+        ContextCIRObjective,
+        model,
+        temperature=None if loss.learned_temperature else loss.temperature,
+        epsilon=loss.epsilon,
+        normalize_maps=loss.normalize_maps,
+        reference_negatives=loss.reference_negatives,
+        mask_false_negatives=loss.mask_false_negatives,
+    )
+    phases = [Phase(loss.lead_steps, objective(tuple(sorted(weights.items()))))]
+    if loss.lead_steps:
+        phases.insert(0, Phase(0, objective((("captions", 1.0),))))
+    return phases
+
+
+def make_init(model: ContextCIR) -> Callable[[jax.Array], Any]:
+    """key -> boxed parameters."""
+    size, positions = model.config.clip.vision.image_size, 4
+    images = np.zeros((1, size, size, 3), np.uint8)
+    ids, mask = np.zeros((1, positions), np.int32), np.ones((1, positions), bool)
+    return lambda key: model.init(key, images, ids, mask)["params"]
+
+
+def make_evaluate(config: ConfigDict, model: ContextCIR, tokenizer: TextTokenizer, split: str) -> Callable:
+    """params -> metrics of a split, by the config's protocol; the split is loaded at the first call."""
+    data = functools.cache(lambda: load_data(config, split))
+
+    def evaluate(params: Any) -> Mapping[str, float]:
+        system = System(model, jax.device_get(params), tokenizer)
+        found = evaluate_retrieval(system, PROTOCOLS[config.data.reader], data().records, data().pictures)
+        return {f"{split}/{name}": value for name, value in found.metrics().items()}
+
+    return evaluate
+
+
+def config_hash(config: ConfigDict) -> str:
+    """Twelve hex digits of the whole resolved config."""
+    return hashlib.blake2b(json.dumps(config.to_dict(), sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def fit_config(config: ConfigDict) -> FitConfig:
+    """The config's training section, with what identifies the run."""
+    import orbax.checkpoint
+    from jax import __version__ as jax_version
+
+    versions = {"jax": jax_version, "orbax": orbax.checkpoint.__version__}
+    meta = {"config_hash": config_hash(config), "versions": versions}
+    return FitConfig(**config.training, mesh=config.mesh, meta=meta)
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """The config of a workdir."""
+    return ConfigDict(json.loads((workdir / "config.json").read_text(encoding="utf-8")))

@@ -1,0 +1,113 @@
+"""What every entry point shares: flags that import nothing heavy, and errors as one sentence with exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from contextjax.types import UserError
+
+
+def run(main: Callable[[], None], *, doc: str) -> None:
+    """Parses the flags and runs `main`; a user's mistake ends with one sentence and exit code 2."""
+    sys.modules["__main__"].__doc__ = doc
+
+    def guarded(argv: Sequence[str]) -> None:
+        if len(argv) > 1:
+            fail(f"got the extra argument '{argv[1]}'; every setting is a flag: --name=value")
+        logging.set_verbosity(logging.ERROR)  # of the libraries; what a run has to say is printed
+        try:
+            main()
+        except UserError as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+            sys.exit(130)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def fail(sentence: str) -> None:
+    """Prints one sentence and exits with code 2."""
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    """absl's parser, with its complaints as one sentence."""
+    try:
+        return app.parse_flags_with_usage(list(argv)) if _wants_help(argv) else flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError, ImportError) as error:
+        message = " ".join(str(error).strip("'\"").split())
+        fail(message + _nearest(message))
+        raise AssertionError from error  # fail does not return
+
+
+def _wants_help(argv: Sequence[str]) -> bool:
+    return any(argument.lstrip("-") in ("help", "helpshort", "helpfull", "h") for argument in argv[1:])
+
+
+def _nearest(message: str) -> str:
+    """The config key nearest to an unknown one that absl only names."""
+    given = [argument[len("--config.") :].split("=")[0] for argument in sys.argv if argument.startswith("--config.")]
+    unknown = [name for name in given if name.split(".")[-1] in message]
+    if not unknown or "Did you mean" in message:
+        return ""
+    from configs.base import base
+
+    known = list(_flat(base()))
+    near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.4)
+    return f" '{unknown[0]}' is not a key of the config{f'; the nearest is {near[0]!r}' if near else ''}."
+
+
+def _flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    found = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict) and len(value):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def define_config() -> Any:
+    """The --config flag."""
+    return config_flags.DEFINE_config_file("config", None, "A recipe: configs/NAME.py[:argument].", lock_config=True)
+
+
+def required(flag: Any) -> Any:
+    """A flag's value, or one sentence that it is missing."""
+    if flag.value is None:
+        raise UserError(f"--{flag.name} is missing; give it as --{flag.name}=...")
+    return flag.value
+
+
+def write_config(workdir: Path, config: ConfigDict) -> None:
+    """Writes config.json, or checks that a resumed run has the same one.
+
+    Raises:
+      UserError: the workdir is of another config.
+    """
+    path, text = workdir / "config.json", config.to_json(indent=2)
+    if path.exists():
+        before, now = (_flat(ConfigDict(json.loads(t))) for t in (path.read_text(encoding="utf-8"), text))
+        differing = [k for k in {**before, **now} if before.get(k) != now.get(k)]
+        if differing:
+            key = differing[0]
+            raise UserError(
+                f"{workdir} is of another config: {key} was {before.get(key)} and is now {now.get(key)}"
+                f"{f' (and {len(differing) - 1} more keys)' if len(differing) > 1 else ''}; "
+                "give another --workdir, or the config it was started with."
+            )
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,59 @@
+"""Trains a recipe: python -m experiments.train --config=configs/NAME.py --workdir=DIR. The same command resumes."""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+
+CONFIG = cli.define_config()
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps its config, metrics and checkpoints.")
+
+
+def main() -> None:
+    """Config -> data -> fit."""
+    config, workdir = cli.required(CONFIG), Path(cli.required(WORKDIR))
+    train(config, workdir)
+
+
+def train(config, workdir: Path) -> None:
+    """Runs (or goes on with) the training of `config` in `workdir`."""
+    from contextjax.optim import make_optimizer, make_schedule
+    from contextjax.sharding import make_mesh, process_slice
+    from contextjax.training.loop import fit
+    from contextjax.variants import make_context_cir
+    from data_pipelines.loader import batches
+    from experiments import assembly
+
+    process, processes = process_slice(make_mesh(config.mesh), config.data.batch_size)
+    data = assembly.load_data(config, config.data.train_split, cache_mb=config.data.cache_mb)
+    cli.write_config(workdir, config)
+    tokenizer = assembly.make_tokenizer(config, workdir, data)
+    model = make_context_cir(config.model, vocabulary=tokenizer.vocabulary)
+    samples = assembly.make_samples(config, data, tokenizer)
+    steps = config.training.steps
+    fit(
+        config=assembly.fit_config(config),
+        init_params=assembly.make_init(model),
+        optimizer=make_optimizer(config.optimizer, steps=steps),
+        schedule=make_schedule(config.optimizer, steps=steps),
+        phases=assembly.make_phases(config, model),
+        batches=lambda start: batches(
+            samples,
+            batch_size=config.data.batch_size,
+            steps=steps,
+            seed=config.seed,
+            start=start,
+            process=process,
+            processes=processes,
+            workers=config.data.workers,
+        ),
+        workdir=workdir,
+        seed=config.seed,
+        evaluate=assembly.make_evaluate(config, model, tokenizer, config.data.val_split),
+        name_records=lambda rows: [data.records[row].id for row in rows.ravel()],
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, doc=__doc__)

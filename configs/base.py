@@ -47,6 +47,7 @@ def base() -> ConfigDict:
     loss.mask_false_negatives = False
 
     config.optimizer = optimizer = ConfigDict()
+    optimizer.name = "adamw"  # or "muon" for the matrices, AdamW for the rest
     optimizer.learning_rate = 1e-5
     optimizer.schedule = "restarts"  # or "cosine"
     optimizer.warmup_steps = 500

@@ -69,7 +69,9 @@ class Checkpoints:
 
     def _require(self) -> int:
         if self.latest is None:
-            raise UserError(f"{self._manager.directory} holds no whole checkpoint; train first, or give another --workdir.")
+            raise UserError(
+                f"{self._manager.directory} holds no whole checkpoint; train first, or give another --workdir."
+            )
         return self.latest
 
     def wait(self) -> None:

@@ -92,7 +92,9 @@ def evaluate_retrieval(
         raise UserError("The gallery is empty; expected at least one picture.")
     secret = [record.id for record in records if record.target is None]
     if secret or not records:
-        raise UserError(f"{len(secret)} of {len(records)} records have no target; evaluate a split that publishes them.")
+        raise UserError(
+            f"{len(secret)} of {len(records)} records have no target; evaluate a split that publishes them."
+        )
     gallery = encode_rows(system, pictures)
     parts = []
     for begin in range(0, len(records), chunk):

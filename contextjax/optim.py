@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from contextjax.types import UserError
 
@@ -50,16 +51,36 @@ def make_schedule(config: Any, *, steps: int) -> Callable:
 
 
 def make_optimizer(config: Any, *, steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW. `decay_vectors` False spares biases, norms and scalars from weight decay."""
+    """Clip by global norm, then AdamW, or Muon for the matrices and AdamW for the rest.
+
+    `decay_vectors` False spares biases, norms and scalars from weight decay. Muon's updates are scaled to the
+    root mean square that AdamW's have (0.2, Liu et al. 2025), so both take the same learning rate.
+    """
+    schedule = make_schedule(config, steps=steps)
+    adam = {"b1": config.beta1, "b2": config.beta2, "eps": config.epsilon}
     mask = None if config.decay_vectors else lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
-            make_schedule(config, steps=steps),
-            b1=config.beta1,
-            b2=config.beta2,
-            eps=config.epsilon,
+    if config.name == "adamw":
+        rule = optax.adamw(schedule, **adam, weight_decay=config.weight_decay, mask=mask)
+    elif config.name == "muon":
+        rule = optax.contrib.muon(
+            schedule,
             weight_decay=config.weight_decay,
-            mask=mask,
-        ),
-    )
+            weight_decay_mask=mask,
+            adam_b1=config.beta1,
+            adam_b2=config.beta2,
+            consistent_rms=0.2,
+            muon_weight_dimension_numbers=_matrices,
+        )
+    else:
+        raise UserError(f"optimizer.name is '{config.name}'; known are 'adamw' and 'muon'.")
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
+
+
+def _matrices(params: Any) -> Any:
+    """Which axes of a kernel Muon orthogonalises: input and output; q, k and v of a fused kernel apart."""
+
+    def axes(path, leaf):
+        kernel = any("kernel" in str(key) for key in path) and leaf.ndim > 1
+        return optax.contrib.MuonDimensionNumbers(0, leaf.ndim - 1) if kernel else None
+
+    return jax.tree_util.tree_map_with_path(axes, params)

@@ -81,6 +81,12 @@ class System:
         maps = zip(attention[:, 1:], encoded.offsets, encoded.tokens.mask.sum(-1), strict=True)
         return [TokenMap(a[:, :n], o[:n], grid) for a, o, n in maps]
 
+    def truncated(self, texts: Sequence[str]) -> list[str]:
+        """What is read of each text that is longer than the tokenizer's length; empty where all fit."""
+        encoded = self.tokenizer(texts)
+        ends = encoded.offsets[:, :, 1].max(axis=1)
+        return [text[:end] for text, end, cut in zip(texts, ends, encoded.truncated, strict=True) if cut]
+
     def _check(self, images: Sequence[Any], texts: Sequence[str]) -> None:
         if len(images) != len(texts):
             raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")

@@ -49,7 +49,9 @@ def _load_pipeline() -> Any:
     for name in PIPELINES:
         if spacy.util.is_package(name):
             return spacy.load(name, exclude=["ner", "lemmatizer"])
-    raise UserError(f"No spaCy pipeline is installed; expected one of {', '.join(PIPELINES)}: pip install {PIPELINES[1]}.")
+    raise UserError(
+        f"No spaCy pipeline is installed; expected one of {', '.join(PIPELINES)}: pip install {PIPELINES[1]}."
+    )
 
 
 class PhraseCache:

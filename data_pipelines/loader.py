@@ -82,9 +82,7 @@ def batches(
       workers: loader processes; 0 uses `threads` threads of this one.
       threads: decoding threads where there are no workers.
     """
-    stream = ProcessStream(
-        samples, batch_size=batch_size, steps=steps, seed=seed, process=process, processes=processes
-    )
+    stream = ProcessStream(samples, batch_size=batch_size, steps=steps, seed=seed, process=process, processes=processes)
     dataset = grain.MapDataset.source(stream)[start * stream.local :]
     dataset = dataset.batch(stream.local, drop_remainder=True, batch_fn=samples.collate)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4)

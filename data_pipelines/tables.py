@@ -110,7 +110,13 @@ def _prepare(kind: str, reader: DatasetReader, place: Path, split: str) -> Any:
     config = tfds.core.BuilderConfig(name=f"{kind}_{split}")
     with _quiet():
         builder = builder_class(
-            reader=reader, kind=kind, split=split, place=place, config=config, data_dir=place, file_format="array_record"
+            reader=reader,
+            kind=kind,
+            split=split,
+            place=place,
+            config=config,
+            data_dir=place,
+            file_format="array_record",
         )
         builder.download_and_prepare()
         decoders = {"image": tfds.decode.SkipDecoding()} if kind == "pictures" else None

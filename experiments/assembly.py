@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from contextjax.evaluation import evaluate_retrieval
@@ -47,7 +47,9 @@ def make_tokenizer(config: ConfigDict, workdir: Path, data: ComposedData) -> Tex
     if path.exists():
         return TextTokenizer.read(path, length=config.data.text_length)
     if not config.data.vocabulary:
-        raise UserError("data.vocabulary is 0; give the size of the tokenizer to train, as --config.data.vocabulary=600.")
+        raise UserError(
+            "data.vocabulary is 0; give the size of the tokenizer to train, as --config.data.vocabulary=600."
+        )
     tokenizer = train_tokenizer(all_texts(data), vocabulary=config.data.vocabulary, length=config.data.text_length)
     tokenizer.save(path)
     return tokenizer
@@ -105,8 +107,8 @@ def make_phases(config: ConfigDict, model: ContextCIR) -> list[Phase]:
 def make_init(model: ContextCIR) -> Callable[[jax.Array], Any]:
     """key -> boxed parameters."""
     size, positions = model.config.clip.vision.image_size, 4
-    images = np.zeros((1, size, size, 3), np.uint8)
-    ids, mask = np.zeros((1, positions), np.int32), np.ones((1, positions), bool)
+    images = jnp.zeros((1, size, size, 3), jnp.uint8)
+    ids, mask = jnp.zeros((1, positions), jnp.int32), jnp.ones((1, positions), bool)
     return lambda key: model.init(key, images, ids, mask)["params"]
 
 

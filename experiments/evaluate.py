@@ -9,7 +9,9 @@ from experiments import cli
 WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run.")
 SPLIT = flags.DEFINE_string("split", None, "The split; default: the config's val_split.")
 DATA = flags.DEFINE_string("data", "", "Another folder of the same layout; default: the config's.")
-BASELINES = flags.DEFINE_bool("baselines", True, "Score image only, text only and their sum by the run's own towers too.")
+BASELINES = flags.DEFINE_bool(
+    "baselines", True, "Score image only, text only and their sum by the run's own towers too."
+)
 
 
 def main() -> None:

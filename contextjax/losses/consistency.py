@@ -7,9 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-def phrase_attention(
-    attention: Float[Array, "p i t"], span: Int[Array, "p 2"]
-) -> Float[Array, "p patches"]:
+def phrase_attention(attention: Float[Array, "p i t"], span: Int[Array, "p 2"]) -> Float[Array, "p patches"]:
     """Mean attention of each patch to the tokens [start, end) of a phrase; the CLS row is left out.
 
     `attention` is a softmax over text tokens for each of the I image tokens (CLS first).

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,19 +91,27 @@ class Progress:
 class CompileCounter:
     """Counts XLA compilations of this process, so that recompiles are seen rather than assumed away."""
 
-    _count = 0
+    _total = 0
     _listening = False
 
     def __init__(self):
         if not CompileCounter._listening:
             CompileCounter._listening = True
             jax.monitoring.register_event_duration_secs_listener(CompileCounter._on_event)
+        self._expected = CompileCounter._total
 
     @staticmethod
     def _on_event(event: str, duration: float, **_: Any) -> None:
-        CompileCounter._count += event == COMPILE_EVENT
+        CompileCounter._total += event == COMPILE_EVENT
 
     @property
-    def count(self) -> int:
-        """Compilations so far."""
-        return CompileCounter._count
+    def unexpected(self) -> int:
+        """Compilations outside of `expected` blocks, since the counter was made."""
+        return CompileCounter._total - self._expected
+
+    @contextlib.contextmanager
+    def expected(self) -> Iterator[None]:
+        """What is compiled in this block does not count."""
+        before = CompileCounter._total
+        yield
+        self._expected += CompileCounter._total - before

@@ -76,7 +76,6 @@ def fit(
       UserError: `max_bad_steps` non-finite steps in a row, or a checkpoint of another config.
     """
     mesh = make_mesh(config.mesh)
-    compiles = CompileCounter()
     checkpoints = Checkpoints(workdir / "checkpoints")
 
     def init() -> TrainState:
@@ -92,12 +91,14 @@ def fit(
     if start >= config.steps:
         checkpoints.close()
         return state
-    log = MetricsLog(workdir, step=start)
-    progress = Progress(start=start, steps=config.steps)
     stream = batches(start)
     first = next(stream)
     rate = jax.jit(schedule)
+    rate(start)
     programs = _compile(phases, start, state, place_batch(first, mesh), shardings, optimizer)
+    compiles = CompileCounter()  # from here on nothing may be compiled but what a save or an evaluation needs
+    log = MetricsLog(workdir, step=start)
+    progress = Progress(start=start, steps=config.steps)
     watch = _BadStepWatch(config.max_bad_steps, name_records)
     clock = _Clock(log.seconds)
     try:
@@ -107,13 +108,15 @@ def fit(
             watch.add(step, metrics, batch.records)
             if step % config.log_every == 0 or step == config.steps:
                 values = jax.device_get(metrics) | {"learning_rate": rate(step - 1)}
+                values["recompiles"] = compiles.unexpected
                 log.write(step, values, seconds=clock.seconds)
                 progress.show(step, {"loss": float(values["loss"])})
             if step % config.checkpoint_every == 0 or step == config.steps:
                 watch.check_previous()
-                checkpoints.save(state, {"step": step, **config.meta})
+                with compiles.expected():
+                    checkpoints.save(state, {"step": step, **config.meta})
             if evaluate and (step % config.evaluate_every == 0 or step == config.steps):
-                with clock.paused():
+                with clock.paused(), compiles.expected():
                     log.write(step, evaluate(state.params), seconds=clock.before_pause)
         watch.check_previous()
     finally:

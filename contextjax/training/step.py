@@ -36,7 +36,7 @@ def train_step(
         return sum(weight * means[name] for name, weight in objective.weights), means
 
     (loss, means), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    norm = optax.global_norm(gradients)
+    norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     updated = (optax.apply_updates(state.params, updates), opt_state)

@@ -1,8 +1,8 @@
 """CIRR's layout, read as it comes: composed triplets in groups of six pictures.
 
-    captions/cap.rc2.{split}.json   image_splits/split.rc2.{split}.json
-    img_raw/{train/<0..99>,dev,test1}/<name>.png   (or the same folders without img_raw/)
-    image_captions/captions.{split}.json           (optional: [{"image": path, "caption": text}])
+captions/cap.rc2.{split}.json   image_splits/split.rc2.{split}.json
+img_raw/{train/<0..99>,dev,test1}/<name>.png   (or the same folders without img_raw/)
+image_captions/captions.{split}.json           (optional: [{"image": path, "caption": text}])
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ class CirrReader(DatasetReader):
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise UserError(f"{path} is not JSON ({error}); expected CIRR's annotation file: download it again.") from error
+            raise UserError(
+                f"{path} is not JSON ({error}); expected CIRR's annotation file: download it again."
+            ) from error
 
 
 def _record(item: dict[str, Any]) -> ComposedRecord:
@@ -91,4 +93,6 @@ def _record(item: dict[str, Any]) -> ComposedRecord:
             kind=item.get("edit", ""),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"A CIRR item lacks {error}: {str(item)[:120]}; expected pairid, reference, caption.") from error
+        raise UserError(
+            f"A CIRR item lacks {error}: {str(item)[:120]}; expected pairid, reference, caption."
+        ) from error

@@ -9,7 +9,7 @@ Within a composed scene all names differ, so "the dog" is unambiguous.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from data_pipelines.datasets.pictograms.scene import PLACES, Scene, Thing, make_scene
@@ -137,12 +137,11 @@ def difference(reference: Scene, target: Scene) -> tuple[Edit, ...] | None:
         if len(edits) > 2:
             return None
     edits.extend(Edit("remove", thing.name) for thing in gone.values())
-    if len(edits) == 1:
-        return tuple(edits)
-    for order in (edits, edits[::-1]) if len(edits) == 2 else ():
-        if steps(order, reference) == target:
-            return tuple(order)
-    return None
+    if not 1 <= len(edits) <= 2:
+        return None
+    if edits[0].place in was_at:  # taken, until the other edit has cleared it
+        edits.reverse()
+    return tuple(edits)
 
 
 def steps(edits: Sequence[Edit], scene: Scene) -> Scene | None:
@@ -180,11 +179,21 @@ class _View:
 
 
 def phrase(edits: Sequence[Edit], scene: Scene, rng: Random) -> str:
-    """A text of 3 to 18 words that asks for the edits, said of the reference `scene`."""
-    while True:
-        text = _finish(_sentence(list(edits), scene, rng), rng)
-        if MIN_WORDS <= len(text.split()) <= MAX_WORDS:
-            return text
+    """A text of 3 to 18 words that asks for the edits, said of the reference `scene`.
+
+    Long names of a user's own pictograms may need more words.
+    """
+    return _of_length(lambda: _finish(_sentence(list(edits), scene, rng), rng), MIN_WORDS, MAX_WORDS)
+
+
+def _of_length(say: Callable[[], str], fewest: int, most: int) -> str:
+    """The first text of a proper length; if there is none in many tries, the one that comes closest."""
+    texts = []
+    for _ in range(50):
+        texts.append(say())
+        if fewest <= len(texts[-1].split()) <= most:
+            return texts[-1]
+    return min(texts, key=lambda text: abs(len(text.split()) - most))
 
 
 def _finish(text: str, rng: Random) -> str:
@@ -207,15 +216,32 @@ def _sentence(edits: list[Edit], scene: Scene, rng: Random) -> str:
     if rng.random() < 0.5 and (merged := _merged(first, second, now, then, rng)):
         return merged
     if first.name == second.name and {first.operation, second.operation} == {"move", "resize"}:
-        return _clause(first, now, rng, "command") + rng.choice(_JOINTS["command"]) + _clause_about_it(second, then, rng)
+        return (
+            _clause(first, now, rng, "command") + rng.choice(_JOINTS["command"]) + _clause_about_it(second, then, rng)
+        )
     mood = rng.choices(("command", "statement"), (3, 1))[0]
-    return _clause(first, now, rng, mood) + rng.choice(_JOINTS[mood]) + _clause(second, then, rng, mood)
+    left, right = _clause(first, now, rng, mood), _clause(second, then, rng, mood)
+    # After "the dog and the cat" a bare "and" would be hard to follow.
+    joints = _CLEAR_JOINTS if " and " in left + right else _JOINTS[mood]
+    return left + rng.choice(joints) + right
 
 
 _JOINTS = {
-    "command": (" and ", " and ", " and ", ", and ", ", then ", " and then ", "; then ", " and also ", ", and also ", "; "),
+    "command": (
+        " and ",
+        " and ",
+        " and ",
+        ", and ",
+        ", then ",
+        " and then ",
+        "; then ",
+        " and also ",
+        ", and also ",
+        "; ",
+    ),
     "statement": (" and ", " and ", ", and ", "; "),
 }
+_CLEAR_JOINTS = (", and ", ", and ", "; ", ", and also ")
 
 
 def _merged(first: Edit, second: Edit, now: _View, then: _View, rng: Random) -> str | None:
@@ -328,7 +354,10 @@ def _move(edit: Edit, view: _View, rng: Random) -> dict[str, list[str]]:
     verb = rng.choice(("move", "move", "bring", "shift"))
     if edit.place == _VERTICAL[start] and rng.random() < 0.4:
         way = "down" if edit.place >= 2 else "up"
-        return {"command": [f"move the {name} {way}", f"shift the {name} {way}"], "statement": [f"the {name} moves {way}"]}
+        return {
+            "command": [f"move the {name} {way}", f"shift the {name} {way}"],
+            "statement": [f"the {name} moves {way}"],
+        }
     if edit.place == _HORIZONTAL[start] and rng.random() < 0.4:
         side = "right" if edit.place % 2 else "left"
         command = [f"move the {name} to the {side}", f"shift the {name} to the {side}"]
@@ -467,28 +496,31 @@ def _beside(place: int, anchor: Thing, rng: Random, taken: set[int]) -> str | No
 
 
 def caption(scene: Scene, rng: Random) -> str:
-    """A true description of the scene that gives every thing's size and place, in at most 30 words."""
-    while True:
-        text = _description(scene, rng)
-        if len(text.split()) <= MAX_CAPTION_WORDS:
-            return text
+    """A true description of the scene that gives every thing's size and place, in at most 30 words.
+
+    Long names of a user's own pictograms may need more words.
+    """
+    return _of_length(lambda: _description(scene, rng), 1, MAX_CAPTION_WORDS)
 
 
 def _description(scene: Scene, rng: Random) -> str:
     things = rng.sample(scene.things, len(scene.things))
     corner_first = rng.random() < 0.15
+    few = len(things) < 4  # four things leave no room for words that can be spared
     parts: list[str] = []
     for i, thing in enumerate(things):
         new = _new(thing.name, thing.size, rng)
         where = _caption_place(thing, things[:i], rng)
+        if not few:
+            where = where.removesuffix(" corner")
         if corner_first:
-            parts.append(f"{_in_corner(thing.place, rng)} {new}")
+            parts.append(f"in the {PLACES[thing.place]} {new}")
         else:
             parts.append(f"{new} {where}")
     if corner_first:
         text = _listed([parts[0].replace(" a ", " there is a ", 1), *parts[1:]])
     else:
-        start = rng.choice(("", "", "", "there is ", "a picture of ", "a picture with ", "we see "))
+        start = rng.choice(("", "", "", "there is ", "a picture of ", "a picture with ", "we see ")) if few else ""
         text = start + _listed(parts)
     return _finish(text, rng)
 

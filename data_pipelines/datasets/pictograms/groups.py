@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from data_pipelines.datasets.pictograms.edits import KINDS, TWO_STEP, Edit, difference, kind_of, new_jitter, phrase
@@ -146,10 +146,8 @@ def _propose(split: Split, rng: Random) -> list[Scene] | None:
         members = [_with(things, state) for things in (around, swapped) for state in states]
     elif shape < SWAPPED + ELSEWHERE:  # five states, and one of them with a change elsewhere
         states = _states(around, split, rng, 5)
-        changed = _changed(around, split, rng)
         members = [_with(around, state) for state in states]
-        if states and changed:
-            members.append(_with(changed, states[0]))
+        members += [_with(_changed(around, split, rng), state) for state in states[:1]]
     else:
         members = [_with(around, state) for state in _states(around, split, rng, 6)]
     if len(members) != GROUP_SIZE or not all(members) or not all(map(split.allows, members)):
@@ -175,7 +173,7 @@ def _background(split: Split, rng: Random) -> list[Thing] | None:
         names = rng.sample(split.seen, count)
         if split.held_out and rng.random() < 0.5:
             names[0] = rng.choice(split.held_out)
-        things = [_put(name, place, rng.choice(SIZES), rng) for name, place in zip(names, places)]
+        things = [_put(name, place, rng.choice(SIZES), rng) for name, place in zip(names, places, strict=True)]
         if split.allows(make_scene(things)):
             return things
     return None
@@ -186,9 +184,10 @@ def _names_beside(around: Sequence[Thing], split: Split, rng: Random, count: int
     found: list[str] = []
     pool = split.held_out or split.seen
     place = next(place for place in range(4) if all(t.place != place for t in around))
-    for name in rng.sample(pool, len(pool)):
+    for _ in range(40 * count):
+        name = rng.choice(pool)
         scene = _with(around, Thing(place, name, "small"))
-        if scene and split.allows(scene):
+        if scene and name not in found and split.allows(scene):
             found.append(name)
             if len(found) == count:
                 break
@@ -197,7 +196,9 @@ def _names_beside(around: Sequence[Thing], split: Split, rng: Random, count: int
 
 def _states(around: Sequence[Thing], split: Split, rng: Random, count: int) -> list[Thing | None]:
     """Different states of one thing, each one step from an earlier one; fewer than `count` if there are no more."""
-    names = _names_beside(around, split, rng, count)
+    renamed = rng.random() < RENAMED
+    weights = (12, 1, 1) if renamed else (0, 1, 1)
+    names = _names_beside(around, split, rng, count if renamed else 1)
     places = [place for place in range(4) if all(t.place != place for t in around)]
     if not names:
         return []
@@ -205,7 +206,6 @@ def _states(around: Sequence[Thing], split: Split, rng: Random, count: int) -> l
     states: list[Thing | None] = [first]
     if rng.random() < ABSENT:
         states.append(None)
-    weights = (12, 1, 1) if rng.random() < RENAMED else (0, 1, 1)
     for _ in range(4 * count):
         if len(states) == count:
             break
@@ -224,16 +224,15 @@ def _step(state: Thing, names: Sequence[str], places: Sequence[int], weights: Se
     return _put(state.name, state.place, "small" if state.size == "large" else "large", rng)
 
 
-def _changed(around: Sequence[Thing], split: Split, rng: Random) -> list[Thing] | None:
-    """The background with one of its things changed, or two of them swapped."""
+def _changed(around: Sequence[Thing], split: Split, rng: Random) -> list[Thing]:
+    """The background with one of its things resized, replaced, moved or gone; its places may clash."""
     thing = rng.choice(around)
     rest = [other for other in around if other is not thing]
-    way: Callable[[], list[Thing]] = rng.choice(
-        (
-            lambda: [_put(thing.name, thing.place, "small" if thing.size == "large" else "large", rng)],
-            lambda: [_put(rng.choice(split.seen), thing.place, thing.size, rng)],
-            lambda: [_put(thing.name, rng.randrange(4), thing.size, rng)],
-            lambda: [],
-        )
+    changes = (
+        _put(thing.name, thing.place, "small" if thing.size == "large" else "large", rng),
+        _put(rng.choice(split.seen), thing.place, thing.size, rng),
+        _put(thing.name, rng.randrange(4), thing.size, rng),
+        None,
     )
-    return rest + way()
+    change = rng.choice(changes)
+    return [*rest, change] if change else rest

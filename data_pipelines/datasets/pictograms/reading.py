@@ -28,7 +28,8 @@ _NOUN = re.compile(f"an? (?:({_SIZE}) )?({_NAME})")
 _LOCATION = re.compile(
     f"(?:in|to) the {_CORNER}"
     "|(?:in|to) the (empty|free) corner"
-    f"|(above|below|under|to the left of|to the right of|on the left of|on the right of|next to|beside|diagonally across from) the ({_NAME})"
+    "|(above|below|under|to the left of|to the right of|on the left of|on the right of|next to|beside"
+    f"|diagonally across from) the ({_NAME})"
 )
 _JOINT = re.compile(r"(?:[,;]? (?:and then|and also|and|then) |; |\. )")
 _LEADING_VERB = re.compile(

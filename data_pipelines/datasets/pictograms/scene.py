@@ -51,7 +51,7 @@ class Scene:
 
 def make_scene(things) -> Scene:
     """A scene of `things`, sorted by place. Raises ValueError when two share a place."""
-    ordered = tuple(sorted(things))
+    ordered = tuple(sorted(things, key=lambda thing: thing.place))
     if len({thing.place for thing in ordered}) != len(ordered):
         raise ValueError(f"Two things share a place: {ordered}.")
     return Scene(ordered)

@@ -164,10 +164,10 @@ def _write_chunk(partial: Path, settings: dict, source: str | None, chunk: tuple
         Split(split, tuple(settings["seen"]), held_out), rng, count=len(ids), unique=split != "train"
     )
     rows: dict[str, list[str]] = {"pairs": [], "paths": [], "captions": [], "scenes": []}
-    for group, (scenes, queries) in zip(ids, composed):
+    for group, (scenes, queries) in zip(ids, composed, strict=True):
         names = [f"{PICTURE_FOLDERS[split]}-{group}-{i // 2}-img{i % 2}" for i in range(len(scenes))]
         rows["pairs"] += [_compact(_item(query, group, names)) for query in queries]
-        for picture, scene in zip(names, scenes):
+        for picture, scene in zip(names, scenes, strict=True):
             _save(scene, partial / "img_raw" / name / f"{picture}.png", _art(source), settings["canvas"])
             rows["paths"].append(f'"{picture}":"./{name}/{picture}.png"')
             rows["captions"].append(_compact({"image": f"{name}/{picture}.png", "caption": caption(scene, rng)}))
@@ -176,7 +176,9 @@ def _write_chunk(partial: Path, settings: dict, source: str | None, chunk: tuple
 
 
 def _save(scene: Scene, path: Path, art: Mapping[str, Image.Image], canvas: int) -> None:
-    Image.fromarray(draw(scene, art, canvas=canvas)).save(path, compress_level=1)
+    Image.fromarray(draw(scene, art, canvas=canvas)).save(
+        path, compress_level=4
+    )  # higher levels take longer than they save
 
 
 def _item(query: Query, group: int, names: list[str]) -> dict:
@@ -203,7 +205,7 @@ def _compact(value) -> str:
 def _join(partial: Path, chunks: list[tuple[str, int]], results: Iterator[dict[str, list[str]]]) -> None:
     """Joins the chunks' rows into one file a table and split, in the order of the chunks."""
     tables: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
-    for (split, _), rows in zip(chunks, results):
+    for (split, _), rows in zip(chunks, results, strict=True):
         for table, lines in rows.items():
             tables[split].setdefault(table, []).extend(lines)
     pair_id = 0

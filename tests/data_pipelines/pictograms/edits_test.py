@@ -17,7 +17,7 @@ BACK = {"add": "remove", "remove": "add"}
 
 def random_scene(rng: Random) -> Scene:
     count = rng.randint(1, 4)
-    chosen = zip(rng.sample(range(4), count), rng.sample(PICTOGRAMS, count))
+    chosen = zip(rng.sample(range(4), count), rng.sample(PICTOGRAMS, count), strict=True)
     return make_scene(Thing(place, name, rng.choice(SIZES)) for place, name in chosen)
 
 
@@ -97,7 +97,7 @@ def test_no_clean_difference(target):
     ],
 )
 def test_edits_that_do_not_apply_are_refused(edit):
-    with pytest.raises(ValueError, match="Got|does not apply"):
+    with pytest.raises(ValueError, match=r"Got|does not apply"):
         edits.apply(edit, make_scene([DOG, CAT]))
 
 

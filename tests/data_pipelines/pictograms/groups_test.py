@@ -141,7 +141,7 @@ def pictures_of(split: str) -> list[np.ndarray]:
 @pytest.mark.parametrize("split", ["val", "test1"])
 def test_who_does_not_read_is_at_chance(split, score):
     hits, count = 0.0, 0
-    for (scenes, queries), pictures in zip(groups_of(split), pictures_of(split)):
+    for (scenes, queries), pictures in zip(groups_of(split), pictures_of(split), strict=True):
         for query in queries:
             scores = score(pictures, scenes, query.reference).astype(float)
             scores[query.reference] = -np.inf

@@ -72,7 +72,7 @@ def test_a_finished_data_set_is_left_alone_and_another_one_is_not_overwritten(wr
     before = {path: path.stat().st_mtime_ns for path in written.rglob("*")}
     write_cirr(written, **SMALL)
     assert {path: path.stat().st_mtime_ns for path in written.rglob("*")} == before
-    with pytest.raises(ValueError, match="seed=0, expected seed=5.*remove the folder"):
+    with pytest.raises(ValueError, match=r"seed=0, expected seed=5.*remove the folder"):
         write_cirr(written, **SMALL, seed=5)
 
 

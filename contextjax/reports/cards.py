@@ -1,0 +1,140 @@
+"""One query as a card: its reference and text, what was found, and what its fusion read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from contextjax.evaluation import Evaluation, Pictures
+from contextjax.reports.pictures import data_uri, overlay
+from contextjax.system import System, TokenMap
+from contextjax.types import Picture
+
+SHOWN = 5  # pictures found
+MAX_MAPS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A picture of the gallery as a query ranks it; ranks count from 1 here."""
+
+    picture: str  # a data: URI, as all pictures of a page
+    alt: str
+    rank: int
+    score: float
+    is_target: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Heat:
+    """How much each patch of the reference reads a phrase: the map, and its smallest and largest weight."""
+
+    label: str
+    picture: str
+    alt: str
+    low: float
+    peak: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """One query. `found` holds the best pictures, and the target after them where it is not among them."""
+
+    id: str
+    text: str
+    kind: str
+    reference: str
+    reference_alt: str
+    rank: int  # of the target, from 1
+    subset_rank: int  # from 1; 0 without a subset
+    subset_size: int
+    found: tuple[Found, ...]
+    heats: tuple[Heat, ...]
+    heats_of: str  # "phrases" or "tokens"; "" where the system has no fusion
+
+
+class Cards:
+    """Makes cards of queries; encodes the gallery pictures that they show, not the gallery."""
+
+    def __init__(
+        self,
+        system: System,
+        evaluation: Evaluation,
+        pictures: Pictures,
+        *,
+        phrases_of: Callable[[str], Sequence[tuple[int, int]]] | None = None,
+        captions: Sequence[str] = (),
+    ):
+        self.system, self.evaluation, self.pictures = system, evaluation, pictures
+        self.phrases_of, self.captions = phrases_of, captions
+        self.has_fusion = system.model.config.query == "fusion"
+
+    def make(self, queries: Sequence[int] | np.ndarray) -> tuple[Card, ...]:
+        """Cards of the queries (rows of the evaluation), in their order."""
+        if not len(queries):
+            return ()
+        records = [self.evaluation.records[query] for query in queries]
+        references = [self.pictures[self.pictures.row[record.reference]] for record in records]
+        texts = [record.text for record in records]
+        targets = self.system.encode_gallery([self.pictures[self._target(query)] for query in queries])
+        scores = (self.system.encode_query(references, texts) * targets).sum(-1)
+        maps = self.system.attention_maps(references, texts) if self.has_fusion else [None] * len(texts)
+        return tuple(self._card(*parts) for parts in zip(queries, references, scores, maps, strict=True))
+
+    def _card(self, query: int, reference: Picture, target_score: float, maps: TokenMap | None) -> Card:
+        record = self.evaluation.records[query]
+        subset_rank = int(self.evaluation.subset_ranks[query]) + 1
+        return Card(
+            id=record.id,
+            text=record.text,
+            kind=record.kind,
+            reference=data_uri(reference),
+            reference_alt=self._alt("Reference", self.pictures.row[record.reference]),
+            rank=int(self.evaluation.ranks[query]) + 1,
+            subset_rank=subset_rank,
+            subset_size=len(record.subset) if subset_rank else 0,
+            found=self._found(query, float(target_score)),
+            heats=self._heats(record.text, reference, maps) if maps else (),
+            heats_of="" if maps is None else "phrases" if self.phrases_of else "tokens",
+        )
+
+    def _found(self, query: int, target_score: float) -> tuple[Found, ...]:
+        """The best pictures, then the target unless it is one of them."""
+        target = self._target(query)
+        ranked = zip(self.evaluation.top[query][:SHOWN], self.evaluation.scores[query][:SHOWN], strict=True)
+        shown = [(rank, row, score) for rank, (row, score) in enumerate(ranked, start=1) if np.isfinite(score)]
+        if target not in [row for _, row, _ in shown]:
+            shown.append((int(self.evaluation.ranks[query]) + 1, target, target_score))
+        return tuple(
+            Found(
+                picture=data_uri(self.pictures[int(row)]),
+                alt=self._alt(f"Rank {rank}, the target" if row == target else f"Rank {rank}", int(row)),
+                rank=rank,
+                score=float(score),
+                is_target=bool(row == target),
+            )
+            for rank, row, score in shown
+        )
+
+    def _heats(self, text: str, reference: Picture, maps: TokenMap) -> tuple[Heat, ...]:
+        """One map for each phrase (without phrases: token) that the encoder read; what was cut off has none."""
+        start, end = maps.offsets.T
+        spans = self.phrases_of(text) if self.phrases_of else [(a, b) for a, b in maps.offsets.tolist() if b > a]
+        read = [(a, b) for a, b in spans if ((end > a) & (start < b)).any()]
+        heats = []
+        for a, b in read[:MAX_MAPS]:
+            heat, label = maps.phrase(a, b), text[a:b]
+            alt = f"Where the reference reads “{label}”"
+            picture = data_uri(overlay(reference, heat))
+            heats.append(Heat(label, picture, alt, float(heat.min()), float(heat.max())))
+        return tuple(heats)
+
+    def _target(self, query: int) -> int:
+        """The row of a query's target; an evaluation has no query without one."""
+        return self.pictures.row[str(self.evaluation.records[query].target)]
+
+    def _alt(self, role: str, row: int) -> str:
+        caption = self.captions[row] if row < len(self.captions) else ""
+        return f"{role}: {caption or self.pictures.ids[row]}"

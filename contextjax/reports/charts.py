@@ -1,0 +1,142 @@
+"""Line charts as plain geometry: what the page's template draws as inline SVG, coloured by its style sheet."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+WIDTH, HEIGHT = 380, 230  # about the width of a phone, so that letters keep their size there
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38  # margins
+MAX_POINTS = 200
+MAX_LINES = 6  # colours and dashes that the style sheet knows
+MARKED = 12  # a line of at most so many points shows each as a dot
+
+Points = Sequence[tuple[float, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tick:
+    """A label and its place in pixels along the axis."""
+
+    at: float
+    label: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One curve: pixels of its points, and its newest value for the legend."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    last: str
+
+    @property
+    def path(self) -> str:
+        """The `points` attribute of an SVG polyline."""
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
+
+    @property
+    def marked(self) -> bool:
+        """Whether each point is drawn."""
+        return len(self.points) <= MARKED
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """A laid-out line chart, pixels from the top left corner."""
+
+    title: str
+    y_label: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    lines: tuple[Line, ...]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    top: int = TOP
+    bottom: int = HEIGHT - BOTTOM
+
+    @property
+    def summary(self) -> str:
+        """The chart in words, for who can't see it."""
+        return f"{self.title}: " + ", ".join(f"{line.name} ends at {line.last}" for line in self.lines)
+
+
+def line_chart(title: str, curves: Mapping[str, Points], *, y_label: str, logarithmic: bool = False) -> Chart | None:
+    """Lays out curves (name -> [(x, y)]); None where there is no finite point.
+
+    The y axis starts at zero; `logarithmic` allows a logarithmic one where values span more than a factor of twenty.
+    """
+    finite = {name: thin([p for p in points if math.isfinite(p[1])]) for name, points in curves.items()}
+    drawn = dict([(name, points) for name, points in finite.items() if points][:MAX_LINES])
+    if not drawn:
+        return None
+    xs, ys = (np.concatenate([[p[axis] for p in points] for points in drawn.values()]) for axis in (0, 1))
+    logarithmic = logarithmic and ys.min() > 0 and ys.max() / ys.min() > 20
+    y_values = log_ticks(ys.min(), ys.max()) if logarithmic else linear_ticks(min(0.0, ys.min()), ys.max())
+    x_values = linear_ticks(0.0, xs.max(), around=True)
+    scale = math.log10 if logarithmic else float
+    low, high = scale(y_values[0]), scale(y_values[-1])
+
+    def place_x(x: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * x / (xs.max() or 1.0)
+
+    def place_y(y: float) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (scale(y) - low) / (high - low)
+
+    return Chart(
+        title=title,
+        y_label=y_label + (", log scale" if logarithmic else ""),
+        x_ticks=tuple(Tick(place_x(x), short(x)) for x in x_values),
+        y_ticks=tuple(Tick(place_y(y), short(y)) for y in y_values),
+        lines=tuple(
+            Line(name, tuple((place_x(x), place_y(y)) for x, y in points), short(finite_last(curves[name])))
+            for name, points in drawn.items()
+        ),
+    )
+
+
+def thin(points: Points) -> Points:
+    """At most MAX_POINTS points: means of neighbours, so that a long run stays a small page."""
+    if len(points) <= MAX_POINTS:
+        return points
+    return [tuple(np.mean(part, axis=0)) for part in np.array_split(np.asarray(points, float), MAX_POINTS)]
+
+
+def finite_last(points: Points) -> float:
+    """The newest finite value."""
+    return [y for _, y in points if math.isfinite(y)][-1]
+
+
+def linear_ticks(low: float, high: float, *, around: bool = False) -> list[float]:
+    """Three to six round numbers that hold [low, high] between them; with `around`, those inside it only."""
+    span = (high - low) or abs(high) or 1.0
+    unit = 10 ** math.floor(math.log10(span / 4))
+    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if span / (unit * factor) <= 5)
+    first, last = math.floor(low / step + 1e-9), (math.floor if around else math.ceil)((low + span) / step - 1e-9)
+    return [index * step for index in range(first, max(last, first + 1) + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """At most eight round numbers around [low, high]: 1, 2 and 5 of each power of ten, or only some powers."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    fine = [10.0**power * factor for power in range(first, last + 1) for factor in (1, 2, 5)]
+    below = max(index for index, tick in enumerate(fine) if tick <= low * (1 + 1e-9))
+    above = min(index for index, tick in enumerate(fine) if tick >= high * (1 - 1e-9))
+    if above - below < 6:
+        return fine[below : max(above, below + 1) + 1]
+    stride = math.ceil((last - first) / 6)
+    return [10.0**power for power in range(first, last + stride, stride)]
+
+
+def short(value: float) -> str:
+    """A number in few letters: 0.08, 3.36, 42, 1,400, 28k, 2e-05."""
+    if value and abs(value) < 1e-3:
+        return f"{value:.2g}"
+    if abs(value) >= 10_000:
+        return f"{value / 1000:,.4g}k"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"

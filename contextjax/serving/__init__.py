@@ -1,0 +1,1 @@
+"""Searching pictures with a trained system."""

@@ -1,0 +1,93 @@
+"""Trains variants of a recipe for the same time, several seeds each, and prints their table; the same command goes on.
+
+python -m experiments.compare --config=configs/pictograms.py --variants=,no_consistency,sum,image,text --minutes=3 \\
+  --workdir=runs/compare
+"""
+
+import datetime
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+
+CONFIG = flags.DEFINE_string("config", None, "The recipe's file, without an argument.")
+VARIANTS = flags.DEFINE_list("variants", [""], "Arguments of the recipe; the empty one is the recipe itself.")
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of each variant.")
+MINUTES = flags.DEFINE_float("minutes", 0.0, "Training time of a run (its steps follow from a short trial); 0: the recipe's.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where runs and rows.jsonl go.")
+OVERRIDES = flags.DEFINE_list("overrides", [], "Further settings of every run: --overrides=data.folder=DIR,...")
+TRIAL_STEPS = 60
+
+
+def main() -> None:
+    """Rows that are there are kept; a run that was interrupted goes on."""
+    workdir = Path(cli.required(WORKDIR))
+    path = workdir / "rows.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    for seed in SEEDS.value:
+        for variant in VARIANTS.value:
+            if not any(row["variant"] == variant and row["seed"] == seed for row in rows):
+                rows.append(_run(variant, seed, workdir))
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+    _print_table(rows)
+
+
+def _run(variant: str, seed: str, workdir: Path) -> dict:
+    name = variant or "recipe"
+    settings = {"seed": seed, **dict(item.split("=", 1) for item in OVERRIDES.value)}
+    if MINUTES.value:
+        settings |= _steps_for(variant, workdir / "trials" / name, MINUTES.value * 60)
+    place = workdir / f"{name}-{seed}"
+    _train(variant, place, settings)
+    module = [sys.executable, "-m", "experiments.evaluate", f"--workdir={place}", "--nobaselines"]
+    subprocess.run(module, check=True, stdout=subprocess.DEVNULL)
+    evaluation = json.loads((place / "evaluation.json").read_text())
+    seconds = json.loads((place / "metrics.jsonl").read_text().splitlines()[-1])["seconds"]
+    date = datetime.date.today().isoformat()
+    kinds = {kind: metrics["Rs@1"] for kind, metrics in evaluation["by_kind"].items()}
+    kept = {"metrics": evaluation["metrics"], "Rs@1 by kind": kinds, "steps": evaluation["step"]}
+    return {"variant": variant, "seed": seed, **kept, "seconds": seconds, "date": date}
+
+
+def _steps_for(variant: str, place: Path, seconds: float) -> dict[str, int]:
+    """Steps that take `seconds`, a quarter of them leading, by the speed of a short trial of this variant."""
+    kept = place / "steps.json"
+    if not kept.exists():
+        trial = {"training.steps": TRIAL_STEPS, "loss.lead_steps": TRIAL_STEPS // 2, "training.log_every": 5}
+        _train(variant, place, {**trial, **dict(item.split("=", 1) for item in OVERRIDES.value)})
+        lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+        at = {line["step"]: line["seconds"] for line in lines if "loss" in line}
+        lead, rest = ((at[end] - at[end - 20]) / 20 for end in (TRIAL_STEPS // 2, TRIAL_STEPS))
+        steps = int(seconds / (0.25 * lead + 0.75 * rest))
+        kept.write_text(json.dumps({"training.steps": steps, "loss.lead_steps": steps // 4}))
+    return json.loads(kept.read_text())
+
+
+def _train(variant: str, place: Path, settings: dict) -> None:
+    config = f"{cli.required(CONFIG)}:{variant}" if variant else cli.required(CONFIG)
+    flags_ = [f"--config.{key}={value}" for key, value in settings.items()]
+    command = [sys.executable, "-m", "experiments.train", f"--config={config}", f"--workdir={place}", *flags_]
+    subprocess.run(command, check=True)
+
+
+def _print_table(rows: list[dict]) -> None:
+    """A Markdown table: mean and standard deviation over the seeds."""
+    import numpy as np
+
+    columns = [name for name in rows[0]["metrics"] if name in ("R@1", "R@5", "R@10", "Rs@1", "Rs@2", "Avg")]
+    print(f"| variant | seeds | steps | seconds | {' | '.join(columns)} |\n|{'---|' * (4 + len(columns))}")
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        own = [row for row in rows if row["variant"] == variant]
+        table = np.asarray([[row["metrics"][name] for name in columns] for row in own])
+        cells = [f"{mean:.1f} ± {std:.1f}" for mean, std in zip(table.mean(0), table.std(0, ddof=1), strict=True)]
+        seconds = f"{min(r['seconds'] for r in own):.0f}–{max(r['seconds'] for r in own):.0f}"
+        print(f"| {variant or 'recipe'} | {len(own)} | {own[0]['steps']} | {seconds} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    cli.run(main, doc=__doc__)

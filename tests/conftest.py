@@ -1,0 +1,158 @@
+"""Eight host devices for the sharding tests, shapes checked in the pure rooms, and what several tests share."""
+
+import os
+
+# Before jax is imported: it reads them once.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+for flag in (
+    "--xla_force_host_platform_device_count=8",
+    "--xla_backend_optimization_level=0",  # the tests compile much and run little
+    "--xla_llvm_disable_expensive_passes=true",
+):
+    if flag.split("=")[0] not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+
+import jaxtyping
+
+jaxtyping.install_import_hook(["contextjax.losses", "contextjax.models", "contextjax.metrics"], "beartype.beartype")
+
+import dataclasses
+import json
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from contextjax.models.clip import CLIPConfig
+from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
+from contextjax.models.text import TextConfig
+from contextjax.models.vision import VisionConfig
+from contextjax.types import ComposedBatch, Phrases, Tokens
+
+VOCABULARY, LENGTH, SIZE = 32, 10, 16
+BOS, EOS, PAD = 0, 1, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiny:
+    """A ContextCIR small enough to compile in a second, and random inputs for it."""
+
+    clip: CLIPConfig = CLIPConfig(
+        VisionConfig(SIZE, 8, width=16, layers=1, heads=4, mlp=32),
+        TextConfig(VOCABULARY, LENGTH, width=8, layers=2, heads=2, mlp=16),
+        projection=8,
+    )
+    vocabulary: int = VOCABULARY
+
+    def model(self, *, dtype=None, **config) -> ContextCIR:
+        return ContextCIR(ContextCIRConfig(self.clip, **{"fusion_layers": 2, "fusion_heads": 4, **config}), dtype)
+
+    def params(self, model: ContextCIR, *, seed: int = 0):
+        """Random parameters, the zero-initialised ones too, so that every path counts. No init is compiled."""
+        rng = np.random.default_rng(seed)
+
+        def draw(path, shape) -> jax.Array:
+            noise = rng.normal(size=shape)
+            if path[-1].key == "scale":
+                noise = 1 + 0.2 * noise
+            else:
+                noise *= shape[0] ** -0.5 if len(shape) > 1 else 0.2
+            return jnp.asarray(noise, jnp.float32)
+
+        return jax.tree_util.tree_map_with_path(draw, self.shapes(model), is_leaf=lambda x: isinstance(x, tuple))
+
+    def shapes(self, model: ContextCIR):
+        """The tree of parameter shapes."""
+        size = model.config.clip.vision.image_size
+        inputs = jnp.zeros((1, size, size, 3), jnp.uint8), jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool)
+        boxed = jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
+        return jax.tree.map(lambda x: x.shape, nn.unbox(boxed))
+
+    def pictures(self, *lead: int, seed: int = 0) -> jax.Array:
+        rng = np.random.default_rng(seed)
+        return jnp.asarray(rng.integers(0, 256, (*lead, SIZE, SIZE, 3), np.uint8))
+
+    def texts(self, *lead: int, seed: int = 0, length: int = LENGTH) -> Tokens:
+        """BOS, 1 to length - 2 words, EOS, padding."""
+        rng = np.random.default_rng(seed)
+        ids, mask = np.full((*lead, length), PAD, np.int32), np.zeros((*lead, length), bool)
+        for index in np.ndindex(*lead):
+            words = int(rng.integers(1, length - 1))
+            ids[index][: words + 2] = [BOS, *rng.integers(3, VOCABULARY, words), EOS]
+            mask[index][: words + 2] = True
+        return Tokens(jnp.asarray(ids), jnp.asarray(mask))
+
+    def batch(self, references: int, modifications: int, *, phrases: int = 4, seed: int = 0) -> ComposedBatch:
+        """With phrases, captions, and a last modification that is missing."""
+        rng = np.random.default_rng(seed)
+        texts = self.texts(references, modifications, seed=seed)
+        valid = np.ones((references, modifications), bool)
+        valid[-1, -1] = modifications == 1
+        text = rng.integers(0, references * modifications - 1, phrases).astype(np.int32)
+        words = np.asarray(texts.mask).reshape(-1, LENGTH)[text].sum(-1) - 2
+        start = rng.integers(1, words + 1)
+        end = rng.integers(start, words + 1) + 1
+        targets = rng.permutation(np.arange(references, 3 * references * modifications))[: references * modifications]
+        return ComposedBatch(
+            references=self.pictures(references, seed=seed),
+            targets=self.pictures(references, modifications, seed=seed + 1),
+            texts=texts,
+            valid=jnp.asarray(valid),
+            reference_ids=jnp.arange(references, dtype=jnp.int32),
+            target_ids=jnp.asarray(targets.reshape(references, modifications).astype(np.int32)),
+            records=jnp.arange(references * modifications, dtype=jnp.int32).reshape(references, modifications),
+            phrases=Phrases(
+                self.texts(phrases, seed=seed + 2, length=6),
+                jnp.asarray(text),
+                jnp.asarray(np.stack([start, end], axis=-1).astype(np.int32)),
+                jnp.asarray(np.arange(phrases) < max(phrases - 1, 1)),
+                jnp.zeros(references, jnp.int32),
+            ),
+            captions=self.texts(references, 1 + modifications, seed=seed + 3),
+        )
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Tiny:
+    return Tiny()
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """The published implementation's numbers at tiny size: weights.*, input.*, output.*, gradnorm.*."""
+    from safetensors.numpy import load_file
+
+    return load_file(Path(__file__).parent / "golden" / "context_cir_tiny.safetensors")
+
+
+def write_pictograms(folder: Path, **groups: int) -> Path:
+    from data_pipelines.datasets.pictograms.write import write_cirr
+
+    counts = {"train_groups": 3, "val_groups": 2, "test_groups": 1, "unseen_groups": 1, **groups}
+    return write_cirr(folder, **counts, canvas=32, processes=1)
+
+
+@pytest.fixture(scope="session")
+def pictograms(tmp_path_factory) -> Path:
+    """A few groups in CIRR's layout. Read only: a test that changes it takes `pictograms_copy`."""
+    return write_pictograms(tmp_path_factory.mktemp("pictograms") / "cirr")
+
+
+@pytest.fixture
+def pictograms_copy(pictograms, tmp_path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(pictograms, tmp_path / "cirr", ignore=shutil.ignore_patterns("prepared")))
+
+
+@pytest.fixture
+def edit_json():
+    """edit_json(path, function): rewrites a JSON file by what `function` returns of its contents."""
+
+    def edit(path: Path, change) -> None:
+        path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+    return edit

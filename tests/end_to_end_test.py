@@ -1,0 +1,216 @@
+"""The real entry points on a tiny data set: train, resume, evaluate, search, and what bad input says."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from contextjax.training.hooks import read_metrics
+from data_pipelines.datasets.pictograms.write import write_cirr
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("end_to_end") / "cirr"
+    write_cirr(folder, train_groups=8, val_groups=4, test_groups=2, unseen_groups=2, processes=1)
+    return folder
+
+
+SMALL = {
+    "data.batch_size": 8,
+    "data.vocabulary": 300,
+    "data.text_length": 40,
+    "data.caption_length": 48,
+    "model.vision.width": 32,
+    "model.vision.mlp": 64,
+    "model.vision.layers": 1,
+    "model.text.width": 32,
+    "model.text.mlp": 64,
+    "model.projection": 16,
+    "loss.lead_steps": 4,
+    "training.steps": 12,
+    "training.log_every": 1,
+    "training.checkpoint_every": 5,
+    "training.evaluate_every": 6,
+}
+# Trains the shipped recipe, small; where `cut` is given, the run is interrupted in that step.
+DRIVER = """
+import json, sys
+from pathlib import Path
+from configs.pictograms import get_config
+from contextjax.training import loop
+from experiments.train import train
+changes, workdir, cut = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+config = get_config()
+with config.unlocked():
+    config.update_from_flattened_dict(changes)
+place, calls = loop.place_batch, []
+def interrupt(batch, mesh):
+    calls.append(1)
+    if cut and len(calls) == cut + 1:  # the first call is for compiling
+        raise KeyboardInterrupt
+    return place(batch, mesh)
+loop.place_batch = interrupt
+train(config, workdir)
+"""
+
+
+def drive(data: Path, workdir: Path, *, cut: int = 0, devices: int = 1, **changes) -> subprocess.CompletedProcess:
+    """The small recipe in a process of its own, on `devices` simulated devices."""
+    settings = json.dumps(SMALL | {"data.folder": str(data)} | changes)
+    return python("-c", DRIVER, settings, str(workdir), str(cut), devices=devices)
+
+
+def python(*arguments: str, devices: int = 1) -> subprocess.CompletedProcess:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def trained(data, tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    done = drive(data, workdir)
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def without_seconds(workdir: Path) -> list[dict]:
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(workdir)]
+
+
+def params_of(workdir: Path):
+    import contextjax
+
+    return jax.tree.leaves_with_path(contextjax.load(workdir).params)
+
+
+def test_training_leaves_what_the_design_says(trained):
+    assert json.loads((trained / "config.json").read_text())["model"]["variant"] == "S16"
+    lines = read_metrics(trained)
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 13))
+    assert {"contrastive", "consistency", "captions", "grad_norm", "learning_rate"} <= set(lines[-2])
+    assert lines[-1]["step"] == 12 and 0 <= lines[-1]["val/R@5"] <= 100
+    assert any((trained / "tensorboard").iterdir()) and (trained / "tokenizer.json").exists()
+
+
+def test_no_compilation_after_the_second_step(trained):
+    recompiles = [line["recompiles"] for line in read_metrics(trained) if "recompiles" in line]
+    assert recompiles and not any(recompiles)
+
+
+@pytest.mark.parametrize("cut", [3, 9])
+def test_resumed_equals_uninterrupted_bitwise(data, trained, tmp_path, cut):
+    """Cut before the first checkpoint, and between two, where lines past the checkpoint have to go."""
+    workdir = tmp_path / "cut"
+    interrupted = drive(data, workdir, cut=cut)
+    assert "KeyboardInterrupt" in interrupted.stderr
+    assert read_metrics(workdir)[-1]["step"] == cut - 1
+    resumed = drive(data, workdir)
+    assert resumed.returncode == 0, resumed.stderr
+    assert without_seconds(workdir) == without_seconds(trained)
+    for (path, a), (_, b) in zip(params_of(workdir), params_of(trained), strict=True):
+        assert np.array_equal(a, b), path
+
+
+def test_another_config_is_refused_and_nothing_changes(data, trained):
+    before = {path: path.read_bytes() for path in trained.glob("*.json*")}
+    done = drive(data, trained, **{"optimizer.learning_rate": 1e-3})
+    assert "another config: optimizer.learning_rate was 0.002 and is now 0.001" in done.stderr
+    assert {path: path.read_bytes() for path in trained.glob("*.json*")} == before
+
+
+def test_a_bad_step_ends_the_run_with_its_records(data, tmp_path):
+    changes = {"optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0, "loss.lead_steps": 0}
+    done = drive(data, tmp_path / "bad", **changes)
+    assert re.search(r"UserError: Step \d+ had a non-finite loss or gradient .* records: \d+", done.stderr), done.stderr
+
+
+def test_evaluation_and_search(data, trained, capsys):
+    from experiments.evaluate import evaluate
+
+    result = evaluate(trained)
+    assert result["n_queries"] == 24 and result["n_gallery"] == 24 and result["step"] == 12
+    assert set(result["baselines"]) == {"image", "text", "sum"}
+    assert set(result["metrics"]) == {"R@1", "R@5", "R@10", "R@50", "Rs@1", "Rs@2", "Rs@3", "Avg"}
+    assert read_metrics(trained)[-1]["val/R@5"] == result["metrics"]["R@5"]
+    assert json.loads((trained / "evaluation.json").read_text()) == json.loads(json.dumps(result))
+    assert "two-step" in capsys.readouterr().out
+
+
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
+    return python("-m", f"experiments.{module}", *arguments)
+
+
+def test_search_by_the_command(data, trained):
+    gallery = data / "img_raw" / "dev"
+    image = sorted(gallery.iterdir())[0]
+    arguments = [f"--workdir={trained}", f"--gallery={gallery}", f"--image={image}", "--top=3"]
+    first = run("search", *arguments, "--text=remove everything")
+    assert first.returncode == 0, first.stderr
+    assert len(first.stdout.splitlines()) == 3 and image.name not in first.stdout
+    assert len(list((trained / "galleries").iterdir())) == 1
+    long = run("search", *arguments, "--text=" + "swap the dog and the cat and " * 20)
+    assert long.returncode == 0 and "longer than 40 tokens" in long.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "sentence"),
+    [
+        ("train", ["--config=configs/pictograms.py", "--workdir={tmp}/x", "--config.data.folder={tmp}/no"], "holds no"),
+        ("train", ["--config=configs/pictograms.py", "--workdir={tmp}/x", "--config.optimizer.lerning_rate=1"],
+         "optimizer.learning_rate"),
+        ("train", ["--config=configs/none.py", "--workdir={tmp}/x"], "none.py"),
+        ("train", ["--config=configs/pictograms.py"], "--workdir is missing"),
+        ("train", ["--config=configs/pictograms.py", "--workdir={tmp}/x", "--config.mesh=data:3"], "devices"),
+        ("train", ["--config=configs/pictograms.py", "--workdir={tmp}/x", "--config.training.steps=many"], "many"),
+        ("evaluate", ["--workdir={tmp}/none"], "config.json"),
+        ("evaluate", ["--workdir={run}", "--split=nope"], "no split 'nope'"),
+        ("search", ["--workdir={run}", "--gallery={tmp}", "--image={image}", "--text=x"], "no pictures"),
+        ("search", ["--workdir={run}", "--gallery={dev}", "--image={tmp}/q.png", "--text=x"], "no picture at"),
+        ("search", ["--workdir={run}", "--gallery={dev}", "--image={image}", "--text= "], "text is empty"),
+    ],
+)  # fmt: skip
+def test_bad_input_ends_with_one_sentence(data, trained, tmp_path, module, arguments, sentence):
+    dev = data / "img_raw" / "dev"
+    places = {"tmp": tmp_path, "run": trained, "dev": dev, "image": sorted(dev.iterdir())[0]}
+    done = run(module, *(argument.format(**places) for argument in arguments))
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ") and sentence in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_truncated_picture_in_the_gallery_is_named(data, trained, tmp_path):
+    folder = tmp_path / "gallery"
+    shutil.copytree(data / "img_raw" / "dev", folder)
+    broken = sorted(folder.iterdir())[3]
+    broken.write_bytes(broken.read_bytes()[:200])
+    done = run(
+        "search", f"--workdir={trained}", f"--gallery={folder}", f"--image={sorted(folder.iterdir())[0]}", "--text=x"
+    )
+    assert done.returncode == 2 and broken.name in done.stderr
+
+
+def test_the_whole_command_on_eight_devices(data, trained, tmp_path):
+    done = drive(data, tmp_path / "eight", devices=8, mesh="data:2,fsdp:2,tensor:2", **{"training.steps": 6})
+    assert done.returncode == 0, done.stderr
+    losses = [[line["loss"] for line in read_metrics(w) if "loss" in line][:3] for w in (tmp_path / "eight", trained)]
+    # The schedules differ in length, but not in the warm-up, where the first steps are.
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+@pytest.mark.parametrize("module", ["train", "evaluate", "search", "generate", "report"])
+def test_help(module):
+    done = run(module, "--help")
+    assert done.returncode in (0, 1) and f"experiments.{module}" in done.stdout

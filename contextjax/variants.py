@@ -26,7 +26,7 @@ VARIANTS: Mapping[str, CLIPConfig] = {
     "H14": CLIPConfig(VisionConfig(224, 14, 1280, 32, 16, 5120, activation="gelu"), _TEXT_H, 1024),
     # Small enough for two CPU cores, trained from scratch.
     "S16": CLIPConfig(
-        VisionConfig(64, 16, 128, 3, 4, 512, stem=(4, 32)),
+        VisionConfig(64, 16, 128, 3, 4, 512, stem=(4, 32), mean=(1.0, 1.0, 1.0), std=(0.3, 0.3, 0.3)),
         TextConfig(vocabulary=1024, positions=48, width=128, layers=1, heads=4, mlp=512),
         128,
     ),

@@ -11,6 +11,8 @@ from experiments import cli
 WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run that experiments.evaluate has evaluated.")
 SPLIT = flags.DEFINE_string("split", None, "The split; default: the config's val_split.")
 
+TOLERANCE = 1.0  # points of a metric that another device's rounding may move
+
 
 def main() -> None:
     """Workdir -> report/index.html."""
@@ -43,9 +45,11 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
     data = assembly.load_data(config, split)
     licences = sorted(Path(config.data.folder).glob("LICENSE*"))
     versions = {"contextjax": contextjax.__version__, "jax": jax.__version__, "Python": platform.python_version()}
+    found = evaluate_retrieval(system, assembly.PROTOCOLS[config.data.reader], data.records, data.pictures)
+    check_unchanged(evaluated["metrics"], found.metrics(), evaluation_file, remedy=remedy)
     page = build_report(
         system,
-        evaluate_retrieval(system, assembly.PROTOCOLS[config.data.reader], data.records, data.pictures),
+        found,
         data.pictures,
         title=workdir.resolve().name,
         split=split,
@@ -74,6 +78,17 @@ def read_evaluation(path: Path, fingerprint: str, *, remedy: str) -> dict:
     if (of := f"{found['config_hash']}-{found['step']}") != fingerprint:
         raise UserError(f"{path} is of checkpoint {of}, and the newest is {fingerprint}; {remedy} again.")
     return found
+
+
+def check_unchanged(before: dict, now: dict, path: Path, *, remedy: str) -> None:
+    """The same checkpoint must score the same: else its baselines belong to other code or data than the page."""
+    changed = [name for name in now if abs(now[name] - before.get(name, -100)) > TOLERANCE]
+    if changed:
+        name = changed[0]
+        raise UserError(
+            f"{path} says {name} {before.get(name)} and the same checkpoint now scores {now[name]:.2f}: "
+            f"the model's code or the data changed since; undo that, or {remedy} again."
+        )
 
 
 if __name__ == "__main__":

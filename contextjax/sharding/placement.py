@@ -34,6 +34,8 @@ def state_shardings(abstract: Any, mesh: Mesh) -> Any:
     """Shardings of a tree (from eval_shape) whose parameters are boxed with logical axes; the rest is replicated."""
 
     def place(leaf):
+        if isinstance(leaf, nn.Partitioned) and not hasattr(leaf.value, "shape"):
+            return leaf.value  # an optimizer's placeholder for a parameter that it leaves to another rule
         if isinstance(leaf, nn.Partitioned):
             return NamedSharding(mesh, logical_spec(leaf.names, leaf.value.shape, mesh))
         return NamedSharding(mesh, PartitionSpec())

@@ -84,7 +84,7 @@ def chromium(tmp_path, page):
     off = ("gpu", "quic", "background-networking", "component-update", "sync", "dev-shm-usage")
     flags = ["--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in off)]
     command = [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 @needs_chromium

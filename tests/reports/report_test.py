@@ -91,10 +91,19 @@ def test_pictures_are_made_smaller_and_keep_their_shape():
     assert decoded(data_uri(np.zeros((48, 48, 3), np.uint8))).shape == (48, 48, 3)
 
 
-def test_heat_lies_where_the_map_says_and_scales_to_its_own_maximum():
+def test_heat_lies_where_the_map_says_and_scales_to_its_own_range():
     white = np.full((64, 64, 3), 255, np.uint8)
     heated = overlay(white, np.asarray([[0.0, 0.02], [0.0, 0.0]]), side=8)
     assert (heated[4:] == 255).all() and (heated[:, :4] == 255).all()
     assert (heated[:4, 4:] == heated[0, 4]).all()
     assert heated[0, 4, 0] > heated[0, 4, 2] + 100  # warm
     assert (overlay(white, np.zeros((2, 2)), side=8) == 255).all()
+
+
+def test_faint_and_flat_maps_are_paler():
+    white = np.full((64, 64, 3), 255, np.uint8)
+    green = lambda low, peak: int(overlay(white, np.asarray([[low, peak]]), side=8)[0, 7, 1])
+    clear = green(0.1, 0.4)
+    assert green(0.0, 0.05) == clear, "the level does not count, once it is not faint"
+    assert clear < green(0.0, 0.002) < 255
+    assert clear < green(0.38, 0.4) < 255

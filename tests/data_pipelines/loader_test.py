@@ -1,0 +1,78 @@
+"""The order is a function of (seed, epoch); a run goes on at any step with any number of processes."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from data_pipelines.loader import batches, epoch_order, sample_at
+
+LENGTH, BATCH = 13, 4
+
+
+class Numbers:
+    """Sample i is the number i."""
+
+    def __len__(self):
+        return LENGTH
+
+    def __getitem__(self, row):
+        return row
+
+    def collate(self, samples):
+        return np.asarray(samples)
+
+
+def stream(*, steps=13, batch_size=BATCH, seed=0, **options):
+    return list(batches(Numbers(), batch_size=batch_size, steps=steps, seed=seed, **options))
+
+
+def test_the_order_is_a_permutation_drawn_from_seed_and_epoch():
+    for epoch in range(3):
+        assert sorted(epoch_order(50, 1, epoch)) == list(range(50))
+        np.testing.assert_array_equal(epoch_order(50, 1, epoch), epoch_order(50, 1, epoch))
+    orders = {tuple(epoch_order(50, seed, epoch)) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+
+
+def test_every_sample_comes_once_an_epoch_and_a_partial_batch_is_filled_from_the_next():
+    found = stream(steps=13)  # 13 * 4 = 4 epochs of 13
+    assert [len(batch) for batch in found] == [BATCH] * 13
+    flat = np.concatenate(found)
+    for epoch in range(4):
+        np.testing.assert_array_equal(flat[epoch * LENGTH : (epoch + 1) * LENGTH], epoch_order(LENGTH, 0, epoch))
+    assert set(Counter(flat.tolist()).values()) == {4}
+
+
+def test_a_batch_may_be_larger_than_the_set():
+    flat = np.concatenate(stream(steps=2, batch_size=40))
+    assert flat.tolist() == [sample_at(i, length=LENGTH, seed=0) for i in range(80)]
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 12])
+def test_resuming_is_the_tail_of_an_uninterrupted_run(start):
+    np.testing.assert_array_equal(stream(start=start), stream()[start:])
+
+
+def test_nothing_is_left_after_the_last_step():
+    assert stream(start=13) == []
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_every_global_batch(processes):
+    parts = [stream(process=i, processes=processes, start=3) for i in range(processes)]
+    joined = [np.concatenate(step) for step in zip(*parts, strict=True)]
+    np.testing.assert_array_equal(joined, stream(start=3))
+
+
+def test_threads_do_not_change_the_order():
+    np.testing.assert_array_equal(stream(threads=4), stream())
+
+
+def test_the_seed_changes_the_order():
+    assert not np.array_equal(stream(seed=1), stream())
+
+
+def test_a_batch_that_does_not_divide_among_processes_is_told():
+    with pytest.raises(ValueError, match="batch size 4 does not divide among 3 processes"):
+        stream(processes=3)

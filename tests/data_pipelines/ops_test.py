@@ -1,0 +1,164 @@
+"""Samples, batches and the packing of phrases into their budget."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contextjax.tokenizers import train_tokenizer
+from contextjax.types import ComposedRecord, UserError
+from data_pipelines.ops import ComposedSamples
+from data_pipelines.tables import ComposedData, PictureTable
+
+WORDS = ["the red car", "a tree", "two cups", "the old house"]
+
+
+class Encoded:
+    """Picture i is all i."""
+
+    def __getitem__(self, row):
+        import io
+
+        from PIL import Image
+
+        file = io.BytesIO()
+        Image.new("RGB", (4, 4), (row, row, row)).save(file, "PNG")
+        return {"image": file.getvalue()}
+
+
+def data(*, per_reference=(3, 1, 2), captions=True) -> ComposedData:
+    """References 0, 1, 2 with 3, 1 and 2 modifications; texts of one to four phrases."""
+    records, number = [], 0
+    for reference, count in enumerate(per_reference):
+        for _ in range(count):
+            text = " and ".join(WORDS[: 1 + number % 4])
+            records.append(ComposedRecord(str(number), f"p{reference}", text, f"p{(number * 3 + 4) % 9}"))
+            number += 1
+    table = PictureTable(Encoded(), [f"p{i}" for i in range(9)], size=4)
+    return ComposedData("train", table, tuple(f"picture {i}" if captions else "" for i in range(9)), tuple(records), Path())
+
+
+def phrases(data):
+    """The phrase cache of WORDS: their places in each text."""
+    return {
+        record.text: tuple((record.text.index(w), record.text.index(w) + len(w)) for w in WORDS if w in record.text)
+        for record in data.records
+    }
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer([*WORDS, "and", *(f"picture {i}" for i in range(9))], vocabulary=400, length=30)
+
+
+def samples(tokenizer, *, modifications=2, budget=20, phrase_length=8, **options):
+    table = data(**options)
+    return ComposedSamples(
+        table,
+        tokenizer,
+        modifications=modifications,
+        phrases=phrases(table),
+        phrase_budget=budget,
+        phrase_length=phrase_length,
+        caption_length=12,
+    )
+
+
+def test_every_record_is_in_one_sample(tokenizer):
+    for modifications in (1, 2, 4):
+        found = samples(tokenizer, modifications=modifications)
+        rows = [found[i].records.tolist() for i in range(len(found))]
+        assert sorted(sum(rows, [])) == list(range(6))
+        assert max(map(len, rows)) <= modifications
+        assert all(len({found.data.records[r].reference for r in part}) == 1 for part in rows)
+
+
+def test_missing_modifications_are_marked(tokenizer):
+    found = samples(tokenizer, modifications=2)
+    batch = found.collate([found[i] for i in range(len(found))])
+    assert batch.valid.tolist() == [[True, True], [True, False], [True, False], [True, True]]
+    assert batch.records.tolist() == [[0, 1], [2, 2], [3, 3], [4, 5]]
+    assert batch.references.shape == (4, 4, 4, 3) and batch.targets.shape == (4, 2, 4, 4, 3)
+    assert batch.references.dtype == batch.targets.dtype == np.uint8
+
+
+def test_pictures_texts_and_ids_belong_together(tokenizer):
+    found = samples(tokenizer)
+    batch = found.collate([found[i] for i in (3, 0)])
+    assert batch.references[..., 0, 0, 0].tolist() == batch.reference_ids.tolist() == [2, 0]
+    np.testing.assert_array_equal(batch.targets[..., 0, 0, 0], batch.target_ids)
+    for index in np.ndindex(2, 2):
+        record = found.data.records[batch.records[index]]
+        assert found.data.pictures.ids[batch.target_ids[index]] == record.target
+        np.testing.assert_array_equal(batch.texts.ids[index], tokenizer([record.text]).tokens.ids[0])
+    rows = np.concatenate([batch.reference_ids[:, None], batch.target_ids], axis=1)
+    expected = tokenizer([f"picture {i}" for i in rows.ravel()], length=12).tokens.ids.reshape(2, 3, 12)
+    np.testing.assert_array_equal(batch.captions.ids, expected)
+
+
+def decoded(tokenizer, ids):
+    return tokenizer._tokenizer.decode(ids.tolist()).strip()
+
+
+def test_packed_phrases_stand_where_their_spans_point(tokenizer):
+    found = samples(tokenizer, phrase_length=30)
+    batch = found.collate([found[i] for i in range(4)])
+    p = batch.phrases
+    texts = batch.texts.ids.reshape(-1, 30)
+    # Texts of 1, 2, 3, (missing), 4, (missing), 1, 2 phrases.
+    assert p.valid.sum() == 13 and not p.dropped.any()
+    for slot in np.flatnonzero(p.valid):
+        start, end = p.span[slot]
+        assert batch.valid.reshape(-1)[p.text[slot]]
+        count = p.tokens.mask[slot].sum()
+        np.testing.assert_array_equal(p.tokens.ids[slot, 1 : count - 1], texts[p.text[slot], start:end])
+        assert p.tokens.mask[slot, :count].all()
+        assert p.tokens.ids[slot, 0] == texts[0, 0]
+        assert p.tokens.ids[slot, count - 1] == texts[p.text[slot]][batch.texts.mask.reshape(-1, 30)[p.text[slot]]][-1]
+    said = {(int(t), decoded(tokenizer, texts[t, a:b])) for t, (a, b) in zip(p.text, p.span, strict=True)}
+    assert {(0, "theredcar"), (1, "atree")} <= {(t, words.replace(" ", "")) for t, words in said}
+    assert not p.tokens.mask[~p.valid].any()
+
+
+@pytest.mark.parametrize("budget", [0, 1, 6, 9, 13, 40])
+def test_the_budget_holds_and_what_found_no_room_is_counted(tokenizer, budget):
+    found = samples(tokenizer, budget=budget)
+    p = found.collate([found[i] for i in range(4)]).phrases
+    assert p.tokens.ids.shape == (budget, 8) and p.text.shape == p.valid.shape == (budget,)
+    assert p.valid.sum() == min(budget, 13)
+    assert p.dropped.shape == (4,) and p.dropped.sum() == max(13 - budget, 0)
+    if budget == 6:  # every text has its first phrase before any has its second
+        assert sorted(p.text.tolist()) == [0, 1, 2, 4, 6, 7]
+        assert p.dropped.tolist() == [1, 2, 3, 1]
+
+
+def test_a_phrase_longer_than_its_room_is_cut_alone_but_not_in_its_sentence(tokenizer):
+    found = samples(tokenizer, phrase_length=3)
+    batch = found.collate([found[i] for i in range(4)])
+    p = batch.phrases
+    assert (p.tokens.mask[p.valid].sum(-1) == 3).all()
+    assert (np.diff(p.span[p.valid], axis=1) > 1).any()
+
+
+def test_what_is_cut_is_counted(tokenizer):
+    table = data()
+    found = ComposedSamples(table, TextTokenizerOf(tokenizer, 6), modifications=2, caption_length=3)
+    (what, count, total, key), (caption, _, captions, caption_key) = found.truncations()
+    assert (what, total, key) == ("modification texts", 6, "text_length") and 0 < count < 6
+    assert (caption, captions, caption_key) == ("captions", 9, "caption_length")
+    assert found.collate([found[0]]).phrases is None
+
+
+def TextTokenizerOf(tokenizer, length):
+    from contextjax.tokenizers import TextTokenizer
+
+    return TextTokenizer(tokenizer._tokenizer, length=length)
+
+
+def test_captions_are_asked_for_only_where_there_are_some(tokenizer):
+    with pytest.raises(UserError, match="without captions"):
+        samples(tokenizer, captions=False)
+    table = data(captions=False)
+    found = ComposedSamples(table, tokenizer, modifications=1)
+    assert found.collate([found[0]]).captions is None
+    assert len(found.truncations()) == 1

@@ -1,0 +1,71 @@
+"""Ranks by hand and by brute force."""
+
+import numpy as np
+import pytest
+
+from contextjax.metrics import by_group, rank_of_truth, recall_at, standard_error, top_k
+
+INF = np.inf
+
+
+@pytest.mark.parametrize(
+    ("scores", "truth", "rank"),
+    [
+        ([0.1, 0.9, 0.5], 1, 0),
+        ([0.1, 0.9, 0.5], 2, 1),
+        ([0.1, 0.9, 0.5], 0, 2),
+        ([0.5, 0.5, 0.5], 0, 0),  # ties: the earlier one is better
+        ([0.5, 0.5, 0.5], 2, 2),
+        ([0.5, 0.9, 0.5], 2, 2),
+        ([-INF, 0.2, 0.1], 1, 0),  # what may not be returned is last
+        ([-INF, 0.2, 0.1], 2, 1),
+        ([-INF, 0.2, 0.1], 0, 2),
+        ([0.3], 0, 0),
+    ],
+)
+def test_rank_by_hand(scores, truth, rank):
+    assert rank_of_truth(np.asarray([scores]), np.asarray([truth])).tolist() == [rank]
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_rank_and_top_are_those_of_a_sort(levels):
+    rng = np.random.default_rng(levels)
+    scores = rng.integers(0, levels, (40, 12)).astype(np.float32)
+    scores[rng.random(scores.shape) < 0.1] = -INF
+    truth = rng.integers(0, 12, 40)
+    ranks = rank_of_truth(scores, truth)
+    for row, true, rank in zip(scores, truth, ranks, strict=True):
+        order = sorted(range(12), key=lambda i: (-row[i], i))
+        assert order.index(true) == rank
+    best = top_k(scores, 5)
+    assert best.shape == (40, 5)
+    for k in range(5):
+        np.testing.assert_array_equal((best[:, : k + 1] == truth[:, None]).any(1), ranks <= k)
+
+
+def test_top_of_a_small_gallery_is_all_of_it():
+    assert top_k(np.asarray([[0.1, 0.2]]), 10).tolist() == [[1, 0]]
+
+
+def test_a_score_that_is_not_a_number_is_never_a_hit():
+    """A diverged system must not look perfect."""
+    scores = np.asarray([[np.nan] * 4, [0.1, np.nan, 0.2, 0.3]])
+    with np.errstate(invalid="ignore"):
+        try:
+            ranks = rank_of_truth(scores, np.asarray([2, 1]))
+        except ValueError:
+            return
+    assert (ranks > 0).all()
+
+
+def test_recall_and_its_error():
+    ranks = np.asarray([0, 0, 1, 4, 9])
+    assert [recall_at(ranks, k) for k in (1, 2, 5, 10)] == pytest.approx([40, 60, 80, 100])
+    assert standard_error(ranks, 1) == pytest.approx(100 * np.sqrt(0.4 * 0.6 / 5))
+    assert standard_error(ranks, 10) == 0
+
+
+def test_groups_are_alphabetical_and_keep_order():
+    found = by_group([1, 2, 3, 4], ["b", "a", "b", ""])
+    assert {name: values.tolist() for name, values in found.items()} == {"": [4], "a": [2], "b": [1, 3]}
+    assert list(found) == ["", "a", "b"]

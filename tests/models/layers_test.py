@@ -1,0 +1,56 @@
+"""Attention: its weights, its mask, its fused projection."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from contextjax.models.layers import ACTIVATIONS, SelfAttention, attend
+
+
+def arrays(*shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+
+
+def test_weights_sum_to_one_over_what_may_be_seen_and_are_zero_elsewhere():
+    query, key, value = arrays((2, 3, 4, 5), (2, 6, 4, 5), (2, 6, 4, 5))
+    mask = jnp.asarray([[True] * 6, [True, False, True, False, False, False]])[:, None, None]
+    out, weights = attend(query, key, value, mask)
+    assert out.shape == (2, 3, 4, 5) and weights.shape == (2, 4, 3, 6)
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-6)
+    assert not np.asarray(weights)[1, :, :, [1, 3, 4, 5]].any()
+    scores = np.einsum("qhd,khd->hqk", query[0], key[0]) / np.sqrt(5)
+    expected = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    np.testing.assert_allclose(weights[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(out[0], np.einsum("hqk,khd->qhd", expected, value[0]), atol=1e-5)
+
+
+def test_seeing_nothing_stays_finite():
+    query, key, value = arrays((1, 2, 1, 4), (1, 3, 1, 4), (1, 3, 1, 4))
+    mask = jnp.zeros((1, 1, 1, 3), bool)
+    total, gradients = jax.value_and_grad(lambda *x: attend(*x, mask)[0].sum(), argnums=(0, 1, 2))(query, key, value)
+    assert np.isfinite(total) and all(np.isfinite(g).all() for g in gradients)
+
+
+def test_the_fused_projection_is_three():
+    layer = SelfAttention(heads=2)
+    (x,) = arrays((3, 5, 8))
+    params = nn.unbox(layer.init(jax.random.key(0), x)["params"])
+    params["qkv_kernel"], params["qkv_bias"], params["out"]["bias"] = arrays((8, 3, 8), (3, 8), (8,), seed=1)
+    query, key, value = (
+        (x @ params["qkv_kernel"][:, i] + params["qkv_bias"][i]).reshape(3, 5, 2, 4) for i in range(3)
+    )
+    out, _ = attend(query, key, value, None)
+    expected = out.reshape(3, 5, 8) @ params["out"]["kernel"] + params["out"]["bias"]
+    np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_the_textbook_ones(name):
+    from math import erf, exp, sqrt
+
+    forms = {"gelu": lambda x: x * 0.5 * (1 + erf(x / sqrt(2))), "quick_gelu": lambda x: x / (1 + exp(-1.702 * x))}
+    x = np.linspace(-4, 4, 17)
+    np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x)), [forms[name](v) for v in x], atol=2e-6)

@@ -1,11 +1,13 @@
 """What recipes share. The defaults of the model and its losses are the paper's (CVPR 2025)."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 
-def base() -> ConfigDict:
+def base() -> Any:
     """Every key there is, with its default."""
-    config = ConfigDict()
+    config: Any = ConfigDict()
     config.seed = 0
     config.mesh = "data:-1"  # sizes of the axes data, fsdp, tensor; -1 takes the devices that are left
 

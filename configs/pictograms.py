@@ -10,12 +10,11 @@ Arguments, joined by commas (configs/pictograms.py:demo):
 
 Where it differs from the paper, because small towers start from nothing here: the vision tower has a 4 x 4 stem;
 two fusion blocks instead of four, with self-attention, four heads and quick GELU; a learned temperature; a
-caption-contrastive loss that leads for the first quarter and stays on at 0.2; Muon and one cosine instead of AdamW
+caption-contrastive loss that leads for the first 300 steps and stays on at 0.2; Muon and one cosine instead of AdamW
 and warm restarts; a budget of one phrase a text (the consistency loss sees the first phrase of nearly every text).
 """
 
 from configs.base import base
-
 
 ARGUMENTS = ("demo", "no_consistency", "sum", "image", "text")
 
@@ -27,7 +26,7 @@ def get_config(argument: str = ""):
         if name not in ARGUMENTS:
             raise ValueError(f"configs/pictograms.py has no argument '{name}'; it has {', '.join(ARGUMENTS)}.")
         if name == "demo":
-            config.training.steps, config.loss.lead_steps = 1200, 300
+            config.training.steps, config.loss.lead_steps = 1200, 200
             config.training.evaluate_every = 600
         elif name == "no_consistency":
             config.loss.weights.consistency = 0.0
@@ -41,9 +40,9 @@ def _recipe():
     config.data.folder = "data/pictograms/cirr"
     config.data.batch_size = 16
     config.data.modifications = 4
-    config.data.text_length = 28
+    config.data.text_length = 24
     config.data.caption_length = 36
-    config.data.vocabulary = 600
+    config.data.vocabulary = 800
     config.data.phrases_per_text = 1.0
     config.data.phrase_length = 8
     config.data.cache_mb = 1024
@@ -55,7 +54,7 @@ def _recipe():
     config.model.fusion_self_attention = True
 
     config.loss.weights.captions = 0.2
-    config.loss.lead_steps = 700
+    config.loss.lead_steps = 300
     config.loss.learned_temperature = True
 
     config.optimizer.name = "muon"
@@ -65,8 +64,8 @@ def _recipe():
     config.optimizer.weight_decay = 0.05
     config.optimizer.decay_vectors = False
 
-    config.training.steps = 2800
+    config.training.steps = 2300
     config.training.log_every = 50
-    config.training.checkpoint_every = 700
-    config.training.evaluate_every = 1400
+    config.training.checkpoint_every = 575
+    config.training.evaluate_every = 1150
     return config

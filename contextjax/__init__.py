@@ -7,7 +7,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 _PUBLIC = {"load": "system", "System": "system", "UserError": "types"}
-__all__ = ["System", "UserError", "__version__", "load"]  # noqa: F822 (resolved by __getattr__)
+__all__ = ["System", "UserError", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:

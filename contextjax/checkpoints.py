@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from contextjax.types import TrainState, UserError
 
@@ -62,8 +63,8 @@ class Checkpoints:
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         with contextlib.closing(ocp.PyTreeCheckpointer()) as reader:
             place = Path(str(self._manager.directory)) / str(step) / "state"
-            tree = reader.metadata(place).item_metadata.tree
-            args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=__import__("numpy").ndarray), tree)
+            metadata: Any = reader.metadata(place)
+            args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.item_metadata.tree)
             state = reader.restore(place, restore_args=args)
         return state["params"], meta
 

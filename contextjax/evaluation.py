@@ -27,8 +27,15 @@ class Encoder(Protocol):
 class Pictures(Protocol):
     """A picture table: ids, and pictures by row."""
 
-    ids: Sequence[str]
-    row: Mapping[str, int]
+    @property
+    def ids(self) -> Sequence[str]:
+        """Picture ids by row."""
+        ...
+
+    @property
+    def row(self) -> Mapping[str, int]:
+        """Row of each id."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,8 @@ def decode(data: bytes, *, name: str = "picture") -> Image.Image:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(
-            f"{name} can't be read as a picture ({error}); expected a whole PNG, JPEG or WebP file: replace or remove it."
+            f"{name} can't be read as a picture ({error}); expected a whole PNG, JPEG or WebP file: "
+            "replace or remove it."
         ) from error
 
 
@@ -71,7 +72,7 @@ def load(source: Any, size: int) -> Picture:
         source = Image.fromarray(source)
     if isinstance(source, Image.Image):
         return preprocess(_to_rgb(source), size)
-    if not os.path.isfile(source):
-        raise UserError(f"There is no picture at {source}; give the path of a PNG, JPEG or WebP file.")
-    with open(source, "rb") as file:
-        return preprocess(decode(file.read(), name=str(source)), size)
+    path = Path(source)
+    if not path.is_file():
+        raise UserError(f"There is no picture at {path}; give the path of a PNG, JPEG or WebP file.")
+    return preprocess(decode(path.read_bytes(), name=str(path)), size)

@@ -34,7 +34,7 @@ def standard_error(ranks: Int[np.ndarray, " q"], k: int) -> float:
     return float(100 * np.sqrt(share * (1 - share) / len(ranks)))
 
 
-def by_group(values: Sequence, groups: Sequence[str]) -> dict[str, np.ndarray]:
+def by_group(values: Sequence | np.ndarray, groups: Sequence[str]) -> dict[str, np.ndarray]:
     """The values of each group, groups in alphabetical order."""
     array, labels = np.asarray(values), np.asarray(groups)
     return {str(name): array[labels == name] for name in np.unique(labels)}

@@ -19,7 +19,7 @@ def cosine_schedule(peak: float, *, warmup: int, steps: int) -> Callable:
 
 
 def restarts_schedule(peak: float, *, warmup: int, period: int, factor: int) -> Callable:
-    """Linear warm-up, then cosine with warm restarts: periods T0, T0 * factor, ... down to 0 (context_cir.md section 6)."""
+    """Linear warm-up, then cosine with warm restarts: periods T0, T0 * factor, ... down to 0 (published schedule)."""
 
     def schedule(step):
         after = jnp.maximum(step - warmup, 0) / period

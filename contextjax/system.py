@@ -112,7 +112,7 @@ def _parts(arrays: Sequence[np.ndarray]) -> Iterator[tuple[int, list[np.ndarray]
 
 
 @functools.lru_cache(maxsize=32)
-def _program(model: ContextCIR, name: str) -> Callable:
+def _program(model: Any, name: str) -> Callable:
     """The compiled encoder of that name; one for each model, whatever the parameters."""
 
     def query(model: ContextCIR, pixels, ids, mask):
@@ -138,8 +138,8 @@ def load(source: str | Path) -> System:
         raise UserError(f"{folder} holds no config.json; expected the --workdir of a training run.")
     from ml_collections import ConfigDict
 
-    config = ConfigDict(json.loads(config_file.read_text(encoding="utf-8")))
-    tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=config.data.text_length)
+    config: Any = ConfigDict(json.loads(config_file.read_text(encoding="utf-8")))
+    tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=config.model.text["positions"])
     model = make_context_cir(config.model, vocabulary=tokenizer.vocabulary)
     checkpoints = Checkpoints(folder / "checkpoints")
     try:

@@ -27,34 +27,57 @@ VARIANTS: Mapping[str, CLIPConfig] = {
     # Small enough for two CPU cores, trained from scratch.
     "S16": CLIPConfig(
         VisionConfig(64, 16, 128, 3, 4, 512, stem=(4, 32), mean=(1.0, 1.0, 1.0), std=(0.3, 0.3, 0.3)),
-        TextConfig(vocabulary=1024, positions=48, width=128, layers=1, heads=4, mlp=512),
+        TextConfig(vocabulary=1024, positions=36, width=128, layers=1, heads=4, mlp=512),
         128,
     ),
 }
 
 
-def make_context_cir(config: Any, *, vocabulary: int | None = None) -> ContextCIR:
-    """The module of a config's `model` section.
+def resolve(config: Any) -> dict[str, Any]:
+    """All sizes of a config's `model` section, so that config.json holds the whole model, not a name of it.
 
     Args:
-      config: `variant` (a name of VARIANTS), `vision` and `text` (fields to replace), `projection`,
-        `fusion_layers`, `fusion_heads`, `fusion_activation`, `fusion_self_attention`, `query`, `dtype`.
+      config: `variant` (a name of VARIANTS), `vision`, `text` and `projection` (what to replace in it), and the
+        fields of ContextCIRConfig.
+
+    Raises:
+      UserError: an unknown variant, or an unknown field of a tower.
+    """
+    clip = _choose("model.variant", config.variant, VARIANTS)
+    towers: dict[str, dict[str, Any]] = {}
+    for name, tower in (("vision", clip.vision), ("text", clip.text)):
+        fields = dataclasses.asdict(tower)
+        for key in config[name]:
+            _choose(f"a field of model.{name}", key, fields)
+        towers[name] = fields | dict(config[name])
+    return {**config, **towers, "projection": config.projection or clip.projection}
+
+
+def make_context_cir(config: Any, *, vocabulary: int | None = None) -> ContextCIR:
+    """The module of a config's `model` section, resolved or not.
+
+    Args:
+      config: see `resolve`; `dtype` is that of the computation, parameters are float32.
       vocabulary: number of token ids, where the tokenizer was trained with the model.
 
     Raises:
       UserError: an unknown variant, query or dtype, or a width that the heads do not divide.
     """
-    clip = _choose("model.variant", config.variant, VARIANTS)
-    text = {**config.text, **({"vocabulary": vocabulary} if vocabulary else {})}
-    clip = CLIPConfig(
-        vision=dataclasses.replace(clip.vision, **config.vision),
-        text=dataclasses.replace(clip.text, **text),
-        projection=config.projection or clip.projection,
-    )
+    sizes = resolve(config)
     _choose("model.query", config.query, dict.fromkeys(QUERIES))
     dtype = _choose("model.dtype", config.dtype, {"float32": jnp.float32, "bfloat16": jnp.bfloat16})
-    if clip.vision.width % clip.vision.heads or clip.vision.width % config.fusion_heads:
-        raise UserError(f"Vision width {clip.vision.width} does not divide by {config.fusion_heads} fusion heads.")
+    vision: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list | tuple) else value for key, value in sizes["vision"].items()
+    }
+    text = sizes["text"] | ({"vocabulary": vocabulary} if vocabulary else {})
+    clip = CLIPConfig(VisionConfig(**vision), TextConfig(**text), sizes["projection"])
+    for name, width, heads in (
+        ("vision", clip.vision.width, clip.vision.heads),
+        ("vision", clip.vision.width, config.fusion_heads),
+        ("text", clip.text.width, clip.text.heads),
+    ):
+        if width % heads:
+            raise UserError(f"model.{name}.width is {width}, which {heads} heads do not divide; choose a multiple.")
     fields = {f.name for f in dataclasses.fields(ContextCIRConfig)} - {"clip"}
     return ContextCIR(ContextCIRConfig(clip=clip, **{name: config[name] for name in fields}), dtype)
 

@@ -28,7 +28,7 @@ Spans = tuple[tuple[int, int], ...]  # characters [start, end) of each phrase, i
 
 
 def find_phrases(texts: Sequence[str]) -> list[Spans]:
-    """Noun chunks of each text, stripped, without (case-insensitive) repeats, the first ten (context_cir.md section 3)."""
+    """Noun chunks of each text, stripped, without (case-insensitive) repeats, the first ten."""
     return [_spans(document) for document in _load_pipeline().pipe(texts, batch_size=500)]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import ComposedBatch, Phrases, Tokens, UserError
-from data_pipelines.concepts import PhraseCache, token_spans
+from data_pipelines.concepts import PhraseCache, Spans, token_spans
 from data_pipelines.tables import ComposedData, rows_by_reference
 
 
@@ -34,6 +34,7 @@ class ComposedSamples:
         tokenizer: TextTokenizer,
         *,
         modifications: int,
+        text_length: int | None = None,
         phrases: PhraseCache | None = None,
         phrase_budget: int = 0,
         phrase_length: int = 8,
@@ -50,7 +51,7 @@ class ComposedSamples:
         self._references = np.asarray([row[record.reference] for record in data.records], np.int32)
         self._targets = np.asarray([row[record.target or record.reference] for record in data.records], np.int32)
         texts = [record.text for record in data.records]
-        encoded = tokenizer(texts)
+        encoded = tokenizer(texts, length=text_length)
         self._texts, self.truncated = encoded.tokens, int(encoded.truncated.sum())
         self._captions = None
         if caption_length:
@@ -61,7 +62,7 @@ class ComposedSamples:
                 )
             captions = tokenizer(data.captions, length=caption_length)
             self._captions, self.truncated_captions = captions.tokens, int(captions.truncated.sum())
-        self._phrases = None
+        self._phrases: list[Spans] | None = None
         if phrases is not None:
             self._budget = phrase_budget
             self._phrases = [phrases[text] for text in texts]
@@ -80,8 +81,8 @@ class ComposedSamples:
 
     def __getitem__(self, index: int) -> ComposedSample:
         records, pictures = self._chunks[index], self.data.pictures
-        targets = [pictures[row] for row in self._targets[records]]
-        return ComposedSample(records, pictures[self._references[records[0]]], targets)
+        targets = [pictures[int(row)] for row in self._targets[records]]
+        return ComposedSample(records, pictures[int(self._references[records[0]])], targets)
 
     def collate(self, samples: Sequence[ComposedSample]) -> ComposedBatch:
         """Stacks samples; one with fewer than M modifications repeats its first, marked invalid."""
@@ -102,14 +103,14 @@ class ComposedSamples:
             reference_ids=references,
             target_ids=targets,
             records=records,
-            phrases=self._pack(records, valid) if self._phrases is not None else None,
+            phrases=self._pack(records, valid, self._phrases) if self._phrases is not None else None,
             captions=captions,
         )
 
-    def _pack(self, records: np.ndarray, valid: np.ndarray) -> Phrases:
+    def _pack(self, records: np.ndarray, valid: np.ndarray, phrases: Sequence[Spans]) -> Phrases:
         """The batch's phrases in a fixed budget: every text's first, then every text's second, and so on."""
         spans = [
-            token_spans(self._phrases[row], self._offsets[row]) if ok else ()
+            token_spans(phrases[row], self._offsets[row]) if ok else ()
             for row, ok in zip(records.ravel(), valid.ravel(), strict=True)
         ]
         ranked = sorted((rank, text) for text, found in enumerate(spans) for rank in range(len(found)))

@@ -37,5 +37,6 @@ def check_problems(problems: Sequence[str], where: str) -> None:
     if problems:
         more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise UserError(
-            f"{where} has {len(problems)} problem(s): {'; '.join(problems[:10])}{more}. Mend or remove them and try again."
+            f"{where} has {len(problems)} problem(s): {'; '.join(problems[:10])}{more}. "
+            "Mend or remove them and try again."
         )

@@ -131,7 +131,7 @@ def _builder_class() -> tuple[Any, Any]:
     text, texts = tfds.features.Text(), tfds.features.Sequence(tfds.features.Text())
     features = {
         "pictures": {"id": text, "image": tfds.features.Image()},
-        "records": {name: text for name in ("id", "reference", "target", "text", "kind")} | {"subset": texts},
+        "records": dict.fromkeys(("id", "reference", "target", "text", "kind"), text) | {"subset": texts},
     }
 
     class ComposedTable(tfds.core.GeneratorBasedBuilder):
@@ -188,8 +188,9 @@ def _record_examples(reader: DatasetReader, split: str, place: Path) -> Iterator
 
 
 def _record(row: dict[str, Any]) -> ComposedRecord:
-    text = {name: row[name].decode() for name in ("id", "reference", "target", "text", "kind")}
-    return ComposedRecord(**text | {"target": text["target"] or None}, subset=tuple(m.decode() for m in row["subset"]))
+    text: dict[str, Any] = {name: row[name].decode() for name in ("id", "reference", "target", "text", "kind")}
+    text["target"] = text["target"] or None
+    return ComposedRecord(**text, subset=tuple(member.decode() for member in row["subset"]))
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -20,7 +20,7 @@ from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
 from contextjax.training.loop import FitConfig, Phase
 from contextjax.types import UserError
-from contextjax.variants import VARIANTS
+from contextjax.variants import resolve
 from data_pipelines import protocols
 from data_pipelines.concepts import PhraseCache
 from data_pipelines.datasets.cirr import CirrReader
@@ -31,31 +31,30 @@ READERS = {"cirr": CirrReader}
 PROTOCOLS = {"cirr": protocols.CIRR}
 
 
-def load_data(config: ConfigDict, split: str, *, folder: str = "", cache_mb: int = 0) -> ComposedData:
+def load_data(config: Any, split: str, *, folder: str = "", cache_mb: int = 0) -> ComposedData:
     """A split of the config's data set, prepared where it is not."""
     if config.data.reader not in READERS:
         raise UserError(f"data.reader is '{config.data.reader}'; known are {', '.join(READERS)}.")
     path = Path(folder or config.data.folder)
-    vision = {**config.model.vision}
-    size = vision.get("image_size") or VARIANTS[config.model.variant].vision.image_size
+    size = resolve(config.model)["vision"]["image_size"]
     return load_split(READERS[config.data.reader](path), path, split, size=size, cache_bytes=cache_mb << 20)
 
 
-def make_tokenizer(config: ConfigDict, workdir: Path, data: ComposedData) -> TextTokenizer:
+def make_tokenizer(config: Any, workdir: Path, data: ComposedData) -> TextTokenizer:
     """The workdir's tokenizer; trained on the data's texts at the first start."""
-    path = workdir / "tokenizer.json"
+    path, length = workdir / "tokenizer.json", config.model.text["positions"]
     if path.exists():
-        return TextTokenizer.read(path, length=config.data.text_length)
+        return TextTokenizer.read(path, length=length)
     if not config.data.vocabulary:
         raise UserError(
-            "data.vocabulary is 0; give the size of the tokenizer to train, as --config.data.vocabulary=600."
+            "data.vocabulary is 0; give the size of the tokenizer to train, as --config.data.vocabulary=800."
         )
-    tokenizer = train_tokenizer(all_texts(data), vocabulary=config.data.vocabulary, length=config.data.text_length)
+    tokenizer = train_tokenizer(all_texts(data), vocabulary=config.data.vocabulary, length=length)
     tokenizer.save(path)
     return tokenizer
 
 
-def loss_weights(config: ConfigDict) -> dict[str, float]:
+def loss_weights(config: Any) -> dict[str, float]:
     """The loss terms that take part; the baselines have no fusion to keep consistent."""
     weights = {name: weight for name, weight in config.loss.weights.items() if weight}
     if config.model.query != "fusion":
@@ -63,7 +62,7 @@ def loss_weights(config: ConfigDict) -> dict[str, float]:
     return weights
 
 
-def make_samples(config: ConfigDict, data: ComposedData, tokenizer: TextTokenizer) -> ComposedSamples:
+def make_samples(config: Any, data: ComposedData, tokenizer: TextTokenizer) -> ComposedSamples:
     """The training samples; finds and caches the noun phrases where the loss needs them. Says what was cut."""
     weights, d = loss_weights(config), config.data
     phrases = None
@@ -75,6 +74,7 @@ def make_samples(config: ConfigDict, data: ComposedData, tokenizer: TextTokenize
         data,
         tokenizer,
         modifications=d.modifications,
+        text_length=d.text_length,
         phrases=phrases,
         phrase_budget=round(d.phrases_per_text * d.batch_size * d.modifications),
         phrase_length=d.phrase_length,
@@ -86,7 +86,7 @@ def make_samples(config: ConfigDict, data: ComposedData, tokenizer: TextTokenize
     return samples
 
 
-def make_phases(config: ConfigDict, model: ContextCIR) -> list[Phase]:
+def make_phases(config: Any, model: ContextCIR) -> list[Phase]:
     """The objective, led by the captions loss alone where the config says so."""
     loss, weights = config.loss, loss_weights(config)
     objective = functools.partial(
@@ -112,7 +112,7 @@ def make_init(model: ContextCIR) -> Callable[[jax.Array], Any]:
     return lambda key: model.init(key, images, ids, mask)["params"]
 
 
-def make_evaluate(config: ConfigDict, model: ContextCIR, tokenizer: TextTokenizer, split: str) -> Callable:
+def make_evaluate(config: Any, model: ContextCIR, tokenizer: TextTokenizer, split: str) -> Callable:
     """params -> metrics of a split, by the config's protocol; the split is loaded at the first call."""
     data = functools.cache(lambda: load_data(config, split))
 
@@ -124,12 +124,12 @@ def make_evaluate(config: ConfigDict, model: ContextCIR, tokenizer: TextTokenize
     return evaluate
 
 
-def config_hash(config: ConfigDict) -> str:
+def config_hash(config: Any) -> str:
     """Twelve hex digits of the whole resolved config."""
     return hashlib.blake2b(json.dumps(config.to_dict(), sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def fit_config(config: ConfigDict) -> FitConfig:
+def fit_config(config: Any) -> FitConfig:
     """The config's training section, with what identifies the run."""
     import orbax.checkpoint
     from jax import __version__ as jax_version
@@ -139,6 +139,6 @@ def fit_config(config: ConfigDict) -> FitConfig:
     return FitConfig(**config.training, mesh=config.mesh, meta=meta)
 
 
-def read_config(workdir: Path) -> ConfigDict:
+def read_config(workdir: Path) -> Any:
     """The config of a workdir."""
     return ConfigDict(json.loads((workdir / "config.json").read_text(encoding="utf-8")))

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict, config_flags
 from contextjax.types import UserError
 
 
-def run(main: Callable[[], None], *, doc: str) -> None:
+def run(main: Callable[[], None], *, doc: str | None) -> None:
     """Parses the flags and runs `main`; a user's mistake ends with one sentence and exit code 2."""
     sys.modules["__main__"].__doc__ = doc
 
@@ -67,7 +67,7 @@ def _nearest(message: str) -> str:
     return f" '{unknown[0]}' is not a key of the config{f'; the nearest is {near[0]!r}' if near else ''}."
 
 
-def _flat(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
     found = {}
     for name, value in config.items():
         if isinstance(value, ConfigDict) and len(value):
@@ -89,7 +89,7 @@ def required(flag: Any) -> Any:
     return flag.value
 
 
-def write_config(workdir: Path, config: ConfigDict) -> None:
+def write_config(workdir: Path, config: Any) -> None:
     """Writes config.json, or checks that a resumed run has the same one.
 
     Raises:

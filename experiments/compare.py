@@ -17,7 +17,9 @@ from experiments import cli
 CONFIG = flags.DEFINE_string("config", None, "The recipe's file, without an argument.")
 VARIANTS = flags.DEFINE_list("variants", [""], "Arguments of the recipe; the empty one is the recipe itself.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of each variant.")
-MINUTES = flags.DEFINE_float("minutes", 0.0, "Training time of a run (its steps follow from a short trial); 0: the recipe's.")
+MINUTES = flags.DEFINE_float(
+    "minutes", 0.0, "Training time of a run (its steps follow from a short trial); 0: the recipe's."
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where runs and rows.jsonl go.")
 OVERRIDES = flags.DEFINE_list("overrides", [], "Further settings of every run: --overrides=data.folder=DIR,...")
 TRIAL_STEPS = 60

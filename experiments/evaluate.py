@@ -1,4 +1,4 @@
-"""Evaluates a run: python -m experiments.evaluate --workdir=DIR [--split=val] [--data=FOLDER]. Writes evaluation.json."""
+"""Evaluates a run: python -m experiments.evaluate --workdir=DIR [--split=val] [--data=DIR]. Writes evaluation.json."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def evaluate(workdir: Path, *, split: str | None = None, folder: str = "", basel
 
     system = contextjax.load(workdir)
     config = assembly.read_config(workdir)
-    split = split or config.data.val_split
+    split = str(split or config.data.val_split)
     data = assembly.load_data(config, split, folder=folder)
     protocol = assembly.PROTOCOLS[config.data.reader]
     main_query = system.model.config.query

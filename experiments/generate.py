@@ -1,4 +1,4 @@
-"""Writes the embedded data set: python -m experiments.generate --target=data/pictograms. The same seed, the same bytes."""
+"""Writes the embedded data set: python -m experiments.generate --target=data/pictograms. Same seed, same bytes."""
 
 from pathlib import Path
 

@@ -36,7 +36,7 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
     from experiments import assembly
 
     system, config = contextjax.load(workdir), assembly.read_config(workdir)
-    flag, split = [f"--split={split}"] if split else [], split or config.data.val_split
+    flag, split = [f"--split={split}"] if split else [], str(split or config.data.val_split)
     command = [f"--workdir={workdir}", *flag]
     is_default = split == config.data.val_split
     evaluation_file = workdir / ("evaluation.json" if is_default else f"evaluation.{split}.json")

@@ -1,4 +1,4 @@
-"""Searches a folder: python -m experiments.search --workdir=DIR --gallery=FOLDER --image=Q.png --text="the same, but ..."."""
+"""Searches a folder: python -m experiments.search --workdir=DIR --gallery=DIR --image=Q.png --text="the same, but"."""
 
 from pathlib import Path
 

@@ -21,11 +21,13 @@ def train(config, workdir: Path) -> None:
     from contextjax.optim import make_optimizer, make_schedule
     from contextjax.sharding import make_mesh, process_slice
     from contextjax.training.loop import fit
-    from contextjax.variants import make_context_cir
+    from contextjax.variants import make_context_cir, resolve
     from data_pipelines.loader import batches
     from experiments import assembly
 
     process, processes = process_slice(make_mesh(config.mesh), config.data.batch_size)
+    with config.unlocked():
+        config.model = resolve(config.model)  # config.json holds every size, whatever a variant means one day
     data = assembly.load_data(config, config.data.train_split, cache_mb=config.data.cache_mb)
     cli.write_config(workdir, config)
     tokenizer = assembly.make_tokenizer(config, workdir, data)

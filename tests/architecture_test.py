@@ -104,7 +104,13 @@ def test_the_library_knows_no_data_set_and_no_data_library(module):
 def test_only_sharding_says_mesh_and_process(module):
     nodes = list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
     names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    said = (names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}) & {"Mesh", "PartitionSpec", "NamedSharding", "process_index", "process_count"}
+    said = (names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}) & {
+        "Mesh",
+        "PartitionSpec",
+        "NamedSharding",
+        "process_index",
+        "process_count",
+    }
     assert not said, f"{module} says {said}"
 
 

@@ -57,9 +57,7 @@ def test_ranks_subset_ranks_and_means(chunk):
     found = evaluate(RECORDS, chunk=chunk)
     assert found.ranks.tolist() == [0, 1, 2]
     assert found.subset_ranks.tolist() == [0, 0, 1]
-    assert found.metrics() == pytest.approx(
-        {"R@1": 100 / 3, "R@2": 200 / 3, "Rs@1": 200 / 3, "Avg": 200 / 3}
-    )
+    assert found.metrics() == pytest.approx({"R@1": 100 / 3, "R@2": 200 / 3, "Rs@1": 200 / 3, "Avg": 200 / 3})
 
 
 def test_the_own_reference_stays_where_the_protocol_says_so():

@@ -76,12 +76,12 @@ def test_a_cosine_shorter_than_its_warm_up_is_still_a_schedule():
 
 
 def test_an_unknown_schedule_is_told():
-    with pytest.raises(UserError, match="linear.*'cosine' and 'restarts'"):
+    with pytest.raises(UserError, match=r"linear.*'cosine' and 'restarts'"):
         make_schedule(config(schedule="linear"), steps=10)
 
 
 def test_an_unknown_optimizer_is_told():
-    with pytest.raises(UserError, match="lion.*'adamw' and 'muon'"):
+    with pytest.raises(UserError, match=r"lion.*'adamw' and 'muon'"):
         make_optimizer(config(name="lion"), steps=10)
 
 

@@ -115,7 +115,7 @@ def test_the_vocabulary_is_at_most_what_was_asked(tokenizer):
 def test_a_tokenizer_without_the_special_tokens_is_refused():
     from tokenizers import Tokenizer, models
 
-    with pytest.raises(UserError, match="no token .*startoftext.*endoftext.*pad"):
+    with pytest.raises(UserError, match=r"no token .*startoftext.*endoftext.*pad"):
         TextTokenizer(Tokenizer(models.BPE()), length=8)
 
 

@@ -54,7 +54,7 @@ def attend(
     query: Float[Array, "*#batch q heads depth"],
     key: Float[Array, "*#batch k heads depth"],
     value: Float[Array, "*#batch k heads depth"],
-    mask: Bool[Array, "..."] | None,
+    mask: Bool[Array, ...] | None,
 ) -> tuple[Float[Array, "*batch q heads depth"], Float[Array, "*batch heads q k"]]:
     """Scaled dot-product attention; the softmax is in float32. Returns (output, weights).
 
@@ -74,7 +74,7 @@ class SelfAttention(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*batch n width"], mask: Bool[Array, "..."] | None = None):
+    def __call__(self, x: Float[Array, "*batch n width"], mask: Bool[Array, ...] | None = None):
         width = x.shape[-1]
         init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=0, out_axis=2, batch_axis=1)
         kernel = self.param("qkv_kernel", logical(init, "embed", None, "heads"), (width, 3, width))
@@ -101,7 +101,7 @@ class CrossAttention(nn.Module):
         self,
         x: Float[Array, "*#batch q width"],
         context: Float[Array, "*#batch k context_width"],
-        mask: Bool[Array, "..."] | None = None,
+        mask: Bool[Array, ...] | None = None,
     ):
         width = x.shape[-1]
         split = lambda y: y.reshape(*y.shape[:-1], self.heads, -1)
@@ -139,7 +139,7 @@ class TransformerBlock(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*batch n width"], mask: Bool[Array, "..."] | None = None):
+    def __call__(self, x: Float[Array, "*batch n width"], mask: Bool[Array, ...] | None = None):
         normed = layer_norm(self.epsilon, name="attention_norm", dtype=self.dtype)(x)
         x = x + SelfAttention(self.heads, self.dtype, name="attention")(normed, mask)
         normed = layer_norm(self.epsilon, name="mlp_norm", dtype=self.dtype)(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -40,7 +41,7 @@ class ContextCIRObjective:
     def represent(self, params: Any, batch: ComposedBatch) -> dict[str, Any]:
         """Every embedding that the terms compare; each picture is encoded once."""
         names = dict(self.weights)
-        run = lambda method, *inputs: self.model.apply({"params": params}, *inputs, method=method)
+        run: Callable[..., Any] = lambda method, *inputs: self.model.apply({"params": params}, *inputs, method=method)
         references, modifications = batch.target_ids.shape
         pictures = jnp.concatenate([batch.references, batch.targets.reshape(-1, *batch.targets.shape[2:])])
         images = run("encode_image", pictures)
@@ -58,16 +59,18 @@ class ContextCIRObjective:
             if "consistency" in names:
                 out |= self._phrase_maps(run, source, composition.attention, batch)
         if "captions" in names:
-            captions = jax.tree.map(
-                lambda x: jnp.concatenate([x[:, 0], x[:, 1:].reshape(-1, x.shape[-1])]), batch.captions
-            )
+            first_then_rest = lambda x: jnp.concatenate([x[:, 0], x[:, 1:].reshape(-1, x.shape[-1])])
+            captions = jax.tree.map(first_then_rest, batch.captions)
             out["picture"] = embedded
             out["caption"] = run("embed_text", run("encode_text", *captions))
         return out
 
-    def _phrase_maps(self, run, source: VisionOutput, attention, batch: ComposedBatch) -> dict[str, Any]:
+    def _phrase_maps(
+        self, run: Callable[..., Any], source: VisionOutput, attention, batch: ComposedBatch
+    ) -> dict[str, Any]:
         """Maps [P, patches] of each phrase in its sentence and alone, over the same image tokens."""
         phrases = batch.phrases
+        assert phrases is not None, "the consistency loss needs batches with phrases"
         flat = attention.reshape(-1, *attention.shape[-2:])
         in_context = phrase_attention(flat[phrases.text], phrases.span)
         tokens = source.tokens[phrases.text // batch.target_ids.shape[1], 0]
@@ -95,7 +98,7 @@ class ContextCIRObjective:
                 mask_false_negatives=self.mask_false_negatives,
             )
             terms["batch_recall"] = recall_at_one(r["query"], r["target"], valid)
-        if "in_context" in r:
+        if "in_context" in r and batch.phrases is not None:
             maps = (r["in_context"], r["alone"], batch.phrases.valid)
             terms["consistency"] = consistency_loss(*maps, epsilon=self.epsilon, normalize=self.normalize_maps)
             dropped = batch.phrases.dropped

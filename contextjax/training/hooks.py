@@ -101,7 +101,7 @@ class CompileCounter:
         self._expected = CompileCounter._total
 
     @staticmethod
-    def _on_event(event: str, duration: float, **_: Any) -> None:
+    def _on_event(event: str, duration_secs: float, **_: Any) -> None:
         CompileCounter._total += event == COMPILE_EVENT
 
     @property

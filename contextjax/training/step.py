@@ -14,7 +14,10 @@ from contextjax.types import Terms, TrainState
 class Objective(Protocol):
     """What the step needs of an objective: named (sum, count) terms, some of them weighted."""
 
-    weights: tuple[tuple[str, float], ...]
+    @property
+    def weights(self) -> tuple[tuple[str, float], ...]:
+        """(name, weight) of the terms that make the loss."""
+        ...
 
     def represent(self, params: Any, batch: Any) -> dict[str, Any]:
         """Everything the terms compare."""

@@ -35,7 +35,9 @@ def data(*, per_reference=(3, 1, 2), captions=True) -> ComposedData:
             records.append(ComposedRecord(str(number), f"p{reference}", text, f"p{(number * 3 + 4) % 9}"))
             number += 1
     table = PictureTable(Encoded(), [f"p{i}" for i in range(9)], size=4)
-    return ComposedData("train", table, tuple(f"picture {i}" if captions else "" for i in range(9)), tuple(records), Path())
+    return ComposedData(
+        "train", table, tuple(f"picture {i}" if captions else "" for i in range(9)), tuple(records), Path()
+    )
 
 
 def phrases(data):
@@ -67,8 +69,8 @@ def samples(tokenizer, *, modifications=2, budget=20, phrase_length=8, **options
 def test_every_record_is_in_one_sample(tokenizer):
     for modifications in (1, 2, 4):
         found = samples(tokenizer, modifications=modifications)
-        rows = [found[i].records.tolist() for i in range(len(found))]
-        assert sorted(sum(rows, [])) == list(range(6))
+        rows = [found[i].records for i in range(len(found))]
+        assert sorted(np.concatenate(rows).tolist()) == list(range(6))
         assert max(map(len, rows)) <= modifications
         assert all(len({found.data.records[r].reference for r in part}) == 1 for part in rows)
 

@@ -15,7 +15,7 @@ def run(model, params, function):
 
 @pytest.fixture(scope="module")
 def setting(tiny):
-    model = tiny.model(fusion_self_attention=True)
+    model = tiny.model(fusion_self_attention=True, fusion_layers=2)
     return model, tiny.params(model)
 
 

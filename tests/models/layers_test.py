@@ -39,9 +39,7 @@ def test_the_fused_projection_is_three():
     (x,) = arrays((3, 5, 8))
     params = nn.unbox(layer.init(jax.random.key(0), x)["params"])
     params["qkv_kernel"], params["qkv_bias"], params["out"]["bias"] = arrays((8, 3, 8), (3, 8), (8,), seed=1)
-    query, key, value = (
-        (x @ params["qkv_kernel"][:, i] + params["qkv_bias"][i]).reshape(3, 5, 2, 4) for i in range(3)
-    )
+    query, key, value = ((x @ params["qkv_kernel"][:, i] + params["qkv_bias"][i]).reshape(3, 5, 2, 4) for i in range(3))
     out, _ = attend(query, key, value, None)
     expected = out.reshape(3, 5, 8) @ params["out"]["kernel"] + params["out"]["bias"]
     np.testing.assert_allclose(layer.apply({"params": params}, x), expected, atol=1e-5)

@@ -16,7 +16,9 @@ def test_blocks_then_a_matrix_is_a_convolution(side):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 8, 12, 3)), jnp.float32)
     kernel = jnp.asarray(rng.normal(size=(side, side, 3, 5)), jnp.float32)
-    expected = jax.lax.conv_general_dilated(x, kernel, (side, side), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, (side, side), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
     np.testing.assert_allclose(blocks(x, side) @ kernel.reshape(-1, 5), expected, atol=1e-4)
 
 

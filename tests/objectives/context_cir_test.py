@@ -147,7 +147,8 @@ def assert_close(got, expected, *, to=1e-5):
 
 def test_contrastive_loss_of_the_published_embeddings(golden):
     query, target, reference = (
-        normalize(jnp.asarray(golden[f"output.{name}"])) for name in ("query", "target_embedding", "reference_embedding")
+        normalize(jnp.asarray(golden[f"output.{name}"]))
+        for name in ("query", "target_embedding", "reference_embedding")
     )
     total, count = contrastive_loss(
         query, target, temperature=0.07, valid=jnp.ones(5, bool), target_ids=jnp.arange(5), negatives=reference

@@ -6,6 +6,8 @@ means is decided elsewhere, by `reading.read`, which knows nothing of the edits.
 Within a composed scene all names differ, so "the dog" is unambiguous.
 """
 
+# Which fields an Edit has follows from its operation; a type checker can't know.
+# pyright: reportArgumentType=false, reportOptionalOperand=false
 from __future__ import annotations
 
 import dataclasses

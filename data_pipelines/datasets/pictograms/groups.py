@@ -79,8 +79,8 @@ def compose_groups(
                     f"'{split.name}': add pictures or ask for fewer groups."
                 )
             scenes = _propose(split, rng)
-            kinds = scenes and _kinds(scenes)
-            if kinds and not (unique and taken.intersection(scenes)):
+            kinds = _kinds(scenes) if scenes else None
+            if scenes and kinds and not (unique and taken.intersection(scenes)):
                 candidates.append((_distance(mix + kinds), len(candidates), kinds, scenes))
         _, _, kinds, scenes = min(candidates)
         mix += kinds
@@ -97,6 +97,7 @@ def _queries(scenes: Sequence[Scene], rng: Random, targets: int) -> Iterator[Que
         for reference in range(GROUP_SIZE):
             target = (reference + offset) % GROUP_SIZE
             edits = difference(scenes[reference], scenes[target])
+            assert edits is not None, "groups have only pairs with a difference"
             yield Query(reference, target, checked_text(edits, scenes[reference], scenes[target], rng), kind_of(edits))
 
 
@@ -150,9 +151,8 @@ def _propose(split: Split, rng: Random) -> list[Scene] | None:
         members += [_with(_changed(around, split, rng), state) for state in states[:1]]
     else:
         members = [_with(around, state) for state in _states(around, split, rng, 6)]
-    if len(members) != GROUP_SIZE or not all(members) or not all(map(split.allows, members)):
-        return None
-    return members if len(set(members)) == GROUP_SIZE else None
+    scenes = [scene for scene in members if scene is not None and split.allows(scene)]
+    return scenes if len(scenes) == len(set(scenes)) == len(members) == GROUP_SIZE else None
 
 
 def _with(around: Sequence[Thing], state: Thing | None) -> Scene | None:

@@ -47,7 +47,9 @@ def test_captions_are_optional(pictograms, pictograms_copy):
 
 def test_what_the_official_files_lack_is_left_empty(pictograms_copy, edit_json):
     """CIRR's own items have no `edit`, and test items no target."""
-    strip = lambda items: [{k: v for k, v in i.items() if k not in ("edit", "target_hard", "target_soft")} for i in items]
+    strip = lambda items: [
+        {k: v for k, v in i.items() if k not in ("edit", "target_hard", "target_soft")} for i in items
+    ]
     edit_json(pictograms_copy / "captions" / "cap.rc2.test1.json", strip)
     assert {(r.target, r.kind) for r in CirrReader(pictograms_copy).records("test1")} == {(None, "")}
 
@@ -75,9 +77,7 @@ def test_all_problems_of_the_records_come_at_once(pictograms_copy, edit_json):
 
 
 def test_many_problems_are_counted_and_ten_are_named(pictograms_copy, edit_json):
-    edit_json(
-        pictograms_copy / "captions" / "cap.rc2.val.json", lambda items: [{**i, "caption": ""} for i in items]
-    )
+    edit_json(pictograms_copy / "captions" / "cap.rc2.val.json", lambda items: [{**i, "caption": ""} for i in items])
     with pytest.raises(UserError, match=r"12 problem\(s\).*and 2 more"):
         CirrReader(pictograms_copy).records("val")
 

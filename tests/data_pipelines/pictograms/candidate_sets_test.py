@@ -135,13 +135,13 @@ def test_written_once_and_never_over_other_settings(written):
     before = (written / "train_data.json").stat().st_mtime_ns
     assert write_imagecode(written, processes=1, **SMALL) == written
     assert (written / "train_data.json").stat().st_mtime_ns == before
-    with pytest.raises(ValueError, match="seed.*choose another folder"):
+    with pytest.raises(ValueError, match=r"seed.*choose another folder"):
         write_imagecode(written, processes=1, seed=1, **SMALL)
 
 
 def test_never_into_a_folder_of_something_else(tmp_path):
     (tmp_path / "mine.txt").write_text("keep me")
-    with pytest.raises(ValueError, match="expected an empty or absent folder"):
+    with pytest.raises(ValueError, match=r"expected an empty or absent folder"):
         write_imagecode(tmp_path, processes=1, **SMALL)
     assert (tmp_path / "mine.txt").exists()
 
@@ -163,5 +163,5 @@ def test_a_name_the_texts_use_is_refused(tmp_path):
         name: Image.new("RGBA", (8, 8)) for name in "ant bee cat dog elk fox gnu hen ibis jay koi lynx".split()
     }
     pictograms["number one"] = Image.new("RGBA", (8, 8))
-    with pytest.raises(ValueError, match="'number one'.*rename"):
+    with pytest.raises(ValueError, match=r"'number one'.*rename"):
         write_imagecode(tmp_path / "out", processes=1, pictograms=pictograms, **SMALL)

@@ -1,0 +1,127 @@
+"""What is saved is what is restored, bit for bit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from contextjax.checkpoints import Checkpoints
+from contextjax.types import TrainState, UserError
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    opened = Checkpoints(tmp_path / "checkpoints")
+    yield opened
+    opened.close()
+
+
+def make_state(seed=0, step=3):
+    rng = np.random.default_rng(seed)
+    params = {
+        "dense": {
+            "kernel": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32),
+            "bias": jnp.asarray([-0.0, 1e-40, np.inf]),
+        },
+        "half": jnp.asarray(rng.normal(size=5), jnp.bfloat16),
+        "scalar": jnp.float32(0.1),
+    }
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.constant_schedule(1e-3)))
+    return TrainState(jnp.int32(step), params, optimizer.init(params), jax.random.PRNGKey(seed + 7), jnp.int32(2))
+
+
+def same_bits(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        x, y = np.asarray(x), np.asarray(y)
+        assert x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
+
+
+def abstract(state):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+
+
+def test_a_round_trip_is_bitwise_rng_and_moments_too(checkpoints):
+    state = make_state()
+    checkpoints.save(state, {"step": 3, "config_hash": "abc", "versions": {"jax": "1"}})
+    checkpoints.wait()
+    restored, meta = checkpoints.restore(abstract(state))
+    assert isinstance(restored, TrainState)
+    same_bits(restored, state)
+    assert meta == {"step": 3, "config_hash": "abc", "versions": {"jax": "1"}}
+    assert jax.random.normal(restored.rng) == jax.random.normal(state.rng)
+
+
+def test_parameters_alone_come_as_numpy(checkpoints):
+    state = make_state()
+    checkpoints.save(state, {"step": 3, "config_hash": "abc"})
+    checkpoints.wait()
+    params, meta = checkpoints.restore_params()
+    same_bits(params, state.params)
+    assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(params))
+    assert meta["config_hash"] == "abc"
+
+
+def test_nothing_there_is_none_and_told(checkpoints):
+    assert checkpoints.latest is None
+    for restore in (checkpoints.restore_params, lambda: checkpoints.restore(abstract(make_state()))):
+        with pytest.raises(UserError, match="no whole checkpoint; train first"):
+            restore()
+
+
+def test_the_same_step_is_saved_once(checkpoints):
+    first, second = make_state(0), make_state(1)
+    for state in (first, second):
+        checkpoints.save(state, {"step": 3})
+        checkpoints.wait()
+    assert checkpoints.latest == 3
+    same_bits(checkpoints.restore(abstract(first))[0], first)
+
+
+def test_the_newest_is_restored_and_older_ones_go(checkpoints, tmp_path):
+    for step in (1, 2, 3):
+        checkpoints.save(make_state(step, step), {"step": step})
+    checkpoints.wait()
+    assert checkpoints.latest == 3
+    assert int(checkpoints.restore(abstract(make_state()))[0].step) == 3
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["2", "3"]
+
+
+def test_the_arrays_may_be_donated_after_save(checkpoints):
+    state = make_state()
+    kept = jax.tree.map(lambda x: np.array(x, copy=True), state)
+    checkpoints.save(state, {"step": 3})
+    for leaf in jax.tree.leaves(state):
+        leaf.delete()
+    checkpoints.wait()
+    restored, _ = checkpoints.restore(abstract(make_state()))
+    same_bits(restored, kept)
+
+
+def test_a_checkpoint_moves_to_another_mesh(checkpoints):
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from contextjax.sharding import make_mesh
+
+    place = lambda spec: NamedSharding(make_mesh("data:2,fsdp:4"), PartitionSpec(*spec))
+    state = make_state()
+    state.params["dense"]["kernel"] = jax.device_put(state.params["dense"]["kernel"], place([None, "fsdp"]))
+    state = jax.tree.map(lambda x: x if len(x.sharding.device_set) > 1 else jax.device_put(x, place([])), state)
+    checkpoints.save(state, {"step": 3})
+    checkpoints.wait()
+    single = make_state(1)
+    restored, _ = checkpoints.restore(abstract(single))
+    same_bits(restored, state)
+    assert restored.params["dense"]["kernel"].sharding == single.params["dense"]["kernel"].sharding
+    params, _ = checkpoints.restore_params()
+    same_bits(params, state.params)
+
+
+def test_a_folder_may_be_read_while_its_run_has_it_open(checkpoints, tmp_path):
+    state = make_state()
+    checkpoints.save(state, {"step": 3})
+    checkpoints.wait()
+    other = Checkpoints(tmp_path / "checkpoints")
+    same_bits(other.restore_params()[0], state.params)
+    other.close()

@@ -1,7 +1,7 @@
 """Checkpoints: what is in one, how it is saved, and in which order things are restored.
 
 A checkpoint holds the whole TrainState (step, parameters, optimizer state, RNG, bad steps) and a `meta`
-JSON: the step (which is the data position), the config's hash, and the versions of jax, flax and orbax.
+JSON: the step (which is the data position), the config's hash, and the versions it was written with.
 It is written in the background and becomes visible only when whole.
 
 Restore order of a run:

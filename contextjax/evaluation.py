@@ -46,7 +46,8 @@ class Pictures(Protocol):
 class Evaluation:
     """Per query: its rank among all pictures and in its subset (-1 without one), and the best ones found.
 
-    `records` gives the order; `top` holds gallery rows [Q, K], best first, and `scores` their cosines.
+    `records` gives the order; `top` holds gallery rows [Q, K], best first, and `scores` their cosines
+    (-inf where nothing was left to return).
     """
 
     protocol: EvaluationProtocol

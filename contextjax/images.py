@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from contextjax.types import Picture, UserError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-MAX_PIXELS = 100_000_000  # a decompression bomb is told from its header, before decoding
+MAX_PIXELS = 89_000_000  # a decompression bomb is told from its header; Pillow's own limit, above it, only warns
+MAX_ASPECT = 100  # the long side grows with the short one before it is cut
 
 
 def decode(data: bytes, *, name: str = "picture") -> Image.Image:
@@ -24,8 +25,12 @@ def decode(data: bytes, *, name: str = "picture") -> Image.Image:
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{name} has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read.")
+            width, height = image.size
+            if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):
+                raise UserError(
+                    f"{name} has {width} x {height} pixels; at most {MAX_PIXELS:,} in sides of at most "
+                    f"1:{MAX_ASPECT} are read: shrink or remove it."
+                )
             return _to_rgb(image)
     except UserError:
         raise
@@ -37,9 +42,11 @@ def decode(data: bytes, *, name: str = "picture") -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
     if image.mode == "RGB":
-        image.load()
-        return image.copy()
+        return image
+    if image.mode.startswith("I"):  # 16 bits: convert() would clip them to white
+        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)).convert("RGB")
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -67,7 +74,7 @@ def load(source: Any, size: int) -> Picture:
       UserError: the file is missing or unreadable, or the array has another type or shape.
     """
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[-1] != 3:
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[-1] != 3 or not source.size:
             raise UserError(f"A picture is {source.dtype} {list(source.shape)}; expected uint8 [H, W, 3].")
         source = Image.fromarray(source)
     if isinstance(source, Image.Image):

@@ -15,7 +15,8 @@ def rank_of_truth(scores: Float[np.ndarray, "q g"], truth: Int[np.ndarray, " q"]
     """
     own = np.take_along_axis(scores, truth[:, None], axis=1)
     before = np.arange(scores.shape[1])[None, :] < truth[:, None]
-    return ((scores > own) | ((scores == own) & before)).sum(axis=1)
+    # A score that is not a number beats nobody: without this a diverged system would look perfect.
+    return ((scores > own) | ((scores == own) & before) | np.isnan(own)).sum(axis=1)
 
 
 def top_k(scores: Float[np.ndarray, "q g"], k: int) -> Int[np.ndarray, "q k"]:

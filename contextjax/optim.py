@@ -51,10 +51,11 @@ def make_schedule(config: Any, *, steps: int) -> Callable:
 
 
 def make_optimizer(config: Any, *, steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW, or Muon for the matrices and AdamW for the rest.
+    """Clip by global norm, then AdamW, or Muon for the kernels and Nesterov AdamW for the rest.
 
-    `decay_vectors` False spares biases, norms and scalars from weight decay. Muon's updates are scaled to the
-    root mean square that AdamW's have (0.2, Liu et al. 2025), so both take the same learning rate.
+    `decay_vectors` False spares biases, norms and scalars (and with Muon, all but kernels) from decay. Muon's
+    updates are scaled to the root mean square that AdamW's have (0.2, Liu et al. 2025), so both take the same
+    learning rate.
     """
     schedule = make_schedule(config, steps=steps)
     adam = {"b1": config.beta1, "b2": config.beta2, "eps": config.epsilon}
@@ -68,6 +69,7 @@ def make_optimizer(config: Any, *, steps: int) -> optax.GradientTransformation:
             weight_decay_mask=mask,
             adam_b1=config.beta1,
             adam_b2=config.beta2,
+            adam_weight_decay=config.weight_decay if config.decay_vectors else 0.0,
             consistent_rms=0.2,
             muon_weight_dimension_numbers=_matrices,
         )

@@ -29,6 +29,7 @@ class TextTokenizer:
     def __init__(self, tokenizer: Any, *, length: int):
         self.length = length
         self._tokenizer = tokenizer
+        tokenizer.encode_special_tokens = True  # a text that spells one out is text
         self._ids = {name: tokenizer.token_to_id(name) for name in (BOS, EOS, PAD)}
         missing = [name for name, id in self._ids.items() if id is None]
         if missing:

@@ -39,9 +39,13 @@ class ComposedSamples:
         phrase_budget: int = 0,
         phrase_length: int = 8,
         caption_length: int = 0,
+        process: int = 0,
     ):
-        """Args as in the config's `data` section; `phrases` and `caption_length` only where a loss needs them."""
-        self.data, self.modifications = data, modifications
+        """Args as in the config's `data` section; `phrases` and `caption_length` only where a loss needs them.
+
+        `phrase_budget` is this process's share, and `process` its index: phrases name rows of the global batch.
+        """
+        self.data, self.modifications, self._process = data, modifications, process
         self._chunks = [
             rows[begin : begin + modifications]
             for rows in rows_by_reference(data)
@@ -127,7 +131,7 @@ class ComposedSamples:
             ids[slot, 0], ids[slot, 1 : len(inner) + 1] = source[0], inner
             ids[slot, len(inner) + 1] = source[self._texts.mask[flat[row]].sum() - 1]
             mask[slot, : len(inner) + 2] = True
-            text[slot], span[slot] = row, (start, end)
+            text[slot], span[slot] = self._process * len(flat) + row, (start, end)
         lost = np.bincount([row // self.modifications for _, row in dropped], minlength=len(records))
         valid_slots = np.arange(self._budget) < len(kept)
         return Phrases(Tokens(ids, mask), text, span, valid_slots, lost.astype(np.int32))

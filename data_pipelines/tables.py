@@ -174,6 +174,11 @@ def _picture_examples(reader: DatasetReader, split: str, place: Path) -> Iterato
             continue
         ids.append(name)
         yield row, {"id": name, "image": io.BytesIO(data)}
+    if problems:
+        try:
+            reader.records(split)  # so that all there is to mend is told at once
+        except UserError as error:
+            problems.append(str(error))
     check_problems(problems, f"The pictures of split '{split}'")
     if not ids:
         raise UserError(f"Split '{split}' of {place.parent.parent} has no pictures; expected at least one.")
@@ -213,9 +218,11 @@ def _quiet() -> Iterator[None]:
     absl_logging.set_verbosity(absl_logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
-    absl_logging.set_verbosity(before)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        absl_logging.set_verbosity(before)
 
 
 def all_texts(data: ComposedData) -> list[str]:

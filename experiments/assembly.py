@@ -62,8 +62,13 @@ def loss_weights(config: Any) -> dict[str, float]:
     return weights
 
 
-def make_samples(config: Any, data: ComposedData, tokenizer: TextTokenizer) -> ComposedSamples:
-    """The training samples; finds and caches the noun phrases where the loss needs them. Says what was cut."""
+def make_samples(
+    config: Any, data: ComposedData, tokenizer: TextTokenizer, *, process: int = 0, processes: int = 1
+) -> ComposedSamples:
+    """The training samples of this process; noun phrases are found and cached where the loss needs them.
+
+    Texts that are longer than the config's lengths are counted and reported.
+    """
     weights, d = loss_weights(config), config.data
     phrases = None
     if "consistency" in weights:
@@ -76,9 +81,10 @@ def make_samples(config: Any, data: ComposedData, tokenizer: TextTokenizer) -> C
         modifications=d.modifications,
         text_length=d.text_length,
         phrases=phrases,
-        phrase_budget=round(d.phrases_per_text * d.batch_size * d.modifications),
+        phrase_budget=round(d.phrases_per_text * d.batch_size * d.modifications / processes),
         phrase_length=d.phrase_length,
         caption_length=d.caption_length if captions else 0,
+        process=process,
     )
     for what, count, total, key in samples.truncations():
         if count:
@@ -131,10 +137,9 @@ def config_hash(config: Any) -> str:
 
 def fit_config(config: Any) -> FitConfig:
     """The config's training section, with what identifies the run."""
-    import orbax.checkpoint
-    from jax import __version__ as jax_version
+    from importlib.metadata import version
 
-    versions = {"jax": jax_version, "orbax": orbax.checkpoint.__version__}
+    versions = {name: version(name) for name in ("contextjax", "jax", "flax", "optax", "orbax-checkpoint")}
     meta = {"config_hash": config_hash(config), "versions": versions}
     return FitConfig(**config.training, mesh=config.mesh, meta=meta)
 

@@ -16,7 +16,7 @@ from experiments import cli
 
 CONFIG = flags.DEFINE_string("config", None, "The recipe's file, without an argument.")
 VARIANTS = flags.DEFINE_list("variants", [""], "Arguments of the recipe; the empty one is the recipe itself.")
-SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of each variant.")
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of each variant; none: only the trials.")
 MINUTES = flags.DEFINE_float(
     "minutes", 0.0, "Training time of a run (its steps follow from a short trial); 0: the recipe's."
 )
@@ -30,13 +30,16 @@ def main() -> None:
     workdir = Path(cli.required(WORKDIR))
     path = workdir / "rows.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    for variant in VARIANTS.value if MINUTES.value else ():
+        _steps_for(variant, workdir / "trials" / (variant or "recipe"), MINUTES.value * 60)
     for seed in SEEDS.value:
         for variant in VARIANTS.value:
             if not any(row["variant"] == variant and row["seed"] == seed for row in rows):
                 rows.append(_run(variant, seed, workdir))
                 with path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
-    _print_table(rows)
+    if rows:
+        _print_table(rows)
 
 
 def _run(variant: str, seed: str, workdir: Path) -> dict:
@@ -86,7 +89,10 @@ def _print_table(rows: list[dict]) -> None:
     for variant in dict.fromkeys(row["variant"] for row in rows):
         own = [row for row in rows if row["variant"] == variant]
         table = np.asarray([[row["metrics"][name] for name in columns] for row in own])
-        cells = [f"{mean:.1f} ± {std:.1f}" for mean, std in zip(table.mean(0), table.std(0, ddof=1), strict=True)]
+        cells = [
+            f"{mean:.1f} ± {std:.1f}"
+            for mean, std in zip(table.mean(0), table.std(0, ddof=min(1, len(own) - 1)), strict=True)
+        ]
         seconds = f"{min(r['seconds'] for r in own):.0f}–{max(r['seconds'] for r in own):.0f}"
         print(f"| {variant or 'recipe'} | {len(own)} | {own[0]['steps']} | {seconds} | {' | '.join(cells)} |")
 

@@ -32,7 +32,7 @@ def train(config, workdir: Path) -> None:
     cli.write_config(workdir, config)
     tokenizer = assembly.make_tokenizer(config, workdir, data)
     model = make_context_cir(config.model, vocabulary=tokenizer.vocabulary)
-    samples = assembly.make_samples(config, data, tokenizer)
+    samples = assembly.make_samples(config, data, tokenizer, process=process, processes=processes)
     steps = config.training.steps
     fit(
         config=assembly.fit_config(config),

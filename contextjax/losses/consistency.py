@@ -26,7 +26,7 @@ def consistency_loss(
     epsilon: float = 0.0,
     normalize: bool = False,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """mean over patches of relu(|in context - alone| - epsilon), for each phrase (context_cir.md section 4).
+    """mean over patches of relu(|in context - alone| - epsilon), for each phrase (arXiv 2505.20764).
 
     The caller stops the gradient of `alone`. With `normalize` each map is first divided by its sum over the
     patches, which removes the artefact that a phrase alone shares its softmax with fewer tokens.

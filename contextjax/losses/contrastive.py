@@ -20,7 +20,7 @@ def contrastive_loss(
     negative_ids: Int[Array, " m"] | None = None,
     mask_false_negatives: bool = False,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Symmetric InfoNCE with pure negatives (context_cir.md section 5).
+    """Symmetric InfoNCE with pure negatives (arXiv 2505.20764).
 
     Row i: query_i against [all targets; all negatives] with target_i as the positive, and target_i against
     all queries; the mean of both. Embeddings are L2-normalised, logits are cosines over `temperature`.
@@ -31,7 +31,7 @@ def contrastive_loss(
     """
     same = target_ids[:, None] == target_ids[None, :]
     diagonal = jnp.eye(len(query), dtype=bool)
-    allowed = valid[None, :] | diagonal
+    allowed = (valid[:, None] & valid[None, :]) | diagonal
     if mask_false_negatives:
         allowed = allowed & (~same | diagonal)
     logits = jnp.where(allowed, query @ target.T / temperature, LOWEST)

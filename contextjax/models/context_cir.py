@@ -1,4 +1,4 @@
-"""ConText-CIR: a picture and a modification text become one query embedding (CVPR 2025; context_cir.md)."""
+"""ConText-CIR: a picture and a modification text become one query embedding (CVPR 2025, arXiv 2505.20764)."""
 
 from __future__ import annotations
 

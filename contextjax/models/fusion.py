@@ -1,4 +1,4 @@
-"""Concept-consistency attention: image tokens read the text (context_cir.md section 2)."""
+"""Concept-consistency attention: image tokens read the text (arXiv 2505.20764)."""
 
 from __future__ import annotations
 

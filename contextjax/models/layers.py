@@ -147,7 +147,7 @@ class TransformerBlock(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """One learned query attends to all tokens, then LayerNorm (context_cir.md section 2)."""
+    """One learned query attends to all tokens, then LayerNorm."""
 
     heads: int
     epsilon: float

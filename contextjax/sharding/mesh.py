@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -19,12 +20,15 @@ def parse_mesh(text: str, devices: int) -> dict[str, int]:
     Raises:
       UserError: an unknown axis, no number, or a product that is not the number of devices.
     """
-    sizes = dict.fromkeys(AXES, 1)
+    sizes: dict[str, int] = {}
     for part in text.split(","):
         name, _, size = part.strip().partition(":")
-        if name not in AXES or not size.lstrip("-").isdigit() or int(size) in (0, *range(-9, -1)):
-            raise UserError(f"mesh is '{text}'; expected axes out of {', '.join(AXES)} with sizes, as 'data:4,fsdp:2'.")
+        if name not in AXES or name in sizes or not re.fullmatch(r"-1|[1-9][0-9]*", size, re.ASCII):
+            raise UserError(
+                f"mesh is '{text}'; expected axes out of {', '.join(AXES)}, each once, with sizes, as 'data:4,fsdp:2'."
+            )
         sizes[name] = int(size)
+    sizes = {axis: sizes.get(axis, 1) for axis in AXES}
     free = [name for name, size in sizes.items() if size == -1]
     fixed = math.prod(size for size in sizes.values() if size > 0)
     if len(free) > 1 or devices % fixed or (not free and fixed != devices):

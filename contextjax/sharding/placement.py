@@ -11,6 +11,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from contextjax.sharding.mesh import BATCH_AXES
+from contextjax.types import UserError
 
 RULES: Mapping[str, str | None] = {
     "embed": "fsdp",
@@ -53,11 +54,16 @@ def place_batch(batch: Any, mesh: Mesh) -> Any:
     """A process's numpy batch as global arrays, cut along the first axis over the mesh's batch axes.
 
     An array whose first axis does not divide (a phrase budget, say) is replicated.
+
+    Raises:
+      UserError: such an array with several processes, whose copies would differ.
     """
     parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
     def place(x):
         cut = len(x) * jax.process_count() % parts == 0
+        if not cut and jax.process_count() > 1:
+            raise UserError(f"An axis of {len(x)} rows a process does not divide into {parts} parts; change the batch.")
         return jax.make_array_from_process_local_data(
             NamedSharding(mesh, PartitionSpec(BATCH_AXES if cut else None)), x
         )

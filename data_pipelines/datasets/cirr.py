@@ -37,7 +37,7 @@ class CirrReader(DatasetReader):
 
     def pictures(self, split: str) -> dict[str, Path]:
         """Picture name -> file, in the order of the split file."""
-        names = self._json(f"image_splits/split.rc2.{split}.json")
+        names = self._json(f"image_splits/split.rc2.{split}.json", dict)
         root = self.folder / "img_raw" if (self.folder / "img_raw").is_dir() else self.folder
         return {name: root / path for name, path in names.items()}
 
@@ -46,7 +46,10 @@ class CirrReader(DatasetReader):
         file = f"image_captions/captions.{split}.json"
         if not (self.folder / file).exists():
             return {}
-        return {Path(row["image"]).stem: row["caption"] for row in self._json(file)}
+        try:
+            return {Path(row["image"]).stem: row["caption"] for row in self._json(file, list)}
+        except (KeyError, TypeError) as error:
+            raise UserError(f"A row of {self.folder / file} lacks {error}; expected image and caption.") from error
 
     def records(self, split: str) -> list[ComposedRecord]:
         """All triplets of a split.
@@ -54,9 +57,9 @@ class CirrReader(DatasetReader):
         Raises:
           UserError: records name pictures that the split file does not have, or have no text.
         """
-        known = self._json(f"image_splits/split.rc2.{split}.json")
+        known = self._json(f"image_splits/split.rc2.{split}.json", dict)
         records, problems = [], []
-        for item in self._json(f"captions/cap.rc2.{split}.json"):
+        for item in self._json(f"captions/cap.rc2.{split}.json", list):
             record = _record(item)
             unknown = [n for n in (record.reference, record.target, *record.subset) if n and n not in known]
             if unknown:
@@ -69,20 +72,28 @@ class CirrReader(DatasetReader):
             raise UserError(f"{self.folder}/captions/cap.rc2.{split}.json holds no triplets; expected at least one.")
         return records
 
-    def _json(self, file: str) -> Any:
+    def _json(self, file: str, kind: type) -> Any:
         path = self.folder / file
         if not path.exists():
             raise UserError(f"{path} is missing; expected CIRR's layout (known splits: {', '.join(self.splits)}).")
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(
                 f"{path} is not JSON ({error}); expected CIRR's annotation file: download it again."
             ) from error
+        if not isinstance(found, kind):
+            raise UserError(
+                f"{path} holds a {type(found).__name__}; expected CIRR's {kind.__name__}: download it again."
+            )
+        return found
 
 
 def _record(item: dict[str, Any]) -> ComposedRecord:
     try:
+        for name in ("reference", "caption"):
+            if not isinstance(item[name], str):
+                raise TypeError(f"a text as {name}")
         members = item.get("img_set", {}).get("members", ())
         return ComposedRecord(
             id=str(item["pairid"]),

@@ -4,7 +4,7 @@ PY := .venv/bin/python
 RUN ?= runs/demo
 DATA := data/pictograms
 
-.PHONY: demo test test-slow check format clean results
+.PHONY: demo test test-slow check format clean
 
 .venv/.done: setup.py constraints.txt
 	$(PYTHON) -m venv .venv
@@ -21,7 +21,7 @@ demo: .venv/.done
 	  --image=$(DATA)/cirr/img_raw/dev/dev-0-0-img0.png --text="make everything small" --top=5
 
 test: .venv/.done
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses=2 --dist=loadfile
 
 test-slow: .venv/.done
 	$(PY) -m pytest -m slow

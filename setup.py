@@ -43,6 +43,6 @@ setup(
         "tpu": ["jax[tpu]"],
         "torch": ["torch>=2.10"],
         "serve": ["fastapi", "uvicorn"],
-        "test": ["beartype", "hypothesis", "pyright", "pytest", "ruff"],
+        "test": ["beartype", "hypothesis", "pyright", "pytest", "pytest-xdist", "ruff", "safetensors"],
     },
 )

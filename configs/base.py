@@ -35,6 +35,7 @@ def base() -> Any:
     model.fusion_heads = 8
     model.fusion_activation = "gelu"
     model.fusion_self_attention = False
+    model.fusion_head = "own"  # attention pooling and a Linear; or "gallery": what the gallery reads its tokens with
     model.query = "fusion"  # or a baseline: "image", "text", "sum"
     model.dtype = "float32"
 

@@ -34,7 +34,7 @@ def decode(data: bytes, *, name: str = "picture") -> Image.Image:
             return _to_rgb(image)
     except UserError:
         raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(
             f"{name} can't be read as a picture ({error}); expected a whole PNG, JPEG or WebP file: "
             "replace or remove it."

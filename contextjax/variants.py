@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from contextjax.models.clip import CLIPConfig
-from contextjax.models.context_cir import QUERIES, ContextCIR, ContextCIRConfig
+from contextjax.models.context_cir import HEADS, QUERIES, ContextCIR, ContextCIRConfig
 from contextjax.models.text import TextConfig
 from contextjax.models.vision import VisionConfig
 from contextjax.types import UserError
@@ -26,7 +26,19 @@ VARIANTS: Mapping[str, CLIPConfig] = {
     "H14": CLIPConfig(VisionConfig(224, 14, 1280, 32, 16, 5120, activation="gelu"), _TEXT_H, 1024),
     # Small enough for two CPU cores, trained from scratch.
     "S16": CLIPConfig(
-        VisionConfig(64, 16, 128, 3, 4, 512, stem=(4, 32), mean=(1.0, 1.0, 1.0), std=(0.3, 0.3, 0.3)),
+        VisionConfig(
+            64,
+            16,
+            128,
+            3,
+            4,
+            512,
+            stem=(4, 32),
+            pooling="grid",
+            position_std=0.7,
+            mean=(1.0, 1.0, 1.0),
+            std=(0.3, 0.3, 0.3),
+        ),
         TextConfig(vocabulary=1024, positions=36, width=128, layers=1, heads=4, mlp=512),
         128,
     ),
@@ -65,6 +77,7 @@ def make_context_cir(config: Any, *, vocabulary: int | None = None) -> ContextCI
     """
     sizes = resolve(config)
     _choose("model.query", config.query, dict.fromkeys(QUERIES))
+    _choose("model.fusion_head", config.fusion_head, dict.fromkeys(HEADS))
     dtype = _choose("model.dtype", config.dtype, {"float32": jnp.float32, "bfloat16": jnp.bfloat16})
     vision: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list | tuple) else value for key, value in sizes["vision"].items()

@@ -71,7 +71,8 @@ def drive(data: Path, workdir: Path, *, cut: int = 0, devices: int = 1, **change
 
 
 def python(*arguments: str, devices: int = 1) -> subprocess.CompletedProcess:
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    # Compiling unoptimised code takes a third of the time, which is most of such a run.
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -109,13 +110,15 @@ def test_no_compilation_after_the_second_step(trained):
     assert recompiles and not any(recompiles)
 
 
-@pytest.mark.parametrize("cut", [3, 9])
+@pytest.mark.parametrize(
+    "cut", [3, 9, *(pytest.param(c, marks=pytest.mark.slow) for c in (1, 2, 4, 5, 6, 7, 8, 10, 11))]
+)
 def test_resumed_equals_uninterrupted_bitwise(data, trained, tmp_path, cut):
     """Cut before the first checkpoint, and between two, where lines past the checkpoint have to go."""
     workdir = tmp_path / "cut"
     interrupted = drive(data, workdir, cut=cut)
     assert "KeyboardInterrupt" in interrupted.stderr
-    assert read_metrics(workdir)[-1]["step"] == cut - 1
+    assert [line["step"] for line in read_metrics(workdir)][-1:] == ([cut - 1] if cut > 1 else [])
     resumed = drive(data, workdir)
     assert resumed.returncode == 0, resumed.stderr
     assert without_seconds(workdir) == without_seconds(trained)

@@ -45,6 +45,10 @@ class CLIP(nn.Module):
         """States and pooled state of the text tower."""
         return self.text(ids, mask)
 
+    def pool_image(self, tokens: Float[Array, "*b n width"]) -> Float[Array, "*b width"]:
+        """Pooled state of vision tokens."""
+        return self.vision.pool(tokens)
+
     def project_image(self, pooled: Float[Array, "*b width"]) -> Float[Array, "*b d"]:
         """Image embedding of a pooled vision state."""
         return self.visual_projection(pooled)

@@ -14,6 +14,7 @@ from contextjax.models.fusion import FusionBlock
 from contextjax.models.layers import AttentionPooling, dense
 
 QUERIES = ("fusion", "image", "text", "sum")
+HEADS = ("own", "gallery")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,7 @@ class ContextCIRConfig:
     fusion_heads: int = 8
     fusion_activation: str = "gelu"
     fusion_self_attention: bool = False
+    fusion_head: str = "own"  # attention pooling and a Linear; or "gallery": what the gallery reads its tokens with
     query: str = "fusion"  # "image", "text" and "sum" (of the two embeddings) are the baselines
 
 
@@ -56,8 +58,9 @@ class ContextCIR(nn.Module):
                 FusionBlock(c.fusion_heads, c.fusion_activation, vision.epsilon, c.fusion_self_attention, self.dtype)
                 for _ in range(c.fusion_layers)
             ]
-            self.pooling = AttentionPooling(c.fusion_heads, vision.epsilon, self.dtype)
-            self.query_projection = dense(c.clip.projection, ("embed", "projection"), dtype=self.dtype)
+            if c.fusion_head == "own":
+                self.pooling = AttentionPooling(c.fusion_heads, vision.epsilon, self.dtype)
+                self.query_projection = dense(c.clip.projection, ("embed", "projection"), dtype=self.dtype)
 
     def __call__(self, images: UInt8[Array, "b h w 3"], ids: Int[Array, "b t"], mask: Bool[Array, "b t"]):
         """Everything once: (query, gallery embedding, text embedding), each [B, D], L2-normalised."""
@@ -99,6 +102,8 @@ class ContextCIR(nn.Module):
         kind = self.config.query
         if kind == "fusion":
             tokens, attention = self.fuse(image.tokens, text.states, mask)
+            if self.config.fusion_head == "gallery":
+                return Composition(self.clip.project_image(self.clip.pool_image(tokens)), attention)
             return Composition(self.query_projection(self.pooling(tokens)), attention)
         lead = jnp.broadcast_shapes(image.pooled.shape[:-1], text.pooled.shape[:-1])
         parts = {"image": [self.embed_image(image)], "text": [self.embed_text(text)]}

@@ -13,8 +13,8 @@ from contextjax.models.layers import CrossAttention, Mlp, SelfAttention, layer_n
 class FusionBlock(nn.Module):
     """v += CrossAttention(LN(v), text); v += Mlp(LN(v)), both zero at the start: the block begins as the identity.
 
-    `self_attention` puts v += SelfAttention(LN(v)) first (not in the paper; it helps small towers trained
-    from scratch). The text is neither normalised nor updated.
+    `self_attention` puts v += SelfAttention(LN(v)), zero too, between the two (not in the paper; small towers need it
+    to exchange what they have read, to swap two things say). The text is neither normalised nor updated.
     """
 
     heads: int
@@ -33,10 +33,11 @@ class FusionBlock(nn.Module):
         """Returns (new image tokens, attention weights over the text)."""
         norm = lambda name: layer_norm(self.epsilon, name=name, dtype=self.dtype)
         zeros = nn.initializers.zeros
-        if self.self_attention:
-            v = v + SelfAttention(self.heads, self.dtype, name="self_attention")(norm("self_attention_norm")(v))
         cross = CrossAttention(self.heads, self.dtype, out_init=zeros, name="cross_attention")
         read, weights = cross(norm("cross_attention_norm")(v), text, mask[..., None, None, :])
         v = v + read
+        if self.self_attention:
+            exchange = SelfAttention(self.heads, self.dtype, zeros, name="self_attention")
+            v = v + exchange(norm("self_attention_norm")(v))
         mlp = Mlp(4 * v.shape[-1], self.activation, self.dtype, out_init=zeros, name="mlp")
         return v + mlp(norm("mlp_norm")(v)), weights

@@ -83,7 +83,8 @@ class SelfAttention(nn.Module):
         qkv = x @ kernel.reshape(width, 3 * width) + bias.reshape(-1)
         query, key, value = jnp.split(qkv.reshape(*x.shape[:-1], 3 * self.heads, -1), 3, axis=-2)
         out, _ = attend(query, key, value, mask)
-        return dense(width, ("heads", "embed"), name="out", dtype=self.dtype)(out.reshape(x.shape))
+        project = dense(width, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)
+        return project(out.reshape(x.shape))
 
 
 class CrossAttention(nn.Module):
@@ -159,3 +160,18 @@ class AttentionPooling(nn.Module):
         query = self.param("query", logical(nn.initializers.normal(width**-0.5), None, "embed"), (1, width))
         pooled, _ = CrossAttention(self.heads, self.dtype, name="attention")(query, x)
         return layer_norm(self.epsilon, name="norm", dtype=self.dtype)(pooled[..., 0, :])
+
+
+class GridPooling(nn.Module):
+    """A Linear over all tokens side by side, so that what is read depends on where it stands.
+
+    Small towers trained from scratch need it to tell "a dog left of a bus" from "a bus left of a dog": a pooled
+    average has to learn that on the query and on the gallery side at once, and stays at chance for long.
+    """
+
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch n width"]) -> Float[Array, "*batch width"]:
+        width = x.shape[-1]
+        return dense(width, (None, "embed"), name="read", dtype=self.dtype)(x.reshape(*x.shape[:-2], -1))

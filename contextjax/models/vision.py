@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from contextjax.models.layers import ACTIVATIONS, TransformerBlock, dense, layer_norm, logical
+from contextjax.models.layers import ACTIVATIONS, GridPooling, TransformerBlock, dense, layer_norm, logical
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +27,14 @@ class VisionConfig:
     pre_norm: bool = True  # LayerNorm between the embeddings and the first block
     patch_bias: bool = False
     stem: tuple[int, int] | None = None  # (block, width): pixels -> block x block features before the patches
+    pooling: str = "cls"  # or "grid": a Linear over all tokens
+    position_std: float | None = None  # of the initial position embedding; None: width ** -0.5
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
 
 class VisionOutput(NamedTuple):
-    """tokens [B, 1 + patches, width], CLS first, before the final LayerNorm; pooled [B, width], CLS after it."""
+    """tokens [B, 1 + patches, width], CLS first, before the final LayerNorm; pooled [B, width], after it."""
 
     tokens: Any
     pooled: Any
@@ -51,6 +53,15 @@ class VisionTransformer(nn.Module):
     config: VisionConfig
     dtype: Any = None
 
+    def setup(self):
+        if self.config.pooling == "grid":
+            self.pooling = GridPooling(self.dtype)
+        self.post_norm = layer_norm(self.config.epsilon, dtype=self.dtype)
+
+    def pool(self, tokens: Float[Array, "*batch n width"]) -> Float[Array, "*batch width"]:
+        """The pooled state of tokens: CLS, or all of them side by side, after the final LayerNorm."""
+        return self.post_norm(self.pooling(tokens) if self.config.pooling == "grid" else tokens[..., 0, :])
+
     @nn.compact
     def __call__(self, images: UInt8[Array, "batch height width 3"]) -> VisionOutput:
         c = self.config
@@ -68,10 +79,11 @@ class VisionTransformer(nn.Module):
         normal = nn.initializers.normal(c.width**-0.5)
         cls = self.param("class_embedding", logical(normal, "embed"), (c.width,)).astype(x.dtype)
         x = jnp.concatenate([jnp.broadcast_to(cls, (len(x), 1, c.width)), x], axis=1)
-        positions = self.param("position_embedding", logical(normal, None, "embed"), (x.shape[1], c.width))
+        positions = nn.initializers.normal(c.position_std) if c.position_std else normal
+        positions = self.param("position_embedding", logical(positions, None, "embed"), (x.shape[1], c.width))
         x = x + positions.astype(x.dtype)
         if c.pre_norm:
             x = layer_norm(c.epsilon, name="pre_norm", dtype=self.dtype)(x)
         for i in range(c.layers):
             x = TransformerBlock(c.heads, c.mlp, c.activation, c.epsilon, self.dtype, name=f"layer_{i}")(x)
-        return VisionOutput(x, layer_norm(c.epsilon, name="post_norm", dtype=self.dtype)(x[:, 0]))
+        return VisionOutput(x, self.pool(x))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contextjax.models.layers import ACTIVATIONS, SelfAttention, attend
+from contextjax.models.layers import ACTIVATIONS, AttentionPooling, GridPooling, SelfAttention, attend
 
 
 def arrays(*shapes, seed=0):
@@ -52,3 +52,12 @@ def test_activations_are_the_textbook_ones(name):
     forms = {"gelu": lambda x: x * 0.5 * (1 + erf(x / sqrt(2))), "quick_gelu": lambda x: x / (1 + exp(-1.702 * x))}
     x = np.linspace(-4, 4, 17)
     np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x)), [forms[name](v) for v in x], atol=2e-6)
+
+
+def test_grid_pooling_sees_what_stands_where_and_attention_pooling_does_not():
+    (x,) = arrays((2, 5, 8))
+    swapped = x[:, jnp.asarray([0, 2, 1, 3, 4])]
+    for pooling, sees in ((GridPooling(), True), (AttentionPooling(4, 1e-5), False)):
+        params = pooling.init(jax.random.key(0), x)
+        difference = np.abs(pooling.apply(params, x) - pooling.apply(params, swapped)).max()
+        assert (difference > 1e-2) if sees else (difference < 1e-5)

@@ -18,7 +18,7 @@ demo: .venv/.done
 	$(PY) -m experiments.evaluate --workdir=$(RUN)
 	$(PY) -m experiments.report --workdir=$(RUN)
 	$(PY) -m experiments.search --workdir=$(RUN) --gallery=$(DATA)/cirr/img_raw/dev \
-	  --image=$(DATA)/cirr/img_raw/dev/dev-0-0-img0.png --text="make everything small" --top=5
+	  --image=$(DATA)/cirr/img_raw/dev/dev-0-1-img0.png --text="swap the owl for a big eggplant" --top=5
 
 test: .venv/.done
 	$(PY) -m pytest --numprocesses=2 --dist=loadfile

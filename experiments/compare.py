@@ -1,6 +1,6 @@
 """Trains variants of a recipe for the same time, several seeds each, and prints their table; the same command goes on.
 
-python -m experiments.compare --config=configs/pictograms.py --variants=,no_consistency,sum,image,text --minutes=3 \\
+python -m experiments.compare --config=configs/pictograms.py --variants=recipe,no_consistency,sum,image,text --minutes=3 \\
   --workdir=runs/compare
 """
 
@@ -12,10 +12,11 @@ from pathlib import Path
 
 from absl import flags
 
+from contextjax.types import UserError
 from experiments import cli
 
 CONFIG = flags.DEFINE_string("config", None, "The recipe's file, without an argument.")
-VARIANTS = flags.DEFINE_list("variants", [""], "Arguments of the recipe; the empty one is the recipe itself.")
+VARIANTS = flags.DEFINE_list("variants", ["recipe"], "Arguments of the recipe; 'recipe' is the recipe without one.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of each variant; none: only the trials.")
 MINUTES = flags.DEFINE_float(
     "minutes", 0.0, "Training time of a run (its steps follow from a short trial); 0: the recipe's."
@@ -31,7 +32,7 @@ def main() -> None:
     path = workdir / "rows.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for variant in VARIANTS.value if MINUTES.value else ():
-        _steps_for(variant, workdir / "trials" / (variant or "recipe"), MINUTES.value * 60)
+        _steps_for(variant, workdir / "trials" / variant, MINUTES.value * 60)
     for seed in SEEDS.value:
         for variant in VARIANTS.value:
             if not any(row["variant"] == variant and row["seed"] == seed for row in rows):
@@ -43,11 +44,10 @@ def main() -> None:
 
 
 def _run(variant: str, seed: str, workdir: Path) -> dict:
-    name = variant or "recipe"
     settings = {"seed": seed, **dict(item.split("=", 1) for item in OVERRIDES.value)}
     if MINUTES.value:
-        settings |= _steps_for(variant, workdir / "trials" / name, MINUTES.value * 60)
-    place = workdir / f"{name}-{seed}"
+        settings |= _steps_for(variant, workdir / "trials" / variant, MINUTES.value * 60)
+    place = workdir / f"{variant}-{seed}"
     _train(variant, place, settings)
     module = [sys.executable, "-m", "experiments.evaluate", f"--workdir={place}", "--nobaselines"]
     subprocess.run(module, check=True, stdout=subprocess.DEVNULL)
@@ -74,10 +74,11 @@ def _steps_for(variant: str, place: Path, seconds: float) -> dict[str, int]:
 
 
 def _train(variant: str, place: Path, settings: dict) -> None:
-    config = f"{cli.required(CONFIG)}:{variant}" if variant else cli.required(CONFIG)
+    config = f"{cli.required(CONFIG)}:{variant}" if variant != "recipe" else cli.required(CONFIG)
     flags_ = [f"--config.{key}={value}" for key, value in settings.items()]
     command = [sys.executable, "-m", "experiments.train", f"--config={config}", f"--workdir={place}", *flags_]
-    subprocess.run(command, check=True)
+    if subprocess.run(command, check=False).returncode:
+        raise UserError(f"The run in {place} failed; what it said stands above. The same command goes on with it.")
 
 
 def _print_table(rows: list[dict]) -> None:
@@ -94,7 +95,7 @@ def _print_table(rows: list[dict]) -> None:
             for mean, std in zip(table.mean(0), table.std(0, ddof=min(1, len(own) - 1)), strict=True)
         ]
         seconds = f"{min(r['seconds'] for r in own):.0f}–{max(r['seconds'] for r in own):.0f}"
-        print(f"| {variant or 'recipe'} | {len(own)} | {own[0]['steps']} | {seconds} | {' | '.join(cells)} |")
+        print(f"| {variant} | {len(own)} | {own[0]['steps']} | {seconds} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

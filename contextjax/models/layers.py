@@ -72,6 +72,7 @@ class SelfAttention(nn.Module):
 
     heads: int
     dtype: Any = None
+    out_init: Callable | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch n width"], mask: Bool[Array, ...] | None = None):

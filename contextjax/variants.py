@@ -39,7 +39,7 @@ VARIANTS: Mapping[str, CLIPConfig] = {
             mean=(1.0, 1.0, 1.0),
             std=(0.3, 0.3, 0.3),
         ),
-        TextConfig(vocabulary=1024, positions=36, width=128, layers=1, heads=4, mlp=512),
+        TextConfig(vocabulary=1024, positions=36, width=128, layers=2, heads=4, mlp=512),
         128,
     ),
 }

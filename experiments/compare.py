@@ -1,6 +1,6 @@
 """Trains variants of a recipe for the same time, several seeds each, and prints their table; the same command goes on.
 
-python -m experiments.compare --config=configs/pictograms.py --variants=recipe,no_consistency,sum,image,text --minutes=3 \\
+python -m experiments.compare --config=configs/pictograms.py --variants=recipe,no_consistency,sum --minutes=3 \\
   --workdir=runs/compare
 """
 

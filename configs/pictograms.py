@@ -69,8 +69,8 @@ def _recipe():
     config.optimizer.weight_decay = 0.05
     config.optimizer.decay_vectors = False
 
-    config.training.steps = 1800
+    config.training.steps = 1500
     config.training.log_every = 50
-    config.training.checkpoint_every = 450
-    config.training.evaluate_every = 900
+    config.training.checkpoint_every = 500
+    config.training.evaluate_every = 750
     return config

@@ -46,7 +46,8 @@ class System:
     """
 
     def __init__(self, model: ContextCIR, params: Any, tokenizer: TextTokenizer, *, fingerprint: str = ""):
-        self.model, self.params, self.tokenizer = model, params, tokenizer
+        self.model: Any = model  # a ContextCIR; Linen modules are hashable, which type checkers don't know
+        self.params, self.tokenizer = params, tokenizer
         self.fingerprint = fingerprint  # config hash and step: what an index of a gallery belongs to
         self.image_size = model.config.clip.vision.image_size
 

@@ -43,6 +43,9 @@ def load_data(config: Any, split: str, *, folder: str = "", cache_mb: int = 0) -
 def make_tokenizer(config: Any, workdir: Path, data: ComposedData) -> TextTokenizer:
     """The workdir's tokenizer; trained on the data's texts at the first start."""
     path, length = workdir / "tokenizer.json", config.model.text["positions"]
+    for key in ("text_length", "caption_length"):
+        if config.data[key] > length:
+            raise UserError(f"data.{key} is {config.data[key]}, but the text tower has {length} positions; lower it.")
     if path.exists():
         return TextTokenizer.read(path, length=length)
     if not config.data.vocabulary:

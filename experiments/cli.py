@@ -45,8 +45,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(list(argv)) if _wants_help(argv) else flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError, ImportError) as error:
-        message = " ".join(str(error).strip("'\"").split())
-        fail(message + _nearest(message))
+        # A recipe's own complaint comes with its traceback in the message: its last line is the sentence.
+        message = str(error).strip().splitlines()[-1].split("Error: ")[-1]
+        fail(_unknown_key(str(error)) or message)
         raise AssertionError from error  # fail does not return
 
 
@@ -54,17 +55,18 @@ def _wants_help(argv: Sequence[str]) -> bool:
     return any(argument.lstrip("-") in ("help", "helpshort", "helpfull", "h") for argument in argv[1:])
 
 
-def _nearest(message: str) -> str:
-    """The config key nearest to an unknown one that absl only names."""
+def _unknown_key(message: str) -> str:
+    """One sentence about an unknown config key, with the nearest one; "" where that is not the trouble."""
     given = [argument[len("--config.") :].split("=")[0] for argument in sys.argv if argument.startswith("--config.")]
-    unknown = [name for name in given if name.split(".")[-1] in message]
-    if not unknown or "Did you mean" in message:
-        return ""
     from configs.base import base
 
     known = list(_flat(base()))
+    unknown = [name for name in given if name not in known and name.split(".")[-1] in message]
+    if not unknown:
+        return ""
     near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.4)
-    return f" '{unknown[0]}' is not a key of the config{f'; the nearest is {near[0]!r}' if near else ''}."
+    hint = f"the nearest is '{near[0]}'" if near else "configs/base.py has them all"
+    return f"'{unknown[0]}' is not a key of the config; {hint}."
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -86,6 +88,13 @@ def required(flag: Any) -> Any:
     """A flag's value, or one sentence that it is missing."""
     if flag.value is None:
         raise UserError(f"--{flag.name} is missing; give it as --{flag.name}=...")
+    try:
+        hasattr(flag.value, "seed")  # a recipe that could not be loaded says so when it is first touched
+    except OSError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(
+            f"--{flag.name} can't be read ({reason}); give a recipe as --config=configs/NAME.py."
+        ) from error
     return flag.value
 
 

@@ -28,8 +28,8 @@ def data(tmp_path_factory) -> Path:
 SMALL = {
     "data.batch_size": 8,
     "data.vocabulary": 300,
-    "data.text_length": 40,
-    "data.caption_length": 48,
+    "data.text_length": 32,
+    "data.caption_length": 36,
     "model.vision.width": 32,
     "model.vision.mlp": 64,
     "model.vision.layers": 1,
@@ -163,7 +163,7 @@ def test_search_by_the_command(data, trained):
     assert len(first.stdout.splitlines()) == 3 and image.name not in first.stdout
     assert len(list((trained / "galleries").iterdir())) == 1
     long = run("search", *arguments, "--text=" + "swap the dog and the cat and " * 20)
-    assert long.returncode == 0 and "longer than 40 tokens" in long.stdout
+    assert long.returncode == 0 and "longer than 36 tokens" in long.stdout
 
 
 @pytest.mark.parametrize(

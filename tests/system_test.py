@@ -19,7 +19,7 @@ def system(tiny):
 
     wide = dataclasses.replace(clip, text=dataclasses.replace(clip.text, vocabulary=tokenizer.vocabulary))
     model = type(tiny)(clip=wide).model()
-    return contextjax.System(model, type(tiny)(clip=wide).params(model, perturb=0.2), tokenizer)
+    return contextjax.System(model, type(tiny)(clip=wide).params(model), tokenizer)
 
 
 @pytest.fixture(scope="module")

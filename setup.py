@@ -41,7 +41,7 @@ setup(
     extras_require={
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "torch": ["torch>=2.10"],
+        "torch": ["torch>=2.10", "transformers>=5"],
         "serve": ["fastapi", "uvicorn"],
         "test": ["beartype", "hypothesis", "pyright", "pytest", "pytest-xdist", "ruff", "safetensors"],
     },

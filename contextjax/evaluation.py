@@ -1,15 +1,16 @@
-"""One evaluator for every retrieval protocol: a system and records -> ranks -> metrics."""
+"""A system and records -> ranks -> metrics: over a gallery by a protocol, or over each record's own candidates."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from contextjax import metrics
-from contextjax.types import ComposedRecord, EvaluationProtocol, Picture, UserError
+from contextjax.types import CandidateRecord, ComposedRecord, EvaluationProtocol, Picture, UserError
 
 
 class Encoder(Protocol):
@@ -21,6 +22,14 @@ class Encoder(Protocol):
 
     def encode_gallery(self, images: Sequence[Any]) -> np.ndarray:
         """[N, D], L2-normalised."""
+        ...
+
+
+class CandidateScorer(Protocol):
+    """What an evaluation of candidate sets needs of a system."""
+
+    def score_candidates(self, images: Sequence[Any], text: str) -> np.ndarray:
+        """float32 [K], higher is better: how well each of K nearly identical pictures fits the text."""
         ...
 
 
@@ -69,9 +78,36 @@ class Evaluation:
 
     def by_kind(self) -> dict[str, dict[str, float]]:
         """The metrics of each kind of edit, where records have kinds."""
-        kinds = [record.kind for record in self.records]
-        groups = metrics.by_group(np.arange(len(kinds)), kinds)
-        return {kind: {**self.metrics(rows), "n_queries": len(rows)} for kind, rows in groups.items() if kind}
+        return _by_kind(self.records, self.metrics)
+
+
+@dataclasses.dataclass(frozen=True)
+class CandidateEvaluation:
+    """Per record: the scores [Q, K] of its candidates and the rank of the one that is described.
+
+    K is that of the largest set; -inf stands where a smaller one has no candidate.
+    """
+
+    records: Sequence[CandidateRecord]
+    scores: np.ndarray
+    ranks: np.ndarray
+
+    def metrics(self, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
+        """Accuracy in percent and its 95 % interval, over all records or those of `rows`."""
+        low, high = metrics.recall_interval(self.ranks[rows], 1, _set_rows(self.records)[rows])
+        return {"accuracy": metrics.recall_at(self.ranks[rows], 1), "low95": low, "high95": high}
+
+    def by_kind(self) -> dict[str, dict[str, float]]:
+        """The metrics of each kind of candidates, where records have kinds."""
+        return _by_kind(self.records, self.metrics)
+
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """What is reached without looking: at random, and by the one index that is most often right here."""
+        indices = np.asarray([record.target for record in self.records])
+        return {
+            "random": {"accuracy": float(np.mean([100 / len(record.images) for record in self.records]))},
+            "best constant index": {"accuracy": float(100 * np.bincount(indices).max() / len(indices))},
+        }
 
 
 def evaluate_retrieval(
@@ -98,11 +134,7 @@ def evaluate_retrieval(
     """
     if not len(pictures):
         raise UserError("The gallery is empty; expected at least one picture.")
-    secret = [record.id for record in records if record.target is None]
-    if secret or not records:
-        raise UserError(
-            f"{len(secret)} of {len(records)} records have no target; evaluate a split that publishes them."
-        )
+    _check_targets(records)
     gallery = encode_rows(system, pictures)
     parts = []
     for begin in range(0, len(records), chunk):
@@ -112,6 +144,40 @@ def evaluate_retrieval(
         parts.append(_rank(scores, part, protocol, pictures.row, keep))
     ranks, subset_ranks, top, best = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Evaluation(protocol, records, ranks, subset_ranks, top, best)
+
+
+def evaluate_candidates(
+    system: CandidateScorer, records: Sequence[CandidateRecord], pictures: Pictures
+) -> CandidateEvaluation:
+    """Ranks every record's own candidates. Among equal scores the first candidate wins; NaN never does.
+
+    Args:
+      system: scores candidates.
+      records: descriptions, each with a target.
+      pictures: the pictures of all candidates.
+
+    Raises:
+      UserError: there are no records, or some have no target.
+    """
+    _check_targets(records)
+    scores = score_records(system, records, pictures)
+    truth = np.asarray([record.target for record in records])
+    return CandidateEvaluation(records, scores, metrics.rank_of_truth(scores, truth))
+
+
+def score_records(system: CandidateScorer, records: Sequence[CandidateRecord], pictures: Pictures) -> np.ndarray:
+    """float32 [Q, K]: the scores of every record's candidates, -inf where a set has fewer than the largest.
+
+    Targets are not looked at. The pictures of a set are read once for all its descriptions.
+    """
+    width = max((len(record.images) for record in records), default=0)
+    scores = np.full((len(records), width), -np.inf, np.float32)
+    by_set = np.argsort(_set_rows(records), kind="stable").tolist()
+    for names, rows in itertools.groupby(by_set, key=lambda row: records[row].images):
+        images = [pictures[pictures.row[name]] for name in names]
+        for row in rows:
+            scores[row, : len(names)] = system.score_candidates(images, records[row].text)
+    return scores
 
 
 def encode_rows(system: Encoder, pictures: Pictures, *, chunk: int = 1024) -> np.ndarray:
@@ -138,3 +204,22 @@ def _rank(scores: np.ndarray, records: Sequence[ComposedRecord], protocol: Evalu
     subset_ranks = np.where(has_subset, metrics.rank_of_truth(subset, truth), -1)
     top = metrics.top_k(scores, keep)
     return ranks, subset_ranks, top, np.take_along_axis(scores, top, axis=1)
+
+
+def _check_targets(records: Sequence[ComposedRecord] | Sequence[CandidateRecord]) -> None:
+    secret = sum(record.target is None for record in records)
+    if secret or not records:
+        raise UserError(f"{secret} of {len(records)} records have no target; evaluate a split that publishes them.")
+
+
+def _by_kind(
+    records: Sequence[ComposedRecord] | Sequence[CandidateRecord], metrics_of: Callable[[np.ndarray], dict[str, float]]
+) -> dict[str, dict[str, float]]:
+    groups = metrics.by_group(np.arange(len(records)), [record.kind for record in records])
+    return {kind: {**metrics_of(rows), "n_queries": len(rows)} for kind, rows in groups.items() if kind}
+
+
+def _set_rows(records: Sequence[CandidateRecord]) -> np.ndarray:
+    """int [Q]: which candidate set, in order of first appearance, each record is about."""
+    sets: dict[tuple[str, ...], int] = {}
+    return np.asarray([sets.setdefault(record.images, len(sets)) for record in records])

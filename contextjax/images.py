@@ -1,4 +1,4 @@
-"""Pictures from files to uint8 [H, W, 3]: decoding and the preprocessing that CLIP was trained with."""
+"""Pictures from files to uint8 [H, W, 3]: decoding and the preprocessing that CLIP and BLIP were trained with."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_PIXELS = 89_000_000  # a decompression bomb is told from its header; Pillow's own limit, above it, only warns
 MAX_ASPECT = 100  # the long side grows with the short one before it is cut
+FITS = ("crop", "squash")
 
 
 def decode(data: bytes, *, name: str = "picture") -> Image.Image:
-    """Decodes PNG, JPEG or WebP bytes to an RGB picture; transparency goes to white.
+    """Decodes PNG, JPEG or WebP bytes to an RGB picture, turned as its EXIF data says.
+
+    The pixels are those of Hugging Face's load_image, but for two kinds of picture: transparency is laid on white, as
+    their processors do too with a picture they are handed (load_image drops the alpha channel and shows whatever
+    colour lies under it), and 16-bit greys are scaled (Pillow's conversion clips them, nearly all to white).
 
     Raises:
       UserError: the bytes are not such a picture, are cut short, or hold more than MAX_PIXELS.
@@ -54,32 +59,46 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def preprocess(image: Image.Image, size: int) -> Picture:
-    """CLIP's preprocessing: short side to `size` (bicubic, antialiased), centre crop. Returns uint8 [size, size, 3]."""
-    width, height = image.size
-    if (width, height) != (size, size):
-        short = min(width, height)
-        # int() as the Hugging Face processor does: the long side is cut, not rounded.
-        width, height = int(width * size / short), int(height * size / short)
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-        left, top = (width - size) // 2, (height - size) // 2
-        image = image.crop((left, top, left + size, top + size))
-    return np.asarray(image)
+def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
+    """Resizes (bicubic, antialiased) as Hugging Face's image processors do. Returns uint8 [size, size, 3].
 
-
-def load(source: Any, size: int) -> Picture:
-    """uint8 [size, size, 3] of a path, a PIL picture or a uint8 array [H, W, 3].
+    Args:
+      image: an RGB picture.
+      size: of both sides of what comes back.
+      fit: CLIP's "crop" brings the short side to `size` and cuts out the centre; BLIP's "squash" brings both sides to
+        `size`, whatever the picture's shape.
 
     Raises:
-      UserError: the file is missing or unreadable, or the array has another type or shape.
+      UserError: `fit` is neither.
+    """
+    if fit not in FITS:
+        raise UserError(f"The fit of pictures is '{fit}'; expected 'crop' (CLIP's) or 'squash' (BLIP's).")
+    width, height = image.size
+    if (width, height) == (size, size):
+        return np.asarray(image)
+    if fit == "squash":
+        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    short = min(width, height)
+    # int() as the Hugging Face processor does: the long side is cut, not rounded.
+    width, height = int(width * size / short), int(height * size / short)
+    left, top = (width - size) // 2, (height - size) // 2
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+def load(source: Any, size: int, *, fit: str = "crop") -> Picture:
+    """uint8 [size, size, 3] of a path, a PIL picture or a uint8 array [H, W, 3]; `fit` as for `preprocess`.
+
+    Raises:
+      UserError: the file is missing or unreadable, the array has another type or shape, or there is no such fit.
     """
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[-1] != 3 or not source.size:
             raise UserError(f"A picture is {source.dtype} {list(source.shape)}; expected uint8 [H, W, 3].")
         source = Image.fromarray(source)
     if isinstance(source, Image.Image):
-        return preprocess(_to_rgb(source), size)
+        return preprocess(_to_rgb(source), size, fit=fit)
     path = Path(source)
     if not path.is_file():
         raise UserError(f"There is no picture at {path}; give the path of a PNG, JPEG or WebP file.")
-    return preprocess(decode(path.read_bytes(), name=str(path)), size)
+    return preprocess(decode(path.read_bytes(), name=str(path)), size, fit=fit)

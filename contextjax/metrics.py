@@ -35,6 +35,36 @@ def standard_error(ranks: Int[np.ndarray, " q"], k: int) -> float:
     return float(100 * np.sqrt(share * (1 - share) / len(ranks)))
 
 
+def recall_interval(
+    ranks: Int[np.ndarray, " q"],
+    k: int,
+    groups: Sequence[int] | np.ndarray,
+    *,
+    level: float = 95.0,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of recall_at, in percent.
+
+    Whole groups are drawn again: queries that share their pictures succeed and fail together, and an interval
+    over queries would be too narrow.
+
+    Args:
+      ranks: rank of each query's truth.
+      k: the cut-off.
+      groups: what group each query belongs to.
+      level: of confidence, in percent.
+      resamples: how many times the groups are drawn.
+      seed: of the draws.
+    """
+    row = np.unique(np.asarray(groups), return_inverse=True)[1]
+    hits, sizes = np.bincount(row, weights=ranks < k), np.bincount(row)
+    drawn = np.random.default_rng(seed).integers(0, len(sizes), (resamples, len(sizes)))
+    recalls = 100 * hits[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    low, high = np.percentile(recalls, [50 - level / 2, 50 + level / 2])
+    return float(low), float(high)
+
+
 def by_group(values: Sequence | np.ndarray, groups: Sequence[str]) -> dict[str, np.ndarray]:
     """The values of each group, groups in alphabetical order."""
     array, labels = np.asarray(values), np.asarray(groups)

@@ -1,11 +1,11 @@
-"""A trained system as people use it: load(...), encode_query, encode_gallery, attention_maps."""
+"""A system as people use it: load(...), encode_query, encode_gallery, score_candidates, attention_maps."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from contextjax import images as image_files
+from contextjax import pretrained
 from contextjax.checkpoints import Checkpoints
-from contextjax.models.context_cir import ContextCIR, normalize
+from contextjax.models.blip import BLIP
+from contextjax.models.context_cir import ContextCIR, combine
+from contextjax.models.layers import normalize
+from contextjax.sharding import make_mesh, place_params
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import UserError
 from contextjax.variants import make_context_cir
 
 BATCH = 256  # the largest batch of one call; smaller ones are padded to a power of two, so few programs are compiled
+TOKENS = 16  # texts are padded to a multiple of this, for the same reason
+QUERIES = ("fusion", "image", "text", "sum")
+SCORES = ("itc", "itm", "sum")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,27 +49,49 @@ class TokenMap:
 class System:
     """A model, its parameters and its tokenizer.
 
-    Images are paths, PIL pictures or uint8 arrays [H, W, 3].
+    The model is a ContextCIR, or a plain CLIP or BLIP, which answers composed queries by the sum of its embeddings of
+    picture and text. Images are paths, PIL pictures or uint8 arrays [H, W, 3].
     """
 
-    def __init__(self, model: ContextCIR, params: Any, tokenizer: TextTokenizer, *, fingerprint: str = ""):
-        self.model: Any = model  # a ContextCIR; Linen modules are hashable, which type checkers don't know
+    def __init__(self, model: Any, params: Any, tokenizer: TextTokenizer, *, query: str = "", score: str = "",
+                 fingerprint: str = ""):  # fmt: skip
+        self.model = model  # a Linen module
         self.params, self.tokenizer = params, tokenizer
+        self.query = query or getattr(model.config, "query", "sum")
+        self.score = score or ("sum" if isinstance(model, BLIP) else "itc")
         self.fingerprint = fingerprint  # config hash and step: what an index of a gallery belongs to
-        self.image_size = model.config.clip.vision.image_size
+        self.vision = getattr(model.config, "clip", model.config).vision  # a VisionConfig
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the pictures that the model sees."""
+        return self.vision.image_size
 
     def with_query(self, query: str) -> System:
         """The same towers queried by "fusion", or by the baselines "image", "text" or "sum"."""
-        if query == "fusion" and self.model.config.query != "fusion":
-            raise UserError(f"This system was trained with query '{self.model.config.query}' and has no fusion.")
-        model = self.model.clone(config=dataclasses.replace(self.model.config, query=query))
-        return System(model, self.params, self.tokenizer, fingerprint=self.fingerprint)
+        if query not in QUERIES:
+            raise UserError(f"query is '{query}'; expected one of {', '.join(QUERIES)}.")
+        if query == "fusion" and getattr(self.model.config, "query", "") != "fusion":
+            raise UserError(f"This system has no fusion; it is queried by '{self.query}'.")
+        return self._with(query=query)
+
+    def with_score(self, score: str) -> System:
+        """The same model scoring candidates by "itc" (cosine), "itm" (BLIP's matching logit) or their "sum"."""
+        if score not in SCORES:
+            raise UserError(f"score is '{score}'; expected one of {', '.join(SCORES)}.")
+        if score != "itc" and not isinstance(self.model, BLIP):
+            raise UserError(f"This system has no matching head; its candidates are scored by 'itc', not by '{score}'.")
+        return self._with(score=score)
+
+    def _with(self, **changes: str) -> System:
+        settings = {"query": self.query, "score": self.score, "fingerprint": self.fingerprint} | changes
+        return System(self.model, self.params, self.tokenizer, **settings)
 
     def encode_query(self, images: Sequence[Any], texts: Sequence[str]) -> np.ndarray:
         """Query embeddings float32 [B, D], L2-normalised, of a reference picture and a modification text each."""
-        self._check(images, texts)
-        tokens = self.tokenizer(texts).tokens
-        return self._map("query", self._pixels(images), tokens.ids, tokens.mask)
+        if len(images) != len(texts):
+            raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
+        return self._map(f"query:{self.query}", self._pixels(images), *self._tokens(texts))
 
     def encode_gallery(self, images: Sequence[Any]) -> np.ndarray:
         """Gallery embeddings float32 [N, D], L2-normalised."""
@@ -70,15 +99,26 @@ class System:
             raise UserError("The gallery is empty; expected at least one picture.")
         return self._map("gallery", self._pixels(images))
 
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
+        """Text embeddings float32 [B, D], L2-normalised: those of the text tower alone."""
+        return self._map("text", *self._tokens(texts))
+
+    def score_candidates(self, images: Sequence[Any], text: str) -> np.ndarray:
+        """How well each of K pictures fits the text: float32 [K], higher is better."""
+        if not len(images):
+            raise UserError("There are no candidates; expected at least one picture.")
+        tokens = [np.repeat(x, len(images), axis=0) for x in self._tokens([text])]
+        return self._map(f"score:{self.score}", self._pixels(images), *tokens)
+
     def attention_maps(self, images: Sequence[Any], texts: Sequence[str]) -> list[TokenMap]:
         """Attention of the fusion, mean over blocks and heads: how much each patch reads each token."""
-        if self.model.config.query != "fusion":
-            raise UserError(f"A system whose query is '{self.model.config.query}' has no fusion and no attention maps.")
-        self._check(images, texts)
+        if self.query != "fusion":
+            raise UserError(f"A system whose query is '{self.query}' has no fusion and no attention maps.")
+        if len(images) != len(texts):
+            raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
         encoded = self.tokenizer(texts)
-        attention = self._map("attention", self._pixels(images), encoded.tokens.ids, encoded.tokens.mask)
-        vision = self.model.config.clip.vision
-        grid = vision.image_size // vision.patch_size
+        attention = self._map("attention", self._pixels(images), *self._tokens(texts))
+        grid = self.vision.image_size // self.vision.patch_size
         maps = zip(attention[:, 1:], encoded.offsets, encoded.tokens.mask.sum(-1), strict=True)
         return [TokenMap(a[:, :n], o[:n], grid) for a, o, n in maps]
 
@@ -88,15 +128,17 @@ class System:
         ends = encoded.offsets[:, :, 1].max(axis=1)
         return [text[:end] for text, end, cut in zip(texts, ends, encoded.truncated, strict=True) if cut]
 
-    def _check(self, images: Sequence[Any], texts: Sequence[str]) -> None:
-        if len(images) != len(texts):
-            raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
+    def _tokens(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and mask, as long as the longest text needs."""
         for text in texts:
             if not text.strip():
-                raise UserError("A text is empty; say how the target differs from the picture.")
+                raise UserError("A text is empty; say what the picture that you look for is like.")
+        ids, mask = self.tokenizer(texts).tokens
+        length = min(-(-int(mask.sum(-1).max(initial=1)) // TOKENS) * TOKENS, ids.shape[1])
+        return ids[:, :length], mask[:, :length]
 
     def _pixels(self, images: Sequence[Any]) -> np.ndarray:
-        return np.stack([image_files.load(image, self.image_size) for image in images])
+        return np.stack([image_files.load(image, self.image_size, fit=self.vision.fit) for image in images])
 
     def _map(self, name: str, *arrays: np.ndarray) -> np.ndarray:
         program = _program(self.model, name)
@@ -116,35 +158,99 @@ def _parts(arrays: Sequence[np.ndarray]) -> Iterator[tuple[int, list[np.ndarray]
 def _program(model: Any, name: str) -> Callable:
     """The compiled encoder of that name; one for each model, whatever the parameters."""
 
-    def query(model: ContextCIR, pixels, ids, mask):
+    def compose(model: ContextCIR, pixels, ids, mask):
         return model.compose(model.encode_image(pixels), model.encode_text(ids, mask), mask)
 
+    def query(model: Any, pixels, ids, mask):
+        if name == "query:fusion":
+            return normalize(compose(model, pixels, ids, mask).query)
+        image, text = model.embed_image(model.encode_image(pixels)), model.embed_text(model.encode_text(ids, mask))
+        return normalize(combine(name.removeprefix("query:"), image, text))
+
+    def score(model: Any, pixels, ids, mask):
+        image, total = model.encode_image(pixels), 0.0
+        if name != "score:itm":
+            text = model.embed_text(model.encode_text(ids[:1], mask[:1]))  # the rows are of one text
+            total = total + (model.embed_image(image) * text).sum(-1)
+        if name != "score:itc":
+            total = total + model.match(image, ids, mask)[:, 1].astype(jnp.float32)
+        return total
+
     methods: dict[str, Callable] = {
-        "query": lambda *inputs: normalize(query(*inputs).query),
+        "query": query,
+        "score": score,
         "gallery": lambda model, pixels: model.embed_image(model.encode_image(pixels)),
-        "attention": lambda *inputs: query(*inputs).attention.astype(jnp.float32),
+        "text": lambda model, ids, mask: model.embed_text(model.encode_text(ids, mask)),
+        "attention": lambda *inputs: compose(*inputs).attention.astype(jnp.float32),
     }
-    return jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs, method=methods[name]))
+    method = methods[name.partition(":")[0]]
+    return jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs, method=method))
 
 
-def load(source: str | Path) -> System:
-    """The system of a workdir: its config, tokenizer and newest checkpoint.
+def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, text_length: int | None = None,
+         dtype: Any = None) -> System:  # fmt: skip
+    """The system of a workdir (its newest checkpoint), of an export, or of a CLIP or BLIP folder or hub id.
+
+    Args:
+      source: a --workdir, a folder that `experiments.convert` wrote, a folder in Hugging Face's or OpenCLIP's layout,
+        or a hub id, "owner/name".
+      mesh: where the parameters of a CLIP, a BLIP or an export go, as "fsdp:8"; default: the first device.
+      image_size: another resolution of a CLIP or BLIP; its position embeddings are resized.
+      text_length: tokens of a text at most, where a CLIP's or BLIP's own limit is not wanted.
+      dtype: of the computation of a CLIP or BLIP; parameters are float32.
 
     Raises:
-      UserError: `source` is not a workdir, or holds no whole checkpoint.
+      UserError: `source` is none of these, or not whole.
     """
     folder = Path(source)
-    config_file = folder / "config.json"
-    if not config_file.exists():
-        raise UserError(f"{folder} holds no config.json; expected the --workdir of a training run.")
+    config = _own_config(folder)
+    if config is not None:
+        return _load_own(folder, config, mesh)
+    found = pretrained.read_pretrained(source, image_size=image_size, dtype=dtype)
+    if not hasattr(found.model.config, "vision"):
+        raise UserError(f"{source} is a {found.family} text encoder without pictures; expected a CLIP or a BLIP.")
+    text = found.model.config.text
+    tokenizer = TextTokenizer.read(found.folder, length=min(text_length or text.positions, text.positions))
+    if tokenizer.vocabulary > text.vocabulary:
+        raise UserError(
+            f"{found.folder}'s tokenizer has {tokenizer.vocabulary} ids, but its model's table {text.vocabulary} rows; "
+            "tokenizer and weights are not of one model."
+        )
+    return System(found.model, _placed(found.params, found.abstract, mesh), tokenizer, fingerprint=f"{source}-0")
+
+
+def _own_config(folder: Path) -> Any:
+    """The config of a workdir or an export of ours; None where `folder` is something else."""
+    file = folder / "config.json"
+    if not file.exists():
+        if folder.is_dir() and not any(folder.glob("*.safetensors*")) and not any(folder.glob("*config.json")):
+            raise UserError(f"{folder} holds no config.json; expected the --workdir of a training run, or a model.")
+        return None
+    config = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(config, Mapping) or not isinstance(config.get("model"), Mapping):
+        return None
     from ml_collections import ConfigDict
 
-    config: Any = ConfigDict(json.loads(config_file.read_text(encoding="utf-8")))
+    return ConfigDict(dict(config))
+
+
+def _load_own(folder: Path, config: Any, mesh: str) -> System:
     tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=config.model.text["positions"])
     model = make_context_cir(config.model, vocabulary=tokenizer.vocabulary)
+    if (folder / "model.safetensors").exists():
+        unread, abstract = pretrained.read_own(folder, model)
+        meta = config.get("exported", {})
+        fingerprint = f"{meta.get('config_hash', '')}-{meta.get('step', 0)}"
+        return System(model, _placed(unread, abstract, mesh), tokenizer, fingerprint=fingerprint)
     checkpoints = Checkpoints(folder / "checkpoints")
     try:
         params, meta = checkpoints.restore_params()
     finally:
         checkpoints.close()
     return System(model, params, tokenizer, fingerprint=f"{meta['config_hash']}-{meta['step']}")
+
+
+def _placed(unread: Any, abstract: Any, mesh: str) -> Any:
+    if mesh:
+        return place_params(unread, abstract, make_mesh(mesh))
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf.read()), unread)

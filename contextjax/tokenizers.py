@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from contextjax.types import Tokens, UserError
 
 BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
+BLIP_ADDED = ("[DEC]", "[ENC]")  # BLIP's table has rows for them (30522, 30523), its vocabulary file no lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,61 +26,87 @@ class Encoded:
 
 
 class TextTokenizer:
-    """A `tokenizers` tokenizer with BOS and EOS around every text and a fixed length."""
+    """A `tokenizers` tokenizer with a first and a last token around every text and a fixed length.
 
-    def __init__(self, tokenizer: Any, *, length: int):
+    It is what `train_tokenizer` made, or CLIP's byte-level BPE or BERT's WordPiece (which BLIP has) as `read` from a
+    checkpoint's folder. Ids and masks of the latter two are those of Hugging Face's CLIPTokenizer and BertTokenizer,
+    but for one thing: a text that spells out a special token ("<|endoftext|>", "[SEP]") is plain text, as theirs is
+    with split_special_tokens=True.
+    """
+
+    def __init__(self, tokenizer: Any, *, length: int, specials: tuple[str, str, str] = (BOS, EOS, PAD)):
+        """`specials` are the first, the last and the padding token.
+
+        Raises:
+          UserError: the vocabulary lacks one of them, or the token that stands for unknown words.
+        """
         self.length = length
+        unknown = getattr(tokenizer.model, "unk_token", None)  # one word without it would fail its whole batch
+        self._first, self._last, self._pad, *_ = _ids(tokenizer, [*specials, *([unknown] if unknown else [])])
+        self._json = tokenizer.to_str(pretty=True)  # before a truncation or padding of its own is taken off
         self._tokenizer = tokenizer
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         tokenizer.encode_special_tokens = True  # a text that spells one out is text
-        self._ids = {name: tokenizer.token_to_id(name) for name in (BOS, EOS, PAD)}
-        missing = [name for name, id in self._ids.items() if id is None]
-        if missing:
-            raise UserError(f"The tokenizer has no token {', '.join(missing)}; use one that train_tokenizer made.")
 
     @property
     def vocabulary(self) -> int:
-        """Number of ids."""
-        return self._tokenizer.get_vocab_size()
+        """One more than the largest id: the rows that a model's table needs."""
+        return max(self._tokenizer.get_vocab().values()) + 1
 
     def __call__(self, texts: Sequence[str], *, length: int | None = None) -> Encoded:
-        """Encodes to `length` (default: the tokenizer's own) ids a text: BOS, text, EOS, padding.
+        """Encodes to `length` (default: the tokenizer's own) ids a text: first token, text, last token, padding.
 
         A longer text loses its last tokens and is marked in `truncated`.
         """
         length = length or self.length
         shape = (len(texts), length)
-        ids, mask = np.full(shape, self._ids[PAD], np.int32), np.zeros(shape, bool)
+        ids, mask = np.full(shape, self._pad, np.int32), np.zeros(shape, bool)
         offsets, truncated = np.zeros((*shape, 2), np.int32), np.zeros(len(texts), bool)
-        for row, encoding in enumerate(self._tokenizer.encode_batch(list(texts), add_special_tokens=False)):
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        for row, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
             inner = encoding.ids[: length - 2]
             truncated[row] = len(encoding.ids) > len(inner)
             end = len(inner) + 1
-            ids[row, 0], ids[row, 1:end], ids[row, end] = self._ids[BOS], inner, self._ids[EOS]
+            ids[row, 0], ids[row, 1:end], ids[row, end] = self._first, inner, self._last
             mask[row, : end + 1] = True
             if inner:
-                offsets[row, 1:end] = encoding.offsets[: len(inner)]
+                offsets[row, 1:end] = _whole_characters(text, encoding.offsets)[: len(inner)]
         return Encoded(Tokens(ids, mask), offsets, truncated)
 
     def save(self, path: Path) -> None:
-        """Writes the tokenizer as one JSON file."""
-        self._tokenizer.save(str(path))
+        """Writes the tokenizer as one JSON file, tokenizer.json as Hugging Face's libraries read it."""
+        path.write_text(self._json, encoding="utf-8")
 
     @classmethod
-    def read(cls, path: Path, *, length: int) -> TextTokenizer:
-        """Reads what `save` wrote."""
-        from tokenizers import Tokenizer
+    def read(cls, source: Path, *, length: int, first: str | None = None) -> TextTokenizer:
+        """Reads what `save` wrote, or the tokenizer of a checkpoint's folder.
 
-        return cls(Tokenizer.from_file(str(path)), length=length)
+        Args:
+          source: a tokenizer.json, or a folder with one, or with CLIP's vocab.json and merges.txt, or with BERT's
+            vocab.txt. Special tokens and lower-casing follow tokenizer_config.json and special_tokens_map.json
+            beside it, where there are such.
+          length: ids a text, the first and the last token included.
+          first: the token at position 0, instead of the tokenizer's own. BLIP's original training has "[ENC]" there
+            for matching (Hugging Face has not); BLIP's two tokens are added to a vocabulary without them.
+
+        Raises:
+          UserError: there is no tokenizer, it can't be read, or it lacks a special token.
+        """
+        settings = _read_settings(source if source.is_dir() else source.parent)
+        tokenizer = _read_tokenizer(source, settings)
+        if first in BLIP_ADDED:
+            tokenizer.add_special_tokens(list(BLIP_ADDED))
+        own, last, pad = _specials(tokenizer, settings)
+        return cls(tokenizer, length=length, specials=(first or own, last, pad))
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int, length: int) -> TextTokenizer:
     """Trains a lower-casing byte-level BPE on `texts`; the same texts give the same tokenizer."""
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
+    tokenizer.normalizer = _clip_normalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(r"\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"), "removed", invert=True),
@@ -93,3 +121,175 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, length: int) -> Te
     )
     tokenizer.train_from_iterator(texts, trainer)
     return TextTokenizer(tokenizer, length=length)
+
+
+def _clip_normalizer() -> Any:
+    from tokenizers import Regex, normalizers
+
+    return normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
+
+
+def _ids(tokenizer: Any, names: Sequence[str]) -> list[int]:
+    """The ids of special tokens, all of which have to be there."""
+    ids = [tokenizer.token_to_id(name) for name in names]
+    missing = [name for name, id in zip(names, ids, strict=True) if id is None]
+    if missing:
+        raise UserError(
+            f"The tokenizer has no token {', '.join(missing)}; use one that train_tokenizer made, "
+            "or the whole tokenizer of a CLIP, BERT or BLIP checkpoint."
+        )
+    return ids
+
+
+def _whole_characters(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Offsets whose ends take in the characters behind them that no token has.
+
+    A normalizer that composes e + U+0301 or drops the accent leaves the token at the e; a phrase ends behind both.
+    """
+    if text.isascii():
+        return offsets
+    covered = np.zeros(len(text), bool)
+    for start, end in offsets:
+        covered[start:end] = True
+    reach = list(range(len(text) + 1))
+    for place in reversed(range(len(text))):
+        if not covered[place] and not text[place].isspace():
+            reach[place] = reach[place + 1]
+    return [(start, reach[end]) for start, end in offsets]
+
+
+# ------------------------------------------------------------------- tokenizers of checkpoints
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """What tokenizer_config.json and special_tokens_map.json say, with the precedence that Hugging Face gives them."""
+    found = []
+    for path in (folder / "tokenizer_config.json", folder / "special_tokens_map.json"):
+        try:
+            found.append(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+        except ValueError as error:
+            raise UserError(f"{path} is not JSON ({error}); copy it from the checkpoint again.") from error
+        if not isinstance(found[-1], dict):
+            raise UserError(f"{path} holds no JSON object; copy it from the checkpoint again.")
+    config, special_tokens = found
+    return config if "added_tokens_decoder" in config else config | special_tokens
+
+
+def _read_tokenizer(source: Path, settings: dict[str, Any]) -> Any:
+    """The `tokenizers` tokenizer of a file or of a folder's first file of those that can hold one."""
+    from tokenizers import Tokenizer, models
+
+    files = (source / name for name in ("tokenizer.json", "vocab.json", "vocab.txt")) if source.is_dir() else [source]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise UserError(
+            f"There is no tokenizer at {source}; expected tokenizer.json, vocab.json with merges.txt, or vocab.txt "
+            "from the checkpoint."
+        )
+    try:
+        if file.name == "vocab.json":
+            tokenizer = _make_clip(file, settings)
+        elif file.name == "vocab.txt":
+            tokenizer = _make_bert(file, settings)
+        else:
+            tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
+            _set_case(tokenizer, settings)
+    except UserError:
+        raise
+    except Exception as error:  # the Rust library raises nothing narrower
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{file} can't be read as a tokenizer ({reason}); expected a CLIP or BERT checkpoint's: copy it again."
+        ) from error
+    if not isinstance(tokenizer.model, (models.BPE, models.WordPiece)):
+        kind = type(tokenizer.model).__name__
+        raise UserError(f"{file} holds a tokenizer of kind {kind}; expected CLIP's BPE or BERT's WordPiece.")
+    return tokenizer
+
+
+def _specials(tokenizer: Any, settings: dict[str, Any]) -> tuple[str, str, str]:
+    """The first, last and padding token: the checkpoint's choice, else what its kind has."""
+    from tokenizers import models
+
+    if isinstance(tokenizer.model, models.WordPiece):
+        defaults = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    else:
+        trained_here = tokenizer.token_to_id(PAD) is not None
+        defaults = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD if trained_here else EOS}
+    first, last, pad = (_named(settings, key, default) for key, default in defaults.items())
+    return first, last, pad
+
+
+def _named(settings: dict[str, Any], key: str, default: str) -> str:
+    """A special token by its key: files hold the text, or an object around it."""
+    token = settings.get(key) or default
+    return token["content"] if isinstance(token, dict) else token
+
+
+def _make_clip(file: Path, settings: dict[str, Any]) -> Any:
+    """What Hugging Face's CLIPTokenizer makes of vocab.json and merges.txt."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+    vocabulary = json.loads(file.read_text(encoding="utf-8"))
+    lines = file.with_name("merges.txt").read_text(encoding="utf-8").split("\n")
+    pairs = (line.partition(" ") for line in lines if line and not line.startswith("#version"))
+    tokenizer = Tokenizer(
+        models.BPE(
+            vocab=vocabulary,
+            merges=[(left, right) for left, _, right in pairs],
+            continuing_subword_prefix="",
+            end_of_word_suffix="</w>",
+            unk_token=_named(settings, "unk_token", EOS),
+        )
+    )
+    tokenizer.normalizer = _clip_normalizer()
+    words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(words), "removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = _specials(tokenizer, settings)
+    first, last, _ = zip(specials, _ids(tokenizer, specials), strict=True)
+    tokenizer.post_processor = processors.RobertaProcessing(last, first, trim_offsets=False, add_prefix_space=False)
+    tokenizer.add_special_tokens(list(specials))
+    return tokenizer
+
+
+def _make_bert(file: Path, settings: dict[str, Any]) -> Any:
+    """What Hugging Face's BertTokenizer makes of vocab.txt."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # splitlines knows more kinds of line end
+    unknown, mask = _named(settings, "unk_token", "[UNK]"), _named(settings, "mask_token", "[MASK]")
+    tokenizer = Tokenizer(models.WordPiece({token: id for id, token in enumerate(lines)}, unk_token=unknown))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    _set_case(tokenizer, settings)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    specials = _specials(tokenizer, settings)
+    first, last, _ = zip(specials, _ids(tokenizer, specials), strict=True)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first[0]}:0 $A:0 {last[0]}:0",
+        pair=f"{first[0]}:0 $A:0 {last[0]}:0 $B:1 {last[0]}:1",
+        special_tokens=[first, last],
+    )
+    present = [name for name in (*specials, unknown, mask) if tokenizer.token_to_id(name) is not None]
+    tokenizer.add_special_tokens(present)
+    return tokenizer
+
+
+def _set_case(tokenizer: Any, settings: dict[str, Any]) -> None:
+    """Lets tokenizer_config.json decide on case, accents and Chinese characters, as Hugging Face does for BERT."""
+    from tokenizers import normalizers
+
+    if isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
+        keys = {
+            "do_lower_case": "lowercase",
+            "strip_accents": "strip_accents",
+            "tokenize_chinese_chars": "handle_chinese_chars",
+        }
+        for key in keys.keys() & settings.keys():
+            setattr(tokenizer.normalizer, keys[key], settings[key])

@@ -3,7 +3,8 @@
 Axes, by the letters used in shapes:
   R references in a batch, M modifications of each, N = R * M queries, P packed phrases,
   T tokens of a text, L tokens of a phrase, I image tokens (CLS first), D projection width,
-  H x W x 3 pixels (uint8), G gallery pictures, Q queries of an evaluation, K cut-off.
+  H x W x 3 pixels (uint8), G gallery pictures, Q queries of an evaluation, K cut-off
+  or candidates of a set.
 
 Logical axes of parameters and activations (the model names them, the config places them):
   "batch", "embed" (a tower's width), "heads" (attention features), "mlp", "vocab", "projection".
@@ -37,6 +38,17 @@ class ComposedRecord:
     target: str | None = None
     subset: tuple[str, ...] = ()  # the other members of the reference's group, where the set has groups
     kind: str = ""  # kind of edit, where known
+
+
+@dataclasses.dataclass(frozen=True)
+class CandidateRecord:
+    """One description of one picture among K nearly identical ones."""
+
+    id: str
+    images: tuple[str, ...]  # the K candidates, in the order that `target` counts
+    text: str
+    target: int | None  # index into images, None where it is secret
+    kind: str = ""  # kind of candidates, such as "video" or "static"
 
 
 # ----------------------------------------------------------------------------------------- batches

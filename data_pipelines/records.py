@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
-from contextjax.types import ComposedRecord, UserError
+from contextjax.types import CandidateRecord, ComposedRecord, UserError
+
+Record = TypeVar("Record", bound=ComposedRecord | CandidateRecord)
 
 
-class DatasetReader(Protocol):
+class DatasetReader(Protocol[Record]):
     """A folder as its authors publish it, seen as two tables: pictures (id -> file) and records."""
 
     name: str
+    record_type: type[Record]
     splits: tuple[str, ...]
 
     def annotation_files(self) -> list[Path]:
@@ -27,9 +31,35 @@ class DatasetReader(Protocol):
         """Picture id -> caption; empty where the set has none."""
         ...
 
-    def records(self, split: str) -> list[ComposedRecord]:
+    def records(self, split: str) -> list[Record]:
         """All records of a split."""
         ...
+
+
+def read_json(path: Path, kind: type, *, layout: str) -> Any:
+    """The contents of an annotation file.
+
+    Args:
+      path: the file.
+      kind: dict or list, whichever the file holds.
+      layout: whose layout the file belongs to, for the messages.
+
+    Raises:
+      UserError: the file is missing, is not JSON, or holds something else.
+    """
+    if not path.exists():
+        raise UserError(f"{path} is missing; expected {layout}'s layout: check the folder, or download it again.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not JSON ({error}); expected {layout}'s annotation file: download it again."
+        ) from error
+    if not isinstance(found, kind):
+        raise UserError(
+            f"{path} holds a {type(found).__name__}; expected {layout}'s {kind.__name__}: download it again."
+        )
+    return found
 
 
 def check_problems(problems: Sequence[str], where: str) -> None:

@@ -13,15 +13,16 @@ import hashlib
 import io
 import json
 import os
+import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 
 from contextjax import images
-from contextjax.types import ComposedRecord, Picture, UserError
-from data_pipelines.records import DatasetReader, check_problems
+from contextjax.types import CandidateRecord, ComposedRecord, Picture, UserError
+from data_pipelines.records import DatasetReader, Record, check_problems
 
 VERSION = "1.0.0"
 
@@ -29,10 +30,10 @@ VERSION = "1.0.0"
 class PictureTable(Sequence):
     """Pictures by row: decoded on access to uint8 [size, size, 3], kept while `cache_bytes` allows."""
 
-    def __init__(self, source: Any, ids: list[str], *, size: int, cache_bytes: int = 0):
+    def __init__(self, source: Any, ids: list[str], *, size: int, fit: str = "crop", cache_bytes: int = 0):
         self.ids = ids
         self.row = {id: row for row, id in enumerate(ids)}
-        self.size = size
+        self.size, self.fit = size, fit
         self._source = source
         self._room = cache_bytes // (size * size * 3)
         self._cache: dict[int, Picture] = {}
@@ -44,20 +45,21 @@ class PictureTable(Sequence):
         picture = self._cache.get(row)
         if picture is None:
             data = self._source[int(row)]["image"]
-            picture = images.preprocess(images.decode(data, name=f"Picture {self.ids[row]}"), self.size)
+            decoded = images.decode(data, name=f"Picture {self.ids[row]}")
+            picture = images.preprocess(decoded, self.size, fit=self.fit)
             if len(self._cache) < self._room:
                 self._cache[row] = picture
         return picture
 
 
 @dataclasses.dataclass(frozen=True)
-class ComposedData:
+class SplitData(Generic[Record]):
     """One split: pictures, captions by picture row ("" where there is none), records."""
 
     split: str
     pictures: PictureTable
     captions: tuple[str, ...]
-    records: tuple[ComposedRecord, ...]
+    records: tuple[Record, ...]
     folder: Path  # where the prepared tables are: caches go beside them
 
     @property
@@ -66,7 +68,13 @@ class ComposedData:
         return bool(self.captions) and all(self.captions)
 
 
-def load_split(reader: DatasetReader, folder: Path, split: str, *, size: int, cache_bytes: int = 0) -> ComposedData:
+ComposedData = SplitData[ComposedRecord]
+CandidateData = SplitData[CandidateRecord]
+
+
+def load_split(
+    reader: DatasetReader[Record], folder: Path, split: str, *, size: int, fit: str = "crop", cache_bytes: int = 0
+) -> SplitData[Record]:
     """The prepared tables of a split, prepared first where that has not been done.
 
     Args:
@@ -74,6 +82,7 @@ def load_split(reader: DatasetReader, folder: Path, split: str, *, size: int, ca
       folder: the data set's folder; tables go to its `prepared/`.
       split: one of reader.splits.
       size: side of the pictures in pixels.
+      fit: how they are made square, see images.preprocess.
       cache_bytes: how many bytes of decoded pictures may stay in memory.
 
     Raises:
@@ -87,16 +96,16 @@ def load_split(reader: DatasetReader, folder: Path, split: str, *, size: int, ca
     table = json.loads((place / f"pictures.{split}.json").read_text(encoding="utf-8"))
     records = _prepare("records", reader, place, split)
     rows = records.__getitems__(list(range(len(records))))
-    return ComposedData(
+    return SplitData(
         split=split,
-        pictures=PictureTable(pictures, table["ids"], size=size, cache_bytes=cache_bytes),
+        pictures=PictureTable(pictures, table["ids"], size=size, fit=fit, cache_bytes=cache_bytes),
         captions=tuple(table["captions"]),
-        records=tuple(_record(row) for row in rows),
+        records=tuple(_record(reader.record_type, row) for row in rows),
         folder=place,
     )
 
 
-def fingerprint(reader: DatasetReader) -> str:
+def fingerprint(reader: DatasetReader[Any]) -> str:
     """Twelve hex digits that change when an annotation file does."""
     digest = hashlib.blake2b(VERSION.encode(), digest_size=6)
     for path in reader.annotation_files():
@@ -104,7 +113,7 @@ def fingerprint(reader: DatasetReader) -> str:
     return digest.hexdigest()
 
 
-def _prepare(kind: str, reader: DatasetReader, place: Path, split: str) -> Any:
+def _prepare(kind: str, reader: DatasetReader[Any], place: Path, split: str) -> Any:
     """A random-access source of the prepared table; prepares it where it is missing."""
     tfds, builder_class = _builder_class()
     config = tfds.core.BuilderConfig(name=f"{kind}_{split}")
@@ -125,27 +134,33 @@ def _prepare(kind: str, reader: DatasetReader, place: Path, split: str) -> Any:
 
 @functools.cache
 def _builder_class() -> tuple[Any, Any]:
-    """tensorflow-datasets and the one builder of all composed sets (imported late: it takes a second)."""
+    """tensorflow-datasets and the one builder of all tables (imported late: it takes a second)."""
     import tensorflow_datasets as tfds
 
     text, texts = tfds.features.Text(), tfds.features.Sequence(tfds.features.Text())
-    features = {
-        "pictures": {"id": text, "image": tfds.features.Image()},
-        "records": dict.fromkeys(("id", "reference", "target", "text", "kind"), text) | {"subset": texts},
+    columns: dict[Any, Any] = {
+        str: text,
+        str | None: text,
+        int | None: tfds.features.Scalar(np.int64),
+        tuple[str, ...]: texts,
     }
 
-    class ComposedTable(tfds.core.GeneratorBasedBuilder):
+    class Table(tfds.core.GeneratorBasedBuilder):
         """Pictures or records of one split of a DatasetReader."""
 
+        name = "composed_table"  # a folder's name since the first tables: another one would prepare them anew
         VERSION = tfds.core.Version(VERSION)
 
-        def __init__(self, *, reader: DatasetReader, kind: str, split: str, place: Path, **rest: Any):
+        def __init__(self, *, reader: DatasetReader[Any], kind: str, split: str, place: Path, **rest: Any):
             self._reader, self._kind, self._split, self._place = reader, kind, split, place
             super().__init__(**rest)
 
         def _info(self):
+            features = {"id": text, "image": tfds.features.Image()}
+            if self._kind == "records":
+                features = {name: columns[kind] for name, kind in _fields(self._reader.record_type).items()}
             return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict(features[self._kind]), disable_shuffling=True
+                builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
             )
 
         def _split_generators(self, dl_manager):
@@ -155,10 +170,10 @@ def _builder_class() -> tuple[Any, Any]:
         def _generate_examples(self):  # abstract in the base class; _split_generators names the generator
             raise NotImplementedError
 
-    return tfds, ComposedTable
+    return tfds, Table
 
 
-def _picture_examples(reader: DatasetReader, split: str, place: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _picture_examples(reader: DatasetReader[Any], split: str, place: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Encoded bytes of every picture; each is decoded once, to find the unreadable ones before training does."""
     captions = reader.captions(split)
     ids, problems = [], []
@@ -174,11 +189,12 @@ def _picture_examples(reader: DatasetReader, split: str, place: Path) -> Iterato
             continue
         ids.append(name)
         yield row, {"id": name, "image": io.BytesIO(data)}
-    if problems:
-        try:
-            reader.records(split)  # so that all there is to mend is told at once
-        except UserError as error:
-            problems.append(str(error))
+    try:
+        reader.records(split)  # all there is to mend is told at once, and no pictures are kept that don't fit records
+    except UserError as error:
+        if not problems:
+            raise
+        problems.append(str(error))
     check_problems(problems, f"The pictures of split '{split}'")
     if not ids:
         raise UserError(f"Split '{split}' of {place.parent.parent} has no pictures; expected at least one.")
@@ -187,15 +203,35 @@ def _picture_examples(reader: DatasetReader, split: str, place: Path) -> Iterato
     )
 
 
-def _record_examples(reader: DatasetReader, split: str, place: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _record_examples(reader: DatasetReader[Any], split: str, place: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    fields = _fields(reader.record_type)
     for row, record in enumerate(reader.records(split)):
-        yield row, {**dataclasses.asdict(record), "target": record.target or "", "subset": list(record.subset)}
+        yield row, {name: _encode(getattr(record, name), kind) for name, kind in fields.items()}
 
 
-def _record(row: dict[str, Any]) -> ComposedRecord:
-    text: dict[str, Any] = {name: row[name].decode() for name in ("id", "reference", "target", "text", "kind")}
-    text["target"] = text["target"] or None
-    return ComposedRecord(**text, subset=tuple(member.decode() for member in row["subset"]))
+def _record(record_type: type[Record], row: dict[str, Any]) -> Record:
+    return record_type(**{name: _decode(row[name], kind) for name, kind in _fields(record_type).items()})
+
+
+@functools.cache
+def _fields(record_type: type) -> dict[str, Any]:
+    """Name -> type of a record's fields: what its table has for columns."""
+    return typing.get_type_hints(record_type)
+
+
+def _encode(value: Any, kind: Any) -> Any:
+    """A field as its column keeps it, which knows no None."""
+    if value is None:
+        return -1 if kind == int | None else ""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _decode(value: Any, kind: Any) -> Any:
+    if kind == int | None:
+        return int(value) if value >= 0 else None
+    if kind == tuple[str, ...]:
+        return tuple(member.decode() for member in value)
+    return value.decode() or ("" if kind is str else None)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -225,8 +261,8 @@ def _quiet() -> Iterator[None]:
         absl_logging.set_verbosity(before)
 
 
-def all_texts(data: ComposedData) -> list[str]:
-    """Every modification text and caption, for training a tokenizer."""
+def all_texts(data: SplitData[Any]) -> list[str]:
+    """Every record's text and every caption, for training a tokenizer."""
     return [record.text for record in data.records] + [caption for caption in data.captions if caption]
 
 

@@ -13,31 +13,38 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from contextjax.evaluation import evaluate_retrieval
+from contextjax.evaluation import evaluate_candidates, evaluate_retrieval
 from contextjax.models.context_cir import ContextCIR
 from contextjax.objectives.context_cir import ContextCIRObjective
 from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
 from contextjax.training.loop import FitConfig, Phase
-from contextjax.types import UserError
+from contextjax.types import CandidateRecord, UserError
 from contextjax.variants import resolve
 from data_pipelines import protocols
 from data_pipelines.concepts import PhraseCache
 from data_pipelines.datasets.cirr import CirrReader
+from data_pipelines.datasets.imagecode import ImageCodeReader
 from data_pipelines.ops import ComposedSamples
-from data_pipelines.tables import ComposedData, all_texts, load_split
+from data_pipelines.tables import ComposedData, SplitData, all_texts, load_split
 
-READERS = {"cirr": CirrReader}
+READERS: Mapping[str, Any] = {"cirr": CirrReader, "imagecode": ImageCodeReader}
 PROTOCOLS = {"cirr": protocols.CIRR}
 
 
-def load_data(config: Any, split: str, *, folder: str = "", cache_mb: int = 0) -> ComposedData:
+def load_data(config: Any, split: str, *, cache_mb: int = 0) -> ComposedData:
     """A split of the config's data set, prepared where it is not."""
-    if config.data.reader not in READERS:
-        raise UserError(f"data.reader is '{config.data.reader}'; known are {', '.join(READERS)}.")
-    path = Path(folder or config.data.folder)
-    size = resolve(config.model)["vision"]["image_size"]
-    return load_split(READERS[config.data.reader](path), path, split, size=size, cache_bytes=cache_mb << 20)
+    vision = resolve(config.model)["vision"]
+    size, fit = vision["image_size"], vision["fit"]
+    return load_folder(config.data.reader, config.data.folder, split, size=size, fit=fit, cache_mb=cache_mb)
+
+
+def load_folder(reader: str, folder: str | Path, split: str, *, size: int, fit: str, cache_mb: int = 0) -> SplitData:
+    """A split of a folder in the layout that `reader` knows."""
+    if reader not in READERS:
+        raise UserError(f"The reader is '{reader}'; known are {', '.join(READERS)}.")
+    path = Path(folder)
+    return load_split(READERS[reader](path), path, split, size=size, fit=fit, cache_bytes=cache_mb << 20)
 
 
 def make_tokenizer(config: Any, workdir: Path, data: ComposedData) -> TextTokenizer:
@@ -131,6 +138,25 @@ def make_evaluate(config: Any, model: ContextCIR, tokenizer: TextTokenizer, spli
         return {f"{split}/{name}": value for name, value in found.metrics().items()}
 
     return evaluate
+
+
+def score(system: System, protocol: str, data: SplitData, *, baselines: bool) -> dict[str, Any]:
+    """Metrics of a system by a protocol, beside those of the simpler ways to query or score with the same towers."""
+    candidates = READERS[protocol].record_type is CandidateRecord
+    main = system.score if candidates else system.query
+    if candidates:
+        others = [name for name in ("itc", "itm") if main == "sum"]
+        evaluate = lambda name: evaluate_candidates(system.with_score(name), data.records, data.pictures)
+    else:
+        others = [name for name in ("image", "text", "sum") if main in ("fusion", "sum") and name != main]
+        evaluate = lambda name: evaluate_retrieval(
+            system.with_query(name), PROTOCOLS[protocol], data.records, data.pictures
+        )
+    found: Any = evaluate(main)
+    beside = {name: evaluate(name).metrics() for name in others if baselines}
+    if candidates:
+        beside |= found.baselines()
+    return {"query": main, "metrics": found.metrics(), "by_kind": found.by_kind(), "baselines": beside}
 
 
 def config_hash(config: Any) -> str:

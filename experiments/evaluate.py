@@ -1,4 +1,8 @@
-"""Evaluates a run: python -m experiments.evaluate --workdir=DIR [--split=val] [--data=DIR]. Writes evaluation.json."""
+"""Evaluates a run, or a published CLIP or BLIP as it is, on composed queries or candidate sets.
+
+python -m experiments.evaluate --workdir=RUN [--split=unseen]
+python -m experiments.evaluate --workdir=DIR --source=CLIP_OR_BLIP --data=FOLDER --protocol=cirr|imagecode [--split=val]
+"""
 
 from pathlib import Path
 
@@ -6,64 +10,67 @@ from absl import flags
 
 from experiments import cli
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run.")
-SPLIT = flags.DEFINE_string("split", None, "The split; default: the config's val_split.")
-DATA = flags.DEFINE_string("data", "", "Another folder of the same layout; default: the config's.")
-BASELINES = flags.DEFINE_bool(
-    "baselines", True, "Score image only, text only and their sum by the run's own towers too."
+WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run; evaluation.json goes there.")
+SOURCE = flags.DEFINE_string("source", "", "What to evaluate: a folder or hub id of CLIP or BLIP; default: the run.")
+SPLIT = flags.DEFINE_string("split", None, "The split; default: the config's val_split, or val.")
+DATA = flags.DEFINE_string("data", "", "The data set's folder; default: the config's.")
+PROTOCOL = flags.DEFINE_string(
+    "protocol", "", "The data set's layout and protocol, cirr or imagecode; default: the config's."
 )
+BASELINES = flags.DEFINE_bool("baselines", True, "Score image only, text only and their sum (or itc and itm) too.")
 
 
 def main() -> None:
-    """Workdir -> ranks -> evaluation.json and a table."""
-    workdir = Path(cli.required(WORKDIR))
-    evaluate(workdir, split=SPLIT.value, folder=DATA.value, baselines=BASELINES.value)
+    """System and data -> ranks -> evaluation.json and a table."""
+    evaluate(
+        Path(cli.required(WORKDIR)), source=SOURCE.value, split=SPLIT.value, folder=DATA.value, protocol=PROTOCOL.value,
+        baselines=BASELINES.value,
+    )  # fmt: skip
 
 
-def evaluate(workdir: Path, *, split: str | None = None, folder: str = "", baselines: bool = True) -> dict:
-    """Evaluates the newest checkpoint; writes evaluation.json (other splits: evaluation.SPLIT.json) and returns it."""
+def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folder: str = "", protocol: str = "",
+             baselines: bool = True) -> dict:  # fmt: skip
+    """Evaluates and returns what it writes: evaluation.json, for other splits and data evaluation.*.json."""
     import json
 
     import contextjax
-    from contextjax.evaluation import evaluate_retrieval
+    from contextjax.types import UserError
     from data_pipelines.tables import write_atomically
     from experiments import assembly
 
-    system = contextjax.load(workdir)
-    config = assembly.read_config(workdir)
-    split = str(split or config.data.val_split)
-    data = assembly.load_data(config, split, folder=folder)
-    protocol = assembly.PROTOCOLS[config.data.reader]
-    main_query = system.model.config.query
-    queries = [main_query, *(("image", "text", "sum") if baselines and main_query == "fusion" else ())]
-    found = {q: evaluate_retrieval(system.with_query(q), protocol, data.records, data.pictures) for q in queries}
-    config_hash, _, step = system.fingerprint.rpartition("-")
-    result = {
-        "protocol": protocol.name,
-        "split": split,
-        "n_queries": len(data.records),
-        "n_gallery": len(data.pictures),
-        "query": main_query,
-        "metrics": found[main_query].metrics(),
-        "by_kind": found[main_query].by_kind(),
-        "baselines": {q: found[q].metrics() for q in queries[1:]},
-        "step": int(step),
-        "config_hash": config_hash,
-    }
-    name = "evaluation.json" if split == config.data.val_split else f"evaluation.{split}.json"
-    write_atomically(workdir / name, json.dumps(result, indent=2) + "\n")
+    system = contextjax.load(source or workdir)
+    if source and not (folder and protocol):
+        raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")
+    own = {"reader": "", "folder": "", "val_split": "val"} if source else assembly.read_config(workdir).data
+    name, chosen = protocol or own["reader"], str(split or own["val_split"])
+    data = assembly.load_folder(name, folder or own["folder"], chosen, size=system.image_size, fit=system.vision.fit)
+    is_default = name == own["reader"] and chosen == own["val_split"]
+    result = {"protocol": name, "split": chosen, "n_queries": len(data.records), "n_gallery": len(data.pictures)}
+    result |= assembly.score(system, name, data, baselines=baselines)
+    result["config_hash"], _, step = system.fingerprint.rpartition("-")
+    result["step"] = int(step)
+    file = (
+        "evaluation.json"
+        if is_default
+        else f"evaluation.{name}.{chosen}.json"
+        if protocol
+        else f"evaluation.{chosen}.json"
+    )
+    write_atomically(workdir / file, json.dumps(result, indent=2) + "\n")
     print_tables(result)
     return result
 
 
 def print_tables(result: dict) -> None:
-    """The metrics, beside the baselines, then by kind of edit."""
-    rows = {result["query"]: result["metrics"], **{f"{q} (same towers)": m for q, m in result["baselines"].items()}}
+    """The metrics, beside the baselines, then by kind."""
+    ways = ("image", "text", "sum", "itc", "itm")
+    beside = {f"{name} (same towers)" if name in ways else name: row for name, row in result["baselines"].items()}
+    rows = {result["query"]: result["metrics"], **beside}
     columns = list(result["metrics"])
-    print(f"{result['protocol']}, {result['split']}: {result['n_queries']} queries, gallery {result['n_gallery']}")
+    print(f"{result['protocol']}, {result['split']}: {result['n_queries']} queries, {result['n_gallery']} pictures")
     for name, values in {"": dict.fromkeys(columns), **rows, **result["by_kind"]}.items():
-        cells = "".join(f"{(c if values[c] is None else f'{values[c]:.1f}'):>7}" for c in columns)
-        print(f"{name:<20}{cells}")
+        cells = (c if values.get(c, 0) is None else f"{values[c]:.1f}" if c in values else "" for c in columns)
+        print(f"{name:<28}{''.join(f'{cell:>9}' for cell in cells)}")
 
 
 if __name__ == "__main__":

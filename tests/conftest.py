@@ -153,6 +153,15 @@ def pictograms_copy(pictograms, tmp_path) -> Path:
     return Path(shutil.copytree(pictograms, tmp_path / "cirr", ignore=shutil.ignore_patterns("prepared")))
 
 
+@pytest.fixture(scope="session")
+def pictogram_sets(tmp_path_factory) -> Path:
+    """A few candidate sets in ImageCoDe's layout. Read only."""
+    from data_pipelines.datasets.pictograms.candidate_sets import write_imagecode
+
+    counts = {"train_sets": 1, "val_sets": 2, "test_sets": 1, "unseen_sets": 1}
+    return write_imagecode(tmp_path_factory.mktemp("pictograms") / "imagecode", **counts, canvas=32, processes=1)
+
+
 @pytest.fixture
 def edit_json():
     """edit_json(path, function): rewrites a JSON file by what `function` returns of its contents."""

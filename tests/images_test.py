@@ -125,14 +125,21 @@ def test_between_the_decoders_own_limit_and_ours_there_is_no_warning():
 
 
 @pytest.mark.parametrize("size", [(7, 7), (8, 8), (9, 31), (31, 9), (1, 2), (640, 481), (3, 100)])
-def test_preprocess_gives_a_square_of_any_size(size):
-    picture = images.preprocess(Image.fromarray(noise(size[1], size[0], 3)), 8)
+@pytest.mark.parametrize("fit", images.FITS)
+def test_preprocess_gives_a_square_of_any_size(size, fit):
+    picture = images.preprocess(Image.fromarray(noise(size[1], size[0], 3)), 8, fit=fit)
     assert picture.shape == (8, 8, 3) and picture.dtype == np.uint8
 
 
-def test_a_picture_of_the_right_size_is_left_alone():
+@pytest.mark.parametrize("fit", images.FITS)
+def test_a_picture_of_the_right_size_is_left_alone(fit):
     pixels = noise(8, 8, 3)
-    np.testing.assert_array_equal(images.preprocess(Image.fromarray(pixels), 8), pixels)
+    np.testing.assert_array_equal(images.preprocess(Image.fromarray(pixels), 8, fit=fit), pixels)
+
+
+def test_fits_agree_on_a_square():
+    square = Image.fromarray(noise(31, 31, 3))
+    np.testing.assert_array_equal(images.preprocess(square, 8), images.preprocess(square, 8, fit="squash"))
 
 
 def test_the_crop_is_of_the_centre():
@@ -140,6 +147,24 @@ def test_the_crop_is_of_the_centre():
     pixels[:, 10:20] = 255
     assert images.preprocess(Image.fromarray(pixels), 10).min() == 255
     assert images.preprocess(Image.fromarray(pixels.transpose(1, 0, 2)), 10).min() == 255
+
+
+def test_squash_keeps_everything_in_its_place():
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:5, :15], pixels[5:, 15:] = 90, 255
+    squashed = images.preprocess(Image.fromarray(pixels), 20, fit="squash")
+    quarters = [
+        squashed[rows, columns] for rows in (slice(0, 7), slice(13, 20)) for columns in (slice(0, 7), slice(13, 20))
+    ]
+    for quarter, grey in zip(quarters, (90, 0, 0, 255), strict=True):
+        np.testing.assert_allclose(quarter, grey, atol=1)
+    mirrored = images.preprocess(Image.fromarray(pixels[:, ::-1]), 20, fit="squash")
+    np.testing.assert_allclose(mirrored[:, ::-1].astype(int), squashed, atol=1)
+
+
+def test_an_unknown_fit_is_refused():
+    with pytest.raises(UserError, match=r"fit of pictures is 'stretch'; expected 'crop'.* or 'squash'"):
+        images.load(noise(4, 6, 3), 8, fit="stretch")
 
 
 def test_a_thread_of_a_picture_needs_no_giant_in_between(monkeypatch):
@@ -161,9 +186,11 @@ def test_load_takes_paths_pictures_and_arrays(tmp_path):
     pixels = noise(12, 20, 3)
     path = tmp_path / "a.png"
     Image.fromarray(pixels).save(path)
-    expected = images.preprocess(Image.fromarray(pixels), 8)
+    crop, squash = (images.preprocess(Image.fromarray(pixels), 8, fit=fit) for fit in images.FITS)
+    assert (crop != squash).any()
     for source in (path, str(path), Image.fromarray(pixels), pixels):
-        np.testing.assert_array_equal(images.load(source, 8), expected)
+        np.testing.assert_array_equal(images.load(source, 8), crop)
+        np.testing.assert_array_equal(images.load(source, 8, fit="squash"), squash)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from contextjax.metrics import by_group, rank_of_truth, recall_at, standard_error, top_k
+from contextjax.metrics import by_group, rank_of_truth, recall_at, recall_interval, standard_error, top_k
 
 INF = np.inf
 
@@ -69,3 +69,32 @@ def test_groups_are_alphabetical_and_keep_order():
     found = by_group([1, 2, 3, 4], ["b", "a", "b", ""])
     assert {name: values.tolist() for name, values in found.items()} == {"": [4], "a": [2], "b": [1, 3]}
     assert list(found) == ["", "a", "b"]
+
+
+def test_the_interval_is_that_of_the_binomial_where_every_query_is_its_own_group():
+    ranks = (np.random.default_rng(0).random(900) < 0.7).astype(int)  # right at about 30 %
+    low, high = recall_interval(ranks, 1, range(900))
+    recall, error = recall_at(ranks, 1), standard_error(ranks, 1)
+    assert (low, high) == pytest.approx((recall - 1.96 * error, recall + 1.96 * error), abs=0.4)
+    assert recall_interval(ranks, 1, range(900)) == (low, high) != recall_interval(ranks, 1, range(900), seed=1)
+    narrow = recall_interval(ranks, 1, range(900), level=50.0)
+    assert low < narrow[0] < recall < narrow[1] < high
+
+
+def test_the_interval_resamples_groups():
+    """Four queries that succeed and fail together tell as much as one."""
+    ranks = (np.random.default_rng(0).random(300) < 0.7).astype(int)
+    assert recall_interval(np.repeat(ranks, 4), 1, np.repeat(np.arange(300), 4)) == recall_interval(
+        ranks, 1, np.arange(300)
+    )
+    mixed = np.tile([0, 1], 300)  # every group of two has one hit: nothing varies between groups
+    assert recall_interval(mixed, 1, np.repeat(np.arange(300), 2)) == (50, 50)
+
+
+def test_the_interval_of_unequal_groups_is_that_of_a_plain_loop():
+    ranks, groups = np.asarray([0, 0, 1, 1, 1, 0]), np.asarray([7, 7, 7, 3, 3, 5])
+    members = [np.flatnonzero(groups == name) for name in (3, 5, 7)]
+    drawn = np.random.default_rng(4).integers(0, 3, (50, 3))
+    recalls = [recall_at(ranks[np.concatenate([members[i] for i in row])], 1) for row in drawn]
+    expected = np.percentile(recalls, [2.5, 97.5])
+    assert recall_interval(ranks, 1, groups, resamples=50, seed=4) == pytest.approx(tuple(expected))

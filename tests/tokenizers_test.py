@@ -1,4 +1,6 @@
-"""Offsets point at the words; the layout is BOS, text, EOS, padding."""
+"""Offsets point at the words; the layout is first token, text, last token, padding; checkpoints' own are read."""
+
+import json
 
 import numpy as np
 import pytest
@@ -121,3 +123,209 @@ def test_a_tokenizer_without_the_special_tokens_is_refused():
 
 def test_no_texts_are_no_rows(tokenizer):
     assert tokenizer([]).tokens.ids.shape == (0, 16)
+
+
+# ------------------------------------------------------------------- tokenizers of checkpoints
+
+MERGES = ["t h", "th e</w>", "r e", "re d</w>", "t re", "tre e</w>", "c a", "ca t</w>", "' s</w>", "! !</w>"]
+BERT = "[PAD] [UNK] [CLS] [SEP] [MASK] the red tree ##s cafe cat , ! 日 The".split()
+
+
+@pytest.fixture
+def clip_folder(tmp_path):
+    """CLIP's files with ten merges. The symbols of bytes stand in the order of their code points."""
+    from tokenizers import pre_tokenizers
+
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*symbols, *(symbol + "</w>" for symbol in symbols), *(merge.replace(" ", "") for merge in MERGES)]
+    ids = {token: id for id, token in enumerate([*tokens, BOS, EOS])}
+    (tmp_path / "vocab.json").write_text(json.dumps(ids))
+    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *MERGES, ""]))
+    return tmp_path
+
+
+@pytest.fixture
+def bert_folder(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join([*BERT, ""]))
+    return tmp_path
+
+
+def words_of(tokenizer, text, length=40):
+    """The tokens of a text, without the padding."""
+    ids, mask = tokenizer([text], length=length).tokens
+    return [tokenizer._tokenizer.id_to_token(int(id)) for id in ids[0][mask[0]]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("the red tree", "the</w> red</w> tree</w>"),
+        ("The\tRED \n tree", "the</w> red</w> tree</w>"),
+        ("\u3000cat\u00a0", "cat</w>"),
+        ("cat's", "cat</w> 's</w>"),
+        ("CAT'S", "cat</w> 's</w>"),
+        ("it's the", "i t</w> 's</w> the</w>"),
+        ("don't", "d o n</w> ' t</w>"),
+        ("the12", "the</w> 1</w> 2</w>"),
+        ("catcat", "ca t cat</w>"),
+        ("retree", "re tree</w>"),
+        ("!!", "!!</w>"),
+        ("!!!", "! !!</w>"),
+        ("cat!!", "cat</w> !!</w>"),
+        ("a", "a</w>"),
+        ("é", "Ã ©</w>"),
+        ("É", "Ã ©</w>"),
+        ("e\u0301", "Ã ©</w>"),
+        ("🎉 cat", "ð Ł İ ī</w> cat</w>"),
+        ("日", "æ Ĺ ¥</w>"),
+        ("\x00", "Ā</w>"),
+        ("", ""),
+        (" \n ", ""),
+        (EOS, "< |</w> e n d o f t e x t</w> | ></w>"),
+    ],
+)
+def test_clips_tokens(clip_folder, text, expected):
+    """Merges by hand; bytes that don't print are letters from U+0100 on."""
+    assert words_of(TextTokenizer.read(clip_folder, length=8), text) == [BOS, *expected.split(), EOS]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The RED trees, café!", "the red tree ##s , cafe !"),
+        ("cafe\u0301", "cafe"),
+        ("zebra", "[UNK]"),
+        ("cat日cat", "cat 日 cat"),
+        ("c\u200ba\x00t", "cat"),
+        ("cat" * 40, "[UNK]"),
+        ("", ""),
+        ("[SEP]", "[UNK] [UNK] [UNK]"),
+    ],
+)
+def test_berts_tokens(bert_folder, text, expected):
+    assert words_of(TextTokenizer.read(bert_folder, length=8), text) == ["[CLS]", *expected.split(), "[SEP]"]
+
+
+def test_case_follows_the_checkpoint(bert_folder):
+    (bert_folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    cased = TextTokenizer.read(bert_folder, length=8)
+    assert words_of(cased, "The the") == ["[CLS]", "The", "the", "[SEP]"]
+    cased.save(bert_folder / "tokenizer.json")  # comes before vocab.txt
+    assert words_of(TextTokenizer.read(bert_folder, length=8), "The the") == ["[CLS]", "The", "the", "[SEP]"]
+    (bert_folder / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    assert words_of(TextTokenizer.read(bert_folder, length=8), "The the") == ["[CLS]", "the", "the", "[SEP]"]
+
+
+def test_clip_pads_with_the_last_token_unless_the_checkpoint_says_otherwise(clip_folder):
+    pad = lambda: words_of_padding(TextTokenizer.read(clip_folder, length=4))
+    words_of_padding = lambda tokenizer: tokenizer._tokenizer.id_to_token(int(tokenizer(["a"]).tokens.ids[0, -1]))
+    assert pad() == EOS
+    (clip_folder / "special_tokens_map.json").write_text('{"pad_token": {"content": "!"}}')
+    assert pad() == "!"
+    (clip_folder / "tokenizer_config.json").write_text('{"pad_token": "#"}')
+    assert pad() == "!"
+    (clip_folder / "tokenizer_config.json").write_text('{"pad_token": "#", "added_tokens_decoder": {}}')
+    assert pad() == "#"  # such a config is newer than the map
+
+
+@pytest.mark.parametrize(
+    "text", ["the  tree", "\t the\r\n tree", "🎉 the tree", "e\u0301 the tree", "İ日本 the tree", "the\x00 tree"]
+)
+@pytest.mark.parametrize("kind", ["clip", "bert"])
+def test_offsets_of_checkpoints_are_characters(kind, text, request):
+    tokenizer = TextTokenizer.read(request.getfixturevalue(f"{kind}_folder"), length=40)
+    encoded = tokenizer([text])
+    names, inner = words_of(tokenizer, text), encoded.offsets[0].tolist()
+    for word in ("the", "tree"):
+        place = names.index(word + "</w>" * (kind == "clip"))
+        assert text[slice(*inner[place])].rstrip("\x00") == word
+
+
+@pytest.mark.parametrize("kind", ["trained", "clip", "bert"])
+@pytest.mark.parametrize("word", ["cafe\u0301", "café", "n\u0303a\u0303", "\u1112\u1161\u11ab", "cat\u200d日"])
+def test_a_word_ends_behind_its_last_accent(kind, word, request, tokenizer):
+    """Whether the normalizer composes the accent, drops it or leaves it: a phrase that ends there is whole."""
+    if kind != "trained":
+        tokenizer = TextTokenizer.read(request.getfixturevalue(f"{kind}_folder"), length=40)
+    text = f"the {word} tree"
+    offsets = tokenizer([text], length=40).offsets[0]
+    ends = {end for start, end in offsets.tolist() if 4 <= start < 4 + len(word)}
+    assert max(ends) == 4 + len(word)
+    cut = tokenizer([text], length=3).offsets[0]  # what is cut off is not taken in
+    assert cut[1].tolist() == offsets[1].tolist() and not cut[2].any()
+
+
+def test_blips_two_tokens(bert_folder):
+    plain, blip = (TextTokenizer.read(bert_folder, length=6, first=first) for first in (None, "[ENC]"))
+    assert (plain.vocabulary, blip.vocabulary) == (len(BERT), len(BERT) + 2)
+    a, b = (tokenizer(["the cat [ENC]"]).tokens.ids[0] for tokenizer in (plain, blip))
+    assert (a[0], b[0]) == (BERT.index("[CLS]"), len(BERT) + 1)
+    np.testing.assert_array_equal(a[1:], b[1:])
+    (bert_folder / "vocab.txt").write_text("\n".join([*BERT, "[DEC]", "[ENC]"]))
+    assert TextTokenizer.read(bert_folder, length=6, first="[ENC]").vocabulary == len(BERT) + 2
+
+
+def test_the_vocabulary_reaches_to_the_largest_id(clip_folder):
+    ids = json.loads((clip_folder / "vocab.json").read_text())
+    (clip_folder / "vocab.json").write_text(json.dumps({**ids, EOS: 999}))
+    assert TextTokenizer.read(clip_folder, length=6).vocabulary == 1000
+
+
+@pytest.mark.parametrize("kind", ["clip", "bert"])
+def test_a_saved_checkpoint_tokenizer_is_whole(kind, request, tmp_path):
+    """Its specials are put around a text by whoever reads the file, and its own truncation is still there."""
+    from tokenizers import Tokenizer
+
+    folder, text = request.getfixturevalue(f"{kind}_folder"), "the red tree, the cat"
+    tokenizer = TextTokenizer.read(folder, length=20)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    bare = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert bare.encode(text).tokens == words_of(tokenizer, text)
+    bare.enable_truncation(4)
+    bare.enable_padding(length=9)
+    bare.save(str(tmp_path / "tokenizer.json"))
+    again = TextTokenizer.read(tmp_path / "tokenizer.json", length=20)
+    assert words_of(again, text) == words_of(tokenizer, text)
+    again.save(tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text()) == json.loads((tmp_path / "tokenizer.json").read_text())
+
+
+def test_what_is_no_tokenizer_is_told_in_a_sentence(tmp_path, clip_folder):
+    from tokenizers import Tokenizer, models
+
+    read = lambda source, **options: TextTokenizer.read(source, length=8, **options)
+    with pytest.raises(UserError, match=r"no tokenizer at .*nowhere; expected tokenizer.json, vocab.json with merges"):
+        read(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no tokenizer at .*empty"):
+        read(tmp_path / "empty")
+    with pytest.raises(UserError, match=r"no token \[CLS2\]; use one that"):
+        read(clip_folder, first="[CLS2]")
+    for merges in ("t h\nnot a merge\n", "t h\nt", "<svg></svg>"):
+        (clip_folder / "merges.txt").write_text(merges)
+        with pytest.raises(UserError, match=r"vocab.json can't be read as a tokenizer .*copy it again"):
+            read(clip_folder)
+    (clip_folder / "merges.txt").unlink()
+    with pytest.raises(UserError, match=r"can't be read as a tokenizer .*merges.txt"):
+        read(clip_folder)
+    (clip_folder / "vocab.json").write_text("[1]")
+    with pytest.raises(UserError, match=r"can't be read as a tokenizer .*copy it again"):
+        read(clip_folder)
+    for junk in (b"{", b"[]", b"null", b'{"a": 1}', b"\xff\xfe\x00", b""):
+        (tmp_path / "tokenizer.json").write_bytes(junk)
+        with pytest.raises(UserError, match=r"tokenizer.json can't be read as a tokenizer"):
+            read(tmp_path)
+    Tokenizer(models.Unigram([("a", 0.0)], unk_id=0)).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UserError, match="of kind Unigram; expected CLIP's BPE or BERT's WordPiece"):
+        read(tmp_path)
+    for settings in ("{", "[]"):
+        (tmp_path / "tokenizer_config.json").write_text(settings)
+        with pytest.raises(UserError, match=r"tokenizer_config.json .*copy it from the checkpoint again"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["[CLS]", "[SEP]", "[PAD]", "[UNK]"])
+def test_a_vocabulary_without_a_special_token_is_refused(bert_folder, missing):
+    (bert_folder / "vocab.txt").write_text("\n".join(token for token in BERT if token != missing))
+    with pytest.raises(UserError, match=rf"no token \{missing[:-1]}\]; use"):
+        TextTokenizer.read(bert_folder, length=8)

@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from contextjax.models.layers import dense, logical
+from contextjax.models.layers import dense, logical, normalize
 from contextjax.models.text import TextConfig, TextOutput, TextTransformer
 from contextjax.models.vision import VisionConfig, VisionOutput, VisionTransformer
 
@@ -24,7 +24,7 @@ class CLIPConfig:
 
 
 class CLIP(nn.Module):
-    """Contrastive language-image model (Radford et al. 2021). Embeddings are not normalised here."""
+    """Contrastive language-image model (Radford et al. 2021)."""
 
     config: CLIPConfig
     dtype: Any = None
@@ -36,6 +36,10 @@ class CLIP(nn.Module):
         self.visual_projection = dense(c.projection, ("embed", "projection"), use_bias=False, dtype=self.dtype)
         self.text_projection = dense(c.projection, ("embed", "projection"), use_bias=False, dtype=self.dtype)
         self.logit_scale = self.param("logit_scale", logical(nn.initializers.constant(math.log(1 / 0.07))), ())
+
+    def __call__(self, images: UInt8[Array, "b h w 3"], ids: Int[Array, "b t"], mask: Bool[Array, "b t"]):
+        """Image and text embeddings, each [B, D], L2-normalised."""
+        return self.embed_image(self.encode_image(images)), self.embed_text(self.encode_text(ids, mask))
 
     def encode_image(self, images: UInt8[Array, "b h w 3"]) -> VisionOutput:
         """Tokens and pooled state of the vision tower."""
@@ -50,9 +54,13 @@ class CLIP(nn.Module):
         return self.vision.pool(tokens)
 
     def project_image(self, pooled: Float[Array, "*b width"]) -> Float[Array, "*b d"]:
-        """Image embedding of a pooled vision state."""
+        """Image embedding of a pooled vision state, not normalised."""
         return self.visual_projection(pooled)
 
-    def project_text(self, pooled: Float[Array, "*b width"]) -> Float[Array, "*b d"]:
-        """Text embedding of a pooled text state."""
-        return self.text_projection(pooled)
+    def embed_image(self, image: VisionOutput) -> Float[Array, "*b d"]:
+        """Image embedding, L2-normalised."""
+        return normalize(self.project_image(image.pooled))
+
+    def embed_text(self, text: TextOutput) -> Float[Array, "*b d"]:
+        """Text embedding, L2-normalised."""
+        return normalize(self.text_projection(text.pooled))

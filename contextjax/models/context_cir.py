@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from contextjax.models.clip import CLIP, CLIPConfig
 from contextjax.models.fusion import FusionBlock
-from contextjax.models.layers import AttentionPooling, dense
+from contextjax.models.layers import AttentionPooling, dense, normalize
 
 QUERIES = ("fusion", "image", "text", "sum")
 HEADS = ("own", "gallery")
@@ -35,12 +35,6 @@ class Composition(NamedTuple):
 
     query: Any
     attention: Any
-
-
-def normalize(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-    """L2-normalises the last axis, in float32."""
-    x = x.astype(jnp.float32)
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
 
 
 class ContextCIR(nn.Module):
@@ -79,11 +73,11 @@ class ContextCIR(nn.Module):
 
     def embed_image(self, image) -> Float[Array, "*b d"]:
         """Gallery embedding: plain CLIP, L2-normalised."""
-        return normalize(self.clip.project_image(image.pooled))
+        return self.clip.embed_image(image)
 
     def embed_text(self, text) -> Float[Array, "*b d"]:
         """Text embedding: plain CLIP, L2-normalised."""
-        return normalize(self.clip.project_text(text.pooled))
+        return self.clip.embed_text(text)
 
     def temperature(self) -> Float[Array, ""]:
         """CLIP's learned temperature, never below 0.01."""
@@ -105,8 +99,10 @@ class ContextCIR(nn.Module):
             if self.config.fusion_head == "gallery":
                 return Composition(self.clip.project_image(self.clip.pool_image(tokens)), attention)
             return Composition(self.query_projection(self.pooling(tokens)), attention)
-        lead = jnp.broadcast_shapes(image.pooled.shape[:-1], text.pooled.shape[:-1])
-        parts = {"image": [self.embed_image(image)], "text": [self.embed_text(text)]}
-        parts["sum"] = parts["image"] + parts["text"]
-        query = sum(parts[kind])
-        return Composition(jnp.broadcast_to(query, (*lead, query.shape[-1])), None)
+        return Composition(combine(kind, self.embed_image(image), self.embed_text(text)), None)
+
+
+def combine(query: str, image: Float[Array, "*#b d"], text: Float[Array, "*#b d"]) -> Float[Array, "*b d"]:
+    """The query without fusion of an image and a text embedding: "image", "text" or "sum"; not normalised."""
+    image, text = jnp.broadcast_arrays(image, text)
+    return {"image": image, "text": text, "sum": image + text}[query]

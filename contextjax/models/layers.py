@@ -18,6 +18,9 @@ from jaxtyping import Array, Bool, Float
 ACTIVATIONS: dict[str, Callable] = {
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_new": jax.nn.gelu,  # the tanh form, under both of its names
+    "gelu_pytorch_tanh": jax.nn.gelu,
+    "relu": jax.nn.relu,
 }
 
 
@@ -48,6 +51,12 @@ def layer_norm(epsilon: float, *, name: str | None = None, dtype: Any = None) ->
         bias_init=logical(nn.initializers.zeros, "embed"),
         name=name,
     )
+
+
+def normalize(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+    """L2-normalises the last axis, in float32."""
+    x = x.astype(jnp.float32)
+    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
 
 
 def attend(
@@ -146,6 +155,31 @@ class TransformerBlock(nn.Module):
         x = x + SelfAttention(self.heads, self.dtype, name="attention")(normed, mask)
         normed = layer_norm(self.epsilon, name="mlp_norm", dtype=self.dtype)(x)
         return x + Mlp(self.mlp, self.activation, self.dtype, name="mlp")(normed)
+
+
+def run_blocks(block: type[nn.Module], settings: dict[str, Any], x: Float[Array, "*batch n width"], *inputs: Any,
+               layers: int, scan: bool = False, remat: bool = False) -> Float[Array, "*batch n width"]:  # fmt: skip
+    """`layers` blocks in a row, each called with (x, *inputs); to be used within a module's compact method.
+
+    `scan` compiles one block instead of all; its parameters are stacked along a first axis under "layers" instead of
+    "layer_0", "layer_1", ... `remat` computes a block's activations again for the gradient instead of keeping them.
+    Neither changes a number.
+    """
+    if remat:
+        block = nn.remat(block, prevent_cse=not scan)
+    if not scan:
+        for i in range(layers):
+            x = block(**settings, name=f"layer_{i}")(x, *inputs)
+        return x
+    step = nn.scan(
+        lambda module, x, *inputs: (module(x, *inputs), None),
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType] (flax's own annotation is narrower)
+        length=layers,
+        metadata_params={nn.PARTITION_NAME: None},
+    )
+    return step(block(**settings, name="layers"), x, *inputs)[0]
 
 
 class AttentionPooling(nn.Module):

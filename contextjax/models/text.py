@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from contextjax.models.layers import TransformerBlock, layer_norm, logical
+from contextjax.models.layers import TransformerBlock, layer_norm, logical, run_blocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +24,15 @@ class TextConfig:
     mlp: int
     activation: str = "quick_gelu"
     epsilon: float = 1e-5
+    # Whose state is the pooled one: the first token of this id (2, in configs of 2021 to 2023: the first of the
+    # largest id); None: the last real token.
+    eos_token: int | None = None
+    scan: bool = False  # see layers.run_blocks
+    remat: bool = False
 
 
 class TextOutput(NamedTuple):
-    """states [..., T, width], after the final LayerNorm; pooled [..., width], the state at the last real token."""
+    """states [..., T, width], after the final LayerNorm; pooled [..., width], the state of a text as a whole."""
 
     states: Any
     pooled: Any
@@ -55,14 +60,19 @@ class TextTransformer(nn.Module):
         positions = self.param("position_embedding", normal, (c.positions, c.width))
         x = embedding(ids)
         x = x + positions[:length].astype(x.dtype)
-        causal = jnp.tril(jnp.ones((length, length), bool))  # padding stands last: causality hides it from real tokens
-        for i in range(c.layers):
-            x = TransformerBlock(c.heads, c.mlp, c.activation, c.epsilon, self.dtype, name=f"layer_{i}")(x, causal)
+        seen = jnp.tril(jnp.ones((length, length), bool)) & mask[:, None, None, :]
+        settings = {name: getattr(c, name) for name in ("heads", "mlp", "activation", "epsilon")}
+        settings["dtype"] = self.dtype
+        x = run_blocks(TransformerBlock, settings, x, seen, layers=c.layers, scan=c.scan, remat=c.remat)
         states = layer_norm(c.epsilon, name="final_norm", dtype=self.dtype)(x)
-        pooled = jnp.take_along_axis(states, last_token(mask)[:, None, None], axis=1)[:, 0]
+        pooled = jnp.take_along_axis(states, pooled_position(ids, mask, c.eos_token)[:, None, None], axis=1)[:, 0]
         return TextOutput(states.reshape(*lead, length, c.width), pooled.reshape(*lead, c.width))
 
 
-def last_token(mask: Bool[Array, "batch t"]) -> Int[Array, " batch"]:
-    """Position of the last real token of each row."""
-    return jnp.maximum(mask.sum(-1) - 1, 0)
+def pooled_position(
+    ids: Int[Array, "batch t"], mask: Bool[Array, "batch t"], eos_token: int | None
+) -> Int[Array, " batch"]:
+    """Position of each row's pooled state; see TextConfig.eos_token."""
+    if eos_token is None:
+        return jnp.maximum(mask.sum(-1) - 1, 0)
+    return jnp.argmax(ids if eos_token == 2 else ids == eos_token, axis=-1)

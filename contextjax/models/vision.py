@@ -9,12 +9,20 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from contextjax.models.layers import ACTIVATIONS, GridPooling, TransformerBlock, dense, layer_norm, logical
+from contextjax.models.layers import (
+    ACTIVATIONS,
+    GridPooling,
+    TransformerBlock,
+    dense,
+    layer_norm,
+    logical,
+    run_blocks,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-    """Sizes and switches of a vision tower; the defaults are CLIP's."""
+    """Sizes and switches of a vision tower; the defaults are CLIP's. BLIP's: no pre_norm, a patch_bias, squash."""
 
     image_size: int
     patch_size: int
@@ -31,6 +39,9 @@ class VisionConfig:
     position_std: float | None = None  # of the initial position embedding; None: width ** -0.5
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    fit: str = "crop"  # how pictures are made square: the short side resized, then "crop"; or "squash"
+    scan: bool = False  # see layers.run_blocks
+    remat: bool = False
 
 
 class VisionOutput(NamedTuple):
@@ -62,6 +73,10 @@ class VisionTransformer(nn.Module):
         """The pooled state of tokens: CLS, or all of them side by side, after the final LayerNorm."""
         return self.post_norm(self.pooling(tokens) if self.config.pooling == "grid" else tokens[..., 0, :])
 
+    def normalize(self, tokens: Float[Array, "*batch n width"]) -> Float[Array, "*batch n width"]:
+        """All tokens after the final LayerNorm (what BLIP's text encoder reads)."""
+        return self.post_norm(tokens)
+
     @nn.compact
     def __call__(self, images: UInt8[Array, "batch height width 3"]) -> VisionOutput:
         c = self.config
@@ -84,6 +99,7 @@ class VisionTransformer(nn.Module):
         x = x + positions.astype(x.dtype)
         if c.pre_norm:
             x = layer_norm(c.epsilon, name="pre_norm", dtype=self.dtype)(x)
-        for i in range(c.layers):
-            x = TransformerBlock(c.heads, c.mlp, c.activation, c.epsilon, self.dtype, name=f"layer_{i}")(x)
+        settings = {name: getattr(c, name) for name in ("heads", "mlp", "activation", "epsilon")}
+        settings["dtype"] = self.dtype
+        x = run_blocks(TransformerBlock, settings, x, layers=c.layers, scan=c.scan, remat=c.remat)
         return VisionOutput(x, self.pool(x))

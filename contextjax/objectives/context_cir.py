@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from contextjax.losses.consistency import consistency_loss, phrase_attention
 from contextjax.losses.contrastive import contrastive_loss, recall_at_one
-from contextjax.models.context_cir import ContextCIR, normalize
+from contextjax.models.context_cir import ContextCIR
+from contextjax.models.layers import normalize
 from contextjax.models.vision import VisionOutput
 from contextjax.types import ComposedBatch, Terms
 

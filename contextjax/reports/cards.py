@@ -69,7 +69,7 @@ class Cards:
     ):
         self.system, self.evaluation, self.pictures = system, evaluation, pictures
         self.phrases_of, self.captions = phrases_of, captions
-        self.has_fusion = system.model.config.query == "fusion"
+        self.has_fusion = system.query == "fusion"
 
     def make(self, queries: Sequence[int] | np.ndarray) -> tuple[Card, ...]:
         """Cards of the queries (rows of the evaluation), in their order."""

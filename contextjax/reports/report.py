@@ -124,7 +124,7 @@ def build_report(
     columns = tuple(values)
     cards = Cards(system, evaluation, pictures, phrases_of=phrases_of, captions=captions)
     run_hash, _, step = system.fingerprint.rpartition("-")
-    query = system.model.config.query
+    query = system.query
     row = lambda name, found, **rest: Row(name, tuple(found.get(column) for column in columns), **rest)
     return Report(
         title=title,

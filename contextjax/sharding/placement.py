@@ -50,6 +50,22 @@ def init_sharded(init: Callable[[], Any], mesh: Mesh) -> tuple[Any, Any]:
     return jax.jit(lambda: nn.unbox(init()), out_shardings=shardings)(), shardings
 
 
+def place_params(unread: Any, abstract: Any, mesh: Mesh) -> Any:
+    """Parameters that are read one at a time, each straight into its sharding.
+
+    Args:
+      unread: tree of leaves with `shape` and `read() -> array`.
+      abstract: tree (from eval_shape) of the same parameters, boxed with logical axes.
+      mesh: where they go; every process reads all, and keeps what its devices hold.
+    """
+
+    def place(leaf, sharding):
+        value = leaf.read()
+        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: value[index])
+
+    return jax.tree.map(place, unread, state_shardings(abstract, mesh), is_leaf=lambda leaf: hasattr(leaf, "read"))
+
+
 def place_batch(batch: Any, mesh: Mesh) -> Any:
     """A process's numpy batch as global arrays, cut along the first axis over the mesh's batch axes.
 

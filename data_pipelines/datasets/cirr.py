@@ -7,18 +7,18 @@ image_captions/captions.{split}.json           (optional: [{"image": path, "capt
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from contextjax.types import ComposedRecord, UserError
-from data_pipelines.records import DatasetReader, check_problems
+from data_pipelines.records import DatasetReader, check_problems, read_json
 
 
-class CirrReader(DatasetReader):
+class CirrReader(DatasetReader[ComposedRecord]):
     """Reads a folder in CIRR's layout; the folder is never written to."""
 
     name = "cirr"
+    record_type = ComposedRecord
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -73,20 +73,7 @@ class CirrReader(DatasetReader):
         return records
 
     def _json(self, file: str, kind: type) -> Any:
-        path = self.folder / file
-        if not path.exists():
-            raise UserError(f"{path} is missing; expected CIRR's layout (known splits: {', '.join(self.splits)}).")
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(
-                f"{path} is not JSON ({error}); expected CIRR's annotation file: download it again."
-            ) from error
-        if not isinstance(found, kind):
-            raise UserError(
-                f"{path} holds a {type(found).__name__}; expected CIRR's {kind.__name__}: download it again."
-            )
-        return found
+        return read_json(self.folder / file, kind, layout="CIRR")
 
 
 def _record(item: dict[str, Any]) -> ComposedRecord:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from contextjax.types import ComposedRecord, UserError
 from data_pipelines.datasets.cirr import CirrReader
+from data_pipelines.datasets.imagecode import ImageCodeReader
 from data_pipelines.tables import PictureTable, all_texts, fingerprint, load_split, rows_by_reference, write_atomically
 
 
@@ -32,6 +33,18 @@ def test_the_tables_are_what_the_reader_reads(pictograms, val):
         np.testing.assert_array_equal(val.pictures[row], expected)
         np.testing.assert_array_equal(val.pictures[np.int32(row)], expected)
     assert val.pictures.row[val.pictures.ids[3]] == 3 and len(val.pictures) == 12
+
+
+def test_candidate_sets_are_kept_in_the_same_two_tables(pictogram_sets):
+    reader = ImageCodeReader(pictogram_sets)
+    found = load_split(reader, pictogram_sets, "val", size=32)
+    assert list(found.records) == reader.records("val")
+    assert {type(record.target) for record in found.records} == {int}
+    assert found.pictures.ids == list(reader.pictures("val")) and len(found.pictures) == 20
+    last = found.records[-1].images[-1]
+    expected = np.asarray(Image.open(reader.pictures("val")[last]))
+    np.testing.assert_array_equal(found.pictures[found.pictures.row[last]], expected)
+    assert not found.has_captions and all_texts(found) == [record.text for record in found.records]
 
 
 def test_preparing_again_writes_nothing(pictograms, val):
@@ -110,6 +123,30 @@ def test_a_secret_target_stays_none(pictograms_copy, edit_json):
     hide = lambda items: [{k: v for k, v in item.items() if k != "target_hard"} for item in items]
     edit_json(pictograms_copy / "captions" / "cap.rc2.test1.json", hide)
     assert {record.target for record in load(pictograms_copy, "test1").records} == {None}
+
+
+def write_set(folder, count):
+    """The set "a" of `count` pictures, with a text of each of the first two; which is which is secret in test."""
+    (folder / "image-sets" / "a").mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        Image.new("RGB", (8, 8)).save(folder / "image-sets" / "a" / f"img{number}.png")
+    (folder / "valid_data.json").write_text('{"a": {"0": "first", "1": "second"}}')
+    (folder / "test_data_unlabeled.json").write_text('{"a": ["first", "second"]}')
+
+
+def test_no_pictures_are_kept_of_a_split_with_bad_records(tmp_path):
+    """When a set gets its missing pictures, the annotations, whose fingerprint names the tables, stay as they are."""
+    write_set(tmp_path, 1)
+    with pytest.raises(UserError, match=r"1 picture\(s\)"):
+        load_split(ImageCodeReader(tmp_path), tmp_path, "val", size=8)
+    write_set(tmp_path, 2)
+    assert load_split(ImageCodeReader(tmp_path), tmp_path, "val", size=8).pictures.ids == ["a/img0", "a/img1"]
+
+
+def test_a_secret_index_stays_none_and_nought_stays_nought(tmp_path):
+    write_set(tmp_path, 2)
+    targets = lambda split: [r.target for r in load_split(ImageCodeReader(tmp_path), tmp_path, split, size=8).records]
+    assert (targets("test"), targets("val")) == ([None, None], [0, 1])
 
 
 def test_missing_captions_are_seen(pictograms_copy):

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contextjax.models.context_cir import QUERIES, normalize
+from contextjax.models.context_cir import QUERIES
+from contextjax.models.layers import normalize
 from contextjax.models.vision import VisionOutput
 
 

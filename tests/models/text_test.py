@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contextjax.models.text import last_token
+from contextjax.models.text import pooled_position
 
 
 @pytest.fixture(scope="module")
@@ -49,5 +49,9 @@ def test_leading_axes_are_only_rows(tiny, encode):
     np.testing.assert_allclose(out.states.reshape(flat.states.shape), flat.states, atol=1e-6)
 
 
-def test_last_token_of_an_empty_row_is_the_first():
-    assert last_token(jnp.asarray([[True, True, False], [False] * 3])).tolist() == [1, 0]
+def test_the_pooled_position_follows_the_rule_of_the_config():
+    ids, mask = jnp.asarray([[0, 5, 3, 9, 3], [1, 3, 3, 1, 2]]), jnp.asarray([[True] * 4 + [False], [True] * 5])
+    assert pooled_position(ids, mask, None).tolist() == [3, 4]  # the last real token
+    assert pooled_position(ids, mask, 3).tolist() == [2, 1]  # the first 3
+    assert pooled_position(ids, mask, 2).tolist() == [3, 1]  # the largest id: the rule of old configs
+    assert pooled_position(ids, jnp.zeros_like(mask), None).tolist() == [0, 0]

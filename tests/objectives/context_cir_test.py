@@ -10,7 +10,8 @@ import pytest
 
 from contextjax.losses.contrastive import contrastive_loss
 from contextjax.models.clip import CLIPConfig
-from contextjax.models.context_cir import ContextCIR, ContextCIRConfig, normalize
+from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
+from contextjax.models.layers import normalize
 from contextjax.models.text import TextConfig
 from contextjax.models.vision import VisionConfig
 from contextjax.objectives.context_cir import ContextCIRObjective

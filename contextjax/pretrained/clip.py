@@ -1,0 +1,184 @@
+"""CLIP: Hugging Face's names and config.json, and OpenCLIP's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from contextjax.models.clip import CLIPConfig
+from contextjax.models.text import TextConfig
+from contextjax.models.vision import VisionConfig
+from contextjax.pretrained.fields import Fields
+from contextjax.pretrained.names import (
+    PATCHES,
+    SAME,
+    Source,
+    Table,
+    fused_attention,
+    linear,
+    norm,
+    separate_attention,
+)
+from contextjax.types import UserError
+
+# config.json's key, our field, and what transformers takes where a file leaves the key out.
+TEXT = Fields(
+    ("vocab_size", "vocabulary", 49408),
+    ("max_position_embeddings", "positions", 77),
+    ("hidden_size", "width", 512),
+    ("num_hidden_layers", "layers", 12),
+    ("num_attention_heads", "heads", 8),
+    ("intermediate_size", "mlp", 2048),
+    ("hidden_act", "activation", "quick_gelu"),
+    ("layer_norm_eps", "epsilon", 1e-5),
+    ("eos_token_id", "eos_token", 49407),
+)
+VISION = Fields(
+    ("image_size", "image_size", 224),
+    ("patch_size", "patch_size", 32),
+    ("hidden_size", "width", 768),
+    ("num_hidden_layers", "layers", 12),
+    ("num_attention_heads", "heads", 12),
+    ("intermediate_size", "mlp", 3072),
+    ("hidden_act", "activation", "quick_gelu"),
+    ("layer_norm_eps", "epsilon", 1e-5),
+)
+
+
+def hf_config(config: Mapping[str, Any], pixels: Mapping[str, Any]) -> CLIPConfig:
+    """CLIPConfig of a config.json. `pixels`: what the preprocessor's file says (mean, std, fit)."""
+    sections = {}
+    for name in ("text_config", "vision_config"):
+        # Old files hold a second section that, where it is there, replaces the first; so reads transformers.
+        sections[name] = config.get(f"{name}_dict") or config.get(name) or {}
+    return CLIPConfig(
+        VisionConfig(**VISION.read(sections["vision_config"], "vision_config"), **pixels),
+        TextConfig(**TEXT.read(sections["text_config"], "text_config")),
+        config.get("projection_dim", 512),
+    )
+
+
+def hf_config_json(config: CLIPConfig) -> dict[str, Any]:
+    """The config.json of a CLIPConfig, every key written out."""
+    text, vision = config.text, config.vision
+    _expressible(vision)
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": config.projection,
+        "logit_scale_init_value": 2.6592,
+        "text_config": {"model_type": "clip_text_model", "projection_dim": config.projection, **TEXT.write(text)},
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            "projection_dim": config.projection,
+            "num_channels": 3,
+            **VISION.write(vision),
+        },
+    }
+
+
+def _expressible(vision: VisionConfig) -> None:
+    odd = {
+        "stem": vision.stem is not None,
+        "pooling": vision.pooling != "cls",
+        "pre_norm": not vision.pre_norm,
+        "patch_bias": vision.patch_bias,
+    }
+    if any(odd.values()):
+        names = ", ".join(f"{name}={getattr(vision, name)}" for name, is_odd in odd.items() if is_odd)
+        raise UserError(f"Hugging Face's CLIP has no {names}; choose --format=contextjax for this model.")
+
+
+def hf_table(config: CLIPConfig) -> Table:
+    """Our parameters by Hugging Face's names."""
+    table: dict[str, Source] = {
+        "vision/class_embedding": Source(("vision_model.embeddings.class_embedding",), SAME),
+        "vision/patch_embedding/kernel": Source(("vision_model.embeddings.patch_embedding.weight",), PATCHES),
+        "vision/position_embedding": Source(("vision_model.embeddings.position_embedding.weight",), SAME),
+        **norm("vision/pre_norm", "vision_model.pre_layrnorm"),  # (sic)
+        **norm("vision/post_norm", "vision_model.post_layernorm"),
+        "text/token_embedding/embedding": Source(("text_model.embeddings.token_embedding.weight",), SAME),
+        "text/position_embedding": Source(("text_model.embeddings.position_embedding.weight",), SAME),
+        **norm("text/final_norm", "text_model.final_layer_norm"),
+        **linear("visual_projection", "visual_projection", bias=False),
+        **linear("text_projection", "text_projection", bias=False),
+        "logit_scale": Source(("logit_scale",), SAME),
+    }
+    for tower in ("vision", "text"):
+        ours, theirs = f"{tower}/layer_{{}}", f"{tower}_model.encoder.layers.{{}}"
+        attention = [f"{theirs}.self_attn.{name}_proj" for name in ("q", "k", "v", "out")]
+        table |= norm(f"{ours}/attention_norm", f"{theirs}.layer_norm1") | norm(
+            f"{ours}/mlp_norm", f"{theirs}.layer_norm2"
+        )
+        table |= separate_attention(f"{ours}/attention", attention[:3], attention[3])
+        table |= linear(f"{ours}/mlp/up", f"{theirs}.mlp.fc1") | linear(f"{ours}/mlp/down", f"{theirs}.mlp.fc2")
+    return table
+
+
+def open_clip_config(config: Mapping[str, Any], pixels: Mapping[str, Any]) -> CLIPConfig:
+    """CLIPConfig of an open_clip_config.json; OpenCLIP's own defaults where it leaves a key out."""
+    model = config["model_cfg"]
+    vision, text = model["vision_cfg"], model["text_cfg"]
+    unknown = (set(vision) - {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"}) | (
+        set(text) - {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
+    )
+    if unknown or not isinstance(vision["layers"], int):
+        raise UserError(
+            f"open_clip_config.json asks for {', '.join(sorted(unknown)) or 'a ResNet'}, which is not read; expected "
+            "one of OpenCLIP's plain ViT models."
+        )
+    activation = "quick_gelu" if model.get("quick_gelu", False) else "gelu"
+    vision_width, text_width = vision.get("width", 768), text.get("width", 512)
+    return CLIPConfig(
+        VisionConfig(
+            image_size=vision.get("image_size", 224),
+            patch_size=vision.get("patch_size", 16),
+            width=vision_width,
+            layers=vision["layers"],
+            heads=vision_width // vision.get("head_width", 64),
+            mlp=int(vision_width * vision.get("mlp_ratio", 4.0)),
+            activation=activation,
+            **pixels,
+        ),
+        TextConfig(
+            vocabulary=text.get("vocab_size", 49408),
+            positions=text.get("context_length", 77),
+            width=text_width,
+            layers=text.get("layers", 12),
+            heads=text.get("heads", 8),
+            mlp=int(text_width * text.get("mlp_ratio", 4.0)),
+            activation=activation,
+            eos_token=2,  # OpenCLIP reads the state at the largest id
+        ),
+        model["embed_dim"],
+    )
+
+
+def open_clip_table(config: CLIPConfig) -> Table:
+    """Our parameters by OpenCLIP's names. Its two projections are applied as x @ P, so they are not transposed."""
+    table: dict[str, Source] = {
+        "vision/class_embedding": Source(("visual.class_embedding",), SAME),
+        "vision/patch_embedding/kernel": Source(("visual.conv1.weight",), PATCHES),
+        "vision/position_embedding": Source(("visual.positional_embedding",), SAME),
+        **norm("vision/pre_norm", "visual.ln_pre"),
+        **norm("vision/post_norm", "visual.ln_post"),
+        "text/token_embedding/embedding": Source(("token_embedding.weight",), SAME),
+        "text/position_embedding": Source(("positional_embedding",), SAME),
+        **norm("text/final_norm", "ln_final"),
+        "visual_projection/kernel": Source(("visual.proj",), SAME),
+        "text_projection/kernel": Source(("text_projection",), SAME),
+        "logit_scale": Source(("logit_scale",), SAME),
+    }
+    for ours, theirs in (
+        ("vision/layer_{}", "visual.transformer.resblocks.{}"),
+        ("text/layer_{}", "transformer.resblocks.{}"),
+    ):
+        table |= norm(f"{ours}/attention_norm", f"{theirs}.ln_1") | norm(f"{ours}/mlp_norm", f"{theirs}.ln_2")
+        table |= fused_attention(
+            f"{ours}/attention",
+            f"{theirs}.attn.in_proj_weight",
+            f"{theirs}.attn.in_proj_bias",
+            f"{theirs}.attn.out_proj",
+        )
+        table |= linear(f"{ours}/mlp/up", f"{theirs}.mlp.c_fc") | linear(f"{ours}/mlp/down", f"{theirs}.mlp.c_proj")
+    return table

@@ -1,0 +1,39 @@
+"""Position embeddings at another resolution."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+CUBIC = -0.75  # PyTorch's bicubic; jax.image.resize uses -0.5, which gives other numbers
+
+
+def resize_positions(table: Float[np.ndarray, "n width"], patches: int) -> Float[np.ndarray, "m width"]:
+    """A ViT's position table [1 + side², width], class token first, for another square number of patches.
+
+    The numbers of PyTorch's bicubic interpolation (align_corners=False, without antialiasing), as published models
+    were resized with.
+    """
+    old, new = math.isqrt(len(table) - 1), math.isqrt(patches)
+    if old == new:
+        return table
+    weights = _weights(old, new)
+    grid = table[1:].reshape(old, old, -1).astype(np.float64)
+    grid = np.einsum("ia,jb,abw->ijw", weights, weights, grid, optimize=True)
+    return np.concatenate([table[:1], grid.reshape(new * new, -1)]).astype(table.dtype)
+
+
+def _weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """Row i: what each old position adds to new position i; positions past the border count as the border."""
+    centre = (np.arange(new) + 0.5) * old / new - 0.5
+    first = np.floor(centre).astype(int)
+    matrix = np.zeros((new, old))
+    for offset in (-1, 0, 1, 2):
+        distance = np.abs(centre - (first + offset))
+        near = ((CUBIC + 2) * distance - (CUBIC + 3)) * distance**2 + 1
+        far = ((CUBIC * distance - 5 * CUBIC) * distance + 8 * CUBIC) * distance - 4 * CUBIC
+        weight = np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+        np.add.at(matrix, (np.arange(new), np.clip(first + offset, 0, old - 1)), weight)
+    return matrix

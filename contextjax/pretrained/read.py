@@ -1,0 +1,196 @@
+"""Reads a published CLIP, BLIP or BERT: a folder, a file or a hub id -> a module, unread parameters, a tokenizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from contextjax.models.blip import BLIP
+from contextjax.models.clip import CLIP
+from contextjax.models.multimodal import BertEncoder
+from contextjax.pretrained import blip, clip
+from contextjax.pretrained.names import Leaf, Table, flatten, match, own_table, unflatten
+from contextjax.pretrained.positions import resize_positions
+from contextjax.pretrained.tensors import Tensor, read_json, tensors_of
+from contextjax.types import UserError
+
+BUFFERS = r"(^|\.)(position_ids|attn_mask)$"  # the names that are dropped in silence
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A kind of checkpoint: its module, how its config is read, its name table, what of it is not needed."""
+
+    name: str
+    module: Callable[..., nn.Module]
+    config: Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
+    table: Callable[[Any], Table]
+    left_out: str = "$^"
+    fit: str = "crop"
+
+
+CLIP_HF = Family("CLIP (Hugging Face)", CLIP, clip.hf_config, clip.hf_table)
+CLIP_OPEN = Family("CLIP (OpenCLIP)", CLIP, clip.open_clip_config, clip.open_clip_table)
+BLIP_HF = Family("BLIP (Hugging Face)", BLIP, blip.hf_config, blip.hf_table, fit="squash")
+BERT = Family("BERT (Hugging Face)", BertEncoder, blip.bert_config, blip.bert_table, left_out=r"^pooler\.")
+BY_MODEL_TYPE = {"clip": CLIP_HF, "blip": BLIP_HF, "bert": BERT}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A checkpoint as it was found; nothing of its weights is in memory yet.
+
+    `params` is a tree of leaves with `shape` and `read()`, `abstract` the tree of shapes with logical axes that
+    sharding places by; `left_out` names the tensors that retrieval has no use for.
+    """
+
+    family: str
+    folder: Path
+    model: Any
+    params: Any
+    abstract: Any
+    left_out: list[str]
+
+
+def read_pretrained(source: str | Path, *, image_size: int | None = None, scan: bool = False, remat: bool = False,
+                    dtype: Any = None) -> Pretrained:  # fmt: skip
+    """Reads names, shapes and sizes of a checkpoint; `params` reads the weights, one parameter at a time.
+
+    Args:
+      source: a folder with safetensors and config.json (or open_clip_config.json), a safetensors file of the original
+        BLIP release, or a hub id, "owner/name".
+      image_size: another resolution; position embeddings are resized.
+      scan: stacked layers, see models.layers.run_blocks.
+      remat: see models.layers.run_blocks.
+      dtype: of the computation; parameters are float32.
+
+    Raises:
+      UserError: nothing there, another family, or tensors that do not fit the config, all of them named.
+    """
+    place = locate(source)
+    tensors = tensors_of(place)
+    family, config = _identify(place, tensors)
+    options = {"scan": scan, "remat": remat}
+    if isinstance(family.module, type) and issubclass(family.module, BertEncoder):
+        config = dataclasses.replace(config, **options)
+        model = family.module(config, dtype)
+    else:
+        vision, text = dataclasses.replace(config.vision, **options), dataclasses.replace(config.text, **options)
+        config = dataclasses.replace(config, vision=vision, text=text)
+        model = family.module(config, dtype)
+    abstract = abstract_params(model)
+    shapes = {path: x.shape for path, x in flatten(nn.unbox(abstract)).items()}
+    left_out = f"{BUFFERS}|{family.left_out}"
+    leaves, dropped = match(family.table(config), shapes, tensors, where=str(place), ignored=left_out)
+    if image_size is not None and image_size != config.vision.image_size:
+        if image_size % config.vision.patch_size:
+            raise UserError(f"image_size is {image_size}; expected a multiple of {config.vision.patch_size}.")
+        config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=image_size))
+        model = family.module(config, dtype)
+        abstract = abstract_params(model)
+        leaves = leaves | {
+            "vision/position_embedding": _resized(leaves["vision/position_embedding"], image_size, config)
+        }
+    dropped = [name for name in dropped if not re.search(BUFFERS, name)]
+    folder = place if place.is_dir() else place.parent
+    return Pretrained(family.name, folder, model, unflatten(leaves), abstract, dropped)
+
+
+def read_own(folder: Path, model: Any) -> tuple[Any, Any]:
+    """Unread parameters, and their shapes with logical axes, of a folder that `write_own` wrote."""
+    abstract = abstract_params(model)
+    shapes = {path: x.shape for path, x in flatten(nn.unbox(abstract)).items()}
+    leaves, _ = match(own_table(shapes), shapes, tensors_of(folder), where=str(folder))
+    return unflatten(leaves), abstract
+
+
+def abstract_params(model: Any) -> Any:
+    """The tree of a module's parameter shapes with their logical axes; nothing is allocated."""
+    ids = jnp.zeros((1, 2), jnp.int32)
+    inputs: tuple[Any, ...] = (ids, ids == 0)
+    if not isinstance(model, BertEncoder):
+        size = getattr(model.config, "clip", model.config).vision.image_size
+        inputs = (jnp.zeros((1, size, size, 3), jnp.uint8), *inputs)
+    return jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
+
+
+def locate(source: str | Path) -> Path:
+    """The folder or file of `source`; a hub id is downloaded (safetensors, configs and tokenizers only).
+
+    Raises:
+      UserError: it is neither there nor on the hub.
+    """
+    path = Path(source)
+    if path.exists():
+        return path
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+        raise UserError(
+            f"There is nothing at {source}; expected a folder with safetensors and config.json, or a hub id."
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors", "vocab.txt", "merges.txt"])
+        )
+    except Exception as error:  # the hub's client raises a dozen kinds
+        raise UserError(
+            f"{source} is neither a folder here nor could it be had from the hub ({type(error).__name__}); "
+            "check the name, or download it and give its folder."
+        ) from error
+
+
+def _identify(place: Path, tensors: Mapping[str, Tensor]) -> tuple[Family, Any]:
+    original = any(name.startswith("visual_encoder.") for name in tensors)
+    if original:
+        family = Family(
+            "BLIP (original release)", BLIP, lambda c, p: blip.original_config(tensors, p), blip.original_table,
+            left_out=blip.ORIGINAL_LEFT_OUT, fit="squash",
+        )  # fmt: skip
+        return family, family.config({}, {"fit": "squash"})
+    folder = place if place.is_dir() else place.parent
+    if any(name.startswith("visual.") for name in tensors):
+        found = read_json(folder / "open_clip_config.json")
+        try:
+            return CLIP_OPEN, CLIP_OPEN.config(found, _pixels(found.get("preprocess_cfg", {}), "mean", "std"))
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{folder}/open_clip_config.json lacks {error}; download it again.") from error
+    config = read_json(folder / "config.json")
+    kind = config.get("model_type")
+    if kind not in BY_MODEL_TYPE:
+        raise UserError(
+            f"{folder}/config.json is of the family {kind!r}; expected one of {', '.join(BY_MODEL_TYPE)} "
+            "(CLIP, or BLIP for image-text retrieval)."
+        )
+    family = BY_MODEL_TYPE[kind]
+    return family, family.config(config, _preprocessing(folder) | {"fit": family.fit})
+
+
+def _preprocessing(folder: Path) -> dict[str, Any]:
+    """Mean and std of the preprocessor's file, where there is one; else CLIP's, which BLIP uses too."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        if (folder / name).exists():
+            found = read_json(folder / name)
+            found = found.get("image_processor", found)
+            if found.get("resample", 3) != 3:
+                raise UserError(f"{folder / name} asks for resample={found['resample']}; only 3 (bicubic) is known.")
+            return _pixels(found, "image_mean", "image_std")
+    return {}
+
+
+def _pixels(section: Mapping[str, Any], mean: str, std: str) -> dict[str, Any]:
+    return {
+        ours: tuple(float(x) for x in section[key]) for ours, key in (("mean", mean), ("std", std)) if section.get(key)
+    }
+
+
+def _resized(leaf: Leaf, image_size: int, config: Any) -> Leaf:
+    patches = (image_size // config.vision.patch_size) ** 2
+    return Leaf((1 + patches, config.vision.width), lambda: resize_positions(leaf.read(), patches))

@@ -1,0 +1,133 @@
+"""The tensors of a checkpoint by name: safetensors only, read one at a time.
+
+A file is opened for each tensor and closed again, so what was read does not stay mapped in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contextjax.types import UserError
+
+FILES = ("model.safetensors", "open_clip_model.safetensors")
+INDEX = "model.safetensors.index.json"
+PICKLES = (".bin", ".pth", ".pt", ".ckpt")
+PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+FLOATS = {"F64", "F32", "F16", "BF16"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A tensor in a file."""
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str  # safetensors' name of it
+
+    def read(self) -> np.ndarray:
+        """Its values, as float32 (or as they are, where they are integers).
+
+        Raises:
+          UserError: a value is not finite.
+        """
+        with _open(self.file) as file:
+            value = file.get_tensor(self.name)
+        if self.dtype not in FLOATS:
+            return value
+        value = value.astype(np.float32)  # copies: the mapping ends with this function
+        if not np.isfinite(value).all():
+            raise UserError(
+                f"{self.name} of {self.file} holds {np.count_nonzero(~np.isfinite(value))} values that are not "
+                "finite; expected weights: this file is damaged or the model diverged."
+            )
+        return value
+
+
+def tensors_of(place: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, or of a folder that holds one or a sharded index of several.
+
+    Raises:
+      UserError: no safetensors, or a file that is not whole, or a pickle.
+    """
+    if place.is_file():
+        return _of_file(place)
+    index = place / INDEX
+    if index.exists():
+        return _of_index(index)
+    for name in FILES:
+        if (place / name).exists():
+            return _of_file(place / name)
+    pickles = sorted(path.name for path in place.iterdir() if path.suffix in PICKLES)
+    hint = (
+        f"it has the pickle {pickles[0]}: convert that with `experiments.convert --allow_pickle` if you trust it"
+        if pickles
+        else "check the path"
+    )
+    raise UserError(f"{place} holds no model.safetensors and no {INDEX}; {hint}.")
+
+
+def _of_index(index: Path) -> dict[str, Tensor]:
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = {str(name) for name in weight_map.values()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index} is no index of safetensors ({error!r}); download it again.") from error
+    outside = sorted(name for name in files if Path(name).name != name)
+    if outside:
+        raise UserError(f"{index} names the file {outside[0]}, which is not beside it; download it again.")
+    found: dict[str, Tensor] = {}
+    for name in sorted(files):
+        if not (index.parent / name).exists():
+            raise UserError(f"{index} names {name}, which is missing; download the rest of the checkpoint.")
+        found |= _of_file(index.parent / name)
+    if set(found) != set(weight_map):
+        odd = sorted(set(found) ^ set(weight_map))
+        raise UserError(
+            f"{index} and its files disagree about {len(odd)} tensors ({', '.join(odd[:5])}); download it again."
+        )
+    return found
+
+
+def _of_file(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        if file.read(4).startswith(PICKLE_STARTS):
+            raise UserError(
+                f"{path} is a pickle, not safetensors, and pickles can run code; nothing was read. "
+                "If you trust it, convert it with `experiments.convert --allow_pickle`."
+            )
+    with _open(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return {name: Tensor(path, name, tuple(s.get_shape()), str(s.get_dtype())) for name, s in slices.items()}
+
+
+def _open(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(str(path), framework="numpy")
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}); download it again.") from error
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """A JSON object.
+
+    Raises:
+      UserError: it is missing or something else.
+    """
+    if not path.exists():
+        raise UserError(f"{path} is missing; expected it beside the weights: download the whole folder.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); download it again.") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds a {type(found).__name__}; expected a JSON object: download it again.")
+    return found

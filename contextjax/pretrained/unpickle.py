@@ -1,0 +1,60 @@
+"""Turns a pickled PyTorch checkpoint into safetensors: opt-in, and in a process of its own.
+
+    python -m contextjax.pretrained.unpickle SOURCE.pth TARGET.safetensors
+
+A pickle can run code when it is loaded. PyTorch's weights-only reader refuses all but tensors, and older ones could
+be fooled (CVE-2025-32434), so torch >= 2.10 is asked for.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from contextjax.types import UserError
+
+OLDEST = (2, 10)
+
+
+def unpickle(source: Path, target: Path) -> None:
+    """Writes the tensors of `source` (its "model" or "state_dict" entry, where it has one) to `target`.
+
+    Raises:
+      UserError: PyTorch is missing or too old, or the pickle holds more than tensors.
+    """
+    command = [sys.executable, "-m", __name__, str(source), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"{source} could not be converted: {reason}")
+
+
+def _main(source: str, target: str) -> None:
+    try:
+        import torch
+    except ImportError:
+        sys.exit("PyTorch is not installed; pip install 'contextjax[torch]'.")
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < OLDEST:
+        sys.exit(f"PyTorch is {torch.__version__}; expected {OLDEST[0]}.{OLDEST[1]} or newer.")
+    from safetensors.numpy import save_file
+
+    try:
+        found = torch.load(source, map_location="cpu", weights_only=True, mmap=False)
+    except Exception as error:  # the reader raises what the damage suggests
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        sys.exit(f"it is no pickle of tensors alone ({first}).")
+    for key in ("model", "state_dict"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        sys.exit("it holds no tensors.")
+    floats = {name: (x.float() if x.is_floating_point() else x).contiguous().numpy() for name, x in tensors.items()}
+    partial = Path(target).with_suffix(".partial")
+    save_file(floats, partial)
+    partial.replace(target)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,124 @@
+"""Writes CLIP and BLIP as Hugging Face folders, and any model under its own parameter names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contextjax.models.blip import BLIPConfig
+from contextjax.models.clip import CLIPConfig
+from contextjax.pretrained import blip, clip
+from contextjax.pretrained.names import flatten, own_table, write
+from contextjax.types import UserError
+
+DTYPES = ("float32", "bfloat16")
+
+
+def write_pretrained(folder: str | Path, config: CLIPConfig | BLIPConfig, params: Any, *, dtype: str = "float32",
+                     title: str = "", origin: str = "") -> Path:  # fmt: skip
+    """Writes model.safetensors, config.json, preprocessor_config.json and a model card, as transformers reads them.
+
+    Args:
+      folder: made where it is missing; nothing in it is overwritten.
+      config: of the model.
+      params: its parameters, a tree of arrays.
+      dtype: of the written weights, "float32" or "bfloat16".
+      title: heading of the model card.
+      origin: what the card says of where the weights are from.
+
+    Raises:
+      UserError: the folder holds a model already, or the model is none that Hugging Face's classes express.
+    """
+    is_clip = isinstance(config, CLIPConfig)
+    family: Any = clip if is_clip else blip
+    described = {**family.hf_config_json(config), "dtype": dtype}
+    tensors = write(family.hf_table(config), flatten(params))
+    folder = new_folder(folder)
+    save(folder, tensors, dtype=dtype, metadata={"format": "pt"})
+    _json(folder / "config.json", described)
+    _json(folder / "preprocessor_config.json", _preprocessor(config))
+    name = described["architectures"][0]
+    _card(folder, title or name, origin, f"from transformers import {name}\nmodel = {name}.from_pretrained(FOLDER)")
+    return folder
+
+
+def write_own(folder: str | Path, config: Mapping[str, Any], params: Any, *, dtype: str = "float32",
+              title: str, origin: str = "") -> Path:  # fmt: skip
+    """Writes model.safetensors under our own parameter paths ("." between the parts), config.json and a model card."""
+    folder = new_folder(folder)
+    flat = flatten(params)
+    save(folder, write(own_table(flat), flat), dtype=dtype, metadata={"format": "contextjax"})
+    _json(folder / "config.json", dict(config))
+    _card(folder, title, origin, "import contextjax\nsystem = contextjax.load(FOLDER)")
+    return folder
+
+
+def new_folder(folder: str | Path) -> Path:
+    """Makes a folder to write a model to.
+
+    Raises:
+      UserError: it holds one already.
+    """
+    path = Path(folder)
+    if (path / "model.safetensors").exists():
+        raise UserError(f"{path} holds a model already; give another --target, or remove it.")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def save(folder: Path, tensors: Mapping[str, np.ndarray], *, dtype: str, metadata: dict[str, str]) -> None:
+    """Writes model.safetensors, whole or not at all."""
+    import ml_dtypes
+    from safetensors.numpy import save_file
+
+    if dtype not in DTYPES:
+        raise UserError(f"dtype is '{dtype}'; expected one of {', '.join(DTYPES)}.")
+    kind = np.float32 if dtype == "float32" else ml_dtypes.bfloat16
+    partial = folder / "model.safetensors.partial"
+    save_file({name: x.astype(kind, copy=False) for name, x in tensors.items()}, partial, metadata=metadata)
+    partial.replace(folder / "model.safetensors")
+
+
+def _preprocessor(config: CLIPConfig | BLIPConfig) -> dict[str, Any]:
+    vision = config.vision
+    square = {"height": vision.image_size, "width": vision.image_size}
+    crop = {"crop_size": square, "do_center_crop": True, "size": {"shortest_edge": vision.image_size}}
+    own = crop if vision.fit == "crop" else {"size": square}
+    return {
+        "image_processor_type": "CLIPImageProcessor" if vision.fit == "crop" else "BlipImageProcessor",
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": list(vision.mean),
+        "image_std": list(vision.std),
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+        **own,
+    }
+
+
+def _json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _card(folder: Path, title: str, origin: str, usage: str) -> None:
+    text = f"""---
+library_name: {"transformers" if "transformers" in usage else "contextjax"}
+pipeline_tag: feature-extraction
+---
+# {title}
+
+Written by contextjax. {origin}
+
+The weights are their authors'; their licence holds here too.
+
+```python
+{usage}
+```
+"""
+    (folder / "README.md").write_text(text, encoding="utf-8")

@@ -1,0 +1,153 @@
+"""Weights in and out: CLIP and BLIP to Hugging Face's layout, a trained run to one folder of safetensors.
+
+python -m experiments.convert --source=FOLDER_OR_HUB_ID --target=DIR [--format=hf|contextjax] [--dtype=bfloat16]
+"""
+
+import tempfile
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+
+SOURCE = flags.DEFINE_string(
+    "source",
+    None,
+    "A run's workdir, a folder in Hugging Face's or OpenCLIP's layout, a hub id, or (with --allow_pickle) a .pth file "
+    "or a folder with pytorch_model.bin.",
+)
+TARGET = flags.DEFINE_string("target", None, "The folder to write.")
+FORMAT = flags.DEFINE_enum(
+    "format", None, ["hf", "contextjax"], "Default: hf for CLIP and BLIP, contextjax for a trained run."
+)
+DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the written weights.")
+IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Resize the position embeddings to this resolution.")
+TOKENIZER = flags.DEFINE_string("tokenizer", None, "A folder with the tokenizer, where the source has none.")
+ALLOW_PICKLE = flags.DEFINE_bool("allow_pickle", False, "Read a pickle, in a process of its own: only if you trust it.")
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "vocab.txt",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Source -> parameters -> target, with a forward pass of both where PyTorch is installed."""
+    source, target = cli.required(SOURCE), Path(cli.required(TARGET))
+    with tempfile.TemporaryDirectory() as scratch:
+        if ALLOW_PICKLE.value:
+            source = _from_pickle(Path(source), Path(scratch))
+        is_run = (Path(source) / "tokenizer.json").exists() and (Path(source) / "checkpoints").is_dir()
+        (_convert_run if is_run else _convert_pretrained)(source, target)
+
+
+def _convert_pretrained(source: str | Path, target: Path) -> None:
+    import jax
+
+    from contextjax import pretrained
+    from contextjax.types import UserError
+
+    if FORMAT.value == "contextjax":
+        raise UserError(
+            "--format=contextjax is for trained runs; CLIP and BLIP are read from Hugging Face's as they are."
+        )
+    found = pretrained.read_pretrained(source, image_size=IMAGE_SIZE.value)
+    config = found.model.config
+    if not hasattr(config, "vision"):
+        raise UserError(f"{source} is a {found.family} text encoder; expected a CLIP, a BLIP or a trained run.")
+    _describe(found.family, config, sum(x.size for x in jax.tree.leaves(found.abstract)))
+    if found.left_out:
+        print(f"left out {len(found.left_out)} tensors that retrieval has no use for: {', '.join(found.left_out[:6])}")
+    params = jax.tree.map(lambda leaf: leaf.read(), found.params, is_leaf=lambda x: hasattr(x, "read"))
+    origin = f"From {found.family} weights{'' if Path(source).exists() else f' of {source}'}."
+    pretrained.write_pretrained(target, config, params, dtype=DTYPE.value, origin=origin)
+    _copy_tokenizer(Path(TOKENIZER.value or found.folder), target)
+    _report(target)
+    _check(target, found.model, params)
+
+
+def _convert_run(source: str | Path, target: Path) -> None:
+    import contextjax
+    from contextjax import pretrained
+    from contextjax.pretrained.tensors import read_json
+
+    system = contextjax.load(source)
+    config = system.model.config.clip
+    _describe("ConText-CIR", config, sum(x.size for x in _leaves(system.params)))
+    config_hash, _, step = system.fingerprint.rpartition("-")
+    origin = f"Step {step} of a training run, config {config_hash}."
+    if FORMAT.value == "hf":
+        left_out = sorted(set(system.params) - {"clip"})
+        print(f"left out: {', '.join(left_out) or 'nothing'} (Hugging Face's CLIP has no place for more)")
+        pretrained.write_pretrained(target, config, system.params["clip"], dtype=DTYPE.value, origin=origin)
+    else:
+        described = {
+            **read_json(Path(source) / "config.json"),
+            "exported": {"config_hash": config_hash, "step": int(step)},
+        }
+        pretrained.write_own(target, described, system.params, dtype=DTYPE.value, title="ConText-CIR", origin=origin)
+    system.tokenizer.save(target / "tokenizer.json")
+    _report(target)
+
+
+def _from_pickle(source: Path, scratch: Path) -> Path:
+    """A folder of safetensors and JSON beside it, made of a pickle."""
+    import shutil
+
+    from contextjax.pretrained.unpickle import unpickle
+    from contextjax.types import UserError
+
+    file = source / "pytorch_model.bin" if source.is_dir() else source
+    if not file.is_file():
+        raise UserError(f"There is no pickle at {file}; give a .pth file, or a folder with pytorch_model.bin.")
+    unpickle(file, scratch / "model.safetensors")
+    for name in [path.name for path in file.parent.glob("*.json")] + ["vocab.txt", "merges.txt"]:
+        if (file.parent / name).is_file() and not name.endswith(".index.json"):
+            shutil.copyfile(file.parent / name, scratch / name)
+    return scratch
+
+
+def _describe(family: str, config, parameters: int) -> None:
+    vision, text = config.vision, config.text
+    print(f"read {family}: {parameters / 1e6:.1f} M parameters")
+    print(
+        f"  vision {vision.layers} x {vision.width}, {vision.heads} heads, patches of {vision.patch_size}, "
+        f"{vision.image_size} px, {vision.activation}, epsilon {vision.epsilon:g}\n"
+        f"  text {text.layers} x {text.width}, {text.heads} heads, {text.vocabulary} ids, {text.positions} positions, "
+        f"{text.activation}, epsilon {text.epsilon:g}; projection {config.projection}"
+    )
+
+
+def _copy_tokenizer(folder: Path, target: Path) -> None:
+    import shutil
+
+    copied = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    for name in copied:
+        shutil.copyfile(folder / name, target / name)
+    if not copied:
+        print(f"no tokenizer in {folder}: give its folder as --tokenizer, or copy {', '.join(TOKENIZER_FILES[:3])} in")
+
+
+def _report(target: Path) -> None:
+    sizes = {path.name: path.stat().st_size for path in sorted(target.iterdir())}
+    print(f"wrote {target}: " + ", ".join(f"{name} ({size / 1e6:.1f} MB)" for name, size in sizes.items()))
+
+
+def _check(target: Path, model, params) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None or find_spec("transformers") is None:
+        print("not compared with PyTorch: it is not installed (pip install 'contextjax[torch]')")
+        return
+    from experiments.peers.forward import largest_difference
+
+    difference = largest_difference(target, model, params)
+    print(f"largest difference from PyTorch transformers in a forward pass: {difference:.1e}")
+
+
+def _leaves(tree) -> list:
+    import jax
+
+    return jax.tree.leaves(tree)
+
+
+if __name__ == "__main__":
+    cli.run(main, doc=__doc__)

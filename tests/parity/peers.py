@@ -1,0 +1,194 @@
+"""Small random models of PyTorch transformers: the reference that ours are compared with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+ACTIVATIONS = ("gelu", "quick_gelu", "gelu_new", "relu")
+
+
+@dataclasses.dataclass
+class Inputs:
+    """Pictures uint8 [B, S, S, 3], ids int [B, T], mask bool [B, T]."""
+
+    pictures: np.ndarray
+    ids: np.ndarray
+    mask: np.ndarray
+
+
+def clip_config(rng: np.random.Generator) -> dict[str, Any]:
+    """A random config.json of CLIP: odd widths, head counts, patch sizes, activations, EOS rules."""
+    text_heads, vision_heads = int(rng.integers(1, 5)), int(rng.integers(1, 5))
+    patch, vocabulary = int(rng.integers(2, 9)), int(rng.integers(20, 120))
+    return {
+        "model_type": "clip",
+        "projection_dim": int(rng.integers(3, 40)),
+        "text_config": {
+            "vocab_size": vocabulary,
+            "hidden_size": text_heads * int(rng.integers(8, 17)),
+            "intermediate_size": int(rng.integers(5, 90)),
+            "num_hidden_layers": int(rng.integers(1, 4)),
+            "num_attention_heads": text_heads,
+            "max_position_embeddings": int(rng.integers(12, 24)),
+            "hidden_act": str(rng.choice(ACTIVATIONS)),
+            "layer_norm_eps": float(rng.choice([1e-5, 1e-6, 1e-3])),
+            "bos_token_id": vocabulary - 2,
+            "eos_token_id": int(rng.choice([2, vocabulary - 1])),  # 2: the largest id
+            "pad_token_id": 0,
+        },
+        "vision_config": {
+            "hidden_size": vision_heads * int(rng.integers(8, 17)),
+            "intermediate_size": int(rng.integers(5, 90)),
+            "num_hidden_layers": int(rng.integers(1, 4)),
+            "num_attention_heads": vision_heads,
+            "image_size": patch * int(rng.integers(1, 6)),
+            "patch_size": patch,
+            "hidden_act": str(rng.choice(ACTIVATIONS)),
+            "layer_norm_eps": float(rng.choice([1e-5, 1e-6, 1e-3])),
+        },
+    }
+
+
+def blip_config(rng: np.random.Generator) -> dict[str, Any]:
+    """A random config.json of BLIP for retrieval."""
+    text_heads, vision_heads = int(rng.integers(1, 5)), int(rng.integers(1, 5))
+    patch, vocabulary = int(rng.integers(2, 9)), int(rng.integers(20, 120))
+    width = vision_heads * int(rng.integers(8, 17))
+    return {
+        "model_type": "blip",
+        "image_text_hidden_size": int(rng.integers(3, 40)),
+        "text_config": {
+            "vocab_size": vocabulary,
+            "hidden_size": text_heads * int(rng.integers(8, 17)),
+            "encoder_hidden_size": width,
+            "intermediate_size": int(rng.integers(5, 90)),
+            "num_hidden_layers": int(rng.integers(1, 4)),
+            "num_attention_heads": text_heads,
+            "max_position_embeddings": int(rng.integers(12, 24)),
+            "hidden_act": str(rng.choice(ACTIVATIONS)),
+            "layer_norm_eps": float(rng.choice([1e-12, 1e-5])),
+            "bos_token_id": vocabulary - 2,
+            "sep_token_id": 1,
+            "pad_token_id": 0,
+            "eos_token_id": 1,
+            "is_decoder": True,
+        },
+        "vision_config": {
+            "hidden_size": width,
+            "intermediate_size": int(rng.integers(5, 90)),
+            "num_hidden_layers": int(rng.integers(1, 4)),
+            "num_attention_heads": vision_heads,
+            "image_size": patch * int(rng.integers(1, 6)),
+            "patch_size": patch,
+            "hidden_act": str(rng.choice(ACTIVATIONS)),
+            "layer_norm_eps": float(rng.choice([1e-5, 1e-6])),
+        },
+    }
+
+
+def build(config: dict[str, Any], seed: int) -> Any:
+    """The PyTorch model of a config, every parameter random (also those that start at zero or one)."""
+    import torch
+    import transformers
+
+    torch.manual_seed(seed)
+    if config["model_type"] == "clip":
+        model: Any = transformers.CLIPModel(transformers.CLIPConfig(**config))
+    else:
+        model = transformers.BlipForImageTextRetrieval(transformers.BlipConfig(**config))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            scale = parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.2
+            start = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
+            parameter.copy_(start + scale * torch.randn_like(parameter))
+    return model.eval()
+
+
+def draw_inputs(config: dict[str, Any], rng: np.random.Generator, *, batch: int = 4) -> Inputs:
+    """Random pictures and texts of all lengths: BOS, words, EOS, padding."""
+    size, text = config["vision_config"]["image_size"], config["text_config"]
+    length = int(rng.integers(4, text["max_position_embeddings"] + 1))
+    ids, mask = np.zeros((batch, length), np.int32), np.zeros((batch, length), bool)
+    for row in range(batch):
+        words = int(rng.integers(0, length - 1)) if row else length - 2
+        ids[row, : words + 2] = [
+            text["vocab_size"] - 2, *rng.integers(3, text["vocab_size"] - 2, words), text["vocab_size"] - 1
+        ]  # fmt: skip
+        mask[row, : words + 2] = True
+    return Inputs(rng.integers(0, 256, (batch, size, size, 3), np.uint8), ids, mask)
+
+
+def tensors(inputs: Inputs, vision: Any) -> dict[str, Any]:
+    """The inputs as PyTorch's models take them, pixels scaled as `vision` (a VisionConfig) says."""
+    import torch
+
+    pixels = (inputs.pictures.astype(np.float64) / 255 - np.asarray(vision.mean)) / np.asarray(vision.std)
+    return {
+        "pixel_values": torch.tensor(pixels.transpose(0, 3, 1, 2), dtype=torch.float32),
+        "input_ids": torch.tensor(inputs.ids, dtype=torch.long),
+        "attention_mask": torch.tensor(inputs.mask, dtype=torch.long),
+    }
+
+
+def clip_outputs(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    """What PyTorch's CLIP says, by the names that `ours` uses."""
+    out = model(**tensors)
+    return {
+        "image_tokens": out.vision_model_output.last_hidden_state,
+        "text_states": out.text_model_output.last_hidden_state,
+        "image_embedding": out.image_embeds,
+        "text_embedding": out.text_embeds,
+    }
+
+
+def blip_outputs(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    """What PyTorch's BLIP says, by the names that `ours` uses."""
+    fused, alone = model(**tensors), model(**tensors, use_itm_head=False)
+    return {
+        "image_states": fused.last_hidden_state,
+        "fused_states": fused.question_embeds,
+        "matching": fused.itm_score,
+        "text_states": alone.question_embeds,
+        "cosines": alone.itm_score,
+    }
+
+
+def ours(pretrained: Any, params: Any, inputs: Inputs) -> dict[str, Any]:
+    """The same outputs of our module."""
+    import jax
+    import jax.numpy as jnp
+
+    pictures, ids, mask = (jnp.asarray(x) for x in (inputs.pictures, inputs.ids, inputs.mask))
+
+    def clip(model):
+        image, text = model.encode_image(pictures), model.encode_text(ids, mask)
+        return {
+            "image_tokens": image.tokens,
+            "text_states": text.states,
+            "image_embedding": model.embed_image(image),
+            "text_embedding": model.embed_text(text),
+        }
+
+    def blip(model):
+        image, text = model.encode_image(pictures), model.encode_text(ids, mask)
+        fused = model.read_image(image, ids, mask)
+        return {
+            "image_states": model.vision.normalize(image.tokens),
+            "fused_states": fused.states,
+            "matching": model.match(image, ids, mask),
+            "text_states": text.states,
+            "cosines": model.embed_image(image) @ model.embed_text(text).T,
+        }
+
+    method = clip if pretrained.family.startswith("CLIP") else blip
+    return jax.jit(lambda params: pretrained.model.apply({"params": params}, method=method))(params)
+
+
+def read_params(unread: Any) -> Any:
+    """All of a tree of unread leaves."""
+    import jax
+
+    return jax.tree.map(lambda leaf: leaf.read(), unread, is_leaf=lambda leaf: hasattr(leaf, "read"))

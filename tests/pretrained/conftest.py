@@ -1,0 +1,56 @@
+"""Tiny CLIP and BLIP folders in Hugging Face's layout, made by our own writer; parity tests hold that it is right."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from contextjax.models.blip import BLIP, BLIPConfig
+from contextjax.models.clip import CLIP
+from contextjax.models.multimodal import BertConfig
+from contextjax.models.vision import VisionConfig
+from contextjax.pretrained import abstract_params, write_pretrained
+
+VISION = VisionConfig(16, 8, width=16, layers=3, heads=4, mlp=24, activation="gelu", pre_norm=False, patch_bias=True,
+                      fit="squash")  # fmt: skip
+BLIP_CONFIG = BLIPConfig(VISION, BertConfig(32, 12, width=24, layers=2, heads=4, mlp=20), 8)
+
+
+def random_params(model: Any, *, seed: int = 0) -> Any:
+    """Random numpy parameters of a module."""
+    rng = np.random.default_rng(seed)
+    shapes = nn.unbox(abstract_params(model))
+    return jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
+
+
+@pytest.fixture(scope="session")
+def models(tiny) -> dict[str, Any]:
+    """name -> module: "clip" with two text layers, "blip"."""
+    text = dataclasses.replace(tiny.clip.text, layers=2, eos_token=31)
+    return {"clip": CLIP(dataclasses.replace(tiny.clip, text=text)), "blip": BLIP(BLIP_CONFIG)}
+
+
+@pytest.fixture(scope="session")
+def folders(models, tmp_path_factory) -> dict[str, Path]:
+    """name -> folder in Hugging Face's layout. Read only."""
+    root = tmp_path_factory.mktemp("pretrained")
+    return {name: write_pretrained(root / name, m.config, random_params(m)) for name, m in models.items()}
+
+
+@pytest.fixture(params=["clip", "blip"])
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def folder(folders, name, tmp_path) -> Path:
+    """A copy that a test may change."""
+    import shutil
+
+    return Path(shutil.copytree(folders[name], tmp_path / name))

@@ -38,9 +38,9 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
     from data_pipelines.tables import write_atomically
     from experiments import assembly
 
-    system = contextjax.load(source or workdir)
     if source and not (folder and protocol):
         raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")
+    system = contextjax.load(source or workdir)
     own = {"reader": "", "folder": "", "val_split": "val"} if source else assembly.read_config(workdir).data
     name, chosen = protocol or own["reader"], str(split or own["val_split"])
     data = assembly.load_folder(name, folder or own["folder"], chosen, size=system.image_size, fit=system.vision.fit)

@@ -166,6 +166,47 @@ def test_search_by_the_command(data, trained):
     assert long.returncode == 0 and "longer than 36 tokens" in long.stdout
 
 
+def test_a_run_converted_is_the_same_system(trained, data, tmp_path):
+    done = run("convert", f"--source={trained}", f"--target={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    assert "ConText-CIR" in done.stdout and "model.safetensors" in done.stdout
+    done = run("evaluate", f"--workdir={tmp_path / 'again'}", f"--source={tmp_path / 'out'}", f"--data={data}",
+               "--protocol=cirr", "--nobaselines")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "again" / "evaluation.cirr.val.json").read_text())
+    assert result["metrics"]["R@5"] == read_metrics(trained)[-1]["val/R@5"] and result["step"] == 12
+    refused = run("convert", f"--source={trained}", f"--target={tmp_path / 'hf'}", "--format=hf")
+    assert refused.returncode == 2 and "has no stem" in refused.stderr and not (tmp_path / "hf").exists()
+
+
+def test_a_clip_is_converted_and_scored_as_it_is(data, pictogram_sets, tmp_path, tiny):
+    """Hugging Face's layout in and out, then composed queries and candidate sets without any training."""
+    import dataclasses
+
+    from contextjax.models.clip import CLIP
+    from contextjax.pretrained import write_pretrained
+    from contextjax.tokenizers import train_tokenizer
+    from tests.pretrained.conftest import random_params
+
+    tokenizer = train_tokenizer(["a dog"], vocabulary=280, length=10)
+    text = dataclasses.replace(tiny.clip.text, vocabulary=280, positions=60, eos_token=1)
+    config = dataclasses.replace(tiny.clip, text=text)
+    write_pretrained(tmp_path / "in", config, random_params(CLIP(config)))
+    tokenizer.save(tmp_path / "in" / "tokenizer.json")
+    done = run("convert", f"--source={tmp_path / 'in'}", f"--target={tmp_path / 'clip'}", "--image_size=32")
+    assert done.returncode == 0, done.stderr
+    assert "32 px, quick_gelu" in done.stdout and (tmp_path / "clip" / "tokenizer.json").exists()
+    for folder, protocol, names in (
+        (data, "cirr", {"image", "text"}),
+        (pictogram_sets, "imagecode", {"random", "best constant index"}),
+    ):
+        done = run("evaluate", f"--workdir={tmp_path / 'zero'}", f"--source={tmp_path / 'clip'}", f"--data={folder}",
+                   f"--protocol={protocol}")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        result = json.loads((tmp_path / "zero" / f"evaluation.{protocol}.val.json").read_text())
+        assert set(result["baselines"]) == names and result["n_queries"] >= 4
+
+
 @pytest.mark.parametrize(
     ("module", "arguments", "sentence"),
     [
@@ -178,6 +219,10 @@ def test_search_by_the_command(data, trained):
         ("train", ["--config=configs/pictograms.py", "--workdir={tmp}/x", "--config.training.steps=many"], "many"),
         ("evaluate", ["--workdir={tmp}/none"], "config.json"),
         ("evaluate", ["--workdir={run}", "--split=nope"], "no split 'nope'"),
+        ("evaluate", ["--workdir={tmp}/x", "--source={tmp}/no"], "--data or --protocol is missing"),
+        ("evaluate", ["--workdir={tmp}/x", "--source={tmp}/no", "--data=x", "--protocol=cirr"], "nothing at"),
+        ("convert", ["--source={tmp}/no.pth", "--target={tmp}/x", "--allow_pickle"], "no pickle at"),
+        ("convert", ["--source={dev}", "--target={tmp}/x"], "no model.safetensors"),
         ("search", ["--workdir={run}", "--gallery={tmp}", "--image={image}", "--text=x"], "no pictures"),
         ("search", ["--workdir={run}", "--gallery={dev}", "--image={tmp}/q.png", "--text=x"], "no picture at"),
         ("search", ["--workdir={run}", "--gallery={dev}", "--image={image}", "--text= "], "text is empty"),
@@ -212,7 +257,7 @@ def test_the_whole_command_on_eight_devices(data, trained, tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate", "search", "generate", "report"])
+@pytest.mark.parametrize("module", ["train", "evaluate", "search", "generate", "report", "convert"])
 def test_help(module):
     done = run(module, "--help")
     assert done.returncode in (0, 1) and f"experiments.{module}" in done.stdout

@@ -56,7 +56,7 @@ def layer_norm(epsilon: float, *, name: str | None = None, dtype: Any = None) ->
 def normalize(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     """L2-normalises the last axis, in float32."""
     x = x.astype(jnp.float32)
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
+    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def attend(

@@ -47,9 +47,16 @@ def test_the_fused_projection_is_three():
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_are_the_textbook_ones(name):
-    from math import erf, exp, sqrt
+    from math import erf, exp, pi, sqrt, tanh
 
-    forms = {"gelu": lambda x: x * 0.5 * (1 + erf(x / sqrt(2))), "quick_gelu": lambda x: x / (1 + exp(-1.702 * x))}
+    tanh_form = lambda x: x * 0.5 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))
+    forms = {
+        "gelu": lambda x: x * 0.5 * (1 + erf(x / sqrt(2))),
+        "quick_gelu": lambda x: x / (1 + exp(-1.702 * x)),
+        "gelu_new": tanh_form,
+        "gelu_pytorch_tanh": tanh_form,
+        "relu": lambda x: max(x, 0),
+    }
     x = np.linspace(-4, 4, 17)
     np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x)), [forms[name](v) for v in x], atol=2e-6)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -181,3 +182,33 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
     with pytest.raises(UserError, match="could not be converted"):
         unpickle(tmp_path / "bad.pth", tmp_path / "out.safetensors")
     assert not (tmp_path / "ran").exists() and not (tmp_path / "out.safetensors").exists()
+
+
+def test_the_published_sizes_have_the_published_names():
+    """Names and shapes of B/32 to H/14, and of BLIP with ViT-B and ViT-L, on PyTorch's meta device."""
+    from contextjax.models.blip import BLIP, BLIPConfig
+    from contextjax.models.clip import CLIP
+    from contextjax.models.multimodal import BertConfig
+    from contextjax.models.vision import VisionConfig
+    from contextjax.pretrained import abstract_params
+    from contextjax.pretrained.blip import hf_config_json as blip_json
+    from contextjax.pretrained.clip import hf_config_json as clip_json
+    from contextjax.variants import VARIANTS
+
+    configs = [VARIANTS[name] for name in ("B32", "B16", "L14", "L14-336", "H14")]
+    bert = BertConfig(30524, 512, width=768, layers=12, heads=12, mlp=3072)
+    for sizes in ((384, 16, 768, 12, 12, 3072), (384, 16, 1024, 24, 16, 4096)):
+        vision = VisionConfig(*sizes, activation="gelu", pre_norm=False, patch_bias=True, fit="squash")
+        configs.append(BLIPConfig(vision, bert, 256))
+    for config in configs:
+        is_blip = isinstance(config, BLIPConfig)
+        with torch.device("meta"):
+            if is_blip:
+                model = transformers.BlipForImageTextRetrieval(transformers.BlipConfig(**blip_json(config)))
+            else:
+                model = transformers.CLIPModel(transformers.CLIPConfig(**clip_json(config)))
+        kind = BLIP_HF if is_blip else CLIP_HF
+        shapes = flatten(nn.unbox(abstract_params((BLIP if is_blip else CLIP)(config))))
+        zeros = {path: np.broadcast_to(np.float32(0), x.shape) for path, x in shapes.items()}
+        ours = {name: x.shape for name, x in write(kind.table(config), zeros).items()}
+        assert ours == {name: tuple(x.shape) for name, x in model.state_dict().items()}

@@ -151,3 +151,29 @@ def test_who_does_not_read_is_at_chance(split, score):
     # Queries of a group hang together (one offset), so the group counts as one draw in the worst case.
     groups = count / 6
     assert abs(hits / count - 0.2) < 4 * np.sqrt(0.2 * 0.8 / (groups if score is next_member else count))
+
+
+@pytest.mark.parametrize("split", ["val", "test1"])
+def test_texts_of_other_queries_leave_a_reader_at_chance(split):
+    """A reader that carries a text out, or else looks for what it names: with shuffled texts it is as good as blind."""
+    queries = [(scenes, query) for scenes, queries in groups_of(split) for query in queries]
+    shuffled = np.random.default_rng(0).permutation(len(queries))
+
+    def hits(texts):
+        found = 0.0
+        for (scenes, query), text in zip(queries, texts, strict=True):
+            try:
+                understood = read(text, scenes[query.reference])
+            except ValueError:  # it speaks of what is not there
+                understood = None
+            scores = np.array(
+                [9.0 * (scene == understood) + sum(thing.name in text for thing in scene.things) for scene in scenes]
+            )
+            scores[query.reference] = -np.inf
+            best = np.flatnonzero(scores == scores.max())
+            found += (query.target in best) / len(best)
+        return found / len(texts)
+
+    texts = [query.text for _, query in queries]
+    assert hits(texts) == 1.0
+    assert abs(hits([texts[i] for i in shuffled]) - 0.2) < 4 * np.sqrt(0.2 * 0.8 / len(texts))

@@ -1,0 +1,137 @@
+"""Plain CLIP and BLIP as systems: loaded from a folder, queried by sums, scoring candidates."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import contextjax
+from contextjax.models.blip import BLIP
+from contextjax.models.clip import CLIP
+from contextjax.pretrained import write_own, write_pretrained
+from contextjax.tokenizers import train_tokenizer
+from contextjax.types import UserError
+from tests.pretrained.conftest import random_params
+
+TEXTS = ["a dog left of a bus", "the small cat", "no umbrella at all"]
+
+
+@pytest.fixture(scope="module")
+def systems(models, tmp_path_factory):
+    """name -> (system, folder): vocabularies as large as a trained tokenizer needs."""
+    import dataclasses
+
+    tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=10)
+    found = {}
+    for name, model in models.items():
+        text = dataclasses.replace(model.config.text, vocabulary=280)
+        if name == "clip":
+            text = dataclasses.replace(text, eos_token=tokenizer._last)
+        config = dataclasses.replace(model.config, text=text)
+        folder = tmp_path_factory.mktemp("systems") / name
+        write_pretrained(folder, config, random_params(type(model)(config)))
+        tokenizer.save(folder / "tokenizer.json")
+        found[name] = (contextjax.load(folder), folder)
+    return found
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((16, 16), (20, 31), (40, 17))]
+
+
+def test_a_folder_becomes_a_system(systems, pictures):
+    for name, module in (("clip", CLIP), ("blip", BLIP)):
+        system, folder = systems[name]
+        assert isinstance(system.model, module) and system.query == "sum" and system.fingerprint.startswith(str(folder))
+        image, text = system.encode_gallery(pictures), system.encode_text(TEXTS)
+        total = image + text
+        expected = total / np.linalg.norm(total, axis=1, keepdims=True)
+        np.testing.assert_allclose(system.encode_query(pictures, TEXTS), expected, atol=1e-5)
+        np.testing.assert_allclose(system.with_query("text").encode_query(pictures, TEXTS), text, atol=1e-6)
+
+
+def test_candidates_are_scored_by_cosine_by_matching_and_by_their_sum(systems, pictures):
+    blip = systems["blip"][0]
+    itc, itm = (blip.with_score(name).score_candidates(pictures, TEXTS[0]) for name in ("itc", "itm"))
+    cosines = blip.encode_gallery(pictures) @ blip.encode_text(TEXTS[:1])[0]
+    np.testing.assert_allclose(itc, cosines, atol=1e-5)
+    assert blip.score == "sum" and np.ptp(itm) > 1e-3
+    np.testing.assert_allclose(blip.score_candidates(pictures, TEXTS[0]), itc + itm, atol=1e-5)
+    reversed_scores = blip.score_candidates(pictures[::-1], TEXTS[0])
+    np.testing.assert_allclose(reversed_scores[::-1], itc + itm, atol=1e-5)
+    clip = systems["clip"][0]
+    cosines = clip.encode_gallery(pictures) @ clip.encode_text(TEXTS[:1])[0]
+    np.testing.assert_allclose(clip.score_candidates(pictures, TEXTS[0]), cosines, atol=1e-5)
+
+
+def test_padding_is_cut_to_what_the_texts_need(systems, pictures):
+    """The longest text decides how long all are; no score changes."""
+    for system, _ in systems.values():
+        alone = system.encode_text(TEXTS[1:2])
+        np.testing.assert_allclose(system.encode_text(TEXTS)[1:2], alone, atol=1e-5)
+
+
+def test_what_they_cannot_do_is_told(systems, pictures):
+    clip, blip = systems["clip"][0], systems["blip"][0]
+    for call, sentence in (
+        (lambda: clip.with_query("fusion"), "no fusion"),
+        (lambda: clip.with_query("sums"), "expected one of"),
+        (lambda: clip.with_score("itm"), "no matching head"),
+        (lambda: blip.with_score("best"), "expected one of"),
+        (lambda: blip.attention_maps(pictures, TEXTS), "no attention maps"),
+        (lambda: blip.score_candidates([], TEXTS[0]), "no candidates"),
+        (lambda: blip.score_candidates(pictures, " "), "text is empty"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            call()
+
+
+def test_loaded_onto_a_mesh_the_numbers_are_the_same(systems, pictures):
+    for name in ("clip", "blip"):
+        system, folder = systems[name]
+        sharded = contextjax.load(folder, mesh="fsdp:4,tensor:2")
+        np.testing.assert_allclose(
+            sharded.encode_query(pictures, TEXTS), system.encode_query(pictures, TEXTS), atol=1e-5
+        )
+
+
+def test_options_of_load(systems, pictures):
+    _, folder = systems["blip"]
+    larger = contextjax.load(folder, image_size=32, text_length=5)
+    assert larger.image_size == 32 and larger.truncated(TEXTS[:1]) and larger.encode_gallery(pictures).shape == (3, 8)
+
+
+def test_a_tokenizer_of_another_model_is_told(systems, tmp_path):
+    folder = shutil.copytree(systems["clip"][1], tmp_path / "clip")
+    train_tokenizer(TEXTS, vocabulary=290, length=10).save(folder / "tokenizer.json")
+    with pytest.raises(UserError, match="not of one model"):
+        contextjax.load(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match="tokenizer"):
+        contextjax.load(folder)
+
+
+def test_a_system_under_its_own_names_comes_back_bitwise(tiny, tmp_path, pictures):
+    """ConText-CIR as safetensors with our parameter paths, beside its config and tokenizer."""
+    from configs.base import base
+    from contextjax.variants import make_context_cir, resolve
+
+    config = base()
+    config.model.update(
+        {"variant": "S16", "vision": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "stem": (4, 8)},
+         "text": {"width": 8, "layers": 1, "positions": 10, "heads": 2}, "projection": 8, "fusion_heads": 4}
+    )  # fmt: skip
+    tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=10)
+    model = make_context_cir(config.model, vocabulary=tokenizer.vocabulary)
+    params = type(tiny)().params(model)
+    described = json.loads(config.to_json()) | {"model": resolve(config.model)}
+    described["exported"] = {"config_hash": "abc", "step": 7}
+    write_own(tmp_path / "out", described, params, title="A test")
+    tokenizer.save(tmp_path / "out" / "tokenizer.json")
+    system = contextjax.load(tmp_path / "out")
+    assert system.fingerprint == "abc-7" and system.query == "fusion"
+    expected = contextjax.System(model, params, tokenizer).encode_query(pictures, TEXTS)
+    np.testing.assert_array_equal(system.encode_query(pictures, TEXTS), expected)

@@ -36,7 +36,7 @@ test-slow: .venv/.done
 	$(PY) -m pytest -m slow
 
 test-parity: .venv/.done-torch
-	$(PY) -m pytest -m parity tests/parity
+	$(PY) -m pytest -m parity --numprocesses=2 tests/parity
 
 check: .venv/.done
 	.venv/bin/ruff format --check .

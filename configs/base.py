@@ -28,6 +28,7 @@ def base() -> Any:
 
     config.model = model = ConfigDict()
     model.variant = "B16"
+    model.pretrained = ""  # a CLIP to start from (folder or hub id): its sizes and tokenizer, instead of the variant's
     model.vision = ConfigDict()  # fields of VisionConfig to replace
     model.text = ConfigDict()  # fields of TextConfig to replace
     model.projection = 0  # 0: the variant's
@@ -69,4 +70,5 @@ def base() -> Any:
     training.checkpoint_every = 2000
     training.evaluate_every = 2000
     training.max_bad_steps = 1
+    training.diagnose_every = 0  # gradient norms by term and the like, every so many steps; 0: never
     return config

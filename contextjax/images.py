@@ -86,6 +86,15 @@ def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
     return np.asarray(resized.crop((left, top, left + size, top + size)))
 
 
+def seen(width: int, height: int, *, fit: str = "crop") -> tuple[int, int, int, int]:
+    """The part of a picture that `preprocess` keeps, in the picture's own pixels: left, top, right, bottom."""
+    if fit == "squash":
+        return 0, 0, width, height
+    short = min(width, height)
+    left, top = (width - short) // 2, (height - short) // 2
+    return left, top, left + short, top + short
+
+
 def load(source: Any, size: int, *, fit: str = "crop") -> Picture:
     """uint8 [size, size, 3] of a path, a PIL picture or a uint8 array [H, W, 3]; `fit` as for `preprocess`.
 

@@ -207,9 +207,10 @@ def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, t
     if config is not None:
         return _load_own(folder, config, mesh)
     found = pretrained.read_pretrained(source, image_size=image_size, dtype=dtype)
-    if not hasattr(found.model.config, "vision"):
+    config = getattr(found.model.config, "clip", found.model.config)
+    if not hasattr(config, "vision"):
         raise UserError(f"{source} is a {found.family} text encoder without pictures; expected a CLIP or a BLIP.")
-    text = found.model.config.text
+    text = config.text
     tokenizer = TextTokenizer.read(found.folder, length=min(text_length or text.positions, text.positions))
     if tokenizer.vocabulary > text.vocabulary:
         raise UserError(
@@ -236,7 +237,8 @@ def _own_config(folder: Path) -> Any:
 
 def _load_own(folder: Path, config: Any, mesh: str) -> System:
     tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=config.model.text["positions"])
-    model = make_context_cir(config.model, vocabulary=tokenizer.vocabulary)
+    trained = config.get("data", {}).get("vocabulary", 0)  # else the tokenizer came with the towers
+    model = make_context_cir(config.model, vocabulary=tokenizer.vocabulary if trained else None)
     if (folder / "model.safetensors").exists():
         unread, abstract = pretrained.read_own(folder, model)
         meta = config.get("exported", {})

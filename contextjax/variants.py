@@ -49,20 +49,31 @@ def resolve(config: Any) -> dict[str, Any]:
     """All sizes of a config's `model` section, so that config.json holds the whole model, not a name of it.
 
     Args:
-      config: `variant` (a name of VARIANTS), `vision`, `text` and `projection` (what to replace in it), and the
-        fields of ContextCIRConfig.
+      config: `variant` (a name of VARIANTS; "" where all sizes are given), `vision`, `text` and `projection` (what to
+        replace in it), and the fields of ContextCIRConfig.
 
     Raises:
       UserError: an unknown variant, or an unknown field of a tower.
     """
+    if not config.variant:  # a section that is resolved already
+        return {**config, "vision": dict(config.vision), "text": dict(config.text)}
     clip = _choose("model.variant", config.variant, VARIANTS)
-    towers: dict[str, dict[str, Any]] = {}
-    for name, tower in (("vision", clip.vision), ("text", clip.text)):
-        fields = dataclasses.asdict(tower)
+    towers = describe(clip)
+    for name in ("vision", "text"):
         for key in config[name]:
-            _choose(f"a field of model.{name}", key, fields)
-        towers[name] = fields | dict(config[name])
+            _choose(f"a field of model.{name}", key, towers[name])
+        towers[name] |= dict(config[name])
     return {**config, **towers, "projection": config.projection or clip.projection}
+
+
+def describe(config: CLIPConfig | ContextCIRConfig) -> dict[str, Any]:
+    """All sizes, as a config's `model` section has them; of a ContextCIRConfig, a whole section."""
+    if isinstance(config, ContextCIRConfig):
+        own = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "clip"}
+        return {"variant": "", "dtype": "float32", **describe(config.clip), **own}
+    clip = config
+    towers = {name: dataclasses.asdict(getattr(clip, name)) for name in ("vision", "text")}
+    return {**towers, "projection": clip.projection}
 
 
 def make_context_cir(config: Any, *, vocabulary: int | None = None) -> ContextCIR:

@@ -14,13 +14,16 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from contextjax.evaluation import evaluate_candidates, evaluate_retrieval
+from contextjax.models.clip import CLIPConfig
 from contextjax.models.context_cir import ContextCIR
 from contextjax.objectives.context_cir import ContextCIRObjective
+from contextjax.pretrained import Pretrained, locate, read_pretrained
+from contextjax.sharding import place_like
 from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
 from contextjax.training.loop import FitConfig, Phase
 from contextjax.types import CandidateRecord, UserError
-from contextjax.variants import resolve
+from contextjax.variants import describe, resolve
 from data_pipelines import protocols
 from data_pipelines.concepts import PhraseCache
 from data_pipelines.datasets.cirr import CirrReader
@@ -55,6 +58,10 @@ def make_tokenizer(config: Any, workdir: Path, data: ComposedData) -> TextTokeni
             raise UserError(f"data.{key} is {config.data[key]}, but the text tower has {length} positions; lower it.")
     if path.exists():
         return TextTokenizer.read(path, length=length)
+    if config.model.pretrained:
+        tokenizer = TextTokenizer.read(locate(config.model.pretrained), length=length)
+        tokenizer.save(path)
+        return tokenizer
     if not config.data.vocabulary:
         raise UserError(
             "data.vocabulary is 0; give the size of the tokenizer to train, as --config.data.vocabulary=800."
@@ -62,6 +69,35 @@ def make_tokenizer(config: Any, workdir: Path, data: ComposedData) -> TextTokeni
     tokenizer = train_tokenizer(all_texts(data), vocabulary=config.data.vocabulary, length=length)
     tokenizer.save(path)
     return tokenizer
+
+
+def resolve_model(config: Any) -> dict[str, Any]:
+    """The config's `model` section with every size in it: the variant's, or those of the CLIP to start from."""
+    model = config.model
+    if not model.pretrained:
+        return resolve(model)
+    return {**model, "variant": "", **describe(_read_clip(model).model.config)}
+
+
+def make_start(config: Any) -> Callable[[Any], Any] | None:
+    """Fresh parameters -> the same with the pretrained CLIP in them; None where there is none."""
+    if not config.model.pretrained:
+        return None
+    return lambda params: {**params, "clip": place_like(_read_clip(config.model).params, params["clip"])}
+
+
+def _read_clip(model: Any) -> Pretrained:
+    """The CLIP to start from, with what `model.vision` asks for: another image_size, scan or remat."""
+    known = ("image_size", "scan", "remat")
+    odd = [key for key in (*model.vision, *model.text) if model.variant and key not in known]
+    if odd:
+        raise UserError(
+            f"model.pretrained fixes the sizes, but {odd[0]} is given; with it only {', '.join(known)} are."
+        )
+    found = read_pretrained(model.pretrained, **{key: model.vision[key] for key in known if key in model.vision})
+    if not isinstance(found.model.config, CLIPConfig):
+        raise UserError(f"model.pretrained is a {found.family}; expected a CLIP.")
+    return found
 
 
 def loss_weights(config: Any) -> dict[str, float]:

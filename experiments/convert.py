@@ -13,8 +13,8 @@ from experiments import cli
 SOURCE = flags.DEFINE_string(
     "source",
     None,
-    "A run's workdir, a folder in Hugging Face's or OpenCLIP's layout, a hub id, or (with --allow_pickle) a .pth file "
-    "or a folder with pytorch_model.bin.",
+    "A run's workdir, a folder in Hugging Face's or OpenCLIP's layout (or of the published ConText-CIR), a hub id, or "
+    "(with --allow_pickle) a .pth file or a folder with pytorch_model.bin.",
 )
 TARGET = flags.DEFINE_string("target", None, "The folder to write.")
 FORMAT = flags.DEFINE_enum(
@@ -43,25 +43,32 @@ def _convert_pretrained(source: str | Path, target: Path) -> None:
     import jax
 
     from contextjax import pretrained
+    from contextjax.models.clip import CLIP
     from contextjax.types import UserError
+    from contextjax.variants import describe
 
-    if FORMAT.value == "contextjax":
-        raise UserError(
-            "--format=contextjax is for trained runs; CLIP and BLIP are read from Hugging Face's as they are."
-        )
     found = pretrained.read_pretrained(source, image_size=IMAGE_SIZE.value)
     config = found.model.config
-    if not hasattr(config, "vision"):
-        raise UserError(f"{source} is a {found.family} text encoder; expected a CLIP, a BLIP or a trained run.")
-    _describe(found.family, config, sum(x.size for x in jax.tree.leaves(found.abstract)))
+    towers = getattr(config, "clip", config)
+    if not hasattr(towers, "vision"):
+        raise UserError(f"{source} is a {found.family} text encoder; expected a CLIP, a BLIP or a ConText-CIR.")
+    _describe(found.family, towers, sum(x.size for x in jax.tree.leaves(found.abstract)))
     if found.left_out:
         print(f"left out {len(found.left_out)} tensors that retrieval has no use for: {', '.join(found.left_out[:6])}")
     params = jax.tree.map(lambda leaf: leaf.read(), found.params, is_leaf=lambda x: hasattr(x, "read"))
     origin = f"From {found.family} weights{'' if Path(source).exists() else f' of {source}'}."
-    pretrained.write_pretrained(target, config, params, dtype=DTYPE.value, origin=origin)
+    if towers is not config and FORMAT.value != "hf":
+        described = {"model": describe(config)}
+        pretrained.write_own(target, described, params, dtype=DTYPE.value, title="ConText-CIR", origin=origin)
+        _copy_tokenizer(Path(TOKENIZER.value or found.folder), target)
+        return _report(target)
+    if FORMAT.value == "contextjax":
+        raise UserError("--format=contextjax is for ConText-CIR; a CLIP or BLIP is read in Hugging Face's layout.")
+    params = params if towers is config else params["clip"]
+    pretrained.write_pretrained(target, towers, params, dtype=DTYPE.value, origin=origin)
     _copy_tokenizer(Path(TOKENIZER.value or found.folder), target)
     _report(target)
-    _check(target, found.model, params)
+    return _check(target, type(found.model)(config) if towers is config else CLIP(towers), params)
 
 
 def _convert_run(source: str | Path, target: Path) -> None:

@@ -21,17 +21,17 @@ def train(config, workdir: Path) -> None:
     from contextjax.optim import make_optimizer, make_schedule
     from contextjax.sharding import make_mesh, process_slice
     from contextjax.training.loop import fit
-    from contextjax.variants import make_context_cir, resolve
+    from contextjax.variants import make_context_cir
     from data_pipelines.loader import batches
     from experiments import assembly
 
     process, processes = process_slice(make_mesh(config.mesh), config.data.batch_size)
     with config.unlocked():
-        config.model = resolve(config.model)  # config.json holds every size, whatever a variant means one day
+        config.model = assembly.resolve_model(config)  # config.json holds every size, whatever a variant means one day
     data = assembly.load_data(config, config.data.train_split, cache_mb=config.data.cache_mb)
     cli.write_config(workdir, config)
     tokenizer = assembly.make_tokenizer(config, workdir, data)
-    model = make_context_cir(config.model, vocabulary=tokenizer.vocabulary)
+    model = make_context_cir(config.model, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
     samples = assembly.make_samples(config, data, tokenizer, process=process, processes=processes)
     steps = config.training.steps
     fit(
@@ -52,6 +52,7 @@ def train(config, workdir: Path) -> None:
         ),
         workdir=workdir,
         seed=config.seed,
+        start_from=assembly.make_start(config),
         evaluate=assembly.make_evaluate(config, model, tokenizer, config.data.val_split),
         name_records=lambda rows: [data.records[row].id for row in rows.ravel()],
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from contextjax.training.hooks import read_metrics
 from data_pipelines.datasets.pictograms.write import write_cirr
@@ -166,6 +167,22 @@ def test_search_by_the_command(data, trained):
     assert long.returncode == 0 and "longer than 36 tokens" in long.stdout
 
 
+def test_maps_by_the_command(data, trained, tmp_path):
+    """The fixture's pictures are square; a wide one keeps its shape."""
+    wide, target = tmp_path / "wide.png", tmp_path / "new" / "maps"
+    Image.open(sorted((data / "img_raw" / "dev").iterdir())[0]).resize((120, 60)).save(wide)
+    arguments = [f"--workdir={trained}", f"--image={wide}", f"--target={target}"]
+    done = run("maps", *arguments, "--text=swap the dog for a big cat")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in target.iterdir()) == ["1-the-dog.png", "2-a-big-cat.png"]
+    assert done.stdout.splitlines() == [f"{target}/1-the-dog.png  the dog", f"{target}/2-a-big-cat.png  a big cat"]
+    first, second = (np.asarray(Image.open(path)) for path in sorted(target.iterdir()))
+    assert first.shape == second.shape and (first != second).any()
+    assert first.shape[1] > 3 * 384 and 192 < first.shape[0] < 384
+    named = run("maps", *arguments, "--text=make it darker", "--phrase=darker", "--phrase=make it")
+    assert named.returncode == 0 and (target / "1-darker.png").exists() and (target / "2-make-it.png").exists()
+
+
 def test_a_run_converted_is_the_same_system(trained, data, tmp_path):
     done = run("convert", f"--source={trained}", f"--target={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
@@ -179,8 +196,9 @@ def test_a_run_converted_is_the_same_system(trained, data, tmp_path):
     assert refused.returncode == 2 and "has no stem" in refused.stderr and not (tmp_path / "hf").exists()
 
 
-def test_a_clip_is_converted_and_scored_as_it_is(data, pictogram_sets, tmp_path, tiny):
-    """Hugging Face's layout in and out, then composed queries and candidate sets without any training."""
+@pytest.fixture(scope="session")
+def clip(tiny, tmp_path_factory) -> Path:
+    """A tiny CLIP in Hugging Face's layout, with a tokenizer. Read only."""
     import dataclasses
 
     from contextjax.models.clip import CLIP
@@ -188,12 +206,43 @@ def test_a_clip_is_converted_and_scored_as_it_is(data, pictogram_sets, tmp_path,
     from contextjax.tokenizers import train_tokenizer
     from tests.pretrained.conftest import random_params
 
-    tokenizer = train_tokenizer(["a dog"], vocabulary=280, length=10)
-    text = dataclasses.replace(tiny.clip.text, vocabulary=280, positions=60, eos_token=1)
+    text = dataclasses.replace(tiny.clip.text, vocabulary=280, positions=77, eos_token=1)
     config = dataclasses.replace(tiny.clip, text=text)
-    write_pretrained(tmp_path / "in", config, random_params(CLIP(config)))
-    tokenizer.save(tmp_path / "in" / "tokenizer.json")
-    done = run("convert", f"--source={tmp_path / 'in'}", f"--target={tmp_path / 'clip'}", "--image_size=32")
+    folder = write_pretrained(tmp_path_factory.mktemp("models") / "clip", config, random_params(CLIP(config)))
+    train_tokenizer(["a dog"], vocabulary=280, length=77).save(folder / "tokenizer.json")
+    return folder
+
+
+def test_the_published_recipe_starts_from_a_clip(clip, data, tmp_path):
+    """At step 0 the gallery side is CLIP's bitwise; the run trains, diagnoses, resumes and evaluates."""
+    import contextjax
+
+    arguments = [
+        "--config=configs/context_cir.py:B32", f"--config.model.pretrained={clip}", f"--config.data.folder={data}",
+        f"--workdir={tmp_path / 'run'}", "--config.model.dtype=float32", "--config.data.batch_size=4",
+        "--config.training.steps=2", "--config.training.checkpoint_every=1", "--config.training.log_every=1",
+        "--config.training.diagnose_every=2", "--config.optimizer.learning_rate=0",
+    ]  # fmt: skip
+    done = run("train", *arguments)
+    assert done.returncode == 0, done.stderr
+    lines = read_metrics(tmp_path / "run")
+    told = next(line for line in lines if "grad_norm/consistency" in line)
+    assert told["step"] == 2 and told["grad_norm/contrastive"] > 0 and 0 < told["phrases/kept"] <= 1
+    system, plain = contextjax.load(tmp_path / "run"), contextjax.load(clip)  # the learning rate was zero
+    pictures = [np.full((20, 16, 3), value, np.uint8) for value in (0, 90, 255)]
+    np.testing.assert_array_equal(system.encode_gallery(pictures), plain.encode_gallery(pictures))
+    texts = ["make it red", "remove the dog", "two cats"]
+    queries = system.encode_query(pictures, texts)
+    np.testing.assert_array_equal(queries, system.encode_query(pictures, texts[::-1]))  # the text is not read yet
+    again = run("train", *arguments)
+    assert again.returncode == 0 and read_metrics(tmp_path / "run") == lines
+    sizes = run("train", *arguments, "--config.model.fusion_layers=2")
+    assert sizes.returncode == 2 and "fusion_layers" in sizes.stderr
+
+
+def test_a_clip_is_converted_and_scored_as_it_is(clip, data, pictogram_sets, tmp_path):
+    """Hugging Face's layout in and out, then composed queries and candidate sets without any training."""
+    done = run("convert", f"--source={clip}", f"--target={tmp_path / 'clip'}", "--image_size=32")
     assert done.returncode == 0, done.stderr
     assert "32 px, quick_gelu" in done.stdout and (tmp_path / "clip" / "tokenizer.json").exists()
     for folder, protocol, names in (
@@ -205,6 +254,12 @@ def test_a_clip_is_converted_and_scored_as_it_is(data, pictogram_sets, tmp_path,
         assert done.returncode == 0, done.stderr
         result = json.loads((tmp_path / "zero" / f"evaluation.{protocol}.val.json").read_text())
         assert set(result["baselines"]) == names and result["n_queries"] >= 4
+    image = sorted((data / "img_raw" / "dev").iterdir())[0]
+    refused = run(
+        "maps", f"--workdir={tmp_path / 'clip'}", f"--image={image}", "--text=a dog", f"--target={tmp_path}/x"
+    )
+    assert refused.returncode == 2 and refused.stderr.startswith("error: ") and "no fusion" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1 and not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(
@@ -226,6 +281,12 @@ def test_a_clip_is_converted_and_scored_as_it_is(data, pictogram_sets, tmp_path,
         ("search", ["--workdir={run}", "--gallery={tmp}", "--image={image}", "--text=x"], "no pictures"),
         ("search", ["--workdir={run}", "--gallery={dev}", "--image={tmp}/q.png", "--text=x"], "no picture at"),
         ("search", ["--workdir={run}", "--gallery={dev}", "--image={image}", "--text= "], "text is empty"),
+        ("maps", ["--workdir={run}", "--image={tmp}/q.png", "--text=x", "--target={tmp}/x"], "no picture at"),
+        ("maps", ["--workdir={run}", "--image={image}", "--text=", "--target={tmp}/x"], "text is empty"),
+        ("maps", ["--workdir={run}", "--image={image}", "--text=make darker", "--target={tmp}/x"], '--phrase="make"'),
+        ("maps", ["--workdir={run}", "--image={image}", "--text=a dog", "--phrase=cat", "--target={tmp}/x"],
+         "no part of the text"),
+        ("maps", ["--workdir={run}", "--image={image}", "--text=a dog", "--target={image}"], "is a file"),
     ],
 )  # fmt: skip
 def test_bad_input_ends_with_one_sentence(data, trained, tmp_path, module, arguments, sentence):
@@ -257,7 +318,32 @@ def test_the_whole_command_on_eight_devices(data, trained, tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate", "search", "generate", "report", "convert"])
+@pytest.mark.parametrize("module", ["train", "evaluate", "search", "generate", "report", "convert", "maps"])
 def test_help(module):
     done = run(module, "--help")
     assert done.returncode in (0, 1) and f"experiments.{module}" in done.stdout
+
+
+def test_a_checkpoint_of_the_published_implementation_moves_here(clip, tmp_path):
+    """Its names, beside its CLIP's config.json and tokenizer, become a folder that loads as the same system."""
+    from safetensors.numpy import save_file
+
+    import contextjax
+    from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
+    from contextjax.pretrained.context_cir import published_table
+    from contextjax.pretrained.names import flatten, write
+    from tests.pretrained.conftest import random_params
+
+    source = Path(shutil.copytree(clip, tmp_path / "published"))
+    config = ContextCIRConfig(contextjax.load(clip).model.config, fusion_layers=3)
+    params = random_params(ContextCIR(config))
+    save_file(write(published_table(config), flatten(params)), source / "model.safetensors")
+    done = run("convert", f"--source={source}", f"--target={tmp_path / 'ours'}")
+    assert done.returncode == 0, done.stderr
+    assert "ConText-CIR (published implementation)" in done.stdout
+    before, after = contextjax.load(source), contextjax.load(tmp_path / "ours")
+    assert before.query == after.query == "fusion" and after.model.config == config
+    picture = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
+    query = before.encode_query(picture, ["a dog"])
+    np.testing.assert_array_equal(query, after.encode_query(picture, ["a dog"]))
+    assert np.abs(query - after.encode_query(picture, ["a cat"])).max() > 1e-4

@@ -162,6 +162,20 @@ def test_squash_keeps_everything_in_its_place():
     np.testing.assert_allclose(mirrored[:, ::-1].astype(int), squashed, atol=1)
 
 
+@pytest.mark.parametrize("fit", images.FITS)
+@pytest.mark.parametrize("size", [(60, 24), (24, 61), (40, 40), (200, 3)])
+def test_what_is_outside_the_seen_part_is_not_kept(size, fit):
+    """But for two pixels at its edge, which the filter and rounding mix."""
+    width, height = size
+    left, top, right, bottom = images.seen(width, height, fit=fit)
+    assert 0 <= left < right <= width and 0 <= top < bottom <= height
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[max(top - 2, 0) : bottom + 2, max(left - 2, 0) : right + 2] = 255
+    assert (images.preprocess(Image.fromarray(pixels), min(width, height), fit=fit) == 255).all()
+    kept = images.preprocess(Image.fromarray(255 - pixels), 8, fit=fit)
+    assert (kept == 0).all()
+
+
 def test_an_unknown_fit_is_refused():
     with pytest.raises(UserError, match=r"fit of pictures is 'stretch'; expected 'crop'.* or 'squash'"):
         images.load(noise(4, 6, 3), 8, fit="stretch")

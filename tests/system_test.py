@@ -79,3 +79,23 @@ def test_what_a_system_cannot_do_is_told(system, pictures):
     assert system.truncated(["remove the dog"]) == []
     cut = system.truncated(["remove the dog " * 5])[0]
     assert ("remove the dog " * 5).startswith(cut) and len(cut) < 75
+
+
+def test_retrieval_costs_nothing_of_the_consistency_branch(system):
+    """The programs of query and gallery hold the matrix products of towers, fusion and head, and no other."""
+    import re
+
+    config = system.model.config
+    vision, text = config.clip.vision, config.clip.text
+    block = 6  # qkv, scores, mixture, out, up, down
+    tower = 1 + block * vision.layers  # with the patches
+    fusion = 8 * config.fusion_layers  # q, k, v apart
+    pooling = 6
+    pixels = np.zeros((2, 16, 16, 3), np.uint8)
+    ids, mask = np.zeros((2, 10), np.int32), np.ones((2, 10), bool)
+    for name, inputs, expected in (
+        ("query:fusion", (pixels, ids, mask), tower + block * text.layers + fusion + pooling + 1),
+        ("gallery", (pixels,), tower + 1),
+    ):
+        lowered = system_module._program(system.model, name).lower(system.params, *inputs).as_text()
+        assert len(re.findall(r"dot_general", lowered)) == expected

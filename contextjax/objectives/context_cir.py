@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from contextjax.losses.consistency import consistency_loss, phrase_attention
 from contextjax.losses.contrastive import contrastive_loss, recall_at_one
@@ -116,3 +117,36 @@ class ContextCIRObjective:
                 mask_false_negatives=True,
             )
         return terms
+
+    def diagnose(self, params: Any, batch: ComposedBatch) -> dict[str, Any]:
+        """Weighted gradient norms of each term, their ratio, raw consistency values, phrases and false negatives.
+
+        One backward pass a term, over one forward pass.
+        """
+        names = [name for name, _ in self.weights]
+
+        def means(params):
+            representations = self.represent(params, batch)
+            terms = self.terms(representations, batch)
+            return {name: terms[name][0] / jnp.maximum(terms[name][1], 1.0) for name in names}, representations
+
+        values, pull, representations = jax.vjp(means, params, has_aux=True)
+        found: dict[str, Any] = {}
+        for name, weight in self.weights:
+            one_term = {other: jnp.asarray(float(other == name), values[other].dtype) for other in names}
+            found[f"grad_norm/{name}"] = weight * optax.tree.norm(pull(one_term)[0])
+        if "consistency" in names and batch.phrases is not None:
+            ratio = found["grad_norm/consistency"] / jnp.maximum(found["grad_norm/contrastive"], 1e-12)
+            found["grad_norm/consistency_to_contrastive"] = ratio
+            maps = (representations["in_context"], representations["alone"], batch.phrases.valid)
+            for form in (False, True):
+                total, count = consistency_loss(*maps, epsilon=0.0, normalize=form)
+                found[f"consistency/{'normalized' if form else 'raw'}"] = total / jnp.maximum(count, 1.0)
+            kept, dropped = batch.phrases.valid.sum(), batch.phrases.dropped.sum()
+            found["phrases/kept"] = kept / jnp.maximum(kept + dropped, 1)
+        targets, valid = batch.target_ids.reshape(-1), batch.valid.reshape(-1)
+        another = (targets[:, None] == targets) & valid & ~jnp.eye(len(targets), dtype=bool)
+        a_reference = targets[:, None] == batch.reference_ids
+        for name, same in (("another_target", another), ("a_reference", a_reference)):
+            found[f"false_negatives/{name}"] = (same.any(axis=1) & valid).sum() / jnp.maximum(valid.sum(), 1)
+        return found

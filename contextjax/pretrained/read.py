@@ -1,4 +1,4 @@
-"""Reads a published CLIP, BLIP or BERT: a folder, a file or a hub id -> a module, unread parameters, a tokenizer."""
+"""Reads a published CLIP, BLIP, BERT or ConText-CIR: a folder, a file or a hub id -> a module and unread parameters."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 
 from contextjax.models.blip import BLIP
 from contextjax.models.clip import CLIP
-from contextjax.models.multimodal import BertEncoder
-from contextjax.pretrained import blip, clip
+from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
+from contextjax.models.multimodal import BertConfig, BertEncoder
+from contextjax.pretrained import blip, clip, context_cir
 from contextjax.pretrained.names import Leaf, Table, flatten, match, own_table, unflatten
 from contextjax.pretrained.positions import resize_positions
 from contextjax.pretrained.tensors import Tensor, read_json, tensors_of
@@ -77,27 +78,16 @@ def read_pretrained(source: str | Path, *, image_size: int | None = None, scan: 
     place = locate(source)
     tensors = tensors_of(place)
     family, config = _identify(place, tensors)
-    options = {"scan": scan, "remat": remat}
-    if isinstance(family.module, type) and issubclass(family.module, BertEncoder):
-        config = dataclasses.replace(config, **options)
-        model = family.module(config, dtype)
-    else:
-        vision, text = dataclasses.replace(config.vision, **options), dataclasses.replace(config.text, **options)
-        config = dataclasses.replace(config, vision=vision, text=text)
-        model = family.module(config, dtype)
+    config = _change_towers(config, lambda tower: dataclasses.replace(tower, scan=scan, remat=remat))
+    model = family.module(config, dtype)
     abstract = abstract_params(model)
     shapes = {path: x.shape for path, x in flatten(nn.unbox(abstract)).items()}
     left_out = f"{BUFFERS}|{family.left_out}"
     leaves, dropped = match(family.table(config), shapes, tensors, where=str(place), ignored=left_out)
-    if image_size is not None and image_size != config.vision.image_size:
-        if image_size % config.vision.patch_size:
-            raise UserError(f"image_size is {image_size}; expected a multiple of {config.vision.patch_size}.")
-        config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=image_size))
+    if image_size is not None:
+        config, leaves = _at_resolution(config, leaves, image_size)
         model = family.module(config, dtype)
         abstract = abstract_params(model)
-        leaves = leaves | {
-            "vision/position_embedding": _resized(leaves["vision/position_embedding"], image_size, config)
-        }
     dropped = [name for name in dropped if not re.search(BUFFERS, name)]
     folder = place if place.is_dir() else place.parent
     return Pretrained(family.name, folder, model, unflatten(leaves), abstract, dropped)
@@ -164,6 +154,12 @@ def _identify(place: Path, tensors: Mapping[str, Tensor]) -> tuple[Family, Any]:
             raise UserError(f"{folder}/open_clip_config.json lacks {error}; download it again.") from error
     config = read_json(folder / "config.json")
     kind = config.get("model_type")
+    if kind == "clip" and any(name.startswith(context_cir.MARK) for name in tensors):
+        family = Family(
+            "ConText-CIR (published implementation)", ContextCIR,
+            lambda c, p: context_cir.published_config(tensors, c, p), context_cir.published_table,
+        )  # fmt: skip
+        return family, family.config(config, _preprocessing(folder) | {"fit": family.fit})
     if kind not in BY_MODEL_TYPE:
         raise UserError(
             f"{folder}/config.json is of the family {kind!r}; expected one of {', '.join(BY_MODEL_TYPE)} "
@@ -191,6 +187,22 @@ def _pixels(section: Mapping[str, Any], mean: str, std: str) -> dict[str, Any]:
     }
 
 
-def _resized(leaf: Leaf, image_size: int, config: Any) -> Leaf:
-    patches = (image_size // config.vision.patch_size) ** 2
-    return Leaf((1 + patches, config.vision.width), lambda: resize_positions(leaf.read(), patches))
+def _change_towers(config: Any, change: Callable[[Any], Any]) -> Any:
+    """The config with `change` made to its vision and its text."""
+    if isinstance(config, BertConfig):
+        return change(config)
+    if isinstance(config, ContextCIRConfig):
+        return dataclasses.replace(config, clip=_change_towers(config.clip, change))
+    return dataclasses.replace(config, vision=change(config.vision), text=change(config.text))
+
+
+def _at_resolution(config: Any, leaves: Mapping[str, Leaf], image_size: int) -> tuple[Any, dict[str, Leaf]]:
+    """The config and the parameters for pictures of another size."""
+    path = next(path for path in leaves if path.endswith("vision/position_embedding"))
+    patch = getattr(config, "clip", config).vision.patch_size
+    if image_size % patch:
+        raise UserError(f"image_size is {image_size}; expected a multiple of {patch}.")
+    patches, leaf = (image_size // patch) ** 2, leaves[path]
+    resized = Leaf((1 + patches, leaf.shape[1]), lambda: resize_positions(leaf.read(), patches))
+    change = lambda tower: dataclasses.replace(tower, image_size=image_size) if hasattr(tower, "image_size") else tower
+    return _change_towers(config, change), {**leaves, path: resized}

@@ -59,11 +59,20 @@ def place_params(unread: Any, abstract: Any, mesh: Mesh) -> Any:
       mesh: where they go; every process reads all, and keeps what its devices hold.
     """
 
+    return _read_into(unread, state_shardings(abstract, mesh))
+
+
+def place_like(unread: Any, placed: Any) -> Any:
+    """Parameters that are read one at a time, each into the sharding of its namesake in `placed`."""
+    return _read_into(unread, jax.tree.map(lambda x: x.sharding, placed))
+
+
+def _read_into(unread: Any, shardings: Any) -> Any:
     def place(leaf, sharding):
         value = leaf.read()
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: value[index])
 
-    return jax.tree.map(place, unread, state_shardings(abstract, mesh), is_leaf=lambda leaf: hasattr(leaf, "read"))
+    return jax.tree.map(place, unread, shardings, is_leaf=lambda leaf: hasattr(leaf, "read"))
 
 
 def place_batch(batch: Any, mesh: Mesh) -> Any:

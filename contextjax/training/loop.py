@@ -38,6 +38,7 @@ class FitConfig:
     checkpoint_every: int
     evaluate_every: int
     max_bad_steps: int
+    diagnose_every: int
     mesh: str
     meta: Mapping[str, Any]  # goes into every checkpoint; its "config_hash" must agree on resume
 
@@ -52,6 +53,7 @@ def fit(
     batches: Callable[[int], Iterator[Any]],
     workdir: Path,
     seed: int,
+    start_from: Callable[[Any], Any] | None = None,
     evaluate: Callable[[Any], Mapping[str, float]] | None = None,
     name_records: Callable[[np.ndarray], Sequence[str]] = lambda rows: [str(row) for row in rows.ravel()],
 ) -> TrainState:
@@ -66,6 +68,7 @@ def fit(
       batches: first step -> this process's batches from there on.
       workdir: where metrics and checkpoints go.
       seed: of initialisation and of the steps' randomness.
+      start_from: fresh params -> those to start from (pretrained ones, say), with the same shardings.
       evaluate: params -> metrics, called every `evaluate_every` steps.
       name_records: record rows -> ids, for the message about a bad step.
 
@@ -87,6 +90,8 @@ def fit(
     state, shardings = init_sharded(init, mesh)
     if checkpoints.latest is not None:
         state = _restore(checkpoints, state, shardings, config)
+    elif start_from is not None:
+        state = state._replace(params=start_from(state.params))
     start = int(state.step)
     if start >= config.steps:
         checkpoints.close()
@@ -96,6 +101,7 @@ def fit(
     rate = jax.jit(schedule)
     rate(start)
     programs = _compile(phases, start, state, place_batch(first, mesh), shardings, optimizer)
+    diagnose = _compile_diagnosis(phases, state, place_batch(first, mesh), config)
     compiles = CompileCounter()  # from here on nothing may be compiled but what a save or an evaluation needs
     log = MetricsLog(workdir, step=start)
     progress = Progress(start=start, steps=config.steps)
@@ -103,7 +109,11 @@ def fit(
     clock = _Clock(log.seconds)
     try:
         for step, batch in enumerate(itertools.chain([first], stream), start=start + 1):
-            state, metrics = programs[_phase_of(phases, step - 1)](state, place_batch(batch, mesh))
+            placed = place_batch(batch, mesh)
+            if diagnose and step % config.diagnose_every == 0 and _phase_of(phases, step - 1) == phases[-1].start:
+                with clock.paused():
+                    log.write(step, jax.device_get(diagnose(state.params, placed)), seconds=clock.before_pause)
+            state, metrics = programs[_phase_of(phases, step - 1)](state, placed)
             watch.check_previous()  # one step behind: the device is never waited for
             watch.add(step, metrics, batch.records)
             if step % config.log_every == 0 or step == config.steps:
@@ -136,6 +146,13 @@ def _compile(phases, start, state, batch, shardings, optimizer) -> dict[int, Any
             jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
             programs[phase.start] = jitted.lower(state, batch).compile()
     return programs
+
+
+def _compile_diagnosis(phases, state, batch, config: FitConfig):
+    """What the last phase's objective tells of its terms: a program of its own, so that no step pays for it."""
+    if not config.diagnose_every:
+        return None
+    return jax.jit(phases[-1].objective.diagnose).lower(state.params, batch).compile()
 
 
 def _phase_of(phases: Sequence[Phase], step: int) -> int:

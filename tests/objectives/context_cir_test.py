@@ -1,12 +1,15 @@
 """The objective: equal to the published implementation's numbers, and what padding and phrases may not change."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from contextjax.losses.contrastive import contrastive_loss
 from contextjax.models.clip import CLIPConfig
@@ -15,6 +18,9 @@ from contextjax.models.layers import normalize
 from contextjax.models.text import TextConfig
 from contextjax.models.vision import VisionConfig
 from contextjax.objectives.context_cir import ContextCIRObjective
+from contextjax.pretrained import read_pretrained
+from contextjax.pretrained.context_cir import published_table
+from contextjax.pretrained.names import flatten, write
 from contextjax.types import ComposedBatch, Phrases, Tokens
 
 # The golden pixels are already scaled; with this mean and std the model's own scaling is the identity.
@@ -28,82 +34,24 @@ PUBLISHED = ContextCIR(
     )
 )
 WEIGHTS = (("contrastive", 1.0), ("consistency", 0.08))
-
-# ------------------------------------------------------------------------- published names -> ours
-
-linear = {"kernel": "weight", "bias": "bias"}
-norm = {"scale": "weight", "bias": "bias"}
-
-
-def named(table, ours, theirs, kinds):
-    return {f"{ours}/{a}": f"{theirs}.{b}" for a, b in kinds.items()} | table
-
-
-def name_table():
-    """Our parameter -> published name, or the three names that the fused q|k|v holds."""
-    table = {
-        "clip/vision/class_embedding": "vision_encoder.model.embeddings.class_embedding",
-        "clip/vision/patch_embedding/kernel": "vision_encoder.model.embeddings.patch_embedding.weight",
-        "clip/vision/position_embedding": "vision_encoder.model.embeddings.position_embedding.weight",
-        "clip/text/token_embedding/embedding": "text_encoder.model.embeddings.token_embedding.weight",
-        "clip/text/position_embedding": "text_encoder.model.embeddings.position_embedding.weight",
-        "clip/visual_projection/kernel": "visual_projection.weight",
-        "pooling/query": "attn_pooler.queries",
-    }
-    table = named(table, "clip/vision/pre_norm", "vision_encoder.model.pre_layrnorm", norm)
-    table = named(table, "clip/vision/post_norm", "vision_encoder.model.post_layernorm", norm)
-    table = named(table, "clip/text/final_norm", "text_encoder.model.final_layer_norm", norm)
-    table = named(table, "pooling/norm", "attn_pooler.norm", norm)
-    table = named(table, "query_projection", "query_projection", linear)
-    for tower, layers in (("vision", 3), ("text", 2)):
-        for i in range(layers):
-            ours, theirs = f"clip/{tower}/layer_{i}", f"{tower}_encoder.model.encoder.layers.{i}"
-            for kind in ("kernel", "bias"):
-                table[f"{ours}/attention/qkv_{kind}"] = tuple(
-                    f"{theirs}.self_attn.{x}_proj.{linear[kind]}" for x in "qkv"
-                )
-            table = named(table, f"{ours}/attention/out", f"{theirs}.self_attn.out_proj", linear)
-            table = named(table, f"{ours}/attention_norm", f"{theirs}.layer_norm1", norm)
-            table = named(table, f"{ours}/mlp_norm", f"{theirs}.layer_norm2", norm)
-            table = named(table, f"{ours}/mlp/up", f"{theirs}.mlp.fc1", linear)
-            table = named(table, f"{ours}/mlp/down", f"{theirs}.mlp.fc2", linear)
-    attentions = {f"fusion_{i}/cross_attention": f"cross_attn_layers.{i}" for i in range(4)}
-    for ours, theirs in (attentions | {"pooling/attention": "attn_pooler.attention"}).items():
-        for a, b in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("out", "out_proj")):
-            table = named(table, f"{ours}/{a}", f"{theirs}.{b}", linear)
-    for i in range(4):
-        table = named(table, f"fusion_{i}/cross_attention_norm", f"fusion_attn_norms.{i}", norm)
-        table = named(table, f"fusion_{i}/mlp_norm", f"fusion_ffn_norms.{i}", norm)
-        table = named(table, f"fusion_{i}/mlp/up", f"fusion_ffns.{i}.0", linear)
-        table = named(table, f"fusion_{i}/mlp/down", f"fusion_ffns.{i}.3", linear)
-    return table
-
-
-def to_ours(name, value):
-    """PyTorch's layout -> ours."""
-    if name.endswith("patch_embedding.weight"):  # [out, channel, row, column]
-        return value.transpose(2, 3, 1, 0).reshape(-1, len(value))
-    if name == "attn_pooler.queries":
-        return value[0]
-    return value if "embedding" in name or value.ndim == 1 else value.T
+GOLDEN = Path(__file__).parent.parent / "golden" / "context_cir_tiny.safetensors"
 
 
 @pytest.fixture(scope="module")
-def params(golden):
-    tree = {}
-    for ours, theirs in name_table().items():
-        node = tree
-        *path, leaf = ours.split("/")
-        for key in path:
-            node = node.setdefault(key, {})
-        if isinstance(theirs, tuple):
-            parts = [to_ours(name, golden[f"weights.{name}"]) for name in theirs]
-            node[leaf] = np.stack(parts, axis=-2)
-        else:
-            node[leaf] = to_ours(theirs, golden[f"weights.{theirs}"])
-    # Not part of the published system: the learned temperature and the text embedding.
-    tree["clip"] |= {"logit_scale": np.float32(0), "text_projection": {"kernel": np.zeros((32, 24), np.float32)}}
-    return jax.tree.map(jnp.asarray, tree)
+def published(tmp_path_factory):
+    """The golden weights as a checkpoint of the published implementation, read."""
+    folder = tmp_path_factory.mktemp("published")
+    with safe_open(GOLDEN, "numpy") as file:
+        (folder / "config.json").write_text(file.metadata()["config"])
+        names = [key for key in file.keys() if key.startswith("weights.")]  # noqa: SIM118 (not a dict)
+        weights = {name.removeprefix("weights."): file.get_tensor(name) for name in names}
+    save_file(weights, folder / "model.safetensors")
+    return read_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def params(published):
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf.read()), published.params, is_leaf=lambda x: hasattr(x, "read"))
 
 
 @pytest.fixture(scope="module")
@@ -157,9 +105,10 @@ def test_contrastive_loss_of_the_published_embeddings(golden):
     assert_close(total / count, golden["output.loss_contrastive"])
 
 
-def test_every_published_weight_has_a_place(golden, params, tiny):
-    used = {n for names in name_table().values() for n in ((names,) if isinstance(names, str) else names)}
-    assert {f"weights.{name}" for name in used} == {name for name in golden if name.startswith("weights.")}
+def test_a_published_checkpoint_is_read_whole(published, params, tiny):
+    assert published.family.startswith("ConText-CIR") and published.left_out == []
+    config = published.model.config
+    assert config.fusion_layers == 4 and config.clip.text.eos_token == 2
     assert jax.tree.map(jnp.shape, params) == tiny.shapes(PUBLISHED)
 
 
@@ -210,15 +159,8 @@ def test_losses_are_the_published_ones(golden, params, batch, float_pixels):
 
 def test_gradient_norms_are_the_published_ones(golden, params, batch, float_pixels):
     gradients = jax.jit(jax.grad(lambda params: loss_and_terms(params, batch)[0]))(params)
-    found = {}
-    for ours, theirs in name_table().items():
-        value = gradients
-        for key in ours.split("/"):
-            value = value[key]
-        if isinstance(theirs, tuple):
-            found |= {name: np.linalg.norm(value[..., i, :]) for i, name in enumerate(theirs)}
-        else:
-            found[theirs] = np.linalg.norm(value)
+    tensors = write(published_table(PUBLISHED.config), flatten(gradients))
+    found = {name: np.linalg.norm(value) for name, value in tensors.items()}
     expected = {k.removeprefix("gradnorm."): v for k, v in golden.items() if k.startswith("gradnorm.")}
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -313,3 +255,37 @@ def test_only_what_has_a_weight_is_computed(tiny, setting):
     objective = ContextCIRObjective(model, (("captions", 1.0),))
     run = lambda params: objective.terms(objective.represent(params, batch), batch)
     assert set(jax.eval_shape(run, params)) == {"temperature", "captions"}
+
+
+def test_the_diagnosis_is_what_separate_gradients_say(tiny, setting):
+    model, params = setting
+    batch = tiny.batch(3, 2)
+    objective = ContextCIRObjective(model, ALL)
+    told = jax.jit(lambda params: objective.diagnose(params, batch))(params)
+    for name, weight in ALL:
+        gradients = jax.jit(jax.grad(lambda p, only=((name, weight),): only_term(model, p, batch, only)))(params)
+        norm = np.sqrt(sum(float((x**2).sum()) for x in jax.tree.leaves(gradients)))
+        np.testing.assert_allclose(told[f"grad_norm/{name}"], norm, rtol=1e-4)
+    ratio = told["grad_norm/consistency"] / told["grad_norm/contrastive"]
+    np.testing.assert_allclose(told["grad_norm/consistency_to_contrastive"], ratio, rtol=1e-5)
+    assert told["consistency/raw"] > 0 and told["consistency/normalized"] > 0 and told["phrases/kept"] == 1
+
+
+def only_term(model, params, batch, only):
+    """One weighted term, computed with all of them, as the step does."""
+    objective = ContextCIRObjective(model, ALL)
+    total, count = objective.terms(objective.represent(params, batch), batch)[only[0][0]]
+    return only[0][1] * total / count
+
+
+def test_false_negatives_are_counted_by_picture(tiny, setting):
+    model, params = setting
+    batch = tiny.batch(3, 2)  # its last modification is missing
+    none = ContextCIRObjective(model, ALL).diagnose(params, batch)
+    assert none["false_negatives/another_target"] == none["false_negatives/a_reference"] == 0
+    targets = jnp.asarray(
+        [[7, 7], [0, 8], [9, 7]]
+    )  # two share a target; one is reference 0; the missing one counts not
+    some = ContextCIRObjective(model, ALL).diagnose(params, batch._replace(target_ids=targets))
+    np.testing.assert_allclose(some["false_negatives/another_target"], 2 / 5, rtol=1e-6)
+    np.testing.assert_allclose(some["false_negatives/a_reference"], 1 / 5, rtol=1e-6)

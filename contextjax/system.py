@@ -67,6 +67,11 @@ class System:
         """Side in pixels of the pictures that the model sees."""
         return self.vision.image_size
 
+    @property
+    def fit(self) -> str:
+        """How pictures are made square, see images.preprocess."""
+        return self.vision.fit
+
     def with_query(self, query: str) -> System:
         """The same towers queried by "fusion", or by the baselines "image", "text" or "sum"."""
         if query not in QUERIES:

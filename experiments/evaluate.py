@@ -43,7 +43,7 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
     system = contextjax.load(source or workdir)
     own = {"reader": "", "folder": "", "val_split": "val"} if source else assembly.read_config(workdir).data
     name, chosen = protocol or own["reader"], str(split or own["val_split"])
-    data = assembly.load_folder(name, folder or own["folder"], chosen, size=system.image_size, fit=system.vision.fit)
+    data = assembly.load_folder(name, folder or own["folder"], chosen, size=system.image_size, fit=system.fit)
     is_default = name == own["reader"] and chosen == own["val_split"]
     result = {"protocol": name, "split": chosen, "n_queries": len(data.records), "n_gallery": len(data.pictures)}
     result |= assembly.score(system, name, data, baselines=baselines)

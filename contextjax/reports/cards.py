@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from contextjax.evaluation import Evaluation, Pictures
-from contextjax.reports.pictures import data_uri, overlay
-from contextjax.system import System, TokenMap
+from contextjax.reports.maps import PhraseMaps, PhrasesOf, phrase_maps, weights
+from contextjax.reports.pictures import SIDE, data_uri, overlay, scaled
+from contextjax.system import System
 from contextjax.types import Picture
 
 SHOWN = 5  # pictures found
-MAX_MAPS = 8
+MAX_PHRASES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +30,20 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class Heat:
-    """How much each patch of the reference reads a phrase: the map, and its smallest and largest weight."""
+    """A map laid over the reference, and its smallest and largest weight in words."""
 
-    label: str
     picture: str
     alt: str
-    low: float
-    peak: float
+    weights: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Phrase:
+    """Where the reference reads a phrase: in the query's text, and where the phrase is all the text."""
+
+    label: str
+    in_context: Heat
+    alone: Heat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +59,8 @@ class Card:
     subset_rank: int  # from 1; 0 without a subset
     subset_size: int
     found: tuple[Found, ...]
-    heats: tuple[Heat, ...]
-    heats_of: str  # "phrases" or "tokens"; "" where the system has no fusion
+    phrases: tuple[Phrase, ...]
+    read_by: str  # "phrase" or "token"; "" where the system has no fusion
 
 
 class Cards:
@@ -64,12 +72,13 @@ class Cards:
         evaluation: Evaluation,
         pictures: Pictures,
         *,
-        phrases_of: Callable[[str], Sequence[tuple[int, int]]] | None = None,
+        phrases_of: PhrasesOf | None = None,
         captions: Sequence[str] = (),
     ):
         self.system, self.evaluation, self.pictures = system, evaluation, pictures
         self.phrases_of, self.captions = phrases_of, captions
-        self.has_fusion = system.query == "fusion"
+        by = "phrase" if phrases_of else "token"
+        self.read_by = by if system.query == "fusion" else ""
 
     def make(self, queries: Sequence[int] | np.ndarray) -> tuple[Card, ...]:
         """Cards of the queries (rows of the evaluation), in their order."""
@@ -80,10 +89,12 @@ class Cards:
         texts = [record.text for record in records]
         targets = self.system.encode_gallery([self.pictures[self._target(query)] for query in queries])
         scores = (self.system.encode_query(references, texts) * targets).sum(-1)
-        maps = self.system.attention_maps(references, texts) if self.has_fusion else [None] * len(texts)
+        maps: list[list[PhraseMaps]] = [[] for _ in texts]
+        if self.read_by:
+            maps = phrase_maps(self.system, references, texts, phrases_of=self.phrases_of, limit=MAX_PHRASES)
         return tuple(self._card(*parts) for parts in zip(queries, references, scores, maps, strict=True))
 
-    def _card(self, query: int, reference: Picture, target_score: float, maps: TokenMap | None) -> Card:
+    def _card(self, query: int, reference: Picture, target_score: float, maps: list[PhraseMaps]) -> Card:
         record = self.evaluation.records[query]
         subset_rank = int(self.evaluation.subset_ranks[query]) + 1
         return Card(
@@ -96,8 +107,8 @@ class Cards:
             subset_rank=subset_rank,
             subset_size=len(record.subset) if subset_rank else 0,
             found=self._found(query, float(target_score)),
-            heats=self._heats(record.text, reference, maps) if maps else (),
-            heats_of="" if maps is None else "phrases" if self.phrases_of else "tokens",
+            phrases=tuple(_phrase(reference, found) for found in maps),
+            read_by=self.read_by,
         )
 
     def _found(self, query: int, target_score: float) -> tuple[Found, ...]:
@@ -118,19 +129,6 @@ class Cards:
             for rank, row, score in shown
         )
 
-    def _heats(self, text: str, reference: Picture, maps: TokenMap) -> tuple[Heat, ...]:
-        """One map for each phrase (without phrases: token) that the encoder read; what was cut off has none."""
-        start, end = maps.offsets.T
-        spans = self.phrases_of(text) if self.phrases_of else [(a, b) for a, b in maps.offsets.tolist() if b > a]
-        read = [(a, b) for a, b in spans if ((end > a) & (start < b)).any()]
-        heats = []
-        for a, b in read[:MAX_MAPS]:
-            heat, label = maps.phrase(a, b), text[a:b]
-            alt = f"Where the reference reads “{label}”"
-            picture = data_uri(overlay(reference, heat))
-            heats.append(Heat(label, picture, alt, float(heat.min()), float(heat.max())))
-        return tuple(heats)
-
     def _target(self, query: int) -> int:
         """The row of a query's target; an evaluation has no query without one."""
         return self.pictures.row[str(self.evaluation.records[query].target)]
@@ -138,3 +136,13 @@ class Cards:
     def _alt(self, role: str, row: int) -> str:
         caption = self.captions[row] if row < len(self.captions) else ""
         return f"{role}: {caption or self.pictures.ids[row]}"
+
+
+def _phrase(reference: Picture, maps: PhraseMaps) -> Phrase:
+    small = scaled(reference, SIDE)
+
+    def heat(found: np.ndarray, how: str) -> Heat:
+        alt = f"Where the reference reads “{maps.phrase}” {how}"
+        return Heat(data_uri(overlay(small, found)), alt, weights(found))
+
+    return Phrase(maps.phrase, heat(maps.in_context, "in context"), heat(maps.alone, "alone"))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import jinja2
 
-from contextjax.reports.cards import Heat
 from contextjax.reports.report import Report
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
@@ -25,7 +24,6 @@ def _template() -> jinja2.Template:
     )
     environment.filters["percent"] = lambda value: "–" if value is None else f"{value:.1f}"
     environment.filters["ordinal"] = ordinal
-    environment.filters["span"] = span
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
@@ -33,8 +31,3 @@ def ordinal(number: int) -> str:
     """1st, 2nd, 3rd, 1,204th."""
     ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number:,}{ending}"
-
-
-def span(heat: Heat) -> str:
-    """The smallest and the largest weight of a map: 0.15–0.25."""
-    return "below 0.001" if heat.peak < 0.001 else f"{heat.low:.3f}–{heat.peak:.3f}"

@@ -10,9 +10,12 @@ from PIL import Image
 
 from contextjax.types import Picture
 
+Box = tuple[int, int, int, int]  # pixels: left, top, right, bottom
+
 SIDE = 128  # the largest side of a picture on the page
-HEAT_SIDE = 96
 HEAT = np.asarray((226, 74, 12), np.float32)  # over grey, so that a picture's own colours can't be read as heat
+FADE, VEIL = 0.15, 0.75  # how much of the picture is covered, where the model looks by white, elsewhere by UNSEEN
+UNSEEN = 205
 FAINT = 0.02  # a map whose largest weight is below this is hardly read
 FLAT = 0.2  # a map whose spread is below this share of its largest weight is nearly flat
 
@@ -26,17 +29,30 @@ def data_uri(picture: Picture, *, side: int = SIDE) -> str:
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def overlay(picture: Picture, heat: np.ndarray, *, side: int = HEAT_SIDE) -> Picture:
+def scaled(picture: Picture, side: int) -> Picture:
+    """The picture with its longer side brought to `side`."""
+    height, width = picture.shape[:2]
+    size = [max(1, round(length * side / max(height, width))) for length in (width, height)]
+    return np.asarray(Image.fromarray(picture).resize((size[0], size[1]), Image.Resampling.LANCZOS))
+
+
+def overlay(picture: Picture, heat: np.ndarray, *, seen: Box | None = None) -> Picture:
     """The picture in grey under a heat map [h, w] of weights: its smallest gets no colour, its largest the full one.
 
     The full colour is paler where the map is faint or flat, so that noise doesn't look like a finding. Patches
-    keep their hard edges: the map knows nothing finer than them. Returns uint8 [side, side, 3].
+    keep their hard edges: the map knows nothing finer than them. `seen` is the part of the picture that the map is
+    of, where that is not the whole: the rest is veiled. Returns uint8 [H, W, 3], of the picture's size.
     """
+    height, width = picture.shape[:2]
+    left, top, right, bottom = seen or (0, 0, width, height)
     low, peak = float(heat.min()), float(heat.max())
     share = (heat - low) / (peak - low) if peak > low else np.zeros_like(heat)
     strength = min(1.0, peak / FAINT, (peak - low) / (FLAT * peak)) if peak > 0 else 0.0
-    patches = Image.fromarray((255 * share).round().astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
-    grey = Image.fromarray(picture).convert("L").resize((side, side), Image.Resampling.LANCZOS)
-    base = 0.15 * 255 + 0.85 * np.asarray(grey, np.float32)[..., None]
-    opacity = 0.75 * strength * np.asarray(patches, np.float32)[..., None] / 255
+    patches = Image.fromarray((255 * share).round().astype(np.uint8))
+    patches = patches.resize((right - left, bottom - top), Image.Resampling.NEAREST)
+    grey = np.asarray(Image.fromarray(picture).convert("L"), np.float32)[..., None]
+    base = VEIL * UNSEEN + (1 - VEIL) * grey
+    base[top:bottom, left:right] = FADE * 255 + (1 - FADE) * grey[top:bottom, left:right]
+    opacity = np.zeros((height, width, 1), np.float32)
+    opacity[top:bottom, left:right, 0] = 0.75 * strength * np.asarray(patches, np.float32) / 255
     return (base * (1 - opacity) + HEAT * opacity).round().astype(np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from contextjax import metrics
 from contextjax.evaluation import Evaluation, Pictures
 from contextjax.reports import charts
 from contextjax.reports.cards import Card, Cards
+from contextjax.reports.maps import PhrasesOf
 from contextjax.system import System
 
 BASELINES = {  # the queries of a system's own towers
@@ -78,9 +79,9 @@ class Report:
         return any(column.startswith("Rs@") for column in self.columns)
 
     @property
-    def has_heats(self) -> bool:
+    def has_maps(self) -> bool:
         """Whether any card shows what its fusion read."""
-        return any(card.heats for section in self.sections for card in section.cards)
+        return any(card.phrases for section in self.sections for card in section.cards)
 
 
 def build_report(
@@ -93,7 +94,7 @@ def build_report(
     baselines: Mapping[str, Mapping[str, float]],
     metric_lines: Sequence[Mapping[str, Any]] = (),
     loss_weights: Mapping[str, float] | None = None,
-    phrases_of: Callable[[str], Sequence[tuple[int, int]]] | None = None,
+    phrases_of: PhrasesOf | None = None,
     captions: Sequence[str] = (),
     facts: Mapping[str, str] | None = None,
     credit: str = "",
@@ -169,7 +170,7 @@ def _charts(lines: Sequence[Mapping[str, Any]], weights: Mapping[str, float]) ->
 
 
 def _sections(cards: Cards, evaluation: Evaluation, *, sample: int, extremes: int, seed: int) -> tuple[Section, ...]:
-    """A fair sample first, then the extremes, which are not."""
+    """A fair sample first, then the extremes, which are not. Each query is encoded once, all in one batch."""
     count = len(evaluation.records)
     drawn = np.sort(np.random.default_rng(seed).choice(count, min(sample, count), replace=False))
     lead = evaluation.scores[:, 0] - evaluation.scores[:, 1] if evaluation.scores.shape[1] > 1 else np.zeros(count)
@@ -180,8 +181,11 @@ def _sections(cards: Cards, evaluation: Evaluation, *, sample: int, extremes: in
     high = "The target is first, by the widest lead over the second." if len(best) else "No query has its target first."
     fair = f"{len(drawn)} of {count:,} queries, drawn at random (seed {seed}), not picked."
     low = "The target is ranked furthest down." if len(worst) else "Every query has its target first."
+    shown = np.unique(np.concatenate([drawn, best, worst]))
+    made = dict(zip(shown.tolist(), cards.make(shown), strict=True))
+    pick = lambda queries: tuple(made[query] for query in queries.tolist())
     return (
-        Section("A random sample", fair, cards.make(drawn)),
-        Section("Best cases", high, cards.make(best)),
-        Section("Worst cases", low, cards.make(worst)),
+        Section("A random sample", fair, pick(drawn)),
+        Section("Best cases", high, pick(best)),
+        Section("Worst cases", low, pick(worst)),
     )

@@ -59,7 +59,7 @@ def embed_folder(system: System, folder: Path, *, cache: Path | None = None) -> 
         pictures = []
         for path in files[begin : begin + CHUNK]:
             try:
-                pictures.append(images.load(path, system.image_size))
+                pictures.append(images.load(path, system.image_size, fit=system.fit))
             except UserError as error:
                 problems.append(str(error))
         if pictures and not problems:

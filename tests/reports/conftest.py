@@ -1,7 +1,5 @@
 """A system whose embeddings are written down, and the report of its evaluation."""
 
-import types
-
 import numpy as np
 import pytest
 
@@ -36,7 +34,7 @@ class FakeSystem:
     fingerprint = "0123456789ab-2800"
 
     def __init__(self, query="fusion"):
-        self.model = types.SimpleNamespace(config=types.SimpleNamespace(query=query))
+        self.query = query
         self.gallery = np.random.default_rng(0).normal(size=(COUNT, 16)).astype(np.float32)
         self.gallery /= np.linalg.norm(self.gallery, axis=-1, keepdims=True)
 

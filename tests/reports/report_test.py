@@ -3,11 +3,14 @@
 import base64
 import io
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from PIL import Image
 
-from contextjax.reports.pictures import data_uri, overlay
+from contextjax.reports.pictures import data_uri, overlay, scaled
+from tests.reports.conftest import FakeSystem
 
 
 def cards_of(report):
@@ -55,25 +58,39 @@ def test_best_cases_are_right_and_worst_cases_are_the_furthest_down(make_report)
     assert [card.rank for card in worst.cards] == sorted((card.rank for card in everything.cards), reverse=True)[:6]
 
 
-def test_phrases_have_a_map_each_and_without_phrases_tokens_do(make_report):
+def test_phrases_have_two_maps_each_and_without_phrases_tokens_do(make_report):
     card = make_report().sections[0].cards[0]
-    assert [heat.label for heat in card.heats] == [f"picture {card.id}"]
-    assert card.heats[0].peak == pytest.approx(0.4)  # one of two tokens at 0.7, the other at 0.1
-    assert card.heats[0].low == pytest.approx(0.1)
+    (phrase,) = card.phrases
+    assert (card.read_by, phrase.label) == ("phrase", f"picture {card.id}")
+    assert phrase.in_context.weights == "0.100–0.400"  # patches read one of two tokens at 0.7, or neither
+    assert phrase.alone.weights == "0.400–0.400"  # each reads one of two
+    assert phrase.in_context.picture != phrase.alone.picture
     card = make_report(phrases_of=None).sections[0].cards[0]
-    assert card.heats_of == "tokens"
-    assert [heat.label for heat in card.heats] == ["make", "it", "picture", card.id]
+    assert card.read_by == "token"
+    assert [phrase.label for phrase in card.phrases] == ["make", "it", "picture", card.id]
+
+
+def test_all_queries_of_a_report_are_encoded_in_one_batch_and_all_their_phrases_in_another(make_report, monkeypatch):
+    given = []
+    maps = FakeSystem.attention_maps
+    monkeypatch.setattr(FakeSystem, "attention_maps", lambda *a: given.append(a[2]) or maps(*a))
+    report = make_report()
+    assert len(given) == 2
+    texts = {card.text for card in cards_of(report)}
+    assert len(given[0]) == len(texts) and set(given[0]) == texts, "a query in two sections is encoded once"
+    assert sorted(given[1]) == sorted(text[len("make it ") :] for text in texts)
 
 
 def test_a_phrase_that_the_encoder_did_not_read_has_no_map(make_report):
-    card = make_report(phrases_of=lambda text: [(1000, 1010)]).sections[0].cards[0]
-    assert card.heats == ()
+    report = make_report(phrases_of=lambda text: [(1000, 1010)])
+    assert not report.has_maps
+    assert {card.phrases for card in cards_of(report)} == {()}
 
 
 def test_a_system_without_fusion_has_no_maps(make_report):
     report = make_report(query="sum")
-    assert not report.has_heats
-    assert {card.heats_of for card in cards_of(report)} == {""}
+    assert not report.has_maps
+    assert {card.read_by for card in cards_of(report)} == {""}
 
 
 def test_captions_are_the_alternative_texts(make_report):
@@ -93,16 +110,45 @@ def test_pictures_are_made_smaller_and_keep_their_shape():
 
 def test_heat_lies_where_the_map_says_and_scales_to_its_own_range():
     white = np.full((64, 64, 3), 255, np.uint8)
-    heated = overlay(white, np.asarray([[0.0, 0.02], [0.0, 0.0]]), side=8)
+    heated = overlay(white[:8, :8], np.asarray([[0.0, 0.02], [0.0, 0.0]]))
     assert (heated[4:] == 255).all() and (heated[:, :4] == 255).all()
     assert (heated[:4, 4:] == heated[0, 4]).all()
     assert heated[0, 4, 0] > heated[0, 4, 2] + 100  # warm
-    assert (overlay(white, np.zeros((2, 2)), side=8) == 255).all()
+    assert (overlay(white, np.zeros((2, 2))) == 255).all()
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(st.data())
+def test_the_warmest_patch_is_the_maps_largest_and_the_rest_of_the_picture_stays_grey(data):
+    rows, columns = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    height, width = data.draw(st.tuples(st.integers(rows, 90), st.integers(columns, 90)))
+    left, top = data.draw(st.tuples(st.integers(0, width - columns), st.integers(0, height - rows)))
+    right, bottom = data.draw(st.tuples(st.integers(left + columns, width), st.integers(top + rows, height)))
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    row, column = data.draw(st.tuples(st.integers(0, rows - 1), st.integers(0, columns - 1)))
+    heat = np.random.default_rng(1).uniform(0.1, 0.3, (rows, columns))
+    heat[row, column] = 0.4
+    heated = overlay(picture, heat, seen=(left, top, right, bottom))
+    assert heated.shape == picture.shape and heated.dtype == np.uint8
+    outside = np.ones((height, width), bool)
+    outside[top:bottom, left:right] = False
+    assert (heated[outside] == heated[outside][:, :1]).all()
+    if rows * columns > 1:
+        y = top + (2 * row + 1) * (bottom - top) // (2 * rows)
+        x = left + (2 * column + 1) * (right - left) // (2 * columns)
+        warmth = heated[..., 0].astype(int) - heated[..., 2]
+        assert warmth[y, x] >= max(100, warmth.max() - 1)  # rounding
+
+
+@pytest.mark.parametrize("shape", [(30, 60), (60, 30), (300, 200), (1, 100)])
+def test_pictures_are_scaled_by_their_longer_side(shape):
+    height, width = scaled(np.zeros((*shape, 3), np.uint8), 60).shape[:2]
+    assert max(height, width) == 60 and (height > width) == (shape[0] > shape[1])
 
 
 def test_faint_and_flat_maps_are_paler():
     white = np.full((64, 64, 3), 255, np.uint8)
-    green = lambda low, peak: int(overlay(white, np.asarray([[low, peak]]), side=8)[0, 7, 1])
+    green = lambda low, peak: int(overlay(white, np.asarray([[low, peak]]))[0, 63, 1])
     clear = green(0.1, 0.4)
     assert green(0.0, 0.05) == clear, "the level does not count, once it is not faint"
     assert clear < green(0.0, 0.002) < 255

@@ -11,7 +11,7 @@ from contextjax.types import UserError
 class Colours:
     """Embeds a picture as its mean colour; counts the pictures it is given."""
 
-    image_size, fingerprint = 8, "colours-1"
+    image_size, fit, fingerprint = 8, "crop", "colours-1"
 
     def __init__(self):
         self.encoded = 0

@@ -1,0 +1,71 @@
+"""Shows what is read: python -m experiments.maps --workdir=DIR --image=Q.png --text="make the dog small" --target=DIR.
+
+For each noun phrase of the text, one PNG: the query picture, where it reads the phrase in the text, and where it reads
+the phrase alone.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+
+WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run.")
+IMAGE = flags.DEFINE_string("image", None, "The reference picture.")
+TEXT = flags.DEFINE_string("text", None, "How the wanted picture differs from it.")
+TARGET = flags.DEFINE_string("target", None, "The folder to write to.")
+PHRASE = flags.DEFINE_multi_string("phrase", [], "A part of the text, instead of its noun phrases; may be repeated.")
+
+SIDE = 384  # pixels, the longer side of a picture on a sheet
+
+
+def main() -> None:
+    """Picture and text -> TARGET/1-the-dog.png, one for each phrase."""
+    import numpy as np
+    from PIL import Image
+
+    import contextjax
+    from contextjax import images
+    from contextjax.reports import phrase_maps, phrase_sheet, scaled
+    from contextjax.types import UserError
+
+    workdir, path, target = (Path(cli.required(flag)) for flag in (WORKDIR, IMAGE, TARGET))
+    text = cli.required(TEXT)
+    if not path.is_file():
+        raise UserError(f"There is no picture at {path}; give the path of a PNG, JPEG or WebP file.")
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file; give a folder to write to as --target.")
+    system = contextjax.load(workdir)
+    image = images.decode(path.read_bytes(), name=str(path))
+    (found,) = phrase_maps(system, [image], [text], phrases_of=lambda text: find_spans(text, PHRASE.value))
+    for cut in system.truncated([text]):
+        print(f"The text is longer than {system.tokenizer.length} tokens; read as: {cut}")
+        text = cut
+    if not found:
+        raise UserError(f'"{text}" holds no noun phrase; name a part of it, as --phrase="{text.split()[0]}".')
+    picture = scaled(np.asarray(image), SIDE)
+    seen = images.seen(picture.shape[1], picture.shape[0], fit=system.fit)
+    target.mkdir(parents=True, exist_ok=True)
+    for number, maps in enumerate(found, start=1):
+        name = re.sub(r"\W+", "-", maps.phrase.lower()).strip("-")[:40] or "phrase"
+        file = target / f"{number}-{name}.png"
+        Image.fromarray(phrase_sheet(picture, text, maps, seen=seen)).save(file)
+        print(f"{file}  {maps.phrase}")
+
+
+def find_spans(text: str, phrases: Sequence[str]) -> Sequence[tuple[int, int]]:
+    """The characters [start, end) of the phrases that were asked for, else of the noun phrases."""
+    from contextjax.types import UserError
+    from data_pipelines.concepts import find_phrases
+
+    for phrase in phrases:
+        if not phrase.strip() or phrase not in text:
+            raise UserError(f'--phrase="{phrase}" is no part of the text "{text}"; copy it from there.')
+    given = [(text.index(phrase), text.index(phrase) + len(phrase)) for phrase in phrases]
+    return given or find_phrases([text])[0]
+
+
+if __name__ == "__main__":
+    cli.run(main, doc=__doc__)

@@ -69,7 +69,8 @@ def attend(
 
     `mask` is True where a key may be seen and broadcasts against [..., heads, q, k].
     """
-    logits = jnp.einsum("...qhd,...khd->...hqk", query * query.shape[-1] ** -0.5, key).astype(jnp.float32)
+    scaled = query * query.shape[-1] ** -0.5
+    logits = jnp.einsum("...qhd,...khd->...hqk", scaled, key, preferred_element_type=jnp.float32)
     if mask is not None:
         logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(logits, axis=-1)
@@ -157,29 +158,33 @@ class TransformerBlock(nn.Module):
         return x + Mlp(self.mlp, self.activation, self.dtype, name="mlp")(normed)
 
 
-def run_blocks(block: type[nn.Module], settings: dict[str, Any], x: Float[Array, "*batch n width"], *inputs: Any,
-               layers: int, scan: bool = False, remat: bool = False) -> Float[Array, "*batch n width"]:  # fmt: skip
-    """`layers` blocks in a row, each called with (x, *inputs); to be used within a module's compact method.
+def run_blocks(block: type[nn.Module], tower: Any, dtype: Any, x: Float[Array, "*batch n width"], *inputs: Any):
+    """A tower's blocks in a row, each called with (x, *inputs); to be used within a module's compact method.
 
-    `scan` compiles one block instead of all; its parameters are stacked along a first axis under "layers" instead of
-    "layer_0", "layer_1", ... `remat` computes a block's activations again for the gradient instead of keeping them.
-    Neither changes a number.
+    Args:
+      block: TransformerBlock or another with the same settings.
+      tower: a config with layers, heads, mlp, activation and epsilon, and with two options that change no number:
+        `scan` compiles one block instead of all, and stacks their parameters along a first axis under "layers"
+        instead of "layer_0", "layer_1", ...; `remat` computes a block's activations again for the gradient.
+      dtype: of the computation.
+      x: [..., N, width].
+      *inputs: further arguments of a block, the same for all.
     """
-    if remat:
-        block = nn.remat(block, prevent_cse=not scan)
-    if not scan:
-        for i in range(layers):
-            x = block(**settings, name=f"layer_{i}")(x, *inputs)
+    make = nn.remat(block, prevent_cse=not tower.scan) if tower.remat else block
+    named = lambda name: make(tower.heads, tower.mlp, tower.activation, tower.epsilon, dtype, name=name)
+    if not tower.scan:
+        for i in range(tower.layers):
+            x = named(f"layer_{i}")(x, *inputs)
         return x
     step = nn.scan(
         lambda module, x, *inputs: (module(x, *inputs), None),
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType] (flax's own annotation is narrower)
-        length=layers,
+        length=tower.layers,
         metadata_params={nn.PARTITION_NAME: None},
     )
-    return step(block(**settings, name="layers"), x, *inputs)[0]
+    return step(named("layers"), x, *inputs)[0]
 
 
 class AttentionPooling(nn.Module):

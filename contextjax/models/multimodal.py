@@ -81,8 +81,6 @@ class BertEncoder(nn.Module):
         x = layer_norm(c.epsilon, name="embedding_norm", dtype=self.dtype)(
             x + positions[: ids.shape[-1]].astype(x.dtype)
         )
-        settings = {name: getattr(c, name) for name in ("heads", "mlp", "activation", "epsilon")}
-        settings["dtype"] = self.dtype
         inputs = (mask[..., None, None, :], *(() if context is None else (context,)))
-        x = run_blocks(BertBlock, settings, x, *inputs, layers=c.layers, scan=c.scan, remat=c.remat)
+        x = run_blocks(BertBlock, c, self.dtype, x, *inputs)
         return TextOutput(x, x[..., 0, :])

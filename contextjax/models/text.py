@@ -61,9 +61,7 @@ class TextTransformer(nn.Module):
         x = embedding(ids)
         x = x + positions[:length].astype(x.dtype)
         seen = jnp.tril(jnp.ones((length, length), bool)) & mask[:, None, None, :]
-        settings = {name: getattr(c, name) for name in ("heads", "mlp", "activation", "epsilon")}
-        settings["dtype"] = self.dtype
-        x = run_blocks(TransformerBlock, settings, x, seen, layers=c.layers, scan=c.scan, remat=c.remat)
+        x = run_blocks(TransformerBlock, c, self.dtype, x, seen)
         states = layer_norm(c.epsilon, name="final_norm", dtype=self.dtype)(x)
         pooled = jnp.take_along_axis(states, pooled_position(ids, mask, c.eos_token)[:, None, None], axis=1)[:, 0]
         return TextOutput(states.reshape(*lead, length, c.width), pooled.reshape(*lead, c.width))

@@ -99,7 +99,5 @@ class VisionTransformer(nn.Module):
         x = x + positions.astype(x.dtype)
         if c.pre_norm:
             x = layer_norm(c.epsilon, name="pre_norm", dtype=self.dtype)(x)
-        settings = {name: getattr(c, name) for name in ("heads", "mlp", "activation", "epsilon")}
-        settings["dtype"] = self.dtype
-        x = run_blocks(TransformerBlock, settings, x, layers=c.layers, scan=c.scan, remat=c.remat)
+        x = run_blocks(TransformerBlock, c, self.dtype, x)
         return VisionOutput(x, self.pool(x))

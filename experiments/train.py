@@ -34,12 +34,13 @@ def train(config, workdir: Path) -> None:
     model = make_context_cir(config.model, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
     samples = assembly.make_samples(config, data, tokenizer, process=process, processes=processes)
     steps = config.training.steps
+    phases = assembly.make_phases(config, model)
     fit(
         config=assembly.fit_config(config),
         init_params=assembly.make_init(model),
         optimizer=make_optimizer(config.optimizer, steps=steps),
         schedule=make_schedule(config.optimizer, steps=steps),
-        phases=assembly.make_phases(config, model),
+        phases=phases,
         batches=lambda start: batches(
             samples,
             batch_size=config.data.batch_size,
@@ -53,6 +54,7 @@ def train(config, workdir: Path) -> None:
         workdir=workdir,
         seed=config.seed,
         start_from=assembly.make_start(config),
+        diagnose=phases[-1].objective.diagnose,
         evaluate=assembly.make_evaluate(config, model, tokenizer, config.data.val_split),
         name_records=lambda rows: [data.records[row].id for row in rows.ravel()],
     )

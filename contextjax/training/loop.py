@@ -54,6 +54,7 @@ def fit(
     workdir: Path,
     seed: int,
     start_from: Callable[[Any], Any] | None = None,
+    diagnose: Callable[[Any, Any], Mapping[str, Any]] | None = None,
     evaluate: Callable[[Any], Mapping[str, float]] | None = None,
     name_records: Callable[[np.ndarray], Sequence[str]] = lambda rows: [str(row) for row in rows.ravel()],
 ) -> TrainState:
@@ -69,6 +70,8 @@ def fit(
       workdir: where metrics and checkpoints go.
       seed: of initialisation and of the steps' randomness.
       start_from: fresh params -> those to start from (pretrained ones, say), with the same shardings.
+      diagnose: (params, batch) -> what is too dear to compute in every step; a program of its own, called every
+        `diagnose_every` steps of the last phase.
       evaluate: params -> metrics, called every `evaluate_every` steps.
       name_records: record rows -> ids, for the message about a bad step.
 
@@ -101,7 +104,8 @@ def fit(
     rate = jax.jit(schedule)
     rate(start)
     programs = _compile(phases, start, state, place_batch(first, mesh), shardings, optimizer)
-    diagnose = _compile_diagnosis(phases, state, place_batch(first, mesh), config)
+    if diagnose and config.diagnose_every:
+        diagnose = jax.jit(diagnose).lower(state.params, place_batch(first, mesh)).compile()
     compiles = CompileCounter()  # from here on nothing may be compiled but what a save or an evaluation needs
     log = MetricsLog(workdir, step=start)
     progress = Progress(start=start, steps=config.steps)
@@ -110,7 +114,8 @@ def fit(
     try:
         for step, batch in enumerate(itertools.chain([first], stream), start=start + 1):
             placed = place_batch(batch, mesh)
-            if diagnose and step % config.diagnose_every == 0 and _phase_of(phases, step - 1) == phases[-1].start:
+            is_last_phase = _phase_of(phases, step - 1) == phases[-1].start
+            if diagnose and config.diagnose_every and step % config.diagnose_every == 0 and is_last_phase:
                 with clock.paused():
                     log.write(step, jax.device_get(diagnose(state.params, placed)), seconds=clock.before_pause)
             state, metrics = programs[_phase_of(phases, step - 1)](state, placed)
@@ -146,13 +151,6 @@ def _compile(phases, start, state, batch, shardings, optimizer) -> dict[int, Any
             jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
             programs[phase.start] = jitted.lower(state, batch).compile()
     return programs
-
-
-def _compile_diagnosis(phases, state, batch, config: FitConfig):
-    """What the last phase's objective tells of its terms: a program of its own, so that no step pays for it."""
-    if not config.diagnose_every:
-        return None
-    return jax.jit(phases[-1].objective.diagnose).lower(state.params, batch).compile()
 
 
 def _phase_of(phases: Sequence[Phase], step: int) -> int:

@@ -27,10 +27,6 @@ class Objective(Protocol):
         """name -> (sum, count)."""
         ...
 
-    def diagnose(self, params: Any, batch: Any) -> dict[str, Any]:
-        """What is worth knowing now and then, and too dear for every step."""
-        ...
-
 
 def train_step(
     state: TrainState, batch: Any, *, objective: Objective, optimizer: optax.GradientTransformation

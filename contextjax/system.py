@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from contextjax.checkpoints import Checkpoints
 from contextjax.models.blip import BLIP
 from contextjax.models.context_cir import ContextCIR, combine
 from contextjax.models.layers import normalize
+from contextjax.pretrained.tensors import read_json
 from contextjax.sharding import make_mesh, place_params
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import UserError
@@ -222,7 +222,12 @@ def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, t
             f"{found.folder}'s tokenizer has {tokenizer.vocabulary} ids, but its model's table {text.vocabulary} rows; "
             "tokenizer and weights are not of one model."
         )
-    return System(found.model, _placed(found.params, found.abstract, mesh), tokenizer, fingerprint=f"{source}-0")
+    return System(
+        found.model,
+        _placed(found.params, found.abstract, mesh),
+        tokenizer,
+        fingerprint=f"{source}@{config.vision.image_size}-0",
+    )
 
 
 def _own_config(folder: Path) -> Any:
@@ -232,8 +237,8 @@ def _own_config(folder: Path) -> Any:
         if folder.is_dir() and not any(folder.glob("*.safetensors*")) and not any(folder.glob("*config.json")):
             raise UserError(f"{folder} holds no config.json; expected the --workdir of a training run, or a model.")
         return None
-    config = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(config, Mapping) or not isinstance(config.get("model"), Mapping):
+    config = read_json(file)
+    if not isinstance(config.get("model"), Mapping):
         return None
     from ml_collections import ConfigDict
 

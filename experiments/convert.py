@@ -35,8 +35,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if ALLOW_PICKLE.value:
             source = _from_pickle(Path(source), Path(scratch))
-        is_run = (Path(source) / "tokenizer.json").exists() and (Path(source) / "checkpoints").is_dir()
-        (_convert_run if is_run else _convert_pretrained)(source, target)
+        (_convert_own if _is_own(Path(source)) else _convert_pretrained)(source, target)
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether it is a run's workdir or an export of ours: only their config.json has a `model` section."""
+    from contextjax.pretrained.tensors import read_json
+
+    return (folder / "config.json").is_file() and "model" in read_json(folder / "config.json")
 
 
 def _convert_pretrained(source: str | Path, target: Path) -> None:
@@ -55,7 +61,7 @@ def _convert_pretrained(source: str | Path, target: Path) -> None:
     _describe(found.family, towers, sum(x.size for x in jax.tree.leaves(found.abstract)))
     if found.left_out:
         print(f"left out {len(found.left_out)} tensors that retrieval has no use for: {', '.join(found.left_out[:6])}")
-    params = jax.tree.map(lambda leaf: leaf.read(), found.params, is_leaf=lambda x: hasattr(x, "read"))
+    params = jax.tree.map(lambda leaf: leaf.read(), found.params)
     origin = f"From {found.family} weights{'' if Path(source).exists() else f' of {source}'}."
     if towers is not config and FORMAT.value != "hf":
         described = {"model": describe(config)}
@@ -68,17 +74,22 @@ def _convert_pretrained(source: str | Path, target: Path) -> None:
     pretrained.write_pretrained(target, towers, params, dtype=DTYPE.value, origin=origin)
     _copy_tokenizer(Path(TOKENIZER.value or found.folder), target)
     _report(target)
-    return _check(target, type(found.model)(config) if towers is config else CLIP(towers), params)
+    return _check(target, found.model if towers is config else CLIP(towers), params)
 
 
-def _convert_run(source: str | Path, target: Path) -> None:
+def _convert_own(source: str | Path, target: Path) -> None:
+    import jax
+
     import contextjax
     from contextjax import pretrained
     from contextjax.pretrained.tensors import read_json
+    from contextjax.types import UserError
 
+    if IMAGE_SIZE.value or TOKENIZER.value:
+        raise UserError("--image_size and --tokenizer are for published weights; a run keeps its own: leave them out.")
     system = contextjax.load(source)
     config = system.model.config.clip
-    _describe("ConText-CIR", config, sum(x.size for x in _leaves(system.params)))
+    _describe("ConText-CIR", config, sum(x.size for x in jax.tree.leaves(system.params)))
     config_hash, _, step = system.fingerprint.rpartition("-")
     origin = f"Step {step} of a training run, config {config_hash}."
     if FORMAT.value == "hf":
@@ -148,12 +159,6 @@ def _check(target: Path, model, params) -> None:
 
     difference = largest_difference(target, model, params)
     print(f"largest difference from PyTorch transformers in a forward pass: {difference:.1e}")
-
-
-def _leaves(tree) -> list:
-    import jax
-
-    return jax.tree.leaves(tree)
 
 
 if __name__ == "__main__":

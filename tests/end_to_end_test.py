@@ -192,6 +192,10 @@ def test_a_run_converted_is_the_same_system(trained, data, tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "again" / "evaluation.cirr.val.json").read_text())
     assert result["metrics"]["R@5"] == read_metrics(trained)[-1]["val/R@5"] and result["step"] == 12
+    twice = run("convert", f"--source={tmp_path / 'out'}", f"--target={tmp_path / 'twice'}")  # an export goes on, too
+    assert twice.returncode == 0, twice.stderr
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "twice")]
+    assert weights[0] == weights[1]
     refused = run("convert", f"--source={trained}", f"--target={tmp_path / 'hf'}", "--format=hf")
     assert refused.returncode == 2 and "has no stem" in refused.stderr and not (tmp_path / "hf").exists()
 

@@ -24,16 +24,23 @@ from contextjax.pretrained.names import (
 from contextjax.pretrained.tensors import Tensor
 from contextjax.types import UserError
 
-TEXT = Fields(
-    ("vocab_size", "vocabulary", 30524),
-    ("max_position_embeddings", "positions", 512),
-    ("hidden_size", "width", 768),
-    ("num_hidden_layers", "layers", 12),
-    ("num_attention_heads", "heads", 8),  # (sic) published files say 12
-    ("intermediate_size", "mlp", 3072),
-    ("hidden_act", "activation", "gelu"),
-    ("layer_norm_eps", "epsilon", 1e-12),
-)
+
+def _text_fields(*, vocabulary: int, heads: int) -> Fields:
+    return Fields(
+        ("vocab_size", "vocabulary", vocabulary),
+        ("max_position_embeddings", "positions", 512),
+        ("hidden_size", "width", 768),
+        ("num_hidden_layers", "layers", 12),
+        ("num_attention_heads", "heads", heads),
+        ("intermediate_size", "mlp", 3072),
+        ("hidden_act", "activation", "gelu"),
+        ("layer_norm_eps", "epsilon", 1e-12),
+    )
+
+
+# What transformers takes where a file leaves a key out; BLIP's published files say 12 heads.
+TEXT = _text_fields(vocabulary=30524, heads=8)
+BERT = _text_fields(vocabulary=30522, heads=12)
 VISION = Fields(
     ("image_size", "image_size", 384),
     ("patch_size", "patch_size", 16),
@@ -43,16 +50,6 @@ VISION = Fields(
     ("intermediate_size", "mlp", 3072),
     ("hidden_act", "activation", "gelu"),
     ("layer_norm_eps", "epsilon", 1e-5),
-)
-BERT = Fields(
-    ("vocab_size", "vocabulary", 30522),
-    ("max_position_embeddings", "positions", 512),
-    ("hidden_size", "width", 768),
-    ("num_hidden_layers", "layers", 12),
-    ("num_attention_heads", "heads", 12),
-    ("intermediate_size", "mlp", 3072),
-    ("hidden_act", "activation", "gelu"),
-    ("layer_norm_eps", "epsilon", 1e-12),
 )
 
 

@@ -189,7 +189,7 @@ def _list(names: Sequence[str]) -> str:
 
 def flatten(tree: Any) -> dict[str, Any]:
     """path/with/slashes -> leaf."""
-    paths = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: isinstance(x, tuple | Leaf))[0]
+    paths = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: isinstance(x, tuple))[0]
     return {"/".join(key.key for key in path): leaf for path, leaf in paths}
 
 

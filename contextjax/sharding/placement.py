@@ -72,7 +72,7 @@ def _read_into(unread: Any, shardings: Any) -> Any:
         value = leaf.read()
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: value[index])
 
-    return jax.tree.map(place, unread, shardings, is_leaf=lambda leaf: hasattr(leaf, "read"))
+    return jax.tree.map(place, unread, shardings)
 
 
 def place_batch(batch: Any, mesh: Mesh) -> Any:

@@ -51,7 +51,7 @@ def published(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def params(published):
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf.read()), published.params, is_leaf=lambda x: hasattr(x, "read"))
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf.read()), published.params)
 
 
 @pytest.fixture(scope="module")

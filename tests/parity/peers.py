@@ -191,4 +191,4 @@ def read_params(unread: Any) -> Any:
     """All of a tree of unread leaves."""
     import jax
 
-    return jax.tree.map(lambda leaf: leaf.read(), unread, is_leaf=lambda leaf: hasattr(leaf, "read"))
+    return jax.tree.map(lambda leaf: leaf.read(), unread)

@@ -22,7 +22,7 @@ from tests.pretrained.conftest import BLIP_CONFIG, random_params
 
 
 def read(unread):
-    return jax.tree.map(lambda leaf: leaf.read(), unread, is_leaf=lambda leaf: hasattr(leaf, "read"))
+    return jax.tree.map(lambda leaf: leaf.read(), unread)
 
 
 def equal(tree, other):

@@ -28,6 +28,7 @@ def base() -> Any:
 
     config.model = model = ConfigDict()
     model.variant = "B16"
+    model.start = ""  # the workdir of another run of ours, whose parameters this one begins with
     model.pretrained = ""  # a CLIP to start from (folder or hub id): its sizes and tokenizer, instead of the variant's
     model.vision = ConfigDict()  # fields of VisionConfig to replace
     model.text = ConfigDict()  # fields of TextConfig to replace
@@ -51,18 +52,22 @@ def base() -> Any:
     loss.mask_false_negatives = False
 
     config.optimizer = optimizer = ConfigDict()
-    optimizer.name = "adamw"  # or "muon" for the matrices, AdamW for the rest
+    optimizer.name = "adamw"  # or "adam" (L2), or "muon" for the matrices and AdamW for the rest
     optimizer.learning_rate = 1e-5
-    optimizer.schedule = "restarts"  # or "cosine"
+    optimizer.schedule = "restarts"  # or "cosine", or "exponential"
     optimizer.warmup_steps = 500
     optimizer.restart_period = 2500
     optimizer.restart_factor = 2
+    optimizer.decay_period = 1000  # steps after which "exponential" multiplies by decay_factor
+    optimizer.decay_factor = 0.9
     optimizer.beta1 = 0.9
     optimizer.beta2 = 0.98
     optimizer.epsilon = 1e-8
     optimizer.weight_decay = 1e-2
     optimizer.decay_vectors = True  # biases, norms and scalars decay too
     optimizer.clip_norm = 1.0
+    optimizer.freeze = ()  # beginnings of parameter paths that are not trained, such as "clip/vision"
+    optimizer.multipliers = ConfigDict()  # beginning of a path -> factor of its learning rate
 
     config.training = training = ConfigDict()
     training.steps = 35_000

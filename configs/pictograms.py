@@ -6,6 +6,11 @@
 Arguments, joined by commas (configs/pictograms.py:demo):
     demo             a shorter training, for `make demo`
     no_consistency   without the consistency loss
+    normalized       the consistency loss on maps that are divided by their sums
+    no_negatives     references are no negatives
+    depth0, depth1, depth4   that many fusion blocks instead of two
+    towers           the captions loss alone, which trains the towers
+    frozen           towers that are not trained, for --config.model.start=RUN, a run of `towers`
     sum, image, text baselines: the query is the sum of the two embeddings, or one of them; same towers
 
 Where it differs from the paper, because small towers start from nothing here: the vision tower has a 4 x 4 stem; the
@@ -21,7 +26,10 @@ Expected on validation, mean of three seeds: R@1 74.6, R@5 93.9, Rs@1 93.7 (at m
 
 from configs.base import base
 
-ARGUMENTS = ("demo", "no_consistency", "sum", "image", "text")
+ARGUMENTS = (
+    "demo", "no_consistency", "normalized", "no_negatives", "depth0", "depth1", "depth4", "towers", "frozen",
+    "sum", "image", "text",
+)  # fmt: skip
 
 
 def get_config(argument: str = ""):
@@ -35,6 +43,18 @@ def get_config(argument: str = ""):
             config.training.evaluate_every = 600
         elif name == "no_consistency":
             config.loss.weights.consistency = 0.0
+        elif name == "normalized":
+            config.loss.normalize_maps = True
+        elif name == "no_negatives":
+            config.loss.reference_negatives = False
+        elif name.startswith("depth"):
+            config.model.fusion_layers = int(name.removeprefix("depth"))
+        elif name == "towers":
+            config.loss.weights.update({"contrastive": 0.0, "consistency": 0.0, "captions": 1.0})
+            config.loss.lead_steps = 0
+        elif name == "frozen":
+            config.optimizer.freeze = ("clip",)
+            config.loss.weights.captions, config.loss.lead_steps = 0.0, 0
         else:
             config.model.query = name
     return config

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from contextjax.checkpoints import Checkpoints
 from contextjax.evaluation import evaluate_candidates, evaluate_retrieval
 from contextjax.models.clip import CLIPConfig
 from contextjax.models.context_cir import ContextCIR
@@ -80,10 +81,42 @@ def resolve_model(config: Any) -> dict[str, Any]:
 
 
 def make_start(config: Any) -> Callable[[Any], Any] | None:
-    """Fresh parameters -> the same with the pretrained CLIP in them; None where there is none."""
+    """Fresh parameters -> the same with those of model.start or model.pretrained in them; None where neither is."""
+    if config.model.start:
+        return lambda params: _from_run(Path(config.model.start), params)
     if not config.model.pretrained:
         return None
     return lambda params: {**params, "clip": place_like(_read_clip(config.model).params, params["clip"])}
+
+
+def _from_run(workdir: Path, params: Any) -> Any:
+    """`params`, each that the run in `workdir` has under the same path and in the same shape taken from there.
+
+    Raises:
+      UserError: the run has none of them.
+    """
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    try:
+        found, _ = checkpoints.restore_params()
+    finally:
+        checkpoints.close()
+    theirs = dict(jax.tree_util.tree_flatten_with_path(found)[0])
+    taken = 0
+
+    def take(path, own):
+        nonlocal taken
+        value = theirs.get(path)
+        if value is None or value.shape != own.shape:
+            return own
+        taken += 1
+        return jax.device_put(value, own.sharding)
+
+    params = jax.tree_util.tree_map_with_path(take, params)
+    if not taken:
+        raise UserError(f"model.start, {workdir}, shares no parameter with this model; give a run of the same system.")
+    total = len(jax.tree.leaves(params))
+    print(f"{taken} of {total} parameters start from {workdir}; the others are new.", flush=True)
+    return params
 
 
 def _read_clip(model: Any) -> Pretrained:
@@ -101,9 +134,9 @@ def _read_clip(model: Any) -> Pretrained:
 
 
 def loss_weights(config: Any) -> dict[str, float]:
-    """The loss terms that take part; the baselines have no fusion to keep consistent."""
+    """The loss terms that take part; without fusion blocks there is nothing to keep consistent."""
     weights = {name: weight for name, weight in config.loss.weights.items() if weight}
-    if config.model.query != "fusion":
+    if config.model.query != "fusion" or not config.model.fusion_layers:
         weights.pop("consistency", None)
     return weights
 
@@ -206,7 +239,7 @@ def fit_config(config: Any) -> FitConfig:
 
     versions = {name: version(name) for name in ("contextjax", "jax", "flax", "optax", "orbax-checkpoint")}
     meta = {"config_hash": config_hash(config), "versions": versions}
-    return FitConfig(**config.training, mesh=config.mesh, meta=meta)
+    return FitConfig(**config.training, mesh=config.mesh, frozen=tuple(config.optimizer.freeze), meta=meta)
 
 
 def read_config(workdir: Path) -> Any:

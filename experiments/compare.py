@@ -6,6 +6,7 @@ python -m experiments.compare --config=configs/pictograms.py --variants=recipe,n
 
 import datetime
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,9 @@ MINUTES = flags.DEFINE_float(
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the runs go.")
 ROWS = flags.DEFINE_string("rows", None, "The file of finished runs, a JSON line each; default: WORKDIR/rows.jsonl.")
-OVERRIDES = flags.DEFINE_list("overrides", [], "Further settings of every run: --overrides=data.folder=DIR,...")
+OVERRIDES = flags.DEFINE_list(
+    "overrides", [], "Further settings of every run, --overrides=data.folder=DIR,...; {seed} becomes the run's."
+)
 TRIAL_STEPS = 60
 
 
@@ -46,7 +49,7 @@ def main() -> None:
 
 
 def _run(variant: str, seed: str, workdir: Path) -> dict:
-    settings = {"seed": seed, **dict(item.split("=", 1) for item in OVERRIDES.value)}
+    settings = {"seed": seed, **_overrides(seed)}
     if MINUTES.value:
         settings |= _steps_for(variant, workdir / "trials" / variant, MINUTES.value * 60)
     place = workdir / f"{variant}-{seed}"
@@ -67,17 +70,25 @@ def _run(variant: str, seed: str, workdir: Path) -> dict:
 
 
 def _steps_for(variant: str, place: Path, seconds: float) -> dict[str, int]:
-    """Steps that take `seconds`, a quarter of them leading, by the speed of a short trial of this variant."""
+    """Steps that take `seconds`, by the speed of a short trial; where the recipe has leading ones, a quarter leads."""
     kept = place / "steps.json"
     if not kept.exists():
-        trial = {"training.steps": TRIAL_STEPS, "loss.lead_steps": TRIAL_STEPS // 2, "training.log_every": 5}
-        _train(variant, place, {**trial, **dict(item.split("=", 1) for item in OVERRIDES.value)})
+        recipe = runpy.run_path(cli.required(CONFIG))["get_config"]("" if variant == "recipe" else variant)
+        has_lead = recipe.loss.lead_steps > 0
+        trial = {"training.steps": TRIAL_STEPS, "training.log_every": 5}
+        trial |= {"loss.lead_steps": TRIAL_STEPS // 2} if has_lead else {}
+        _train(variant, place, {**trial, **_overrides(SEEDS.value[0])})
         lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
         at = {line["step"]: line["seconds"] for line in lines if "loss" in line}
         lead, rest = ((at[end] - at[end - 20]) / 20 for end in (TRIAL_STEPS // 2, TRIAL_STEPS))
         steps = int(seconds / (0.25 * lead + 0.75 * rest))
-        kept.write_text(json.dumps({"training.steps": steps, "loss.lead_steps": steps // 4}))
+        found = {"training.steps": steps} | ({"loss.lead_steps": steps // 4} if has_lead else {})
+        kept.write_text(json.dumps(found))
     return json.loads(kept.read_text())
+
+
+def _overrides(seed: str) -> dict[str, str]:
+    return dict(item.replace("{seed}", seed).split("=", 1) for item in OVERRIDES.value)
 
 
 def _train(variant: str, place: Path, settings: dict) -> None:

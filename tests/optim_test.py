@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from contextjax.optim import cosine_schedule, make_optimizer, make_schedule, restarts_schedule
+from contextjax.optim import cosine_schedule, make_optimizer, make_schedule, restarts_schedule, stop_gradients
 from contextjax.types import UserError
 
 CONFIG = {
@@ -24,6 +24,10 @@ CONFIG = {
     "weight_decay": 0.5,
     "decay_vectors": True,
     "clip_norm": 1.0,
+    "freeze": (),
+    "multipliers": {},
+    "decay_period": 10,
+    "decay_factor": 0.5,
 }
 
 
@@ -76,12 +80,12 @@ def test_a_cosine_shorter_than_its_warm_up_is_still_a_schedule():
 
 
 def test_an_unknown_schedule_is_told():
-    with pytest.raises(UserError, match=r"linear.*'cosine' and 'restarts'"):
+    with pytest.raises(UserError, match=r"linear.*'cosine', 'restarts' and 'exp"):
         make_schedule(config(schedule="linear"), steps=10)
 
 
 def test_an_unknown_optimizer_is_told():
-    with pytest.raises(UserError, match=r"lion.*'adamw' and 'muon'"):
+    with pytest.raises(UserError, match=r"lion.*'adamw', 'adam' and 'muon'"):
         make_optimizer(config(name="lion"), steps=10)
 
 
@@ -125,3 +129,76 @@ def test_one_step_is_clipped_adamw():
     # Clipped to [0.6, -0.8]; Adam's first step is the sign; decay is decoupled.
     expected = -1e-3 * (np.asarray([[1.0, -1.0]]) + 0.1 * np.asarray([[3.0, 4.0]]))
     np.testing.assert_allclose(updates["w"], expected, rtol=1e-4)
+
+
+TREE = {"tower": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "tower_2": {"kernel": jnp.ones((2, 2))}}
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "muon"])
+def test_what_is_frozen_has_no_state_and_stays(name):
+    optimizer = make_optimizer(config(name=name, freeze=("tower",), warmup_steps=0), steps=10)
+    state = optimizer.init(TREE)
+    held = {leaf.shape for leaf in jax.tree.leaves(state) if leaf.ndim}
+    assert (2,) not in held and (2, 2) in held  # tower's bias has no moments, tower_2's kernel has
+    updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, TREE), state, TREE)
+    assert not jax.tree.reduce(lambda a, b: a + jnp.abs(b).sum(), updates["tower"], 0.0)
+    assert (updates["tower_2"]["kernel"] != 0).all()
+
+
+def test_no_gradient_is_computed_for_what_is_frozen():
+    """Counted in the compiled program: the backward product of the frozen kernel is gone."""
+    x = jnp.ones((8, 2))
+
+    def loss(params, frozen):
+        params = stop_gradients(params, frozen)
+        return jnp.tanh(jnp.tanh(x @ params["tower"]["kernel"]) @ params["tower_2"]["kernel"]).sum()
+
+    products = [
+        jax.jit(jax.grad(loss), static_argnums=1).lower(TREE, frozen).as_text().count("dot_general")
+        for frozen in ((), ("tower",), ("tower", "tower_2"))
+    ]
+    assert products[0] > products[1] > products[2] >= 0
+    assert products[1] == 3  # two forward, one backward
+
+
+def test_a_multiplier_scales_the_updates_under_its_path():
+    gradients = jax.tree.map(jnp.ones_like, TREE)
+    plain, scaled = (
+        make_optimizer(config(weight_decay=0.1, warmup_steps=0, multipliers=multipliers), steps=10)
+        for multipliers in ({}, {"tower": 0.02})
+    )
+    one, other = (optimizer.update(gradients, optimizer.init(TREE), TREE)[0] for optimizer in (plain, scaled))
+    np.testing.assert_allclose(other["tower"]["kernel"], 0.02 * one["tower"]["kernel"], rtol=1e-6)
+    np.testing.assert_array_equal(other["tower_2"]["kernel"], one["tower_2"]["kernel"])
+
+
+def test_a_path_without_parameters_is_told():
+    with pytest.raises(UserError, match="names 'towers', where the model has nothing; it has tower, tower_2"):
+        make_optimizer(config(freeze=("towers",)), steps=10).init(TREE)
+    with pytest.raises(UserError, match="towers"):
+        stop_gradients(TREE, ("towers",))
+
+
+def test_adam_has_its_decay_in_the_gradient():
+    """torch.optim.Adam with weight_decay: g + decay * w goes through the moments (float64 by hand)."""
+    optimizer = make_optimizer(
+        config(name="adam", weight_decay=0.2, warmup_steps=0, learning_rate=0.1, schedule="exponential", clip_norm=1e9),
+        steps=10,
+    )
+    params = {"w": jnp.asarray([1.0, -2.0])}
+    state = optimizer.init(params)
+    w, m, v = np.asarray([1.0, -2.0]), np.zeros(2), np.zeros(2)
+    for step in range(1, 4):
+        gradient = np.asarray([0.3, 0.1 * step])
+        g = gradient + 0.2 * w
+        m, v = 0.9 * m + 0.1 * g, 0.98 * v + 0.02 * g**2
+        w = w - 0.1 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.98**step)) + 1e-8)
+        updates, state = optimizer.update({"w": jnp.asarray(gradient, jnp.float32)}, state, params)
+        params = jax.tree.map(lambda p, u: p + u, params, updates)
+    np.testing.assert_allclose(params["w"], w, rtol=1e-5)
+
+
+def test_exponential_warms_up_and_then_falls_by_the_epoch():
+    schedule = make_schedule(config(schedule="exponential", warmup_steps=4, learning_rate=8.0), steps=100)
+    found = [float(schedule(step)) for step in (0, 2, 4, 13, 14, 24)]
+    np.testing.assert_allclose(found, [0, 4, 8, 8, 4, 2], rtol=1e-6)

@@ -85,7 +85,8 @@ class ContextCIR(nn.Module):
 
     def fuse(self, image_tokens: Float[Array, "*#b i w"], text_states: Float[Array, "*#b t v"], mask):
         """Image tokens that have read the text, and the mean attention [..., I, T] of all blocks and heads."""
-        attention = 0.0
+        lead = jnp.broadcast_shapes(image_tokens.shape[:-2], text_states.shape[:-2])
+        attention = jnp.zeros((*lead, image_tokens.shape[-2], text_states.shape[-2]))
         for block in self.fusion:
             image_tokens, weights = block(image_tokens, text_states, mask)
             attention = attention + weights.mean(-3) / len(self.fusion)

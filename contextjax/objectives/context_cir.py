@@ -40,8 +40,8 @@ class ContextCIRObjective:
     reference_negatives: bool = True
     mask_false_negatives: bool = False
 
-    def represent(self, params: Any, batch: ComposedBatch) -> dict[str, Any]:
-        """Every embedding that the terms compare; each picture is encoded once."""
+    def represent(self, params: Any, batch: ComposedBatch, rng: Any = None) -> dict[str, Any]:
+        """Every embedding that the terms compare; each picture is encoded once. Nothing here is random."""
         names = dict(self.weights)
         run: Callable[..., Any] = lambda method, *inputs: self.model.apply({"params": params}, *inputs, method=method)
         references, modifications = batch.target_ids.shape

@@ -40,6 +40,7 @@ class FitConfig:
     max_bad_steps: int
     diagnose_every: int
     mesh: str
+    frozen: Sequence[str]  # paths of parameters that are not trained
     meta: Mapping[str, Any]  # goes into every checkpoint; its "config_hash" must agree on resume
 
 
@@ -103,7 +104,7 @@ def fit(
     first = next(stream)
     rate = jax.jit(schedule)
     rate(start)
-    programs = _compile(phases, start, state, place_batch(first, mesh), shardings, optimizer)
+    programs = _compile(phases, start, state, place_batch(first, mesh), shardings, optimizer, config.frozen)
     if diagnose and config.diagnose_every:
         diagnose = jax.jit(diagnose).lower(state.params, place_batch(first, mesh)).compile()
     compiles = CompileCounter()  # from here on nothing may be compiled but what a save or an evaluation needs
@@ -141,13 +142,13 @@ def fit(
     return state
 
 
-def _compile(phases, start, state, batch, shardings, optimizer) -> dict[int, Any]:
+def _compile(phases, start, state, batch, shardings, optimizer, frozen) -> dict[int, Any]:
     """The compiled step of every phase that is still to come, by the phase's start."""
     current = _phase_of(phases, start)
     programs = {}
     for phase in phases:
         if phase.start >= current:
-            step = functools.partial(train_step, objective=phase.objective, optimizer=optimizer)
+            step = functools.partial(train_step, objective=phase.objective, optimizer=optimizer, frozen=frozen)
             jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
             programs[phase.start] = jitted.lower(state, batch).compile()
     return programs

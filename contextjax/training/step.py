@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from contextjax.optim import stop_gradients
 from contextjax.types import Terms, TrainState
 
 
@@ -19,8 +21,8 @@ class Objective(Protocol):
         """(name, weight) of the terms that make the loss."""
         ...
 
-    def represent(self, params: Any, batch: Any) -> dict[str, Any]:
-        """Everything the terms compare."""
+    def represent(self, params: Any, batch: Any, rng: Any) -> dict[str, Any]:
+        """Everything the terms compare; `rng` is a key of this step's own."""
         ...
 
     def terms(self, representations: dict[str, Any], batch: Any) -> Terms:
@@ -29,12 +31,14 @@ class Objective(Protocol):
 
 
 def train_step(
-    state: TrainState, batch: Any, *, objective: Objective, optimizer: optax.GradientTransformation
-) -> tuple[TrainState, dict[str, jax.Array]]:
+    state: TrainState, batch: Any, *, objective: Objective, optimizer: optax.GradientTransformation,
+    frozen: Sequence[str] = (),
+) -> tuple[TrainState, dict[str, jax.Array]]:  # fmt: skip
     """One update. A non-finite loss or gradient leaves parameters and moments as they were."""
+    rng = jax.random.fold_in(state.rng, state.step)
 
     def loss_of(params):
-        terms = objective.terms(objective.represent(params, batch), batch)
+        terms = objective.terms(objective.represent(stop_gradients(params, frozen), batch, rng), batch)
         means = {name: total / jnp.maximum(count, 1.0) for name, (total, count) in terms.items()}
         return sum(weight * means[name] for name, weight in objective.weights), means
 

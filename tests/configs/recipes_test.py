@@ -15,8 +15,9 @@ def test_every_argument_gives_a_whole_recipe(argument):
     phases = assembly.make_phases(config, model)
     assert phases[0].start == 0 and phases[-1].start < config.training.steps
     weights = dict(phases[-1].objective.weights)
-    has_consistency = "no_consistency" not in argument and config.model.query == "fusion"
-    assert ("consistency" in weights) == has_consistency and weights["captions"] == 0.2
+    without = ("no_consistency", "sum", "image", "text", "depth0", "towers")
+    assert ("consistency" in weights) == (not any(name in argument.split(",") for name in without))
+    assert weights.get("captions") == {"towers": 1.0, "frozen": None}.get(argument, 0.2)
     make_optimizer(config.optimizer, steps=config.training.steps)
     schedule = make_schedule(config.optimizer, steps=config.training.steps)
     assert float(schedule(config.training.steps)) == pytest.approx(0, abs=1e-8)

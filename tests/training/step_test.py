@@ -18,7 +18,7 @@ class Line:
 
     weights: tuple = (("error", 1.0), ("penalty", 0.5))
 
-    def represent(self, params, batch):
+    def represent(self, params, batch, rng):
         return {"prediction": params["w"] * batch["x"] + params["b"], "w": params["w"]}
 
     def terms(self, r, batch):

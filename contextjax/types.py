@@ -1,10 +1,9 @@
 """The nouns of the house: records, batches, protocols and the training state.
 
 Axes, by the letters used in shapes:
-  R references in a batch, M modifications of each, N = R * M queries, P packed phrases,
-  T tokens of a text, L tokens of a phrase, I image tokens (CLS first), D projection width,
-  H x W x 3 pixels (uint8), G gallery pictures, Q queries of an evaluation, K cut-off
-  or candidates of a set.
+  R references in a batch, M modifications of each, N = R * M queries, P packed phrases, B pictures, S candidate sets,
+  T tokens of a text, L tokens of a phrase, I image tokens (CLS first), W a tower's width, D projection width,
+  H x W x 3 pixels (uint8), G gallery pictures, Q queries of an evaluation, K cut-off or candidates of a set.
 
 Logical axes of parameters and activations (the model names them, the config places them):
   "batch", "embed" (a tower's width), "heads" (attention features), "mlp", "vocab", "projection".
@@ -51,6 +50,15 @@ class CandidateRecord:
     kind: str = ""  # kind of candidates, such as "video" or "static"
 
 
+@dataclasses.dataclass(frozen=True)
+class CaptionRecord:
+    """A picture and a text that describes it; a picture may have several."""
+
+    id: str
+    image: str
+    text: str
+
+
 # ----------------------------------------------------------------------------------------- batches
 
 
@@ -83,6 +91,37 @@ class ComposedBatch(NamedTuple):
     records: Any  # int32 [R, M]: row of the record table
     phrases: Phrases | None = None
     captions: Tokens | None = None  # [R, 1 + M, T]: of the reference, then of the targets
+
+
+class CaptionBatch(NamedTuple):
+    """B pictures with a text each."""
+
+    images: Any  # uint8 [B, H, W, 3]
+    texts: Tokens  # [B, T]
+    image_ids: Any  # int32 [B]: row of the picture table
+    records: Any  # int32 [B]: row of the record table
+
+
+class CandidateBatch(NamedTuple):
+    """S sets of K nearly identical candidates, with one description each."""
+
+    images: Any  # uint8 [S, K, H, W, 3]
+    texts: Tokens  # [S, T]
+    target: Any  # int32 [S]: index of the candidate that is described
+    valid: Any  # bool [S, K]: False where a set has fewer than K candidates
+    ordered: Any  # bool [S]: the order of the candidates is one in time (frames of a video)
+    records: Any  # int32 [S]: row of the record table
+
+
+class FeatureBatch(NamedTuple):
+    """CandidateBatch with what a frozen model makes of it: one vector for each candidate and the text."""
+
+    features: Any  # float32 [S, K, W]
+    base: Any  # float32 [S, K]: the score that the head's adds to
+    target: Any
+    valid: Any
+    ordered: Any
+    records: Any
 
 
 # -------------------------------------------------------------------------------------- evaluation

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SYSTEMS = {f"contextjax.models.{name}" for name in ("context_cir",)}
-PARTS = {f"contextjax.models.{name}" for name in ("clip", "blip", "fusion")}
+SYSTEMS = {f"contextjax.models.{name}" for name in ("context_cir", "context_blip")}
+PARTS = {f"contextjax.models.{name}" for name in ("clip", "blip", "fusion", "adapter", "masking", "inter_context")}
 TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text", "multimodal")}
 LAYERS = {"contextjax.models.layers"}
 TYPES = {"contextjax.types"}
@@ -25,6 +25,10 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.clip": TOWERS | LAYERS | TYPES,
     "contextjax.models.blip": TOWERS | LAYERS | TYPES,
     "contextjax.models.fusion": TOWERS | LAYERS | TYPES,
+    "contextjax.models.adapter": LAYERS | TYPES,
+    "contextjax.models.masking": {"contextjax.models.adapter"} | TOWERS | LAYERS | TYPES,
+    "contextjax.models.inter_context": TOWERS | LAYERS | TYPES,
+    "contextjax.models.context_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_cir": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.variants": SYSTEMS | PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.pretrained": MODELS | TYPES | {"contextjax.pretrained"},
@@ -129,7 +133,7 @@ def test_apply_is_called_in_two_places():
         and node.func.attr == "apply"
         and "model" in ast.unparse(node.func.value)
     }
-    assert callers == {"contextjax.system", "contextjax.objectives.context_cir"}
+    assert callers == {"contextjax.system", "contextjax.objectives.context_cir", "contextjax.objectives.context_blip"}
 
 
 def test_the_step_and_the_entry_points_stay_short():

@@ -9,7 +9,7 @@ import flax.linen as nn
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from contextjax.models.layers import dense, normalize
-from contextjax.models.multimodal import BertConfig, BertEncoder
+from contextjax.models.multimodal import BertConfig, BertEncoder, Context
 from contextjax.models.text import TextOutput
 from contextjax.models.vision import VisionConfig, VisionOutput, VisionTransformer
 
@@ -50,13 +50,27 @@ class BLIP(nn.Module):
         """States and pooled state of the texts by themselves."""
         return self.text(ids, mask)
 
-    def read_image(self, image: VisionOutput, ids: Int[Array, "b t"], mask: Bool[Array, "b t"]) -> TextOutput:
-        """States of texts that read the image of their row. ContextBLIP's ids begin with [ENC], BLIP's with [CLS]."""
-        return self.text(ids, mask, self.vision.normalize(image.tokens))
+    def normalize_tokens(self, tokens: Float[Array, "*b n width"]) -> Float[Array, "*b n width"]:
+        """Image tokens after the final LayerNorm, as texts read them."""
+        return self.vision.normalize(tokens)
+
+    def read(
+        self,
+        tokens: Float[Array, "c n width"],
+        ids: Int[Array, "b t"],
+        mask: Bool[Array, "b t"],
+        rows: Int[Array, " b"] | None = None,
+    ) -> TextOutput:
+        """States of texts that read image tokens: those of their own row, or of row rows[b]."""
+        return self.text(ids, mask, Context(tokens, rows=rows))
 
     def match(self, image: VisionOutput, ids: Int[Array, "b t"], mask: Bool[Array, "b t"]) -> Float[Array, "b 2"]:
         """ITM logits (no match, match)."""
-        return self.matching_head(self.read_image(image, ids, mask).pooled)
+        return self.match_states(self.read(self.normalize_tokens(image.tokens), ids, mask))
+
+    def match_states(self, text: TextOutput) -> Float[Array, "b 2"]:
+        """ITM logits of texts that have read an image."""
+        return self.matching_head(text.pooled)
 
     def embed_image(self, image: VisionOutput) -> Float[Array, "*b d"]:
         """Image embedding, L2-normalised."""

@@ -7,13 +7,13 @@ texts [R, M, T, W], so what does not depend on the text is computed once per ref
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 ACTIVATIONS: dict[str, Callable] = {
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
@@ -112,15 +112,20 @@ class CrossAttention(nn.Module):
     def __call__(
         self,
         x: Float[Array, "*#batch q width"],
-        context: Float[Array, "*#batch k context_width"],
+        context: Float[Array, "... k context_width"],
         mask: Bool[Array, ...] | None = None,
+        *,
+        rows: Int[Array, " batch"] | None = None,
     ):
+        """`rows` says which row of `context` each row of x reads, where it is not its own."""
         width = x.shape[-1]
         split = lambda y: y.reshape(*y.shape[:-1], self.heads, -1)
         query, key, value = (
             split(dense(width, ("embed", "heads"), name=name, dtype=self.dtype)(y))
             for name, y in (("query", x), ("key", context), ("value", context))
         )
+        if rows is not None:
+            key, value = key[rows], value[rows]
         out, weights = attend(query, key, value, mask)
         out = out.reshape(*out.shape[:-2], width)
         return dense(width, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)(out), weights
@@ -158,7 +163,9 @@ class TransformerBlock(nn.Module):
         return x + Mlp(self.mlp, self.activation, self.dtype, name="mlp")(normed)
 
 
-def run_blocks(block: type[nn.Module], tower: Any, dtype: Any, x: Float[Array, "*batch n width"], *inputs: Any):
+def run_blocks(
+    block: type[nn.Module], tower: Any, dtype: Any, x: Any, *inputs: Any, taps: Sequence[int] = ()
+) -> tuple[Any, tuple[Any, ...]]:
     """A tower's blocks in a row, each called with (x, *inputs); to be used within a module's compact method.
 
     Args:
@@ -167,24 +174,35 @@ def run_blocks(block: type[nn.Module], tower: Any, dtype: Any, x: Float[Array, "
         `scan` compiles one block instead of all, and stacks their parameters along a first axis under "layers"
         instead of "layer_0", "layer_1", ...; `remat` computes a block's activations again for the gradient.
       dtype: of the computation.
-      x: [..., N, width].
+      x: what a block takes and gives: [..., N, width], or a tree.
       *inputs: further arguments of a block, the same for all.
+      taps: numbers of blocks, from 1.
+
+    Returns:
+      (what the last block gives, what each of `taps` gives).
     """
     make = nn.remat(block, prevent_cse=not tower.scan) if tower.remat else block
     named = lambda name: make(tower.heads, tower.mlp, tower.activation, tower.epsilon, dtype, name=name)
     if not tower.scan:
+        after = [x]
         for i in range(tower.layers):
-            x = named(f"layer_{i}")(x, *inputs)
-        return x
+            after.append(named(f"layer_{i}")(after[-1], *inputs))
+        return after[-1], tuple(after[tap] for tap in taps)
+
+    def body(module: nn.Module, x: Any, *inputs: Any):
+        x = module(x, *inputs)
+        return x, (x if taps else None)
+
     step = nn.scan(
-        lambda module, x, *inputs: (module(x, *inputs), None),
+        body,
         variable_axes={"params": 0},
         split_rngs={"params": True},
         in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType] (flax's own annotation is narrower)
         length=tower.layers,
         metadata_params={nn.PARTITION_NAME: None},
     )
-    return step(named("layers"), x, *inputs)[0]
+    x, after = step(named("layers"), x, *inputs)
+    return x, tuple(jax.tree.map(lambda stacked: stacked[tap - 1], after) for tap in taps)  # noqa: B023
 
 
 class AttentionPooling(nn.Module):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from contextjax.models.layers import CrossAttention, Mlp, SelfAttention, layer_norm, logical, run_blocks
@@ -29,10 +30,24 @@ class BertConfig:
     remat: bool = False
 
 
+class Context(NamedTuple):
+    """What a text reads.
+
+    tokens [C, I, width]; mask, True where a token may be read, broadcasts against [..., heads, T, I]; rows int [N]:
+    which of the C contexts each text reads (None: its own). Keys and values are computed once for each context,
+    however many texts read it.
+    """
+
+    tokens: Any
+    mask: Any = None
+    rows: Any = None
+
+
 class BertBlock(nn.Module):
     """Post-LN block: x = LN(x + SelfAttention(x)); x = LN(x + CrossAttention(x, context)); x = LN(x + Mlp(x)).
 
-    Without a context the cross-attention is left out.
+    Without a context the cross-attention is left out. Dropout falls on what each branch adds, where apply is given a
+    "dropout" key.
     """
 
     heads: int
@@ -40,20 +55,29 @@ class BertBlock(nn.Module):
     activation: str
     epsilon: float
     dtype: Any = None
+    dropout: float = 0.0
 
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "*batch t width"],
+        carry: tuple[Float[Array, "*batch t width"], Float[Array, "*batch t i"] | None],
         mask: Bool[Array, ...],
-        context: Float[Array, "*batch i context_width"] | None = None,
+        context: Context | None = None,
     ):
+        """Takes and gives (x, sum over blocks of the mean over heads of the attention to the context).
+
+        `mask` broadcasts against [..., heads, T, T] and is True where a token may be seen.
+        """
+        x, attention = carry
         norm = lambda name: layer_norm(self.epsilon, name=name, dtype=self.dtype)
-        x = norm("attention_norm")(x + SelfAttention(self.heads, self.dtype, name="attention")(x, mask))
+        drop = lambda y: nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(y)
+        x = norm("attention_norm")(x + drop(SelfAttention(self.heads, self.dtype, name="attention")(x, mask)))
         if context is not None:
-            read, _ = CrossAttention(self.heads, self.dtype, name="cross_attention")(x, context)
-            x = norm("cross_attention_norm")(x + read)
-        return norm("mlp_norm")(x + Mlp(self.mlp, self.activation, self.dtype, name="mlp")(x))
+            read = CrossAttention(self.heads, self.dtype, name="cross_attention")
+            added, weights = read(x, context.tokens, context.mask, rows=context.rows)
+            x = norm("cross_attention_norm")(x + drop(added))
+            attention = weights.mean(-3) + (0.0 if attention is None else attention)
+        return norm("mlp_norm")(x + drop(Mlp(self.mlp, self.activation, self.dtype, name="mlp")(x))), attention
 
 
 class BertEncoder(nn.Module):
@@ -67,9 +91,9 @@ class BertEncoder(nn.Module):
         self,
         ids: Int[Array, "*batch t"],
         mask: Bool[Array, "*batch t"],
-        context: Float[Array, "*batch i context_width"] | None = None,
+        context: Context | None = None,
     ) -> TextOutput:
-        """States of the texts; with `context` (image tokens), of the texts as they read it."""
+        """States of the texts; with a context (image tokens), of the texts as they read it."""
         c = self.config
         normal = nn.initializers.normal(0.02)
         embed = nn.Embed(
@@ -81,6 +105,7 @@ class BertEncoder(nn.Module):
         x = layer_norm(c.epsilon, name="embedding_norm", dtype=self.dtype)(
             x + positions[: ids.shape[-1]].astype(x.dtype)
         )
+        attention = None if context is None else jnp.zeros((*ids.shape, context.tokens.shape[-2]))
         inputs = (mask[..., None, None, :], *(() if context is None else (context,)))
-        x = run_blocks(BertBlock, c, self.dtype, x, *inputs)
-        return TextOutput(x, x[..., 0, :])
+        (x, attention), _ = run_blocks(BertBlock, c, self.dtype, (x, attention), *inputs)
+        return TextOutput(x, x[..., 0, :], None if attention is None else attention / c.layers)

@@ -36,6 +36,7 @@ class TextOutput(NamedTuple):
 
     states: Any
     pooled: Any
+    attention: Any = None  # [..., T, I]: of a text that reads image tokens, mean over blocks and heads
 
 
 class TextTransformer(nn.Module):
@@ -61,7 +62,7 @@ class TextTransformer(nn.Module):
         x = embedding(ids)
         x = x + positions[:length].astype(x.dtype)
         seen = jnp.tril(jnp.ones((length, length), bool)) & mask[:, None, None, :]
-        x = run_blocks(TransformerBlock, c, self.dtype, x, seen)
+        x, _ = run_blocks(TransformerBlock, c, self.dtype, x, seen)
         states = layer_norm(c.epsilon, name="final_norm", dtype=self.dtype)(x)
         pooled = jnp.take_along_axis(states, pooled_position(ids, mask, c.eos_token)[:, None, None], axis=1)[:, 0]
         return TextOutput(states.reshape(*lead, length, c.width), pooled.reshape(*lead, c.width))

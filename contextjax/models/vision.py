@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from contextjax.models.layers import (
     ACTIVATIONS,
@@ -40,15 +40,20 @@ class VisionConfig:
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     fit: str = "crop"  # how pictures are made square: the short side resized, then "crop"; or "squash"
+    taps: tuple[int, ...] = ()  # numbers of blocks, from 1, whose states the output holds too
     scan: bool = False  # see layers.run_blocks
     remat: bool = False
 
 
 class VisionOutput(NamedTuple):
-    """tokens [B, 1 + patches, width], CLS first, before the final LayerNorm; pooled [B, width], after it."""
+    """tokens [B, 1 + patches, width], CLS first, before the final LayerNorm; pooled [B, width], after it.
+
+    taps: tokens after each block that the config names. Of some patches only there is no pooled state.
+    """
 
     tokens: Any
     pooled: Any
+    taps: tuple[Any, ...] = ()
 
 
 def blocks(x: Float[Array, "*b h w c"], side: int) -> Float[Array, "*b rows columns features"]:
@@ -77,27 +82,43 @@ class VisionTransformer(nn.Module):
         """All tokens after the final LayerNorm (what BLIP's text encoder reads)."""
         return self.post_norm(tokens)
 
-    @nn.compact
     def __call__(self, images: UInt8[Array, "batch height width 3"]) -> VisionOutput:
+        """Tokens, pooled state and taps of pictures."""
+        return self.encode(self.patchify(images))
+
+    def patchify(self, images: UInt8[Array, "batch height width 3"]) -> Float[Array, "batch patches pixels"]:
+        """Scaled pixels of each patch in raster order, themselves in (row, column, channel) order; float32."""
         c = self.config
         std = jnp.asarray(c.std, jnp.float32)
-        x = (images.astype(jnp.float32) / 255 - jnp.asarray(c.mean, jnp.float32)) / std
-        x = x.astype(self.dtype or jnp.float32)
-        side = c.patch_size
+        x = blocks((images.astype(jnp.float32) / 255 - jnp.asarray(c.mean, jnp.float32)) / std, c.patch_size)
+        return x.reshape(len(x), -1, x.shape[-1])
+
+    @nn.compact
+    def encode(
+        self, patches: Float[Array, "batch patches pixels"], visible: Int[Array, "batch v"] | None = None
+    ) -> VisionOutput:
+        """The tower on the patches of `patchify`; with `visible`, on those patches alone, in that order."""
+        c = self.config
+        patches = patches.astype(self.dtype or jnp.float32)
+        if visible is not None:
+            patches = jnp.take_along_axis(patches, visible[..., None], axis=1)
         if c.stem:
             block, width = c.stem
-            x = ACTIVATIONS[c.activation](dense(width, (None, None), name="stem", dtype=self.dtype)(blocks(x, block)))
-            side //= block
-        patches = blocks(x, side)
-        patches = patches.reshape(len(patches), -1, patches.shape[-1])
+            x = blocks(patches.reshape(*patches.shape[:-1], c.patch_size, c.patch_size, 3), block)
+            x = ACTIVATIONS[c.activation](dense(width, (None, None), name="stem", dtype=self.dtype)(x))
+            patches = x.reshape(*patches.shape[:-1], -1)
         x = dense(c.width, (None, "embed"), name="patch_embedding", use_bias=c.patch_bias, dtype=self.dtype)(patches)
         normal = nn.initializers.normal(c.width**-0.5)
         cls = self.param("class_embedding", logical(normal, "embed"), (c.width,)).astype(x.dtype)
         x = jnp.concatenate([jnp.broadcast_to(cls, (len(x), 1, c.width)), x], axis=1)
         positions = nn.initializers.normal(c.position_std) if c.position_std else normal
-        positions = self.param("position_embedding", logical(positions, None, "embed"), (x.shape[1], c.width))
+        count = 1 + (c.image_size // c.patch_size) ** 2
+        positions = self.param("position_embedding", logical(positions, None, "embed"), (count, c.width))
+        if visible is not None:
+            cls_first = jnp.concatenate([jnp.zeros((len(x), 1), visible.dtype), visible + 1], axis=1)
+            positions = positions[cls_first]
         x = x + positions.astype(x.dtype)
         if c.pre_norm:
             x = layer_norm(c.epsilon, name="pre_norm", dtype=self.dtype)(x)
-        x = run_blocks(TransformerBlock, c, self.dtype, x)
-        return VisionOutput(x, self.pool(x))
+        x, taps = run_blocks(TransformerBlock, c, self.dtype, x, taps=c.taps)
+        return VisionOutput(x, self.pool(x) if visible is None else None, taps)

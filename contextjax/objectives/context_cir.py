@@ -54,7 +54,7 @@ class ContextCIRObjective:
             "temperature": run("temperature") if self.temperature is None else jnp.float32(self.temperature),
         }
         if "contrastive" in names:
-            source = VisionOutput(*(x[:references, None] for x in images))  # [R, 1, ...] meets the texts' [R, M, ...]
+            source = jax.tree.map(lambda x: x[:references, None], images)  # [R, 1, ...] meets the texts' [R, M, ...]
             texts = run("encode_text", *batch.texts)
             composition = run("compose", source, texts, batch.texts.mask)
             out["query"] = normalize(composition.query).reshape(references * modifications, -1)

@@ -197,13 +197,19 @@ def _text_and_heads() -> Table:
 
 
 def _bert(ours: str, theirs: str) -> dict[str, Source]:
-    own, layer = f"{ours}layer_{{}}", f"{theirs}encoder.layer.{{}}"
-    attention = [f"{layer}.attention.self.{name}" for name in ("query", "key", "value")]
-    cross = f"{layer}.crossattention"
     return {
         f"{ours}token_embedding/embedding": Source((f"{theirs}embeddings.word_embeddings.weight",), SAME),
         f"{ours}position_embedding": Source((f"{theirs}embeddings.position_embeddings.weight",), SAME),
         **norm(f"{ours}embedding_norm", f"{theirs}embeddings.LayerNorm"),
+        **bert_layer(f"{ours}layer_{{}}", f"{theirs}encoder.layer.{{}}"),
+    }
+
+
+def bert_layer(own: str, layer: str) -> dict[str, Source]:
+    """The rows of BERT's blocks, with and without cross-attention."""
+    attention = [f"{layer}.attention.self.{name}" for name in ("query", "key", "value")]
+    cross = f"{layer}.crossattention"
+    return {
         **separate_attention(f"{own}/attention", attention, f"{layer}.attention.output.dense"),
         **norm(f"{own}/attention_norm", f"{layer}.attention.output.LayerNorm"),
         **linear(f"{own}/cross_attention/query", f"{cross}.self.query"),

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 
 from contextjax.models.blip import BLIP
 from contextjax.models.clip import CLIP
+from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
 from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
 from contextjax.models.multimodal import BertConfig, BertEncoder
-from contextjax.pretrained import blip, clip, context_cir
+from contextjax.pretrained import blip, clip, context_blip, context_cir
 from contextjax.pretrained.names import Leaf, Table, flatten, match, own_table, unflatten
 from contextjax.pretrained.positions import resize_positions
 from contextjax.pretrained.tensors import Tensor, read_json, tensors_of
@@ -35,6 +36,7 @@ class Family:
     table: Callable[[Any], Table]
     left_out: str = "$^"
     fit: str = "crop"
+    rename: Callable[[str], str] = str  # a tensor's name in the file -> its name in the table
 
 
 CLIP_HF = Family("CLIP (Hugging Face)", CLIP, clip.hf_config, clip.hf_table)
@@ -78,6 +80,7 @@ def read_pretrained(source: str | Path, *, image_size: int | None = None, scan: 
     place = locate(source)
     tensors = tensors_of(place)
     family, config = _identify(place, tensors)
+    tensors = {family.rename(name): tensor for name, tensor in tensors.items()}
     config = _change_towers(config, lambda tower: dataclasses.replace(tower, scan=scan, remat=remat))
     model = family.module(config, dtype)
     abstract = abstract_params(model)
@@ -106,7 +109,7 @@ def abstract_params(model: Any) -> Any:
     ids = jnp.zeros((1, 2), jnp.int32)
     inputs: tuple[Any, ...] = (ids, ids == 0)
     if not isinstance(model, BertEncoder):
-        size = getattr(model.config, "clip", model.config).vision.image_size
+        size = towers(model.config).vision.image_size
         inputs = (jnp.zeros((1, size, size, 3), jnp.uint8), *inputs)
     return jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
 
@@ -138,6 +141,13 @@ def locate(source: str | Path) -> Path:
 
 
 def _identify(place: Path, tensors: Mapping[str, Tensor]) -> tuple[Family, Any]:
+    if any(name.endswith(context_blip.MARK) for name in tensors):
+        family = Family(
+            "ContextBLIP (published implementation)", ContextBLIP,
+            lambda c, p: context_blip.published_config(tensors, p), context_blip.published_table,
+            left_out=rf"{blip.ORIGINAL_LEFT_OUT}|^positional_emb\.", fit="squash", rename=context_blip.stage_one_name,
+        )  # fmt: skip
+        return family, family.config({}, {"fit": "squash"})
     original = any(name.startswith("visual_encoder.") for name in tensors)
     if original:
         family = Family(
@@ -187,19 +197,26 @@ def _pixels(section: Mapping[str, Any], mean: str, std: str) -> dict[str, Any]:
     }
 
 
+def towers(config: Any) -> Any:
+    """The CLIPConfig or BLIPConfig in a system's config, which may be one itself."""
+    return getattr(config, "clip", getattr(config, "blip", config))
+
+
 def _change_towers(config: Any, change: Callable[[Any], Any]) -> Any:
     """The config with `change` made to its vision and its text."""
     if isinstance(config, BertConfig):
         return change(config)
     if isinstance(config, ContextCIRConfig):
         return dataclasses.replace(config, clip=_change_towers(config.clip, change))
+    if isinstance(config, ContextBLIPConfig):
+        return dataclasses.replace(config, blip=_change_towers(config.blip, change))
     return dataclasses.replace(config, vision=change(config.vision), text=change(config.text))
 
 
 def _at_resolution(config: Any, leaves: Mapping[str, Leaf], image_size: int) -> tuple[Any, dict[str, Leaf]]:
     """The config and the parameters for pictures of another size."""
     path = next(path for path in leaves if path.endswith("vision/position_embedding"))
-    patch = getattr(config, "clip", config).vision.patch_size
+    patch = towers(config).vision.patch_size
     if image_size % patch:
         raise UserError(f"image_size is {image_size}; expected a multiple of {patch}.")
     patches, leaf = (image_size // patch) ** 2, leaves[path]

@@ -7,7 +7,6 @@ import pytest
 
 from contextjax.models.context_cir import QUERIES
 from contextjax.models.layers import normalize
-from contextjax.models.vision import VisionOutput
 
 
 def run(model, params, function):
@@ -77,8 +76,8 @@ def test_one_reference_meets_many_texts_as_if_it_were_repeated(tiny, setting):
 
     def both(model):
         image, text = model.encode_image(pictures), model.encode_text(ids, mask)
-        shared = model.compose(VisionOutput(*(x[:, None] for x in image)), text, mask)
-        repeated = VisionOutput(*(jnp.repeat(x[:, None], 3, axis=1) for x in image))
+        shared = model.compose(jax.tree.map(lambda x: x[:, None], image), text, mask)
+        repeated = jax.tree.map(lambda x: jnp.repeat(x[:, None], 3, axis=1), image)
         return shared, model.compose(repeated, text, mask)
 
     shared, repeated = run(model, params, both)
@@ -109,7 +108,7 @@ def test_the_baselines_are_what_they_say(tiny, kind):
 
     def everything(model):
         image, text = model.encode_image(pictures), model.encode_text(*texts)
-        source = VisionOutput(*(x[:, None] for x in image))
+        source = jax.tree.map(lambda x: x[:, None], image)
         return model.compose(source, text, texts.mask).query, model.embed_image(source), model.embed_text(text)
 
     query, image, text = run(model, params, everything)

@@ -174,7 +174,7 @@ def ours(pretrained: Any, params: Any, inputs: Inputs) -> dict[str, Any]:
 
     def blip(model):
         image, text = model.encode_image(pictures), model.encode_text(ids, mask)
-        fused = model.read_image(image, ids, mask)
+        fused = model.read(model.normalize_tokens(image.tokens), ids, mask)
         return {
             "image_states": model.vision.normalize(image.tokens),
             "fused_states": fused.states,

@@ -1,0 +1,185 @@
+"""ContextBLIP: one linguistically complex text picks one of K nearly identical pictures (arXiv 2405.19226)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from contextjax.models.adapter import ConvolutionalAdapter, MultiScaleAdapter
+from contextjax.models.blip import BLIP, BLIPConfig
+from contextjax.models.inter_context import InterContextEncoder
+from contextjax.models.layers import dense, logical
+from contextjax.models.masking import ReconstructionDecoder
+from contextjax.models.text import TextOutput
+from contextjax.models.vision import VisionOutput
+
+ADAPTERS = ("taps", "convolutions", "none")
+MASKINGS = ("pixels", "attended", "none")
+SELECTIONS = ("head", "itc", "both", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class ContextBLIPConfig:
+    """BLIP and what ContextBLIP adds. The defaults are the paper's; blip.vision.taps are the adapter's.
+
+    Parameters exist only for what is switched on: a stage-1 model has masking and no head, a stage-2 model the
+    reverse.
+    """
+
+    blip: BLIPConfig
+    adapter: str = "taps"  # "convolutions" over the patch grid (the card's form), or "none"
+    adapter_reduction: int = 2
+    adapter_zero_init: bool = False
+    masking: str = "pixels"  # "attended": which patches the text reads (the card's form), or "none"
+    mask_rate: float = 0.25
+    decoder_layers: int = 4
+    decoder_heads: int = 8
+    selection: str = "head"  # a Linear of the fused state; "itc": cosine over temperature; "both": their sum; "none"
+    context_layers: int = 2  # of the inter-context encoder; 0: without it
+    context_heads: int = 8
+    context_positions: int = 10
+    context_dropout: float = 0.1
+    context_relative: bool = False
+    fused_token: int | None = 30523  # stands at position 0 of texts that read a picture: BLIP's [ENC]
+
+
+class ContextBLIP(nn.Module):
+    """BLIP, multi-scale adapter, reconstruction decoder, selection head and inter-context encoder."""
+
+    config: ContextBLIPConfig
+    dtype: Any = None
+
+    def setup(self):
+        c = self.config
+        vision = c.blip.vision
+        self.blip = BLIP(c.blip, self.dtype)
+        grid = vision.image_size // vision.patch_size
+        options = (c.adapter_reduction, c.adapter_zero_init, self.dtype)
+        if c.adapter == "taps":
+            self.adapter = MultiScaleAdapter(*options)
+        elif c.adapter == "convolutions":
+            self.adapter = ConvolutionalAdapter(grid, *options)
+        if c.masking == "pixels":
+            pixels = 3 * vision.patch_size**2
+            self.decoder = ReconstructionDecoder(
+                c.decoder_layers, c.decoder_heads, 4 * vision.width, pixels, self.dtype
+            )
+        elif c.masking == "attended":
+            self.attended = dense(1, ("embed", None), dtype=self.dtype)
+        if c.selection in ("head", "both"):
+            # Beside the cosine the head begins as nothing: what the towers know is not drowned by a random state.
+            init = nn.initializers.zeros if c.selection == "both" else None
+            self.head = dense(1, ("embed", None), dtype=self.dtype, init=init)
+        if c.selection in ("itc", "both"):
+            self.logit_scale = self.param("logit_scale", logical(nn.initializers.constant(math.log(1 / 0.07))), ())
+        if c.context_layers:
+            self.context = InterContextEncoder(
+                c.context_layers, c.context_heads, c.context_positions, c.context_dropout, c.context_relative,
+                self.dtype,
+            )  # fmt: skip
+
+    def __call__(self, images: UInt8[Array, "b h w 3"], ids: Int[Array, "b t"], mask: Bool[Array, "b t"]):
+        """Everything once, of a set of one candidate for each row: (image and text embeddings, matching[, score])."""
+        image, text = self.encode_image(images), self.encode_text(ids, mask)
+        tokens = self.adapt(image)
+        fused = self.read(tokens, ids, mask)
+        if self.config.masking == "pixels":
+            masked, visible = jnp.split(
+                jnp.broadcast_to(jnp.arange(tokens.shape[1] - 1), tokens[:, 1:, 0].shape), [1], 1
+            )
+            self.decoder(tokens[:, :-1], masked, visible, fused.states, mask)
+        elif self.config.masking == "attended":
+            self.attended(tokens)
+        found = self.embed_image(image), self.embed_text(text)
+        if self.config.selection == "none":
+            return *found, self.match_states(fused)
+        one = jnp.ones((len(images), 1), bool)
+        score = self.select(self.feature(fused)[:, None], self.base_score(*found)[:, None], one, one[:, 0])
+        return *found, self.match_states(fused), score
+
+    def encode_image(self, images: UInt8[Array, "b h w 3"]) -> VisionOutput:
+        """Tokens, pooled state and taps of the image tower."""
+        return self.blip.encode_image(images)
+
+    def patchify(self, images: UInt8[Array, "b h w 3"]) -> Float[Array, "b patches pixels"]:
+        """Scaled pixels of each patch, see VisionTransformer.patchify."""
+        return self.blip.vision.patchify(images)
+
+    def encode_visible(
+        self, patches: Float[Array, "b patches pixels"], visible: Int[Array, "b v"]
+    ) -> Float[Array, "b n w"]:
+        """Adapted tokens of some patches only, CLS first, then in the order of `visible`."""
+        return self.adapt(self.blip.vision.encode(patches, visible), visible)
+
+    def encode_text(self, ids: Int[Array, "*b t"], mask: Bool[Array, "*b t"]) -> TextOutput:
+        """States and pooled state of texts by themselves."""
+        return self.blip.encode_text(ids, mask)
+
+    def embed_image(self, image: VisionOutput) -> Float[Array, "*b d"]:
+        """BLIP's image embedding (without the adapter), L2-normalised."""
+        return self.blip.embed_image(image)
+
+    def embed_text(self, text: TextOutput) -> Float[Array, "*b d"]:
+        """BLIP's text embedding, L2-normalised."""
+        return self.blip.embed_text(text)
+
+    def adapt(self, image: VisionOutput, visible: Int[Array, "b v"] | None = None) -> Float[Array, "b n w"]:
+        """Image tokens as texts read them: after the final LayerNorm and the adapter."""
+        if self.config.adapter == "none":
+            return self.blip.normalize_tokens(image.tokens)
+        return self.adapter([self.blip.normalize_tokens(tap) for tap in image.taps], visible)
+
+    def read(
+        self,
+        tokens: Float[Array, "c n w"],
+        ids: Int[Array, "b t"],
+        mask: Bool[Array, "b t"],
+        rows: Int[Array, " b"] | None = None,
+    ) -> TextOutput:
+        """States of texts that read image tokens: those of their own row, or of row rows[b]."""
+        if self.config.fused_token is not None:
+            ids = ids.at[:, 0].set(self.config.fused_token)
+        return self.blip.read(tokens, ids, mask, rows)
+
+    def match_states(self, fused: TextOutput) -> Float[Array, "b 2"]:
+        """BLIP's matching logits (no match, match) of texts that have read a picture."""
+        return self.blip.match_states(fused)
+
+    def feature(self, fused: TextOutput) -> Float[Array, "b w"]:
+        """f: the fused state of the first token, L2-normalised."""
+        pooled = fused.pooled.astype(jnp.float32)
+        return pooled / jnp.linalg.norm(pooled, axis=-1, keepdims=True)
+
+    def base_score(self, image: Float[Array, "*b d"], text: Float[Array, "*b d"]) -> Float[Array, "*b"]:
+        """What the head's score is added to: the cosine over the temperature, or nothing."""
+        cosine = (image * text).sum(-1)
+        return cosine / self.temperature() if self.config.selection in ("itc", "both") else jnp.zeros_like(cosine)
+
+    def temperature(self) -> Float[Array, ""]:
+        """The learned temperature, never below 0.01."""
+        return jnp.exp(-jnp.minimum(self.logit_scale, jnp.log(100.0)))
+
+    def select(
+        self,
+        features: Float[Array, "s k w"],
+        base: Float[Array, "s k"],
+        valid: Bool[Array, "s k"],
+        ordered: Bool[Array, " s"],
+    ) -> Float[Array, "s k"]:
+        """Scores of a set's candidates: base + w (o + f) + b, where o is the inter-context encoder's, if there is one.
+
+        Args:
+          features: f of each candidate.
+          base: see base_score.
+          valid: False where a set has fewer than K candidates.
+          ordered: whether the candidates' order is one in time.
+        """
+        if self.config.selection == "itc":
+            return base
+        read = self.context(features, valid, ordered) if self.config.context_layers else 0.0
+        return base + self.head(features + read)[..., 0].astype(jnp.float32)

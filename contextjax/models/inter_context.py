@@ -1,0 +1,55 @@
+"""Inter-context encoder: each candidate's vector reads those of the others (ContextBLIP, stage 2b)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from contextjax.models.layers import dense, logical
+from contextjax.models.multimodal import BertBlock
+from contextjax.types import UserError
+
+
+class InterContextEncoder(nn.Module):
+    """Post-LN BERT blocks over the candidates of a set; positions are added where their order is one in time.
+
+    With `relative`, what a candidate differs in from the mean of its set enters beside it (not in the paper).
+    """
+
+    layers: int = 2
+    heads: int = 8
+    positions: int = 10
+    dropout: float = 0.1  # where apply is given a "dropout" key
+    relative: bool = False
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self, features: Float[Array, "s k w"], valid: Bool[Array, "s k"], ordered: Bool[Array, " s"]
+    ) -> Float[Array, "s k w"]:
+        """States of the candidates; those that are not `valid` are read by nobody.
+
+        Raises:
+          UserError: a set has more candidates than there are positions.
+        """
+        count, width = features.shape[1:]
+        if count > self.positions:
+            raise UserError(
+                f"A set has {count} candidates and the inter-context encoder {self.positions} positions; "
+                "train it with --config.model.context_positions as large as the largest set."
+            )
+        x = features
+        if self.relative:
+            real = valid[..., None]
+            mean = (features * real).sum(1, keepdims=True) / jnp.maximum(real.sum(1, keepdims=True), 1)
+            x = x + dense(width, ("embed", None), name="relative", dtype=self.dtype)(features - mean)
+        normal = nn.initializers.normal(0.02)
+        table = self.param("position_embedding", logical(normal, None, "embed"), (self.positions, width))
+        x = x + ordered[:, None, None] * table[:count].astype(x.dtype)
+        for i in range(self.layers):
+            block = BertBlock(self.heads, 4 * width, "gelu", 1e-12, self.dtype, self.dropout, name=f"layer_{i}")
+            x, _ = block((x, None), valid[:, None, None, :])
+        return x

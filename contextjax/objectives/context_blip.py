@@ -1,0 +1,201 @@
+"""What ContextBLIP is trained on: captions (stage 1), candidate sets (2a), their cached features (2b)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from contextjax.losses.contrastive import contrastive_loss
+from contextjax.losses.matching import draw_negatives, matching_loss, selection_accuracy, selection_loss
+from contextjax.losses.reconstruction import attended_loss, reconstruction_loss
+from contextjax.models.context_blip import ContextBLIP
+from contextjax.models.masking import mask_scores, scramble, split_patches
+from contextjax.types import CandidateBatch, CaptionBatch, FeatureBatch, Terms
+
+
+class Draws(NamedTuple):
+    """What is random in a step of stage 1."""
+
+    negative_image: Any  # int [B]: the picture that each text is wrongly paired with
+    negative_text: Any  # int [B]: the text that each picture is wrongly paired with
+    position: Any  # int [B]: the token whose attention chooses the patches to mask
+    noise: Any  # float [B, patches], uniform in [0, 1): see models.masking.mask_scores
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionObjective:
+    """Stage 1, intra-contextual: matching and masking, which the paper weighs alike; BLIP's contrastive term too.
+
+    Attributes:
+      model: the module that `params` belong to.
+      weights: (name, weight) pairs out of "matching", "masking", "contrastive".
+      temperature: of the contrastive term; None: the model's own.
+      real_tokens: the masking's token is a real one of each text; else, as published, one position for all texts,
+        which may be padding.
+      scrambled: show the visible patches as the published code does, their pixels out of order.
+      mask_false_negatives: a text's negatives are never its own picture (which may stand in the batch twice).
+    """
+
+    model: ContextBLIP
+    weights: tuple[tuple[str, float], ...]
+    temperature: float | None = 0.07
+    real_tokens: bool = True
+    scrambled: bool = False
+    mask_false_negatives: bool = True
+
+    def represent(self, params: Any, batch: CaptionBatch, rng: Any, draws: Draws | None = None) -> dict[str, Any]:
+        """Everything the terms compare. `draws`: instead of random ones."""
+        run = _runner(self.model, params)
+        names = dict(self.weights)
+        image, text = run("encode_image", batch.images), run("encode_text", *batch.texts)
+        out = {"image": run("embed_image", image), "text": run("embed_text", text)}
+        out["temperature"] = run("temperature") if self.temperature is None else jnp.float32(self.temperature)
+        if "matching" not in names and "masking" not in names:
+            return out
+        if draws is None:
+            draws = self._draw(rng, out["text"] @ out["image"].T, batch)
+        count = len(batch.images)
+        own = jnp.arange(count)
+        # Positives, then each text with a wrong picture, then each picture with a wrong text.
+        texts = jnp.concatenate([own, own, draws.negative_text])
+        pictures = jnp.concatenate([own, draws.negative_image, own])
+        tokens = run("adapt", image)
+        fused = run("read", tokens, *(x[texts] for x in batch.texts), pictures)
+        out["matching"] = run("match_states", fused)
+        if "masking" in names:
+            positive = jax.tree.map(lambda x: x[:count], fused)
+            out |= self._mask(run, batch, draws, tokens, positive)
+        return out
+
+    def _draw(self, rng: Any, similarity: Any, batch: CaptionBatch) -> Draws:
+        keys = jax.random.split(rng, 4)
+        similarity, ids = jax.lax.stop_gradient(similarity), batch.image_ids
+        same = ids[:, None] == ids[None, :] if self.mask_false_negatives else jnp.eye(len(ids), dtype=bool)
+        real = batch.texts.mask
+        if self.real_tokens:
+            position = jax.random.categorical(keys[2], jnp.where(real, 0.0, -jnp.inf), axis=-1)
+        else:
+            position = jnp.broadcast_to(jax.random.randint(keys[2], (), 0, real.shape[1]), (len(ids),))
+        side = self.model.config.blip.vision.image_size // self.model.config.blip.vision.patch_size
+        return Draws(
+            negative_image=draw_negatives(keys[0], similarity, ~same),
+            negative_text=draw_negatives(keys[1], similarity.T, ~same),
+            position=position,
+            noise=jax.random.uniform(keys[3], (len(ids), side**2)),
+        )
+
+    def _mask(self, run: Any, batch: CaptionBatch, draws: Draws, tokens: Any, fused: Any) -> dict[str, Any]:
+        scores = mask_scores(jax.lax.stop_gradient(fused.attention), draws.position, draws.noise)
+        masked, visible = split_patches(scores, round(self.model.config.mask_rate * scores.shape[1]))
+        if self.model.config.masking == "attended":
+            attended = jnp.zeros(scores.shape, bool).at[jnp.arange(len(scores))[:, None], masked].set(True)
+            logits = run(lambda model, x: model.attended(x)[..., 0], tokens[:, 1:])
+            return {"attended_logits": logits, "attended": attended}
+        patches = run("patchify", batch.images)
+        shown = scramble(patches) if self.scrambled else patches
+        seen = run("encode_visible", shown, visible)
+        decode = lambda model, *inputs: model.decoder(*inputs)
+        pixels = run(decode, seen, masked, visible, fused.states, batch.texts.mask)
+        return {"pixels": pixels, "truth": jnp.take_along_axis(patches, masked[..., None], axis=1)}
+
+    def terms(self, representations: dict[str, Any], batch: CaptionBatch) -> Terms:
+        """(sum, count) of every weighted term, and of what is only logged."""
+        r, names = representations, dict(self.weights)
+        terms = {}
+        if "contrastive" in names:
+            every = jnp.ones(len(r["text"]), bool)
+            terms["contrastive"] = contrastive_loss(
+                r["text"], r["image"], temperature=r["temperature"], valid=every, target_ids=batch.image_ids,
+                mask_false_negatives=True,
+            )  # fmt: skip
+            terms["temperature"] = (r["temperature"], jnp.float32(1))
+        if "matching" in r:
+            is_match = jnp.arange(len(r["matching"])) < len(r["text"])
+            terms["matching"] = matching_loss(r["matching"], is_match)
+            right = (r["matching"][:, 1] > r["matching"][:, 0]) == is_match
+            terms["matching_accuracy"] = (right.sum().astype(jnp.float32), jnp.float32(len(right)))
+        if "pixels" in r:
+            terms["masking"] = reconstruction_loss(r["pixels"], r["truth"])
+        if "attended" in r:
+            terms["masking"] = attended_loss(r["attended_logits"], r["attended"])
+        return terms
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectionObjective:
+    """Stages 2a and 2b: which candidate of a set is described.
+
+    Attributes:
+      model: the module that `params` belong to.
+      weights: (name, weight) pairs out of "selection" (cross-entropy over a set's candidates of the model's score) and
+        "contrastive" (the text against all candidates of the batch; not in the paper).
+      temperature: of the contrastive term; None: the model's own.
+    """
+
+    model: ContextBLIP
+    weights: tuple[tuple[str, float], ...]
+    temperature: float | None = 0.07
+
+    def represent(self, params: Any, batch: CandidateBatch | FeatureBatch, rng: Any) -> dict[str, Any]:
+        """Scores [S, K] of the candidates; of a CandidateBatch the embeddings too."""
+        run = _runner(self.model, params, rng)
+        if isinstance(batch, FeatureBatch):
+            return {"scores": run("select", batch.features, batch.base, batch.valid, batch.ordered)}
+        found = represent_sets(run, batch.images, batch.texts)
+        out = {"scores": run("select", found.features, found.base, batch.valid, batch.ordered)}
+        if "contrastive" in dict(self.weights):
+            temperature = run("temperature") if self.temperature is None else jnp.float32(self.temperature)
+            out |= {"image": found.image, "text": found.text, "temperature": temperature}
+        return out
+
+    def terms(self, representations: dict[str, Any], batch: CandidateBatch | FeatureBatch) -> Terms:
+        """(sum, count) of every weighted term, and of what is only logged."""
+        r = representations
+        scored = (r["scores"], batch.target, batch.valid)
+        terms = {"selection": selection_loss(*scored), "accuracy": selection_accuracy(*scored)}
+        if "contrastive" in dict(self.weights):
+            sets, count = batch.valid.shape
+            own = jnp.arange(sets) * count + batch.target
+            images = r["image"].reshape(sets * count, -1)
+            # What fills up a small set is its first candidate once more, not a wrong one.
+            rows = jnp.arange(sets)[:, None] * count + jnp.where(batch.valid, jnp.arange(count), 0)
+            terms["contrastive"] = contrastive_loss(
+                r["text"], images[own], temperature=r["temperature"], valid=jnp.ones(sets, bool), target_ids=own,
+                negatives=images, negative_ids=rows.reshape(-1), mask_false_negatives=True,
+            )  # fmt: skip
+            terms["temperature"] = (r["temperature"], jnp.float32(1))
+        return terms
+
+
+class Sets(NamedTuple):
+    """What the frozen or training towers make of candidate sets."""
+
+    features: Any  # float32 [S, K, W], L2-normalised
+    base: Any  # float32 [S, K]
+    image: Any  # float32 [S, K, D], L2-normalised
+    text: Any  # float32 [S, D], L2-normalised
+
+
+def represent_sets(run: Any, images: Any, texts: Any) -> Sets:
+    """Encodes the S x K candidates as one batch, and each set's text with every one of them."""
+    sets, count = images.shape[:2]
+    image = run("encode_image", images.reshape(-1, *images.shape[2:]))
+    embedded = run("embed_image", image).reshape(sets, count, -1)
+    text = run("embed_text", run("encode_text", *texts))
+    repeat = lambda x: jnp.repeat(x, count, axis=0)
+    fused = run("read", run("adapt", image), repeat(texts.ids), repeat(texts.mask))
+    features = run("feature", fused).reshape(sets, count, -1)
+    return Sets(features, run("base_score", embedded, text[:, None]), embedded, text)
+
+
+def _runner(model: Any, params: Any, dropout: Any = None) -> Any:
+    """(method, *inputs) -> what the model's method of that name gives."""
+    rngs = {} if dropout is None else {"rngs": {"dropout": dropout}}
+
+    def run(method: Any, *inputs: Any) -> Any:
+        return model.apply({"params": params}, *inputs, method=method, **rngs)
+
+    return run

@@ -12,6 +12,8 @@ import numpy as np
 from contextjax import metrics
 from contextjax.types import CandidateRecord, ComposedRecord, EvaluationProtocol, Picture, UserError
 
+SETS = 64  # candidate sets that are held decoded at a time
+
 
 class Encoder(Protocol):
     """What an evaluation needs of a system."""
@@ -28,8 +30,11 @@ class Encoder(Protocol):
 class CandidateScorer(Protocol):
     """What an evaluation of candidate sets needs of a system."""
 
-    def score_candidates(self, images: Sequence[Any], text: str) -> np.ndarray:
-        """float32 [K], higher is better: how well each of K nearly identical pictures fits the text."""
+    def score_sets(self, sets: Sequence[Sequence[Any]], texts: Sequence[str], ordered: Sequence[bool]) -> np.ndarray:
+        """float32 [S, K], higher is better: how well each of a set's K nearly identical pictures fits its text.
+
+        `ordered`: whether a set's pictures are one after the other in time.
+        """
         ...
 
 
@@ -168,15 +173,23 @@ def evaluate_candidates(
 def score_records(system: CandidateScorer, records: Sequence[CandidateRecord], pictures: Pictures) -> np.ndarray:
     """float32 [Q, K]: the scores of every record's candidates, -inf where a set has fewer than the largest.
 
-    Targets are not looked at. The pictures of a set are read once for all its descriptions.
+    Targets are not looked at. Sets of one size go together, at most SETS at a time, and the descriptions of a set
+    after each other, so that its pictures are read once.
     """
     width = max((len(record.images) for record in records), default=0)
     scores = np.full((len(records), width), -np.inf, np.float32)
-    by_set = np.argsort(_set_rows(records), kind="stable").tolist()
-    for names, rows in itertools.groupby(by_set, key=lambda row: records[row].images):
-        images = [pictures[pictures.row[name]] for name in names]
-        for row in rows:
-            scores[row, : len(names)] = system.score_candidates(images, records[row].text)
+    order = sorted(
+        zip((len(record.images) for record in records), _set_rows(records), range(len(records)), strict=True)
+    )
+    for size, members in itertools.groupby(order, key=lambda entry: entry[0]):
+        rows = [row for _, _, row in members]
+        for begin in range(0, len(rows), SETS):
+            part = rows[begin : begin + SETS]
+            names = dict.fromkeys(name for row in part for name in records[row].images)
+            read = {name: pictures[pictures.row[name]] for name in names}
+            sets = [[read[name] for name in records[row].images] for row in part]
+            ordered = [records[row].kind == "video" for row in part]
+            scores[part, :size] = system.score_sets(sets, [records[row].text for row in part], ordered)
     return scores
 
 

@@ -16,23 +16,27 @@ from contextjax import images as image_files
 from contextjax import pretrained
 from contextjax.checkpoints import Checkpoints
 from contextjax.models.blip import BLIP
+from contextjax.models.context_blip import ContextBLIP
 from contextjax.models.context_cir import ContextCIR, combine
 from contextjax.models.layers import normalize
 from contextjax.pretrained.tensors import read_json
 from contextjax.sharding import make_mesh, place_params
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import UserError
-from contextjax.variants import make_context_cir
+from contextjax.variants import make_model
 
 BATCH = 256  # the largest batch of one call; smaller ones are padded to a power of two, so few programs are compiled
 TOKENS = 16  # texts are padded to a multiple of this, for the same reason
 QUERIES = ("fusion", "image", "text", "sum")
-SCORES = ("itc", "itm", "sum")
+SCORES = ("itc", "itm", "sum", "selection")
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenMap:
-    """Where a query's fusion looks: attention [patches, tokens] and the characters [tokens, 2] of each token."""
+    """Attention [patches, tokens] between picture and text, and the characters [tokens, 2] of each token.
+
+    ConText-CIR: how much each patch reads each token. ContextBLIP and BLIP: how much each token reads each patch.
+    """
 
     attention: np.ndarray
     offsets: np.ndarray
@@ -49,8 +53,8 @@ class TokenMap:
 class System:
     """A model, its parameters and its tokenizer.
 
-    The model is a ContextCIR, or a plain CLIP or BLIP, which answers composed queries by the sum of its embeddings of
-    picture and text. Images are paths, PIL pictures or uint8 arrays [H, W, 3].
+    The model is a ContextCIR, a ContextBLIP, or a plain CLIP or BLIP. All but the first answer composed queries by the
+    sum of their embeddings of picture and text. Images are paths, PIL pictures or uint8 arrays [H, W, 3].
     """
 
     def __init__(self, model: Any, params: Any, tokenizer: TextTokenizer, *, query: str = "", score: str = "",
@@ -58,9 +62,9 @@ class System:
         self.model = model  # a Linen module
         self.params, self.tokenizer = params, tokenizer
         self.query = query or getattr(model.config, "query", "sum")
-        self.score = score or ("sum" if isinstance(model, BLIP) else "itc")
+        self.score = score or self.scores[-1]
         self.fingerprint = fingerprint  # config hash and step: what an index of a gallery belongs to
-        self.vision = getattr(model.config, "clip", model.config).vision  # a VisionConfig
+        self.vision = pretrained.towers(model.config).vision  # a VisionConfig
 
     @property
     def image_size(self) -> int:
@@ -72,6 +76,14 @@ class System:
         """How pictures are made square, see images.preprocess."""
         return self.vision.fit
 
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The ways in which this system scores candidates, the one meant for it last."""
+        if isinstance(self.model, ContextBLIP):
+            selects = self.model.config.selection != "none"
+            return ("itc", "sum", "itm", "selection") if selects else ("itc", "sum", "itm")
+        return ("itc", "itm", "sum") if isinstance(self.model, BLIP) else ("itc",)
+
     def with_query(self, query: str) -> System:
         """The same towers queried by "fusion", or by the baselines "image", "text" or "sum"."""
         if query not in QUERIES:
@@ -81,11 +93,18 @@ class System:
         return self._with(query=query)
 
     def with_score(self, score: str) -> System:
-        """The same model scoring candidates by "itc" (cosine), "itm" (BLIP's matching logit) or their "sum"."""
+        """The same model scoring candidates otherwise.
+
+        "itc": cosine of the embeddings; "itm": log-odds of a match (as the match's probability, it ranks ContextBLIP's
+        zero-shot); "sum": cosine plus the logit of a match, as BLIP ranks; "selection": ContextBLIP's trained score.
+        """
         if score not in SCORES:
             raise UserError(f"score is '{score}'; expected one of {', '.join(SCORES)}.")
-        if score != "itc" and not isinstance(self.model, BLIP):
-            raise UserError(f"This system has no matching head; its candidates are scored by 'itc', not by '{score}'.")
+        if score not in self.scores:
+            raise UserError(
+                f"This system has no {'trained score' if score == 'selection' else 'matching head'}; its candidates "
+                f"are scored by {' or '.join(map(repr, self.scores))}, not by '{score}'."
+            )
         return self._with(score=score)
 
     def _with(self, **changes: str) -> System:
@@ -108,16 +127,32 @@ class System:
         """Text embeddings float32 [B, D], L2-normalised: those of the text tower alone."""
         return self._map("text", *self._tokens(texts))
 
-    def score_candidates(self, images: Sequence[Any], text: str) -> np.ndarray:
-        """How well each of K pictures fits the text: float32 [K], higher is better."""
-        if not len(images):
-            raise UserError("There are no candidates; expected at least one picture.")
-        tokens = [np.repeat(x, len(images), axis=0) for x in self._tokens([text])]
-        return self._map(f"score:{self.score}", self._pixels(images), *tokens)
+    def score_candidates(self, images: Sequence[Any], text: str, *, ordered: bool = False) -> np.ndarray:
+        """How well each of K pictures fits the text: float32 [K], higher is better.
+
+        `ordered`: the pictures are one after the other in time.
+        """
+        return self.score_sets([images], [text], [ordered])[0]
+
+    def score_sets(
+        self, sets: Sequence[Sequence[Any]], texts: Sequence[str], ordered: Sequence[bool] | None = None
+    ) -> np.ndarray:
+        """float32 [S, K]: score_candidates of S sets of K pictures each, with a text each."""
+        pixels = self._set_pixels(sets)
+        orders = np.asarray([False] * len(texts) if ordered is None else ordered, bool)
+        return self._map(f"score:{self.score}", pixels, *self._tokens(texts), orders, batch=BATCH // pixels.shape[1])
+
+    def set_features(self, sets: Sequence[Sequence[Any]], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """What ContextBLIP's selection reads of S sets: features float32 [S, K, W] and base scores [S, K]."""
+        if not isinstance(self.model, ContextBLIP):
+            raise UserError("Only a ContextBLIP has features of candidate sets.")
+        pixels = self._set_pixels(sets)
+        found = self._map("features", pixels, *self._tokens(texts), batch=BATCH // pixels.shape[1])
+        return found[..., 1:], found[..., 0]
 
     def attention_maps(self, images: Sequence[Any], texts: Sequence[str]) -> list[TokenMap]:
-        """Attention of the fusion, mean over blocks and heads: how much each patch reads each token."""
-        if self.query != "fusion":
+        """Attention between each picture and its text, mean over blocks and heads, see TokenMap."""
+        if self.query != "fusion" and not isinstance(self.model, BLIP | ContextBLIP):
             raise UserError(f"A system whose query is '{self.query}' has no fusion and no attention maps.")
         if len(images) != len(texts):
             raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
@@ -142,20 +177,31 @@ class System:
         length = min(-(-int(mask.sum(-1).max(initial=1)) // TOKENS) * TOKENS, ids.shape[1])
         return ids[:, :length], mask[:, :length]
 
+    def _set_pixels(self, sets: Sequence[Sequence[Any]]) -> np.ndarray:
+        """uint8 [S, K, H, W, 3]."""
+        sizes = sorted({len(images) for images in sets})
+        if sizes in ([], [0]):
+            raise UserError("There are no candidates; expected at least one picture.")
+        if len(sizes) > 1:
+            raise UserError(f"The sets have {sizes[0]} to {sizes[-1]} candidates; score those of one size together.")
+        return np.stack([self._pixels(images) for images in sets])
+
     def _pixels(self, images: Sequence[Any]) -> np.ndarray:
         return np.stack([image_files.load(image, self.image_size, fit=self.vision.fit) for image in images])
 
-    def _map(self, name: str, *arrays: np.ndarray) -> np.ndarray:
+    def _map(self, name: str, *arrays: np.ndarray, batch: int = 0) -> np.ndarray:
         program = _program(self.model, name)
-        return np.concatenate([np.asarray(program(self.params, *part))[:n] for n, part in _parts(arrays)])
+        parts = _parts(arrays, max(batch, 1) if batch else BATCH)
+        return np.concatenate([np.asarray(program(self.params, *part))[:n] for n, part in parts])
 
 
-def _parts(arrays: Sequence[np.ndarray]) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """Parts of at most BATCH rows, padded (by the first row) to a power of two; with the number of real rows."""
-    for begin in range(0, len(arrays[0]), BATCH):
-        part = [array[begin : begin + BATCH] for array in arrays]
+def _parts(arrays: Sequence[np.ndarray], batch: int) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """Parts of at most `batch` rows, padded (by the first row) to a power of two or to `batch`; with the number of
+    real rows."""
+    for begin in range(0, len(arrays[0]), batch):
+        part = [array[begin : begin + batch] for array in arrays]
         count = len(part[0])
-        missing = (1 << (count - 1).bit_length()) - count
+        missing = min(1 << (count - 1).bit_length(), batch) - count
         yield count, [np.concatenate([x, np.repeat(x[:1], missing, axis=0)]) for x in part]
 
 
@@ -172,21 +218,45 @@ def _program(model: Any, name: str) -> Callable:
         image, text = model.embed_image(model.encode_image(pixels)), model.embed_text(model.encode_text(ids, mask))
         return normalize(combine(name.removeprefix("query:"), image, text))
 
-    def score(model: Any, pixels, ids, mask):
-        image, total = model.encode_image(pixels), 0.0
-        if name != "score:itm":
-            text = model.embed_text(model.encode_text(ids[:1], mask[:1]))  # the rows are of one text
-            total = total + (model.embed_image(image) * text).sum(-1)
-        if name != "score:itc":
-            total = total + model.match(image, ids, mask)[:, 1].astype(jnp.float32)
+    def read(model: Any, image, ids, mask):
+        tokens = model.adapt(image) if isinstance(model, ContextBLIP) else model.normalize_tokens(image.tokens)
+        return model.read(tokens, ids, mask)
+
+    def score(model: Any, pixels, ids, mask, ordered):
+        """[S, K] of pixels [S, K, H, W, 3] and texts [S, T]; all candidates are encoded as one batch."""
+        kind, (sets, count) = name.removeprefix("score:"), pixels.shape[:2]
+        if kind == "selection":
+            found = model.represent_sets(pixels, ids, mask)
+            return model.select(found.features, found.base, jnp.ones((sets, count), bool), ordered)
+        image, total = model.encode_image(pixels.reshape(-1, *pixels.shape[2:])), jnp.zeros((sets, count))
+        if kind != "itm":
+            text, images = model.embed_text(model.encode_text(ids, mask)), model.embed_image(image)
+            total = total + (images.reshape(sets, count, -1) * text[:, None]).sum(-1)
+        if kind != "itc":
+            fused = read(model, image, jnp.repeat(ids, count, axis=0), jnp.repeat(mask, count, axis=0))
+            logits = model.match_states(fused).astype(jnp.float32).reshape(sets, count, 2)
+            total = total + (logits[..., 1] - logits[..., 0] if kind == "itm" else logits[..., 1])
         return total
+
+    def features(model: ContextBLIP, pixels, ids, mask):
+        """[S, K, 1 + W]: base scores and features."""
+        sets = model.represent_sets(pixels, ids, mask)
+        return jnp.concatenate([sets.base[..., None], sets.features], axis=-1)
+
+    def attention(model: Any, pixels, ids, mask):
+        """[B, I, T]."""
+        if isinstance(model, ContextCIR):
+            return compose(model, pixels, ids, mask).attention.astype(jnp.float32)
+        found = read(model, model.encode_image(pixels), ids, mask).attention
+        return jnp.swapaxes(found, -1, -2).astype(jnp.float32)
 
     methods: dict[str, Callable] = {
         "query": query,
         "score": score,
         "gallery": lambda model, pixels: model.embed_image(model.encode_image(pixels)),
         "text": lambda model, ids, mask: model.embed_text(model.encode_text(ids, mask)),
-        "attention": lambda *inputs: compose(*inputs).attention.astype(jnp.float32),
+        "features": features,
+        "attention": attention,
     }
     method = methods[name.partition(":")[0]]
     return jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs, method=method))
@@ -212,7 +282,7 @@ def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, t
     if config is not None:
         return _load_own(folder, config, mesh)
     found = pretrained.read_pretrained(source, image_size=image_size, dtype=dtype)
-    config = getattr(found.model.config, "clip", found.model.config)
+    config = pretrained.towers(found.model.config)
     if not hasattr(config, "vision"):
         raise UserError(f"{source} is a {found.family} text encoder without pictures; expected a CLIP or a BLIP.")
     text = config.text
@@ -248,7 +318,7 @@ def _own_config(folder: Path) -> Any:
 def _load_own(folder: Path, config: Any, mesh: str) -> System:
     tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=config.model.text["positions"])
     trained = config.get("data", {}).get("vocabulary", 0)  # else the tokenizer came with the towers
-    model = make_context_cir(config.model, vocabulary=tokenizer.vocabulary if trained else None)
+    model = make_model(config.model, vocabulary=tokenizer.vocabulary if trained else None)
     if (folder / "model.safetensors").exists():
         unread, abstract = pretrained.read_own(folder, model)
         meta = config.get("exported", {})

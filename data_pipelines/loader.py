@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -23,6 +23,15 @@ class Samples(Protocol):
 
     def collate(self, samples: Sequence[Any]) -> Any:
         """A batch of numpy arrays."""
+        ...
+
+
+@runtime_checkable
+class DrawnSamples(Samples, Protocol):
+    """Samples with something random in them, such as augmented pictures."""
+
+    def draw(self, index: int, position: int, /) -> Any:
+        """The sample as it is at a position of the endless stream of epochs: a function of the two alone."""
         ...
 
 
@@ -54,7 +63,8 @@ class ProcessStream:
     def __getitem__(self, index: int) -> Any:
         step, offset = divmod(int(index), self.local)
         position = step * self._batch_size + self._process * self.local + offset
-        return self._samples[sample_at(position, length=len(self._samples), seed=self._seed)]
+        row = sample_at(position, length=len(self._samples), seed=self._seed)
+        return self._samples.draw(row, position) if isinstance(self._samples, DrawnSamples) else self._samples[row]
 
 
 def batches(

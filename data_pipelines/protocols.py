@@ -10,3 +10,6 @@ CIRR = EvaluationProtocol(
     excludes_reference=True,
     average=("R@5", "Rs@1"),
 )
+
+# ImageCoDe's leaderboard: a set of any other size has lost pictures, and the ranks of the rest are not its indices.
+IMAGECODE_CANDIDATES = 10

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Protocol, TypeVar
 
-from contextjax.types import CandidateRecord, ComposedRecord, UserError
+from contextjax.types import CandidateRecord, CaptionRecord, ComposedRecord, UserError
 
-Record = TypeVar("Record", bound=ComposedRecord | CandidateRecord)
+Record = TypeVar("Record", bound=ComposedRecord | CandidateRecord | CaptionRecord)
 
 
 class DatasetReader(Protocol[Record]):
@@ -60,6 +60,12 @@ def read_json(path: Path, kind: type, *, layout: str) -> Any:
             f"{path} holds a {type(found).__name__}; expected {layout}'s {kind.__name__}: download it again."
         )
     return found
+
+
+def stays_inside(path: str) -> bool:
+    """Whether a path that an annotation file names is one in its own folder: relative, and never going up."""
+    parsed = PureWindowsPath(path)  # which takes both slashes for separators, and knows drives
+    return bool(parsed.parts) and not parsed.anchor and ".." not in parsed.parts and "\0" not in path
 
 
 def check_problems(problems: Sequence[str], where: str) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Generic
 import numpy as np
 
 from contextjax import images
-from contextjax.types import CandidateRecord, ComposedRecord, Picture, UserError
+from contextjax.types import CandidateRecord, CaptionRecord, ComposedRecord, Picture, UserError
 from data_pipelines.records import DatasetReader, Record, check_problems
 
 VERSION = "1.0.0"
@@ -70,6 +70,7 @@ class SplitData(Generic[Record]):
 
 ComposedData = SplitData[ComposedRecord]
 CandidateData = SplitData[CandidateRecord]
+CaptionData = SplitData[CaptionRecord]
 
 
 def load_split(
@@ -94,7 +95,9 @@ def load_split(
     pictures = _prepare("pictures", reader, place, split)
     # Captions and ids are wanted at once, pictures one by one: the first is a small JSON, the second array_record.
     table = json.loads((place / f"pictures.{split}.json").read_text(encoding="utf-8"))
-    records = _prepare("records", reader, place, split)
+    # A folder of other records may be read as captions too: in a table beside theirs, with the same pictures.
+    kind = "captions" if reader.record_type is CaptionRecord else "records"
+    records = _prepare(kind, reader, place, split)
     rows = records.__getitems__(list(range(len(records))))
     return SplitData(
         split=split,
@@ -157,7 +160,7 @@ def _builder_class() -> tuple[Any, Any]:
 
         def _info(self):
             features = {"id": text, "image": tfds.features.Image()}
-            if self._kind == "records":
+            if self._kind != "pictures":
                 features = {name: columns[kind] for name, kind in _fields(self._reader.record_type).items()}
             return tfds.core.DatasetInfo(
                 builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True

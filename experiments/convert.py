@@ -55,7 +55,7 @@ def _convert_pretrained(source: str | Path, target: Path) -> None:
 
     found = pretrained.read_pretrained(source, image_size=IMAGE_SIZE.value)
     config = found.model.config
-    towers = getattr(config, "clip", config)
+    towers = pretrained.towers(config)
     if not hasattr(towers, "vision"):
         raise UserError(f"{source} is a {found.family} text encoder; expected a CLIP, a BLIP or a ConText-CIR.")
     _describe(found.family, towers, sum(x.size for x in jax.tree.leaves(found.abstract)))

@@ -131,9 +131,9 @@ class Scores:
     def __init__(self):
         self.calls = []
 
-    def score_candidates(self, images, text):
-        self.calls.append(list(images))
-        return np.asarray(text.split(), np.float32)[list(images)]
+    def score_sets(self, sets, texts, ordered):
+        self.calls += [list(images) for images in sets]
+        return np.stack([np.asarray(t.split(), np.float32)[list(s)] for s, t in zip(sets, texts, strict=True)])
 
 
 class CountingTable(Table):
@@ -171,8 +171,8 @@ def test_candidates_are_ranked_among_themselves():
 def test_a_sets_pictures_are_read_once_for_all_its_texts():
     system, table = Scores(), CountingTable("abcd")
     evaluate_candidates(system, CANDIDATES, table)
-    assert table.reads == [1, 0, 2, 3, 2]
-    assert system.calls == [[1, 0, 2], [1, 0, 2], [3, 2]]
+    assert table.reads == [3, 2, 1, 0, 2]  # sets of two, then sets of three
+    assert system.calls == [[3, 2], [1, 0, 2], [1, 0, 2]]
 
 
 def test_the_first_of_equal_candidates_wins():

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from contextjax.metrics import by_group, rank_of_truth, recall_at, recall_interval, standard_error, top_k
+from contextjax.metrics import (
+    by_group,
+    combine_propositions,
+    pair_accuracy,
+    rank_of_truth,
+    recall_at,
+    recall_interval,
+    standard_error,
+    top_k,
+)
 
 INF = np.inf
 
@@ -98,3 +107,68 @@ def test_the_interval_of_unequal_groups_is_that_of_a_plain_loop():
     recalls = [recall_at(ranks[np.concatenate([members[i] for i in row])], 1) for row in drawn]
     expected = np.percentile(recalls, [2.5, 97.5])
     assert recall_interval(ranks, 1, groups, resamples=50, seed=4) == pytest.approx(tuple(expected))
+
+
+def test_a_pair_counts_only_if_both_are_right():
+    ranks, pairs = np.asarray([0, 0, 1, 0, 1, 1, 0, 0]), ["b", "a", "c", "c", "d", "d", "a", "b"]
+    assert pair_accuracy(ranks, pairs) == 50
+    assert pair_accuracy(ranks[::-1], pairs[::-1]) == 50
+    assert pair_accuracy(np.tile([0, 1], 5), np.repeat(np.arange(5), 2)) == 0  # always the same answer
+    assert pair_accuracy(np.zeros(4, int), np.asarray([1, 2, 1, 2])) == 100
+
+
+def test_a_guess_reaches_a_quarter_of_the_pairs():
+    ranks = np.random.default_rng(0).integers(0, 2, 8000)
+    assert pair_accuracy(ranks, np.repeat(np.arange(4000), 2)) == pytest.approx(25, abs=2)
+
+
+@pytest.mark.parametrize("pairs", [["a", "a", "b"], ["a"], ["a", "a", "a"], []])
+def test_broken_pairs_are_told(pairs):
+    with pytest.raises(ValueError, match="Expected two queries of every pair"):
+        pair_accuracy(np.zeros(len(pairs), int), pairs)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_propositions_are_combined_as_in_a_plain_loop(seed):
+    rng = np.random.default_rng(seed)
+    sentences, candidates = int(rng.integers(1, 7)), int(rng.integers(2, 11))
+    full, parts = rng.normal(size=candidates), rng.normal(size=(sentences, candidates))
+    negated, weights, share = rng.random(sentences) < 0.4, rng.random(sentences), rng.random()
+    for given in (weights, None):
+        expected = [
+            share * full[k]
+            + (1 - share)
+            * sum(
+                (1 / sentences if given is None else given[j]) * (-parts[j, k] if negated[j] else parts[j, k])
+                for j in range(sentences)
+            )
+            for k in range(candidates)
+        ]
+        np.testing.assert_allclose(combine_propositions(full, parts, negated, given, share), expected, atol=1e-12)
+    np.testing.assert_array_equal(combine_propositions(full, parts, negated, share=1.0), full)
+    flipped = combine_propositions(full, parts, ~negated, weights, 0.0)
+    np.testing.assert_allclose(flipped, -combine_propositions(full, parts, negated, weights, 0.0))
+
+
+def test_a_negated_proposition_speaks_against_what_it_fits():
+    full, hat = np.zeros(3, np.float32), np.asarray([[0.1, 0.9, 0.2]], np.float32)
+    assert combine_propositions(full, hat, np.asarray([False])).argmax() == 1
+    found = combine_propositions(full, hat, np.asarray([True]))
+    assert found.argmax() == 0 and found.argmin() == 1 and found.dtype == np.float32
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_missing_candidate_stays_missing(share):
+    full, parts = np.asarray([1.0, -INF, 2.0]), np.asarray([[1.0, -INF, 3.0], [2.0, -INF, 1.0]])
+    found = combine_propositions(full, parts, np.asarray([True, False]), share=share)
+    assert found[1] == -INF and np.isfinite(found[[0, 2]]).all()
+
+
+def test_without_propositions_the_whole_text_decides():
+    full = np.asarray([0.5, 0.2])
+    np.testing.assert_array_equal(combine_propositions(full, np.zeros((0, 2)), np.zeros(0, bool), share=0.3), full)
+
+
+def test_a_share_beyond_the_whole_is_told():
+    with pytest.raises(ValueError, match=r"share of the whole text is 1\.5"):
+        combine_propositions(np.zeros(2), np.zeros((1, 2)), np.zeros(1, bool), share=1.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -46,6 +46,15 @@ class ContextBLIPConfig:
     context_dropout: float = 0.1
     context_relative: bool = False
     fused_token: int | None = 30523  # stands at position 0 of texts that read a picture: BLIP's [ENC]
+
+
+class Sets(NamedTuple):
+    """What the towers make of S sets of K candidates with a text each."""
+
+    features: Any  # float32 [S, K, W], see ContextBLIP.feature
+    base: Any  # float32 [S, K], see ContextBLIP.base_score
+    image: Any  # float32 [S, K, D], L2-normalised
+    text: Any  # float32 [S, D], L2-normalised
 
 
 class ContextBLIP(nn.Module):
@@ -154,6 +163,18 @@ class ContextBLIP(nn.Module):
         """f: the fused state of the first token, L2-normalised."""
         pooled = fused.pooled.astype(jnp.float32)
         return pooled / jnp.linalg.norm(pooled, axis=-1, keepdims=True)
+
+    def represent_sets(
+        self, images: UInt8[Array, "s k h w 3"], ids: Int[Array, "s t"], mask: Bool[Array, "s t"]
+    ) -> Sets:
+        """Encodes the candidates as one batch, and each set's text with every one of them."""
+        sets, count = images.shape[:2]
+        image = self.encode_image(images.reshape(-1, *images.shape[2:]))
+        embedded = self.embed_image(image).reshape(sets, count, -1)
+        text = self.embed_text(self.encode_text(ids, mask))
+        fused = self.read(self.adapt(image), jnp.repeat(ids, count, axis=0), jnp.repeat(mask, count, axis=0))
+        features = self.feature(fused).reshape(sets, count, -1)
+        return Sets(features, self.base_score(embedded, text[:, None]), embedded, text)
 
     def base_score(self, image: Float[Array, "*b d"], text: Float[Array, "*b d"]) -> Float[Array, "*b"]:
         """What the head's score is added to: the cosine over the temperature, or nothing."""

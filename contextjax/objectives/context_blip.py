@@ -144,7 +144,7 @@ class SelectionObjective:
         run = _runner(self.model, params, rng)
         if isinstance(batch, FeatureBatch):
             return {"scores": run("select", batch.features, batch.base, batch.valid, batch.ordered)}
-        found = represent_sets(run, batch.images, batch.texts)
+        found = run("represent_sets", batch.images, *batch.texts)
         out = {"scores": run("select", found.features, found.base, batch.valid, batch.ordered)}
         if "contrastive" in dict(self.weights):
             temperature = run("temperature") if self.temperature is None else jnp.float32(self.temperature)
@@ -168,27 +168,6 @@ class SelectionObjective:
             )  # fmt: skip
             terms["temperature"] = (r["temperature"], jnp.float32(1))
         return terms
-
-
-class Sets(NamedTuple):
-    """What the frozen or training towers make of candidate sets."""
-
-    features: Any  # float32 [S, K, W], L2-normalised
-    base: Any  # float32 [S, K]
-    image: Any  # float32 [S, K, D], L2-normalised
-    text: Any  # float32 [S, D], L2-normalised
-
-
-def represent_sets(run: Any, images: Any, texts: Any) -> Sets:
-    """Encodes the S x K candidates as one batch, and each set's text with every one of them."""
-    sets, count = images.shape[:2]
-    image = run("encode_image", images.reshape(-1, *images.shape[2:]))
-    embedded = run("embed_image", image).reshape(sets, count, -1)
-    text = run("embed_text", run("encode_text", *texts))
-    repeat = lambda x: jnp.repeat(x, count, axis=0)
-    fused = run("read", run("adapt", image), repeat(texts.ids), repeat(texts.mask))
-    features = run("feature", fused).reshape(sets, count, -1)
-    return Sets(features, run("base_score", embedded, text[:, None]), embedded, text)
 
 
 def _runner(model: Any, params: Any, dropout: Any = None) -> Any:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from contextjax.types import ComposedRecord, UserError
+from contextjax.types import CaptionRecord, ComposedRecord, UserError
 from data_pipelines.records import DatasetReader, check_problems, read_json
+from data_pipelines.texts import has_words
 
 
 class CirrReader(DatasetReader[ComposedRecord]):
@@ -43,7 +44,7 @@ class CirrReader(DatasetReader[ComposedRecord]):
 
     def captions(self, split: str) -> dict[str, str]:
         """Picture name -> caption; empty where the set has none."""
-        file = f"image_captions/captions.{split}.json"
+        file = _caption_file(split)
         if not (self.folder / file).exists():
             return {}
         try:
@@ -74,6 +75,59 @@ class CirrReader(DatasetReader[ComposedRecord]):
 
     def _json(self, file: str, kind: type) -> Any:
         return read_json(self.folder / file, kind, layout="CIRR")
+
+
+class CirrCaptionsReader(DatasetReader[CaptionRecord]):
+    """Reads the captions of a folder in CIRR's layout: one record for each captioned picture.
+
+    Its prepared pictures are those of CirrReader, written once for both.
+    """
+
+    name = "cirr_captions"
+    record_type = CaptionRecord
+
+    def __init__(self, folder: str | Path):
+        self._cirr = CirrReader(folder)
+        self.folder = self._cirr.folder
+        self.splits = tuple(split for split in self._cirr.splits if (self.folder / _caption_file(split)).exists())
+        if not self.splits:
+            raise UserError(
+                f"{self.folder} holds no {_caption_file('<split>')}; expected the pictures' captions there, "
+                'as [{"image": path, "caption": text}]: add them.'
+            )
+
+    def annotation_files(self) -> list[Path]:
+        """The files that decide what the set holds."""
+        return self._cirr.annotation_files()
+
+    def pictures(self, split: str) -> dict[str, Path]:
+        """Picture name -> file of the whole split, captioned or not."""
+        return self._cirr.pictures(split)
+
+    def captions(self, split: str) -> dict[str, str]:
+        """Picture name -> caption."""
+        return self._cirr.captions(split)
+
+    def records(self, split: str) -> list[CaptionRecord]:
+        """All captions of a split.
+
+        Raises:
+          UserError: captions are of pictures that the split file does not have, or say nothing.
+        """
+        known, captions, problems = self.pictures(split), self.captions(split), []
+        for name, text in captions.items():
+            if name not in known:
+                problems.append(f"a caption of the unknown picture {name}")
+            if not isinstance(text, str) or not has_words(text):
+                problems.append(f"picture {name} has no text as its caption ({str(text)[:60]!r})")
+        check_problems(problems, _caption_file(split))
+        if not captions:
+            raise UserError(f"{self.folder}/{_caption_file(split)} holds no captions; expected at least one.")
+        return [CaptionRecord(name, name, text) for name, text in captions.items()]
+
+
+def _caption_file(split: str) -> str:
+    return f"image_captions/captions.{split}.json"
 
 
 def _record(item: dict[str, Any]) -> ComposedRecord:

@@ -4,14 +4,14 @@ import pytest
 
 from configs.pictograms import ARGUMENTS, get_config
 from contextjax.optim import make_optimizer, make_schedule
-from contextjax.variants import VARIANTS, make_context_cir, resolve
+from contextjax.variants import VARIANTS, make_model, resolve
 from experiments import assembly
 
 
 @pytest.mark.parametrize("argument", ["", *ARGUMENTS, "demo,no_consistency"])
 def test_every_argument_gives_a_whole_recipe(argument):
     config = get_config(argument)
-    model = make_context_cir(config.model, vocabulary=500)
+    model = make_model(config.model, vocabulary=500)
     phases = assembly.make_phases(config, model)
     assert phases[0].start == 0 and phases[-1].start < config.training.steps
     weights = dict(phases[-1].objective.weights)
@@ -32,10 +32,10 @@ def test_an_unknown_argument_names_the_known_ones():
 def test_resolved_sizes_build_the_same_model(variant):
     config = get_config()
     config.model.variant = variant
-    before = make_context_cir(config.model)
+    before = make_model(config.model)
     with config.unlocked():
         config.model = resolve(config.model)
-    assert make_context_cir(config.model) == before
+    assert make_model(config.model) == before
 
 
 def test_an_unknown_field_of_a_tower_is_told():
@@ -45,7 +45,7 @@ def test_an_unknown_field_of_a_tower_is_told():
     with config.unlocked():
         config.model.vision.widht = 3
     with pytest.raises(UserError, match="widht"):
-        make_context_cir(config.model)
+        make_model(config.model)
 
 
 @pytest.mark.parametrize("size", ["B32", "B16", "L14", "H14"])
@@ -56,7 +56,7 @@ def test_the_published_recipe_is_the_papers(size):
     config = get_config(size)
     assert config.model.variant == size and size[0] in config.model.pretrained.upper()
     config.model.pretrained = ""  # its sizes are the variant's; no hub here
-    model = make_context_cir(config.model)
+    model = make_model(config.model)
     assert model.config.fusion_layers == 4 and model.config.fusion_heads == 8 and model.config.fusion_head == "own"
     phases = assembly.make_phases(config, model)
     assert [phase.start for phase in phases] == [0]

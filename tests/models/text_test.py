@@ -37,7 +37,7 @@ def test_padding_changes_no_real_token_and_not_the_pooled_state(tiny, encode):
 
 def test_the_pooled_state_is_the_one_at_eos(tiny, encode):
     ids, mask = tiny.texts(6)
-    states, pooled = encode(ids, mask)
+    states, pooled, _ = encode(ids, mask)
     ends = np.asarray(mask).sum(-1) - 1
     np.testing.assert_array_equal(pooled, np.asarray(states)[np.arange(6), ends])
 

@@ -17,7 +17,7 @@ from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
 from contextjax.models.masking import TextAdapter, mask_scores, split_patches
 from contextjax.models.multimodal import BertConfig
 from contextjax.models.vision import VisionConfig
-from contextjax.objectives.context_blip import CaptionObjective, Draws, SelectionObjective, _runner, represent_sets
+from contextjax.objectives.context_blip import CaptionObjective, Draws, SelectionObjective, _runner
 from contextjax.pretrained import read_pretrained
 from contextjax.pretrained.context_blip import published_table
 from contextjax.pretrained.names import flatten, write
@@ -224,7 +224,7 @@ def test_gradients_of_stage_1(file, params, batch, draws, form):
 @pytest.mark.parametrize("name", ["video", "static"])
 def test_stage_2a_and_zero_shot(file, params, name):
     batch = candidates(file, name)
-    found = represent_sets(_runner(STAGE_2A, params), batch.images, batch.texts)
+    found = _runner(STAGE_2A, params)("represent_sets", batch.images, *batch.texts)
     close(found.features[0], file[f"output.stage2a.set_{name}.features"])
     objective = SelectionObjective(STAGE_2A, (("selection", 1.0),))
 
@@ -249,7 +249,7 @@ def test_stage_2a_and_zero_shot(file, params, name):
 @pytest.mark.parametrize("name", ["video", "static"])
 def test_stage_2b(file, params, name):
     batch = candidates(file, name)
-    found = represent_sets(_runner(MODEL, params), batch.images, batch.texts)
+    found = _runner(MODEL, params)("represent_sets", batch.images, *batch.texts)
     cached = FeatureBatch(found.features, found.base, batch.target, batch.valid, batch.ordered, batch.records)
     objective = SelectionObjective(MODEL, (("selection", 1.0),))
 

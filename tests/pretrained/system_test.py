@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -55,7 +56,11 @@ def test_a_folder_becomes_a_system(systems, pictures):
 
 def test_candidates_are_scored_by_cosine_by_matching_and_by_their_sum(systems, pictures):
     blip = systems["blip"][0]
-    itc, itm = (blip.with_score(name).score_candidates(pictures, TEXTS[0]) for name in ("itc", "itm"))
+    itc, odds = (blip.with_score(name).score_candidates(pictures, TEXTS[0]) for name in ("itc", "itm"))
+    pixels, (ids, mask) = jnp.asarray(blip._pixels(pictures)), map(jnp.asarray, blip._tokens([TEXTS[0]] * 3))
+    logits = np.asarray(blip.model.apply({"params": blip.params}, pixels, ids, mask)[2])
+    itm = logits[:, 1]
+    np.testing.assert_allclose(odds, logits[:, 1] - logits[:, 0], atol=1e-5)
     cosines = blip.encode_gallery(pictures) @ blip.encode_text(TEXTS[:1])[0]
     np.testing.assert_allclose(itc, cosines, atol=1e-5)
     assert blip.score == "sum" and np.ptp(itm) > 1e-3
@@ -81,7 +86,10 @@ def test_what_they_cannot_do_is_told(systems, pictures):
         (lambda: clip.with_query("sums"), "expected one of"),
         (lambda: clip.with_score("itm"), "no matching head"),
         (lambda: blip.with_score("best"), "expected one of"),
-        (lambda: blip.attention_maps(pictures, TEXTS), "no attention maps"),
+        (lambda: clip.attention_maps(pictures, TEXTS), "no attention maps"),
+        (lambda: blip.with_score("selection"), "no trained score"),
+        (lambda: blip.score_sets([pictures, pictures[:2]], TEXTS[:2]), "sets have 2 to 3 candidates"),
+        (lambda: clip.set_features([pictures], TEXTS[:1]), "Only a ContextBLIP"),
         (lambda: blip.score_candidates([], TEXTS[0]), "no candidates"),
         (lambda: blip.score_candidates(pictures, " "), "text is empty"),
     ):
@@ -117,7 +125,7 @@ def test_a_tokenizer_of_another_model_is_told(systems, tmp_path):
 def test_a_system_under_its_own_names_comes_back_bitwise(tiny, tmp_path, pictures):
     """ConText-CIR as safetensors with our parameter paths, beside its config and tokenizer."""
     from configs.base import base
-    from contextjax.variants import make_context_cir, resolve
+    from contextjax.variants import make_model, resolve
 
     config = base()
     config.model.update(
@@ -126,7 +134,7 @@ def test_a_system_under_its_own_names_comes_back_bitwise(tiny, tmp_path, picture
     )  # fmt: skip
     config.data.vocabulary = 280
     tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=10)
-    model = make_context_cir(config.model, vocabulary=tokenizer.vocabulary)
+    model = make_model(config.model, vocabulary=tokenizer.vocabulary)
     params = type(tiny)().params(model)
     described = json.loads(config.to_json()) | {"model": resolve(config.model)}
     described["exported"] = {"config_hash": "abc", "step": 7}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from contextjax.types import CandidateRecord, UserError
-from data_pipelines.datasets.imagecode import ImageCodeReader
+from data_pipelines.datasets.imagecode import ImageCodeReader, read_propositions
 
 VIDEO, STATIC, OTHER = "MSR-VTT-videoTestVideo_video7047-shot1_0", "open-images-1815_f91d6f546e63f20d", "YouCook-1_0"
 NUMBERS = {VIDEO: (2, 10, 9), STATIC: (0, 1, 2, 3), OTHER: (0, 1)}
@@ -39,7 +39,7 @@ def test_records_say_what_the_files_say(folder):
     reader = ImageCodeReader(folder)
     video = tuple(f"{VIDEO}/img{n}" for n in (2, 9, 10))  # by number, not by name
     static = tuple(f"{STATIC}/img{n}" for n in range(4))
-    assert reader.splits == ("test", "train", "val")
+    assert reader.splits == ("test", "train", "train_simple", "val")
     assert reader.records("val") == [
         CandidateRecord(f"{VIDEO}/0", video, "the last frame", 2, "video"),
         CandidateRecord(f"{VIDEO}/1", video, "the first", 0, "video"),
@@ -48,7 +48,7 @@ def test_records_say_what_the_files_say(folder):
     assert [(r.text, r.target) for r in reader.records("test")] == [("a lady", None), ("a lady in blue", None)]
     assert reader.captions("val") == {}
     assert [path.name for path in reader.annotation_files()] == [
-        "test_data_unlabeled.json", "train_data.json", "valid_data.json",
+        "test_data_unlabeled.json", "train_data.json", "train_simple.json", "valid_data.json",
     ]  # fmt: skip
 
 
@@ -152,3 +152,126 @@ def test_a_split_that_went_away_is_told(folder):
     for split in ("val", "dev"):
         with pytest.raises(UserError, match=r"_data\.json is missing; expected ImageCoDe's layout"):
             reader.records(split)
+
+
+def test_any_number_of_pictures_from_two_on_is_a_set(folder):
+    for count in (2, 9, 10, 11, 30):
+        write_pictures(folder, f"of {count}", range(count))
+        write(folder, "valid_data.json", {f"of {count}": {str(count - 1): "the last"}})
+        record = ImageCodeReader(folder).records("val")[0]
+        assert (len(record.images), record.target) == (count, count - 1)
+        write(folder, "valid_data.json", {f"of {count}": {str(count): "beyond"}})
+        with pytest.raises(UserError, match=f"candidate '{count}', but {count} pictures"):
+            ImageCodeReader(folder).records("val")
+
+
+def test_one_text_cannot_be_of_two_candidates(folder):
+    write(folder, "valid_data.json", {VIDEO: {"0": "a man", "2": "a man", "1": "a dog"}, STATIC: {"0": "a man"}})
+    with pytest.raises(UserError) as error:
+        ImageCodeReader(folder).records("val")
+    assert f"1 problem(s): set {VIDEO} has the same text for several candidates ('a man')" in str(error.value)
+    write(folder, "test_data_unlabeled.json", {STATIC: ["a lady", "a lady"]})  # which may be two people's of one
+    assert len(ImageCodeReader(folder).records("test")) == 2
+
+
+@pytest.mark.parametrize("text", ["...", "\u200b", "-/?"])
+def test_a_text_without_a_word_is_told(folder, text):
+    write(folder, "valid_data.json", {VIDEO: {"0": text, "1": "é", "2": "3"}})
+    with pytest.raises(UserError, match=r"1 problem\(s\).*a text without a word"):
+        ImageCodeReader(folder).records("val")
+
+
+def test_a_set_outside_the_folder_is_no_set(folder):
+    write_pictures(folder, "../outside", (0, 1))
+    write(folder, "valid_data.json", {"../outside": {"0": "a man"}})
+    with pytest.raises(UserError, match=r"set \.\./outside has 0 picture"):
+        ImageCodeReader(folder).records("val")
+    assert ImageCodeReader(folder).pictures("val") == {}
+
+
+# --------------------------------------------------------------------------------- simple, of two
+
+
+def simple(count):
+    pairs = [(0, 2), (2, 1), (1, 0)]
+    return [
+        {"directory": VIDEO, "pos_idx": pairs[i % 3][0], "neg_idx": pairs[i % 3][1], "caption": f"text {i}"}
+        for i in range(count)
+    ]
+
+
+def test_simple_rows_are_sets_of_two(folder):
+    write(folder, "valid_simple.json", [*simple(60), {**simple(1)[0], "directory": STATIC, "pos_idx": 3}])
+    reader = ImageCodeReader(folder)
+    assert reader.splits == ("test", "train", "train_simple", "val", "val_simple")
+    records = reader.records("val_simple")
+    images = [f"{VIDEO}/img{n}" for n in (2, 9, 10)]  # by rank, as in the full files
+    for record, row in zip(records[:60], simple(60), strict=True):
+        assert record.images[record.target] == images[row["pos_idx"]]
+        assert record.images[1 - record.target] == images[row["neg_idx"]]
+        assert (record.text, record.kind) == (row["caption"], "video")
+    assert (records[60].kind, set(records[60].images)) == ("static", {f"{STATIC}/img3", f"{STATIC}/img2"})
+    assert len({record.id for record in records}) == 61
+    assert 0.3 < sum(record.target for record in records) / 61 < 0.7
+    assert records == reader.records("val_simple")
+    assert list(reader.pictures("val_simple")) == [*images, *(f"{STATIC}/img{n}" for n in range(4))]
+
+
+def test_the_order_of_two_does_not_depend_on_the_other_rows(folder):
+    targets = []
+    for count in (10, 20):
+        write(folder, "valid_simple.json", simple(count))
+        targets.append([record.target for record in ImageCodeReader(folder).records("val_simple")])
+    assert targets[1][:10] == targets[0]
+
+
+def test_all_problems_of_simple_rows_come_at_once(folder):
+    row = simple(1)[0]
+    rows = [
+        row,
+        {**row, "neg_idx": 3},
+        {**row, "pos_idx": 2},
+        {**row, "pos_idx": -1},
+        {**row, "pos_idx": "0"},
+        {**row, "caption": "?"},
+        {**row, "caption": None},
+        {**row, "directory": "gone"},
+        {**row, "directory": "../x"},
+        {k: v for k, v in row.items() if k != "neg_idx"},
+        7,
+    ]
+    write(folder, "valid_simple.json", rows)
+    with pytest.raises(UserError) as error:
+        ImageCodeReader(folder).records("val_simple")
+    for said in (
+        "valid_simple.json has 10 problem(s)", "row 1 has the candidate 3, but 3 pictures",
+        "row 2 has the indices (2, 2)", "row 3 has the indices (-1, 2)", "row 4 has the indices ('0', 2)",
+        "row 5 has a text without a word", "row 6 has a description that is no text",
+        "row 7 has 0 picture(s) in image-sets/", "row 8 has 0 picture(s)", "row 9 has no directory", "row 10 has no",
+    ):  # fmt: skip
+        assert said in str(error.value)
+    assert len(ImageCodeReader(folder).pictures("val_simple")) == 3
+
+
+# ------------------------------------------------------------------------------------ propositions
+
+
+def test_propositions_are_read_from_a_file_or_its_folder(tmp_path):
+    found = {"a man, no hat": ["There is a man.", "He has no hat."], "one": ["One."]}
+    write(tmp_path, "propositions.json", found)
+    write(tmp_path, "other.json", {"x": ["y"] * 6})
+    expected = {text: tuple(sentences) for text, sentences in found.items()}
+    assert read_propositions(tmp_path) == read_propositions(str(tmp_path / "propositions.json")) == expected
+    assert read_propositions(tmp_path / "other.json") == {"x": ("y",) * 6}
+
+
+def test_all_problems_of_propositions_come_at_once(tmp_path):
+    spoilt = {"none": [], "many": ["a"] * 7, "empty": ["a", " "], "number": ["a", 3], "text": "a", "fine": ["a"]}
+    write(tmp_path, "propositions.json", spoilt)
+    with pytest.raises(UserError) as error:
+        read_propositions(tmp_path)
+    assert "5 problem(s)" in str(error.value) and "fine" not in str(error.value)
+    for said in ("'none' has 0 sentences, expected 1 to 6", "'many' has 7", "'empty' has no", "'number'", "'text'"):
+        assert said in str(error.value)
+    with pytest.raises(UserError, match=r"propositions\.json is missing"):
+        read_propositions(tmp_path / "gone" / "propositions.json")

@@ -1,47 +1,77 @@
-"""What recipes share. The defaults of the model and its losses are the paper's (CVPR 2025)."""
+"""What recipes share. The defaults of the models and their losses are the papers'."""
 
 from typing import Any
 
 from ml_collections import ConfigDict
 
+SYSTEMS = ("context_cir", "context_blip")
 
-def base() -> Any:
+
+def base(system: str = "context_cir") -> Any:
     """Every key there is, with its default."""
     config: Any = ConfigDict()
     config.seed = 0
     config.mesh = "data:-1"  # sizes of the axes data, fsdp, tensor; -1 takes the devices that are left
+    config.data = _data(system)
+    config.model = model = ConfigDict()
+    model.system = system
+    model.variant = {"context_cir": "B16", "context_blip": "BLIP-B"}[system]
+    model.start = ""  # the workdir of another run of ours (or an export), whose parameters this one begins with
+    model.pretrained = ""  # a CLIP or BLIP to start from (folder or hub id): its sizes and tokenizer, not the variant's
+    model.vision = ConfigDict()  # fields of VisionConfig to replace
+    model.text = ConfigDict()  # fields of TextConfig or BertConfig to replace
+    model.projection = 0  # 0: the variant's
+    model.dtype = "float32"
+    own_model, config.loss = {"context_cir": _context_cir, "context_blip": _context_blip}[system]()
+    model.update(own_model)
+    config.optimizer = _optimizer()
+    config.training = training = ConfigDict()
+    training.steps = 35_000
+    training.log_every = 50
+    training.checkpoint_every = 2000
+    training.evaluate_every = 2000
+    training.max_bad_steps = 1
+    training.diagnose_every = 0  # gradient norms by term and the like, every so many steps; 0: never
+    return config
 
-    config.data = data = ConfigDict()
-    data.reader = "cirr"
+
+def _data(system: str) -> Any:
+    data: Any = ConfigDict()
+    data.reader = {"context_cir": "cirr", "context_blip": "captions"}[system]
     data.folder = ""
     data.train_split = "train"
     data.val_split = "val"
-    data.batch_size = 256  # references in a global batch
-    data.modifications = 1  # texts (and targets) of each reference
+    data.val_reader = ""  # where what is evaluated is another data set: its reader
+    data.val_folder = ""  # and its folder
+    data.batch_size = 256  # references, captions or descriptions in a global batch
     data.text_length = 77  # tokens
-    data.caption_length = 77
     data.vocabulary = 0  # > 0: a tokenizer of that size is trained on the set's texts
-    data.phrases_per_text = 4.0  # the phrase budget of a batch, over its number of texts
-    data.phrase_length = 12  # tokens, BOS and EOS included
     data.workers = 0  # loader processes; 0: a thread
     data.cache_mb = 0  # decoded pictures kept in memory
+    if system == "context_cir":
+        data.modifications = 1  # texts (and targets) of each reference
+        data.caption_length = 77
+        data.phrases_per_text = 4.0  # the phrase budget of a batch, over its number of texts
+        data.phrase_length = 12  # tokens, BOS and EOS included
+    else:
+        data.candidates = 10  # pictures of a candidate set in a batch; a smaller set is filled up
+        data.clean = True  # texts lose their punctuation, as published
+        data.augment = "none"  # or "caption", "set" (one crop for a set, no flips), "published"
+        data.cached = False  # encode the pictures once by model.start, and train what reads its features (stage 2b)
+    return data
 
-    config.model = model = ConfigDict()
-    model.variant = "B16"
-    model.start = ""  # the workdir of another run of ours, whose parameters this one begins with
-    model.pretrained = ""  # a CLIP to start from (folder or hub id): its sizes and tokenizer, instead of the variant's
-    model.vision = ConfigDict()  # fields of VisionConfig to replace
-    model.text = ConfigDict()  # fields of TextConfig to replace
-    model.projection = 0  # 0: the variant's
+
+def _context_cir() -> tuple[Any, Any]:
+    """ConText-CIR (CVPR 2025): the model's own fields, and the loss."""
+    model: Any = ConfigDict()
     model.fusion_layers = 4
     model.fusion_heads = 8
     model.fusion_activation = "gelu"
     model.fusion_self_attention = False
     model.fusion_head = "own"  # attention pooling and a Linear; or "gallery": what the gallery reads its tokens with
     model.query = "fusion"  # or a baseline: "image", "text", "sum"
-    model.dtype = "float32"
 
-    config.loss = loss = ConfigDict()
+    loss: Any = ConfigDict()
     loss.weights = ConfigDict({"contrastive": 1.0, "consistency": 0.08, "captions": 0.0})
     loss.lead_steps = 0  # steps in which the captions loss is trained alone, before the rest begins
     loss.temperature = 0.07
@@ -50,8 +80,40 @@ def base() -> Any:
     loss.normalize_maps = False
     loss.reference_negatives = True
     loss.mask_false_negatives = False
+    return model, loss
 
-    config.optimizer = optimizer = ConfigDict()
+
+def _context_blip() -> tuple[Any, Any]:
+    """ContextBLIP (Findings of ACL 2024): the model's own fields, and the loss."""
+    model: Any = ConfigDict()
+    model.adapter = "taps"  # after the blocks model.vision.taps; or "convolutions" (the card's form), or "none"
+    model.adapter_reduction = 2
+    model.adapter_zero_init = False
+    model.masking = "pixels"  # or "attended" (the card's form), or "none"
+    model.mask_rate = 0.25
+    model.decoder_layers = 4
+    model.decoder_heads = 8
+    model.selection = "none"  # "head", "itc" (the card's form) or "both"
+    model.context_layers = 0  # of the inter-context encoder; 2 in the paper's last stage
+    model.context_heads = 8
+    model.context_positions = 10
+    model.context_dropout = 0.1
+    model.context_relative = False
+    model.fused_token = 30523  # at position 0 of texts that read a picture: BLIP's [ENC]; None: nothing is replaced
+
+    loss: Any = ConfigDict()
+    loss.weights = ConfigDict({"matching": 1.0, "masking": 1.0, "contrastive": 0.0, "selection": 1.0})
+    loss.lead_steps = 0  # ConText-CIR's
+    loss.temperature = 0.07  # of the contrastive term
+    loss.learned_temperature = False  # that of the selection, where it has one
+    loss.real_tokens = True  # the masking's token is a real one; False: any position, as published
+    loss.scrambled = False  # as the published code shows the visible patches: for comparison only
+    loss.mask_false_negatives = True  # a text is never paired with its own picture as a negative
+    return model, loss
+
+
+def _optimizer() -> Any:
+    optimizer: Any = ConfigDict()
     optimizer.name = "adamw"  # or "adam" (L2), or "muon" for the matrices and AdamW for the rest
     optimizer.learning_rate = 1e-5
     optimizer.schedule = "restarts"  # or "cosine", or "exponential"
@@ -68,12 +130,4 @@ def base() -> Any:
     optimizer.clip_norm = 1.0
     optimizer.freeze = ()  # beginnings of parameter paths that are not trained, such as "clip/vision"
     optimizer.multipliers = ConfigDict()  # beginning of a path -> factor of its learning rate
-
-    config.training = training = ConfigDict()
-    training.steps = 35_000
-    training.log_every = 50
-    training.checkpoint_every = 2000
-    training.evaluate_every = 2000
-    training.max_bad_steps = 1
-    training.diagnose_every = 0  # gradient norms by term and the like, every so many steps; 0: never
-    return config
+    return optimizer

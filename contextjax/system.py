@@ -316,7 +316,10 @@ def _own_config(folder: Path) -> Any:
 
 
 def _load_own(folder: Path, config: Any, mesh: str) -> System:
-    tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=config.model.text["positions"])
+    length = config.model.text["positions"]
+    if config.model.get("system") == "context_blip":
+        length = min(length, config.data.text_length)  # descriptions are read as far as they were in training
+    tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=length)
     trained = config.get("data", {}).get("vocabulary", 0)  # else the tokenizer came with the towers
     model = make_model(config.model, vocabulary=tokenizer.vocabulary if trained else None)
     if (folder / "model.safetensors").exists():

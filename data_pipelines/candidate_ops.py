@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,22 +12,28 @@ from contextjax.tokenizers import TextTokenizer
 from contextjax.types import CandidateBatch, CandidateRecord, CaptionBatch, CaptionRecord, Picture, Tokens, UserError
 from data_pipelines.augment import Augment
 from data_pipelines.records import check_problems
-from data_pipelines.tables import CandidateData, CaptionData
+from data_pipelines.tables import CandidateData, CaptionData, SplitData
 from data_pipelines.texts import clean_caption, clean_description
 
 AUGMENTATION = 1  # keeps its draws apart from those of the order, whose seed has no third number
 
 
-def clean_texts(records: Sequence[CaptionRecord] | Sequence[CandidateRecord]) -> list[str]:
-    """The records' texts as the published recipe of their kind cleans them, of any length.
+def cleaned(data: SplitData[Any]) -> SplitData[Any]:
+    """The split with its records' texts as the published recipe of their kind cleans them, of any length.
 
     The published limit of 30 words is left to the tokenizer's length: in the published 30 tokens it never cuts first,
     and with more tokens longer texts are wanted.
     """
-    return [
-        (clean_caption if isinstance(record, CaptionRecord) else clean_description)(record.text, max_words=None)
-        for record in records
-    ]
+    clean = {CaptionRecord: clean_caption, CandidateRecord: clean_description}
+    return dataclasses.replace(
+        data,
+        records=tuple(
+            dataclasses.replace(record, text=clean[type(record)](record.text, max_words=None))
+            if type(record) in clean
+            else record
+            for record in data.records
+        ),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +55,13 @@ class _TextSamples:
         *,
         what: str,
         text_length: int | None,
-        clean: bool,
         augment: Augment | None,
         seed: int,
     ):
         """`rows` are the picture rows of each record, `what` its texts' name in messages."""
         self.data, self._rows, self._what = data, rows, what
         self._augment, self._seed = augment, seed
-        texts = clean_texts(data.records) if clean else [record.text for record in data.records]
-        encoded = tokenizer(texts, length=text_length)
+        encoded = tokenizer([record.text for record in data.records], length=text_length)
         empty = np.flatnonzero(encoded.tokens.mask.sum(axis=1) <= 2)  # nothing but the first and the last token
         check_problems(
             [f"{data.records[row].id} ({data.records[row].text[:60]!r}) has no words left" for row in empty],
@@ -99,7 +104,6 @@ class CaptionSamples(_TextSamples):
         tokenizer: TextTokenizer,
         *,
         text_length: int | None = None,
-        clean: bool = False,
         augment: Augment | None = None,
         seed: int = 0,
     ):
@@ -109,7 +113,6 @@ class CaptionSamples(_TextSamples):
           data: a split.
           tokenizer: of the text encoder.
           text_length: tokens a text, the first and the last included; None: the tokenizer's own.
-          clean: whether texts are cleaned as published, see texts.clean_caption.
           augment: of the pictures, in `draw`.
           seed: of the augmentation.
 
@@ -119,7 +122,7 @@ class CaptionSamples(_TextSamples):
         row = data.pictures.row
         self._pictures = np.asarray([row[record.image] for record in data.records], np.int32)
         super().__init__(
-            data, self._pictures[:, None], tokenizer, what="captions", text_length=text_length, clean=clean,
+            data, self._pictures[:, None], tokenizer, what="captions", text_length=text_length,
             augment=augment, seed=seed,
         )  # fmt: skip
 
@@ -140,7 +143,6 @@ class CandidateSamples(_TextSamples):
         *,
         candidates: int = 10,
         text_length: int | None = None,
-        clean: bool = False,
         augment: Augment | None = None,
         seed: int = 0,
     ):
@@ -151,7 +153,6 @@ class CandidateSamples(_TextSamples):
           tokenizer: of the text encoder.
           candidates: K of the batches. A smaller set repeats its first picture, marked invalid.
           text_length: tokens a text, the first and the last included; None: the tokenizer's own.
-          clean: whether texts are cleaned as published, see texts.clean_description.
           augment: of the pictures, in `draw`.
           seed: of the augmentation.
 
@@ -164,7 +165,7 @@ class CandidateSamples(_TextSamples):
         self._ordered = np.asarray([record.kind == "video" for record in data.records])
         rows = [np.asarray([row[name] for name in record.images], np.int32) for record in data.records]
         super().__init__(
-            data, rows, tokenizer, what="descriptions", text_length=text_length, clean=clean, augment=augment,
+            data, rows, tokenizer, what="descriptions", text_length=text_length, augment=augment,
             seed=seed,
         )  # fmt: skip
 

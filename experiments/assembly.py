@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,32 +16,50 @@ from ml_collections import ConfigDict
 
 from contextjax.checkpoints import Checkpoints
 from contextjax.evaluation import evaluate_candidates, evaluate_retrieval
-from contextjax.models.clip import CLIPConfig
-from contextjax.models.context_cir import ContextCIR
-from contextjax.objectives.context_cir import ContextCIRObjective
-from contextjax.pretrained import Pretrained, locate, read_pretrained
+from contextjax.pretrained import Pretrained, locate, read_own, read_pretrained, towers
+from contextjax.pretrained.names import flatten, unflatten
 from contextjax.sharding import place_like
 from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
-from contextjax.training.loop import FitConfig, Phase
-from contextjax.types import CandidateRecord, UserError
-from contextjax.variants import describe, resolve
+from contextjax.training.loop import FitConfig
+from contextjax.types import CandidateRecord, ComposedRecord, UserError
+from contextjax.variants import SYSTEMS, describe, make_model, resolve
 from data_pipelines import protocols
-from data_pipelines.concepts import PhraseCache
-from data_pipelines.datasets.cirr import CirrReader
-from data_pipelines.datasets.imagecode import ImageCodeReader
-from data_pipelines.ops import ComposedSamples
-from data_pipelines.tables import ComposedData, SplitData, all_texts, load_split
+from data_pipelines.candidate_ops import cleaned
+from data_pipelines.datasets import READERS
+from data_pipelines.tables import SplitData, all_texts, load_split
+from experiments.parts import context_blip, context_cir
 
-READERS: Mapping[str, Any] = {"cirr": CirrReader, "imagecode": ImageCodeReader}
+PARTS: Mapping[str, Any] = {"context_cir": context_cir, "context_blip": context_blip}
 PROTOCOLS = {"cirr": protocols.CIRR}
 
 
-def load_data(config: Any, split: str, *, cache_mb: int = 0) -> ComposedData:
-    """A split of the config's data set, prepared where it is not."""
+def parts(config: Any) -> Any:
+    """What the config's system has of its own: loss_weights, make_samples, make_phases."""
+    return PARTS[config.model.get("system", "context_cir")]  # runs that began before there were two do not name theirs
+
+
+def load_data(config: Any, split: str, *, cache_mb: int = 0) -> SplitData:
+    """A split of the config's training set, prepared where it is not."""
+    return _load(config, config.data.reader, config.data.folder, split, cache_mb=cache_mb)
+
+
+def evaluated(config: Any) -> tuple[str, str]:
+    """(reader, folder) of what is evaluated, where it is not the training set."""
+    d = config.data
+    return d.get("val_reader") or d.reader, d.get("val_folder") or d.folder
+
+
+def load_evaluated(config: Any, split: str) -> SplitData:
+    """A split of what is evaluated."""
+    return _load(config, *evaluated(config), split)
+
+
+def _load(config: Any, reader: str, folder: str, split: str, *, cache_mb: int = 0) -> SplitData:
     vision = resolve(config.model)["vision"]
     size, fit = vision["image_size"], vision["fit"]
-    return load_folder(config.data.reader, config.data.folder, split, size=size, fit=fit, cache_mb=cache_mb)
+    data = load_folder(reader, folder, split, size=size, fit=fit, cache_mb=cache_mb)
+    return cleaned(data) if config.data.get("clean") else data
 
 
 def load_folder(reader: str, folder: str | Path, split: str, *, size: int, fit: str, cache_mb: int = 0) -> SplitData:
@@ -51,179 +70,165 @@ def load_folder(reader: str, folder: str | Path, split: str, *, size: int, fit: 
     return load_split(READERS[reader](path), path, split, size=size, fit=fit, cache_bytes=cache_mb << 20)
 
 
-def make_tokenizer(config: Any, workdir: Path, data: ComposedData) -> TextTokenizer:
-    """The workdir's tokenizer; trained on the data's texts at the first start."""
+def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer:
+    """The workdir's tokenizer; at the first start that of the run or the weights begun with, or one trained here."""
     path, length = workdir / "tokenizer.json", config.model.text["positions"]
-    for key in ("text_length", "caption_length"):
+    for key in parts(config).LENGTHS:
         if config.data[key] > length:
             raise UserError(f"data.{key} is {config.data[key]}, but the text tower has {length} positions; lower it.")
     if path.exists():
         return TextTokenizer.read(path, length=length)
-    if config.model.pretrained:
+    if config.model.start and _is_same_system(config):
+        tokenizer = TextTokenizer.read(Path(config.model.start) / "tokenizer.json", length=length)
+    elif config.model.pretrained:
         tokenizer = TextTokenizer.read(locate(config.model.pretrained), length=length)
-        tokenizer.save(path)
-        return tokenizer
-    if not config.data.vocabulary:
+    elif config.data.vocabulary:
+        texts = all_texts(data)
+        if config.data.get("val_folder"):
+            texts += all_texts(load_evaluated(config, config.data.train_split))
+        tokenizer = train_tokenizer(texts, vocabulary=config.data.vocabulary, length=length)
+    else:
         raise UserError(
             "data.vocabulary is 0; give the size of the tokenizer to train, as --config.data.vocabulary=800."
         )
-    tokenizer = train_tokenizer(all_texts(data), vocabulary=config.data.vocabulary, length=length)
     tokenizer.save(path)
     return tokenizer
 
 
+def make_samples(
+    config: Any, data: SplitData, tokenizer: TextTokenizer, workdir: Path, *, process: int = 0, processes: int = 1
+) -> Any:
+    """The training samples of this process. Texts longer than the config's lengths are counted and reported."""
+    samples = parts(config).make_samples(config, data, tokenizer, workdir, process=process, processes=processes)
+    for what, count, total, key in samples.truncations():
+        if count:
+            cut = config.data[key]
+            print(f"{count} of {total} {what} are longer than {cut} tokens and were cut (data.{key}).", flush=True)
+    return samples
+
+
 def resolve_model(config: Any) -> dict[str, Any]:
-    """The config's `model` section with every size in it: the variant's, or those of the CLIP to start from."""
+    """The config's `model` section with every size in it: the variant's, or those of the towers to start from."""
     model = config.model
     if not model.pretrained:
         return resolve(model)
-    return {**model, "variant": "", **describe(_read_clip(model).model.config)}
+    found = describe(_read_towers(model).model.config)
+    taps = {"taps": model.vision["taps"]} if "taps" in model.vision else {}
+    return {**model, "variant": "", **found, "vision": found["vision"] | taps}
 
 
 def make_start(config: Any) -> Callable[[Any], Any] | None:
     """Fresh parameters -> the same with those of model.start or model.pretrained in them; None where neither is."""
     if config.model.start:
-        return lambda params: _from_run(Path(config.model.start), params)
+        return lambda params: _from_run(config, params)
     if not config.model.pretrained:
         return None
-    return lambda params: {**params, "clip": place_like(_read_clip(config.model).params, params["clip"])}
+    name = SYSTEMS[config.model.system].towers
+    return lambda params: {**params, name: place_like(_read_towers(config.model).params, params[name])}
 
 
-def _from_run(workdir: Path, params: Any) -> Any:
-    """`params`, each that the run in `workdir` has under the same path and in the same shape taken from there.
+def _is_same_system(config: Any) -> bool:
+    return read_config(Path(config.model.start)).model.get("system", "context_cir") == config.model.system
+
+
+def _from_run(config: Any, params: Any) -> Any:
+    """`params`, each that model.start has under the same path and in the same shape taken from there.
+
+    Of a run of the other system, the image tower is taken.
 
     Raises:
-      UserError: the run has none of them.
+      UserError: the run shares none.
     """
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    start = Path(config.model.start)
+    theirs = _read_start(start)
+    if not _is_same_system(config):
+        own = SYSTEMS[config.model.system].towers
+        names = {path: re.sub(r"^(clip|blip)/", f"{own}/", path) for path in theirs}
+        image = (f"{own}/vision/", f"{own}/visual_projection/")
+        theirs = {names[path]: value for path, value in theirs.items() if names[path].startswith(image)}
+    flat = flatten(params)
+    taken = {path: theirs[path] for path, x in flat.items() if path in theirs and theirs[path].shape == x.shape}
+    if not taken:
+        raise UserError(f"model.start, {start}, shares no parameter with this model; give a run with such towers.")
+    print(f"{len(taken)} of {len(flat)} parameters start from {start}; the others are new.", flush=True)
+    return unflatten(
+        {path: jax.device_put(taken[path], x.sharding) if path in taken else x for path, x in flat.items()}
+    )
+
+
+def _read_start(folder: Path) -> dict[str, Any]:
+    """Flat parameters of a run's newest checkpoint, or of an export of ours."""
+    if (folder / "model.safetensors").exists():
+        config = read_config(folder)
+        vocabulary = TextTokenizer.read(folder / "tokenizer.json", length=4).vocabulary
+        model = make_model(config.model, vocabulary=vocabulary if config.get("data", {}).get("vocabulary") else None)
+        return {path: leaf.read() for path, leaf in flatten(read_own(folder, model)[0]).items()}
+    checkpoints = Checkpoints(folder / "checkpoints")
     try:
-        found, _ = checkpoints.restore_params()
+        return flatten(checkpoints.restore_params()[0])
     finally:
         checkpoints.close()
-    theirs = dict(jax.tree_util.tree_flatten_with_path(found)[0])
-    taken = 0
-
-    def take(path, own):
-        nonlocal taken
-        value = theirs.get(path)
-        if value is None or value.shape != own.shape:
-            return own
-        taken += 1
-        return jax.device_put(value, own.sharding)
-
-    params = jax.tree_util.tree_map_with_path(take, params)
-    if not taken:
-        raise UserError(f"model.start, {workdir}, shares no parameter with this model; give a run of the same system.")
-    total = len(jax.tree.leaves(params))
-    print(f"{taken} of {total} parameters start from {workdir}; the others are new.", flush=True)
-    return params
 
 
-def _read_clip(model: Any) -> Pretrained:
-    """The CLIP to start from, with what `model.vision` asks for: another image_size, scan or remat."""
+def _read_towers(model: Any) -> Pretrained:
+    """The CLIP or BLIP to start from, with what `model.vision` asks for: another image_size, scan or remat."""
     known = ("image_size", "scan", "remat")
-    odd = [key for key in (*model.vision, *model.text) if model.variant and key not in known]
+    odd = [key for key in (*model.vision, *model.text) if model.variant and key not in (*known, "taps")]
     if odd:
         raise UserError(
             f"model.pretrained fixes the sizes, but {odd[0]} is given; with it only {', '.join(known)} are."
         )
     found = read_pretrained(model.pretrained, **{key: model.vision[key] for key in known if key in model.vision})
-    if not isinstance(found.model.config, CLIPConfig):
-        raise UserError(f"model.pretrained is a {found.family}; expected a CLIP.")
+    expected = SYSTEMS[model.system].tower_config
+    if not isinstance(found.model.config, expected):
+        name = expected.__name__.removesuffix("Config")
+        raise UserError(f"model.pretrained is a {found.family}; expected a {name}.")
     return found
 
 
-def loss_weights(config: Any) -> dict[str, float]:
-    """The loss terms that take part; without fusion blocks there is nothing to keep consistent."""
-    weights = {name: weight for name, weight in config.loss.weights.items() if weight}
-    if config.model.query != "fusion" or not config.model.fusion_layers:
-        weights.pop("consistency", None)
-    return weights
-
-
-def make_samples(
-    config: Any, data: ComposedData, tokenizer: TextTokenizer, *, process: int = 0, processes: int = 1
-) -> ComposedSamples:
-    """The training samples of this process; noun phrases are found and cached where the loss needs them.
-
-    Texts that are longer than the config's lengths are counted and reported.
-    """
-    weights, d = loss_weights(config), config.data
-    phrases = None
-    if "consistency" in weights:
-        phrases = PhraseCache(data.folder)
-        phrases.add(record.text for record in data.records)
-    captions = "captions" in weights or config.loss.lead_steps > 0
-    samples = ComposedSamples(
-        data,
-        tokenizer,
-        modifications=d.modifications,
-        text_length=d.text_length,
-        phrases=phrases,
-        phrase_budget=round(d.phrases_per_text * d.batch_size * d.modifications / processes),
-        phrase_length=d.phrase_length,
-        caption_length=d.caption_length if captions else 0,
-        process=process,
-    )
-    for what, count, total, key in samples.truncations():
-        if count:
-            print(f"{count} of {total} {what} are longer than {d[key]} tokens and were cut (data.{key}).", flush=True)
-    return samples
-
-
-def make_phases(config: Any, model: ContextCIR) -> list[Phase]:
-    """The objective, led by the captions loss alone where the config says so."""
-    loss, weights = config.loss, loss_weights(config)
-    objective = functools.partial(
-        ContextCIRObjective,
-        model,
-        temperature=None if loss.learned_temperature else loss.temperature,
-        epsilon=loss.epsilon,
-        normalize_maps=loss.normalize_maps,
-        reference_negatives=loss.reference_negatives,
-        mask_false_negatives=loss.mask_false_negatives,
-    )
-    phases = [Phase(loss.lead_steps, objective(tuple(sorted(weights.items()))))]
-    if loss.lead_steps:
-        phases.insert(0, Phase(0, objective((("captions", 1.0),))))
-    return phases
-
-
-def make_init(model: ContextCIR) -> Callable[[jax.Array], Any]:
+def make_init(model: Any) -> Callable[[jax.Array], Any]:
     """key -> boxed parameters."""
-    size, positions = model.config.clip.vision.image_size, 4
-    images = jnp.zeros((1, size, size, 3), jnp.uint8)
-    ids, mask = jnp.zeros((1, positions), jnp.int32), jnp.ones((1, positions), bool)
+    size, positions = towers(model.config).vision.image_size, 4
+    images = jnp.zeros((2, size, size, 3), jnp.uint8)
+    ids, mask = jnp.zeros((2, positions), jnp.int32), jnp.ones((2, positions), bool)
     return lambda key: model.init(key, images, ids, mask)["params"]
 
 
-def make_evaluate(config: Any, model: ContextCIR, tokenizer: TextTokenizer, split: str) -> Callable:
-    """params -> metrics of a split, by the config's protocol; the split is loaded at the first call."""
-    data = functools.cache(lambda: load_data(config, split))
+def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer, split: str) -> Callable | None:
+    """params -> metrics of a split, by its protocol; the split is loaded at the first call. None without one."""
+    reader, _ = evaluated(config)
+    if READERS[reader].record_type not in (ComposedRecord, CandidateRecord):
+        return None
+    data = functools.cache(lambda: load_evaluated(config, split))
 
     def evaluate(params: Any) -> Mapping[str, float]:
         system = System(model, jax.device_get(params), tokenizer)
-        found = evaluate_retrieval(system, PROTOCOLS[config.data.reader], data().records, data().pictures)
+        found = _evaluate(system, reader, data())
         return {f"{split}/{name}": value for name, value in found.metrics().items()}
 
     return evaluate
 
 
-def score(system: System, protocol: str, data: SplitData, *, baselines: bool) -> dict[str, Any]:
-    """Metrics of a system by a protocol, beside those of the simpler ways to query or score with the same towers."""
-    candidates = READERS[protocol].record_type is CandidateRecord
-    main = system.score if candidates else system.query
-    if candidates:
-        others = [name for name in ("itc", "itm") if main == "sum"]
-        evaluate = lambda name: evaluate_candidates(system.with_score(name), data.records, data.pictures)
-    else:
+def _evaluate(system: System, reader: str, data: SplitData) -> Any:
+    if READERS[reader].record_type is CandidateRecord:
+        return evaluate_candidates(system, data.records, data.pictures)
+    return evaluate_retrieval(system, PROTOCOLS[reader], data.records, data.pictures)
+
+
+def score(system: System, reader: str, data: SplitData, *, baselines: bool) -> dict[str, Any]:
+    """Metrics of a system by a set's protocol, beside those of the simpler ways to query or score with its towers."""
+    if READERS[reader].record_type is CandidateRecord:
+        main, others, change = system.score, [name for name in system.scores if name != system.score], system.with_score
+    elif READERS[reader].record_type is ComposedRecord:
+        main, change = system.query, system.with_query
         others = [name for name in ("image", "text", "sum") if main in ("fusion", "sum") and name != main]
-        evaluate = lambda name: evaluate_retrieval(
-            system.with_query(name), PROTOCOLS[protocol], data.records, data.pictures
+    else:
+        raise UserError(
+            f"'{reader}' holds captions, which nothing is evaluated on; give another --protocol and --data."
         )
-    found: Any = evaluate(main)
-    beside = {name: evaluate(name).metrics() for name in others if baselines}
-    if candidates:
+    found = _evaluate(system, reader, data)
+    beside = {name: _evaluate(change(name), reader, data).metrics() for name in others if baselines}
+    if READERS[reader].record_type is CandidateRecord:
         beside |= found.baselines()
     return {"query": main, "metrics": found.metrics(), "by_kind": found.by_kind(), "baselines": beside}
 

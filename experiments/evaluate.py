@@ -35,16 +35,21 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
 
     import contextjax
     from contextjax.types import UserError
+    from data_pipelines.candidate_ops import cleaned
     from data_pipelines.tables import write_atomically
     from experiments import assembly
 
     if source and not (folder and protocol):
         raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")
     system = contextjax.load(source or workdir)
-    own = {"reader": "", "folder": "", "val_split": "val"} if source else assembly.read_config(workdir).data
-    name, chosen = protocol or own["reader"], str(split or own["val_split"])
-    data = assembly.load_folder(name, folder or own["folder"], chosen, size=system.image_size, fit=system.fit)
-    is_default = name == own["reader"] and chosen == own["val_split"]
+    own = {"data": {"reader": "", "folder": "", "val_split": "val"}} if source else assembly.read_config(workdir)
+    own_name, own_folder = ("", "") if source else assembly.evaluated(own)
+    own = own["data"]
+    name, chosen = protocol or own_name, str(split or own["val_split"])
+    data = assembly.load_folder(name, folder or own_folder, chosen, size=system.image_size, fit=system.fit)
+    if own.get("clean"):
+        data = cleaned(data)
+    is_default = name == own_name and chosen == own["val_split"]
     result = {"protocol": name, "split": chosen, "n_queries": len(data.records), "n_gallery": len(data.pictures)}
     result |= assembly.score(system, name, data, baselines=baselines)
     result["config_hash"], _, step = system.fingerprint.rpartition("-")

@@ -21,7 +21,7 @@ def train(config, workdir: Path) -> None:
     from contextjax.optim import make_optimizer, make_schedule
     from contextjax.sharding import make_mesh, process_slice
     from contextjax.training.loop import fit
-    from contextjax.variants import make_context_cir
+    from contextjax.variants import make_model
     from data_pipelines.loader import batches
     from experiments import assembly
 
@@ -31,10 +31,10 @@ def train(config, workdir: Path) -> None:
     data = assembly.load_data(config, config.data.train_split, cache_mb=config.data.cache_mb)
     cli.write_config(workdir, config)
     tokenizer = assembly.make_tokenizer(config, workdir, data)
-    model = make_context_cir(config.model, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
-    samples = assembly.make_samples(config, data, tokenizer, process=process, processes=processes)
+    model = make_model(config.model, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
+    samples = assembly.make_samples(config, data, tokenizer, workdir, process=process, processes=processes)
     steps = config.training.steps
-    phases = assembly.make_phases(config, model)
+    phases = assembly.parts(config).make_phases(config, model)
     fit(
         config=assembly.fit_config(config),
         init_params=assembly.make_init(model),
@@ -54,7 +54,7 @@ def train(config, workdir: Path) -> None:
         workdir=workdir,
         seed=config.seed,
         start_from=assembly.make_start(config),
-        diagnose=phases[-1].objective.diagnose,
+        diagnose=getattr(phases[-1].objective, "diagnose", None),
         evaluate=assembly.make_evaluate(config, model, tokenizer, config.data.val_split),
         name_records=lambda rows: [data.records[row].id for row in rows.ravel()],
     )

@@ -26,8 +26,8 @@ class ClipObjective:
     model: CLIP
     weights: tuple[tuple[str, float], ...] = (("contrastive", 1.0),)
 
-    def represent(self, params: Any, batch: tuple[Any, Tokens]) -> dict[str, Any]:
-        """Both embeddings and the temperature."""
+    def represent(self, params: Any, batch: tuple[Any, Tokens], rng: Any) -> dict[str, Any]:
+        """Both embeddings and the temperature; nothing here is random."""
         images, texts = batch
         image, text = self.model.bind({"params": params})(images, *texts)
         return {"image": image, "text": text, "temperature": jnp.exp(-params["logit_scale"])}

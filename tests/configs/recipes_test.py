@@ -12,7 +12,7 @@ from experiments import assembly
 def test_every_argument_gives_a_whole_recipe(argument):
     config = get_config(argument)
     model = make_model(config.model, vocabulary=500)
-    phases = assembly.make_phases(config, model)
+    phases = assembly.parts(config).make_phases(config, model)
     assert phases[0].start == 0 and phases[-1].start < config.training.steps
     weights = dict(phases[-1].objective.weights)
     without = ("no_consistency", "sum", "image", "text", "depth0", "towers")
@@ -30,8 +30,12 @@ def test_an_unknown_argument_names_the_known_ones():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_resolved_sizes_build_the_same_model(variant):
-    config = get_config()
+    from configs.base import base
+
+    config = base("context_blip" if variant.startswith("BLIP") else "context_cir")
     config.model.variant = variant
+    if variant == "BLIP-S16":  # whose width is that of a small model
+        config.model.decoder_heads = config.model.context_heads = 4
     before = make_model(config.model)
     with config.unlocked():
         config.model = resolve(config.model)
@@ -58,7 +62,7 @@ def test_the_published_recipe_is_the_papers(size):
     config.model.pretrained = ""  # its sizes are the variant's; no hub here
     model = make_model(config.model)
     assert model.config.fusion_layers == 4 and model.config.fusion_heads == 8 and model.config.fusion_head == "own"
-    phases = assembly.make_phases(config, model)
+    phases = assembly.parts(config).make_phases(config, model)
     assert [phase.start for phase in phases] == [0]
     objective = phases[0].objective
     assert objective.weights == (("consistency", 0.08), ("contrastive", 1.0)) and objective.temperature == 0.07

@@ -11,7 +11,7 @@ from PIL import Image
 from contextjax.tokenizers import train_tokenizer
 from contextjax.types import CandidateRecord, CaptionRecord, UserError
 from data_pipelines.augment import Augment
-from data_pipelines.candidate_ops import CandidateSamples, CaptionSamples
+from data_pipelines.candidate_ops import CandidateSamples, CaptionSamples, cleaned
 from data_pipelines.loader import batches
 from data_pipelines.tables import PictureTable, SplitData
 
@@ -90,7 +90,7 @@ def test_texts_are_cleaned_where_asked(tokenizer):
         CandidateSamples: (candidates(), ["The red car left", "a tree", "two cups plates"]),
     }
     for kind, (data, expected) in as_published.items():
-        batch = whole(kind(data, tokenizer, clean=True))
+        batch = whole(kind(cleaned(data), tokenizer))
         np.testing.assert_array_equal(batch.texts.ids[:3], tokenizer(expected).tokens.ids)
 
 
@@ -99,7 +99,7 @@ def test_in_thirty_tokens_the_limit_of_thirty_words_never_cuts_first(tokenizer, 
     from data_pipelines.texts import clean_description
 
     record = CandidateRecord("a/0", ("p0", "p1"), " ".join(TEXTS[i % 5] for i in range(words))[: 5 * words], 0)
-    samples = CandidateSamples(split([record]), tokenizer, clean=True, text_length=30)
+    samples = CandidateSamples(cleaned(split([record])), tokenizer, text_length=30)
     expected = tokenizer([clean_description(record.text)], length=30).tokens.ids
     np.testing.assert_array_equal(whole(samples).texts.ids, expected)
 
@@ -116,7 +116,7 @@ def test_what_is_cut_is_counted(tokenizer):
 def test_texts_without_a_word_are_all_told(tokenizer, clean, lost):
     rows = [CandidateRecord(f"a/{i}", ("p0", "p1"), text, 0) for i, text in enumerate([TEXTS[0], *lost])]
     with pytest.raises(UserError) as error:
-        CandidateSamples(split(rows), tokenizer, clean=clean)
+        CandidateSamples(cleaned(split(rows)) if clean else split(rows), tokenizer)
     assert f"{len(lost)} problem(s)" in str(error.value)
     assert "a/0" not in str(error.value) and all(f"a/{i}" in str(error.value) for i in range(1, len(rows)))
 

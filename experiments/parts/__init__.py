@@ -1,0 +1,1 @@
+"""What differs by system: its samples, its loss terms and its objectives."""

@@ -1,0 +1,80 @@
+"""ContextBLIP: captions (stage 1), candidate sets (2a) or their cached features (2b); matching, masking, selection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from contextjax.models.context_blip import ContextBLIP
+from contextjax.objectives.context_blip import CaptionObjective, SelectionObjective
+from contextjax.tokenizers import TextTokenizer
+from contextjax.training.loop import Phase
+from contextjax.types import CaptionRecord, UserError
+from data_pipelines.augment import Augment
+from data_pipelines.candidate_ops import CandidateSamples, CaptionSamples
+from data_pipelines.datasets import READERS
+from data_pipelines.features import FeatureSamples, cached_features
+from data_pipelines.tables import CandidateData, CaptionData
+
+LENGTHS = ("text_length",)
+STAGE_1, STAGE_2 = ("matching", "masking", "contrastive"), ("selection", "contrastive")
+
+
+def reads_captions(config: Any) -> bool:
+    """Whether it is stage 1, which trains on captions."""
+    return READERS[config.data.reader].record_type is CaptionRecord
+
+
+def loss_weights(config: Any) -> dict[str, float]:
+    """The loss terms that take part in the stage."""
+    names = STAGE_1 if reads_captions(config) else ("selection",) if config.data.cached else STAGE_2
+    return {name: config.loss.weights[name] for name in names if config.loss.weights[name]}
+
+
+def make_samples(
+    config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path, *, process: int = 0, processes: int = 1
+) -> CaptionSamples | CandidateSamples | FeatureSamples:
+    """The training samples. With data.cached, every candidate is encoded once, by the run that this one starts from."""
+    d = config.data
+    shared = {"text_length": d.text_length, "augment": Augment(d.augment), "seed": config.seed}
+    if reads_captions(config):
+        captions: CaptionData = data
+        return CaptionSamples(captions, tokenizer, **shared)
+    sets: CandidateData = data
+    samples = CandidateSamples(sets, tokenizer, candidates=d.candidates, **shared)
+    if not d.cached:
+        return samples
+    if not config.model.start:
+        raise UserError(
+            "data.cached is set, but model.start is empty; give the run whose features are trained on, as "
+            "--config.model.start=WORKDIR."
+        )
+    import contextjax
+
+    system = contextjax.load(config.model.start)
+    return FeatureSamples(cached_features(system, samples, sets, workdir / "features.safetensors"))
+
+
+def make_phases(config: Any, model: ContextBLIP) -> list[Phase]:
+    """The stage's objective."""
+    loss = config.loss
+    weights = tuple(sorted(loss_weights(config).items()))
+    if not weights:
+        raise UserError("No loss term of this stage has a weight; give one, as --config.loss.weights.matching=1.")
+    if loss.learned_temperature and model.config.selection not in ("itc", "both"):
+        raise UserError(
+            f"loss.learned_temperature is set, but model.selection is '{model.config.selection}', which has none; "
+            "choose 'itc' or 'both', or unset it."
+        )
+    temperature = None if loss.learned_temperature else loss.temperature
+    if not reads_captions(config):
+        if model.config.selection == "none":
+            raise UserError("model.selection is 'none'; candidate sets are trained with 'head', 'itc' or 'both'.")
+        return [Phase(0, SelectionObjective(model, weights, temperature))]
+    if "masking" in dict(weights) and model.config.masking == "none":
+        raise UserError("The masking loss has a weight, but model.masking is 'none'; choose 'pixels' or 'attended'.")
+    objective = CaptionObjective(
+        model, weights, temperature, real_tokens=loss.real_tokens, scrambled=loss.scrambled,
+        mask_false_negatives=loss.mask_false_negatives,
+    )  # fmt: skip
+    return [Phase(0, objective)]

@@ -1,0 +1,66 @@
+"""ConText-CIR: composed samples with phrases and captions; contrastive, consistency and captions loss."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from contextjax.models.context_cir import ContextCIR
+from contextjax.objectives.context_cir import ContextCIRObjective
+from contextjax.tokenizers import TextTokenizer
+from contextjax.training.loop import Phase
+from data_pipelines.concepts import PhraseCache
+from data_pipelines.ops import ComposedSamples
+from data_pipelines.tables import ComposedData
+
+LENGTHS = ("text_length", "caption_length")
+
+
+def loss_weights(config: Any) -> dict[str, float]:
+    """The loss terms that take part; without fusion blocks there is nothing to keep consistent."""
+    weights = {name: weight for name, weight in config.loss.weights.items() if weight}
+    if config.model.query != "fusion" or not config.model.fusion_layers:
+        weights.pop("consistency", None)
+    return weights
+
+
+def make_samples(
+    config: Any, data: ComposedData, tokenizer: TextTokenizer, workdir: Path, *, process: int = 0, processes: int = 1
+) -> ComposedSamples:
+    """The training samples of this process; noun phrases are found and cached where the loss needs them."""
+    weights, d = loss_weights(config), config.data
+    phrases = None
+    if "consistency" in weights:
+        phrases = PhraseCache(data.folder)
+        phrases.add(record.text for record in data.records)
+    captions = "captions" in weights or config.loss.lead_steps > 0
+    return ComposedSamples(
+        data,
+        tokenizer,
+        modifications=d.modifications,
+        text_length=d.text_length,
+        phrases=phrases,
+        phrase_budget=round(d.phrases_per_text * d.batch_size * d.modifications / processes),
+        phrase_length=d.phrase_length,
+        caption_length=d.caption_length if captions else 0,
+        process=process,
+    )
+
+
+def make_phases(config: Any, model: ContextCIR) -> list[Phase]:
+    """The objective, led by the captions loss alone where the config says so."""
+    loss, weights = config.loss, loss_weights(config)
+    objective = functools.partial(
+        ContextCIRObjective,
+        model,
+        temperature=None if loss.learned_temperature else loss.temperature,
+        epsilon=loss.epsilon,
+        normalize_maps=loss.normalize_maps,
+        reference_negatives=loss.reference_negatives,
+        mask_false_negatives=loss.mask_false_negatives,
+    )
+    phases = [Phase(loss.lead_steps, objective(tuple(sorted(weights.items()))))]
+    if loss.lead_steps:
+        phases.insert(0, Phase(0, objective((("captions", 1.0),))))
+    return phases

@@ -1,0 +1,53 @@
+"""Trains a recipe of several stages, each from the checkpoint of the one before; the same command goes on.
+
+python -m experiments.stages --config=configs/context_blip.py --workdir=DIR [--stages=1,2a,2b] [--start=RUN]
+
+Each stage is `experiments.train --config=FILE:STAGE` in DIR/STAGE. What evaluates, searches and reports takes the last.
+"""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from contextjax.types import UserError
+from experiments import cli
+
+CONFIG = flags.DEFINE_string("config", None, "The recipe's file, whose STAGES names its stages.")
+ARGUMENT = flags.DEFINE_string("argument", "", "Further arguments of the recipe, for every stage.")
+STAGES = flags.DEFINE_list("stages", None, "The stages to train, in order; default: the recipe's.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the stages' workdirs go.")
+START = flags.DEFINE_string("start", "", "The run that the first stage starts from.")
+SET = flags.DEFINE_multi_string(
+    "set", [], "A setting of every stage, --set=seed=1, or of one, --set=2a:training.steps=9."
+)
+
+
+def main() -> None:
+    """Stage after stage."""
+    recipe, workdir = cli.required(CONFIG), Path(cli.required(WORKDIR))
+    known = runpy.run_path(recipe)["STAGES"]
+    stages, start = STAGES.value or list(known), START.value
+    if unknown := [stage for stage in stages if stage not in known]:
+        raise UserError(f"{recipe} has no stage '{unknown[0]}'; it has {', '.join(known)}.")
+    for stage in stages:
+        argument = ",".join(filter(None, (stage, ARGUMENT.value)))
+        command = [sys.executable, "-m", "experiments.train", f"--config={recipe}:{argument}"]
+        command += [f"--workdir={workdir / stage}", f"--config.model.start={start}"]
+        command += [f"--config.{setting}" for setting in _settings(stage)]
+        print(f"Stage {stage}: {workdir / stage}", flush=True)
+        if code := subprocess.run(command, check=False).returncode:
+            sys.exit(code)  # what was wrong has been said
+        start = str(workdir / stage)
+
+
+def _settings(stage: str) -> list[str]:
+    """The settings of a stage: those without a stage's name before them, and its own."""
+    named = [(setting.split("=", 1)[0].rpartition(":")[0], setting) for setting in SET.value]
+    return [setting.split(":", 1)[1] if own else setting for own, setting in named if own in ("", stage)]
+
+
+if __name__ == "__main__":
+    cli.run(main, doc=__doc__)

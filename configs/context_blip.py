@@ -1,7 +1,8 @@
 """ContextBLIP as published (Findings of ACL 2024), from BLIP weights to ImageCoDe, in three stages.
 
     python -m experiments.stages --config=configs/context_blip.py --workdir=runs/context_blip \\
-      --set=model.pretrained=BLIP --set=1:data.folder=CAPTIONS --set=2a:data.folder=IMAGECODE --set=2b:data.folder=IMAGECODE
+      --set=model.pretrained=BLIP --set=1:data.folder=CAPTIONS \\
+      --set=2a:data.folder=IMAGECODE --set=2b:data.folder=IMAGECODE
 
 or a stage at a time, `experiments.train --config=configs/context_blip.py:2a --config.model.start=RUN ...`. Arguments:
 
@@ -34,10 +35,11 @@ CAPTIONS, DESCRIPTIONS = 5_100_000, 16_594
 def get_config(argument: str = "1"):
     """A stage of the published recipe, changed by the arguments that the module's docstring lists."""
     stage, *others = argument.split(",")
-    if unknown := [name for name in (stage, *others) if name not in ARGUMENTS or (name == stage) != (name in STAGES)]:
-        raise ValueError(
-            f"configs/context_blip.py got '{unknown[0]}'; expected a stage ({', '.join(STAGES)}), then card or published."
-        )
+    for name in (stage, *others):
+        if name not in ARGUMENTS or (name == stage) != (name in STAGES):
+            raise ValueError(
+                f"configs/context_blip.py got '{name}'; expected a stage ({', '.join(STAGES)}), then card or published."
+            )
     config = base("context_blip")
     config.model.pretrained = "Salesforce/blip-itm-base-coco"
     config.model.vision.taps = (3, 6, 9, 12)

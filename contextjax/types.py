@@ -103,14 +103,18 @@ class CaptionBatch(NamedTuple):
 
 
 class CandidateBatch(NamedTuple):
-    """S sets of K nearly identical candidates, with one description each."""
+    """S descriptions, each of one of K nearly identical candidates.
 
-    images: Any  # uint8 [S, K, H, W, 3]
+    Where several descriptions are about one set, `images` holds it once: U sets, and `sets` says which is whose.
+    """
+
+    images: Any  # uint8 [U, K, H, W, 3]; U = S where `sets` is None
     texts: Tokens  # [S, T]
     target: Any  # int32 [S]: index of the candidate that is described
-    valid: Any  # bool [S, K]: False where a set has fewer than K candidates
+    valid: Any  # bool [S, K]: False where the set has fewer than K candidates
     ordered: Any  # bool [S]: the order of the candidates is one in time (frames of a video)
     records: Any  # int32 [S]: row of the record table
+    sets: Any = None  # int32 [S]: row of `images`, in the global batch; None: its own
 
 
 class FeatureBatch(NamedTuple):

@@ -40,7 +40,7 @@ VARIANTS: Mapping[str, CLIPConfig | BLIPConfig] = {
     "BLIP-B": BLIPConfig(_BLIP_VISION, BertConfig(30524, 512, 768, 12, 12, 3072), 256),
     "BLIP-S16": BLIPConfig(
         dataclasses.replace(_VISION_S, taps=(1, 2, 3)),
-        BertConfig(vocabulary=1024, positions=64, width=128, layers=3, heads=4, mlp=512),
+        BertConfig(vocabulary=1024, positions=64, width=128, layers=2, heads=4, mlp=512),
         128,
     ),
 }

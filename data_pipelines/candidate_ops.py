@@ -38,14 +38,15 @@ def cleaned(data: SplitData[Any]) -> SplitData[Any]:
 
 @dataclasses.dataclass(frozen=True)
 class PictureSample:
-    """One record with its pictures: that of a caption, or the candidates of a description."""
+    """Records with their pictures: a caption's one, or the candidates of one or several descriptions."""
 
-    record: int  # row of the record table
+    records: np.ndarray  # int [m]: rows of the record table
     pictures: Sequence[Picture]  # uint8 [H, W, 3] each
 
 
 class _TextSamples:
-    """A sample for each record: its text, tokenised once, and its pictures, decoded on access and maybe augmented."""
+    """Records in groups that share their pictures: texts, tokenised once, and pictures, decoded on access and maybe
+    augmented."""
 
     def __init__(
         self,
@@ -57,9 +58,11 @@ class _TextSamples:
         text_length: int | None,
         augment: Augment | None,
         seed: int,
+        groups: Sequence[np.ndarray] | None = None,
     ):
-        """`rows` are the picture rows of each record, `what` its texts' name in messages."""
+        """`rows` are the picture rows of each record, `what` its texts' name in messages, `groups` records a sample."""
         self.data, self._rows, self._what = data, rows, what
+        self._groups = [np.asarray([row]) for row in range(len(data.records))] if groups is None else groups
         self._augment, self._seed = augment, seed
         encoded = tokenizer([record.text for record in data.records], length=text_length)
         empty = np.flatnonzero(encoded.tokens.mask.sum(axis=1) <= 2)  # nothing but the first and the last token
@@ -70,16 +73,17 @@ class _TextSamples:
         self._texts, self.truncated = encoded.tokens, int(encoded.truncated.sum())
 
     def __len__(self) -> int:
-        return len(self.data.records)
+        return len(self._groups)
 
     def truncations(self) -> list[tuple[str, int, int, str]]:
         """(what, how many were cut, of how many, the config key of the length)."""
-        return [(self._what, self.truncated, len(self), "text_length")]
+        return [(self._what, self.truncated, len(self.data.records), "text_length")]
 
     def __getitem__(self, index: int) -> PictureSample:
         """The sample without augmentation."""
         pictures = self.data.pictures
-        return PictureSample(index, [pictures[int(row)] for row in self._rows[index]])
+        records = self._groups[index]
+        return PictureSample(records, [pictures[int(row)] for row in self._rows[records[0]]])
 
     def draw(self, index: int, position: int) -> PictureSample:
         """The sample as it is at a position of the loader's stream, augmented by what (seed, position) draws."""
@@ -87,11 +91,11 @@ class _TextSamples:
         if self._augment is None:
             return sample
         rng = np.random.default_rng([self._seed, position, AUGMENTATION])
-        return PictureSample(index, self._augment(sample.pictures, rng))
+        return PictureSample(sample.records, self._augment(sample.pictures, rng))
 
     def _collate_texts(self, samples: Sequence[PictureSample]) -> tuple[np.ndarray, Tokens]:
         """Record rows [B] and texts [B, T]."""
-        records = np.asarray([sample.record for sample in samples], np.int32)
+        records = np.concatenate([sample.records for sample in samples]).astype(np.int32)
         return records, Tokens(self._texts.ids[records], self._texts.mask[records])
 
 
@@ -142,9 +146,11 @@ class CandidateSamples(_TextSamples):
         tokenizer: TextTokenizer,
         *,
         candidates: int = 10,
+        descriptions: int = 1,
         text_length: int | None = None,
         augment: Augment | None = None,
         seed: int = 0,
+        process: int = 0,
     ):
         """What the config's `data` section says.
 
@@ -152,9 +158,12 @@ class CandidateSamples(_TextSamples):
           data: a split that publishes its targets.
           tokenizer: of the text encoder.
           candidates: K of the batches. A smaller set repeats its first picture, marked invalid.
+          descriptions: how many of a set's descriptions make a sample, so that its pictures are encoded once for all;
+            where some are left over, the set's first ones fill up.
           text_length: tokens a text, the first and the last included; None: the tokenizer's own.
           augment: of the pictures, in `draw`.
           seed: of the augmentation.
+          process: index of this process: a batch names rows of the global one.
 
         Raises:
           UserError: descriptions without a target or a token, or sets of more than K pictures, all of them by id.
@@ -165,24 +174,38 @@ class CandidateSamples(_TextSamples):
         self._ordered = np.asarray([record.kind == "video" for record in data.records])
         rows = [np.asarray([row[name] for name in record.images], np.int32) for record in data.records]
         super().__init__(
-            data, rows, tokenizer, what="descriptions", text_length=text_length, augment=augment,
-            seed=seed,
+            data, rows, tokenizer, what="descriptions", text_length=text_length, augment=augment, seed=seed,
+            groups=_by_set(data, descriptions) if descriptions > 1 else None,
         )  # fmt: skip
+        self._descriptions, self._process = descriptions, process
 
     def collate(self, samples: Sequence[PictureSample]) -> CandidateBatch:
         """Stacks samples, each filled up to K candidates."""
         records, texts = self._collate_texts(samples)
         missing = [self.candidates - len(sample.pictures) for sample in samples]
+        sets = np.repeat(np.arange(len(samples), dtype=np.int32), self._descriptions)
+        valid = np.arange(self.candidates) < self.candidates - np.asarray(missing)[:, None]
         return CandidateBatch(
             images=np.stack(
                 [np.stack([*s.pictures, *[s.pictures[0]] * n]) for s, n in zip(samples, missing, strict=True)]
             ),
             texts=texts,
             target=self._targets[records],
-            valid=np.arange(self.candidates) < self.candidates - np.asarray(missing)[:, None],
+            valid=valid[sets],
             ordered=self._ordered[records],
             records=records,
+            sets=None if self._descriptions == 1 else self._process * np.int32(len(samples)) + sets,
         )
+
+
+def _by_set(data: CandidateData, descriptions: int) -> list[np.ndarray]:
+    """Record rows of each sample: so many of one set's, the first of them again where they do not come out even."""
+    by_set: dict[tuple[str, ...], list[int]] = {}
+    for row, record in enumerate(data.records):
+        by_set.setdefault(record.images, []).append(row)
+    chunks = [rows[b : b + descriptions] for rows in by_set.values() for b in range(0, len(rows), descriptions)]
+    fill = lambda chunk: (chunk + by_set[data.records[chunk[0]].images] * descriptions)[:descriptions]
+    return [np.asarray(fill(chunk)) for chunk in chunks]
 
 
 def _check_records(data: CandidateData, candidates: int) -> None:

@@ -201,15 +201,16 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer, split: str)
         return None
     data = functools.cache(lambda: load_evaluated(config, split))
 
-    def evaluate(params: Any) -> Mapping[str, float]:
+    def metrics_of(params: Any) -> Mapping[str, float]:
         system = System(model, jax.device_get(params), tokenizer)
-        found = _evaluate(system, reader, data())
+        found = evaluate(system, reader, data())
         return {f"{split}/{name}": value for name, value in found.metrics().items()}
 
-    return evaluate
+    return metrics_of
 
 
-def _evaluate(system: System, reader: str, data: SplitData) -> Any:
+def evaluate(system: System, reader: str, data: SplitData) -> Any:
+    """A split's Evaluation or CandidateEvaluation, by what its records are."""
     if READERS[reader].record_type is CandidateRecord:
         return evaluate_candidates(system, data.records, data.pictures)
     return evaluate_retrieval(system, PROTOCOLS[reader], data.records, data.pictures)
@@ -226,8 +227,8 @@ def score(system: System, reader: str, data: SplitData, *, baselines: bool) -> d
         raise UserError(
             f"'{reader}' holds captions, which nothing is evaluated on; give another --protocol and --data."
         )
-    found = _evaluate(system, reader, data)
-    beside = {name: _evaluate(change(name), reader, data).metrics() for name in others if baselines}
+    found = evaluate(system, reader, data)
+    beside = {name: evaluate(change(name), reader, data).metrics() for name in others if baselines}
     if READERS[reader].record_type is CandidateRecord:
         beside |= found.baselines()
     return {"query": main, "metrics": found.metrics(), "by_kind": found.by_kind(), "baselines": beside}

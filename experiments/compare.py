@@ -23,9 +23,12 @@ MINUTES = flags.DEFINE_float(
     "minutes", 0.0, "Training time of a run (its steps follow from a short trial); 0: the recipe's."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the runs go.")
+STAGES = flags.DEFINE_list("stages", None, "Of a recipe in stages: those to train; default: all.")
 ROWS = flags.DEFINE_string("rows", None, "The file of finished runs, a JSON line each; default: WORKDIR/rows.jsonl.")
 OVERRIDES = flags.DEFINE_list(
-    "overrides", [], "Further settings of every run, --overrides=data.folder=DIR,...; {seed} becomes the run's."
+    "overrides",
+    [],
+    "Further settings of every run, data.folder=DIR or (of a stage) 1:model.start=RUN; {seed} becomes the run's.",
 )
 TRIAL_STEPS = 60
 
@@ -54,19 +57,23 @@ def _run(variant: str, seed: str, workdir: Path) -> dict:
         settings |= _steps_for(variant, workdir / "trials" / variant, MINUTES.value * 60)
     place = workdir / f"{variant}-{seed}"
     _train(variant, place, settings)
-    module = [sys.executable, "-m", "experiments.evaluate", f"--workdir={place}", "--nobaselines"]
+    stages = [place / stage for stage in _stages()] or [place]
+    module = [sys.executable, "-m", "experiments.evaluate", f"--workdir={stages[-1]}", "--nobaselines"]
     subprocess.run(module, check=True, stdout=subprocess.DEVNULL)
-    evaluation = json.loads((place / "evaluation.json").read_text())
-    seconds = json.loads((place / "metrics.jsonl").read_text().splitlines()[-1])["seconds"]
+    evaluation = json.loads((stages[-1] / "evaluation.json").read_text())
+    ends = [json.loads((stage / "metrics.jsonl").read_text().splitlines()[-1]) for stage in stages]
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    kinds = {kind: metrics["Rs@1"] for kind, metrics in evaluation["by_kind"].items()}
-    kept = {
-        "metrics": evaluation["metrics"],
-        "Rs@1 by kind": kinds,
-        "steps": evaluation["step"],
-        "config_hash": evaluation["config_hash"],
-    }
+    kept = {"metrics": evaluation["metrics"]}
+    if "Rs@1" in evaluation["metrics"]:
+        kept["Rs@1 by kind"] = {kind: metrics["Rs@1"] for kind, metrics in evaluation["by_kind"].items()}
+    kept |= {"steps": sum(end["step"] for end in ends), "config_hash": evaluation["config_hash"]}
+    seconds = round(sum(end["seconds"] for end in ends), 3)
     return {"variant": variant, "seed": seed, **kept, "seconds": seconds, "date": date}
+
+
+def _stages() -> list[str]:
+    """The stages to train of a recipe that has such."""
+    return STAGES.value or list(runpy.run_path(cli.required(CONFIG)).get("STAGES", ()))
 
 
 def _steps_for(variant: str, place: Path, seconds: float) -> dict[str, int]:
@@ -92,10 +99,15 @@ def _overrides(seed: str) -> dict[str, str]:
 
 
 def _train(variant: str, place: Path, settings: dict) -> None:
-    config = f"{cli.required(CONFIG)}:{variant}" if variant != "recipe" else cli.required(CONFIG)
-    flags_ = [f"--config.{key}={value}" for key, value in settings.items()]
-    command = [sys.executable, "-m", "experiments.train", f"--config={config}", f"--workdir={place}", *flags_]
-    if subprocess.run(command, check=False).returncode:
+    recipe, argument = cli.required(CONFIG), "" if variant == "recipe" else variant
+    pairs = [f"{key}={value}" for key, value in settings.items()]
+    if stages := _stages():
+        command = ["experiments.stages", f"--config={recipe}", f"--argument={argument}", f"--stages={','.join(stages)}"]
+        command += [f"--set={pair}" for pair in pairs]
+    else:
+        command = ["experiments.train", f"--config={recipe}:{argument}" if argument else f"--config={recipe}"]
+        command += [f"--config.{pair}" for pair in pairs]
+    if subprocess.run([sys.executable, "-m", *command, f"--workdir={place}"], check=False).returncode:
         raise UserError(f"The run in {place} failed; what it said stands above. The same command goes on with it.")
 
 
@@ -103,7 +115,7 @@ def _print_table(rows: list[dict]) -> None:
     """A Markdown table: mean and standard deviation over the seeds."""
     import numpy as np
 
-    columns = [name for name in rows[0]["metrics"] if name in ("R@1", "R@5", "R@10", "Rs@1", "Rs@2", "Avg")]
+    columns = [name for name in rows[0]["metrics"] if name in ("R@1", "R@5", "R@10", "Rs@1", "Rs@2", "Avg", "accuracy")]
     print(f"| variant | seeds | steps | seconds | {' | '.join(columns)} |\n|{'---|' * (4 + len(columns))}")
     for variant in dict.fromkeys(row["variant"] for row in rows):
         own = [row for row in rows if row["variant"] == variant]

@@ -1,6 +1,7 @@
 """Shows a run on a page: python -m experiments.report --workdir=DIR [--split=val]. Writes DIR/report/index.html."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -21,14 +22,9 @@ def main() -> None:
 
 def report(workdir: Path, *, split: str | None = None) -> Path:
     """Evaluates the newest checkpoint and writes the page (other splits: report/SPLIT.html); returns its path."""
-    import datetime
-    import platform
     import shlex
 
-    import jax
-
     import contextjax
-    from contextjax.evaluation import evaluate_retrieval
     from contextjax.reports import build_report, render
     from contextjax.training.hooks import read_metrics
     from data_pipelines.concepts import find_phrases
@@ -42,32 +38,46 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
     evaluation_file = workdir / ("evaluation.json" if is_default else f"evaluation.{split}.json")
     remedy = f"run python -m experiments.evaluate {shlex.join(command)}"
     evaluated = read_evaluation(evaluation_file, system.fingerprint, remedy=remedy)
-    data = assembly.load_data(config, split)
-    licences = sorted(Path(config.data.folder).glob("LICENSE*"))
-    versions = {"contextjax": contextjax.__version__, "jax": jax.__version__, "Python": platform.python_version()}
-    found = evaluate_retrieval(system, assembly.PROTOCOLS[config.data.reader], data.records, data.pictures)
+    reader, folder = assembly.evaluated(config)
+    data = assembly.load_evaluated(config, split)
+    found = assembly.evaluate(system, reader, data)
     check_unchanged(evaluated["metrics"], found.metrics(), evaluation_file, remedy=remedy)
     page = build_report(
         system,
         found,
         data.pictures,
         title=workdir.resolve().name,
+        protocol=evaluated["protocol"],
         split=split,
         baselines=evaluated["baselines"],
         metric_lines=read_metrics(workdir),
         loss_weights=assembly.parts(config).loss_weights(config),
         phrases_of=lambda text: find_phrases([text])[0],
         captions=data.captions,
-        facts={
-            "Made by": shlex.join(["python", "-m", "experiments.report", *command]),
-            "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-            "Date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
-        },
-        credit="\n".join(path.read_text(encoding="utf-8").strip() for path in licences),
+        facts=made_by(command),
+        credit="\n".join(path.read_text(encoding="utf-8").strip() for path in sorted(Path(folder).glob("LICENSE*"))),
     )
     path = workdir / "report" / ("index.html" if is_default else f"{split}.html")
     write_atomically(path, render(page))
     return path
+
+
+def made_by(command: Sequence[str]) -> dict[str, str]:
+    """How the page came about: command, versions, date."""
+    import datetime
+    import platform
+    import shlex
+
+    import jax
+
+    import contextjax
+
+    versions = {"contextjax": contextjax.__version__, "jax": jax.__version__, "Python": platform.python_version()}
+    return {
+        "Made by": shlex.join(["python", "-m", "experiments.report", *command]),
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "Date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+    }
 
 
 def read_evaluation(path: Path, fingerprint: str, *, remedy: str) -> dict:

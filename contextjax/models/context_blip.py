@@ -49,11 +49,11 @@ class ContextBLIPConfig:
 
 
 class Sets(NamedTuple):
-    """What the towers make of S sets of K candidates with a text each."""
+    """What the towers make of S texts, each about one of U sets of K candidates."""
 
     features: Any  # float32 [S, K, W], see ContextBLIP.feature
     base: Any  # float32 [S, K], see ContextBLIP.base_score
-    image: Any  # float32 [S, K, D], L2-normalised
+    image: Any  # float32 [U, K, D], L2-normalised
     text: Any  # float32 [S, D], L2-normalised
 
 
@@ -165,18 +165,30 @@ class ContextBLIP(nn.Module):
         return pooled / jnp.linalg.norm(pooled, axis=-1, keepdims=True)
 
     def represent_sets(
-        self, images: UInt8[Array, "s k h w 3"], ids: Int[Array, "s t"], mask: Bool[Array, "s t"]
+        self,
+        images: UInt8[Array, "u k h w 3"],
+        ids: Int[Array, "s t"],
+        mask: Bool[Array, "s t"],
+        sets: Int[Array, " s"] | None = None,
     ) -> Sets:
-        """Encodes the candidates as one batch, and each set's text with every one of them."""
-        sets, count = images.shape[:2]
-        image = self.encode_image(images.reshape(-1, *images.shape[2:]))
-        embedded = self.embed_image(image).reshape(sets, count, -1)
-        text = self.embed_text(self.encode_text(ids, mask))
-        fused = self.read(self.adapt(image), jnp.repeat(ids, count, axis=0), jnp.repeat(mask, count, axis=0))
-        features = self.feature(fused).reshape(sets, count, -1)
-        return Sets(features, self.base_score(embedded, text[:, None]), embedded, text)
+        """Encodes the candidates as one batch, and each text with every candidate of its set.
 
-    def base_score(self, image: Float[Array, "*b d"], text: Float[Array, "*b d"]) -> Float[Array, "*b"]:
+        `sets` says which set a text is about, where it is not that of its own row.
+        """
+        count = images.shape[1]
+        image = self.encode_image(images.reshape(-1, *images.shape[2:]))
+        embedded = self.embed_image(image).reshape(len(images), count, -1)
+        text = self.embed_text(self.encode_text(ids, mask))
+        repeat = lambda x: jnp.repeat(x, count, axis=0)
+        rows = None
+        if sets is not None:
+            rows = (sets[:, None] * count + jnp.arange(count)).reshape(-1)
+        fused = self.read(self.adapt(image), repeat(ids), repeat(mask), rows)
+        features = self.feature(fused).reshape(len(ids), count, -1)
+        base = self.base_score(embedded if sets is None else embedded[sets], text[:, None])
+        return Sets(features, base, embedded, text)
+
+    def base_score(self, image: Float[Array, "*b d"], text: Float[Array, "*#b d"]) -> Float[Array, "*b"]:
         """What the head's score is added to: the cosine over the temperature, or nothing."""
         cosine = (image * text).sum(-1)
         return cosine / self.temperature() if self.config.selection in ("itc", "both") else jnp.zeros_like(cosine)

@@ -25,7 +25,8 @@ def mask_scores(
     published); `noise` is uniform in [0, 1).
     """
     read = jnp.take_along_axis(attention[..., 1:], position[:, None, None], axis=1)[:, 0]
-    return read / jnp.linalg.norm(read, axis=-1, keepdims=True) + NOISE * noise
+    # All attention may be on CLS: then the noise alone decides.
+    return read / jnp.maximum(jnp.linalg.norm(read, axis=-1, keepdims=True), 1e-12) + NOISE * noise
 
 
 def split_patches(
@@ -79,7 +80,7 @@ class ReconstructionDecoder(nn.Module):
         tokens: Float[Array, "b n w"],
         masked: Int[Array, "b m"],
         visible: Int[Array, "b v"],
-        text: Float[Array, "b t w"],
+        text: Float[Array, "b t text_width"],
         mask: Bool[Array, "b t"],
     ) -> Float[Array, "b m pixels"]:
         """Pixels of the masked patches, in the order of `masked`.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from contextjax.losses.contrastive import contrastive_loss
+from contextjax.losses.contrastive import LOWEST, contrastive_loss
 from contextjax.losses.matching import draw_negatives, matching_loss, selection_accuracy, selection_loss
 from contextjax.losses.reconstruction import attended_loss, reconstruction_loss
 from contextjax.models.context_blip import ContextBLIP
@@ -144,7 +144,7 @@ class SelectionObjective:
         run = _runner(self.model, params, rng)
         if isinstance(batch, FeatureBatch):
             return {"scores": run("select", batch.features, batch.base, batch.valid, batch.ordered)}
-        found = run("represent_sets", batch.images, *batch.texts)
+        found = run("represent_sets", batch.images, *batch.texts, batch.sets)
         out = {"scores": run("select", found.features, found.base, batch.valid, batch.ordered)}
         if "contrastive" in dict(self.weights):
             temperature = run("temperature") if self.temperature is None else jnp.float32(self.temperature)
@@ -157,14 +157,17 @@ class SelectionObjective:
         scored = (r["scores"], batch.target, batch.valid)
         terms = {"selection": selection_loss(*scored), "accuracy": selection_accuracy(*scored)}
         if "contrastive" in dict(self.weights):
-            sets, count = batch.valid.shape
-            own = jnp.arange(sets) * count + batch.target
-            images = r["image"].reshape(sets * count, -1)
-            # What fills up a small set is its first candidate once more, not a wrong one.
-            rows = jnp.arange(sets)[:, None] * count + jnp.where(batch.valid, jnp.arange(count), 0)
+            unique, count, _ = r["image"].shape
+            sets = jnp.arange(unique) if batch.sets is None else batch.sets
+            own, images = sets * count + batch.target, r["image"].reshape(unique * count, -1)
+            # What fills up a small set is nobody's negative: one more feature takes it out of every text's reach.
+            valid = jnp.zeros((unique, count), bool).at[sets].set(batch.valid)
+            beside = lambda x, feature: jnp.concatenate([x, jnp.broadcast_to(feature, (len(x), 1))], axis=1)
             terms["contrastive"] = contrastive_loss(
-                r["text"], images[own], temperature=r["temperature"], valid=jnp.ones(sets, bool), target_ids=own,
-                negatives=images, negative_ids=rows.reshape(-1), mask_false_negatives=True,
+                beside(r["text"], 1.0), beside(images[own], 0.0), temperature=r["temperature"],
+                valid=jnp.ones(len(own), bool), target_ids=own, mask_false_negatives=True,
+                negatives=beside(images, jnp.where(valid.reshape(-1, 1), 0.0, LOWEST)),
+                negative_ids=jnp.arange(len(images)),
             )  # fmt: skip
             terms["temperature"] = (r["temperature"], jnp.float32(1))
         return terms

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from contextjax.evaluation import Evaluation, Pictures
-from contextjax.reports.maps import PhraseMaps, PhrasesOf, phrase_maps, weights
-from contextjax.reports.pictures import SIDE, data_uri, overlay, scaled
+from contextjax.reports.heat import Heat, make_heat
+from contextjax.reports.maps import MAX_PHRASES, PhraseMaps, PhrasesOf, phrase_maps
+from contextjax.reports.pictures import alt_text, data_uri
 from contextjax.system import System
 from contextjax.types import Picture
 
 SHOWN = 5  # pictures found
-MAX_PHRASES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +26,6 @@ class Found:
     rank: int
     score: float
     is_target: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Heat:
-    """A map laid over the reference, and its smallest and largest weight in words."""
-
-    picture: str
-    alt: str
-    weights: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,15 +125,9 @@ class Cards:
         return self.pictures.row[str(self.evaluation.records[query].target)]
 
     def _alt(self, role: str, row: int) -> str:
-        caption = self.captions[row] if row < len(self.captions) else ""
-        return f"{role}: {caption or self.pictures.ids[row]}"
+        return alt_text(role, row, self.pictures.ids, self.captions)
 
 
 def _phrase(reference: Picture, maps: PhraseMaps) -> Phrase:
-    small = scaled(reference, SIDE)
-
-    def heat(found: np.ndarray, how: str) -> Heat:
-        alt = f"Where the reference reads “{maps.phrase}” {how}"
-        return Heat(data_uri(overlay(small, found)), alt, weights(found))
-
+    heat = lambda found, how: make_heat(reference, found, f"Where the reference reads “{maps.phrase}” {how}")
     return Phrase(maps.phrase, heat(maps.in_context, "in context"), heat(maps.alone, "alone"))

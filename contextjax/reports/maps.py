@@ -11,6 +11,7 @@ import numpy as np
 from contextjax.system import System
 
 PhrasesOf = Callable[[str], Sequence[tuple[int, int]]]  # the characters [start, end) of a text's phrases
+MAX_PHRASES = 8  # of a text, on a page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ def phrase_maps(
       in training.
     """
     contexts = system.attention_maps(images, texts)
-    read = [_read(text, maps.offsets, phrases_of)[:limit] for text, maps in zip(texts, contexts, strict=True)]
+    read = [spans_read(text, maps.offsets, phrases_of)[:limit] for text, maps in zip(texts, contexts, strict=True)]
     flat = [(row, start, end) for row, spans in enumerate(read) for start, end in spans]
     found: list[list[PhraseMaps]] = [[] for _ in texts]
     if not flat:
@@ -63,8 +64,9 @@ def phrase_maps(
     return found
 
 
-def _read(text: str, offsets: np.ndarray, phrases_of: PhrasesOf | None) -> list[tuple[int, int]]:
-    """The phrases that have tokens and were read to their end; without `phrases_of`, the tokens."""
+def spans_read(text: str, offsets: np.ndarray, phrases_of: PhrasesOf | None) -> list[tuple[int, int]]:
+    """The characters of a text's phrases that have tokens and were read to their end; without `phrases_of`, of its
+    tokens. `offsets` are a TokenMap's."""
     starts, ends = offsets.T
     spans = phrases_of(text) if phrases_of else [(a, b) for a, b in offsets.tolist() if b > a]
     return [

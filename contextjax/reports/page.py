@@ -7,24 +7,45 @@ from pathlib import Path
 
 import jinja2
 
-from contextjax.reports.report import Report
+from contextjax.reports.candidates import CandidateReport
+from contextjax.reports.composed import ComposedReport
+from contextjax.reports.report import Error, Report
 
-TEMPLATE = Path(__file__).with_name("page.html.jinja")
+# What fills the blocks of page.html.jinja, which is the frame of all.
+TEMPLATES = {ComposedReport: "composed.html.jinja", CandidateReport: "candidates.html.jinja"}
 
 
 def render(report: Report) -> str:
     """The page. Every text is escaped; the credit's own links are the only addresses in it."""
-    return _template().render(report=report)
+    return _environment().get_template(TEMPLATES[type(report)]).render(report=report)
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda value: "–" if value is None else f"{value:.1f}"
-    environment.filters["ordinal"] = ordinal
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    environment.filters |= {"percent": percent, "ordinal": ordinal, "share": share, "sureness": sureness}
+    return environment
+
+
+def percent(value: float | None) -> str:
+    """12.3, or a dash for nothing."""
+    return "–" if value is None else f"{value:.1f}"
+
+
+def share(value: float) -> str:
+    """A share of a whole: 12 %, <1 %."""
+    return "<1 %" if value < 0.5 else f"{value:.0f} %"
+
+
+def sureness(error: Error) -> str:
+    """A standard error, ± 1.2, or an interval, 10.1–12.5."""
+    return f"{error[0]:.1f}–{error[1]:.1f}" if isinstance(error, tuple) else f"± {percent(error)}"
 
 
 def ordinal(number: int) -> str:

@@ -41,7 +41,8 @@ def make_samples(
         captions: CaptionData = data
         return CaptionSamples(captions, tokenizer, **shared)
     sets: CandidateData = data
-    samples = CandidateSamples(sets, tokenizer, candidates=d.candidates, **shared)
+    grouped = {"descriptions": 1 if d.cached else d.descriptions, "process": process}
+    samples = CandidateSamples(sets, tokenizer, candidates=d.candidates, **grouped, **shared)
     if not d.cached:
         return samples
     if not config.model.start:

@@ -216,3 +216,20 @@ def test_samples_without_a_draw_are_taken_by_their_row():
 
     plain, drawn = np.concatenate(stream(Numbers())), np.concatenate(stream(Drawn()))
     np.testing.assert_array_equal(drawn, 100 * np.arange(24) + plain)
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_descriptions_of_one_set_share_its_pictures(tokenizer, process):
+    data = candidates()
+    samples = CandidateSamples(data, tokenizer, candidates=4, descriptions=2, process=process)
+    single = CandidateSamples(data, tokenizer, candidates=4)
+    batch = samples.collate([samples[i] for i in range(len(samples))])
+    assert len(batch.images) == len(samples) and len(batch.records) == 2 * len(samples)
+    assert set(batch.records.tolist()) == set(range(len(data.records)))  # nobody is left out
+    rows = batch.sets - process * len(samples)
+    for text, (record, row) in enumerate(zip(batch.records.tolist(), rows.tolist(), strict=True)):
+        alone = single.collate([single[record]])
+        np.testing.assert_array_equal(batch.images[row], alone.images[0])
+        np.testing.assert_array_equal(batch.texts.ids[text], alone.texts.ids[0])
+        assert batch.target[text] == alone.target[0]
+        np.testing.assert_array_equal(batch.valid[text], alone.valid[0])

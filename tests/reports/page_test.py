@@ -1,34 +1,11 @@
 """The page holds everything itself, escapes what it is given, and fits a phone."""
 
 import html
-import html.parser
 import itertools
 import re
-import shutil
-import subprocess
-
-import pytest
 
 from contextjax.reports import render
-
-HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \"a\" & 'b' {{ 7*7 }} " + "long" * 60 + " and then"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed (apt-get install chromium)")
-
-
-class Tags(html.parser.HTMLParser):
-    """Every tag with its attributes."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.found = []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
-
-    def named(self, name):
-        return [attributes for tag, attributes in self.found if tag == name]
+from tests.reports.pages import HOSTILE, Tags, chromium, measure, needs_chromium
 
 
 def test_hostile_texts_stay_texts(make_report):
@@ -77,16 +54,6 @@ def test_a_report_of_little_is_a_page_too(make_report):
     assert "same towers" not in page
 
 
-def chromium(tmp_path, page):
-    """The page's DOM after its scripts ran."""
-    path = tmp_path / "page.html"
-    path.write_text(page, encoding="utf-8")
-    off = ("gpu", "quic", "background-networking", "component-update", "sync", "dev-shm-usage")
-    flags = ["--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in off)]
-    command = [CHROMIUM, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-
-
 @needs_chromium
 def test_a_browser_shows_the_headline_table(make_report, tmp_path):
     report = make_report(text=HOSTILE)
@@ -99,20 +66,8 @@ def test_a_browser_shows_the_headline_table(make_report, tmp_path):
 
 @needs_chromium
 def test_nothing_sticks_out_at_phone_or_desktop_width(make_report, tmp_path):
-    """Measured in frames, since a headless window is never narrower than about 500 pixels."""
-    page = html.escape(render(make_report(text=HOSTILE, title="t" * 200, facts={"Made by": "x" * 300})))
-    frames = "".join(f'<iframe width="{width}" height="900" srcdoc="{page}"></iframe>' for width in (390, 1280))
-    script = """<script>addEventListener("load", () => {
-      const measure = ({contentDocument: d}) => {
-        const [page, box] = [d.documentElement, d.querySelector(".scroll")];
-        return [page.clientWidth, page.scrollWidth, box.clientWidth, box.scrollWidth].join(",");
-      };
-      const widths = [...document.querySelectorAll("iframe")].map(measure).join(";");
-      document.body.innerHTML = `<p>widths ${widths}</p>`;
-    });</script>"""
-    dom = chromium(tmp_path, f"<!doctype html><meta charset=utf-8><body>{frames}{script}</body>")
-    measured = re.search(r"<p>widths (.*?)</p>", dom)[1].split(";")
-    phone, desktop = ([int(number) for number in widths.split(",")] for widths in measured)
+    page = render(make_report(text=HOSTILE, title="t" * 200, facts={"Made by": "x" * 300}))
+    phone, desktop = measure(tmp_path, page)
     assert 370 <= phone[0] <= 390 and phone[1] <= phone[0], f"page, content, table box, table: {phone}"
     assert phone[3] > phone[2], "the table scrolls inside its box"
     assert desktop[1] <= desktop[0], f"page, content, table box, table: {desktop}"

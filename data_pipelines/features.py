@@ -60,14 +60,11 @@ def cached_features(system: SetEncoder, samples: CandidateSamples, data: Candida
       data: the split.
       path: a safetensors file.
     """
-    from safetensors import safe_open
     from safetensors.numpy import save_file
 
     key = f"{system.fingerprint}/{data.folder.name}/{data.split}/{samples.candidates}/{len(samples)}"
-    if path.exists():
-        with safe_open(path, "numpy") as file:
-            if (file.metadata() or {}).get("key") == key:
-                return FeatureBatch(*(file.get_tensor(name) for name in FeatureBatch._fields))
+    if (found := _read(path, key)) is not None:
+        return found
     parts = []
     for begin in range(0, len(samples), CHUNK):
         rows = range(begin, min(begin + CHUNK, len(samples)))
@@ -79,3 +76,18 @@ def cached_features(system: SetEncoder, samples: CandidateSamples, data: Candida
     save_file(table._asdict(), partial, metadata={"key": key})
     partial.replace(path)
     return table
+
+
+def _read(path: Path, key: str) -> FeatureBatch | None:
+    """What is cached under this key; None where nothing is, or the file is not whole."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "numpy") as file:
+            if (file.metadata() or {}).get("key") == key:
+                return FeatureBatch(*(file.get_tensor(name) for name in FeatureBatch._fields))
+    except SafetensorError:
+        return None
+    return None

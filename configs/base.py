@@ -58,6 +58,7 @@ def _data(system: str) -> Any:
         data.descriptions = 1  # of one set in a sample, for which its pictures are encoded once
         data.clean = True  # texts lose their punctuation, as published
         data.augment = "none"  # or "caption", "set" (one crop for a set, no flips), "published"
+        data.records = 0  # only so many of the training split's records, evenly spread; 0: all
         data.cached = False  # encode the pictures once by model.start, and train what reads its features (stage 2b)
     return data
 

@@ -40,6 +40,10 @@ def get_config(argument: str = "1"):
             raise ValueError(
                 f"configs/context_blip.py got '{name}'; expected a stage ({', '.join(STAGES)}), then card or published."
             )
+    if stage == "2b" and "card" in others:
+        raise ValueError(
+            "configs/context_blip.py got 'card' with 2b; that form has the stages 1 and 2a: --stages=1,2a."
+        )
     config = base("context_blip")
     config.model.pretrained = "Salesforce/blip-itm-base-coco"
     config.model.vision.taps = (3, 6, 9, 12)

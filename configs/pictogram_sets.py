@@ -43,7 +43,7 @@ def get_config(argument: str = "1"):
     if "dual" in others and stage == "1":
         config.loss.weights.update({"matching": 0.0, "masking": 0.0})
     if "dual" in others and stage == "cosine":
-        config.training.steps = 2 * config.training.steps
+        config.training.steps = 5 * config.training.steps // 4
     config.training.checkpoint_every = config.training.evaluate_every = config.training.steps
     return config
 
@@ -81,25 +81,26 @@ def _captions(config) -> None:
     config.data.batch_size = 64
     config.model.masking = "pixels"
     config.loss.weights.contrastive = 1.0
-    config.training.steps = 100
+    config.training.steps = 60
 
 
 def _cosine(config) -> None:
     config.data.descriptions = 5
     config.model.selection = "itc"
-    config.training.steps = 400
+    config.training.steps = 600
 
 
 def _sets(config) -> None:
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 10
-    config.training.steps = 60
+    config.training.steps = 30
 
 
 def _features(config) -> None:
     config.data.cached = True
+    config.data.records = 4000
     config.data.batch_size = 64
     config.model.context_layers = 2
     config.optimizer.learning_rate = 1e-3
     config.optimizer.freeze = ("blip", "adapter", "head", "logit_scale")
-    config.training.steps = 300
+    config.training.steps = 200

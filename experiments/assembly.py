@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -41,7 +42,11 @@ def parts(config: Any) -> Any:
 
 def load_data(config: Any, split: str, *, cache_mb: int = 0) -> SplitData:
     """A split of the config's training set, prepared where it is not."""
-    return _load(config, config.data.reader, config.data.folder, split, cache_mb=cache_mb)
+    data = _load(config, config.data.reader, config.data.folder, split, cache_mb=cache_mb)
+    count, every = config.data.get("records", 0), len(data.records)
+    if not 0 < count < every:
+        return data
+    return dataclasses.replace(data, records=tuple(data.records[i * every // count] for i in range(count)))
 
 
 def evaluated(config: Any) -> tuple[str, str]:

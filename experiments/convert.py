@@ -49,6 +49,7 @@ def _convert_pretrained(source: str | Path, target: Path) -> None:
     import jax
 
     from contextjax import pretrained
+    from contextjax.models.blip import BLIP
     from contextjax.models.clip import CLIP
     from contextjax.types import UserError
     from contextjax.variants import describe
@@ -57,7 +58,7 @@ def _convert_pretrained(source: str | Path, target: Path) -> None:
     config = found.model.config
     towers = pretrained.towers(config)
     if not hasattr(towers, "vision"):
-        raise UserError(f"{source} is a {found.family} text encoder; expected a CLIP, a BLIP or a ConText-CIR.")
+        raise UserError(f"{source} is a {found.family} text encoder; expected a CLIP, a BLIP or a system of them.")
     _describe(found.family, towers, sum(x.size for x in jax.tree.leaves(found.abstract)))
     if found.left_out:
         print(f"left out {len(found.left_out)} tensors that retrieval has no use for: {', '.join(found.left_out[:6])}")
@@ -65,16 +66,20 @@ def _convert_pretrained(source: str | Path, target: Path) -> None:
     origin = f"From {found.family} weights{'' if Path(source).exists() else f' of {source}'}."
     if towers is not config and FORMAT.value != "hf":
         described = {"model": describe(config)}
-        pretrained.write_own(target, described, params, dtype=DTYPE.value, title="ConText-CIR", origin=origin)
+        title = type(found.model).__name__
+        pretrained.write_own(target, described, params, dtype=DTYPE.value, title=title, origin=origin)
         _copy_tokenizer(Path(TOKENIZER.value or found.folder), target)
         return _report(target)
     if FORMAT.value == "contextjax":
-        raise UserError("--format=contextjax is for ConText-CIR; a CLIP or BLIP is read in Hugging Face's layout.")
-    params = params if towers is config else params["clip"]
+        raise UserError(
+            "--format=contextjax is for ConText-CIR and ContextBLIP; a CLIP or BLIP is read in Hugging Face's layout."
+        )
+    module = BLIP if "blip" in params else CLIP
+    params = params if towers is config else params[module.__name__.lower()]
     pretrained.write_pretrained(target, towers, params, dtype=DTYPE.value, origin=origin)
     _copy_tokenizer(Path(TOKENIZER.value or found.folder), target)
     _report(target)
-    return _check(target, found.model if towers is config else CLIP(towers), params)
+    return _check(target, found.model if towers is config else module(towers), params)
 
 
 def _convert_own(source: str | Path, target: Path) -> None:
@@ -88,20 +93,21 @@ def _convert_own(source: str | Path, target: Path) -> None:
     if IMAGE_SIZE.value or TOKENIZER.value:
         raise UserError("--image_size and --tokenizer are for published weights; a run keeps its own: leave them out.")
     system = contextjax.load(source)
-    config = system.model.config.clip
-    _describe("ConText-CIR", config, sum(x.size for x in jax.tree.leaves(system.params)))
+    config, title = pretrained.towers(system.model.config), type(system.model).__name__
+    name = "blip" if "blip" in system.params else "clip"
+    _describe(title, config, sum(x.size for x in jax.tree.leaves(system.params)))
     config_hash, _, step = system.fingerprint.rpartition("-")
     origin = f"Step {step} of a training run, config {config_hash}."
     if FORMAT.value == "hf":
-        left_out = sorted(set(system.params) - {"clip"})
-        print(f"left out: {', '.join(left_out) or 'nothing'} (Hugging Face's CLIP has no place for more)")
-        pretrained.write_pretrained(target, config, system.params["clip"], dtype=DTYPE.value, origin=origin)
+        left_out = sorted(set(system.params) - {name})
+        print(f"left out: {', '.join(left_out) or 'nothing'} (Hugging Face's {name.upper()} has no place for more)")
+        pretrained.write_pretrained(target, config, system.params[name], dtype=DTYPE.value, origin=origin)
     else:
         described = {
             **read_json(Path(source) / "config.json"),
             "exported": {"config_hash": config_hash, "step": int(step)},
         }
-        pretrained.write_own(target, described, system.params, dtype=DTYPE.value, title="ConText-CIR", origin=origin)
+        pretrained.write_own(target, described, system.params, dtype=DTYPE.value, title=title, origin=origin)
     system.tokenizer.save(target / "tokenizer.json")
     _report(target)
 

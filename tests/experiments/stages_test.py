@@ -1,0 +1,243 @@
+"""A recipe in stages, from the command: each begins with the one before, goes on where it stopped, and is a system."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import contextjax
+from contextjax.training.hooks import read_metrics
+from contextjax.types import UserError
+from data_pipelines.datasets.imagecode import ImageCodeReader
+from data_pipelines.tables import load_split
+
+ROOT = Path(__file__).parent.parent.parent
+# The shipped recipe with one or two blocks a tower, in the paper's three stages.
+RECIPE = """
+from configs import pictogram_sets
+
+STAGES = ("1", "2a", "2b")
+
+
+def get_config(argument="1"):
+    config = pictogram_sets.get_config(argument)
+    config.update_from_flattened_dict(
+        {"model.projection": 16, "data.vocabulary": 300, "data.batch_size": 2, "optimizer.name": "adamw",
+         "optimizer.warmup_steps": 0, "training.log_every": 1}
+    )
+    config.model.vision.update({"width": 32, "mlp": 64, "layers": 2, "taps": (1, 2)})
+    config.model.text.update({"width": 32, "mlp": 64, "layers": 1})
+    config.training.steps = config.training.checkpoint_every = config.training.evaluate_every = 2
+    return config
+"""
+
+
+def command(module: str, *arguments: str) -> subprocess.CompletedProcess:
+    """An entry point in a process of its own, compiled as fast as can be."""
+    flags = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    line = [sys.executable, "-m", f"experiments.{module}", *arguments]
+    return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("recipe") / "small_sets.py"
+    file.write_text(RECIPE)
+    return file
+
+
+@pytest.fixture(scope="module")
+def train(recipe, pictograms, pictogram_sets):
+    """train(workdir, stages): the recipe's stages on the fixtures' folders."""
+
+    def train(workdir: Path, stages: str, *more: str) -> subprocess.CompletedProcess:
+        settings = [
+            f"1:data.folder={pictograms}", f"2a:data.folder={pictogram_sets}", f"2b:data.folder={pictogram_sets}",
+            "1:data.val_reader=cirr_captions", f"1:data.val_folder={pictograms}",  # which nothing is evaluated on
+            f"2a:data.val_folder={pictogram_sets}", f"2b:data.val_folder={pictogram_sets}",
+            "2a:optimizer.learning_rate=0.03", "2b:training.steps=3",
+        ]  # fmt: skip
+        return command(
+            "stages", f"--config={recipe}", f"--workdir={workdir}", f"--stages={stages}",
+            *(f"--set={setting}" for setting in (*settings, *more)),
+        )  # fmt: skip
+
+    return train
+
+
+def left_by(workdir: Path) -> dict[str, bytes]:
+    """What training has written, of what a run that is finished must not change."""
+    files = [file for name in ("metrics.jsonl", "config.json", "tokenizer.json") for file in workdir.rglob(name)]
+    files += [file for file in workdir.rglob("*") if "checkpoints" in file.parts and file.is_file()]
+    return {str(file.relative_to(workdir)): file.read_bytes() for file in files}
+
+
+@pytest.fixture(scope="module")
+def trained(train, tmp_path_factory):
+    """The workdir of all stages; the first two were trained before, and then the same command with one more."""
+    workdir = tmp_path_factory.mktemp("stages") / "run"
+    first = train(workdir, "1,2a")
+    assert first.returncode == 0, first.stderr
+    before = left_by(workdir)
+    done = train(workdir, "1,2a,2b")
+    assert done.returncode == 0, done.stderr
+    return workdir, before, first.stdout, done.stdout
+
+
+def test_a_finished_stage_is_not_trained_again(trained):
+    """The same command goes on: nothing of stages 1 and 2a changes, and 2b is trained."""
+    workdir, before, first, then = trained
+    after = left_by(workdir)
+    assert {name: after[name] for name in before} == before and len(before) > 6
+    assert not any(name.startswith("2b") for name in before)
+    for stage, steps in (("1", 2), ("2a", 2), ("2b", 3)):
+        losses = [line["loss"] for line in read_metrics(workdir / stage) if "loss" in line]
+        assert len(losses) == steps and np.isfinite(losses).all()
+    assert [line for line in then.splitlines() if line.startswith("Stage")] == [
+        f"Stage {stage}: {workdir / stage}" for stage in ("1", "2a", "2b")
+    ]
+    assert "step 2/2" in first and "step 2/2" not in then and "step 3/3" in then
+
+
+def test_each_stage_begins_with_the_one_before(trained):
+    workdir, _, first, then = trained
+    starts = {stage: json.loads((workdir / stage / "config.json").read_text())["model"]["start"] for stage in
+              ("1", "2a", "2b")}  # fmt: skip
+    assert starts == {"1": "", "2a": str(workdir / "1"), "2b": str(workdir / "2a")}
+    assert f"parameters start from {workdir / '1'}" in first and f"parameters start from {workdir / '2a'}" in then
+    tokenizers = {(workdir / stage / "tokenizer.json").read_text() for stage in starts}
+    assert len(tokenizers) == 1
+    runs = {stage: contextjax.load(workdir / stage).params for stage in starts}
+    same = lambda a, b: all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
+    assert set(runs["2b"]) - set(runs["2a"]) == {"context"} and "decoder" not in runs["2a"]
+    for name in runs["2a"]:  # all of it is frozen in 2b, and nothing of it in 2a
+        assert same(runs["2b"][name], runs["2a"][name]), name
+    assert not same(runs["2a"]["blip"], runs["1"]["blip"]) and not same(runs["2a"]["adapter"], runs["1"]["adapter"])
+
+
+def test_a_stage_is_evaluated(trained):
+    workdir, *_ = trained
+    done = command("evaluate", f"--workdir={workdir / '2b'}")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((workdir / "2b" / "evaluation.json").read_text())
+    assert (result["protocol"], result["query"], result["step"]) == ("imagecode", "selection", 3)
+    assert result["n_queries"] == 4 and result["n_gallery"] == 20
+    last = read_metrics(workdir / "2b")[-1]
+    assert result["metrics"]["accuracy"] == last["val/accuracy"]
+    assert set(result["baselines"]) == {"itc", "itm", "sum", "random", "best constant index"}
+    assert "selection" in done.stdout and "itm (same towers)" in done.stdout
+
+
+# ------------------------------------------------------------------------------------------- as a system
+
+
+@pytest.fixture(scope="module")
+def systems(trained):
+    return {stage: contextjax.load(trained[0] / stage) for stage in ("2a", "2b")}
+
+
+@pytest.fixture(scope="module")
+def sets(pictogram_sets):
+    """Two sets of ten pictures and a description of each."""
+    data = load_split(ImageCodeReader(pictogram_sets), pictogram_sets, "val", size=64)
+    records = data.records[::2]
+    pictures = [[data.pictures[data.pictures.row[name]] for name in record.images] for record in records]
+    return pictures, [record.text for record in records]
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_a_set_of_any_size_is_scored_as_beside_others(systems, sets, count):
+    system, (pictures, texts) = systems["2b"], sets
+    pictures = [images[:count] for images in pictures]
+    together = system.score_sets(pictures, texts, [True, False])
+    assert together.shape == (2, count) and together.dtype == np.float32 and np.isfinite(together).all()
+    for row, ordered in enumerate((True, False)):
+        alone = system.score_candidates(pictures[row], texts[row], ordered=ordered)
+        np.testing.assert_allclose(alone, together[row], atol=1e-4)
+    order = np.random.default_rng(0).permutation(count)
+    shuffled = system.score_candidates([pictures[1][k] for k in order], texts[1])
+    np.testing.assert_allclose(shuffled, together[1][order], atol=1e-4)
+
+
+def test_more_candidates_than_it_was_trained_for_are_told(systems, sets):
+    pictures, texts = sets
+    with pytest.raises(UserError, match=r"has 11 candidates and the inter-context encoder 10 positions"):
+        systems["2b"].score_candidates([*pictures[0], pictures[0][0]], texts[0])
+    assert systems["2a"].score_candidates([*pictures[0], pictures[0][0]], texts[0]).shape == (11,)
+
+
+def test_an_order_in_time_is_heard_by_the_inter_context_encoder_alone(systems, sets):
+    pictures, texts = sets
+    for stage, heard in (("2a", False), ("2b", True)):
+        with_order, without = (systems[stage].score_sets(pictures, texts, [flag] * 2) for flag in (True, False))
+        assert (np.abs(with_order - without).max() > 1e-5) == heard
+
+
+def test_it_is_scored_in_each_of_its_ways(systems, sets):
+    system, (pictures, texts) = systems["2b"], sets
+    assert system.scores == ("itc", "sum", "itm", "selection") and system.score == "selection"
+    scored = {name: system.with_score(name).score_candidates(pictures[0][:4], texts[0]) for name in system.scores}
+    cosines = system.encode_gallery(pictures[0][:4]) @ system.encode_text(texts[:1])[0]
+    np.testing.assert_allclose(scored["itc"], cosines, atol=1e-5)
+    pixels, (ids, mask) = system._pixels(pictures[0][:4]), system._tokens(texts[:1] * 4)
+
+    def match(model):
+        return model.match_states(model.read(model.adapt(model.encode_image(pixels)), ids, mask))
+
+    pixels, ids, mask = map(jax.numpy.asarray, (pixels, ids, mask))
+    logits = np.asarray(jax.jit(lambda params: system.model.apply({"params": params}, method=match))(system.params))
+    np.testing.assert_allclose(scored["itm"], logits[:, 1] - logits[:, 0], atol=1e-4)
+    np.testing.assert_allclose(scored["sum"], cosines + logits[:, 1], atol=1e-4)
+
+
+def test_its_score_is_made_of_its_features(systems, sets):
+    system, (pictures, texts) = systems["2a"], sets
+    features, base = system.set_features(pictures, texts)
+    assert features.shape == (2, 10, 32) and base.shape == (2, 10)
+    np.testing.assert_allclose(np.linalg.norm(features, axis=-1), 1, rtol=1e-4)
+    head = system.params["head"]
+    expected = base + (features @ head["kernel"] + head["bias"])[..., 0]  # without an inter-context encoder
+    np.testing.assert_allclose(system.score_sets(pictures, texts), expected, atol=1e-4)
+    for found in (features, base):
+        again = systems["2b"].set_features(pictures, texts)[found is base]
+        np.testing.assert_allclose(again, found, atol=1e-4)  # whose towers are those
+
+
+def test_attention_maps_are_of_patches_and_tokens(systems, sets):
+    system, (pictures, texts) = systems["2b"], sets
+    maps = system.attention_maps([images[0] for images in pictures], texts)
+    for found, text in zip(maps, texts, strict=True):
+        words = int(system.tokenizer([text]).tokens.mask.sum())
+        assert found.grid == 4 and found.attention.shape == (16, words) and len(found.offsets) == words
+        read = found.attention.sum(axis=0)  # of each token over the patches: what CLS does not get
+        assert (found.attention >= 0).all() and (read > 0).all() and (read < 1).all()
+        assert found.phrase(0, 3).shape == (4, 4)
+
+
+# ---------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--stages=1,3"], "has no stage '3'; it has 1, 2a, 2b"),
+        (["--stages=2b"], "data.cached is set, but model.start is empty"),
+        (["--stages=2a", "--set=data.candidates=5"], "has 10 pictures, more than the batch's 5 candidates"),
+        (["--set=2c:seed=1"], "--set names the stage '2c'"),
+        (["--set=2a:optimizer.lerning_rate=1", "--stages=2a"], "optimizer.learning_rate"),
+        (["--config=configs/none.py"], "configs/none.py"),
+        (["--config=configs/pictograms.py"], "configs/pictograms.py has no STAGES"),
+    ],
+)
+def test_mistakes_end_with_one_sentence(recipe, pictogram_sets, tmp_path, arguments, sentence):
+    settings = [f"--config={recipe}", f"--workdir={tmp_path / 'x'}", f"--set=data.folder={pictogram_sets}"]
+    done = command("stages", *settings, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ") and sentence in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

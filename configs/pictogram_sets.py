@@ -38,6 +38,7 @@ def get_config(argument: str = "1"):
     {"1": _captions, "cosine": _cosine, "2a": _sets, "2b": _features}[stage](config)
     if "no_adapter" in others:
         config.model.adapter = "none"
+        config.optimizer.freeze = tuple(name for name in config.optimizer.freeze if name != "adapter")
     if "no_masking" in others:
         config.model.masking, config.loss.weights.masking = "none", 0.0
     if "dual" in others and stage == "1":

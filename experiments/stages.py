@@ -28,9 +28,10 @@ SET = flags.DEFINE_multi_string(
 def main() -> None:
     """Stage after stage."""
     recipe, workdir = cli.required(CONFIG), Path(cli.required(WORKDIR))
-    known = runpy.run_path(recipe)["STAGES"]
+    known = _known(recipe)
     stages, start = STAGES.value or list(known), START.value
-    if unknown := [stage for stage in stages if stage not in known]:
+    named = [name for name, _ in _named_settings() if name]
+    if unknown := [stage for stage in (*stages, *named) if stage not in known]:
         raise UserError(f"{recipe} has no stage '{unknown[0]}'; it has {', '.join(known)}.")
     for stage in stages:
         argument = ",".join(filter(None, (stage, ARGUMENT.value)))
@@ -43,10 +44,23 @@ def main() -> None:
         start = str(workdir / stage)
 
 
+def _known(recipe: str) -> tuple[str, ...]:
+    """The stages that a recipe names."""
+    if not Path(recipe).is_file():
+        raise UserError(f"--config={recipe} is no file; give a recipe's, as --config=configs/context_blip.py.")
+    if not (known := runpy.run_path(recipe).get("STAGES")):
+        raise UserError(f"{recipe} has no STAGES; train it with `python -m experiments.train`.")
+    return known
+
+
+def _named_settings() -> list[tuple[str, str]]:
+    """(the stage's name before a setting, or "", and the setting as given)."""
+    return [(setting.split("=", 1)[0].rpartition(":")[0], setting) for setting in SET.value]
+
+
 def _settings(stage: str) -> list[str]:
     """The settings of a stage: those without a stage's name before them, and its own."""
-    named = [(setting.split("=", 1)[0].rpartition(":")[0], setting) for setting in SET.value]
-    return [setting.split(":", 1)[1] if own else setting for own, setting in named if own in ("", stage)]
+    return [given.split(":", 1)[1] if own else given for own, given in _named_settings() if own in ("", stage)]
 
 
 if __name__ == "__main__":

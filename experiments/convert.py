@@ -66,7 +66,7 @@ def _convert_pretrained(source: str | Path, target: Path) -> None:
     origin = f"From {found.family} weights{'' if Path(source).exists() else f' of {source}'}."
     if towers is not config and FORMAT.value != "hf":
         described = {"model": describe(config)}
-        title = type(found.model).__name__
+        title = _title(found.model)
         pretrained.write_own(target, described, params, dtype=DTYPE.value, title=title, origin=origin)
         _copy_tokenizer(Path(TOKENIZER.value or found.folder), target)
         return _report(target)
@@ -93,7 +93,7 @@ def _convert_own(source: str | Path, target: Path) -> None:
     if IMAGE_SIZE.value or TOKENIZER.value:
         raise UserError("--image_size and --tokenizer are for published weights; a run keeps its own: leave them out.")
     system = contextjax.load(source)
-    config, title = pretrained.towers(system.model.config), type(system.model).__name__
+    config, title = pretrained.towers(system.model.config), _title(system.model)
     name = "blip" if "blip" in system.params else "clip"
     _describe(title, config, sum(x.size for x in jax.tree.leaves(system.params)))
     config_hash, _, step = system.fingerprint.rpartition("-")
@@ -110,6 +110,11 @@ def _convert_own(source: str | Path, target: Path) -> None:
         pretrained.write_own(target, described, system.params, dtype=DTYPE.value, title=title, origin=origin)
     system.tokenizer.save(target / "tokenizer.json")
     _report(target)
+
+
+def _title(model) -> str:
+    """A system's name as its paper writes it."""
+    return {"ContextCIR": "ConText-CIR"}.get(type(model).__name__, type(model).__name__)
 
 
 def _from_pickle(source: Path, scratch: Path) -> Path:

@@ -17,7 +17,7 @@ from data_pipelines.datasets.imagecode import ImageCodeReader
 from data_pipelines.tables import load_split
 
 ROOT = Path(__file__).parent.parent.parent
-# The shipped recipe with one or two blocks a tower, in the paper's three stages.
+# The shipped recipe with one block a tower, in the paper's three stages.
 RECIPE = """
 from configs import pictogram_sets
 
@@ -30,8 +30,9 @@ def get_config(argument="1"):
         {"model.projection": 16, "data.vocabulary": 300, "data.batch_size": 2, "optimizer.name": "adamw",
          "optimizer.warmup_steps": 0, "training.log_every": 1}
     )
-    config.model.vision.update({"width": 32, "mlp": 64, "layers": 2, "taps": (1, 2)})
+    config.model.vision.update({"width": 32, "mlp": 64, "layers": 1, "taps": (1,)})
     config.model.text.update({"width": 32, "mlp": 64, "layers": 1})
+    config.model.context_layers = min(config.model.context_layers, 1)
     config.training.steps = config.training.checkpoint_every = config.training.evaluate_every = 2
     return config
 """
@@ -59,8 +60,10 @@ def train(recipe, pictograms, pictogram_sets):
     def train(workdir: Path, stages: str, *more: str) -> subprocess.CompletedProcess:
         settings = [
             f"1:data.folder={pictograms}", f"2a:data.folder={pictogram_sets}", f"2b:data.folder={pictogram_sets}",
-            "1:data.val_reader=cirr_captions", f"1:data.val_folder={pictograms}",  # which nothing is evaluated on
-            f"2a:data.val_folder={pictogram_sets}", f"2b:data.val_folder={pictogram_sets}",
+            # Nothing is evaluated on captions: the last stage alone is, while it trains.
+            "1:data.val_reader=cirr_captions", f"1:data.val_folder={pictograms}",
+            "2a:data.val_reader=cirr_captions", f"2a:data.val_folder={pictograms}",
+            f"2b:data.val_folder={pictogram_sets}",
             "2a:optimizer.learning_rate=0.03", "2b:training.steps=3",
         ]  # fmt: skip
         return command(
@@ -237,7 +240,6 @@ def test_attention_maps_are_of_patches_and_tokens(systems, sets):
     ("arguments", "sentence"),
     [
         (["--stages=1,3"], "has no stage '3'; it has 1, 2a, 2b"),
-        (["--stages=2a", "--set=data.candidates=5"], "has 10 pictures, more than the batch's 5 candidates"),
         (["--set=2c:seed=1"], "has no stage '2c'; it has 1, 2a, 2b"),
         (["--set=2a:optimizer.lerning_rate=1", "--stages=2a"], "optimizer.learning_rate"),
         (["--config=configs/none.py"], "configs/none.py"),

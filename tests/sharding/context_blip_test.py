@@ -49,7 +49,8 @@ def on_one_device(request, tiny):
         return sum(weight * terms[name][0] / terms[name][1] for name, weight in objective.weights)
 
     step = jit(jax.value_and_grad(loss))
-    return objective.model, params, jax.tree.map(np.asarray, batch), step, step(params, batch)
+    params, batch = jax.tree.map(np.asarray, (params, batch))  # from the host to a mesh nothing is compiled
+    return objective.model, params, batch, step, jax.device_get(step(params, batch))
 
 
 @pytest.mark.parametrize("mesh", MESHES)

@@ -40,7 +40,7 @@ test-slow: .venv/.done
 	$(PY) -m pytest -m slow
 
 test-parity: .venv/.done-torch
-	$(PY) -m pytest -m parity --numprocesses=2 --dist=loadfile tests/parity tests/experiments
+	$(PY) -m pytest -m parity --numprocesses=2 tests/parity
 
 check: .venv/.done
 	.venv/bin/ruff format --check .

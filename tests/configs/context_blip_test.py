@@ -116,6 +116,7 @@ def test_stage_1_is_the_papers():
     config = context_blip.get_config("1")
     optimizer = config.optimizer
     assert (optimizer.name, optimizer.learning_rate, optimizer.weight_decay) == ("adamw", 3e-4, 0.05)
+    assert (optimizer.beta1, optimizer.beta2) == (0.9, 0.999)  # PyTorch's own
     assert config.data.batch_size == 4 * 256 and config.data.augment == "caption"
     epoch = context_blip.CAPTIONS // 1024
     assert config.training.steps == pytest.approx(20 * epoch, rel=1e-3)
@@ -137,6 +138,7 @@ def test_stage_2a_is_the_papers():
     optimizer = config.optimizer
     assert (optimizer.name, optimizer.beta1, optimizer.beta2, optimizer.epsilon) == ("adam", 0.9, 0.98, 1e-6)
     assert (optimizer.weight_decay, optimizer.freeze, optimizer.warmup_steps) == (0.2, (), 0)
+    assert optimizer.clip_norm > 1e6  # the published loop does not clip
     rate = optimizer.learning_rate
     assert rate == 1e-4 and {k: v * rate for k, v in optimizer.multipliers.items()} == pytest.approx(
         {"blip": 2e-6, "adapter": 2e-6}

@@ -197,6 +197,18 @@ def test_a_set_is_what_its_candidates_are_one_by_one(tiny, setting):
     np.testing.assert_allclose(together.base, cosine / run(model, params, "temperature"), rtol=1e-4)
 
 
+@pytest.mark.parametrize("selection", ["head", "both"])
+def test_what_fills_up_a_set_changes_no_score(selection):
+    model = small_model(masking="none", selection=selection)
+    params, rng = random_params(model), np.random.default_rng(0)
+    features, base = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((2, 5, 24), (2, 5)))
+    valid, ordered = jnp.asarray([[True] * 3 + [False] * 2] * 2), jnp.asarray([True, False])
+    found = run(model, params, "select", features, base, valid, ordered)[:, :3]
+    close(found, run(model, params, "select", features[:, :3], base[:, :3], valid[:, :3], ordered))
+    everything = run(model, params, "select", features, base, jnp.ones_like(valid), ordered)[:, :3]
+    assert np.abs(found - everything).max() > 1e-3
+
+
 def test_the_fused_token_stands_at_the_beginning_of_what_reads_a_picture(tiny):
     model = small_model(fused_token=5)
     params, (ids, mask) = random_params(model), tiny.texts(2)

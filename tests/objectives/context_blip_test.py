@@ -184,6 +184,19 @@ def test_draws_are_the_keys_and_never_of_the_same_picture(params, tiny):
     assert set(position[:, 0]) == set(range(mask.shape[1]))
 
 
+def test_a_text_draws_by_its_row_of_cosines_and_a_picture_by_its_column(tiny):
+    """Of steep cosines the hardest is drawn: the picture nearest to a text, the text nearest to a picture."""
+    batch, keys = caption_batch(tiny, COUNT), jax.random.split(KEY, 40)
+    similarity = 60 * np.random.default_rng(2).permutation(COUNT**2).reshape(COUNT, COUNT) / COUNT**2
+    similarity[np.diag_indices(COUNT)] = -60
+    nearest_picture, nearest_text = similarity.argmax(1), similarity.argmax(0)
+    assert (nearest_picture != nearest_text).any()
+    draw = jax.vmap(lambda key: STAGE_1._draw(key, jnp.asarray(similarity, jnp.float32), batch))
+    draws = jit(draw)(keys)
+    assert (np.asarray(draws.negative_image) == nearest_picture).mean() > 0.95
+    assert (np.asarray(draws.negative_text) == nearest_text).mean() > 0.95
+
+
 def test_a_batch_of_one_picture_stays_finite(step, params, captions):
     one = captions._replace(image_ids=jnp.zeros(COUNT, jnp.int32))
     draws = STAGE_1._draw(KEY, jnp.ones((COUNT, COUNT)), one)

@@ -228,8 +228,11 @@ def _check_targets(records: Sequence[ComposedRecord] | Sequence[CandidateRecord]
 def _by_kind(
     records: Sequence[ComposedRecord] | Sequence[CandidateRecord], metrics_of: Callable[[np.ndarray], dict[str, float]]
 ) -> dict[str, dict[str, float]]:
-    groups = metrics.by_group(np.arange(len(records)), [record.kind for record in records])
-    return {kind: {**metrics_of(rows), "n_queries": len(rows)} for kind, rows in groups.items() if kind}
+    groups: dict[str, list[int]] = {}
+    for row, record in enumerate(records):
+        for kind in record.kinds:
+            groups.setdefault(kind, []).append(row)
+    return {kind: {**metrics_of(np.asarray(rows)), "n_queries": len(rows)} for kind, rows in sorted(groups.items())}
 
 
 def _set_rows(records: Sequence[CandidateRecord]) -> np.ndarray:

@@ -112,9 +112,3 @@ def combine_propositions(
     real = full > -np.inf  # an infinite score of a sentence would turn into one that is not a number
     combined = share * np.where(real, full, 0) + (1 - share) * signed @ np.where(real, parts, 0)
     return np.where(real, combined, -np.inf).astype(full.dtype)
-
-
-def by_group(values: Sequence | np.ndarray, groups: Sequence[str]) -> dict[str, np.ndarray]:
-    """The values of each group, groups in alphabetical order."""
-    array, labels = np.asarray(values), np.asarray(groups)
-    return {str(name): array[labels == name] for name in np.unique(labels)}

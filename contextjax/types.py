@@ -36,7 +36,9 @@ class ComposedRecord:
     text: str
     target: str | None = None
     subset: tuple[str, ...] = ()  # the other members of the reference's group, where the set has groups
-    kind: str = ""  # kind of edit, where known
+    kinds: tuple[str, ...] = ()  # of edit, as far as they are known: metrics are given for each
+    truths: tuple[str, ...] = ()  # all pictures that are right, `target` first, where there are several
+    rewordings: tuple[str, ...] = ()  # other texts that ask for the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,11 @@ class CandidateRecord:
     text: str
     target: int | None  # index into images, None where it is secret
     kind: str = ""  # kind of candidates, such as "video" or "static"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """As a ComposedRecord has them."""
+        return (self.kind,) if self.kind else ()
 
 
 @dataclasses.dataclass(frozen=True)

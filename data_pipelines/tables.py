@@ -24,7 +24,7 @@ from contextjax import images
 from contextjax.types import CandidateRecord, CaptionRecord, ComposedRecord, Picture, UserError
 from data_pipelines.records import DatasetReader, Record, check_problems
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 
 
 class PictureTable(Sequence):

@@ -46,11 +46,11 @@ def evaluate(records, *, protocol=PROTOCOL, ids="abcd", **options):
 
 RECORDS = [
     # The own reference has the best score and is taken out: the target is first.
-    ComposedRecord("1", "a", "0.9 0.8 0.1 0.0", "b", ("b", "c"), "add"),
+    ComposedRecord("1", "a", "0.9 0.8 0.1 0.0", "b", ("b", "c"), ("add",)),
     # Second of all, first in its subset.
-    ComposedRecord("2", "b", "0.9 0.8 0.1 0.0", "c", ("c", "d"), "add"),
+    ComposedRecord("2", "b", "0.9 0.8 0.1 0.0", "c", ("c", "d"), ("add",)),
     # Last of all, last in its subset.
-    ComposedRecord("3", "c", "0.5 0.8 0.1 0.0", "d", ("a", "d"), "swap"),
+    ComposedRecord("3", "c", "0.5 0.8 0.1 0.0", "d", ("a", "d"), ("swap",)),
 ]
 
 

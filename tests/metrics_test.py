@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from contextjax.metrics import (
-    by_group,
     combine_propositions,
     pair_accuracy,
     rank_of_truth,
@@ -72,12 +71,6 @@ def test_recall_and_its_error():
     assert [recall_at(ranks, k) for k in (1, 2, 5, 10)] == pytest.approx([40, 60, 80, 100])
     assert standard_error(ranks, 1) == pytest.approx(100 * np.sqrt(0.4 * 0.6 / 5))
     assert standard_error(ranks, 10) == 0
-
-
-def test_groups_are_alphabetical_and_keep_order():
-    found = by_group([1, 2, 3, 4], ["b", "a", "b", ""])
-    assert {name: values.tolist() for name, values in found.items()} == {"": [4], "a": [2], "b": [1, 3]}
-    assert list(found) == ["", "a", "b"]
 
 
 def test_the_interval_is_that_of_the_binomial_where_every_query_is_its_own_group():

@@ -91,7 +91,7 @@ class Cards:
         return Card(
             id=record.id,
             text=record.text,
-            kind=record.kind,
+            kind=", ".join(record.kinds),
             reference=data_uri(reference),
             reference_alt=self._alt("Reference", self.pictures.row[record.reference]),
             rank=int(self.evaluation.ranks[query]) + 1,

@@ -142,7 +142,7 @@ def _record(item: dict[str, Any]) -> ComposedRecord:
             text=item["caption"],
             target=item.get("target_hard"),
             subset=tuple(name for name in members if name != item["reference"]),
-            kind=item.get("edit", ""),
+            kinds=(item["edit"],) if item.get("edit") else (),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(

@@ -81,7 +81,7 @@ def make_report(pictures):
         for row in range(COUNT):
             group = tuple(pictures.ids[(row + near) % COUNT] for near in range(5))
             reference, target = pictures.ids[(row + 1) % COUNT], pictures.ids[row]
-            records.append(ComposedRecord(str(row), reference, f"{text} {row}", target, group, "swap"))
+            records.append(ComposedRecord(str(row), reference, f"{text} {row}", target, group, ("swap",)))
         evaluation = evaluate_retrieval(system, PROTOCOL, records, pictures)
         steps = range(10, 2001, 10)
         lines = [{"step": s, "loss": 5 / s, "captions": 3 / s, "learning_rate": 1e-3} for s in steps]

@@ -20,8 +20,8 @@ def test_splits_and_files(pictograms):
 def test_records_say_what_the_file_says(pictograms):
     items = json.loads((pictograms / "captions" / "cap.rc2.val.json").read_text())
     for item, record in zip(items, CirrReader(pictograms).records("val"), strict=True):
-        assert (record.id, record.reference, record.text, record.target, record.kind) == (
-            str(item["pairid"]), item["reference"], item["caption"], item["target_hard"], item["edit"],
+        assert (record.id, record.reference, record.text, record.target, record.kinds) == (
+            str(item["pairid"]), item["reference"], item["caption"], item["target_hard"], (item["edit"],),
         )  # fmt: skip
         assert record.reference not in record.subset and record.target in record.subset
         assert {record.reference, *record.subset} == set(item["img_set"]["members"])
@@ -51,7 +51,7 @@ def test_what_the_official_files_lack_is_left_empty(pictograms_copy, edit_json):
         {k: v for k, v in i.items() if k not in ("edit", "target_hard", "target_soft")} for i in items
     ]
     edit_json(pictograms_copy / "captions" / "cap.rc2.test1.json", strip)
-    assert {(r.target, r.kind) for r in CirrReader(pictograms_copy).records("test1")} == {(None, "")}
+    assert {(r.target, r.kinds) for r in CirrReader(pictograms_copy).records("test1")} == {(None, ())}
 
 
 def test_another_folder_is_told(tmp_path):

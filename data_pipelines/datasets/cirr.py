@@ -7,40 +7,56 @@ image_captions/captions.{split}.json           (optional: [{"image": path, "capt
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from contextjax.types import CaptionRecord, ComposedRecord, UserError
+from data_pipelines import rows
+from data_pipelines.composed import ComposedReader
 from data_pipelines.records import DatasetReader, check_problems, read_json
 from data_pipelines.texts import has_words
 
 
-class CirrReader(DatasetReader[ComposedRecord]):
+class CirrReader(ComposedReader):
     """Reads a folder in CIRR's layout; the folder is never written to."""
 
     name = "cirr"
-    record_type = ComposedRecord
+    layout = "CIRR"
+    queries = "captions/cap.rc2.{split}.json"
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        found = sorted(self.folder.glob("captions/cap.rc2.*.json"))
+        before, _, after = self.queries.partition("{split}")
+        found = sorted(str(path.relative_to(self.folder)) for path in self.folder.glob(f"{before}*{after}"))
         if not found:
             raise UserError(
-                f"{self.folder} holds no captions/cap.rc2.*.json; expected a folder in CIRR's layout: "
+                f"{self.folder} holds no {before}*{after}; expected a folder in {self.layout}'s layout: "
                 "check the path, or write one with `python -m experiments.generate`."
             )
-        self.splits = tuple(path.name.split(".")[2] for path in found)
+        self.splits = tuple(file.removeprefix(before).removesuffix(after) for file in found)
 
     def annotation_files(self) -> list[Path]:
         """The files that decide what the set holds."""
-        return sorted(p for pattern in ("captions", "image_splits", "image_captions")
-                      for p in self.folder.glob(f"{pattern}/*.json"))  # fmt: skip
+        patterns = (self.queries.format(split="*"), "image_splits/*.json", "image_captions/*.json")
+        return sorted(path for pattern in patterns for path in self.folder.glob(pattern))
 
     def pictures(self, split: str) -> dict[str, Path]:
-        """Picture name -> file, in the order of the split file."""
-        names = self._json(f"image_splits/split.rc2.{split}.json", dict)
+        """Picture name -> file, in the order of the split file.
+
+        Raises:
+          UserError: the split file names files outside the folder.
+        """
+        file = f"image_splits/split.rc2.{split}.json"
         root = self.folder / "img_raw" if (self.folder / "img_raw").is_dir() else self.folder
-        return {name: root / path for name, path in names.items()}
+        found, problems = {}, []
+        for name, path in self._json(file, dict).items():
+            try:
+                found[name] = root / rows.plain_path(path, name)
+            except rows.Fault as fault:
+                problems.append(f"it {fault}")
+        check_problems(problems, file)
+        return found
 
     def captions(self, split: str) -> dict[str, str]:
         """Picture name -> caption; empty where the set has none."""
@@ -52,29 +68,24 @@ class CirrReader(DatasetReader[ComposedRecord]):
         except (KeyError, TypeError) as error:
             raise UserError(f"A row of {self.folder / file} lacks {error}; expected image and caption.") from error
 
-    def records(self, split: str) -> list[ComposedRecord]:
-        """All triplets of a split.
+    def _file(self, split: str) -> Path:
+        return self.folder / self.queries.format(split=split)
 
-        Raises:
-          UserError: records name pictures that the split file does not have, or have no text.
-        """
-        known = self._json(f"image_splits/split.rc2.{split}.json", dict)
-        records, problems = [], []
-        for item in self._json(f"captions/cap.rc2.{split}.json", list):
-            record = _record(item)
-            unknown = [n for n in (record.reference, record.target, *record.subset) if n and n not in known]
-            if unknown:
-                problems.append(f"pair {record.id} names the unknown picture {unknown[0]}")
-            if not record.text.strip():
-                problems.append(f"pair {record.id} has an empty text")
-            records.append(record)
-        check_problems(problems, f"captions/cap.rc2.{split}.json")
-        if not records:
-            raise UserError(f"{self.folder}/captions/cap.rc2.{split}.json holds no triplets; expected at least one.")
-        return records
+    def _queries(self, split: str, number: int, row: Any) -> Iterable[ComposedRecord]:
+        reference = rows.text(row, "reference")
+        group = rows.value(row, "img_set", dict, "its group") if "img_set" in row else {}
+        members = rows.items(group, "members") if group else []
+        yield ComposedRecord(
+            id=rows.name(row, "pairid"),
+            reference=reference,
+            text=rows.text(row, "caption"),
+            target=rows.maybe(row, "target_hard"),
+            subset=tuple(member for member in members if member != reference),
+            kinds=(rows.text(row, "edit"),) if row.get("edit") else (),
+        )
 
     def _json(self, file: str, kind: type) -> Any:
-        return read_json(self.folder / file, kind, layout="CIRR")
+        return read_json(self.folder / file, kind, layout=self.layout)
 
 
 class CirrCaptionsReader(DatasetReader[CaptionRecord]):
@@ -128,23 +139,3 @@ class CirrCaptionsReader(DatasetReader[CaptionRecord]):
 
 def _caption_file(split: str) -> str:
     return f"image_captions/captions.{split}.json"
-
-
-def _record(item: dict[str, Any]) -> ComposedRecord:
-    try:
-        for name in ("reference", "caption"):
-            if not isinstance(item[name], str):
-                raise TypeError(f"a text as {name}")
-        members = item.get("img_set", {}).get("members", ())
-        return ComposedRecord(
-            id=str(item["pairid"]),
-            reference=item["reference"],
-            text=item["caption"],
-            target=item.get("target_hard"),
-            subset=tuple(name for name in members if name != item["reference"]),
-            kinds=(item["edit"],) if item.get("edit") else (),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"A CIRR item lacks {error}: {str(item)[:120]}; expected pairid, reference, caption."
-        ) from error

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from contextjax.types import ComposedRecord, UserError
+from data_pipelines import rows
 from data_pipelines.records import DatasetReader, check_problems, read_json
-from data_pipelines.rows import Fault
-
-Parsed = tuple[list[ComposedRecord], list[str]]  # records of all sound rows, and what is wrong with the others
 
 
 class ComposedReader(DatasetReader[ComposedRecord]):
     """A folder of composed queries; it is never written to.
 
-    A reader says where a split's rows are (`_file`), what a row asks for (`_queries`) and which pictures there are
-    (`pictures`; `_named` where the rows alone decide). Keys that nobody asks for are tolerated.
+    A reader says which files a split's rows are in (`_files`), what a row asks for (`_queries`), and which pictures
+    there are (`pictures`; by `_named`, where the rows alone decide). Keys that no reader asks for are tolerated.
     """
 
     record_type = ComposedRecord
@@ -27,7 +26,7 @@ class ComposedReader(DatasetReader[ComposedRecord]):
 
     def annotation_files(self) -> list[Path]:
         """The files that decide what the set holds."""
-        return [self._file(split) for split in self.splits]
+        return [file for split in self.splits for file in self._files(split)]
 
     def captions(self, split: str) -> dict[str, str]:
         """None: texts say how pictures differ, not what they show."""
@@ -47,17 +46,25 @@ class ComposedReader(DatasetReader[ComposedRecord]):
             raise UserError(f"Split '{split}' of {self.folder} holds no queries; expected at least one.")
         return records
 
-    def _file(self, split: str) -> Path:
-        raise NotImplementedError
+    @abstractmethod
+    def _files(self, split: str) -> list[Path]:
+        """The files of a split's rows."""
 
-    def _queries(self, split: str, number: int, row: Any) -> Iterable[ComposedRecord]:
-        """The records of a row. Raises Fault."""
-        raise NotImplementedError
+    @abstractmethod
+    def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
+        """The records of a row. Raises rows.Fault."""
 
-    def _parsed(self, split: str) -> Parsed:
-        file = self._file(split)
-        rows = read_json(file, list, layout=self.layout)
-        return parse(rows, lambda number, row: self._queries(split, number, row), file=file.name)
+    def _rows(self, file: Path) -> list[Any]:
+        return read_json(file, list, layout=self.layout)
+
+    def _parsed(self, split: str) -> tuple[list[ComposedRecord], list[str]]:
+        """The records of all sound rows, and what is wrong with the others."""
+        records, problems = [], []
+        for file in self._files(split):
+            make = lambda number, row, file=file: self._queries(file, number, row)
+            found, faults = rows.parse(self._rows(file), make, file=file.name)
+            records, problems = records + found, problems + faults
+        return records, problems
 
     def _named(self, split: str) -> list[str]:
         """The pictures that the queries of a split name, each once. Rows with faults are told by `records`."""
@@ -65,20 +72,9 @@ class ComposedReader(DatasetReader[ComposedRecord]):
         return list(dict.fromkeys(name for record in records for name in names_of(record)))
 
 
-def parse(rows: Iterable[Any], make: Callable[[int, Any], Iterable[ComposedRecord]], *, file: str) -> Parsed:
-    """The records that `make` gives for (number, row) of all rows, and the faults it raises, with their place."""
-    records, problems = [], []
-    for number, row in enumerate(rows):
-        try:
-            records += make(number, row)
-        except Fault as fault:
-            problems.append(f"row {number} of {file} {fault}")
-    return records, problems
-
-
 def names_of(record: ComposedRecord) -> list[str]:
     """All pictures that a record names."""
-    return [name for name in (record.reference, record.target, *record.subset, *record.truths) if name]
+    return [name for name in (record.reference, record.target, *record.subset, *record.truths) if name is not None]
 
 
 def _faults(records: list[ComposedRecord], known: Collection[str]) -> Iterator[str]:

@@ -49,14 +49,10 @@ class CirrReader(ComposedReader):
         """
         file = f"image_splits/split.rc2.{split}.json"
         root = self.folder / "img_raw" if (self.folder / "img_raw").is_dir() else self.folder
-        found, problems = {}, []
-        for name, path in self._json(file, dict).items():
-            try:
-                found[name] = root / rows.plain_path(path, name)
-            except rows.Fault as fault:
-                problems.append(f"it {fault}")
-        check_problems(problems, file)
-        return found
+        make = lambda _, item: [(item[0], root / rows.plain_path(item[1], item[0]))]
+        found, problems = rows.parse(self._json(file, dict).items(), make, file=file)
+        check_problems(problems, f"Split '{split}' of {self.layout}")
+        return dict(found)
 
     def captions(self, split: str) -> dict[str, str]:
         """Picture name -> caption; empty where the set has none."""
@@ -68,13 +64,13 @@ class CirrReader(ComposedReader):
         except (KeyError, TypeError) as error:
             raise UserError(f"A row of {self.folder / file} lacks {error}; expected image and caption.") from error
 
-    def _file(self, split: str) -> Path:
-        return self.folder / self.queries.format(split=split)
+    def _files(self, split: str) -> list[Path]:
+        return [self.folder / self.queries.format(split=split)]
 
-    def _queries(self, split: str, number: int, row: Any) -> Iterable[ComposedRecord]:
+    def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
         reference = rows.text(row, "reference")
-        group = rows.value(row, "img_set", dict, "its group") if "img_set" in row else {}
-        members = rows.items(group, "members") if group else []
+        group = rows.value(row, "img_set", dict, "its group") if rows.has(row, "img_set") else {}
+        members = rows.items(group, "members") if rows.has(group, "members") else []
         yield ComposedRecord(
             id=rows.name(row, "pairid"),
             reference=reference,

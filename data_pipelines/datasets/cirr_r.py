@@ -1,0 +1,70 @@
+"""CIRR_R: rewritten texts for CIRR's own pairs of pictures.
+
+CIRR's folder (datasets/cirr.py) with
+rewritten_captions/rewritten_{split}.json:
+  [{"query_image_url": ".../<name>.png", "retrieved_image_url": ".../<name>.png",
+    "difference_captions": [sentence] or one text}]
+
+For training, each sentence is a record: five to seven sentences are longer than the 77 tokens of CLIP's text tower,
+which would never see the last of them, and one sentence is about as long as the texts of CIRR that are asked in the
+end. In any other split the sentences of a pair are one text, so that a query says all that it asks for and every pair
+counts once; it is cut where the text tower ends. The group of a pair is CIRR's, where CIRR has the pair.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from contextjax.types import ComposedRecord
+from data_pipelines import rows
+from data_pipelines.datasets.cirr import CirrReader
+
+
+class CirrRewrittenReader(CirrReader):
+    """Reads the rewritten texts of a folder in CIRR's layout."""
+
+    name = "cirr_r"
+    layout = "CIRR_R"
+    queries = "rewritten_captions/rewritten_{split}.json"
+
+    def __init__(self, folder: str | Path):
+        super().__init__(folder)
+        self._cirr = CirrReader(folder)
+
+    def annotation_files(self) -> list[Path]:
+        """The files that decide what the set holds."""
+        return sorted({*super().annotation_files(), *self._cirr.annotation_files()})
+
+    def _parsed(self, split: str) -> tuple[list[ComposedRecord], list[str]]:
+        records, problems = super()._parsed(split)
+        triplets, faults = self._cirr._parsed(split) if split in self._cirr.splits else ([], [])
+        groups = {(triplet.reference, triplet.target): triplet.subset for triplet in triplets}
+        group = lambda record: groups.get((record.reference, record.target), ())
+        return [dataclasses.replace(record, subset=group(record)) for record in records], problems + faults
+
+    def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
+        reference, target = (_name(rows.text(row, f"{which}_image_url")) for which in ("query", "retrieved"))
+        if isinstance(row.get("difference_captions"), list):
+            sentences = rows.items(row, "difference_captions")
+        else:
+            sentences = [rows.text(row, "difference_captions")]
+        sentences = [sentence.strip() for sentence in sentences if sentence.strip()]
+        if not sentences:
+            raise rows.Fault("has an empty difference_captions, expected sentences")
+        if file.stem == "rewritten_train":
+            texts = {f"{number}/{i}": sentence for i, sentence in enumerate(sentences)}
+        else:
+            texts = {str(number): _joined(sentences)}
+        for id, text in texts.items():
+            yield ComposedRecord(id, reference, text, target)
+
+
+def _name(url: str) -> str:
+    return url.rpartition("/")[2].removesuffix(".png")
+
+
+def _joined(sentences: list[str]) -> str:
+    return " ".join(sentence if sentence[-1] in ".!?" else f"{sentence}." for sentence in sentences)

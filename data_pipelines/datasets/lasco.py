@@ -1,0 +1,77 @@
+"""LaSCo's layout, read as it comes: generated queries over the pictures of COCO 2014.
+
+lasco_{train,val}.json: [{"qid": 28714000, "query-image": [28714, "val2014/COCO_val2014_000000028714.jpg"],
+                          "query-text": text, "target-image": [277005, "val2014/..."]}]
+lasco_val_corpus.json: [{"id": 42, "path": "val/val2014/..."}]      (the gallery of "val"; mind the extra val/)
+{train2014,val2014}/COCO_*.jpg                                      (or the same in coco/)
+
+A picture's id is its path, as the queries write it. Other splits than "val" have the pictures that their queries name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from contextjax.types import ComposedRecord, UserError
+from data_pipelines import rows
+from data_pipelines.composed import ComposedReader
+from data_pipelines.records import check_problems, read_json
+
+CORPUS = "_corpus.json"
+
+
+class LascoReader(ComposedReader):
+    """Reads a folder in LaSCo's layout; the folder is never written to."""
+
+    name = "lasco"
+    layout = "LaSCo"
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        names = [path.name for path in sorted(self.folder.glob("lasco_*.json")) if not path.name.endswith(CORPUS)]
+        if not names:
+            raise UserError(
+                f"{self.folder} holds no lasco_*.json; expected a folder in LaSCo's layout: check the path."
+            )
+        self.splits = tuple(name.removeprefix("lasco_").removesuffix(".json") for name in names)
+
+    def annotation_files(self) -> list[Path]:
+        """The files that decide what the set holds."""
+        return sorted(self.folder.glob("lasco_*.json"))
+
+    def pictures(self, split: str) -> dict[str, Path]:
+        """Picture path -> file: the corpus of a split that has one, else what its queries name.
+
+        Raises:
+          UserError: the corpus has rows without a path, or with one that leaves the folder.
+        """
+        root = self.folder / "coco" if (self.folder / "coco").is_dir() else self.folder
+        corpus = self.folder / f"lasco_{split}{CORPUS}"
+        is_needed = split == "val" or corpus.exists()
+        return {name: root / name for name in (_corpus(corpus, split) if is_needed else self._named(split))}
+
+    def _files(self, split: str) -> list[Path]:
+        return [self.folder / f"lasco_{split}.json"]
+
+    def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
+        yield ComposedRecord(
+            id=f"{rows.name(row, 'qid')}/{number}",
+            reference=_path(row, "query-image"),
+            text=rows.text(row, "query-text"),
+            target=_path(row, "target-image") if rows.has(row, "target-image") else None,
+        )
+
+
+def _path(row: Any, key: str) -> str:
+    found = rows.value(row, key, list, "its number and path")
+    return rows.plain_path(found[1] if len(found) == 2 else found, key)
+
+
+def _corpus(file: Path, split: str) -> list[str]:
+    """The pictures of a gallery. Its paths have the split's name before the queries' paths."""
+    make = lambda _, row: [rows.path(row, "path").removeprefix(f"{split}/")]
+    paths, problems = rows.parse(read_json(file, list, layout="LaSCo"), make, file=file.name)
+    check_problems(problems, f"The gallery of split '{split}'")
+    return list(dict.fromkeys(paths))

@@ -1,0 +1,90 @@
+"""Any set of one's own: lists of composed queries beside their pictures.
+
+{split}.json: [{"reference": path, "target": path, "caption": text}]     or one such object a line, in {split}.jsonl
+Paths are relative to the folder, stay in it, and are the pictures' ids. Files that links put elsewhere are refused.
+
+A split has the pictures that its queries name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from contextjax.types import ComposedRecord, UserError
+from data_pipelines import rows
+from data_pipelines.composed import ComposedReader, names_of
+
+LINES = ".jsonl"
+
+
+class ManifestReader(ComposedReader):
+    """Reads a folder of manifests; the folder is never written to."""
+
+    name = "manifest"
+    layout = "a manifest"
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self._root = self.folder.resolve()
+        files = sorted(path for pattern in ("*.json", f"*{LINES}") for path in self.folder.glob(pattern))
+        self._split_files = {path.stem: path for path in files}
+        if not files:
+            raise UserError(
+                f"{self.folder} holds no <split>.json and no <split>{LINES}; expected lists of "
+                '{"reference": path, "target": path, "caption": text} there: check the path.'
+            )
+        if len(self._split_files) < len(files):
+            raise UserError(
+                f"{self.folder} holds a split as .json and as {LINES} too; expected one of them: remove one."
+            )
+        self.splits = tuple(sorted(self._split_files))
+
+    def pictures(self, split: str) -> dict[str, Path]:
+        """Picture path -> file, of the pictures that the queries name."""
+        return {name: self.folder / name for name in self._named(split)}
+
+    def _files(self, split: str) -> list[Path]:
+        return [self._split_files[split]]
+
+    def _rows(self, file: Path) -> list[Any]:
+        return _lines(file) if file.suffix == LINES else super()._rows(file)
+
+    def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
+        yield ComposedRecord(
+            id=str(number),
+            reference=rows.path(row, "reference"),
+            text=rows.text(row, "caption"),
+            target=rows.path(row, "target"),
+        )
+
+    def _parsed(self, split: str) -> tuple[list[ComposedRecord], list[str]]:
+        records, problems = super()._parsed(split)
+        named = dict.fromkeys(name for record in records for name in names_of(record))
+        outside = [name for name in named if not self._is_inside(name)]
+        sound = [record for record in records if not set(outside) & set(names_of(record))] if outside else records
+        return sound, problems + [f"{name} is a link to a place outside the folder" for name in outside]
+
+    def _is_inside(self, name: str) -> bool:
+        try:
+            return (self.folder / name).resolve().is_relative_to(self._root)
+        except (OSError, RuntimeError):  # links in a circle
+            return False
+
+
+def _lines(file: Path) -> list[Any]:
+    """The object of every line; what is none is a row with a fault."""
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not text ({error}); expected a JSON object a line: write it anew.") from error
+    return [_object(line) for line in lines if line.strip()]
+
+
+def _object(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return line

@@ -50,7 +50,8 @@ class Crop:
         width, height = right - left, bottom - top
         if width < 1 or height < 1:
             raise UserError(
-                f"The box {list(self.box)} lies outside {self.path} of {image.width} x {image.height} pixels."
+                f"The box {list(self.box)} holds no pixel of {self.path}, which has {image.width} x {image.height}; "
+                "expected left, top, width and height in pixels."
             )
         square = Image.new("RGB", (side := max(width, height), side))
         square.paste(image.crop((left, top, right, bottom)), ((side - width) // 2, (side - height) // 2))

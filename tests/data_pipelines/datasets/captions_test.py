@@ -106,6 +106,49 @@ def test_another_folder_is_told(tmp_path):
         CaptionsReader(tmp_path)
 
 
+# ----------------------------------------------------------------------------------- COCO's own files
+
+
+@pytest.fixture
+def coco(tmp_path):
+    images = [{"id": 9, "file_name": "COCO_train2014_000000000009.jpg"}, {"id": 3, "file_name": "x.jpg", "width": 8}]
+    captions = [(9, "A dog."), (3, "a cat\n"), (9, "A dog runs."), (3, " ")]
+    annotations = [{"image_id": image, "id": i, "caption": text} for i, (image, text) in enumerate(captions)]
+    write_coco(tmp_path, {"info": {}, "images": images, "annotations": annotations})
+    for image in images:
+        (tmp_path / "train2014").mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "train2014" / image["file_name"])
+    return tmp_path
+
+
+def write_coco(folder, found):
+    (folder / "annotations").mkdir(exist_ok=True)
+    (folder / "annotations" / "captions_train2014.json").write_text(json.dumps(found))
+
+
+def test_cocos_own_file_is_read(coco):
+    reader = CaptionsReader(coco)
+    assert reader.splits == ("train2014",)
+    dog, cat = "train2014/COCO_train2014_000000000009.jpg", "train2014/x.jpg"
+    assert reader.records("train2014") == [
+        CaptionRecord(f"{dog}/0", dog, "A dog."),
+        CaptionRecord(f"{cat}/0", cat, "a cat\n"),
+        CaptionRecord(f"{dog}/1", dog, "A dog runs."),
+    ]
+    assert all(path.is_file() for path in reader.pictures("train2014").values())
+
+
+def test_faults_of_cocos_file_are_told_at_once(coco):
+    images = [{"id": 9, "file_name": "../x.jpg"}, {"id": 3, "file_name": "y.jpg"}, {"id": 4}]
+    rows = [{"image_id": 9, "caption": "a"}, {"image_id": 4, "caption": "b"}, {"image_id": 3}, 7]
+    write_coco(coco, {"images": images, "annotations": [*rows, {"image_id": 3, "caption": "fine"}]})
+    with pytest.raises(UserError, match=r"4 problem\(s\): row 0 names.*row 1 has.*row 2 has.*row 3 has"):
+        CaptionsReader(coco).records("train2014")
+    write_coco(coco, {"images": images, "annotations": {}})
+    with pytest.raises(UserError, match="holds no list of annotations"):
+        CaptionsReader(coco).records("train2014")
+
+
 # ------------------------------------------------------------------------------------ CIRR's layout
 
 

@@ -7,6 +7,7 @@ image_captions/captions.{split}.json           (optional: [{"image": path, "capt
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,25 @@ class CirrReader(ComposedReader):
 
     def _json(self, file: str, kind: type) -> Any:
         return read_json(self.folder / file, kind, layout=self.layout)
+
+
+class CirrTextsReader(CirrReader):
+    """Reads other texts of CIRR's pairs. The group of a pair is CIRR's, where CIRR has the pair."""
+
+    def __init__(self, folder: str | Path):
+        super().__init__(folder)
+        self._cirr = CirrReader(folder)
+
+    def annotation_files(self) -> list[Path]:
+        """The files that decide what the set holds."""
+        return sorted({*super().annotation_files(), *self._cirr.annotation_files()})
+
+    def _parsed(self, split: str) -> tuple[list[ComposedRecord], list[str]]:
+        records, problems = super()._parsed(split)
+        triplets, faults = self._cirr._parsed(split) if split in self._cirr.splits else ([], [])
+        groups = {(triplet.reference, triplet.target): triplet.subset for triplet in triplets}
+        group = lambda record: groups.get((record.reference, record.target), ())
+        return [dataclasses.replace(record, subset=group(record)) for record in records], problems + faults
 
 
 class CirrCaptionsReader(DatasetReader[CaptionRecord]):

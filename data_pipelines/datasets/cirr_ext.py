@@ -17,14 +17,14 @@ from typing import Any
 
 from contextjax.types import ComposedRecord
 from data_pipelines import rows
-from data_pipelines.datasets.cirr import CirrReader
+from data_pipelines.datasets.cirr import CirrTextsReader
 from data_pipelines.texts import has_words
 
 QUESTIONS = ("1", "2", "3")
 MARK = "["  # "[c] None existed", "[cr0] Nothing worth mentioning", "[cr1] Covered in query"
 
 
-class CirrExtReader(CirrReader):
+class CirrExtReader(CirrTextsReader):
     """Reads the auxiliary annotations of a folder in CIRR's layout."""
 
     name = "cirr_ext"

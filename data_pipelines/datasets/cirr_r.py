@@ -8,42 +8,26 @@ rewritten_captions/rewritten_{split}.json:
 For training, each sentence is a record: five to seven sentences are longer than the 77 tokens of CLIP's text tower,
 which would never see the last of them, and one sentence is about as long as the texts of CIRR that are asked in the
 end. In any other split the sentences of a pair are one text, so that a query says all that it asks for and every pair
-counts once; it is cut where the text tower ends. The group of a pair is CIRR's, where CIRR has the pair.
+counts once; it is cut where the text tower ends.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from contextjax.types import ComposedRecord
 from data_pipelines import rows
-from data_pipelines.datasets.cirr import CirrReader
+from data_pipelines.datasets.cirr import CirrTextsReader
 
 
-class CirrRewrittenReader(CirrReader):
+class CirrRewrittenReader(CirrTextsReader):
     """Reads the rewritten texts of a folder in CIRR's layout."""
 
     name = "cirr_r"
     layout = "CIRR_R"
     queries = "rewritten_captions/rewritten_{split}.json"
-
-    def __init__(self, folder: str | Path):
-        super().__init__(folder)
-        self._cirr = CirrReader(folder)
-
-    def annotation_files(self) -> list[Path]:
-        """The files that decide what the set holds."""
-        return sorted({*super().annotation_files(), *self._cirr.annotation_files()})
-
-    def _parsed(self, split: str) -> tuple[list[ComposedRecord], list[str]]:
-        records, problems = super()._parsed(split)
-        triplets, faults = self._cirr._parsed(split) if split in self._cirr.splits else ([], [])
-        groups = {(triplet.reference, triplet.target): triplet.subset for triplet in triplets}
-        group = lambda record: groups.get((record.reference, record.target), ())
-        return [dataclasses.replace(record, subset=group(record)) for record in records], problems + faults
 
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
         reference, target = (_name(rows.text(row, f"{which}_image_url")) for which in ("query", "retrieved"))

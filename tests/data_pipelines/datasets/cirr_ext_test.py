@@ -10,9 +10,10 @@ from data_pipelines.datasets.cirr_ext import CirrExtReader
 def test_answers_that_say_a_change_are_records(written):
     reader = CirrExtReader(written)
     assert reader.splits == ("train", "val")
-    assert reader.records("val")[:2] == [
-        ComposedRecord("10/1", "val-0-0-img0", "add a big dog", "val-1-0-img0"),
-        ComposedRecord("10/3", "val-0-0-img0", "grass", "val-1-0-img0"),
+    group = CirrReader(written).records("val")[0].subset
+    assert len(group) == 5 and reader.records("val")[:2] == [
+        ComposedRecord("10/1", "val-0-0-img0", "add a big dog", "val-1-0-img0", group),
+        ComposedRecord("10/3", "val-0-0-img0", "grass", "val-1-0-img0", group),
     ]
     assert len(reader.records("val")) == 6
     assert reader.pictures("val") == CirrReader(written).pictures("val")

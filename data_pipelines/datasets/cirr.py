@@ -33,7 +33,7 @@ class CirrReader(ComposedReader):
         if not found:
             raise UserError(
                 f"{self.folder} holds no {before}*{after}; expected a folder in {self.layout}'s layout: "
-                "check the path, or write one with `python -m experiments.generate`."
+                "check the path (`python -m experiments.generate` writes a set in CIRR's own layout)."
             )
         self.splits = tuple(file.removeprefix(before).removesuffix(after) for file in found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 from types import UnionType
@@ -74,9 +75,15 @@ def path(row: Any, key: str) -> str:
 
 def plain_path(found: Any, key: str) -> str:
     """A relative path in its plain form. Raises Fault where it is none, or leaves its folder."""
-    if not isinstance(found, str) or not stays_inside(checked_text(found, key)):
+    plain = _plain(checked_text(found, key)) if isinstance(found, str) else ""
+    if not plain:
         raise Fault(f"has {str(found)[:80]!r} for its {key}, which is no path inside the folder")
-    return str(PurePosixPath(found))
+    return plain
+
+
+@functools.lru_cache(1 << 18)  # queries name the same pictures again and again
+def _plain(found: str) -> str:
+    return str(PurePosixPath(found)) if stays_inside(found) else ""
 
 
 def checked_text(found: str, key: str) -> str:

@@ -124,7 +124,7 @@ def rank_records(
     for begin in range(0, len(records), chunk):
         part = order[begin : begin + chunk]
         queries = _encode_queries(system, protocol, [records[row] for row in part], pictures)
-        own = _rank_members(queries, embeddings, truths[part, 0], members[part], excluded[part], keep)
+        own = _rank_members(queries, embeddings, truths[part], members[part], excluded[part], keep)
         if protocol.gallery == "own":
             parts.append((own.ranks, own.ranks[:, 0], own.top, own.scores, own.top))
         else:
@@ -192,18 +192,19 @@ def _encode_queries(
     return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
-def _rank_members(queries: np.ndarray, gallery: np.ndarray, truth: np.ndarray, members: np.ndarray,
+def _rank_members(queries: np.ndarray, gallery: np.ndarray, truths: np.ndarray, members: np.ndarray,
                   excluded: np.ndarray, keep: int) -> metrics.Ranking:  # fmt: skip
     """Ranks each query's own few rows `members` [Q, S] of the gallery, ascending and padded with -1."""
     scores = np.full(members.shape, -np.inf)
     for column, rows in enumerate(members.T):
         allowed = (rows >= 0) & (rows != excluded)
         scores[:, column] = np.where(allowed, metrics.cosines(queries, gallery, rows), -np.inf)
-    is_truth = (members == truth[:, None]) & (truth >= 0)[:, None]
-    ranks = np.where(is_truth.any(axis=1), metrics.rank_of_truth(scores, is_truth.argmax(axis=1)), -1)
+    is_truth = (members[:, None] == truths[..., None]) & (truths >= 0)[..., None]  # [Q, T, S]
+    ranks = [metrics.rank_of_truth(scores, column) for column in is_truth.argmax(axis=2).T]
     best = metrics.top_k(scores, keep)
     top, found = np.take_along_axis(members, best, axis=1), np.take_along_axis(scores, best, axis=1)
-    return metrics.Ranking(ranks[:, None], np.where(np.isfinite(found), top, -1), found.astype(np.float32))
+    ranks = np.where(is_truth.any(axis=2), np.stack(ranks, axis=1), -1)
+    return metrics.Ranking(ranks, np.where(np.isfinite(found), top, -1), found.astype(np.float32))
 
 
 def _truths(record: ComposedRecord) -> list[str]:

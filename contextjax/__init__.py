@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-_PUBLIC = {"load": "system", "System": "system", "UserError": "types"}
+_PUBLIC = {"load": "loading", "System": "system", "UserError": "types"}
 __all__ = ["System", "UserError", "__version__", "load"]
 
 

@@ -1,11 +1,90 @@
-"""The maths of retrieval metrics: scores -> rankings -> Recall@K. numpy only."""
+"""The maths of retrieval metrics: embeddings or scores -> rankings -> Recall@K, mAP@K. numpy only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+CHUNK = 4096  # gallery rows that are scored at a time
+GRID = 2.0**25  # embeddings are scored as multiples of 1 / GRID, see cosines
+
+
+class Ranking(NamedTuple):
+    """What a gallery is to Q queries: rank (0 is best) of each truth, and the best rows with their scores."""
+
+    ranks: Int[np.ndarray, "q t"]  # -1 where a query has no such truth
+    top: Int[np.ndarray, "q k"]
+    scores: Float[np.ndarray, "q k"]  # float32; -inf where nothing was left to return
+
+
+def rank_gallery(
+    queries: Float[np.ndarray, "q d"],
+    gallery: Float[np.ndarray, "g d"],
+    truths: Int[np.ndarray, "q t"],
+    *,
+    excluded: Int[np.ndarray, " q"] | None = None,
+    keep: int = 10,
+    chunk: int = CHUNK,
+) -> Ranking:
+    """Ranks a gallery of any size, exactly: the result does not depend on `chunk`. Ties break by gallery position.
+
+    Beside the embeddings it holds a few arrays [Q, chunk] of float64, never [Q, G].
+
+    Args:
+      queries: L2-normalised.
+      gallery: L2-normalised.
+      truths: gallery rows of each query's right pictures; -1 where it has fewer than others.
+      excluded: the gallery row that each query may not return; -1: none.
+      keep: how many of the best rows are kept for each query.
+      chunk: gallery rows that are scored at a time.
+    """
+    excluded = np.full(len(queries), -1) if excluded is None else excluded
+    queries, count = _on_grid(queries), len(gallery)
+    own = np.stack([cosines(queries, gallery, column, on_grid=True) for column in truths.T], axis=1)
+    own[truths == excluded[:, None]] = -np.inf
+    ranks = np.zeros(truths.shape, np.int64)
+    top, best = np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0))
+    for begin in range(0, count, chunk):
+        scores = queries @ _on_grid(gallery[begin : begin + chunk]).T
+        np.copyto(scores, -np.inf, where=np.isnan(scores))  # what is not a number beats nobody
+        inside = np.flatnonzero((excluded >= begin) & (excluded < begin + chunk))
+        scores[inside, excluded[inside] - begin] = -np.inf
+        rows = np.arange(begin, begin + scores.shape[1])
+        for column in range(truths.shape[1]):
+            score, truth = own[:, column, None], truths[:, column, None]
+            ranks[:, column] += ((scores > score) | ((scores == score) & (rows < truth))).sum(axis=1)
+        found = top_k(scores, keep)
+        # Earlier chunks stand first, so that a stable sort breaks ties by position.
+        best = np.concatenate([best, np.take_along_axis(scores, found, axis=1)], axis=1)
+        top = np.concatenate([top, found + begin], axis=1)
+        order = np.argsort(-best, axis=1, kind="stable")[:, :keep]
+        top, best = np.take_along_axis(top, order, axis=1), np.take_along_axis(best, order, axis=1)
+    ranks = np.where(np.isnan(own), count, ranks)
+    return Ranking(np.where(truths < 0, -1, ranks), top, best.astype(np.float32))
+
+
+def cosines(
+    queries: Float[np.ndarray, "q d"],
+    gallery: Float[np.ndarray, "g d"],
+    rows: Int[np.ndarray, " q"],
+    *,
+    on_grid: bool = False,
+) -> Float[np.ndarray, " q"]:
+    """float64: the score of each query and its own gallery row, as rank_gallery has it, to the last bit.
+
+    Embeddings are rounded to multiples of 2^-25, about what float32 holds of them. A product is then one of 2^-50, and
+    sums of them below 8 are exact in float64: in whatever order, by whatever chunk a library adds them, equal pictures
+    have equal scores.
+    """
+    queries = queries if on_grid else _on_grid(queries)
+    return np.einsum("qd,qd->q", queries, _on_grid(gallery[rows]))
+
+
+def _on_grid(embeddings: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+    return np.rint(embeddings.astype(np.float64) * GRID) / GRID
 
 
 def rank_of_truth(scores: Float[np.ndarray, "q g"], truth: Int[np.ndarray, " q"]) -> Int[np.ndarray, " q"]:
@@ -20,8 +99,34 @@ def rank_of_truth(scores: Float[np.ndarray, "q g"], truth: Int[np.ndarray, " q"]
 
 
 def top_k(scores: Float[np.ndarray, "q g"], k: int) -> Int[np.ndarray, "q k"]:
-    """The k best gallery positions of each query, best first; ties by position."""
-    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    """The k best gallery positions of each query, best first; ties by position. NaN is as good as -inf."""
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    count = scores.shape[1]
+    if k < count:
+        last = np.partition(scores, count - k, axis=1)[:, count - k, None]  # the k-th best
+        level = scores == last
+        room = k - (scores > last).sum(axis=1, keepdims=True)
+        taken = (scores > last) | (level & (np.cumsum(level, axis=1, dtype=np.int32) <= room))
+        found = np.nonzero(taken)[1].reshape(len(scores), k)
+    else:
+        found = np.broadcast_to(np.arange(count), scores.shape)
+    order = np.argsort(-np.take_along_axis(scores, found, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(found, order, axis=1)
+
+
+def average_precision_at(ranks: Int[np.ndarray, "q t"], k: int) -> Float[np.ndarray, " q"]:
+    """AP@K of each query: (1 / min(T, K)) sum over the first K of P(k) rel(k), as CIRCO defines it (Baldrati et al.
+    2023); mAP@K is the mean.
+
+    Args:
+      ranks: rank (0 is best) of each of a query's T right pictures, all different; -1 where it has fewer than others.
+      k: the cut-off.
+    """
+    known = ranks >= 0
+    ordered = np.sort(np.where(known, ranks, np.iinfo(ranks.dtype).max), axis=1)
+    # The i-th of the right pictures, at rank r, adds P(r + 1) = i / (r + 1).
+    precision = np.arange(1, ranks.shape[1] + 1) / (ordered + 1.0)
+    return np.where(ordered < k, precision, 0).sum(axis=1) / np.minimum(known.sum(axis=1), k)
 
 
 def recall_at(ranks: Int[np.ndarray, " q"], k: int) -> float:

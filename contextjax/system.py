@@ -1,11 +1,11 @@
-"""A system as people use it: load(...), encode_query, encode_gallery, score_candidates, attention_maps."""
+"""A system as people use it: encode_query, encode_gallery, score_candidates, attention_maps."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,16 +14,12 @@ import numpy as np
 
 from contextjax import images as image_files
 from contextjax import pretrained
-from contextjax.checkpoints import Checkpoints
 from contextjax.models.blip import BLIP
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.models.context_cir import ContextCIR, combine
 from contextjax.models.layers import normalize
-from contextjax.pretrained.tensors import read_json
-from contextjax.sharding import make_mesh, place_params
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import UserError
-from contextjax.variants import make_model
 
 BATCH = 256  # the largest batch of one call; smaller ones are padded to a power of two, so few programs are compiled
 TOKENS = 16  # texts are padded to a multiple of this, for the same reason
@@ -115,7 +111,7 @@ class System:
         """Query embeddings float32 [B, D], L2-normalised, of a reference picture and a modification text each."""
         if len(images) != len(texts):
             raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
-        return self._map(f"query:{self.query}", self._pixels(images), *self._tokens(texts))
+        return self._map_shared(f"query:{self.query}", self._each(images), *self._tokens(texts))
 
     def encode_gallery(self, images: Sequence[Any]) -> np.ndarray:
         """Gallery embeddings float32 [N, D], L2-normalised."""
@@ -137,27 +133,33 @@ class System:
     def score_sets(
         self, sets: Sequence[Sequence[Any]], texts: Sequence[str], ordered: Sequence[bool] | None = None
     ) -> np.ndarray:
-        """float32 [S, K]: score_candidates of S sets of K pictures each, with a text each."""
-        pixels = self._set_pixels(sets)
+        """float32 [S, K]: score_candidates of S sets of K pictures each, with a text each.
+
+        A set may come with several texts: its pictures are encoded once.
+        """
+        pixels, batch = self._set_pixels(sets)
         orders = np.asarray([False] * len(texts) if ordered is None else ordered, bool)
-        return self._map(f"score:{self.score}", pixels, *self._tokens(texts), orders, batch=BATCH // pixels.shape[1])
+        return self._map_shared(f"score:{self.score}", pixels, *self._tokens(texts), orders, batch=batch)
 
     def set_features(self, sets: Sequence[Sequence[Any]], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """What ContextBLIP's selection reads of S sets: features float32 [S, K, W] and base scores [S, K]."""
         if not isinstance(self.model, ContextBLIP):
             raise UserError("Only a ContextBLIP has features of candidate sets.")
-        pixels = self._set_pixels(sets)
-        found = self._map("features", pixels, *self._tokens(texts), batch=BATCH // pixels.shape[1])
+        pixels, batch = self._set_pixels(sets)
+        found = self._map_shared("features", pixels, *self._tokens(texts), batch=batch)
         return found[..., 1:], found[..., 0]
 
     def attention_maps(self, images: Sequence[Any], texts: Sequence[str]) -> list[TokenMap]:
-        """Attention between each picture and its text, mean over blocks and heads, see TokenMap."""
+        """Attention between each picture and its text, mean over blocks and heads, see TokenMap.
+
+        A picture may come with several texts: it is encoded once.
+        """
         if self.query != "fusion" and not isinstance(self.model, BLIP | ContextBLIP):
             raise UserError(f"A system whose query is '{self.query}' has no fusion and no attention maps.")
         if len(images) != len(texts):
             raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
         encoded = self.tokenizer(texts)
-        attention = self._map("attention", self._pixels(images), *self._tokens(texts))
+        attention = self._map_shared("attention", self._each(images), *self._tokens(texts))
         grid = self.vision.image_size // self.vision.patch_size
         maps = zip(attention[:, 1:], encoded.offsets, encoded.tokens.mask.sum(-1), strict=True)
         return [TokenMap(a[:, :n], o[:n], grid) for a, o, n in maps]
@@ -177,77 +179,123 @@ class System:
         length = min(-(-int(mask.sum(-1).max(initial=1)) // TOKENS) * TOKENS, ids.shape[1])
         return ids[:, :length], mask[:, :length]
 
-    def _set_pixels(self, sets: Sequence[Sequence[Any]]) -> np.ndarray:
-        """uint8 [S, K, H, W, 3]."""
+    def _set_pixels(self, sets: Sequence[Sequence[Any]]) -> tuple[Iterator[np.ndarray], int]:
+        """uint8 [K, H, W, 3] of each set, and how many sets go together."""
         sizes = sorted({len(images) for images in sets})
         if sizes in ([], [0]):
             raise UserError("There are no candidates; expected at least one picture.")
         if len(sizes) > 1:
             raise UserError(f"The sets have {sizes[0]} to {sizes[-1]} candidates; score those of one size together.")
-        return np.stack([self._pixels(images) for images in sets])
+        return (self._pixels(images) for images in sets), max(BATCH // sizes[0], 1)
 
     def _pixels(self, images: Sequence[Any]) -> np.ndarray:
-        return np.stack([image_files.load(image, self.image_size, fit=self.vision.fit) for image in images])
+        return np.stack(list(self._each(images)))
 
-    def _map(self, name: str, *arrays: np.ndarray, batch: int = 0) -> np.ndarray:
-        program = _program(self.model, name)
-        parts = _parts(arrays, max(batch, 1) if batch else BATCH)
-        return np.concatenate([np.asarray(program(self.params, *part))[:n] for n, part in parts])
+    def _each(self, images: Sequence[Any]) -> Iterator[np.ndarray]:
+        return (image_files.load(image, self.image_size, fit=self.vision.fit) for image in images)
+
+    def _map(self, name: str, *arrays: np.ndarray) -> np.ndarray:
+        """A program of arrays [N, ...], at most BATCH rows at a time."""
+        program, found = _program(self.model, name), []
+        for begin in range(0, len(arrays[0]), BATCH):
+            part = [array[begin : begin + BATCH] for array in arrays]
+            found.append(np.asarray(program(self.params, *(_padded(x, BATCH) for x in part)))[: len(part[0])])
+        return np.concatenate(found)
+
+    def _map_shared(self, name: str, pictures: Iterable[np.ndarray], *arrays: np.ndarray, batch: int = 0) -> np.ndarray:
+        """A program of N pictures or sets and arrays [N, ...] that is given equal pictures once, at most `batch` rows
+        at a time: rows of one picture go together, unless there are more of them."""
+        program, batch = _program(self.model, name), batch or BATCH
+        pixels, rows = _distinct(pictures)
+        order, found = np.argsort(rows, kind="stable"), []
+        for part in _parts(rows[order], batch):
+            own = order[part]
+            used, local = np.unique(rows[own], return_inverse=True)
+            inputs = pixels[used], *(array[own] for array in arrays), local.astype(np.int32)
+            found.append(np.asarray(program(self.params, *(_padded(x, batch) for x in inputs)))[: len(own)])
+        return np.concatenate(found)[np.argsort(order)]
 
 
-def _parts(arrays: Sequence[np.ndarray], batch: int) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """Parts of at most `batch` rows, padded (by the first row) to a power of two or to `batch`; with the number of
-    real rows."""
-    for begin in range(0, len(arrays[0]), batch):
-        part = [array[begin : begin + batch] for array in arrays]
-        count = len(part[0])
-        missing = min(1 << (count - 1).bit_length(), batch) - count
-        yield count, [np.concatenate([x, np.repeat(x[:1], missing, axis=0)]) for x in part]
+def _distinct(pictures: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The different ones of some arrays, stacked, and which of them each is."""
+    place: dict[bytes, int] = {}
+    kept, rows = [], []
+    for pixels in pictures:
+        key = hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
+        if key not in place:
+            place[key] = len(kept)
+            kept.append(pixels)
+        rows.append(place[key])
+    return np.stack(kept), np.asarray(rows)
+
+
+def _parts(rows: np.ndarray, batch: int) -> Iterator[slice]:
+    """Parts of at most `batch` of some ascending numbers; equal ones stay together where they fit."""
+    begin = 0
+    while begin < len(rows):
+        end = min(begin + batch, len(rows))
+        if end < len(rows) and rows[end - 1] == rows[end]:
+            first = int(np.searchsorted(rows, rows[end]))
+            end = first if first > begin else end
+        yield slice(begin, end)
+        begin = end
+
+
+def _padded(rows: np.ndarray, batch: int) -> np.ndarray:
+    """Padded (by the first row) to a power of two or to `batch`."""
+    missing = min(1 << (len(rows) - 1).bit_length(), batch) - len(rows)
+    return np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])
 
 
 @functools.lru_cache(maxsize=32)
 def _program(model: Any, name: str) -> Callable:
     """The compiled encoder of that name; one for each model, whatever the parameters."""
 
-    def compose(model: ContextCIR, pixels, ids, mask):
-        return model.compose(model.encode_image(pixels), model.encode_text(ids, mask), mask)
+    def encode(model: Any, pixels, rows):
+        """What the image tower makes of each row's picture; without `rows`, each has its own."""
+        image = model.encode_image(pixels)
+        return image if rows is None else jax.tree.map(lambda x: x[rows], image)
 
-    def query(model: Any, pixels, ids, mask):
+    def compose(model: ContextCIR, pixels, ids, mask, rows):
+        return model.compose(encode(model, pixels, rows), model.encode_text(ids, mask), mask)
+
+    def query(model: Any, pixels, ids, mask, rows=None):
         if name == "query:fusion":
-            return normalize(compose(model, pixels, ids, mask).query)
-        image, text = model.embed_image(model.encode_image(pixels)), model.embed_text(model.encode_text(ids, mask))
+            return normalize(compose(model, pixels, ids, mask, rows).query)
+        image, text = model.embed_image(encode(model, pixels, rows)), model.embed_text(model.encode_text(ids, mask))
         return normalize(combine(name.removeprefix("query:"), image, text))
 
-    def read(model: Any, image, ids, mask):
+    def read(model: Any, image, ids, mask, rows):
         tokens = model.adapt(image) if isinstance(model, ContextBLIP) else model.normalize_tokens(image.tokens)
-        return model.read(tokens, ids, mask)
+        return model.read(tokens, ids, mask, rows)
 
-    def score(model: Any, pixels, ids, mask, ordered):
-        """[S, K] of pixels [S, K, H, W, 3] and texts [S, T]; all candidates are encoded as one batch."""
-        kind, (sets, count) = name.removeprefix("score:"), pixels.shape[:2]
+    def score(model: Any, pixels, ids, mask, ordered, sets):
+        """[S, K] of pixels [U, K, H, W, 3], texts [S, T] and the row of each text's set."""
+        kind, count = name.removeprefix("score:"), pixels.shape[1]
         if kind == "selection":
-            found = model.represent_sets(pixels, ids, mask)
-            return model.select(found.features, found.base, jnp.ones((sets, count), bool), ordered)
-        image, total = model.encode_image(pixels.reshape(-1, *pixels.shape[2:])), jnp.zeros((sets, count))
+            found = model.represent_sets(pixels, ids, mask, sets)
+            return model.select(found.features, found.base, jnp.ones(found.base.shape, bool), ordered)
+        image, total = model.encode_image(pixels.reshape(-1, *pixels.shape[2:])), jnp.zeros((len(ids), count))
         if kind != "itm":
             text, images = model.embed_text(model.encode_text(ids, mask)), model.embed_image(image)
-            total = total + (images.reshape(sets, count, -1) * text[:, None]).sum(-1)
+            total = total + (images.reshape(len(pixels), count, -1)[sets] * text[:, None]).sum(-1)
         if kind != "itc":
-            fused = read(model, image, jnp.repeat(ids, count, axis=0), jnp.repeat(mask, count, axis=0))
-            logits = model.match_states(fused).astype(jnp.float32).reshape(sets, count, 2)
+            candidates = (sets[:, None] * count + jnp.arange(count)).reshape(-1)
+            fused = read(model, image, jnp.repeat(ids, count, axis=0), jnp.repeat(mask, count, axis=0), candidates)
+            logits = model.match_states(fused).astype(jnp.float32).reshape(*total.shape, 2)
             total = total + (logits[..., 1] - logits[..., 0] if kind == "itm" else logits[..., 1])
         return total
 
-    def features(model: ContextBLIP, pixels, ids, mask):
+    def features(model: ContextBLIP, pixels, ids, mask, sets):
         """[S, K, 1 + W]: base scores and features."""
-        sets = model.represent_sets(pixels, ids, mask)
-        return jnp.concatenate([sets.base[..., None], sets.features], axis=-1)
+        found = model.represent_sets(pixels, ids, mask, sets)
+        return jnp.concatenate([found.base[..., None], found.features], axis=-1)
 
-    def attention(model: Any, pixels, ids, mask):
+    def attention(model: Any, pixels, ids, mask, rows):
         """[B, I, T]."""
         if isinstance(model, ContextCIR):
-            return compose(model, pixels, ids, mask).attention.astype(jnp.float32)
-        found = read(model, model.encode_image(pixels), ids, mask).attention
+            return compose(model, pixels, ids, mask, rows).attention.astype(jnp.float32)
+        found = read(model, model.encode_image(pixels), ids, mask, rows).attention
         return jnp.swapaxes(found, -1, -2).astype(jnp.float32)
 
     methods: dict[str, Callable] = {
@@ -260,82 +308,3 @@ def _program(model: Any, name: str) -> Callable:
     }
     method = methods[name.partition(":")[0]]
     return jax.jit(lambda params, *inputs: model.apply({"params": params}, *inputs, method=method))
-
-
-def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, text_length: int | None = None,
-         dtype: Any = None) -> System:  # fmt: skip
-    """The system of a workdir (its newest checkpoint), of an export, or of a CLIP or BLIP folder or hub id.
-
-    Args:
-      source: a --workdir, a folder that `experiments.convert` wrote, a folder in Hugging Face's or OpenCLIP's layout,
-        or a hub id, "owner/name".
-      mesh: where the parameters of a CLIP, a BLIP or an export go, as "fsdp:8"; default: the first device.
-      image_size: another resolution of a CLIP or BLIP; its position embeddings are resized.
-      text_length: tokens of a text at most, where a CLIP's or BLIP's own limit is not wanted.
-      dtype: of the computation of a CLIP or BLIP; parameters are float32.
-
-    Raises:
-      UserError: `source` is none of these, or not whole.
-    """
-    folder = Path(source)
-    config = _own_config(folder)
-    if config is not None:
-        return _load_own(folder, config, mesh)
-    found = pretrained.read_pretrained(source, image_size=image_size, dtype=dtype)
-    config = pretrained.towers(found.model.config)
-    if not hasattr(config, "vision"):
-        raise UserError(f"{source} is a {found.family} text encoder without pictures; expected a CLIP or a BLIP.")
-    text = config.text
-    tokenizer = TextTokenizer.read(found.folder, length=min(text_length or text.positions, text.positions))
-    if tokenizer.vocabulary > text.vocabulary:
-        raise UserError(
-            f"{found.folder}'s tokenizer has {tokenizer.vocabulary} ids, but its model's table {text.vocabulary} rows; "
-            "tokenizer and weights are not of one model."
-        )
-    return System(
-        found.model,
-        _placed(found.params, found.abstract, mesh),
-        tokenizer,
-        fingerprint=f"{source}@{config.vision.image_size}-0",
-    )
-
-
-def _own_config(folder: Path) -> Any:
-    """The config of a workdir or an export of ours; None where `folder` is something else."""
-    file = folder / "config.json"
-    if not file.exists():
-        if folder.is_dir() and not any(folder.glob("*.safetensors*")) and not any(folder.glob("*config.json")):
-            raise UserError(f"{folder} holds no config.json; expected the --workdir of a training run, or a model.")
-        return None
-    config = read_json(file)
-    if not isinstance(config.get("model"), Mapping):
-        return None
-    from ml_collections import ConfigDict
-
-    return ConfigDict(dict(config))
-
-
-def _load_own(folder: Path, config: Any, mesh: str) -> System:
-    length = config.model.text["positions"]
-    if config.model.get("system") == "context_blip":
-        length = min(length, config.data.text_length)  # descriptions are read as far as they were in training
-    tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=length)
-    trained = config.get("data", {}).get("vocabulary", 0)  # else the tokenizer came with the towers
-    model = make_model(config.model, vocabulary=tokenizer.vocabulary if trained else None)
-    if (folder / "model.safetensors").exists():
-        unread, abstract = pretrained.read_own(folder, model)
-        meta = config.get("exported", {})
-        fingerprint = f"{meta.get('config_hash', '')}-{meta.get('step', 0)}"
-        return System(model, _placed(unread, abstract, mesh), tokenizer, fingerprint=fingerprint)
-    checkpoints = Checkpoints(folder / "checkpoints")
-    try:
-        params, meta = checkpoints.restore_params()
-    finally:
-        checkpoints.close()
-    return System(model, params, tokenizer, fingerprint=f"{meta['config_hash']}-{meta['step']}")
-
-
-def _placed(unread: Any, abstract: Any, mesh: str) -> Any:
-    if mesh:
-        return place_params(unread, abstract, make_mesh(mesh))
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf.read()), unread)

@@ -140,13 +140,23 @@ class FeatureBatch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationProtocol:
-    """How a benchmark of retrieval is scored."""
+    """How a benchmark of retrieval is scored, as plain data.
+
+    R@K and Rs@K (within the query's own group) ask for a record's `target`, mAP@K for all its `truths`.
+    """
 
     name: str
-    recall_at: tuple[int, ...]
+    recall_at: tuple[int, ...] = ()
     subset_recall_at: tuple[int, ...] = ()
+    map_at: tuple[int, ...] = ()
+    gallery: str = "all"  # pictures of the split; "named": references and targets; "own": each query's own few
     excludes_reference: bool = True  # the query's own reference is taken out of its ranking
     average: tuple[str, ...] = ()  # the metrics whose mean is reported as "Avg"
+    parts: tuple[str, ...] = ()  # of a split, "<part>.<split>": scored one by one, their metrics then averaged
+    averages_rewordings: bool = False  # a query is the mean of the embeddings of its text and its rewordings
+    pairs: bool = False  # candidate sets of two: how often both texts of a set are answered right counts, too
+    reader: str = ""  # the name of the reader that gives its records
+    template: str = ""  # the name of the template by which its reader makes texts, where there are several
 
 
 # ---------------------------------------------------------------------------------------- training

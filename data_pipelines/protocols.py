@@ -1,15 +1,97 @@
-"""One EvaluationProtocol per benchmark."""
+"""One EvaluationProtocol per benchmark: what its gallery is, what counts as right, at which cut-offs."""
 
-from contextjax.types import EvaluationProtocol
+from __future__ import annotations
 
-# CIRR: all pictures of the split, references included, without the query's own; the subset is the rest of its group.
+import dataclasses
+from collections.abc import Mapping
+
+from contextjax.types import EvaluationProtocol, UserError
+
+# All pictures of the split, references included, without the query's own; the subset is the rest of its group.
 CIRR = EvaluationProtocol(
     name="cirr",
+    reader="cirr",
     recall_at=(1, 5, 10, 50),
     subset_recall_at=(1, 2, 3),
     excludes_reference=True,
     average=("R@5", "Rs@1"),
 )
 
+# The mean of three categories, each with a gallery of its own: all pictures of its split file ("original"), or the
+# references and targets alone ("val"). Figures by the one and by the other cannot be compared.
+FASHION_IQ_ORIGINAL = EvaluationProtocol(
+    name="fashion_iq_original",
+    reader="fashion_iq",
+    recall_at=(10, 50),
+    excludes_reference=False,
+    average=("R@10", "R@50"),
+    parts=("dress", "shirt", "toptee"),
+)
+FASHION_IQ_VAL = dataclasses.replace(FASHION_IQ_ORIGINAL, name="fashion_iq_val", gallery="named")
+
+# All of COCO's unlabeled pictures; several are right. mAP@10 is given for each semantic aspect, too.
+CIRCO = EvaluationProtocol(
+    name="circo",
+    reader="circo",
+    map_at=(5, 10, 25, 50),
+    recall_at=(5, 10, 25, 50),
+    excludes_reference=False,
+    template="Find a picture that also {shared_concept}, but {relative_caption}.",
+)
+
+# A query has a gallery of its own: the target and its lookalikes. Each of the four tasks is a split.
+GENECIS = EvaluationProtocol(
+    name="genecis", reader="genecis", recall_at=(1, 2, 3), gallery="own", excludes_reference=False
+)
+
+# The whole corpus of the split; nothing is said to be removed from it.
+LASCO = EvaluationProtocol(name="lasco", reader="lasco", recall_at=(1, 5, 10, 50, 100, 500), excludes_reference=False)
+
+# All pictures that the split names.
+HOTEL_CIR = EvaluationProtocol(name="hotel_cir", reader="hotel_cir", recall_at=(1, 5, 10, 50), excludes_reference=False)
+
+# Sets of one's own: all pictures that the split names, without the query's own.
+MANIFEST = EvaluationProtocol(name="manifest", reader="manifest", recall_at=(1, 5, 10, 50))
+
+# Candidate sets: accuracy among each description's own candidates.
+IMAGECODE = EvaluationProtocol(name="imagecode", reader="imagecode", gallery="own", excludes_reference=False)
+MMVP = EvaluationProtocol(name="mmvp", reader="mmvp", gallery="own", excludes_reference=False, pairs=True)
+
 # ImageCoDe's leaderboard: a set of any other size has lost pictures, and the ranks of the rest are not its indices.
 IMAGECODE_CANDIDATES = 10
+
+PROTOCOLS: Mapping[str, EvaluationProtocol] = {
+    protocol.name: protocol
+    for protocol in (
+        CIRR,
+        # Other texts of CIRR's pairs, scored as CIRR's own are, under names of their own.
+        *(dataclasses.replace(CIRR, name=name, reader=name) for name in ("cirr_r", "cirr_ext")),
+        *(FASHION_IQ_ORIGINAL, FASHION_IQ_VAL, CIRCO, GENECIS, LASCO, HOTEL_CIR, MANIFEST, IMAGECODE, MMVP),
+    )
+}
+
+
+def named(name: str) -> EvaluationProtocol:
+    """The protocol of that name.
+
+    Raises:
+      UserError: there is none.
+    """
+    if name not in PROTOCOLS:
+        raise UserError(f"The protocol is '{name}'; known are {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[name]
+
+
+def of_reader(reader: str) -> EvaluationProtocol:
+    """The protocol by which what this reader reads is scored where none is named: the first of its protocols.
+
+    Raises:
+      UserError: there is none.
+    """
+    for protocol in PROTOCOLS.values():
+        if protocol.reader == reader:
+            return protocol
+    known = ", ".join(dict.fromkeys(protocol.reader for protocol in PROTOCOLS.values()))
+    raise UserError(
+        f"Nothing is evaluated on what the reader '{reader}' reads; give --data and --protocol of one of {known}."
+    )

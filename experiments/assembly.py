@@ -16,14 +16,21 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from contextjax.checkpoints import Checkpoints
-from contextjax.evaluation import evaluate_candidates, evaluate_retrieval
+from contextjax.evaluation import (
+    Propositions,
+    encode_rows,
+    evaluate_candidates,
+    evaluate_retrieval,
+    gallery_rows,
+    mean_metrics,
+)
 from contextjax.pretrained import Pretrained, locate, read_own, read_pretrained, towers
 from contextjax.pretrained.names import flatten, unflatten
 from contextjax.sharding import place_like
 from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
 from contextjax.training.loop import FitConfig
-from contextjax.types import CandidateRecord, ComposedRecord, UserError
+from contextjax.types import CandidateRecord, ComposedRecord, EvaluationProtocol, UserError
 from contextjax.variants import SYSTEMS, describe, make_model, resolve
 from data_pipelines import protocols
 from data_pipelines.candidate_ops import cleaned
@@ -32,7 +39,6 @@ from data_pipelines.tables import SplitData, all_texts, load_split
 from experiments.parts import context_blip, context_cir
 
 PARTS: Mapping[str, Any] = {"context_cir": context_cir, "context_blip": context_blip}
-PROTOCOLS = {"cirr": protocols.CIRR}
 
 
 def parts(config: Any) -> Any:
@@ -73,6 +79,17 @@ def load_folder(reader: str, folder: str | Path, split: str, *, size: int, fit: 
         raise UserError(f"The reader is '{reader}'; known are {', '.join(READERS)}.")
     path = Path(folder)
     return load_split(READERS[reader](path), path, split, size=size, fit=fit, cache_bytes=cache_mb << 20)
+
+
+def load_parts(
+    protocol: EvaluationProtocol, folder: str | Path, split: str, *, size: int, fit: str, clean: bool = False
+) -> dict[str, SplitData]:
+    """Name -> data of the parts of a split that the protocol scores one by one; "" where it is whole."""
+    splits = {"": split}
+    if protocol.parts and split not in READERS[protocol.reader](Path(folder)).splits:
+        splits = {part: f"{part}.{split}" for part in protocol.parts}
+    parts = {part: load_folder(protocol.reader, folder, name, size=size, fit=fit) for part, name in splits.items()}
+    return {part: cleaned(data) for part, data in parts.items()} if clean else parts
 
 
 def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer:
@@ -201,42 +218,74 @@ def make_init(model: Any) -> Callable[[jax.Array], Any]:
 
 def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer, split: str) -> Callable | None:
     """params -> metrics of a split, by its protocol; the split is loaded at the first call. None without one."""
-    reader, _ = evaluated(config)
+    reader, folder = evaluated(config)
     if READERS[reader].record_type not in (ComposedRecord, CandidateRecord):
         return None
-    data = functools.cache(lambda: load_evaluated(config, split))
+    protocol, vision = protocols.of_reader(reader), resolve(config.model)["vision"]
+    options = {"size": vision["image_size"], "fit": vision["fit"], "clean": bool(config.data.get("clean"))}
+    parts = functools.cache(lambda: load_parts(protocol, folder, split, **options))
 
     def metrics_of(params: Any) -> Mapping[str, float]:
         system = System(model, jax.device_get(params), tokenizer)
-        found = evaluate(system, reader, data())
-        return {f"{split}/{name}": value for name, value in found.metrics().items()}
+        found = mean_metrics([evaluate(system, protocol, data).metrics() for data in parts().values()])
+        return {f"{split}/{name}": value for name, value in found.items()}
 
     return metrics_of
 
 
-def evaluate(system: System, reader: str, data: SplitData) -> Any:
-    """A split's Evaluation or CandidateEvaluation, by what its records are."""
-    if READERS[reader].record_type is CandidateRecord:
-        return evaluate_candidates(system, data.records, data.pictures)
-    return evaluate_retrieval(system, PROTOCOLS[reader], data.records, data.pictures)
+def evaluate(system: System, protocol: EvaluationProtocol, data: SplitData, **given: Any) -> Any:
+    """A split's Evaluation or CandidateEvaluation, by what its records are, with what is `given` to the evaluator."""
+    kind = READERS[protocol.reader].record_type
+    if kind is CandidateRecord:
+        return evaluate_candidates(system, data.records, data.pictures, pairs=protocol.pairs, **given)
+    return evaluate_retrieval(system, protocol, data.records, data.pictures, **given)
 
 
-def score(system: System, reader: str, data: SplitData, *, baselines: bool) -> dict[str, Any]:
-    """Metrics of a system by a set's protocol, beside those of the simpler ways to query or score with its towers."""
-    if READERS[reader].record_type is CandidateRecord:
+def score(
+    system: System,
+    protocol: EvaluationProtocol,
+    parts: Mapping[str, SplitData],
+    *,
+    baselines: bool,
+    propositions: Propositions | None = None,
+    share: float = 0.5,
+) -> dict[str, Any]:
+    """Metrics of a system by a protocol, beside those of the simpler ways to query or score with its towers.
+
+    Several parts are scored one by one: the metrics are their mean, and each part's own stand where kinds do.
+    """
+    if READERS[protocol.reader].record_type is CandidateRecord:
         main, others, change = system.score, [name for name in system.scores if name != system.score], system.with_score
-    elif READERS[reader].record_type is ComposedRecord:
+        given, shared = [{"propositions": propositions, "share": share}] * len(parts), [{}] * len(parts)
+    else:
         main, change = system.query, system.with_query
         others = [name for name in ("image", "text", "sum") if main in ("fusion", "sum") and name != main]
-    else:
-        raise UserError(
-            f"'{reader}' holds captions, which nothing is evaluated on; give another --protocol and --data."
-        )
-    found = evaluate(system, reader, data)
-    beside = {name: evaluate(change(name), reader, data).metrics() for name in others if baselines}
-    if READERS[reader].record_type is CandidateRecord:
-        beside |= found.baselines()
-    return {"query": main, "metrics": found.metrics(), "by_kind": found.by_kind(), "baselines": beside}
+        given = shared = [{"embeddings": _embeddings(system, protocol, data)} for data in parts.values()]
+    of = lambda system, given: [
+        evaluate(system, protocol, data, **more) for data, more in zip(parts.values(), given, strict=True)
+    ]
+    found = of(system, given)
+    mean = lambda evaluations: mean_metrics([each.metrics() for each in evaluations])
+    by_part = {
+        part: {**each.metrics(), "n_queries": len(each.records)} for part, each in zip(parts, found, strict=True)
+    }
+    beside = {name: mean(of(change(name), shared)) for name in others if baselines}
+    if READERS[protocol.reader].record_type is CandidateRecord:
+        beside |= found[0].baselines()
+    return {
+        "n_queries": sum(len(each.records) for each in found),
+        "n_gallery": sum(getattr(each, "n_gallery", len(data.pictures))
+                         for each, data in zip(found, parts.values(), strict=True)),
+        "query": main,
+        "metrics": mean(found),
+        "by_kind": found[0].by_kind() if len(found) == 1 else by_part,
+        "baselines": beside,
+    }  # fmt: skip
+
+
+def _embeddings(system: System, protocol: EvaluationProtocol, data: SplitData) -> Any:
+    """Of the gallery: the same for every way to query, and so encoded once for all."""
+    return encode_rows(system, data.pictures, gallery_rows(protocol, data.records, data.pictures))
 
 
 def config_hash(config: Any) -> str:

@@ -1,7 +1,12 @@
-"""Evaluates a run, or a published CLIP or BLIP as it is, on composed queries or candidate sets.
+"""Evaluates a run, or a published CLIP or BLIP as it is, on composed queries or candidate sets; submission files.
 
 python -m experiments.evaluate --workdir=RUN [--split=unseen]
-python -m experiments.evaluate --workdir=DIR --source=CLIP_OR_BLIP --data=FOLDER --protocol=cirr|imagecode [--split=val]
+python -m experiments.evaluate --workdir=DIR --source=CLIP_OR_BLIP --data=FOLDER --protocol=NAME [--split=val]
+python -m experiments.evaluate --workdir=RUN --data=CIRR --protocol=cirr --split=test1 --submission=DIR
+python -m experiments.evaluate --check=FILE --data=CIRR --protocol=cirr --split=test1
+
+Protocols: cirr (cirr_r, cirr_ext), fashion_iq_original, fashion_iq_val, circo, genecis, lasco, hotel_cir, manifest;
+imagecode, mmvp (data_pipelines/protocols.py says how each scores).
 """
 
 from pathlib import Path
@@ -15,67 +20,84 @@ SOURCE = flags.DEFINE_string("source", "", "What to evaluate: a folder or hub id
 SPLIT = flags.DEFINE_string("split", None, "The split; default: the config's val_split, or val.")
 DATA = flags.DEFINE_string("data", "", "The data set's folder; default: the config's.")
 PROTOCOL = flags.DEFINE_string(
-    "protocol", "", "The data set's layout and protocol, cirr or imagecode; default: the config's."
+    "protocol", "", "The benchmark's protocol, see above; default: that of the config's data."
 )
 BASELINES = flags.DEFINE_bool("baselines", True, "Score image only, text only and their sum (or itc and itm) too.")
+REWORDINGS = flags.DEFINE_bool("rewordings", False, "Query by the mean of a text and its rewordings (Fashion-IQ).")
+PROPOSITIONS = flags.DEFINE_string("propositions", "", "Candidate sets: a file {description: [short sentences]}.")
+SHARE = flags.DEFINE_float("share", 0.5, "With --propositions: the share of the whole text in a score, 0 to 1.")
+SUBMISSION = flags.DEFINE_string("submission", "", "A folder for the files that the benchmark's leaderboard takes.")
+CHECK = flags.DEFINE_string("check", "", "A submission file to check instead, by --protocol, --data and --split.")
 
 
 def main() -> None:
-    """System and data -> ranks -> evaluation.json and a table."""
+    """System and data -> ranks -> evaluation.json and a table; or submission files."""
+    if CHECK.value:
+        return check(Path(CHECK.value), protocol=PROTOCOL.value, folder=DATA.value, split=SPLIT.value)
     evaluate(
         Path(cli.required(WORKDIR)), source=SOURCE.value, split=SPLIT.value, folder=DATA.value, protocol=PROTOCOL.value,
-        baselines=BASELINES.value,
+        baselines=BASELINES.value, rewordings=REWORDINGS.value, propositions=PROPOSITIONS.value, share=SHARE.value,
+        submission=SUBMISSION.value,
     )  # fmt: skip
+    return None
+
+
+def check(file: Path, *, protocol: str, folder: str, split: str | None) -> None:
+    """Checks a submission file, or tells all that is wrong with it."""
+    from contextjax.types import UserError
+    from data_pipelines import protocols
+    from experiments import submit
+
+    if not (folder and protocol):
+        raise UserError("--data or --protocol is missing; --check needs both, as --data=FOLDER --protocol=cirr.")
+    count = submit.check(file, protocols.named(protocol), folder, split)
+    print(f"{file} keeps all rules of {protocol}, {split}: {count} queries.")
 
 
 def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folder: str = "", protocol: str = "",
-             baselines: bool = True) -> dict:  # fmt: skip
-    """Evaluates and returns what it writes: evaluation.json, for other splits and data evaluation.*.json."""
+             baselines: bool = True, rewordings: bool = False, propositions: str = "", share: float = 0.5,
+             submission: str = "") -> dict:  # fmt: skip
+    """Evaluates and returns what it writes: evaluation.json, for other splits and data evaluation.*.json.
+
+    Of a split whose targets are secret only the submission is made.
+    """
     import json
 
     import contextjax
     from contextjax.types import UserError
-    from data_pipelines.candidate_ops import cleaned
     from data_pipelines.tables import write_atomically
-    from experiments import assembly
+    from experiments import assembly, scoring, submit
 
     if source and not (folder and protocol):
         raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")
     system = contextjax.load(source or workdir)
-    own = {"data": {"reader": "", "folder": "", "val_split": "val"}} if source else assembly.read_config(workdir)
-    own_name, own_folder = ("", "") if source else assembly.evaluated(own)
-    own = own["data"]
-    name, chosen = protocol or own_name, str(split or own["val_split"])
-    data = assembly.load_folder(name, folder or own_folder, chosen, size=system.image_size, fit=system.fit)
-    if own.get("clean"):
-        data = cleaned(data)
-    is_default = name == own_name and chosen == own["val_split"]
-    result = {"protocol": name, "split": chosen, "n_queries": len(data.records), "n_gallery": len(data.pictures)}
-    result |= assembly.score(system, name, data, baselines=baselines)
+    task = scoring.make_task(
+        system, None if source else assembly.read_config(workdir), protocol=protocol, folder=folder, split=split,
+        rewordings=rewordings, propositions=propositions, share=share,
+    )  # fmt: skip
+    if task.is_secret and not submission:
+        raise UserError(
+            f"{task.protocol.name}, {task.split}: its targets are secret; give --submission=DIR for the files that its "
+            "leaderboard scores, or a --split that publishes them."
+        )
+    sentences = {"propositions": task.propositions, "share": share} if propositions else {}
+    for part, data in task.parts.items() if submission else ():
+        for path in submit.write(system, task.protocol, data, Path(submission) / part, **sentences):
+            print(f"{path} is written and keeps all rules of {task.protocol.name}, {task.split}.")
+    texts_cut = scoring.count_cut(system, task.texts())
+    if submission and task.is_secret:
+        print(
+            f"{task.protocol.name}, {task.split}: targets are secret, so there are no metrics; submit what is written."
+        )
+        return {}
+    result = {"protocol": task.protocol.name, "split": task.split}
+    result |= assembly.score(system, task.protocol, task.parts, baselines=baselines, **sentences)
+    result |= {"texts_cut": texts_cut, **task.facts}
     result["config_hash"], _, step = system.fingerprint.rpartition("-")
     result["step"] = int(step)
-    file = (
-        "evaluation.json"
-        if is_default
-        else f"evaluation.{name}.{chosen}.json"
-        if protocol
-        else f"evaluation.{chosen}.json"
-    )
-    write_atomically(workdir / file, json.dumps(result, indent=2) + "\n")
-    print_tables(result)
+    write_atomically(workdir / task.file, json.dumps(result, indent=2) + "\n")
+    scoring.print_tables(result)
     return result
-
-
-def print_tables(result: dict) -> None:
-    """The metrics, beside the baselines, then by kind."""
-    ways = ("image", "text", "sum", "itc", "itm")
-    beside = {f"{name} (same towers)" if name in ways else name: row for name, row in result["baselines"].items()}
-    rows = {result["query"]: result["metrics"], **beside}
-    columns = list(result["metrics"])
-    print(f"{result['protocol']}, {result['split']}: {result['n_queries']} queries, {result['n_gallery']} pictures")
-    for name, values in {"": dict.fromkeys(columns), **rows, **result["by_kind"]}.items():
-        cells = (c if values.get(c, 0) is None else f"{values[c]:.1f}" if c in values else "" for c in columns)
-        print(f"{name:<28}{''.join(f'{cell:>9}' for cell in cells)}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
     import contextjax
     from contextjax.reports import build_report, render
     from contextjax.training.hooks import read_metrics
+    from data_pipelines import protocols
     from data_pipelines.concepts import find_phrases
     from data_pipelines.tables import write_atomically
     from experiments import assembly
@@ -40,7 +41,7 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
     evaluated = read_evaluation(evaluation_file, system.fingerprint, remedy=remedy)
     reader, folder = assembly.evaluated(config)
     data = assembly.load_evaluated(config, split)
-    found = assembly.evaluate(system, reader, data)
+    found = assembly.evaluate(system, protocols.of_reader(reader), data)
     check_unchanged(evaluated["metrics"], found.metrics(), evaluation_file, remedy=remedy)
     page = build_report(
         system,

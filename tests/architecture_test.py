@@ -42,10 +42,11 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.objectives": MODELS | TYPES | {"contextjax.losses"},
     "contextjax.training": TYPES
     | {"contextjax.training", "contextjax.sharding", "contextjax.optim", "contextjax.checkpoints"},
-    "contextjax.system": MODELS
+    "contextjax.system": MODELS | TYPES | {f"contextjax.{name}" for name in ("images", "tokenizers", "pretrained")},
+    "contextjax.loading": {"contextjax.variants"}
     | TYPES
-    | {f"contextjax.{name}" for name in ("checkpoints", "sharding", "images", "tokenizers", "pretrained")},
-    "contextjax.evaluation": TYPES | {"contextjax.system", "contextjax.metrics"},
+    | {f"contextjax.{name}" for name in ("system", "checkpoints", "sharding", "tokenizers", "pretrained")},
+    "contextjax.evaluation": TYPES | {f"contextjax.{name}" for name in ("evaluation", "system", "metrics")},
     "contextjax.serving": TYPES
     | {f"contextjax.{name}" for name in ("serving", "system", "metrics", "images", "tokenizers")},
     "contextjax.reports": TYPES | {f"contextjax.{name}" for name in ("reports", "system", "metrics", "evaluation")},

@@ -1,11 +1,18 @@
 """Ranks by hand and by brute force."""
 
+import tracemalloc
+
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from contextjax.metrics import (
+    average_precision_at,
     combine_propositions,
+    cosines,
     pair_accuracy,
+    rank_gallery,
     rank_of_truth,
     recall_at,
     recall_interval,
@@ -165,3 +172,101 @@ def test_without_propositions_the_whole_text_decides():
 def test_a_share_beyond_the_whole_is_told():
     with pytest.raises(ValueError, match=r"share of the whole text is 1\.5"):
         combine_propositions(np.zeros(2), np.zeros((1, 2)), np.zeros(1, bool), share=1.5)
+
+
+# ------------------------------------------------------------------------------- average precision
+
+
+@hypothesis.given(
+    st.integers(1, 12).flatmap(lambda size: st.tuples(st.permutations(range(size)), st.integers(1, size))),
+    st.integers(1, 15),
+    st.integers(0, 3),
+)
+def test_average_precision_is_what_its_definition_says(drawn, k, padding):
+    """AP@K = (1 / min(|G|, K)) sum over k <= K of P(k) rel(k), by a loop over the predictions."""
+    predictions, count = drawn
+    truths = set(range(count))
+    relevant = [name in truths for name in predictions[:k]]
+    expected = sum(sum(relevant[: i + 1]) / (i + 1) for i, hit in enumerate(relevant) if hit) / min(count, k)
+    ranks = np.asarray([[predictions.index(name) for name in truths] + [-1] * padding])
+    assert average_precision_at(ranks, k)[0] == pytest.approx(expected, abs=1e-12)
+
+
+def test_average_precision_by_hand():
+    ranks = np.asarray([[0, 2, -1], [4, 1, 9], [3, -1, -1]])
+    np.testing.assert_allclose(average_precision_at(ranks, 5), [(1 + 2 / 3) / 2, (1 / 2 + 2 / 5) / 3, 1 / 4])
+    np.testing.assert_allclose(average_precision_at(ranks, 2), [1 / 2, 1 / 2 / 2, 0])
+    np.testing.assert_allclose(average_precision_at(ranks[2:], 1), [0])
+
+
+# ----------------------------------------------------------------------------------- whole galleries
+
+
+def unit(rng, *shape):
+    x = rng.normal(size=shape).astype(np.float32)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+@hypothesis.settings(deadline=None, max_examples=60)
+@hypothesis.given(st.data())
+def test_a_gallery_in_chunks_is_ranked_as_the_whole(data):
+    """Also where pictures are there twice, so that scores tie across chunks; the reference is a sort in Python."""
+    count, queries, width = (data.draw(st.integers(1, n)) for n in (30, 5, 70))
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    gallery = unit(rng, count, width)[rng.integers(0, count, count)]
+    asked = unit(rng, queries, width)
+    truths = rng.integers(-1, count, (queries, 3))
+    excluded = rng.integers(-1, count, queries)
+    keep, chunk = data.draw(st.integers(1, 35)), data.draw(st.integers(1, 31))
+    found = rank_gallery(asked, gallery, truths, excluded=excluded, keep=keep, chunk=chunk)
+    whole = rank_gallery(asked, gallery, truths, excluded=excluded, keep=keep, chunk=count)
+    for one, other in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for query in range(queries):
+        scores = [cosines(asked[query : query + 1], gallery, np.asarray([row]))[0] for row in range(count)]
+        if excluded[query] >= 0:
+            scores[excluded[query]] = -INF
+        order = sorted(range(count), key=lambda row: (-scores[row], row))
+        assert found.top[query].tolist() == order[:keep]
+        np.testing.assert_array_equal(found.scores[query], np.asarray(scores, np.float32)[order[:keep]])
+        assert found.ranks[query].tolist() == [order.index(truth) if truth >= 0 else -1 for truth in truths[query]]
+
+
+def test_scores_of_a_gallery_are_cosines_and_equal_pictures_tie_to_the_last_bit():
+    rng = np.random.default_rng(0)
+    picture, queries = unit(rng, 1, 700), unit(rng, 64, 700)
+    gallery = np.repeat(picture, 50, axis=0)
+    found = rank_gallery(queries, gallery, np.full((64, 1), 49), keep=50, chunk=7)
+    np.testing.assert_array_equal(found.top, np.tile(np.arange(50), (64, 1)))
+    assert (found.ranks == 49).all()
+    np.testing.assert_allclose(found.scores[:, 0], (queries.astype(np.float64) @ picture[0]), atol=1e-7)
+
+
+def test_a_diverged_system_finds_nothing_in_a_gallery():
+    gallery, queries = np.full((5, 2), np.nan, np.float32), np.ones((1, 2), np.float32)
+    found = rank_gallery(queries, gallery, np.asarray([[0]]), keep=2, chunk=2)
+    assert found.ranks.tolist() == [[5]] and not np.isfinite(found.scores).any()
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(st.lists(st.sampled_from([-INF, np.nan, 0.0, 0.5, 1.0]), min_size=1, max_size=12), st.integers(1, 14))
+def test_the_best_are_those_of_a_sort(scores, k):
+    order = sorted(range(len(scores)), key=lambda i: (INF if np.isnan(scores[i]) else -scores[i], i))
+    assert top_k(np.asarray([scores]), k).tolist() == [order[:k]]
+
+
+@pytest.mark.slow
+def test_a_million_pictures_are_ranked_in_little_memory():
+    rng = np.random.default_rng(0)
+    gallery, queries = rng.normal(size=(1_000_000, 64)).astype(np.float32) / 8, unit(rng, 512, 64)
+    truths = rng.integers(0, len(gallery), (512, 2))
+    tracemalloc.start()
+    try:
+        found = rank_gallery(queries, gallery, truths, keep=50)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    print(f"peak beside the embeddings: {peak / 2**20:.0f} MiB")
+    assert peak < 100 * 2**20  # [Q, G] would be 2,000 MiB of float32
+    first = np.sort(-(queries[:1].astype(np.float64) @ gallery.T.astype(np.float64))[0])
+    np.testing.assert_allclose(found.scores[0], -first[:50], atol=1e-6)

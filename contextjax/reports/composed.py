@@ -35,8 +35,9 @@ class ComposedReport(Report):
     @property
     def headline(self) -> tuple[tuple[str, float | None, Error], ...]:
         """The run's metric at each first cut-off, and the average: (name, percent, standard error)."""
+        first = {name.partition("@")[0]: name for name in reversed(self.columns)}.values()
         found = zip(self.columns, self.rows[0].values, self.errors, strict=True)
-        return tuple(metric for metric in found if metric[0].endswith("@1") or metric[0] == "Avg")
+        return tuple(metric for metric in found if metric[0] in first)
 
     @property
     def n_ranked(self) -> int:
@@ -47,6 +48,11 @@ class ComposedReport(Report):
     def has_subset(self) -> bool:
         """Whether queries are ranked in groups too."""
         return any(column.startswith("Rs@") for column in self.columns)
+
+    @property
+    def has_precision(self) -> bool:
+        """Whether several pictures may be right, and it counts how early all of them are found."""
+        return any(column.startswith("mAP@") for column in self.columns)
 
     @property
     def has_maps(self) -> bool:
@@ -68,7 +74,7 @@ class ComposedView:
         phrases_of: PhrasesOf | None,
         captions: Sequence[str],
     ):
-        self.evaluation, self.n_gallery = evaluation, len(pictures)
+        self.evaluation = evaluation
         self.cards = Cards(system, evaluation, pictures, phrases_of=phrases_of, captions=captions)
         self.how = f"query: {system.query}"
 
@@ -81,7 +87,7 @@ class ComposedView:
         protocol, columns = self.evaluation.protocol, shared["columns"]
         own = {
             "protocol": protocol.name,
-            "n_gallery": self.n_gallery,
+            "n_gallery": self.evaluation.n_gallery,
             "excludes_reference": protocol.excludes_reference,
             "average": protocol.average if "Avg" in columns else (),
             "errors": tuple(_error(self.evaluation, column) for column in columns),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import contextjax
+from contextjax import system as system_module
 from contextjax.models.blip import BLIP
 from contextjax.models.clip import CLIP
 from contextjax.pretrained import write_own, write_pretrained
@@ -70,6 +71,57 @@ def test_candidates_are_scored_by_cosine_by_matching_and_by_their_sum(systems, p
     clip = systems["clip"][0]
     cosines = clip.encode_gallery(pictures) @ clip.encode_text(TEXTS[:1])[0]
     np.testing.assert_allclose(clip.score_candidates(pictures, TEXTS[0]), cosines, atol=1e-5)
+
+
+@pytest.fixture
+def towers(monkeypatch):
+    """How many pictures (or sets) and rows every program is given."""
+    calls, make = [], system_module._program
+
+    def program(model, name):
+        run = make(model, name)
+        return lambda params, *inputs: calls.append((len(inputs[0]), len(inputs[1]))) or run(params, *inputs)
+
+    monkeypatch.setattr(system_module, "_program", program)
+    return calls
+
+
+def test_a_sets_pictures_are_encoded_once_for_all_its_texts(systems, pictures, towers):
+    """Whatever order the descriptions come in; equal pixels are one picture, wherever they lie in memory."""
+    blip = systems["blip"][0]
+    sets = [pictures, [picture.copy() for picture in pictures[::-1]], [picture.copy() for picture in pictures]]
+    sets, texts = [sets[0], sets[1], sets[2], sets[1]], [TEXTS[0], TEXTS[1], TEXTS[2], TEXTS[0]]
+    for name in blip.scores:
+        towers.clear()
+        together = blip.with_score(name).score_sets(sets, texts)
+        assert towers == [(2, 4)]
+        for row, (images, text) in enumerate(zip(sets, texts, strict=True)):
+            alone = blip.with_score(name).score_candidates(images, text)
+            np.testing.assert_allclose(together[row], alone, atol=1e-5)
+
+
+def test_queries_and_maps_of_one_picture_encode_it_once(systems, pictures, towers):
+    blip = systems["blip"][0]
+    images = [pictures[0], pictures[1], pictures[0], pictures[0]]
+    texts = [*TEXTS, TEXTS[0]]
+    queries, maps = blip.encode_query(images, texts), blip.attention_maps(images, texts)
+    assert towers == [(2, 4), (2, 4)]
+    for row, (image, text) in enumerate(zip(images, texts, strict=True)):
+        np.testing.assert_allclose(queries[row], blip.encode_query([image], [text])[0], atol=1e-5)
+        (alone,) = blip.attention_maps([image], [text])
+        np.testing.assert_allclose(maps[row].attention, alone.attention, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 7])
+def test_rows_of_one_picture_stay_together_where_they_fit(batch):
+    rows = np.asarray([0, 0, 1, 2, 2, 2, 3, 3, 3, 3, 3, 4])
+    parts = list(system_module._parts(rows, batch))
+    np.testing.assert_array_equal(np.concatenate([rows[part] for part in parts]), rows)
+    assert all(0 < part.stop - part.start <= batch for part in parts)
+    for number in range(5):
+        holding = sum(number in rows[part] for part in parts)
+        count = (rows == number).sum()
+        assert holding == 1 if count <= batch else holding <= -(-count // batch) + 1
 
 
 def test_padding_is_cut_to_what_the_texts_need(systems, pictures):

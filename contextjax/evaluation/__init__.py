@@ -1,0 +1,35 @@
+"""A system and records -> ranks -> metrics: over a gallery by a protocol, or over each record's own candidates."""
+
+from contextjax.evaluation.candidates import (
+    CandidateEvaluation,
+    CandidateScorer,
+    Propositions,
+    evaluate_candidates,
+    score_records,
+)
+from contextjax.evaluation.retrieval import (
+    Encoder,
+    Evaluation,
+    encode_rows,
+    evaluate_retrieval,
+    gallery_rows,
+    mean_metrics,
+    rank_records,
+)
+from contextjax.evaluation.shared import Pictures
+
+__all__ = [
+    "CandidateEvaluation",
+    "CandidateScorer",
+    "Encoder",
+    "Evaluation",
+    "Pictures",
+    "Propositions",
+    "encode_rows",
+    "evaluate_candidates",
+    "evaluate_retrieval",
+    "gallery_rows",
+    "mean_metrics",
+    "rank_records",
+    "score_records",
+]

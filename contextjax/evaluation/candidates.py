@@ -1,0 +1,155 @@
+"""A system and candidate sets -> ranks of each record's own candidates -> metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from contextjax import metrics
+from contextjax.evaluation.shared import Pictures, by_kind, check_targets
+from contextjax.types import CandidateRecord
+
+SETS = 64  # candidate sets that are held decoded at a time
+Propositions = Mapping[str, Sequence[tuple[str, bool]]]
+
+
+class CandidateScorer(Protocol):
+    """What an evaluation of candidate sets needs of a system."""
+
+    def score_sets(self, sets: Sequence[Sequence[Any]], texts: Sequence[str], ordered: Sequence[bool]) -> np.ndarray:
+        """float32 [S, K], higher is better: how well each of a set's K nearly identical pictures fits its text.
+
+        `ordered`: whether a set's pictures are one after the other in time.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class CandidateEvaluation:
+    """Per record: the scores [Q, K] of its candidates and the rank of the one that is described.
+
+    K is that of the largest set; -inf stands where a smaller one has no candidate. `pairs`: every set has two pictures
+    and a text of each, and it counts how often both are answered right.
+    """
+
+    records: Sequence[CandidateRecord]
+    scores: np.ndarray
+    ranks: np.ndarray
+    pairs: bool = False
+
+    def metrics(self, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
+        """Accuracy in percent, that of pairs, and the accuracy's 95 % interval, over all records or those of `rows`."""
+        ranks, sets = self.ranks[rows], _set_rows(self.records)[rows]
+        found = {"accuracy": metrics.recall_at(ranks, 1)}
+        if self.pairs:
+            found["pair accuracy"] = metrics.pair_accuracy(ranks, sets)
+        low, high = metrics.recall_interval(ranks, 1, sets)
+        return {**found, "low95": low, "high95": high}
+
+    def by_kind(self) -> dict[str, dict[str, float]]:
+        """The metrics of each kind of candidates, where records have kinds."""
+        return by_kind(self.records, self.metrics)
+
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """What is reached without looking: at random, and by the one index that is most often right here."""
+        indices = np.asarray([record.target for record in self.records])
+        chance = np.asarray([1 / len(record.images) for record in self.records])
+        found = {
+            "random": {"accuracy": float(np.mean(100 * chance))},
+            "best constant index": {"accuracy": float(100 * np.bincount(indices).max() / len(indices))},
+        }
+        if self.pairs:  # a constant answer is wrong for one of two
+            found["random"]["pair accuracy"] = float(np.mean(100 * chance**2))
+            found["best constant index"]["pair accuracy"] = 0.0
+        return found
+
+
+def evaluate_candidates(
+    system: CandidateScorer,
+    records: Sequence[CandidateRecord],
+    pictures: Pictures,
+    *,
+    pairs: bool = False,
+    propositions: Propositions | None = None,
+    share: float = 0.5,
+) -> CandidateEvaluation:
+    """Ranks every record's own candidates. Among equal scores the first candidate wins; NaN never does.
+
+    Args:
+      system: scores candidates.
+      records: descriptions, each with a target.
+      pictures: the pictures of all candidates.
+      pairs: see CandidateEvaluation.
+      propositions: see score_records.
+      share: see score_records.
+
+    Raises:
+      UserError: there are no records, or some have no target.
+    """
+    check_targets(records)
+    scores = score_records(system, records, pictures, propositions=propositions, share=share)
+    truth = np.asarray([record.target for record in records])
+    return CandidateEvaluation(records, scores, metrics.rank_of_truth(scores, truth), pairs)
+
+
+def score_records(
+    system: CandidateScorer,
+    records: Sequence[CandidateRecord],
+    pictures: Pictures,
+    *,
+    propositions: Propositions | None = None,
+    share: float = 0.5,
+) -> np.ndarray:
+    """float32 [Q, K]: the scores of every record's candidates, -inf where a set has fewer than the largest.
+
+    Targets are not looked at.
+
+    Args:
+      system: scores candidates.
+      records: descriptions.
+      pictures: the pictures of all candidates.
+      propositions: record id -> short sentences that together say what its text says, and whether each is negated;
+        they are scored, too, and combined as metrics.combine_propositions does.
+      share: of the whole text, 0 to 1.
+    """
+    sentences = [(row, sentence, negated) for row, record in enumerate(records)
+                 for sentence, negated in (propositions or {}).get(record.id, ())]  # fmt: skip
+    asked = [dataclasses.replace(records[row], text=sentence) for row, sentence, _ in sentences]
+    scores = _score_sets(system, [*records, *asked], pictures)
+    found, parts = scores[: len(records)], scores[len(records) :]
+    rows, negated = np.asarray([row for row, *_ in sentences], int), np.asarray([no for *_, no in sentences], bool)
+    for row in np.unique(rows):
+        own = rows == row
+        found[row] = metrics.combine_propositions(found[row], parts[own], negated[own], share=share)
+    return found
+
+
+def _score_sets(system: CandidateScorer, records: Sequence[CandidateRecord], pictures: Pictures) -> np.ndarray:
+    """Sets of one size go together, at most SETS at a time, and the descriptions of a set after each other, so that
+    its pictures are read once."""
+    width = max((len(record.images) for record in records), default=0)
+    scores = np.full((len(records), width), -np.inf, np.float32)
+    order = sorted(
+        zip((len(record.images) for record in records), _set_rows(records), range(len(records)), strict=True)
+    )
+    for size, members in itertools.groupby(order, key=lambda entry: entry[0]):
+        by_set = itertools.groupby(members, key=lambda entry: entry[1])
+        sets = [[row for _, _, row in group] for _, group in by_set]
+        for begin in range(0, len(sets), SETS):
+            rows = [row for group in sets[begin : begin + SETS] for row in group]
+            names = dict.fromkeys(name for row in rows for name in records[row].images)
+            read = {name: pictures[pictures.row[name]] for name in names}
+            images = [[read[name] for name in records[row].images] for row in rows]
+            ordered = [records[row].kind == "video" for row in rows]
+            scores[rows, :size] = system.score_sets(images, [records[row].text for row in rows], ordered)
+    return scores
+
+
+def _set_rows(records: Sequence[CandidateRecord]) -> np.ndarray:
+    """int [Q]: which candidate set, in order of first appearance, each record is about."""
+    sets: dict[tuple[str, ...], int] = {}
+    return np.asarray([sets.setdefault(record.images, len(sets)) for record in records])

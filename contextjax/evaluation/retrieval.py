@@ -1,0 +1,220 @@
+"""A system and composed queries -> ranks over a gallery, by a protocol -> metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from contextjax import metrics
+from contextjax.evaluation.shared import Pictures, by_kind, check_targets
+from contextjax.types import ComposedRecord, EvaluationProtocol, UserError
+
+
+class Encoder(Protocol):
+    """What an evaluation needs of a system."""
+
+    def encode_query(self, images: Sequence[Any], texts: Sequence[str]) -> np.ndarray:
+        """[B, D], L2-normalised."""
+        ...
+
+    def encode_gallery(self, images: Sequence[Any]) -> np.ndarray:
+        """[N, D], L2-normalised."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Per query, in the order of `records`: ranks (0 is best) and the best pictures found.
+
+    A rank is -1 where there is none: of a target that is secret, in a group that a query does not have.
+    """
+
+    protocol: EvaluationProtocol
+    records: Sequence[ComposedRecord]
+    n_gallery: int  # pictures that are ranked; where each query has its own few, of the one with most
+    truth_ranks: np.ndarray  # [Q, T] of every right picture, the target first
+    subset_ranks: np.ndarray  # [Q] of the target in the query's group
+    top: np.ndarray  # [Q, K] picture rows, best first
+    scores: np.ndarray  # [Q, K] their cosines; -inf where nothing was left to return
+    subset_top: np.ndarray  # [Q, S] picture rows of the query's group, best first; -1 where it is smaller
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """[Q] of the target."""
+        return self.truth_ranks[:, 0]
+
+    def metrics(self, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
+        """The protocol's metrics in percent, over all queries or those of `rows`."""
+        check_targets(self.records)
+        ranks, subset_ranks, truths = self.ranks[rows], self.subset_ranks[rows], self.truth_ranks[rows]
+        precision = lambda k: float(100 * np.mean(metrics.average_precision_at(truths, k)))
+        found = {f"mAP@{k}": precision(k) for k in self.protocol.map_at}
+        found |= {f"R@{k}": metrics.recall_at(ranks, k) for k in self.protocol.recall_at}
+        if (subset_ranks >= 0).all():
+            found |= {f"Rs@{k}": metrics.recall_at(subset_ranks, k) for k in self.protocol.subset_recall_at}
+        if self.protocol.average and all(name in found for name in self.protocol.average):
+            found["Avg"] = float(np.mean([found[name] for name in self.protocol.average]))
+        return found
+
+    def by_kind(self) -> dict[str, dict[str, float]]:
+        """The metrics of each kind of edit, where records have kinds."""
+        return by_kind(self.records, self.metrics)
+
+
+def evaluate_retrieval(
+    system: Encoder,
+    protocol: EvaluationProtocol,
+    records: Sequence[ComposedRecord],
+    pictures: Pictures,
+    *,
+    embeddings: np.ndarray | None = None,
+    chunk: int = 512,
+    keep: int = 10,
+) -> Evaluation:
+    """Ranks the protocol's gallery for every record: rank_records of records that all have a target.
+
+    Raises:
+      UserError: an empty gallery, a record without a target, or one that names pictures that are not there.
+    """
+    if not len(pictures):
+        raise UserError("The gallery is empty; expected at least one picture.")
+    check_targets(records)
+    return rank_records(system, protocol, records, pictures, embeddings=embeddings, chunk=chunk, keep=keep)
+
+
+def rank_records(
+    system: Encoder,
+    protocol: EvaluationProtocol,
+    records: Sequence[ComposedRecord],
+    pictures: Pictures,
+    *,
+    embeddings: np.ndarray | None = None,
+    chunk: int = 512,
+    keep: int = 10,
+) -> Evaluation:
+    """Ranks the protocol's gallery for every record; targets may be secret.
+
+    Memory beside the embeddings is O(chunk * metrics.CHUNK), however large the gallery is.
+
+    Args:
+      system: encodes queries and the gallery.
+      protocol: what the gallery is and what is excluded.
+      records: queries. They are encoded in the order of their references, so that a system meets a picture once.
+      pictures: every picture of the split, references included.
+      embeddings: of the pictures gallery_rows(protocol, records, pictures), where they are there already.
+      chunk: queries ranked at a time.
+      keep: how many of the best pictures are kept for each query.
+
+    Raises:
+      UserError: records name pictures that are not there.
+    """
+    rows = gallery_rows(protocol, records, pictures)
+    embeddings = encode_rows(system, pictures, rows) if embeddings is None else embeddings
+    place = np.full(len(pictures), -1)
+    place[rows] = np.arange(len(rows))
+    at = lambda name: place[pictures.row[name]]
+    truths = _padded([[at(name) for name in _truths(record)] for record in records])
+    members = _padded([np.unique([at(name) for name in record.subset]) for record in records])
+    excluded = np.asarray([at(record.reference) if protocol.excludes_reference else -1 for record in records], int)
+    order = np.argsort([pictures.row[record.reference] for record in records], kind="stable")
+    parts = []
+    for begin in range(0, len(records), chunk):
+        part = order[begin : begin + chunk]
+        queries = _encode_queries(system, protocol, [records[row] for row in part], pictures)
+        own = _rank_members(queries, embeddings, truths[part], members[part], excluded[part], keep)
+        if protocol.gallery == "own":
+            parts.append((own.ranks, own.ranks[:, 0], own.top, own.scores, own.top))
+        else:
+            every = metrics.rank_gallery(queries, embeddings, truths[part], excluded=excluded[part], keep=keep)
+            parts.append((every.ranks, own.ranks[:, 0], every.top, every.scores, own.top))
+    back = np.argsort(order)
+    ranks, subset_ranks, top, scores, subset_top = (np.concatenate(column)[back] for column in zip(*parts, strict=True))
+    pictured = lambda found: np.where(found < 0, -1, rows[found])
+    size = members.shape[1] if protocol.gallery == "own" else len(rows)
+    return Evaluation(protocol, records, size, ranks, subset_ranks, pictured(top), scores, pictured(subset_top))
+
+
+def gallery_rows(protocol: EvaluationProtocol, records: Sequence[ComposedRecord], pictures: Pictures) -> np.ndarray:
+    """The picture rows that the protocol ranks, ascending.
+
+    Raises:
+      UserError: records name pictures that are not there, or right ones that are not ranked.
+    """
+    named = {
+        "all": lambda: pictures.ids,
+        "named": lambda: [name for record in records for name in (record.reference, *_truths(record))],
+        "own": lambda: [name for record in records for name in record.subset],
+    }[protocol.gallery]()
+    ranked, problems = set(named), []
+    for record in records:
+        rankable = set(record.subset) if protocol.gallery == "own" else ranked
+        absent = [name for name in (record.reference, *record.subset) if name not in pictures.row]
+        absent += [name for name in _truths(record) if name not in pictures.row or name not in rankable]
+        problems += [f"{record.id} names {absent[0]}"] if absent else []
+    if problems:
+        raise UserError(
+            f"{len(problems)} of {len(records)} records name pictures that the gallery lacks ({problems[0]}); "
+            "add the pictures, or remove the records."
+        )
+    return np.asarray(sorted(pictures.row[name] for name in ranked), int)
+
+
+def encode_rows(
+    system: Encoder, pictures: Pictures, rows: Sequence[int] | np.ndarray | None = None, *, chunk: int = 1024
+) -> np.ndarray:
+    """Embeddings [G, D] of a table's pictures, or those of `rows`; at most `chunk` pictures are held decoded."""
+    rows = range(len(pictures)) if rows is None else rows
+    return np.concatenate(
+        [system.encode_gallery([pictures[i] for i in rows[b : b + chunk]]) for b in range(0, len(rows), chunk)]
+    )
+
+
+def mean_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over parts of a split, however many queries each has, of every metric that all of them have."""
+    common = [name for name in parts[0] if all(name in part for part in parts)]
+    return {name: float(np.mean([part[name] for part in parts])) for name in common}
+
+
+def _encode_queries(
+    system: Encoder, protocol: EvaluationProtocol, records: Sequence[ComposedRecord], pictures: Pictures
+) -> np.ndarray:
+    """[Q, D], of a text, or the normalised mean over it and its rewordings."""
+    texts = [(r.text, *(r.rewordings if protocol.averages_rewordings else ())) for r in records]
+    read = {name: pictures[pictures.row[name]] for name in dict.fromkeys(record.reference for record in records)}
+    images = [read[record.reference] for record, own in zip(records, texts, strict=True) for _ in own]
+    found = system.encode_query(images, [text for own in texts for text in own])
+    if not protocol.averages_rewordings:
+        return found
+    sums = np.add.reduceat(found, np.cumsum([0, *map(len, texts[:-1])]), axis=0)
+    return sums / np.linalg.norm(sums, axis=1, keepdims=True)
+
+
+def _rank_members(queries: np.ndarray, gallery: np.ndarray, truths: np.ndarray, members: np.ndarray,
+                  excluded: np.ndarray, keep: int) -> metrics.Ranking:  # fmt: skip
+    """Ranks each query's own few rows `members` [Q, S] of the gallery, ascending and padded with -1."""
+    scores = np.full(members.shape, -np.inf)
+    for column, rows in enumerate(members.T):
+        allowed = (rows >= 0) & (rows != excluded)
+        scores[:, column] = np.where(allowed, metrics.cosines(queries, gallery, rows), -np.inf)
+    is_truth = (members[:, None] == truths[..., None]) & (truths >= 0)[..., None]  # [Q, T, S]
+    ranks = [metrics.rank_of_truth(scores, column) for column in is_truth.argmax(axis=2).T]
+    best = metrics.top_k(scores, keep)
+    top, found = np.take_along_axis(members, best, axis=1), np.take_along_axis(scores, best, axis=1)
+    ranks = np.where(is_truth.any(axis=2), np.stack(ranks, axis=1), -1)
+    return metrics.Ranking(ranks, np.where(np.isfinite(found), top, -1), found.astype(np.float32))
+
+
+def _truths(record: ComposedRecord) -> list[str]:
+    """All right pictures, the target first; none where they are secret."""
+    return [name for name in dict.fromkeys((record.target, *record.truths)) if name]
+
+
+def _padded(rows: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
+    """int [Q, N >= 1] of Q short lists, filled up with -1."""
+    found = np.full((len(rows), max([1, *map(len, rows)])), -1)
+    for row, values in zip(found, rows, strict=True):
+        row[: len(values)] = values
+    return found

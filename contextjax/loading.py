@@ -1,0 +1,98 @@
+"""load(...): a system from a workdir, an export of ours, or a CLIP or BLIP folder or hub id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from contextjax import pretrained
+from contextjax.checkpoints import Checkpoints
+from contextjax.pretrained.tensors import read_json
+from contextjax.sharding import make_mesh, place_params
+from contextjax.system import System
+from contextjax.tokenizers import TextTokenizer
+from contextjax.types import UserError
+from contextjax.variants import make_model
+
+
+def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, text_length: int | None = None,
+         dtype: Any = None) -> System:  # fmt: skip
+    """The system of a workdir (its newest checkpoint), of an export, or of a CLIP or BLIP folder or hub id.
+
+    Args:
+      source: a --workdir, a folder that `experiments.convert` wrote, a folder in Hugging Face's or OpenCLIP's layout,
+        or a hub id, "owner/name".
+      mesh: where the parameters of a CLIP, a BLIP or an export go, as "fsdp:8"; default: the first device.
+      image_size: another resolution of a CLIP or BLIP; its position embeddings are resized.
+      text_length: tokens of a text at most, where a CLIP's or BLIP's own limit is not wanted.
+      dtype: of the computation of a CLIP or BLIP; parameters are float32.
+
+    Raises:
+      UserError: `source` is none of these, or not whole.
+    """
+    folder = Path(source)
+    config = _own_config(folder)
+    if config is not None:
+        return _load_own(folder, config, mesh)
+    found = pretrained.read_pretrained(source, image_size=image_size, dtype=dtype)
+    config = pretrained.towers(found.model.config)
+    if not hasattr(config, "vision"):
+        raise UserError(f"{source} is a {found.family} text encoder without pictures; expected a CLIP or a BLIP.")
+    text = config.text
+    tokenizer = TextTokenizer.read(found.folder, length=min(text_length or text.positions, text.positions))
+    if tokenizer.vocabulary > text.vocabulary:
+        raise UserError(
+            f"{found.folder}'s tokenizer has {tokenizer.vocabulary} ids, but its model's table {text.vocabulary} rows; "
+            "tokenizer and weights are not of one model."
+        )
+    return System(
+        found.model,
+        _placed(found.params, found.abstract, mesh),
+        tokenizer,
+        fingerprint=f"{source}@{config.vision.image_size}-0",
+    )
+
+
+def _own_config(folder: Path) -> Any:
+    """The config of a workdir or an export of ours; None where `folder` is something else."""
+    file = folder / "config.json"
+    if not file.exists():
+        if folder.is_dir() and not any(folder.glob("*.safetensors*")) and not any(folder.glob("*config.json")):
+            raise UserError(f"{folder} holds no config.json; expected the --workdir of a training run, or a model.")
+        return None
+    config = read_json(file)
+    if not isinstance(config.get("model"), Mapping):
+        return None
+    from ml_collections import ConfigDict
+
+    return ConfigDict(dict(config))
+
+
+def _load_own(folder: Path, config: Any, mesh: str) -> System:
+    length = config.model.text["positions"]
+    if config.model.get("system") == "context_blip":
+        length = min(length, config.data.text_length)  # descriptions are read as far as they were in training
+    tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=length)
+    trained = config.get("data", {}).get("vocabulary", 0)  # else the tokenizer came with the towers
+    model = make_model(config.model, vocabulary=tokenizer.vocabulary if trained else None)
+    if (folder / "model.safetensors").exists():
+        unread, abstract = pretrained.read_own(folder, model)
+        meta = config.get("exported", {})
+        fingerprint = f"{meta.get('config_hash', '')}-{meta.get('step', 0)}"
+        return System(model, _placed(unread, abstract, mesh), tokenizer, fingerprint=fingerprint)
+    checkpoints = Checkpoints(folder / "checkpoints")
+    try:
+        params, meta = checkpoints.restore_params()
+    finally:
+        checkpoints.close()
+    return System(model, params, tokenizer, fingerprint=f"{meta['config_hash']}-{meta['step']}")
+
+
+def _placed(unread: Any, abstract: Any, mesh: str) -> Any:
+    if mesh:
+        return place_params(unread, abstract, make_mesh(mesh))
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf.read()), unread)

@@ -56,6 +56,8 @@ def _data(system: str) -> Any:
     else:
         data.candidates = 10  # pictures of a candidate set in a batch; a smaller set is filled up
         data.descriptions = 1  # of one set in a sample, for which its pictures are encoded once
+        data.propositions = 0  # short sentences that a text is split into for model.propositions; 0: the whole text
+        data.proposition_length = 20  # tokens
         data.clean = True  # texts lose their punctuation, as published
         data.augment = "none"  # or "caption", "set" (one crop for a set, no flips), "published"
         data.records = 0  # only so many of the training split's records, evenly spread; 0: all
@@ -96,6 +98,7 @@ def _context_blip() -> tuple[Any, Any]:
     model.decoder_layers = 4
     model.decoder_heads = 8
     model.selection = "none"  # "head", "itc" (the card's form) or "both"
+    model.propositions = False  # the base score is the probability that each of a text's propositions is true
     model.context_layers = 0  # of the inter-context encoder; 2 in the paper's last stage
     model.context_heads = 8
     model.context_positions = 10
@@ -104,7 +107,7 @@ def _context_blip() -> tuple[Any, Any]:
     model.fused_token = 30523  # at position 0 of texts that read a picture: BLIP's [ENC]; None: nothing is replaced
 
     loss: Any = ConfigDict()
-    loss.weights = ConfigDict({"matching": 1.0, "masking": 1.0, "contrastive": 0.0, "selection": 1.0})
+    loss.weights = ConfigDict({"matching": 1.0, "masking": 1.0, "contrastive": 0.0, "selection": 1.0, "truth": 0.0})
     loss.lead_steps = 0  # ConText-CIR's
     loss.temperature = 0.07  # of the contrastive term
     loss.learned_temperature = False  # that of the selection, where it has one

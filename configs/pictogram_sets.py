@@ -7,8 +7,9 @@ The stages, each an argument:
 
     1         captions: matching, masking and BLIP's contrastive loss; the image tower starts from --start, a run of
               configs/pictograms.py, if one is given
-    cosine    candidate sets, by the cosine of the two embeddings alone, which is cheap
-    2a        candidate sets: the cosine plus a Linear of the fused state, which begins as nothing
+    pairs     short statements, each true of one picture and false of another: is it true of each?
+    cosine    candidate sets, by the base score alone, which is cheap
+    2a        candidate sets: the base score plus a Linear of the fused state, which begins as nothing
     2b        cached features: the inter-context encoder alone trains
 
 Further arguments, after the stage's: no_adapter, no_masking, and `dual`, the dual encoder trained as long as all stages
@@ -21,7 +22,7 @@ Accuracy and times: see the README.
 
 from configs.base import base
 
-STAGES = ("1", "cosine", "2a", "2b")
+STAGES = ("1", "pairs", "cosine", "2a", "2b")
 ARGUMENTS = (*STAGES, "no_adapter", "no_masking", "dual")
 
 
@@ -35,7 +36,7 @@ def get_config(argument: str = "1"):
                 "no_masking or dual."
             )
     config = _shared()
-    {"1": _captions, "cosine": _cosine, "2a": _sets, "2b": _features}[stage](config)
+    {"1": _captions, "pairs": _pairs, "cosine": _cosine, "2a": _sets, "2b": _features}[stage](config)
     if "no_adapter" in others:
         config.model.adapter = "none"
         config.optimizer.freeze = tuple(name for name in config.optimizer.freeze if name != "adapter")
@@ -55,6 +56,7 @@ def _shared():
     config.data.val_reader, config.data.val_folder = "imagecode", "data/pictograms/imagecode"
     config.data.batch_size = 16
     config.data.text_length = 48
+    config.data.propositions, config.data.proposition_length = 4, 20
     config.data.vocabulary = 800
     config.data.clean = False
     config.data.cache_mb = 1024
@@ -64,6 +66,7 @@ def _shared():
     config.model.fused_token = None
     config.model.masking = "none"
     config.model.selection = "both"
+    config.model.propositions = True
     config.loss.learned_temperature = True
     config.loss.weights.contrastive = 0.5
 
@@ -85,10 +88,20 @@ def _captions(config) -> None:
     config.training.steps = 60
 
 
-def _cosine(config) -> None:
-    config.data.descriptions = 5
+def _pairs(config) -> None:
+    config.data.train_split = "train_simple"
+    config.data.descriptions = 20
     config.model.selection = "itc"
-    config.training.steps = 600
+    config.loss.weights.update({"truth": 1.0, "selection": 0.0, "contrastive": 0.0})
+    config.training.steps = 400
+
+
+def _cosine(config) -> None:
+    config.data.batch_size = 8
+    config.data.descriptions = 10
+    config.model.selection = "itc"
+    config.loss.weights.contrastive = 1.0
+    config.training.steps = 400
 
 
 def _sets(config) -> None:

@@ -73,9 +73,10 @@ def _own_config(folder: Path) -> Any:
 
 
 def _load_own(folder: Path, config: Any, mesh: str) -> System:
-    length = config.model.text["positions"]
+    length, propositions = config.model.text["positions"], (0, 0)
     if config.model.get("system") == "context_blip":
         length = min(length, config.data.text_length)  # descriptions are read as far as they were in training
+        propositions = config.data.get("propositions", 0), config.data.get("proposition_length", 0)
     tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=length)
     trained = config.get("data", {}).get("vocabulary", 0)  # else the tokenizer came with the towers
     model = make_model(config.model, vocabulary=tokenizer.vocabulary if trained else None)
@@ -83,13 +84,15 @@ def _load_own(folder: Path, config: Any, mesh: str) -> System:
         unread, abstract = pretrained.read_own(folder, model)
         meta = config.get("exported", {})
         fingerprint = f"{meta.get('config_hash', '')}-{meta.get('step', 0)}"
-        return System(model, _placed(unread, abstract, mesh), tokenizer, fingerprint=fingerprint)
+        params = _placed(unread, abstract, mesh)
+        return System(model, params, tokenizer, propositions=propositions, fingerprint=fingerprint)
     checkpoints = Checkpoints(folder / "checkpoints")
     try:
         params, meta = checkpoints.restore_params()
     finally:
         checkpoints.close()
-    return System(model, params, tokenizer, fingerprint=f"{meta['config_hash']}-{meta['step']}")
+    fingerprint = f"{meta['config_hash']}-{meta['step']}"
+    return System(model, params, tokenizer, propositions=propositions, fingerprint=fingerprint)
 
 
 def _placed(unread: Any, abstract: Any, mesh: str) -> Any:

@@ -18,8 +18,8 @@ from contextjax.models.blip import BLIP
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.models.context_cir import ContextCIR, combine
 from contextjax.models.layers import normalize
-from contextjax.tokenizers import TextTokenizer
-from contextjax.types import UserError
+from contextjax.tokenizers import TextTokenizer, tokenize_propositions
+from contextjax.types import Tokens, UserError
 
 BATCH = 256  # the largest batch of one call; smaller ones are padded to a power of two, so few programs are compiled
 TOKENS = 16  # texts are padded to a multiple of this, for the same reason
@@ -54,11 +54,12 @@ class System:
     """
 
     def __init__(self, model: Any, params: Any, tokenizer: TextTokenizer, *, query: str = "", score: str = "",
-                 fingerprint: str = ""):  # fmt: skip
+                 propositions: tuple[int, int] = (0, 0), fingerprint: str = ""):  # fmt: skip
         self.model = model  # a Linen module
         self.params, self.tokenizer = params, tokenizer
         self.query = query or getattr(model.config, "query", "sum")
         self.score = score or self.scores[-1]
+        self.propositions = propositions  # of a ContextBLIP: into how many each text is split, of how many tokens
         self.fingerprint = fingerprint  # config hash and step: what an index of a gallery belongs to
         self.vision = pretrained.towers(model.config).vision  # a VisionConfig
 
@@ -91,8 +92,9 @@ class System:
     def with_score(self, score: str) -> System:
         """The same model scoring candidates otherwise.
 
-        "itc": cosine of the embeddings; "itm": log-odds of a match (as the match's probability, it ranks ContextBLIP's
-        zero-shot); "sum": cosine plus the logit of a match, as BLIP ranks; "selection": ContextBLIP's trained score.
+        "itc": cosine of the embeddings, or ContextBLIP's base score where it reads propositions; "itm": log-odds of a
+        match (as the match's probability, it ranks ContextBLIP's zero-shot); "sum": cosine plus logit of a match, as
+        BLIP ranks; "selection": ContextBLIP's trained score.
         """
         if score not in SCORES:
             raise UserError(f"score is '{score}'; expected one of {', '.join(SCORES)}.")
@@ -105,7 +107,7 @@ class System:
 
     def _with(self, **changes: str) -> System:
         settings = {"query": self.query, "score": self.score, "fingerprint": self.fingerprint} | changes
-        return System(self.model, self.params, self.tokenizer, **settings)
+        return System(self.model, self.params, self.tokenizer, propositions=self.propositions, **settings)
 
     def encode_query(self, images: Sequence[Any], texts: Sequence[str]) -> np.ndarray:
         """Query embeddings float32 [B, D], L2-normalised, of a reference picture and a modification text each."""
@@ -139,14 +141,14 @@ class System:
         """
         pixels, batch = self._set_pixels(sets)
         orders = np.asarray([False] * len(texts) if ordered is None else ordered, bool)
-        return self._map_shared(f"score:{self.score}", pixels, *self._tokens(texts), orders, batch=batch)
+        return self._map_shared(f"score:{self.score}", pixels, *self._set_tokens(texts), orders, batch=batch)
 
     def set_features(self, sets: Sequence[Sequence[Any]], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """What ContextBLIP's selection reads of S sets: features float32 [S, K, W] and base scores [S, K]."""
         if not isinstance(self.model, ContextBLIP):
             raise UserError("Only a ContextBLIP has features of candidate sets.")
         pixels, batch = self._set_pixels(sets)
-        found = self._map_shared("features", pixels, *self._tokens(texts), batch=batch)
+        found = self._map_shared("features", pixels, *self._set_tokens(texts), batch=batch)
         return found[..., 1:], found[..., 0]
 
     def attention_maps(self, images: Sequence[Any], texts: Sequence[str]) -> list[TokenMap]:
@@ -178,6 +180,14 @@ class System:
         ids, mask = self.tokenizer(texts).tokens
         length = min(-(-int(mask.sum(-1).max(initial=1)) // TOKENS) * TOKENS, ids.shape[1])
         return ids[:, :length], mask[:, :length]
+
+    def _set_tokens(self, texts: Sequence[str]) -> tuple[np.ndarray, ...]:
+        """Ids and mask of whole texts [N, T], then those of their propositions [N, J, T']: the texts, where J is 0."""
+        ids, mask = self._tokens(texts)
+        limit, length = self.propositions
+        if not limit:
+            return ids, mask, ids[:, None], mask[:, None]
+        return ids, mask, *tokenize_propositions(self.tokenizer, texts, limit=limit, length=length)[0]
 
     def _set_pixels(self, sets: Sequence[Sequence[Any]]) -> tuple[Iterator[np.ndarray], int]:
         """uint8 [K, H, W, 3] of each set, and how many sets go together."""
@@ -269,12 +279,14 @@ def _program(model: Any, name: str) -> Callable:
         tokens = model.adapt(image) if isinstance(model, ContextBLIP) else model.normalize_tokens(image.tokens)
         return model.read(tokens, ids, mask, rows)
 
-    def score(model: Any, pixels, ids, mask, ordered, sets):
-        """[S, K] of pixels [U, K, H, W, 3], texts [S, T] and the row of each text's set."""
+    def score(model: Any, pixels, ids, mask, short_ids, short_mask, ordered, sets):
+        """[S, K] of pixels [U, K, H, W, 3], texts [S, T], their propositions [S, J, T'], the row of each text's set."""
         kind, count = name.removeprefix("score:"), pixels.shape[1]
-        if kind == "selection":
-            found = model.represent_sets(pixels, ids, mask, sets)
-            return model.select(found.features, found.base, jnp.ones(found.base.shape, bool), ordered)
+        reads_propositions = isinstance(model, ContextBLIP) and model.config.propositions
+        if kind == "selection" or (kind == "itc" and reads_propositions):
+            found = model.represent_sets(pixels, ids, mask, sets, Tokens(short_ids, short_mask))
+            valid = jnp.ones(found.base.shape, bool)
+            return found.base if kind == "itc" else model.select(found.features, found.base, valid, ordered)
         image, total = model.encode_image(pixels.reshape(-1, *pixels.shape[2:])), jnp.zeros((len(ids), count))
         if kind != "itm":
             text, images = model.embed_text(model.encode_text(ids, mask)), model.embed_image(image)
@@ -286,9 +298,9 @@ def _program(model: Any, name: str) -> Callable:
             total = total + (logits[..., 1] - logits[..., 0] if kind == "itm" else logits[..., 1])
         return total
 
-    def features(model: ContextBLIP, pixels, ids, mask, sets):
+    def features(model: ContextBLIP, pixels, ids, mask, short_ids, short_mask, sets):
         """[S, K, 1 + W]: base scores and features."""
-        found = model.represent_sets(pixels, ids, mask, sets)
+        found = model.represent_sets(pixels, ids, mask, sets, Tokens(short_ids, short_mask))
         return jnp.concatenate([found.base[..., None], found.features], axis=-1)
 
     def attention(model: Any, pixels, ids, mask, rows):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,14 @@ from typing import Any
 import numpy as np
 
 from contextjax.types import Tokens, UserError
+
+# Where a sentence ends, or another clause begins; "it" and the like would lose what they speak of.
+_BREAKS = re.compile(
+    r"(?<=[.!?;])\s+|,\s+(?:and|but|while)\s+(?!(?:it|they|its|their)\b)"
+    r"|,\s+(?=(?:the|a|an|there|only|exactly|just|both|nothing|something|one|no|neither|all|everything)\b)",
+    re.IGNORECASE,
+)
+_SHORTEST = 4  # words of a proposition
 
 BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
 BLIP_ADDED = ("[DEC]", "[ENC]")  # BLIP's table has rows for them (30522, 30523), its vocabulary file no lines
@@ -99,6 +108,36 @@ class TextTokenizer:
             tokenizer.add_special_tokens(list(BLIP_ADDED))
         own, last, pad = _specials(tokenizer, settings)
         return cls(tokenizer, length=length, specials=(first or own, last, pad))
+
+
+def split_propositions(text: str, limit: int) -> list[str]:
+    """The short sentences that a text consists of, cut at full stops, semicolons and between clauses.
+
+    What comes after the first `limit` - 1 stays together; a clause stays with the one before where it begins with a
+    pronoun, and with the one after where it is very short ("in this picture"). Li et al. 2023 (NDCR) decompose
+    descriptions by a learned model.
+    """
+    found, begin = [], 0
+    for match in _BREAKS.finditer(text):
+        if len(found) + 1 < limit and len(text[begin : match.start()].split()) >= _SHORTEST:
+            found.append(text[begin : match.start()])
+            begin = match.end()
+    return [*found, text[begin:]]
+
+
+def tokenize_propositions(
+    tokenizer: TextTokenizer, texts: Sequence[str], *, limit: int, length: int
+) -> tuple[Tokens, np.ndarray]:
+    """split_propositions as tokens [N, J, length], without a real one where a text has fewer than the J <= limit of the
+    one that has most; and [N] whether any of a text's was cut."""
+    pieces = [split_propositions(text, limit) for text in texts]
+    encoded = tokenizer([piece for found in pieces for piece in found], length=length)
+    text = np.repeat(np.arange(len(texts)), [len(found) for found in pieces])
+    slot = np.concatenate([np.arange(len(found)) for found in pieces])
+    ids = np.zeros((len(texts), max(map(len, pieces)), length), np.int32)
+    mask = np.zeros(ids.shape, bool)
+    ids[text, slot], mask[text, slot] = encoded.tokens
+    return Tokens(ids, mask), np.bincount(text, encoded.truncated, len(texts)) > 0
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int, length: int) -> TextTokenizer:

@@ -50,6 +50,7 @@ class CandidateRecord:
     text: str
     target: int | None  # index into images, None where it is secret
     kind: str = ""  # kind of candidates, such as "video" or "static"
+    set: str = ""  # which set the candidates are of, where texts about some of its pictures share them
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -118,10 +119,11 @@ class CandidateBatch(NamedTuple):
     images: Any  # uint8 [U, K, H, W, 3]; U = S where `sets` is None
     texts: Tokens  # [S, T]
     target: Any  # int32 [S]: index of the candidate that is described
-    valid: Any  # bool [S, K]: False where the set has fewer than K candidates
+    valid: Any  # bool [S, K]: False where the set has fewer than K candidates, and where the text is not about one
     ordered: Any  # bool [S]: the order of the candidates is one in time (frames of a video)
     records: Any  # int32 [S]: row of the record table
     sets: Any = None  # int32 [S]: row of `images`, in the global batch; None: its own
+    propositions: Tokens | None = None  # [S, J, T]: the texts in short pieces; empty ones have no real token
 
 
 class FeatureBatch(NamedTuple):

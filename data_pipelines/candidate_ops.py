@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from contextjax.tokenizers import TextTokenizer
+from contextjax.tokenizers import TextTokenizer, tokenize_propositions
 from contextjax.types import CandidateBatch, CandidateRecord, CaptionBatch, CaptionRecord, Picture, Tokens, UserError
 from data_pipelines.augment import Augment
 from data_pipelines.records import check_problems
@@ -60,7 +60,8 @@ class _TextSamples:
         seed: int,
         groups: Sequence[np.ndarray] | None = None,
     ):
-        """`rows` are the picture rows of each record, `what` its texts' name in messages, `groups` records a sample."""
+        """`rows` are the picture rows that each record's sample shows, `what` its texts' name in messages, `groups` the
+        records of each sample, one each by default."""
         self.data, self._rows, self._what = data, rows, what
         self._groups = [np.asarray([row]) for row in range(len(data.records))] if groups is None else groups
         self._augment, self._seed = augment, seed
@@ -147,6 +148,8 @@ class CandidateSamples(_TextSamples):
         *,
         candidates: int = 10,
         descriptions: int = 1,
+        propositions: int = 0,
+        proposition_length: int = 0,
         text_length: int | None = None,
         augment: Augment | None = None,
         seed: int = 0,
@@ -158,8 +161,9 @@ class CandidateSamples(_TextSamples):
           data: a split that publishes its targets.
           tokenizer: of the text encoder.
           candidates: K of the batches. A smaller set repeats its first picture, marked invalid.
-          descriptions: how many of a set's descriptions make a sample, so that its pictures are encoded once for all;
-            where some are left over, the set's first ones fill up.
+          descriptions: how many of a set's descriptions make a sample, so that its pictures are encoded once for all,
+            also where each is about some of them only; where some are left over, the set's first ones fill up.
+          propositions: into how many short sentences of `proposition_length` tokens each text is split beside; 0: none.
           text_length: tokens a text, the first and the last included; None: the tokenizer's own.
           augment: of the pictures, in `draw`.
           seed: of the augmentation.
@@ -170,41 +174,87 @@ class CandidateSamples(_TextSamples):
         """
         _check_records(data, candidates)
         row, self.candidates = data.pictures.row, candidates
-        self._targets = np.asarray([record.target for record in data.records], np.int32)
         self._ordered = np.asarray([record.kind == "video" for record in data.records])
-        rows = [np.asarray([row[name] for name in record.images], np.int32) for record in data.records]
+        shown = _pictures_of_sets(data, candidates) if descriptions > 1 else [record.images for record in data.records]
+        self._targets, self._valid = _places(data, shown, candidates)
         super().__init__(
-            data, rows, tokenizer, what="descriptions", text_length=text_length, augment=augment, seed=seed,
+            data, [np.asarray([row[name] for name in names], np.int32) for names in shown], tokenizer,
+            what="descriptions", text_length=text_length, augment=augment, seed=seed,
             groups=_by_set(data, descriptions) if descriptions > 1 else None,
         )  # fmt: skip
         self._descriptions, self._process = descriptions, process
+        self._propositions = None
+        if propositions:
+            texts = [record.text for record in data.records]
+            self._propositions, cut = tokenize_propositions(
+                tokenizer, texts, limit=propositions, length=proposition_length
+            )
+            self.truncated_propositions = int(cut.sum())
+
+    def truncations(self) -> list[tuple[str, int, int, str]]:
+        """(what, how many were cut, of how many, the config key of the length)."""
+        found = super().truncations()
+        if self._propositions is None:
+            return found
+        count = self.truncated_propositions
+        return [*found, ("descriptions' propositions", count, len(self.data.records), "proposition_length")]
 
     def collate(self, samples: Sequence[PictureSample]) -> CandidateBatch:
         """Stacks samples, each filled up to K candidates."""
         records, texts = self._collate_texts(samples)
         missing = [self.candidates - len(sample.pictures) for sample in samples]
         sets = np.repeat(np.arange(len(samples), dtype=np.int32), self._descriptions)
-        valid = np.arange(self.candidates) < self.candidates - np.asarray(missing)[:, None]
+        short = self._propositions
         return CandidateBatch(
             images=np.stack(
                 [np.stack([*s.pictures, *[s.pictures[0]] * n]) for s, n in zip(samples, missing, strict=True)]
             ),
             texts=texts,
             target=self._targets[records],
-            valid=valid[sets],
+            valid=self._valid[records],
             ordered=self._ordered[records],
             records=records,
             sets=None if self._descriptions == 1 else self._process * np.int32(len(samples)) + sets,
+            propositions=None if short is None else Tokens(short.ids[records], short.mask[records]),
         )
+
+
+def _set_of(record: CandidateRecord) -> Any:
+    """What records of one set share: its name, or all its pictures."""
+    return record.set or record.images
+
+
+def _pictures_of_sets(data: CandidateData, candidates: int) -> list[tuple[str, ...]]:
+    """The pictures of each record's set: all that its records name, which may be about some of them only."""
+    names: dict[Any, dict[str, None]] = {}
+    for record in data.records:
+        names.setdefault(_set_of(record), {}).update(dict.fromkeys(record.images))
+    check_problems(
+        [f"the descriptions of set {key} name {len(found)} pictures, more than the batch's {candidates} candidates"
+         for key, found in names.items() if len(found) > candidates],
+        f"Split '{data.split}'",
+    )  # fmt: skip
+    shown = {key: tuple(found) for key, found in names.items()}
+    return [shown[_set_of(record)] for record in data.records]
+
+
+def _places(data: CandidateData, shown: Sequence[tuple[str, ...]], candidates: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each record's target stands among the pictures shown, int32 [N], and which of them are its own [N, K]."""
+    targets, valid = np.zeros(len(shown), np.int32), np.zeros((len(shown), candidates), bool)
+    for row, (record, names) in enumerate(zip(data.records, shown, strict=True)):
+        place = {name: index for index, name in enumerate(names)}
+        targets[row] = place[record.images[record.target or 0]]
+        valid[row, [place[name] for name in record.images]] = True
+    return targets, valid
 
 
 def _by_set(data: CandidateData, descriptions: int) -> list[np.ndarray]:
     """Record rows of each sample: so many of one set's, the first of them again where they do not come out even."""
-    by_set: dict[tuple[str, ...], list[int]] = {}
+    by_set: dict[Any, list[int]] = {}
     for row, record in enumerate(data.records):
-        by_set.setdefault(record.images, []).append(row)
+        by_set.setdefault(_set_of(record), []).append(row)
     chunks = [rows[b : b + descriptions] for rows in by_set.values() for b in range(0, len(rows), descriptions)]
-    fill = lambda chunk: (chunk + by_set[data.records[chunk[0]].images] * descriptions)[:descriptions]
+    fill = lambda chunk: (chunk + by_set[_set_of(data.records[chunk[0]])] * descriptions)[:descriptions]
     return [np.asarray(fill(chunk)) for chunk in chunks]
 
 

@@ -223,11 +223,11 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer, split: str)
         return None
     protocol, vision = protocols.of_reader(reader), resolve(config.model)["vision"]
     options = {"size": vision["image_size"], "fit": vision["fit"], "clean": bool(config.data.get("clean"))}
-    parts = functools.cache(lambda: load_parts(protocol, folder, split, **options))
+    splits = functools.cache(lambda: load_parts(protocol, folder, split, **options))
 
     def metrics_of(params: Any) -> Mapping[str, float]:
-        system = System(model, jax.device_get(params), tokenizer)
-        found = mean_metrics([evaluate(system, protocol, data).metrics() for data in parts().values()])
+        system = System(model, jax.device_get(params), tokenizer, propositions=parts(config).propositions(config))
+        found = mean_metrics([evaluate(system, protocol, data).metrics() for data in splits().values()])
         return {f"{split}/{name}": value for name, value in found.items()}
 
     return metrics_of

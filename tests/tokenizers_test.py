@@ -2,10 +2,20 @@
 
 import json
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from contextjax.tokenizers import BOS, EOS, PAD, TextTokenizer, train_tokenizer
+from contextjax.tokenizers import (
+    BOS,
+    EOS,
+    PAD,
+    TextTokenizer,
+    split_propositions,
+    tokenize_propositions,
+    train_tokenizer,
+)
 from contextjax.types import UserError
 
 TEXTS = [
@@ -329,3 +339,44 @@ def test_a_vocabulary_without_a_special_token_is_refused(bert_folder, missing):
     (bert_folder / "vocab.txt").write_text("\n".join(token for token in BERT if token != missing))
     with pytest.raises(UserError, match=rf"no token \{missing[:-1]}\]; use"):
         TextTokenizer.read(bert_folder, length=8)
+
+
+# ---------------------------------------------------------------------------------------- propositions
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A man sits; two dogs run past him. Nobody looks at the camera.",
+         ["A man sits; two dogs run past him.", "Nobody looks at the camera."]),
+        ("The dog is left of the bus, and nothing is in the top right.",
+         ["The dog is left of the bus", "nothing is in the top right."]),
+        ("The dog is in the top left, and it is not small.", ["The dog is in the top left, and it is not small."]),
+        ("In this picture, the fox is small. No bus can be seen.",
+         ["In this picture, the fox is small.", "No bus can be seen."]),
+        ("a plain text", ["a plain text"]),
+        ("", [""]),
+    ],
+)  # fmt: skip
+def test_a_text_is_split_into_its_clauses(text, expected):
+    assert split_propositions(text, 6) == expected
+
+
+@hypothesis.given(st.lists(st.sampled_from([*"abc", "the", "and", "it", "no", ", ", ". ", "; ", " "])).map(" ".join),
+                  st.integers(1, 6))  # fmt: skip
+def test_propositions_lose_no_word_but_those_that_join_them(text, limit):
+    found = split_propositions(text, limit)
+    assert 1 <= len(found) <= limit
+    words = lambda text: [word for word in text.replace(",", " ").split() if word not in ("and", ",")]
+    assert words(" ".join(found)) == words(text)
+    assert all(len(piece.split()) >= 4 for piece in found[:-1])
+
+
+def test_propositions_are_rows_of_a_text(tokenizer):
+    texts = ["the tree is gone now; there are two cups. make the car big and red", "the car"]
+    (ids, mask), cut = tokenize_propositions(tokenizer, texts, limit=4, length=7)
+    assert ids.shape == mask.shape == (2, 3, 7) and cut.tolist() == [True, False]
+    assert mask.any(-1).tolist() == [[True, True, True], [True, False, False]]
+    for text, row in zip(texts, ids, strict=True):
+        pieces = split_propositions(text, 4)
+        np.testing.assert_array_equal(row[: len(pieces)], tokenizer(pieces, length=7).tokens.ids)

@@ -29,19 +29,35 @@ def contrastive_loss(
     Returns:
       (sum over valid rows, number of valid rows).
     """
+    return contrastive_loss_of(
+        query @ target.T / temperature, valid=valid, target_ids=target_ids,
+        negatives=None if negatives is None else query @ negatives.T / temperature, negative_ids=negative_ids,
+        mask_false_negatives=mask_false_negatives,
+    )  # fmt: skip
+
+
+def contrastive_loss_of(
+    logits: Float[Array, "n n"],
+    *,
+    valid: Bool[Array, " n"],
+    target_ids: Int[Array, " n"],
+    negatives: Float[Array, "n m"] | None = None,
+    negative_ids: Int[Array, " m"] | None = None,
+    mask_false_negatives: bool = False,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """contrastive_loss of scores: `logits` of query i and target j, `negatives` of query i and pure negative j."""
     same = target_ids[:, None] == target_ids[None, :]
-    diagonal = jnp.eye(len(query), dtype=bool)
+    diagonal = jnp.eye(len(logits), dtype=bool)
     allowed = (valid[:, None] & valid[None, :]) | diagonal
     if mask_false_negatives:
         allowed = allowed & (~same | diagonal)
-    logits = jnp.where(allowed, query @ target.T / temperature, LOWEST)
+    logits = jnp.where(allowed, logits, LOWEST)
     positive = jnp.diagonal(logits)
     to_query = jax.nn.logsumexp(logits, axis=0) - positive
     if negatives is not None:
-        extra = query @ negatives.T / temperature
         if mask_false_negatives and negative_ids is not None:
-            extra = jnp.where(target_ids[:, None] == negative_ids[None, :], LOWEST, extra)
-        logits = jnp.concatenate([logits, extra], axis=1)
+            negatives = jnp.where(target_ids[:, None] == negative_ids[None, :], LOWEST, negatives)
+        logits = jnp.concatenate([logits, negatives], axis=1)
     to_target = jax.nn.logsumexp(logits, axis=1) - positive
     return jnp.where(valid, (to_target + to_query) / 2, 0.0).sum(), valid.sum().astype(jnp.float32)
 

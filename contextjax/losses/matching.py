@@ -46,6 +46,20 @@ def selection_loss(
     return -picked.sum(), jnp.float32(len(scores))
 
 
+def truth_loss(
+    log_probability: Float[Array, "s k"], target: Int[Array, " s"], valid: Bool[Array, "s k"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Binary cross-entropy of "the text is true of this candidate", which it is of `target` alone.
+
+    `log_probability` is that of being true. Returns (sum over valid candidates, their number).
+    """
+    # log(1 - p), exact where p is near one and where it is near nothing (Maechler 2012); p = 1 is kept finite.
+    x = jnp.minimum(log_probability.astype(jnp.float32), -1e-6)
+    log_false = jnp.where(x > -0.693, jnp.log(-jnp.expm1(jnp.maximum(x, -0.693))), jnp.log1p(-jnp.exp(x)))
+    is_target = jnp.arange(x.shape[1]) == target[:, None]
+    return -jnp.where(valid, jnp.where(is_target, x, log_false), 0.0).sum(), valid.sum().astype(jnp.float32)
+
+
 def selection_accuracy(
     scores: Float[Array, "s k"], target: Int[Array, " s"], valid: Bool[Array, "s k"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:

@@ -7,6 +7,7 @@ import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
@@ -17,6 +18,7 @@ from contextjax.models.layers import dense, logical
 from contextjax.models.masking import ReconstructionDecoder
 from contextjax.models.text import TextOutput
 from contextjax.models.vision import VisionOutput
+from contextjax.types import Tokens
 
 ADAPTERS = ("taps", "convolutions", "none")
 MASKINGS = ("pixels", "attended", "none")
@@ -39,7 +41,8 @@ class ContextBLIPConfig:
     mask_rate: float = 0.25
     decoder_layers: int = 4
     decoder_heads: int = 8
-    selection: str = "head"  # a Linear of the fused state; "itc": cosine over temperature; "both": their sum; "none"
+    selection: str = "head"  # a Linear of the fused state; "itc": the base score; "both": their sum; "none"
+    propositions: bool = False  # how the base score reads a text, see ContextBLIP.base_score (not in the paper)
     context_layers: int = 2  # of the inter-context encoder; 0: without it
     context_heads: int = 8
     context_positions: int = 10
@@ -54,7 +57,8 @@ class Sets(NamedTuple):
     features: Any  # float32 [S, K, W], see ContextBLIP.feature
     base: Any  # float32 [S, K], see ContextBLIP.base_score
     image: Any  # float32 [U, K, D], L2-normalised
-    text: Any  # float32 [S, D], L2-normalised
+    text: Any  # float32 [S, J, D], L2-normalised; J = 1 where texts are read as a whole
+    real: Any  # bool [S, J]: False where a text has fewer than J propositions
 
 
 class ContextBLIP(nn.Module):
@@ -86,6 +90,8 @@ class ContextBLIP(nn.Module):
             self.head = dense(1, ("embed", None), dtype=self.dtype, init=init)
         if c.selection in ("itc", "both"):
             self.logit_scale = self.param("logit_scale", logical(nn.initializers.constant(math.log(1 / 0.07))), ())
+            if c.propositions:  # begins with what is said being true
+                self.truth_bias = self.param("truth_bias", logical(nn.initializers.constant(2.0)), ())
         if c.context_layers:
             self.context = InterContextEncoder(
                 c.context_layers, c.context_heads, c.context_positions, c.context_dropout, c.context_relative,
@@ -108,7 +114,8 @@ class ContextBLIP(nn.Module):
         if self.config.selection == "none":
             return *found, self.match_states(fused)
         one = jnp.ones((len(images), 1), bool)
-        score = self.select(self.feature(fused)[:, None], self.base_score(*found)[:, None], one, one[:, 0])
+        base = self.base_score(found[0][:, None], found[1][:, None], one)
+        score = self.select(self.feature(fused)[:, None], base, one, one[:, 0])
         return *found, self.match_states(fused), score
 
     def encode_image(self, images: UInt8[Array, "b h w 3"]) -> VisionOutput:
@@ -170,28 +177,43 @@ class ContextBLIP(nn.Module):
         ids: Int[Array, "s t"],
         mask: Bool[Array, "s t"],
         sets: Int[Array, " s"] | None = None,
+        propositions: Tokens | None = None,
     ) -> Sets:
         """Encodes the candidates as one batch, and each text with every candidate of its set.
 
-        `sets` says which set a text is about, where it is not that of its own row.
+        `sets` says which set a text is about, where it is not that of its own row; `propositions` [S, J, T] are what
+        the base score reads instead of the whole texts.
         """
         count = images.shape[1]
         image = self.encode_image(images.reshape(-1, *images.shape[2:]))
         embedded = self.embed_image(image).reshape(len(images), count, -1)
-        text = self.embed_text(self.encode_text(ids, mask))
+        short = Tokens(ids[:, None], mask[:, None]) if propositions is None else propositions
+        text, real = self.embed_text(self.encode_text(*short)), short.mask.any(-1)
         repeat = lambda x: jnp.repeat(x, count, axis=0)
         rows = None
         if sets is not None:
             rows = (sets[:, None] * count + jnp.arange(count)).reshape(-1)
         fused = self.read(self.adapt(image), repeat(ids), repeat(mask), rows)
         features = self.feature(fused).reshape(len(ids), count, -1)
-        base = self.base_score(embedded if sets is None else embedded[sets], text[:, None])
-        return Sets(features, base, embedded, text)
+        base = self.base_score(embedded if sets is None else embedded[sets], text, real)
+        return Sets(features, base, embedded, text, real)
 
-    def base_score(self, image: Float[Array, "*b d"], text: Float[Array, "*#b d"]) -> Float[Array, "*b"]:
-        """What the head's score is added to: the cosine over the temperature, or nothing."""
-        cosine = (image * text).sum(-1)
-        return cosine / self.temperature() if self.config.selection in ("itc", "both") else jnp.zeros_like(cosine)
+    def base_score(
+        self, image: Float[Array, "*#s k d"], text: Float[Array, "s j d"], real: Bool[Array, "s j"]
+    ) -> Float[Array, "s k"]:
+        """What the head's score is added to, of each text and K pictures (its own, or the same for all).
+
+        Without `propositions` the cosine over the temperature, J = 1. With them the log-probability that all of a
+        text's short sentences are true: sum over j of log sigmoid(cosine_j / temperature + bias). A sentence that is
+        false is then not made good by others that are true. Where selection is "head", nothing.
+        """
+        cosine = jnp.einsum("...kd,...jd->...jk", image, text)
+        if self.config.selection not in ("itc", "both"):
+            return jnp.zeros_like(cosine[:, 0])
+        if not self.config.propositions:
+            return cosine[:, 0] / self.temperature()
+        truth = jax.nn.log_sigmoid(cosine / self.temperature() + self.truth_bias)
+        return jnp.where(real[..., None], truth, 0.0).sum(1)
 
     def temperature(self) -> Float[Array, ""]:
         """The learned temperature, never below 0.01."""

@@ -8,8 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from contextjax.losses.contrastive import LOWEST, contrastive_loss
-from contextjax.losses.matching import draw_negatives, matching_loss, selection_accuracy, selection_loss
+from contextjax.losses.contrastive import LOWEST, contrastive_loss, contrastive_loss_of
+from contextjax.losses.matching import (
+    draw_negatives,
+    matching_loss,
+    selection_accuracy,
+    selection_loss,
+    truth_loss,
+)
 from contextjax.losses.reconstruction import attended_loss, reconstruction_loss
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.models.masking import mask_scores, scramble, split_patches
@@ -130,44 +136,46 @@ class SelectionObjective:
 
     Attributes:
       model: the module that `params` belong to.
-      weights: (name, weight) pairs out of "selection" (cross-entropy over a set's candidates of the model's score) and
-        "contrastive" (the text against all candidates of the batch; not in the paper).
-      temperature: of the contrastive term; None: the model's own.
+      weights: (name, weight) pairs out of "selection" (cross-entropy over a set's candidates of the model's score),
+        "contrastive" (the base score of the text and all candidates of the batch; not in the paper) and "truth" (binary
+        cross-entropy of each candidate by itself, of a model that reads propositions; not in the paper).
     """
 
     model: ContextBLIP
     weights: tuple[tuple[str, float], ...]
-    temperature: float | None = 0.07
 
     def represent(self, params: Any, batch: CandidateBatch | FeatureBatch, rng: Any) -> dict[str, Any]:
-        """Scores [S, K] of the candidates; of a CandidateBatch the embeddings too."""
+        """Scores [S, K] of the candidates; of a CandidateBatch what the base score makes of them too."""
         run = _runner(self.model, params, rng)
         if isinstance(batch, FeatureBatch):
             return {"scores": run("select", batch.features, batch.base, batch.valid, batch.ordered)}
-        found = run("represent_sets", batch.images, *batch.texts, batch.sets)
+        found = run("represent_sets", batch.images, *batch.texts, batch.sets, batch.propositions)
         out = {"scores": run("select", found.features, found.base, batch.valid, batch.ordered)}
+        if "truth" in dict(self.weights):
+            out["base"] = found.base
         if "contrastive" in dict(self.weights):
-            temperature = run("temperature") if self.temperature is None else jnp.float32(self.temperature)
-            out |= {"image": found.image, "text": found.text, "temperature": temperature}
+            images = found.image.reshape(1, -1, found.image.shape[-1])
+            out["similarity"] = run("base_score", images, found.text, found.real)  # [S, U * K]
+            out["temperature"] = run("temperature")
         return out
 
     def terms(self, representations: dict[str, Any], batch: CandidateBatch | FeatureBatch) -> Terms:
         """(sum, count) of every weighted term, and of what is only logged."""
-        r = representations
+        r, names = representations, dict(self.weights)
         scored = (r["scores"], batch.target, batch.valid)
         terms = {"selection": selection_loss(*scored), "accuracy": selection_accuracy(*scored)}
-        if "contrastive" in dict(self.weights):
-            unique, count, _ = r["image"].shape
+        if "truth" in names:
+            terms["truth"] = truth_loss(r["base"], batch.target, batch.valid)
+        if "contrastive" in names:
+            count = batch.valid.shape[1]
+            unique = r["similarity"].shape[1] // count
             sets = jnp.arange(unique) if batch.sets is None else batch.sets
-            own, images = sets * count + batch.target, r["image"].reshape(unique * count, -1)
-            # What fills up a small set is nobody's negative: one more feature takes it out of every text's reach.
-            valid = jnp.zeros((unique, count), bool).at[sets].set(batch.valid)
-            beside = lambda x, feature: jnp.concatenate([x, jnp.broadcast_to(feature, (len(x), 1))], axis=1)
-            terms["contrastive"] = contrastive_loss(
-                beside(r["text"], 1.0), beside(images[own], 0.0), temperature=r["temperature"],
-                valid=jnp.ones(len(own), bool), target_ids=own, mask_false_negatives=True,
-                negatives=beside(images, jnp.where(valid.reshape(-1, 1), 0.0, LOWEST)),
-                negative_ids=jnp.arange(len(images)),
+            own = sets * count + batch.target
+            # What fills up a small set, and what a text is not about, is nobody's negative.
+            known = jnp.zeros((unique, count), bool).at[sets].max(batch.valid).reshape(-1)
+            terms["contrastive"] = contrastive_loss_of(
+                r["similarity"][:, own], valid=jnp.ones(len(own), bool), target_ids=own, mask_false_negatives=True,
+                negatives=jnp.where(known, r["similarity"], LOWEST), negative_ids=jnp.arange(unique * count),
             )  # fmt: skip
             terms["temperature"] = (r["temperature"], jnp.float32(1))
         return terms

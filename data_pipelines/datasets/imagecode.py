@@ -94,7 +94,7 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
                     faults.append(fault)
                 elif not faults:
                     index = None if target is None else int(target)
-                    records.append(CandidateRecord(f"{name}/{number}", images, text, index, _kind(name)))
+                    records.append(CandidateRecord(f"{name}/{number}", images, text, index, _kind(name), name))
             problems += [f"set {name} has {fault}" for fault in faults]
         return records, problems
 
@@ -118,7 +118,7 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
                 continue
             target = hashlib.blake2b(str(number).encode()).digest()[0] % 2
             pair = (images[wrong], images[right]) if target else (images[right], images[wrong])
-            records.append(CandidateRecord(f"{name}/{number}", pair, row["caption"], target, _kind(name)))
+            records.append(CandidateRecord(f"{name}/{number}", pair, row["caption"], target, _kind(name), name))
         return records, problems
 
     def _file(self, split: str) -> Path:

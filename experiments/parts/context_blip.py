@@ -16,8 +16,8 @@ from data_pipelines.datasets import READERS
 from data_pipelines.features import FeatureSamples, cached_features
 from data_pipelines.tables import CandidateData, CaptionData
 
-LENGTHS = ("text_length",)
-STAGE_1, STAGE_2 = ("matching", "masking", "contrastive"), ("selection", "contrastive")
+LENGTHS = ("text_length", "proposition_length")
+STAGE_1, STAGE_2 = ("matching", "masking", "contrastive"), ("selection", "contrastive", "truth")
 
 
 def reads_captions(config: Any) -> bool:
@@ -31,6 +31,11 @@ def loss_weights(config: Any) -> dict[str, float]:
     return {name: config.loss.weights[name] for name in names if config.loss.weights[name]}
 
 
+def propositions(config: Any) -> tuple[int, int]:
+    """What a System reads of a text, see System.propositions."""
+    return config.data.propositions, config.data.proposition_length
+
+
 def make_samples(
     config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path, *, process: int = 0, processes: int = 1
 ) -> CaptionSamples | CandidateSamples | FeatureSamples:
@@ -42,6 +47,7 @@ def make_samples(
         return CaptionSamples(captions, tokenizer, **shared)
     sets: CandidateData = data
     grouped = {"descriptions": 1 if d.cached else d.descriptions, "process": process}
+    grouped |= {"propositions": d.propositions, "proposition_length": d.proposition_length}
     samples = CandidateSamples(sets, tokenizer, candidates=d.candidates, **grouped, **shared)
     if not d.cached:
         return samples
@@ -67,11 +73,9 @@ def make_phases(config: Any, model: ContextBLIP) -> list[Phase]:
             f"loss.learned_temperature is set, but model.selection is '{model.config.selection}', which has none; "
             "choose 'itc' or 'both', or unset it."
         )
-    temperature = None if loss.learned_temperature else loss.temperature
     if not reads_captions(config):
-        if model.config.selection == "none":
-            raise UserError("model.selection is 'none'; candidate sets are trained with 'head', 'itc' or 'both'.")
-        return [Phase(0, SelectionObjective(model, weights, temperature))]
+        return [Phase(0, _selection(model, weights))]
+    temperature = None if loss.learned_temperature else loss.temperature
     if "masking" in dict(weights) and model.config.masking == "none":
         raise UserError("The masking loss has a weight, but model.masking is 'none'; choose 'pixels' or 'attended'.")
     objective = CaptionObjective(
@@ -79,3 +83,21 @@ def make_phases(config: Any, model: ContextBLIP) -> list[Phase]:
         mask_false_negatives=loss.mask_false_negatives,
     )  # fmt: skip
     return [Phase(0, objective)]
+
+
+def _selection(model: ContextBLIP, weights: tuple[tuple[str, float], ...]) -> SelectionObjective:
+    """The objective of candidate sets, whose terms the model can have."""
+    c = model.config
+    if c.selection == "none":
+        raise UserError("model.selection is 'none'; candidate sets are trained with 'head', 'itc' or 'both'.")
+    if "contrastive" in dict(weights) and c.selection == "head":
+        raise UserError(
+            "The contrastive loss has a weight, but model.selection is 'head', which has no base score; choose 'itc' "
+            "or 'both', or set --config.loss.weights.contrastive=0."
+        )
+    if "truth" in dict(weights) and not (c.propositions and c.selection in ("itc", "both")):
+        raise UserError(
+            "The truth loss has a weight, but the base score is no probability; set --config.model.propositions=True "
+            "and --config.model.selection=itc or both."
+        )
+    return SelectionObjective(model, weights)

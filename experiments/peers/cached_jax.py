@@ -45,7 +45,8 @@ class Stage2b:
         rng, vision = np.random.default_rng(seed), self.model.config.blip.vision
         images = rng.integers(0, 256, (sets, CANDIDATES, vision.image_size, vision.image_size, 3), np.uint8)
         ids = rng.integers(1, self.model.config.blip.text.vocabulary - 3, (sets, self._length)).astype(np.int32)
-        return CandidateBatch(images, Tokens(ids, np.ones(ids.shape, bool)), *_labels(rng, sets))
+        target, valid, ordered, records = _labels(rng, sets)
+        return CandidateBatch(images, Tokens(ids, np.ones(ids.shape, bool)), target, valid, ordered, records)
 
     def features(self, descriptions: int, *, seed: int = 0) -> FeatureSamples:
         """Random vectors in the place of cached ones: what they hold takes no time."""

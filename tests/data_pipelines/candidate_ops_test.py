@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contextjax.tokenizers import train_tokenizer
+from contextjax.tokenizers import tokenize_propositions, train_tokenizer
 from contextjax.types import CandidateRecord, CaptionRecord, UserError
 from data_pipelines.augment import Augment
 from data_pipelines.candidate_ops import CandidateSamples, CaptionSamples, cleaned
@@ -233,3 +233,30 @@ def test_descriptions_of_one_set_share_its_pictures(tokenizer, process):
         np.testing.assert_array_equal(batch.texts.ids[text], alone.texts.ids[0])
         assert batch.target[text] == alone.target[0]
         np.testing.assert_array_equal(batch.valid[text], alone.valid[0])
+
+
+def test_texts_about_some_pictures_of_a_set_share_all_of_them(tokenizer):
+    """Pairs of one set: the sample shows every picture once, and each text is about its own two."""
+    pairs = [(("p2", "p0"), 0), (("p1", "p2"), 1), (("p0", "p3"), 0), (("p6", "p5"), 1), (("p5", "p4"), 1)]
+    names = ["a", "a", "a", "b", "b"]
+    data = split(
+        CandidateRecord(f"{s}/{i}", images, TEXTS[i], target, "static", s)
+        for i, (s, (images, target)) in enumerate(zip(names, pairs, strict=True))
+    )
+    samples = CandidateSamples(data, tokenizer, candidates=4, descriptions=3, propositions=2, proposition_length=8)
+    assert len(samples) == 2
+    batch = whole(samples)
+    assert batch.images.shape == (2, 4, SIZE, SIZE, 3) and batch.texts.ids.shape[0] == 6
+    for row, sets, target, valid in zip(batch.records, batch.sets, batch.target, batch.valid, strict=True):
+        record, shown = data.records[row], batch.images[sets]
+        picture = lambda name: data.pictures[data.pictures.row[name]]
+        np.testing.assert_array_equal(shown[target], picture(record.images[record.target]))
+        assert valid.sum() == 2 and valid[target]
+        (other,) = (k for k in np.flatnonzero(valid) if k != target)
+        np.testing.assert_array_equal(shown[other], picture(record.images[1 - record.target]))
+    found = tokenize_propositions(tokenizer, [data.records[row].text for row in batch.records], limit=2, length=8)[0]
+    np.testing.assert_array_equal(batch.propositions.ids, found.ids)
+    alone = whole(CandidateSamples(data, tokenizer, candidates=2))
+    assert alone.sets is None and alone.propositions is None and alone.target.tolist() == [0, 1, 0, 1, 1]
+    with pytest.raises(UserError, match="set a name 4 pictures, more than the batch's 3"):
+        CandidateSamples(data, tokenizer, candidates=3, descriptions=3)

@@ -11,6 +11,7 @@ from contextjax.losses.matching import (
     negative_weights,
     selection_accuracy,
     selection_loss,
+    truth_loss,
 )
 from tests.models.context_blip_test import jit
 
@@ -141,3 +142,17 @@ def test_the_first_of_equal_scores_is_picked():
     """As evaluation does, so that a model that says nothing is no better in training than there."""
     scores, valid = jnp.zeros((5, 5)), jnp.ones((5, 5), bool)
     assert selection_accuracy(scores, jnp.arange(5), valid) == (1, 5)
+
+
+def test_the_truth_loss_is_the_cross_entropy_of_each_candidate():
+    """In float64, from nearly impossible to nearly certain; candidates that are not valid count for nothing."""
+    rng = np.random.default_rng(0)
+    log_probability = -np.exp(rng.uniform(-9, 4, size=(40, 6)))
+    target, valid = rng.integers(0, 6, 40), rng.random((40, 6)) < 0.7
+    is_target = np.arange(6) == target[:, None]
+    expected = -np.where(is_target, log_probability, np.log(-np.expm1(log_probability)))
+    total, count = truth_loss(jnp.asarray(log_probability), jnp.asarray(target), jnp.asarray(valid))
+    np.testing.assert_allclose(total, expected[valid].sum(), rtol=1e-5)
+    assert count == valid.sum()
+    slope = jax.grad(lambda x: truth_loss(x, jnp.asarray(target), jnp.asarray(valid))[0])
+    assert np.isfinite(slope(jnp.asarray(log_probability))).all() and np.isfinite(slope(jnp.zeros((40, 6)))).all()

@@ -193,7 +193,7 @@ def test_a_set_is_what_its_candidates_are_one_by_one(tiny, setting):
     np.testing.assert_allclose(together.features.reshape(6, 24), one.features[:, 0], atol=1e-5)
     np.testing.assert_allclose(together.base.reshape(-1), one.base[:, 0], atol=1e-4)
     np.testing.assert_allclose(jnp.linalg.norm(together.features, axis=-1), 1, rtol=1e-5)
-    cosine = np.einsum("skd,sd->sk", together.image, together.text)
+    cosine = np.einsum("skd,sd->sk", together.image, together.text[:, 0])
     np.testing.assert_allclose(together.base, cosine / run(model, params, "temperature"), rtol=1e-4)
 
 
@@ -241,11 +241,30 @@ def test_beside_the_cosine_the_head_begins_as_nothing(tiny, selection):
     image, text, features = draw(2, 3, 8), draw(2, 1, 8), draw(2, 3, 24)
 
     def score(model):
-        base = model.base_score(image, text)
+        base = model.base_score(image, text, jnp.ones((2, 1), bool))
         return model.select(features, base, jnp.ones((2, 3), bool), jnp.ones(2, bool))
 
     found = run(model, params, score)
     np.testing.assert_allclose(found, np.einsum("skd,sjd->sk", image, text) / 0.07, rtol=1e-4)
+
+
+def test_a_text_is_true_where_each_of_its_propositions_is():
+    """The base score against its definition in float64; a missing proposition changes nothing, nor does their order."""
+    model = small_model(selection="itc", masking="none", propositions=True)
+    params = {"logit_scale": jnp.float32(1.3), "truth_bias": jnp.float32(-0.4)}
+    rng = np.random.default_rng(0)
+    image, text = rng.normal(size=(3, 4, 8)), rng.normal(size=(3, 5, 8))
+    real = np.asarray([[True] * 5, [True, False, True, False, False], [False, True, False, False, False]])
+    score = jit(lambda *inputs: model.apply({"params": params}, *inputs, method="base_score"))
+    found = score(*map(jnp.asarray, (image, text, real)))
+    logits = np.einsum("skd,sjd->sjk", image, text) * np.exp(1.3) - 0.4
+    expected = np.where(real[..., None], -np.logaddexp(0, -logits), 0).sum(1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert (found < 0).all()
+    order = rng.permutation(5)
+    np.testing.assert_allclose(score(image, text[:, order], real[:, order]), found, rtol=1e-5)
+    for_all = score(jnp.asarray(image[:1]), jnp.asarray(text), jnp.asarray(real))  # the same pictures for every text
+    np.testing.assert_allclose(for_all[0], found[0], rtol=1e-5)
 
 
 def select_alone(variables):

@@ -285,6 +285,24 @@ def test_there_is_a_contrastive_term_where_it_has_a_weight(set_params, sets):
     assert terms_of(WEIGHTED, set_params, sets) == {"selection", "accuracy", "contrastive", "temperature"}
 
 
+def test_the_truth_of_each_candidate_has_a_gradient_where_it_has_a_weight(tiny, sets):
+    """With two propositions each, one of which is missing in the first text; the head has no part in it."""
+    model = small_model(masking="none", selection="both", propositions=True, context_layers=0)
+    params, (ids, mask) = random_params(model), tiny.texts(6)
+    short = Tokens(ids.reshape(3, 2, -1), mask.reshape(3, 2, -1).at[0, 1].set(False))
+    batch = sets._replace(propositions=short)
+    objective = SelectionObjective(model, (("truth", 1.0),))
+
+    def loss(params):
+        means, _ = means_of(objective, params, batch, None)
+        return means["truth"], means
+
+    (_, means), gradients = jit(jax.value_and_grad(loss, has_aux=True))(params)
+    assert set(means) == {"selection", "accuracy", "truth"}
+    assert moves([gradients["truth_bias"], gradients["logit_scale"], gradients["blip"]["text_projection"]])
+    assert is_zero(gradients["head"])
+
+
 def test_cached_features_train_the_inter_context_encoder_alike(set_params, sets):
     """From pictures with all else frozen, as from vectors: the same scores and gradients, dropout included."""
     frozen, key = ("blip", "adapter", "head", "logit_scale"), jax.random.key(1)
@@ -322,14 +340,18 @@ def represented(sets, count, seed=0):
     rows, valid = jnp.arange(sets), jnp.ones((sets, count), bool)
     batch = CandidateBatch(None, None, target, valid, rows % 2 == 0, rows)
     image, text = unit(draw(sets, count, 8)), unit(draw(sets, 8))
-    return {"scores": draw(sets, count), "image": image, "text": text, "temperature": jnp.float32(0.07)}, batch
+    similarity = text @ image.reshape(sets * count, 8).T / 0.07
+    return {"scores": draw(sets, count), "similarity": similarity, "temperature": jnp.float32(0.07)}, batch
 
 
 def filled_up(r, batch, count):
     """Copies of the first candidates behind those that there are, as CandidateSamples fills up, and their scores."""
     scores = jnp.pad(r["scores"], ((0, 0), (0, count)), constant_values=50.0)
-    image = jnp.concatenate([r["image"], jnp.repeat(r["image"][:, :1], count, axis=1)], axis=1)
-    return r | {"scores": scores, "image": image}, batch._replace(valid=jnp.pad(batch.valid, ((0, 0), (0, count))))
+    own = r["similarity"].reshape(len(scores), len(scores), -1)
+    similarity = jnp.concatenate([own, jnp.repeat(own[..., :1], count, axis=-1)], axis=-1).reshape(len(scores), -1)
+    return r | {"scores": scores, "similarity": similarity}, batch._replace(
+        valid=jnp.pad(batch.valid, ((0, 0), (0, count)))
+    )
 
 
 def test_what_fills_up_a_small_set_is_no_candidate():
@@ -345,14 +367,15 @@ def test_what_fills_up_a_small_set_is_no_candidate():
     step = jit(jax.value_and_grad(loss, has_aux=True))
     ((_, means), gradients), ((_, expected), expected_gradients) = step(filled, larger), step(r, batch)
     close(means, expected)
-    assert is_zero((gradients["image"][:, 3:], gradients["scores"][:, 3:]))
-    gradients |= {"image": gradients["image"][:, :3], "scores": gradients["scores"][:, :3]}
+    by_set = gradients["similarity"].reshape(5, 5, 7)
+    assert is_zero((by_set[..., 3:], gradients["scores"][:, 3:]))
+    gradients |= {"similarity": by_set[..., :3].reshape(5, 15), "scores": gradients["scores"][:, :3]}
     close(gradients, expected_gradients, to=1e-4)
 
 
 def test_the_contrastive_term_of_one_set_is_over_its_candidates():
     r, batch = represented(1, 4, seed=1)
-    logits = np.asarray(r["image"][0] @ r["text"][0], np.float64) / 0.07
+    logits = np.asarray(r["similarity"][0], np.float64)
     expected = np.log(np.exp(logits).sum()) - logits[int(batch.target[0])]
     total, count = jit(WEIGHTED.terms)(r, batch)["contrastive"]
     np.testing.assert_allclose(

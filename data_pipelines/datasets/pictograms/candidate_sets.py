@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipelines.datasets.pictograms.description_reading import FUNCTION_WORDS
-from data_pipelines.datasets.pictograms.descriptions import describe
+from data_pipelines.datasets.pictograms.descriptions import describe, options_about, tell_apart
 from data_pipelines.datasets.pictograms.scene import (
     PLACES,
     SIZES,
@@ -43,13 +43,14 @@ from data_pipelines.datasets.pictograms.vocabulary import choose
 CANDIDATES = 10
 DESCRIPTIONS = 2  # in a set, each of another target
 TRAIN_DESCRIPTIONS = CANDIDATES  # with two, whoever trains on 3,000 sets learns their texts by heart
+PAIRS = 5  # short statements that tell a described candidate from one other
 SECOND_EDIT_SHARE = 0.35
 REPEATED_NAME_SHARE = 0.3  # of the base scenes: two things of one name, to be counted
 BASE_THINGS = (2, 3, 3, 3, 4)  # drawn uniformly
 RANGES = {"train": (0.0, 0.8), "valid": (0.8, 0.9), "test": (0.9, 1.0)}  # of share_of(names)
 SPLITS = (*RANGES, "unseen")
 SETTINGS_FILE = "pictograms.json"
-FORMAT = 2  # raise it when the same settings give other files
+FORMAT = 3  # raise it when the same settings give other files
 LICENSE = """The pictures in this folder are composed of Twemoji graphics.
 Copyright 2020 Twitter, Inc and other contributors.
 Licensed under CC-BY 4.0: https://creativecommons.org/licenses/by/4.0/
@@ -63,12 +64,14 @@ Accept = Callable[[Scene], bool]  # whether a scene may appear in a split
 class CandidateSet:
     """Ten different scenes and (target index, description) pairs, each target once.
 
-    `base` is the index of the scene that the others were made from (for tests of fairness).
+    `base` is the index of the scene that the others were made from (for tests of fairness). `pairs` are short
+    statements (right index, wrong index, text), true of the one and false of the other.
     """
 
     scenes: tuple[Scene, ...]
     descriptions: tuple[tuple[int, str], ...]
     base: int
+    pairs: tuple[tuple[int, int, str], ...] = ()
 
 
 def make_set(
@@ -82,15 +85,19 @@ def make_set(
             continue
         order = rng.sample(range(CANDIDATES), CANDIDATES)  # order[index] = role
         shuffled = tuple(scenes[role] for role in order)
-        texts = []
+        texts, pairs = [], []
         for role in roles:
             index = order.index(role)
-            text = describe(shuffled[index], shuffled[:index] + shuffled[index + 1 :], rng)
+            others = shuffled[:index] + shuffled[index + 1 :]
+            options = options_about(shuffled[index], others)
+            text = describe(shuffled[index], others, rng, options=options)
             if text is None:
                 break
             texts.append((index, text))
+            for other, statement in tell_apart(options, Random(text), count=PAIRS):
+                pairs.append((index, other + (other >= index), statement))
         if len(texts) == len(roles):
-            return CandidateSet(shuffled, tuple(texts), order.index(0))
+            return CandidateSet(shuffled, tuple(texts), order.index(0), tuple(pairs))
     raise ValueError(
         f"Got {len(names)} pictogram names, with which no set of {CANDIDATES} similar scenes could be found: "
         "add pictograms (about 20 are enough)."
@@ -302,7 +309,8 @@ def write_imagecode(
 
     image-sets/<set>/img0.jpg … img9.jpg; train_data.json, valid_data.json, test_data.json and
     unseen_data.json as {set: {"<target index>": description}}; test_data_unlabeled.json as
-    {set: [description]}; <split>_scenes.json as {set: [ten scene graphs]}.
+    {set: [description]}; train_simple.json and valid_simple.json as [{directory, pos_idx, neg_idx, caption}];
+    <split>_scenes.json as {set: [ten scene graphs]}.
 
     The same arguments write the same bytes with any number of `processes` (default: one per core).
     A folder that already holds these settings is left as it is; one with others is a ValueError.
@@ -429,9 +437,13 @@ def _write_texts(folder: Path, split: str, sets: Sequence[CandidateSet]) -> None
         _write_json(
             folder / "test_data_unlabeled.json", {name: list(texts.values()) for name, texts in labelled.items()}
         )
+    if split in ("train", "valid"):
+        keys = ("directory", "pos_idx", "neg_idx", "caption")
+        rows = [(name, *pair) for name, s in zip(names, sets, strict=True) for pair in s.pairs]
+        _write_json(folder / f"{split}_simple.json", [dict(zip(keys, row, strict=True)) for row in rows])
     graphs = {name: [scene.to_json() for scene in s.scenes] for name, s in zip(names, sets, strict=True)}
     _write_json(folder / f"{split}_scenes.json", graphs)
 
 
-def _write_json(path: Path, value: dict) -> None:
+def _write_json(path: Path, value: dict | list) -> None:
     path.write_text(json.dumps(value) + "\n", encoding="utf-8")

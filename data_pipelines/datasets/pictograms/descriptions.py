@@ -433,15 +433,37 @@ def masks(statements: Sequence[Statement], others: Sequence[Scene]) -> list[int]
     return [sum(1 << i for i, scene in enumerate(others) if not holds(statement, scene)) for statement in statements]
 
 
-def describe(target: Scene, others: Sequence[Scene], rng: Random) -> str | None:
+def options_about(target: Scene, others: Sequence[Scene]) -> list[Option]:
+    """All true statements about `target` that may be drawn."""
+    statements = statements_about(target, others)
+    return options_of(statements, masks(statements, others))
+
+
+def tell_apart(options: Sequence[Option], rng: Random, *, count: int) -> list[tuple[int, str]]:
+    """`count` single statements in words, each with the index of one of the other scenes, in which it is false.
+
+    None where no statement is false anywhere else.
+    """
+    telling = [option for option in options if option.mask]
+    if not telling:
+        return []
+    pairs = []
+    for option in rng.choices(telling, [option.weight for option in telling], k=count):
+        other = rng.choice([i for i in range(option.mask.bit_length()) if option.mask >> i & 1])
+        pairs.append((other, say([option.statement], rng)))
+    return pairs
+
+
+def describe(
+    target: Scene, others: Sequence[Scene], rng: Random, *, options: Sequence[Option] | None = None
+) -> str | None:
     """A description of 20 to 40 words that is true of `target` and false of each of `others`.
 
     None when no draw gave one. In the first draws no single statement excludes all others; only
-    when they fail may one.
+    when they fail may one. `options`: those of options_about, where they are known already.
     """
-    statements = statements_about(target, others)
     everyone = (1 << len(others)) - 1
-    options = options_of(statements, masks(statements, others))
+    options = options_about(target, others) if options is None else options
     shared = [option for option in options if option.mask != everyone]
     for attempt in range(TRIES):
         chosen = choose_statements(shared if attempt < SHARED_TRIES else options, len(others), rng)

@@ -41,9 +41,9 @@ def test_records_say_what_the_files_say(folder):
     static = tuple(f"{STATIC}/img{n}" for n in range(4))
     assert reader.splits == ("test", "train", "train_simple", "val")
     assert reader.records("val") == [
-        CandidateRecord(f"{VIDEO}/0", video, "the last frame", 2, "video"),
-        CandidateRecord(f"{VIDEO}/1", video, "the first", 0, "video"),
-        CandidateRecord(f"{STATIC}/0", static, "a deer head", 3, "static"),
+        CandidateRecord(f"{VIDEO}/0", video, "the last frame", 2, "video", VIDEO),
+        CandidateRecord(f"{VIDEO}/1", video, "the first", 0, "video", VIDEO),
+        CandidateRecord(f"{STATIC}/0", static, "a deer head", 3, "static", STATIC),
     ]
     assert [(r.text, r.target) for r in reader.records("test")] == [("a lady", None), ("a lady in blue", None)]
     assert reader.captions("val") == {}
@@ -63,7 +63,7 @@ def test_pictures_are_those_of_the_splits_sets(folder):
 
 def test_pictograms_are_read_as_they_are_written(pictogram_sets):
     reader = ImageCodeReader(pictogram_sets)
-    assert reader.splits == ("test", "train", "unseen", "val")
+    assert reader.splits == ("test", "train", "train_simple", "unseen", "val", "val_simple")
     for split, count in {"train": 1, "val": 2, "test": 1, "unseen": 1}.items():
         written = json.loads((pictogram_sets / f"{'valid' if split == 'val' else split}_data.json").read_text())
         records = reader.records(split)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from data_pipelines.datasets.pictograms import candidate_sets
 from data_pipelines.datasets.pictograms.candidate_sets import set_of, write_imagecode
-from data_pipelines.datasets.pictograms.description_reading import read
+from data_pipelines.datasets.pictograms.description_reading import all_true, read
 from data_pipelines.datasets.pictograms.scene import EXTENT, folder_pictograms, share_of, twemoji_pictograms
 from data_pipelines.datasets.pictograms.vocabulary import choose
 
@@ -69,6 +69,21 @@ def test_sets_have_ten_different_scenes_and_different_targets(many):
     for candidates in many[:200]:
         assert len(set(candidates.scenes)) == 10
         assert len({index for index, _ in candidates.descriptions}) == 2
+
+
+def test_pairs_are_true_of_the_one_and_false_of_the_other(many):
+    """By the reader that knows nothing of the statements behind the texts; every kind of statement comes up."""
+    texts = []
+    for candidates in many[:200]:
+        assert {right for right, _, _ in candidates.pairs} <= {index for index, _ in candidates.descriptions}
+        for right, wrong, text in candidates.pairs:
+            predicates = read(text)
+            assert all_true(predicates, candidates.scenes[right])
+            assert not all_true(predicates, candidates.scenes[wrong])
+            texts.append(text)
+    assert len(texts) >= 1900
+    for word in ("not", "exactly", "no", "left", "above", "large", "same size", "both", "nothing", "one of the"):
+        assert any(word in text for text in texts), word
 
 
 def test_the_base_may_be_anywhere(many):

@@ -104,6 +104,7 @@ def _context_blip() -> tuple[Any, Any]:
     model.context_positions = 10
     model.context_dropout = 0.1
     model.context_relative = False
+    model.context_text = False  # it reads a token of the text too
     model.fused_token = 30523  # at position 0 of texts that read a picture: BLIP's [ENC]; None: nothing is replaced
 
     loss: Any = ConfigDict()

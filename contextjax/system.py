@@ -143,13 +143,15 @@ class System:
         orders = np.asarray([False] * len(texts) if ordered is None else ordered, bool)
         return self._map_shared(f"score:{self.score}", pixels, *self._set_tokens(texts), orders, batch=batch)
 
-    def set_features(self, sets: Sequence[Sequence[Any]], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """What ContextBLIP's selection reads of S sets: features float32 [S, K, W] and base scores [S, K]."""
+    def set_features(
+        self, sets: Sequence[Sequence[Any]], texts: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What ContextBLIP's selection reads, float32: features [S, K, W], base scores [S, K] and texts [S, W]."""
         if not isinstance(self.model, ContextBLIP):
             raise UserError("Only a ContextBLIP has features of candidate sets.")
         pixels, batch = self._set_pixels(sets)
         found = self._map_shared("features", pixels, *self._set_tokens(texts), batch=batch)
-        return found[..., 1:], found[..., 0]
+        return found[:, :-1, 1:], found[:, :-1, 0], found[:, -1, 1:]
 
     def attention_maps(self, images: Sequence[Any], texts: Sequence[str]) -> list[TokenMap]:
         """Attention between each picture and its text, mean over blocks and heads, see TokenMap.
@@ -286,7 +288,9 @@ def _program(model: Any, name: str) -> Callable:
         if kind == "selection" or (kind == "itc" and reads_propositions):
             found = model.represent_sets(pixels, ids, mask, sets, Tokens(short_ids, short_mask))
             valid = jnp.ones(found.base.shape, bool)
-            return found.base if kind == "itc" else model.select(found.features, found.base, valid, ordered)
+            return (
+                found.base if kind == "itc" else model.select(found.features, found.base, valid, ordered, found.summary)
+            )
         image, total = model.encode_image(pixels.reshape(-1, *pixels.shape[2:])), jnp.zeros((len(ids), count))
         if kind != "itm":
             text, images = model.embed_text(model.encode_text(ids, mask)), model.embed_image(image)
@@ -299,9 +303,10 @@ def _program(model: Any, name: str) -> Callable:
         return total
 
     def features(model: ContextBLIP, pixels, ids, mask, short_ids, short_mask, sets):
-        """[S, K, 1 + W]: base scores and features."""
+        """[S, K + 1, 1 + W]: base scores and features, then (nothing and) the text's state."""
         found = model.represent_sets(pixels, ids, mask, sets, Tokens(short_ids, short_mask))
-        return jnp.concatenate([found.base[..., None], found.features], axis=-1)
+        text = jnp.pad(found.summary, ((0, 0), (1, 0)))[:, None]
+        return jnp.concatenate([jnp.concatenate([found.base[..., None], found.features], axis=-1), text], axis=1)
 
     def attention(model: Any, pixels, ids, mask, rows):
         """[B, I, T]."""

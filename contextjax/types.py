@@ -131,6 +131,7 @@ class FeatureBatch(NamedTuple):
 
     features: Any  # float32 [S, K, W]
     base: Any  # float32 [S, K]: the score that the head's adds to
+    text: Any  # float32 [S, W]: of the text by itself
     target: Any
     valid: Any
     ordered: Any

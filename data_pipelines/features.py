@@ -23,8 +23,10 @@ class SetEncoder(Protocol):
         """Which model at which step it is."""
         ...
 
-    def set_features(self, sets: Sequence[Sequence[Any]], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Features [S, K, W] and base scores [S, K]."""
+    def set_features(
+        self, sets: Sequence[Sequence[Any]], texts: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features [S, K, W], base scores [S, K] and texts [S, W]."""
         ...
 
 
@@ -69,8 +71,8 @@ def cached_features(system: SetEncoder, samples: CandidateSamples, data: Candida
     for begin in range(0, len(samples), CHUNK):
         rows = range(begin, min(begin + CHUNK, len(samples)))
         batch: CandidateBatch = samples.collate([samples[row] for row in rows])
-        features, base = system.set_features(list(batch.images), [data.records[row].text for row in rows])
-        parts.append(FeatureBatch(features, base, batch.target, batch.valid, batch.ordered, batch.records))
+        found = system.set_features(list(batch.images), [data.records[row].text for row in rows])
+        parts.append(FeatureBatch(*found, batch.target, batch.valid, batch.ordered, batch.records))
     table = FeatureBatch(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     partial = path.with_suffix(".partial")
     save_file(table._asdict(), partial, metadata={"key": key})

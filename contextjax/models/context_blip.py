@@ -48,6 +48,7 @@ class ContextBLIPConfig:
     context_positions: int = 10
     context_dropout: float = 0.1
     context_relative: bool = False
+    context_text: bool = False
     fused_token: int | None = 30523  # stands at position 0 of texts that read a picture: BLIP's [ENC]
 
 
@@ -59,6 +60,7 @@ class Sets(NamedTuple):
     image: Any  # float32 [U, K, D], L2-normalised
     text: Any  # float32 [S, J, D], L2-normalised; J = 1 where texts are read as a whole
     real: Any  # bool [S, J]: False where a text has fewer than J propositions
+    summary: Any  # float32 [S, W]: pooled state of each whole text by itself
 
 
 class ContextBLIP(nn.Module):
@@ -95,7 +97,7 @@ class ContextBLIP(nn.Module):
         if c.context_layers:
             self.context = InterContextEncoder(
                 c.context_layers, c.context_heads, c.context_positions, c.context_dropout, c.context_relative,
-                self.dtype,
+                c.context_text, self.dtype,
             )  # fmt: skip
 
     def __call__(self, images: UInt8[Array, "b h w 3"], ids: Int[Array, "b t"], mask: Bool[Array, "b t"]):
@@ -115,7 +117,7 @@ class ContextBLIP(nn.Module):
             return *found, self.match_states(fused)
         one = jnp.ones((len(images), 1), bool)
         base = self.base_score(found[0][:, None], found[1][:, None], one)
-        score = self.select(self.feature(fused)[:, None], base, one, one[:, 0])
+        score = self.select(self.feature(fused)[:, None], base, one, one[:, 0], text.pooled)
         return *found, self.match_states(fused), score
 
     def encode_image(self, images: UInt8[Array, "b h w 3"]) -> VisionOutput:
@@ -196,7 +198,8 @@ class ContextBLIP(nn.Module):
         fused = self.read(self.adapt(image), repeat(ids), repeat(mask), rows)
         features = self.feature(fused).reshape(len(ids), count, -1)
         base = self.base_score(embedded if sets is None else embedded[sets], text, real)
-        return Sets(features, base, embedded, text, real)
+        summary = self.encode_text(ids, mask).pooled.astype(jnp.float32)
+        return Sets(features, base, embedded, text, real, summary)
 
     def base_score(
         self, image: Float[Array, "*#s k d"], text: Float[Array, "s j d"], real: Bool[Array, "s j"]
@@ -225,6 +228,7 @@ class ContextBLIP(nn.Module):
         base: Float[Array, "s k"],
         valid: Bool[Array, "s k"],
         ordered: Bool[Array, " s"],
+        text: Float[Array, "s w"],
     ) -> Float[Array, "s k"]:
         """Scores of a set's candidates: base + w (o + f) + b, where o is the inter-context encoder's, if there is one.
 
@@ -233,8 +237,9 @@ class ContextBLIP(nn.Module):
           base: see base_score.
           valid: False where a set has fewer than K candidates.
           ordered: whether the candidates' order is one in time.
+          text: pooled state of each text by itself, which the inter-context encoder may read.
         """
         if self.config.selection == "itc":
             return base
-        read = self.context(features, valid, ordered) if self.config.context_layers else 0.0
+        read = self.context(features, valid, ordered, text) if self.config.context_layers else 0.0
         return base + self.head(features + read)[..., 0].astype(jnp.float32)

@@ -16,7 +16,8 @@ from contextjax.types import UserError
 class InterContextEncoder(nn.Module):
     """Post-LN BERT blocks over the candidates of a set; positions are added where their order is one in time.
 
-    With `relative`, what a candidate differs in from the mean of its set enters beside it (not in the paper).
+    With `relative`, what a candidate differs in from the mean of its set enters beside it; with `reads_text` the
+    candidates read a token of the text too (neither is in the paper).
     """
 
     layers: int = 2
@@ -24,13 +25,18 @@ class InterContextEncoder(nn.Module):
     positions: int = 10
     dropout: float = 0.1  # where apply is given a "dropout" key
     relative: bool = False
+    reads_text: bool = False
     dtype: Any = None
 
     @nn.compact
     def __call__(
-        self, features: Float[Array, "s k w"], valid: Bool[Array, "s k"], ordered: Bool[Array, " s"]
+        self,
+        features: Float[Array, "s k w"],
+        valid: Bool[Array, "s k"],
+        ordered: Bool[Array, " s"],
+        text: Float[Array, "s w"],
     ) -> Float[Array, "s k w"]:
-        """States of the candidates; those that are not `valid` are read by nobody.
+        """States of the candidates; those that are not `valid` are read by nobody. `text`: a state of each set's text.
 
         Raises:
           UserError: a set has more candidates than there are positions.
@@ -49,7 +55,11 @@ class InterContextEncoder(nn.Module):
         normal = nn.initializers.normal(0.02)
         table = self.param("position_embedding", logical(normal, None, "embed"), (self.positions, width))
         x = x + ordered[:, None, None] * table[:count].astype(x.dtype)
+        if self.reads_text:
+            token = dense(width, ("embed", None), name="text", dtype=self.dtype)(text)
+            x = jnp.concatenate([x, token[:, None]], axis=1)
+            valid = jnp.concatenate([valid, jnp.ones((len(valid), 1), bool)], axis=1)
         for i in range(self.layers):
             block = BertBlock(self.heads, 4 * width, "gelu", 1e-12, self.dtype, self.dropout, name=f"layer_{i}")
             x, _ = block((x, None), valid[:, None, None, :])
-        return x
+        return x[:, :count]

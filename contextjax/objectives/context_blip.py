@@ -148,9 +148,9 @@ class SelectionObjective:
         """Scores [S, K] of the candidates; of a CandidateBatch what the base score makes of them too."""
         run = _runner(self.model, params, rng)
         if isinstance(batch, FeatureBatch):
-            return {"scores": run("select", batch.features, batch.base, batch.valid, batch.ordered)}
+            return {"scores": run("select", batch.features, batch.base, batch.valid, batch.ordered, batch.text)}
         found = run("represent_sets", batch.images, *batch.texts, batch.sets, batch.propositions)
-        out = {"scores": run("select", found.features, found.base, batch.valid, batch.ordered)}
+        out = {"scores": run("select", found.features, found.base, batch.valid, batch.ordered, found.summary)}
         if "truth" in dict(self.weights):
             out["base"] = found.base
         if "contrastive" in dict(self.weights):

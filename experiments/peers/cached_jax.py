@@ -54,7 +54,8 @@ class Stage2b:
         vectors = rng.standard_normal((descriptions, CANDIDATES, self.model.config.blip.text.width), np.float32)
         vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
         base = np.zeros(vectors.shape[:2], np.float32)
-        return FeatureSamples(FeatureBatch(vectors, base, *_labels(rng, descriptions)))
+        text = rng.standard_normal((descriptions, vectors.shape[-1]), np.float32)
+        return FeatureSamples(FeatureBatch(vectors, base, text, *_labels(rng, descriptions)))
 
     def encode(self, batch: CandidateBatch) -> Callable[[], FeatureBatch]:
         """What makes the cache: the features of a batch of pictures."""
@@ -63,7 +64,8 @@ class Stage2b:
         def encode() -> FeatureBatch:
             found: Any = run(self._state.params, batch.images, *batch.texts)
             rest = batch.target, batch.valid, batch.ordered, batch.records
-            return FeatureBatch(np.asarray(found.features), np.asarray(found.base), *rest)
+            vectors = np.asarray(found.features), np.asarray(found.base), np.asarray(found.summary)
+            return FeatureBatch(*vectors, *rest)
 
         return encode
 

@@ -71,7 +71,7 @@ def test_rows_are_what_the_system_says_of_each_description(system, data, cached)
     assert table.features.shape == (4, 10, 24) and table.base.shape == (4, 10)
     for row, record in enumerate(data.records):
         pictures = [data.pictures[data.pictures.row[name]] for name in record.images]
-        found, base = system.set_features([pictures], [record.text])
+        found, base, _ = system.set_features([pictures], [record.text])
         np.testing.assert_allclose(table.features[row], found[0], atol=1e-5)
         np.testing.assert_allclose(table.base[row], base[0], atol=1e-4)
         assert table.target[row] == record.target and table.ordered[row] == (record.kind == "video")
@@ -83,7 +83,7 @@ def test_it_scores_as_from_the_pictures(system, data, cached):
     table, *_ = cached
     sets = [[data.pictures[data.pictures.row[name]] for name in record.images] for record in data.records]
     expected = system.score_sets(sets, [record.text for record in data.records], table.ordered)
-    arrays = (table.features, table.base, table.valid, table.ordered)
+    arrays = (table.features, table.base, table.valid, table.ordered, table.text)
     found = run(system.model, system.params, "select", *map(jnp.asarray, arrays))
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -132,7 +132,7 @@ def test_a_small_set_is_filled_up_and_marked(system, data, tmp_path):
     table = cached_features(Counting(system), samples_of(system, data, candidates=10), data, tmp_path / "x.safetensors")
     assert table.valid.sum(-1).tolist() == [6, 7, 8, 9] and table.target.tolist() == [0, 1, 2, 3]
     pictures = [data.pictures[data.pictures.row[name]] for name in small[2].images]
-    found, _ = system.set_features([pictures], [small[2].text])
+    found, *_ = system.set_features([pictures], [small[2].text])
     np.testing.assert_allclose(table.features[2, :8], found[0], atol=1e-5)
     with pytest.raises(UserError, match=r"has 7 pictures, more than the batch's 6"):
         samples_of(system, data, candidates=6)

@@ -211,7 +211,7 @@ def test_it_is_scored_in_each_of_its_ways(systems, sets):
 def test_its_score_is_made_of_its_features(systems, sets):
     system, (pictures, texts) = systems["2a"], sets
     pictures, texts = pictures[:1], texts[:1]
-    features, base = system.set_features(pictures, texts)
+    features, base, _ = system.set_features(pictures, texts)
     assert features.shape == (1, 10, 32) and base.shape == (1, 10)
     np.testing.assert_allclose(np.linalg.norm(features, axis=-1), 1, rtol=1e-4)
     head = system.params["head"]

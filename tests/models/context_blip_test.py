@@ -201,11 +201,12 @@ def test_a_set_is_what_its_candidates_are_one_by_one(tiny, setting):
 def test_what_fills_up_a_set_changes_no_score(selection):
     model = small_model(masking="none", selection=selection)
     params, rng = random_params(model), np.random.default_rng(0)
-    features, base = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((2, 5, 24), (2, 5)))
+    shapes = ((2, 5, 24), (2, 5), (2, 24))
+    features, base, text = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
     valid, ordered = jnp.asarray([[True] * 3 + [False] * 2] * 2), jnp.asarray([True, False])
-    found = run(model, params, "select", features, base, valid, ordered)[:, :3]
-    close(found, run(model, params, "select", features[:, :3], base[:, :3], valid[:, :3], ordered))
-    everything = run(model, params, "select", features, base, jnp.ones_like(valid), ordered)[:, :3]
+    found = run(model, params, "select", features, base, valid, ordered, text)[:, :3]
+    close(found, run(model, params, "select", features[:, :3], base[:, :3], valid[:, :3], ordered, text))
+    everything = run(model, params, "select", features, base, jnp.ones_like(valid), ordered, text)[:, :3]
     assert np.abs(found - everything).max() > 1e-3
 
 
@@ -242,7 +243,7 @@ def test_beside_the_cosine_the_head_begins_as_nothing(tiny, selection):
 
     def score(model):
         base = model.base_score(image, text, jnp.ones((2, 1), bool))
-        return model.select(features, base, jnp.ones((2, 3), bool), jnp.ones(2, bool))
+        return model.select(features, base, jnp.ones((2, 3), bool), jnp.ones(2, bool), features[:, 0])
 
     found = run(model, params, score)
     np.testing.assert_allclose(found, np.einsum("skd,sjd->sk", image, text) / 0.07, rtol=1e-4)
@@ -286,7 +287,7 @@ def test_in_bfloat16_scores_are_float32_and_near(tiny, setting):
 
     def score(model, *inputs):
         found = model.represent_sets(*inputs)
-        return model.select(found.features, found.base, batch.valid, batch.ordered)
+        return model.select(found.features, found.base, batch.valid, batch.ordered, found.summary)
 
     inputs = batch.images, *batch.texts
     exact, found = (run(m, params, score, *inputs) for m in (model, ContextBLIP(model.config, jnp.bfloat16)))

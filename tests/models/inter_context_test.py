@@ -12,6 +12,7 @@ from tests.models.context_blip_test import jit, random_params
 COUNT, WIDTH, POSITIONS = 4, 8, 5
 FEATURES = jnp.asarray(np.random.default_rng(0).normal(size=(2, COUNT, WIDTH)), jnp.float32)
 ALL, NO_ORDER = jnp.ones((2, COUNT), bool), jnp.zeros(2, bool)
+TEXT = jnp.asarray(np.random.default_rng(1).normal(size=(2, WIDTH)), jnp.float32)
 
 
 def make(**options):
@@ -19,14 +20,20 @@ def make(**options):
 
 
 def draw_params(encoder):
-    return random_params(encoder, FEATURES, ALL, NO_ORDER)
+    return random_params(encoder, FEATURES, ALL, NO_ORDER, TEXT)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["as published", "relative"])
+@pytest.fixture(scope="module", params=[{}, {"relative": True}, {"reads_text": True}], ids=str)
 def encode(request):
-    encoder = make(relative=request.param)
+    """(features, valid, ordered) -> states, with the first set's text for all."""
+    encoder = make(**request.param)
     params = draw_params(encoder)
-    return jit(lambda *inputs: encoder.apply({"params": params}, *inputs))
+
+    def apply(features, valid, ordered):
+        text = jnp.broadcast_to(TEXT[0], (len(features), WIDTH))
+        return encoder.apply({"params": params}, features, valid, ordered, text)
+
+    return jit(apply)
 
 
 def test_permuting_the_candidates_permutes_the_states_where_there_is_no_order(encode):
@@ -79,12 +86,21 @@ def test_more_candidates_than_positions_are_told(encode):
 def test_dropout_acts_with_a_key_alone():
     encoder = make(dropout=0.5)
     params = {"params": draw_params(encoder)}
-    run = jit(lambda key: encoder.apply(params, FEATURES, ALL, NO_ORDER, rngs={"dropout": key}))
-    plain = jit(lambda: encoder.apply(params, FEATURES, ALL, NO_ORDER))()
+    run = jit(lambda key: encoder.apply(params, FEATURES, ALL, NO_ORDER, TEXT, rngs={"dropout": key}))
+    plain = jit(lambda: encoder.apply(params, FEATURES, ALL, NO_ORDER, TEXT))()
     keys = jax.random.split(jax.random.key(0))
     first, second, again = run(keys[0]), run(keys[1]), run(keys[0])
     np.testing.assert_array_equal(first, again)
     assert min(np.abs(first - second).max(), np.abs(first - plain).max()) > 1e-2
     without = make(dropout=0.0)
-    keyed = jit(lambda key: without.apply(params, FEATURES, ALL, NO_ORDER, rngs={"dropout": key}))(keys[0])
+    keyed = jit(lambda key: without.apply(params, FEATURES, ALL, NO_ORDER, TEXT, rngs={"dropout": key}))(keys[0])
     np.testing.assert_allclose(keyed, plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("reads_text", [False, True])
+def test_the_text_is_read_where_that_is_asked(reads_text):
+    encoder = make(reads_text=reads_text)
+    params = {"params": draw_params(encoder)}
+    run = jit(lambda text: encoder.apply(params, FEATURES, ALL, NO_ORDER, text))
+    change = np.abs(run(TEXT.at[0].add(1)) - run(TEXT)).max((1, 2))
+    assert (change[0] > 1e-4) == reads_text and change[1] < 1e-6

@@ -250,14 +250,18 @@ def test_stage_2a_and_zero_shot(file, params, name):
 def test_stage_2b(file, params, name):
     batch = candidates(file, name)
     found = _runner(MODEL, params)("represent_sets", batch.images, *batch.texts)
-    cached = FeatureBatch(found.features, found.base, batch.target, batch.valid, batch.ordered, batch.records)
+    cached = FeatureBatch(
+        found.features, found.base, found.summary, batch.target, batch.valid, batch.ordered, batch.records
+    )
     objective = SelectionObjective(MODEL, (("selection", 1.0),))
 
     def loss(params, batch):
         found = objective.represent(params, batch, None)
         return mean(objective.terms(found, batch)["selection"]), found["scores"]
 
-    read = _runner(MODEL, params)(lambda model: model.context(cached.features, cached.valid, cached.ordered))
+    read = _runner(MODEL, params)(
+        lambda model: model.context(cached.features, cached.valid, cached.ordered, cached.text)
+    )
     close(read[0], file[f"output.stage2b_fp32.set_{name}.encoder_output"])
     close(read[0], file[f"output.stage2b_published.set_{name}.encoder_output"], to=2e-3)
     (value, scores), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, cached)

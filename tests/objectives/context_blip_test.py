@@ -313,7 +313,9 @@ def test_cached_features_train_the_inter_context_encoder_alike(set_params, sets)
 
     def both(params):
         found = SETS.apply({"params": params}, sets.images, *sets.texts, method="represent_sets")
-        cached = FeatureBatch(found.features, found.base, sets.target, sets.valid, sets.ordered, sets.records)
+        cached = FeatureBatch(
+            found.features, found.base, found.summary, sets.target, sets.valid, sets.ordered, sets.records
+        )
         return [jax.value_and_grad(loss, has_aux=True)(params, batch) for batch in (sets, cached)]
 
     (out, gradients), (cached_out, cached_gradients) = jit(both)(set_params)

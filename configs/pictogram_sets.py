@@ -7,22 +7,24 @@ The stages, each an argument:
 
     1         captions: matching, masking and BLIP's contrastive loss; the image tower starts from --start, a run of
               configs/pictograms.py, if one is given
-    pairs     short statements, each true of one picture and false of another: is it true of each?
-    cosine    candidate sets, by the base score alone, which is cheap
+    pairs     short statements, true of one picture of a set and false of another: is each true of each?
+    cosine    candidate sets, by the base score alone: the probability that each of a text's propositions is true
     2a        candidate sets: the base score plus a Linear of the fused state, which begins as nothing
     2b        cached features: the inter-context encoder alone trains
 
-Further arguments, after the stage's: no_adapter, no_masking, and `dual`, the dual encoder trained as long as all stages
-(with --stages=1,cosine).
+Further arguments, after the stage's: no_adapter, no_masking, and `dual`, a plain dual encoder (the cosine of whole
+texts) trained as long as all stages (with --stages=1,cosine).
 
 Where it differs from the paper, because small towers start from nothing here: nothing is frozen in stages 1 and 2a; the
-contrastive loss stays on; the score begins with the cosine; a stage between 1 and 2a; Muon and one cosine a stage.
+contrastive loss stays on; the score begins with that of a dual encoder, which reads a text in propositions; two stages
+between 1 and 2a; Muon and one cosine a stage.
 Accuracy and times: see the README.
 """
 
 from configs.base import base
 
 STAGES = ("1", "pairs", "cosine", "2a", "2b")
+DUAL_STAGES = ("1", "cosine")
 ARGUMENTS = (*STAGES, "no_adapter", "no_masking", "dual")
 
 
@@ -35,6 +37,10 @@ def get_config(argument: str = "1"):
                 f"configs/pictogram_sets.py got '{name}'; expected a stage ({', '.join(STAGES)}), then no_adapter, "
                 "no_masking or dual."
             )
+    if "dual" in others and stage not in DUAL_STAGES:
+        raise ValueError(
+            f"configs/pictogram_sets.py got 'dual' with {stage}; a dual encoder has the stages {', '.join(DUAL_STAGES)}."
+        )
     config = _shared()
     {"1": _captions, "pairs": _pairs, "cosine": _cosine, "2a": _sets, "2b": _features}[stage](config)
     if "no_adapter" in others:
@@ -42,10 +48,12 @@ def get_config(argument: str = "1"):
         config.optimizer.freeze = tuple(name for name in config.optimizer.freeze if name != "adapter")
     if "no_masking" in others:
         config.model.masking, config.loss.weights.masking = "none", 0.0
-    if "dual" in others and stage == "1":
-        config.loss.weights.update({"matching": 0.0, "masking": 0.0})
-    if "dual" in others and stage == "cosine":
-        config.training.steps = 5 * config.training.steps // 4
+    if "dual" in others:
+        config.model.propositions, config.data.propositions = False, 0
+        if stage == "1":
+            config.loss.weights.update({"matching": 0.0, "masking": 0.0})
+        if stage == "cosine":
+            config.training.steps = 1200  # as long as all stages of the recipe: a step is shorter
     config.training.checkpoint_every = config.training.evaluate_every = config.training.steps
     return config
 
@@ -85,7 +93,7 @@ def _captions(config) -> None:
     config.data.batch_size = 64
     config.model.masking = "pixels"
     config.loss.weights.contrastive = 1.0
-    config.training.steps = 60
+    config.training.steps = 30
 
 
 def _pairs(config) -> None:
@@ -93,7 +101,7 @@ def _pairs(config) -> None:
     config.data.descriptions = 20
     config.model.selection = "itc"
     config.loss.weights.update({"truth": 1.0, "selection": 0.0, "contrastive": 0.0})
-    config.training.steps = 400
+    config.training.steps = 360
 
 
 def _cosine(config) -> None:
@@ -101,13 +109,13 @@ def _cosine(config) -> None:
     config.data.descriptions = 10
     config.model.selection = "itc"
     config.loss.weights.contrastive = 1.0
-    config.training.steps = 400
+    config.training.steps = 350
 
 
 def _sets(config) -> None:
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 10
-    config.training.steps = 30
+    config.training.steps = 20
 
 
 def _features(config) -> None:
@@ -117,4 +125,4 @@ def _features(config) -> None:
     config.model.context_layers = 2
     config.optimizer.learning_rate = 1e-3
     config.optimizer.freeze = ("blip", "adapter", "head", "logit_scale")
-    config.training.steps = 200
+    config.training.steps = 150

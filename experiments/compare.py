@@ -66,6 +66,10 @@ def _run(variant: str, seed: str, workdir: Path) -> dict:
     kept = {"metrics": evaluation["metrics"]}
     if "Rs@1" in evaluation["metrics"]:
         kept["Rs@1 by kind"] = {kind: metrics["Rs@1"] for kind, metrics in evaluation["by_kind"].items()}
+    if len(stages) > 1:
+        kept["accuracy by stage"] = {
+            stage.name: end["val/accuracy"] for stage, end in zip(stages, ends, strict=True) if "val/accuracy" in end
+        }
     kept |= {"steps": sum(end["step"] for end in ends), "config_hash": evaluation["config_hash"]}
     seconds = round(sum(end["seconds"] for end in ends), 3)
     return {"variant": variant, "seed": seed, **kept, "seconds": seconds, "date": date}

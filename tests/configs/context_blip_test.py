@@ -28,7 +28,7 @@ RECIPES = [
     param
     for recipe in (context_blip, pictogram_sets)
     for param in arguments_of(recipe)
-    if param.values[1] != "2b,card"  # which there is not
+    if param.values[1] not in ("2b,card", "pairs,dual", "2a,dual", "2b,dual")  # which there are not
 ]
 
 
@@ -54,7 +54,7 @@ def test_every_argument_gives_a_whole_recipe(recipe, argument):
     assert [phase.start for phase in phases] == [0] and config.training.steps > 0
     objective = phases[0].objective
     assert isinstance(objective, CaptionObjective if stage == "1" else SelectionObjective)
-    assert ("selection" in dict(objective.weights)) == (stage != "1") and objective.weights
+    assert ("selection" in dict(objective.weights)) == (stage not in ("1", "pairs")) and objective.weights
     if "masking" in dict(objective.weights):
         assert ("attended" if "card" in argument else "decoder") in params
     assert ("context" in params) == (stage == "2b") == config.data.cached
@@ -82,6 +82,7 @@ def test_every_argument_gives_a_whole_recipe(recipe, argument):
         (pictogram_sets, "3"),
         (pictogram_sets, "1,2a"),
         (pictogram_sets, "2a,card"),
+        (pictogram_sets, "pairs,dual"),
     ],
 )
 def test_other_arguments_are_told(recipe, argument):

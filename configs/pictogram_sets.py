@@ -38,9 +38,7 @@ def get_config(argument: str = "1"):
                 "no_masking or dual."
             )
     if "dual" in others and stage not in DUAL_STAGES:
-        raise ValueError(
-            f"configs/pictogram_sets.py got 'dual' with {stage}; a dual encoder has the stages {', '.join(DUAL_STAGES)}."
-        )
+        raise ValueError(f"configs/pictogram_sets.py got 'dual' with {stage}; it has {', '.join(DUAL_STAGES)}.")
     config = _shared()
     {"1": _captions, "pairs": _pairs, "cosine": _cosine, "2a": _sets, "2b": _features}[stage](config)
     if "no_adapter" in others:

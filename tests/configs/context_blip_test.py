@@ -82,13 +82,18 @@ def test_every_argument_gives_a_whole_recipe(recipe, argument):
         (pictogram_sets, "3"),
         (pictogram_sets, "1,2a"),
         (pictogram_sets, "2a,card"),
-        (pictogram_sets, "pairs,dual"),
     ],
 )
 def test_other_arguments_are_told(recipe, argument):
     wrong = argument.split(",")[-1]
     with pytest.raises(ValueError, match=rf"{recipe.__name__.split('.')[-1]}\.py .*'{wrong}'.*1.*2a"):
         recipe.get_config(argument)
+
+
+@pytest.mark.parametrize("stage", ["pairs", "2a", "2b"])
+def test_a_dual_encoder_has_no_such_stages(stage):
+    with pytest.raises(ValueError, match=f"'dual' with {stage}; it has 1, cosine"):
+        pictogram_sets.get_config(f"{stage},dual")
 
 
 # ------------------------------------------------------------------------------- as published (reference, 4 and 5)

@@ -35,10 +35,17 @@ def base(system: str = "context_cir") -> Any:
     return config
 
 
+def source(reader: str = "", *, folder: str = "", weight: float = 1.0) -> Any:
+    """A set of a mixture: its reader ("": the source's name), its folder ("": data.folder), and how often each of its
+    samples is seen in an epoch: 1 for all sources is uniform over all samples; 0 leaves the set out."""
+    return ConfigDict({"reader": reader, "folder": folder, "weight": weight})
+
+
 def _data(system: str) -> Any:
     data: Any = ConfigDict()
     data.reader = {"context_cir": "cirr", "context_blip": "captions"}[system]
     data.folder = ""
+    data.sources = ConfigDict()  # instead of the two: name -> source(...), several sets that are trained on together
     data.train_split = "train"
     data.val_split = "val"
     data.val_reader = ""  # where what is evaluated is another data set: its reader

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import ComposedBatch, Phrases, Tokens, UserError
-from data_pipelines.concepts import PhraseCache, Spans, token_spans
+from data_pipelines.concepts import Spans, token_spans
+from data_pipelines.mixtures import parts_of, shares_of
 from data_pipelines.tables import ComposedData, rows_by_reference
 
 
@@ -25,6 +26,8 @@ class ComposedSample:
 class ComposedSamples:
     """The training samples of a split: every reference with its modifications, in chunks of at most M.
 
+    Of a mixture, those of one source after those of the other: `shares` says how many, and how often they are seen.
+
     Texts are tokenised once, here; pictures are decoded when a batch asks for them.
     """
 
@@ -35,7 +38,7 @@ class ComposedSamples:
         *,
         modifications: int,
         text_length: int | None = None,
-        phrases: PhraseCache | None = None,
+        phrases: Mapping[str, Spans] | None = None,
         phrase_budget: int = 0,
         phrase_length: int = 8,
         caption_length: int = 0,
@@ -46,11 +49,8 @@ class ComposedSamples:
         `phrase_budget` is this process's share, and `process` its index: phrases name rows of the global batch.
         """
         self.data, self.modifications, self._process = data, modifications, process
-        self._chunks = [
-            rows[begin : begin + modifications]
-            for rows in rows_by_reference(data)
-            for begin in range(0, len(rows), modifications)
-        ]
+        self._chunks = list(_chunks(data, modifications))
+        self.shares = shares_of(data, [rows[0] for rows in self._chunks])
         row = data.pictures.row
         self._references = np.asarray([row[record.reference] for record in data.records], np.int32)
         self._targets = np.asarray([row[record.target or record.reference] for record in data.records], np.int32)
@@ -135,3 +135,13 @@ class ComposedSamples:
         lost = np.bincount([row // self.modifications for _, row in dropped], minlength=len(records))
         valid_slots = np.arange(self._budget) < len(kept)
         return Phrases(Tokens(ids, mask), text, span, valid_slots, lost.astype(np.int32))
+
+
+def _chunks(data: ComposedData, modifications: int) -> Iterator[np.ndarray]:
+    """Record rows of each sample."""
+    first = 0
+    for part in parts_of(data):
+        for rows in rows_by_reference(part):
+            for begin in range(0, len(rows), modifications):
+                yield first + rows[begin : begin + modifications]
+        first += len(part.records)

@@ -28,6 +28,7 @@ from contextjax.variants import SYSTEMS, describe, make_model, resolve
 from data_pipelines import protocols
 from data_pipelines.candidate_ops import cleaned
 from data_pipelines.datasets import READERS
+from data_pipelines.mixtures import Mixture, Source, mix
 from data_pipelines.tables import SplitData, all_texts, load_split
 from experiments.parts import context_blip, context_cir
 
@@ -41,12 +42,33 @@ def parts(config: Any) -> Any:
 
 
 def load_data(config: Any, split: str, *, cache_mb: int = 0) -> SplitData:
-    """A split of the config's training set, prepared where it is not."""
+    """A split of the config's training set, or of each of its sources; prepared where it is not."""
+    if config.data.get("sources"):
+        return _load_mixture(config, split, cache_mb=cache_mb)
     data = _load(config, config.data.reader, config.data.folder, split, cache_mb=cache_mb)
     count, every = config.data.get("records", 0), len(data.records)
     if not 0 < count < every:
         return data
     return dataclasses.replace(data, records=tuple(data.records[i * every // count] for i in range(count)))
+
+
+def _load_mixture(config: Any, split: str, *, cache_mb: int) -> Mixture[Any]:
+    d = config.data
+    if odd := [key for key in ("records", "cached") if d.get(key)]:
+        raise UserError(f"data.{odd[0]} is set, but data.sources has several sets; it is for a single one: unset it.")
+    wanted = {name: source for name, source in d.sources.items() if source.weight}
+    if not wanted:
+        raise UserError(f"Every weight of data.sources ({', '.join(d.sources)}) is 0; give at least one above it.")
+    sources = []
+    for name, source in wanted.items():
+        reader, folder = source.reader or name, source.folder or d.folder
+        if not folder:
+            raise UserError(
+                f"data.sources.{name}.folder is empty; give it, as --config.data.sources.{name}.folder=DIR."
+            )
+        data = _load(config, reader, folder, split, cache_mb=cache_mb // len(wanted))
+        sources.append(Source(name, Path(folder), data, source.weight))
+    return mix(sources)
 
 
 def evaluated(config: Any) -> tuple[str, str]:
@@ -109,6 +131,9 @@ def make_samples(
         if count:
             cut = config.data[key]
             print(f"{count} of {total} {what} are longer than {cut} tokens and were cut (data.{key}).", flush=True)
+    if isinstance(data, Mixture):
+        each = [f"{share.per_epoch} of {s.name}" for s, share in zip(data.sources, samples.shares, strict=True)]
+        print(f"An epoch has {sum(s.per_epoch for s in samples.shares)} samples: {', '.join(each)}.", flush=True)
     return samples
 
 

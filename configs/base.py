@@ -30,6 +30,7 @@ def base(system: str = "context_cir") -> Any:
     training.log_every = 50
     training.checkpoint_every = 2000
     training.evaluate_every = 2000
+    training.best = ConfigDict()  # metric of an evaluation -> weight: the checkpoint with the highest sum is kept, too
     training.max_bad_steps = 1
     training.diagnose_every = 0  # gradient norms by term and the like, every so many steps; 0: never
     return config
@@ -41,6 +42,12 @@ def source(reader: str = "", *, folder: str = "", weight: float = 1.0) -> Any:
     return ConfigDict({"reader": reader, "folder": folder, "weight": weight})
 
 
+def evaluation(reader: str = "", *, folder: str = "", split: str = "val") -> Any:
+    """What is evaluated in training: its reader ("": the evaluation's name), its folder ("": that of data.folder, where
+    the reader is data.reader; otherwise it is left out, which is told) and its split."""
+    return ConfigDict({"reader": reader, "folder": folder, "split": split})
+
+
 def _data(system: str) -> Any:
     data: Any = ConfigDict()
     data.reader = {"context_cir": "cirr", "context_blip": "captions"}[system]
@@ -50,6 +57,7 @@ def _data(system: str) -> Any:
     data.val_split = "val"
     data.val_reader = ""  # where what is evaluated is another data set: its reader
     data.val_folder = ""  # and its folder
+    data.evaluations = ConfigDict()  # instead of these: name -> evaluation(...), whose metrics are "name/split/R@5"
     data.batch_size = 256  # references, captions or descriptions in a global batch
     data.text_length = 77  # tokens
     data.vocabulary = 0  # > 0: a tokenizer of that size is trained on the set's texts

@@ -31,6 +31,7 @@ from data_pipelines.datasets import READERS
 from data_pipelines.mixtures import Mixture, Source, mix
 from data_pipelines.tables import SplitData, all_texts, load_split
 from experiments.parts import context_blip, context_cir
+from experiments.parts.evaluations import best_rule, evaluated, evaluations
 
 PARTS: Mapping[str, Any] = {"context_cir": context_cir, "context_blip": context_blip}
 PROTOCOLS = {"cirr": protocols.CIRR}
@@ -71,12 +72,6 @@ def _load_mixture(config: Any, split: str, *, cache_mb: int) -> Mixture[Any]:
     return mix(sources)
 
 
-def evaluated(config: Any) -> tuple[str, str]:
-    """(reader, folder) of what is evaluated, where it is not the training set."""
-    d = config.data
-    return d.get("val_reader") or d.reader, d.get("val_folder") or d.folder
-
-
 def load_evaluated(config: Any, split: str) -> SplitData:
     """A split of what is evaluated."""
     return _load(config, *evaluated(config), split)
@@ -91,10 +86,14 @@ def _load(config: Any, reader: str, folder: str, split: str, *, cache_mb: int = 
 
 def load_folder(reader: str, folder: str | Path, split: str, *, size: int, fit: str, cache_mb: int = 0) -> SplitData:
     """A split of a folder in the layout that `reader` knows."""
-    if reader not in READERS:
-        raise UserError(f"The reader is '{reader}'; known are {', '.join(READERS)}.")
     path = Path(folder)
-    return load_split(READERS[reader](path), path, split, size=size, fit=fit, cache_bytes=cache_mb << 20)
+    return load_split(_reader(reader)(path), path, split, size=size, fit=fit, cache_bytes=cache_mb << 20)
+
+
+def _reader(name: str) -> Any:
+    if name not in READERS:
+        raise UserError(f"The reader is '{name}'; known are {', '.join(READERS)}.")
+    return READERS[name]
 
 
 def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer:
@@ -187,7 +186,7 @@ def _from_run(config: Any, params: Any) -> Any:
 
 
 def _read_start(folder: Path) -> dict[str, Any]:
-    """Flat parameters of a run's newest checkpoint, or of an export of ours."""
+    """Flat parameters of a run's checkpoint (the one `load` takes), or of an export of ours."""
     if (folder / "model.safetensors").exists():
         config = read_config(folder)
         vocabulary = TextTokenizer.read(folder / "tokenizer.json", length=4).vocabulary
@@ -224,17 +223,29 @@ def make_init(model: Any) -> Callable[[jax.Array], Any]:
     return lambda key: model.init(key, images, ids, mask)["params"]
 
 
-def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer, split: str) -> Callable | None:
-    """params -> metrics of a split, by its protocol; the split is loaded at the first call. None without one."""
-    reader, _ = evaluated(config)
-    if READERS[reader].record_type not in (ComposedRecord, CandidateRecord):
+def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable | None:
+    """params -> metrics of all evaluations, each by its protocol; their data is loaded at the first call. None without.
+
+    Raises:
+      UserError: an evaluation's folder is not in its layout, or has no such split.
+    """
+    loads = {}
+    for name, (reader, folder, split) in evaluations(config).items():
+        kind = _reader(reader)
+        if kind.record_type in (ComposedRecord, CandidateRecord):
+            splits = kind(Path(folder)).splits  # what is wrong is said now, not after thousands of steps
+            if not any(known == split or known.endswith(f".{split}") for known in splits):
+                raise UserError(f"{folder} has no split '{split}' to evaluate; it has {', '.join(splits)}.")
+            loads[name] = (reader, functools.cache(functools.partial(_load, config, reader, folder, split)))
+    if not loads:
         return None
-    data = functools.cache(lambda: load_evaluated(config, split))
 
     def metrics_of(params: Any) -> Mapping[str, float]:
-        system = System(model, jax.device_get(params), tokenizer)
-        found = evaluate(system, reader, data())
-        return {f"{split}/{name}": value for name, value in found.metrics().items()}
+        system, found = System(model, jax.device_get(params), tokenizer), {}
+        for name, (reader, load) in loads.items():
+            metrics = evaluate(system, reader, load()).metrics()
+            found |= {f"{name}/{metric}": value for metric, value in metrics.items()}
+        return found
 
     return metrics_of
 
@@ -275,7 +286,8 @@ def fit_config(config: Any) -> FitConfig:
 
     versions = {name: version(name) for name in ("contextjax", "jax", "flax", "optax", "orbax-checkpoint")}
     meta = {"config_hash": config_hash(config), "versions": versions}
-    return FitConfig(**config.training, mesh=config.mesh, frozen=tuple(config.optimizer.freeze), meta=meta)
+    settings = {**config.training, "best": best_rule(config)}
+    return FitConfig(**settings, mesh=config.mesh, frozen=tuple(config.optimizer.freeze), meta=meta)
 
 
 def read_config(workdir: Path) -> Any:

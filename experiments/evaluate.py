@@ -17,6 +17,11 @@ DATA = flags.DEFINE_string("data", "", "The data set's folder; default: the conf
 PROTOCOL = flags.DEFINE_string(
     "protocol", "", "The data set's layout and protocol, cirr or imagecode; default: the config's."
 )
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    "",
+    "best, newest or a step; default: the best where the run's training.best names one, else the newest.",
+)
 BASELINES = flags.DEFINE_bool("baselines", True, "Score image only, text only and their sum (or itc and itm) too.")
 
 
@@ -24,12 +29,12 @@ def main() -> None:
     """System and data -> ranks -> evaluation.json and a table."""
     evaluate(
         Path(cli.required(WORKDIR)), source=SOURCE.value, split=SPLIT.value, folder=DATA.value, protocol=PROTOCOL.value,
-        baselines=BASELINES.value,
+        baselines=BASELINES.value, checkpoint=CHECKPOINT.value,
     )  # fmt: skip
 
 
 def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folder: str = "", protocol: str = "",
-             baselines: bool = True) -> dict:  # fmt: skip
+             baselines: bool = True, checkpoint: str = "") -> dict:  # fmt: skip
     """Evaluates and returns what it writes: evaluation.json, for other splits and data evaluation.*.json."""
     import json
 
@@ -41,7 +46,7 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
 
     if source and not (folder and protocol):
         raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")
-    system = contextjax.load(source or workdir)
+    system = contextjax.load(source or workdir, checkpoint=checkpoint)
     own = {"data": {"reader": "", "folder": "", "val_split": "val"}} if source else assembly.read_config(workdir)
     own_name, own_folder = ("", "") if source else assembly.evaluated(own)
     own = own["data"]
@@ -72,7 +77,10 @@ def print_tables(result: dict) -> None:
     beside = {f"{name} (same towers)" if name in ways else name: row for name, row in result["baselines"].items()}
     rows = {result["query"]: result["metrics"], **beside}
     columns = list(result["metrics"])
-    print(f"{result['protocol']}, {result['split']}: {result['n_queries']} queries, {result['n_gallery']} pictures")
+    print(
+        f"{result['protocol']}, {result['split']}: {result['n_queries']} queries, {result['n_gallery']} pictures"
+        + (f", step {result['step']}" if result["step"] else "")
+    )
     for name, values in {"": dict.fromkeys(columns), **rows, **result["by_kind"]}.items():
         cells = (c if values.get(c, 0) is None else f"{values[c]:.1f}" if c in values else "" for c in columns)
         print(f"{name:<28}{''.join(f'{cell:>9}' for cell in cells)}")

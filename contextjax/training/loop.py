@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class FitConfig:
     evaluate_every: int
     max_bad_steps: int
     diagnose_every: int
+    best: Mapping[str, float]  # metric -> weight in a checkpoint's score: the best is kept; none: only the newest are
     mesh: str
     frozen: Sequence[str]  # paths of parameters that are not trained
     meta: Mapping[str, Any]  # goes into every checkpoint; its "config_hash" must agree on resume
@@ -73,7 +75,7 @@ def fit(
       start_from: fresh params -> those to start from (pretrained ones, say), with the same shardings.
       diagnose: (params, batch) -> what is too dear to compute in every step; a program of its own, called every
         `diagnose_every` steps of the last phase.
-      evaluate: params -> metrics, called every `evaluate_every` steps.
+      evaluate: params -> metrics, called every `evaluate_every` steps, before the step's checkpoint is written.
       name_records: record rows -> ids, for the message about a bad step.
 
     Returns:
@@ -123,6 +125,7 @@ class _Observer:
         self._progress = Progress(start=start, steps=config.steps)
         self._watch = BadStepWatch(config.max_bad_steps, name_records)
         self._clock = Clock(self._log.seconds)
+        self._best = checkpoints.best_score
 
     def __enter__(self) -> _Observer:
         return self
@@ -150,13 +153,29 @@ class _Observer:
         self._watch.add(step, metrics, records)
         if is_last or step % config.log_every == 0:
             self._log_step(step, metrics)
-        if is_last or step % config.checkpoint_every == 0:
+        score = None
+        if self._evaluate and (is_last or step % config.evaluate_every == 0):
+            score = self._evaluate_step(step, state)
+        is_best = score is not None and math.isfinite(score) and (self._best is None or score >= self._best)
+        if is_last or is_best or step % config.checkpoint_every == 0:
             self._watch.check_previous()
             with self._compiles.expected():
-                self._checkpoints.save(state, {"step": step, **config.meta})
-        if self._evaluate and (is_last or step % config.evaluate_every == 0):
-            with self._clock.paused(), self._compiles.expected():
-                self._log.write(step, self._evaluate(state.params), seconds=self._clock.before_pause)
+                self._checkpoints.save(state, {"step": step, **config.meta}, score=score)
+        self._best = score if is_best else self._best
+
+    def _evaluate_step(self, step: int, state: TrainState) -> float | None:
+        """Logs the metrics; returns their weighted sum where the config has a rule of what is best."""
+        assert self._evaluate is not None
+        self._watch.check_previous()
+        with self._clock.paused(), self._compiles.expected():
+            values, rule = dict(self._evaluate(state.params)), self._config.best
+            if unknown := [name for name in rule if name not in values]:
+                raise UserError(
+                    f"training.best names '{unknown[0]}', which is not evaluated; the metrics are {', '.join(values)}."
+                )
+            score = sum(weight * values[name] for name, weight in rule.items())
+            self._log.write(step, values | ({"score": score} if rule else {}), seconds=self._clock.before_pause)
+        return score if rule else None
 
     def _log_step(self, step: int, metrics: Mapping[str, Any]) -> None:
         values = jax.device_get(metrics) | {"learning_rate": self._rate(step - 1)}

@@ -92,7 +92,7 @@ def _context_cir() -> tuple[Any, Any]:
     loss.weights = ConfigDict({"contrastive": 1.0, "consistency": 0.08, "captions": 0.0})
     loss.lead_steps = 0  # steps in which the captions loss is trained alone, before the rest begins
     loss.temperature = 0.07
-    loss.learned_temperature = False  # starts at 0.07
+    loss.learned_temperature = False  # starts at 0.07, whatever the pretrained CLIP had
     loss.epsilon = 0.0
     loss.normalize_maps = False
     loss.reference_negatives = True
@@ -146,5 +146,5 @@ def _optimizer() -> Any:
     optimizer.decay_vectors = True  # biases, norms and scalars decay too
     optimizer.clip_norm = 1.0
     optimizer.freeze = ()  # beginnings of parameter paths that are not trained, such as "clip/vision"
-    optimizer.multipliers = ConfigDict()  # beginning of a path -> factor of its learning rate
+    optimizer.multipliers = ConfigDict()  # beginning of a path -> factor of its learning rate; those that fit multiply
     return optimizer

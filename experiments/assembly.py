@@ -153,7 +153,16 @@ def make_start(config: Any) -> Callable[[Any], Any] | None:
     if not config.model.pretrained:
         return None
     name = SYSTEMS[config.model.system].towers
-    return lambda params: {**params, name: place_like(_read_towers(config.model).params, params[name])}
+
+    def begin(params: Any) -> Any:
+        found = place_like(_read_towers(config.model).params, params[name])
+        if config.loss.learned_temperature and "logit_scale" in found:
+            found["logit_scale"] = params[name][
+                "logit_scale"
+            ]  # a CLIP has learned to its floor, where nothing moves it
+        return {**params, name: found}
+
+    return begin
 
 
 def _is_same_system(config: Any) -> bool:

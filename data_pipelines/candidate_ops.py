@@ -11,6 +11,7 @@ import numpy as np
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import CandidateBatch, CandidateRecord, CaptionBatch, CaptionRecord, Picture, Tokens, UserError
 from data_pipelines.augment import Augment
+from data_pipelines.mixtures import shares_of, source_rows
 from data_pipelines.records import check_problems
 from data_pipelines.tables import CandidateData, CaptionData, SplitData
 from data_pipelines.texts import clean_caption, clean_description
@@ -64,6 +65,7 @@ class _TextSamples:
         self.data, self._rows, self._what = data, rows, what
         self._groups = [np.asarray([row]) for row in range(len(data.records))] if groups is None else groups
         self._augment, self._seed = augment, seed
+        self.shares = shares_of(data, [rows[0] for rows in self._groups])
         encoded = tokenizer([record.text for record in data.records], length=text_length)
         empty = np.flatnonzero(encoded.tokens.mask.sum(axis=1) <= 2)  # nothing but the first and the last token
         check_problems(
@@ -200,12 +202,14 @@ class CandidateSamples(_TextSamples):
 
 def _by_set(data: CandidateData, descriptions: int) -> list[np.ndarray]:
     """Record rows of each sample: so many of one set's, the first of them again where they do not come out even."""
-    by_set: dict[tuple[str, ...], list[int]] = {}
-    for row, record in enumerate(data.records):
-        by_set.setdefault(record.images, []).append(row)
-    chunks = [rows[b : b + descriptions] for rows in by_set.values() for b in range(0, len(rows), descriptions)]
-    fill = lambda chunk: (chunk + by_set[data.records[chunk[0]].images] * descriptions)[:descriptions]
-    return [np.asarray(fill(chunk)) for chunk in chunks]
+    by_set: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    for row, (source, record) in enumerate(zip(source_rows(data), data.records, strict=True)):
+        by_set.setdefault((int(source), record.images), []).append(row)
+    return [
+        np.asarray((rows[begin : begin + descriptions] + rows * descriptions)[:descriptions])
+        for rows in by_set.values()
+        for begin in range(0, len(rows), descriptions)
+    ]
 
 
 def _check_records(data: CandidateData, candidates: int) -> None:

@@ -95,7 +95,10 @@ def print_tables(result: dict) -> None:
     rows = {result["query"]: result["metrics"], **beside}
     columns = list(result["metrics"])
     width = max(9, *(len(column) + 2 for column in columns))
-    print(f"{result['protocol']}, {result['split']}: {result['n_queries']} queries, {result['n_gallery']} pictures")
+    print(
+        f"{result['protocol']}, {result['split']}: {result['n_queries']} queries, {result['n_gallery']} pictures"
+        + (f", step {result['step']}" if result["step"] else "")
+    )
     for name, values in {"": dict.fromkeys(columns), **rows, **result["by_kind"]}.items():
         cells = (c if values.get(c, 0) is None else f"{values[c]:.1f}" if c in values else "" for c in columns)
         print(f"{name:<28}{''.join(f'{cell:>{width}}' for cell in cells)}")

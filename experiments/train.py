@@ -55,7 +55,7 @@ def train(config, workdir: Path) -> None:
         seed=config.seed,
         start_from=assembly.make_start(config),
         diagnose=getattr(phases[-1].objective, "diagnose", None),
-        evaluate=assembly.make_evaluate(config, model, tokenizer, config.data.val_split),
+        evaluate=assembly.make_evaluate(config, model, tokenizer),
         name_records=lambda rows: [data.records[row].id for row in rows.ravel()],
     )
 

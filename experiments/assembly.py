@@ -48,7 +48,14 @@ def parts(config: Any) -> Any:
 
 def load_data(config: Any, split: str, *, cache_mb: int = 0) -> SplitData:
     """A split of the config's training set, prepared where it is not."""
-    data = _load(config, config.data.reader, config.data.folder, split, cache_mb=cache_mb)
+    bad_pictures = config.data.get("bad_pictures", "fail")
+    data = _load(config, config.data.reader, config.data.folder, split, cache_mb=cache_mb, bad_pictures=bad_pictures)
+    if data.census["left_out"]:
+        print(
+            f"{len(data.census['left_out'])} bad pictures of split '{split}' and {data.census['records_left_out']} "
+            f"records that name them are left out (data.bad_pictures); {data.folder} has a census.",
+            flush=True,
+        )
     count, every = config.data.get("records", 0), len(data.records)
     if not 0 < count < every:
         return data
@@ -66,19 +73,26 @@ def load_evaluated(config: Any, split: str) -> SplitData:
     return _load(config, *evaluated(config), split)
 
 
-def _load(config: Any, reader: str, folder: str, split: str, *, cache_mb: int = 0) -> SplitData:
+def _load(config: Any, reader: str, folder: str, split: str, **options: Any) -> SplitData:
     vision = resolve(config.model)["vision"]
     size, fit = vision["image_size"], vision["fit"]
-    data = load_folder(reader, folder, split, size=size, fit=fit, cache_mb=cache_mb)
+    data = load_folder(reader, folder, split, size=size, fit=fit, **options)
     return cleaned(data) if config.data.get("clean") else data
 
 
-def load_folder(reader: str, folder: str | Path, split: str, *, size: int, fit: str, cache_mb: int = 0) -> SplitData:
+def load_folder(
+    reader: str, folder: str | Path, split: str, *, size: int, fit: str, cache_mb: int = 0, bad_pictures: str = "fail"
+) -> SplitData:
     """A split of a folder in the layout that `reader` knows."""
+    options = {"size": size, "fit": fit, "cache_bytes": cache_mb << 20, "bad_pictures": bad_pictures}
+    return load_split(make_reader(reader, folder), Path(folder), split, **options)
+
+
+def make_reader(reader: str, folder: str | Path) -> Any:
+    """The reader of this name on a folder."""
     if reader not in READERS:
         raise UserError(f"The reader is '{reader}'; known are {', '.join(READERS)}.")
-    path = Path(folder)
-    return load_split(READERS[reader](path), path, split, size=size, fit=fit, cache_bytes=cache_mb << 20)
+    return READERS[reader](Path(folder))
 
 
 def load_parts(

@@ -29,7 +29,7 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
     from contextjax.training.hooks import read_metrics
     from data_pipelines import protocols
     from data_pipelines.concepts import find_phrases
-    from data_pipelines.tables import write_atomically
+    from data_pipelines.store import write_atomically
     from experiments import assembly
 
     system, config = contextjax.load(workdir), assembly.read_config(workdir)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -100,28 +99,29 @@ def fit(
     if start >= config.steps:
         checkpoints.close()
         return state
-    stream = batches(start)
-    first = next(stream)
+    stream = ((batch.records, place_batch(batch, mesh)) for batch in batches(start))
+    upcoming = next(stream)
     rate = jax.jit(schedule)
     rate(start)
-    programs = _compile(phases, start, state, place_batch(first, mesh), shardings, optimizer, config.frozen)
+    programs = _compile(phases, start, state, upcoming[1], shardings, optimizer, config.frozen)
     if diagnose and config.diagnose_every:
-        diagnose = jax.jit(diagnose).lower(state.params, place_batch(first, mesh)).compile()
+        diagnose = jax.jit(diagnose).lower(state.params, upcoming[1]).compile()
     compiles = CompileCounter()  # from here on nothing may be compiled but what a save or an evaluation needs
     log = MetricsLog(workdir, step=start)
     progress = Progress(start=start, steps=config.steps)
     watch = _BadStepWatch(config.max_bad_steps, name_records)
     clock = _Clock(log.seconds)
     try:
-        for step, batch in enumerate(itertools.chain([first], stream), start=start + 1):
-            placed = place_batch(batch, mesh)
+        for step in range(start + 1, config.steps + 1):
+            records, placed = upcoming
             is_last_phase = _phase_of(phases, step - 1) == phases[-1].start
             if diagnose and config.diagnose_every and step % config.diagnose_every == 0 and is_last_phase:
                 with clock.paused():
                     log.write(step, jax.device_get(diagnose(state.params, placed)), seconds=clock.before_pause)
             state, metrics = programs[_phase_of(phases, step - 1)](state, placed)
+            upcoming = next(stream, ((), None))  # read and placed while the device is at the step
             watch.check_previous()  # one step behind: the device is never waited for
-            watch.add(step, metrics, batch.records)
+            watch.add(step, metrics, records)
             if step % config.log_every == 0 or step == config.steps:
                 values = jax.device_get(metrics) | {"learning_rate": rate(step - 1)}
                 values["recompiles"] = compiles.unexpected

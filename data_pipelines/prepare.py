@@ -79,7 +79,7 @@ def prepare(reader: DatasetReader[Any], folder: Path, split: str, *, bad_picture
         pictures = Table(place, f"pictures.{split}", about=f"pictures.{split}.json")
         if pictures.about is None or _is_outdated(pictures.about, reader.pictures(split)):
             _write_pictures(pictures, reader, folder, split, bad_pictures)
-        known = pictures.about
+        known: Any = pictures.about
         if bad_pictures == "fail":
             check_problems(list(known["left_out"].values()), f"The pictures of split '{split}'")
         # A folder of other records may be read as captions too: in a table beside theirs, with the same pictures.
@@ -87,8 +87,9 @@ def prepare(reader: DatasetReader[Any], folder: Path, split: str, *, bad_picture
         records = Table(place, f"{kind}.{split}", about=f"{file}.{split}.json")
         if records.about is None or records.about["made_with"] != known["made"]:
             _write_records(records, reader, split, known)
+        found: Any = records.about
         rows = Rows(pictures.folder, raw=["image"]), Rows(records.folder)
-        return Prepared(place, *rows, known["ids"], known["captions"], records.about)
+        return Prepared(place, *rows, known["ids"], known["captions"], found)
 
 
 def read_bytes(source: Any, name: str) -> bytes:

@@ -31,7 +31,7 @@ class Table:
         self._root, self._file = place / "tables" / name, place / about
         self.folder = self._root / BUILDER / VERSION
         self.about: Any = None
-        if self._file.exists():
+        if self._file.exists() and self.folder.is_dir():
             self.about = json.loads(self._file.read_text(encoding="utf-8"))
 
     def write(self, columns: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], about: Callable[[], Any]) -> None:

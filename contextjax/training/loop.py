@@ -100,7 +100,7 @@ def fit(
         checkpoints.close()
         return state
     stream = ((batch.records, place_batch(batch, mesh)) for batch in batches(start))
-    upcoming = next(stream)
+    upcoming: Any = next(stream)
     rate = jax.jit(schedule)
     rate(start)
     programs = _compile(phases, start, state, upcoming[1], shardings, optimizer, config.frozen)
@@ -119,7 +119,7 @@ def fit(
                 with clock.paused():
                     log.write(step, jax.device_get(diagnose(state.params, placed)), seconds=clock.before_pause)
             state, metrics = programs[_phase_of(phases, step - 1)](state, placed)
-            upcoming = next(stream, ((), None))  # read and placed while the device is at the step
+            upcoming = next(stream, None)  # read and placed while the device is at the step
             watch.check_previous()  # one step behind: the device is never waited for
             watch.add(step, metrics, records)
             if step % config.log_every == 0 or step == config.steps:

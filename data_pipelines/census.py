@@ -19,7 +19,7 @@ def about_pictures(pictures: Iterable[tuple[str, tuple[int, int], int, bytes]]) 
     """
     sides, lengths, same = [], [], defaultdict(list)
     for name, side, length, digest in pictures:
-        sides.append(side)
+        sides.append(list(side))
         lengths.append(length)
         same[digest].append(name)
     by_area = sorted(sides, key=lambda side: (side[0] * side[1], side))
@@ -30,7 +30,7 @@ def about_pictures(pictures: Iterable[tuple[str, tuple[int, int], int, bytes]]) 
             "smallest": by_area[0],
             "median": by_area[len(by_area) // 2],
             "largest": by_area[-1],
-            "different": len(set(sides)),
+            "different": len(set(map(tuple, sides))),
         },
         "duplicates": [names for names in same.values() if len(names) > 1],
     }

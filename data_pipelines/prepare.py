@@ -8,17 +8,13 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
-import functools
 import hashlib
 import io
 import json
 import os
-import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from contextjax import images
 from contextjax.types import CaptionRecord, UserError
@@ -154,7 +150,7 @@ def _write_pictures(table: Table, reader: DatasetReader[Any], folder: Path, spli
                 continue
             digest = hashlib.blake2b(found.data, digest_size=8).digest()
             seen.append((found.name, found.side, len(found.data), digest))
-            yield {"id": found.name, "image": io.BytesIO(found.data)}
+            yield {"image": io.BytesIO(found.data)}
         problems = list(left_out.values()) if bad_pictures == "fail" else []
         try:  # all there is to mend is told at once, and no pictures are kept that don't fit records
             reader.records(split)
@@ -182,7 +178,7 @@ def _write_pictures(table: Table, reader: DatasetReader[Any], folder: Path, spli
 
     import tensorflow_datasets as tfds
 
-    table.write({"id": tfds.features.Text(), "image": tfds.features.Image()}, rows(), about)
+    table.write({"image": tfds.features.Image()}, rows(), about)
 
 
 def _is_outdated(about: Mapping[str, Any], sources: Mapping[str, Any]) -> bool:
@@ -209,15 +205,8 @@ def _write_records(table: Table, reader: DatasetReader[Any], split: str, picture
     kept = [r for r in every if known.issuperset(named_pictures(r))] if bad else every
     if not kept:
         raise UserError(f"Every record of split '{split}' names a bad picture; expected some that don't.")
-    text, texts = tfds.features.Text(), tfds.features.Sequence(tfds.features.Text())
-    kinds: dict[Any, Any] = {
-        str: text,
-        str | None: text,
-        int | None: tfds.features.Scalar(np.int64),
-        tuple[str, ...]: texts,
-    }
-    fields = record_fields(reader.record_type)
-    rows = ({name: _encode(getattr(record, name), kind) for name, kind in fields.items()} for record in kept)
+    names = [field.name for field in dataclasses.fields(reader.record_type)]
+    rows = ({"record": json.dumps({name: getattr(record, name) for name in names})} for record in kept)
     about = lambda: {
         "made_with": pictures["made"],
         "reader": reader.name,
@@ -226,17 +215,4 @@ def _write_records(table: Table, reader: DatasetReader[Any], split: str, picture
         "left_out": bad,
         "records_left_out": len(every) - len(kept),
     }
-    table.write({name: kinds[kind] for name, kind in fields.items()}, rows, about)
-
-
-@functools.cache
-def record_fields(record_type: type) -> dict[str, Any]:
-    """Name -> type of a record's fields: what its table has for columns."""
-    return typing.get_type_hints(record_type)
-
-
-def _encode(value: Any, kind: Any) -> Any:
-    """A field as its column keeps it, which knows no None."""
-    if value is None:
-        return -1 if kind == int | None else ""
-    return list(value) if isinstance(value, tuple) else value
+    table.write({"record": tfds.features.Text()}, rows, about)

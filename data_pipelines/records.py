@@ -5,9 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import dataclasses
-import io
-import json
 import re
 import stat
 from collections import Counter
@@ -144,7 +141,7 @@ def read_text(path: Path, *, layout: str) -> str:
 
 
 def read_json(path: Path, kind: type, *, layout: str) -> Any:
-    """The contents of an annotation file: the one way in which untrusted JSON is read.
+    """The contents of an annotation file.
 
     Args:
       path: the file.
@@ -152,35 +149,50 @@ def read_json(path: Path, kind: type, *, layout: str) -> Any:
       layout: whose layout the file belongs to, for the messages.
 
     Raises:
-      UserError: as read_text; or the file is not JSON (NaN isn't), holds something else, gives a key twice, holds more
-        than MAX_VALUES, is nested deeper than MAX_DEPTH, or has halves of characters that no UTF-8 text has.
+      UserError: as read_text; or the file is not JSON as `parse_json` takes it, or holds something else.
     """
-    text, twice = read_text(path, layout=layout), []
+    text = read_text(path, layout=layout)
+    try:
+        found = parse_json(text)
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not JSON ({error}); expected {layout}'s annotation file: download it again."
+        ) from error
+    if not isinstance(found, kind):
+        raise UserError(
+            f"{path} holds a {type(found).__name__}; expected {layout}'s {kind.__name__}: download it again."
+        )
+    return found
+
+
+def parse_json(text: str) -> Any:
+    """The one way in which untrusted JSON is read.
+
+    Raises:
+      ValueError: it is no JSON (NaN isn't), gives keys twice, holds more than MAX_VALUES, is nested deeper than
+        MAX_DEPTH, or has halves of characters, which no UTF-8 text has.
+    """
     values = sum(map(text.count, ",[{"))
     if values > MAX_VALUES:
-        raise UserError(f"{path} holds some {values:,} values; at most {MAX_VALUES:,} are read: split it.")
+        raise ValueError(f"it holds some {values:,} values, and at most {MAX_VALUES:,} are read")
+    twice: list[str] = []
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
             counts = Counter(key for key, _ in pairs)
-            twice.extend(f"the key '{key[:60]}' {count} times" for key, count in counts.items() if count > 1)
+            twice.extend(f"'{key[:60]}' {count} times" for key, count in counts.items() if count > 1)
         return found
 
     try:
         found = json.loads(text, object_pairs_hook=unique, parse_constant=_refuse_constant)
-        _check_depth(found)
-        if re.search(r"\\u[dD][89a-fA-F]", text):
-            json.dumps(found, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path} is not JSON ({error}); expected {layout}'s annotation file: download it again."
-        ) from error
-    check_problems(twice, path.name)
-    if not isinstance(found, kind):
-        raise UserError(
-            f"{path} holds a {type(found).__name__}; expected {layout}'s {kind.__name__}: download it again."
-        )
+    except RecursionError as error:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep") from error
+    if twice:
+        raise ValueError(f"it has keys more than once: {', '.join(twice[:10])}{' and more' if len(twice) > 10 else ''}")
+    _check_depth(found)
+    if re.search(r"\\u[dD][89a-fA-F]", text):
+        json.dumps(found, ensure_ascii=False).encode()
     return found
 
 

@@ -38,7 +38,7 @@ class Table:
         """Writes the rows, then what `about` gives when they are through; or nothing where one of them raises.
 
         Args:
-          columns: name -> tensorflow-datasets' feature.
+          columns: name -> tensorflow-datasets' feature; one of them, for several have another order in every process.
           rows: in the order they are to have.
           about: what the JSON file holds.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic
@@ -11,7 +12,7 @@ import numpy as np
 
 from contextjax import images
 from contextjax.types import CandidateRecord, CaptionRecord, ComposedRecord, Picture
-from data_pipelines.prepare import prepare, record_fields
+from data_pipelines.prepare import prepare
 from data_pipelines.records import DatasetReader, Record
 
 
@@ -95,15 +96,9 @@ def load_split(
 
 
 def _record(record_type: type[Record], row: dict[str, Any]) -> Record:
-    return record_type(**{name: _decode(row[name], kind) for name, kind in record_fields(record_type).items()})
-
-
-def _decode(value: Any, kind: Any) -> Any:
-    if kind == int | None:
-        return int(value) if value >= 0 else None
-    if kind == tuple[str, ...]:
-        return tuple(member.decode() for member in value)
-    return value.decode() or ("" if kind is str else None)
+    values = json.loads(row["record"])
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return record_type(**fields)
 
 
 def all_texts(data: SplitData[Any]) -> list[str]:

@@ -22,6 +22,7 @@ from contextjax import images
 from contextjax.types import UserError
 from data_pipelines.datasets import READERS
 from data_pipelines.prepare import fingerprint, prepare
+from tests.data_pipelines.datasets.conftest import LAYOUTS
 
 SECONDS, MEMORY = 20, 1 << 30  # of one input, on a machine with other work; of all of them
 
@@ -176,36 +177,21 @@ def test_the_largest_pictures_take_bounded_memory(format, mode):
 # -------------------------------------------------------------------------------- annotation files
 
 
-def write_captions(folder: Path, source: Path) -> None:
+def write_captions(folder: Path) -> None:
     picture(folder / "a" / "1.png")
     picture(folder / "2.jpg")
     rows = [{"image": "a/1.png", "caption": "a dög"}, {"image": "./2.jpg", "caption": ["a cat", "two cats"]}]
     (folder / "train.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
 
 
-def write_mmvp(folder: Path, source: Path) -> None:
+def write_mmvp(folder: Path) -> None:
     lines = ["Question ID,Type,Statement", "1,Colour,a red dög", "2,Colour,a blue dog", '3,"Count",two', "4,Count,one"]
     (folder / "Questions.csv").write_text("\n".join(lines), encoding="utf-8")
     for kind, number in (("Colour", 1), ("Colour", 2), ("Count", 3), ("Count", 4)):
         picture(folder / "MLLM_VLM Images" / kind / f"{number}.jpg")
 
 
-def write_cirr(folder: Path, source: Path) -> None:
-    names = [f"dev-{i}" for i in range(4)]
-    for file in ("captions", "image_splits", "image_captions"):
-        (folder / file).mkdir()
-    members = {"id": 0, "members": names}
-    pair = {"reference": names[0], "target_hard": names[1], "target_soft": {names[1]: 1.0}, "img_set": members}
-    pairs = [{"pairid": i, "caption": f"make it {i} dög", **pair} for i in range(3)]
-    (folder / "captions" / "cap.rc2.val.json").write_text(json.dumps(pairs), encoding="utf-8")
-    (folder / "image_splits" / "split.rc2.val.json").write_text(json.dumps({n: f"./dev/{n}.png" for n in names}))
-    captions = [{"image": f"dev/{name}.png", "caption": f"a picture {name}"} for name in names]
-    (folder / "image_captions" / "captions.val.json").write_text(json.dumps(captions))
-    for name in names:
-        picture(folder / "dev" / f"{name}.png")
-
-
-def write_imagecode(folder: Path, source: Path) -> None:
+def write_imagecode(folder: Path) -> None:
     for number in (0, 3, 7):
         picture(folder / "image-sets" / "open-images-1" / f"img{number}.jpg")
     (folder / "train_data.json").write_text(json.dumps({"open-images-1": {"0": "the first dög", "2": "the last"}}))
@@ -219,14 +205,21 @@ def picture(path: Path) -> None:
     Image.new("RGB", (8, 8), (len(path.name) * 9, 40, 90)).save(path)
 
 
-# A new reader is fuzzed as soon as it has a small, sound folder here.
-SAMPLES = {
-    "cirr": write_cirr,
-    "cirr_captions": write_cirr,
+def write_cirr_captions(folder: Path) -> None:
+    LAYOUTS["cirr"](folder)
+    for path in (folder / "image_splits").iterdir():
+        split = path.name.split(".")[2]
+        rows = [{"image": file, "caption": f"a dög {name}"} for name, file in json.loads(path.read_text()).items()]
+        (folder / "image_captions").mkdir(exist_ok=True)
+        (folder / "image_captions" / f"captions.{split}.json").write_text(json.dumps(rows))
+
+
+SAMPLES = LAYOUTS | {
+    "cirr_captions": write_cirr_captions,
     "captions": write_captions,
     "imagecode": write_imagecode,
     "mmvp": write_mmvp,
-}
+}  # a new reader is fuzzed as soon as it has a small, sound folder here
 HOSTILE = [
     None, True, -1, 0, 10**30, 1.5, "", " ", "..", "../../etc/passwd", "/etc/passwd", "a\0b", "x" * 5000, "C:\\x", [],
     {}, "\ud800", "%s{0}", "0", [[[[[[]]]]]], {"a": {"b": []}}, ["x", 1], "image-sets", ".", "~", "\u202e", "a/" * 400,
@@ -312,7 +305,7 @@ def read_all(reader_name: str, folder: Path, *, whole: bool) -> bool:
 def fuzz_annotations(bounded, folder: Path, reader_name: str, *, count: int, whole: int, seed: int) -> None:
     """Every `whole`-th input is prepared, too."""
     rng, read = random.Random(seed), 0
-    SAMPLES[reader_name](folder, folder)
+    SAMPLES[reader_name](folder)
     assert read_all(reader_name, folder, whole=True)
     files = READERS[reader_name](folder).annotation_files()
     sound = {path: path.read_bytes() for path in files}
@@ -350,7 +343,7 @@ def test_many_mutated_annotations(bounded, tmp_path, reader, seed):
 
 def test_what_is_no_file_is_told_at_once(bounded, tmp_path):
     """A pipe would be waited for, a device read for ever."""
-    write_captions(tmp_path, tmp_path)
+    write_captions(tmp_path)
     for make in (os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to(path)):
         for path in (tmp_path / "2.jpg", tmp_path / "train.json"):
             kept = path.read_bytes()

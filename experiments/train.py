@@ -1,5 +1,6 @@
 """Trains a recipe: python -m experiments.train --config=configs/NAME.py --workdir=DIR. The same command resumes."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from absl import flags
@@ -16,8 +17,8 @@ def main() -> None:
     train(config, workdir)
 
 
-def train(config, workdir: Path) -> None:
-    """Runs (or goes on with) the training of `config` in `workdir`."""
+def train(config, workdir: Path, *, through: Callable[[Iterator], Iterator] = iter) -> None:
+    """Runs (or goes on with) the training of `config` in `workdir`; batches go `through` what measures them, say."""
     from contextjax.optim import make_optimizer, make_schedule
     from contextjax.sharding import make_mesh, process_slice
     from contextjax.training.loop import fit
@@ -41,15 +42,17 @@ def train(config, workdir: Path) -> None:
         optimizer=make_optimizer(config.optimizer, steps=steps),
         schedule=make_schedule(config.optimizer, steps=steps),
         phases=phases,
-        batches=lambda start: batches(
-            samples,
-            batch_size=config.data.batch_size,
-            steps=steps,
-            seed=config.seed,
-            start=start,
-            process=process,
-            processes=processes,
-            workers=config.data.workers,
+        batches=lambda start: through(
+            batches(
+                samples,
+                batch_size=config.data.batch_size,
+                steps=steps,
+                seed=config.seed,
+                start=start,
+                process=process,
+                processes=processes,
+                workers=config.data.workers,
+            )
         ),
         workdir=workdir,
         seed=config.seed,

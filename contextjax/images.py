@@ -86,6 +86,9 @@ def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
     # int() as the Hugging Face processor does: the long side is cut, not rounded.
     width, height = int(width * size / short), int(height * size / short)
     left, top = (width - size) // 2, (height - size) // 2
+    if left:  # Pillow resizes in width, then in height: columns that are cut need only the first
+        image = image.resize((width, image.height), Image.Resampling.BICUBIC).crop((left, 0, left + size, image.height))
+        width, left = size, 0
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(resized.crop((left, top, left + size, top + size)))
 

@@ -84,7 +84,7 @@ def prepare(reader: DatasetReader[Any], folder: Path, split: str, *, bad_picture
         if records.about is None or records.about["made_with"] != known["made"]:
             _write_records(records, reader, split, known)
         found: Any = records.about
-        rows = Rows(pictures.folder, raw=["image"]), Rows(records.folder)
+        rows = Rows(pictures.folder), Rows(records.folder)
         return Prepared(place, *rows, known["ids"], known["captions"], found)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from contextjax.types import Picture, UserError
 
@@ -45,8 +45,9 @@ def decode(data: bytes, *, name: str = "picture") -> Image.Image:
     except UserError:
         raise
     except Exception as error:  # broken files make Pillow raise nearly anything
+        reason = "of no such format" if isinstance(error, UnidentifiedImageError) else error
         raise UserError(
-            f"{name} can't be read as a picture ({error}); expected a whole PNG, JPEG or WebP file: "
+            f"{name} can't be read as a picture ({reason}); expected a whole PNG, JPEG or WebP file: "
             "replace or remove it."
         ) from error
 

@@ -122,7 +122,7 @@ def _check(name: str, source: Any, folder: Path) -> _Checked:
         data = read_bytes(source, name)
         return _Checked(name, data, images.decode(data, name=f"Picture {name}").size)
     except UserError as error:
-        return _Checked(name, problem=str(error))
+        return _Checked(name, problem=str(error).rstrip("."))
 
 
 def _checked(pictures: Mapping[str, Any], folder: Path) -> Iterator[_Checked]:

@@ -101,7 +101,7 @@ class ComposedSamples:
             captions = Tokens(self._captions.ids[rows], self._captions.mask[rows])
         return ComposedBatch(
             references=np.stack([sample.reference for sample in samples]),
-            targets=np.stack([np.stack(fill(sample.targets)) for sample in samples]),
+            targets=_grouped([fill(sample.targets) for sample in samples]),
             texts=Tokens(self._texts.ids[records], self._texts.mask[records]),
             valid=valid,
             reference_ids=references,
@@ -148,3 +148,9 @@ def _chunks(data: ComposedData, modifications: int) -> Iterator[np.ndarray]:
             for begin in range(0, len(rows), modifications):
                 yield first + rows[begin : begin + modifications]
         first += len(part.records)
+
+
+def _grouped(groups: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Pictures of groups of one length as [R, M, H, W, 3], copied once."""
+    flat = np.stack([picture for group in groups for picture in group])
+    return flat.reshape(len(groups), -1, *flat.shape[1:])

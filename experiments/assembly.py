@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -32,12 +31,12 @@ from contextjax.tokenizers import TextTokenizer, train_tokenizer
 from contextjax.training.loop import FitConfig
 from contextjax.types import CandidateRecord, EvaluationProtocol, UserError
 from contextjax.variants import SYSTEMS, describe, make_model, resolve
-from data_pipelines.candidate_ops import cleaned
 from data_pipelines.datasets import READERS
-from data_pipelines.mixtures import Mixture, Source, mix
-from data_pipelines.tables import SplitData, all_texts, load_split
+from data_pipelines.mixtures import Mixture
+from data_pipelines.tables import SplitData, all_texts
+from experiments.data import load_evaluated, load_parts, part_splits
 from experiments.parts import context_blip, context_cir
-from experiments.parts.evaluations import best_rule, evaluated, evaluations
+from experiments.parts.evaluations import best_rule, evaluations
 
 PARTS: Mapping[str, Any] = {"context_cir": context_cir, "context_blip": context_blip}
 
@@ -45,79 +44,6 @@ PARTS: Mapping[str, Any] = {"context_cir": context_cir, "context_blip": context_
 def parts(config: Any) -> Any:
     """What the config's system has of its own: loss_weights, make_samples, make_phases."""
     return PARTS[config.model.get("system", "context_cir")]  # runs that began before there were two do not name theirs
-
-
-def load_data(config: Any, split: str, *, cache_mb: int = 0) -> SplitData:
-    """A split of the config's training set, or of each of its sources; prepared where it is not."""
-    if config.data.get("sources"):
-        return _load_mixture(config, split, cache_mb=cache_mb)
-    data = _load(config, config.data.reader, config.data.folder, split, cache_mb=cache_mb)
-    count, every = config.data.get("records", 0), len(data.records)
-    if not 0 < count < every:
-        return data
-    return dataclasses.replace(data, records=tuple(data.records[i * every // count] for i in range(count)))
-
-
-def _load_mixture(config: Any, split: str, *, cache_mb: int) -> Mixture[Any]:
-    d = config.data
-    if odd := [key for key in ("records", "cached") if d.get(key)]:
-        raise UserError(f"data.{odd[0]} is set, but data.sources has several sets; it is for a single one: unset it.")
-    wanted = {name: source for name, source in d.sources.items() if source.weight}
-    if not wanted:
-        raise UserError(f"Every weight of data.sources ({', '.join(d.sources)}) is 0; give at least one above it.")
-    sources = []
-    for name, source in wanted.items():
-        reader, folder = source.reader or name, source.folder or d.folder
-        if not folder:
-            raise UserError(
-                f"data.sources.{name}.folder is empty; give it, as --config.data.sources.{name}.folder=DIR."
-            )
-        data = _load(config, reader, folder, split, cache_mb=cache_mb // len(wanted))
-        sources.append(Source(name, Path(folder), data, source.weight))
-    return mix(sources)
-
-
-def load_evaluated(config: Any, split: str) -> SplitData:
-    """A split of what is evaluated."""
-    return _load(config, *evaluated(config), split)
-
-
-def _load(config: Any, reader: str, folder: str, split: str, *, cache_mb: int = 0) -> SplitData:
-    vision = resolve(config.model)["vision"]
-    size, fit = vision["image_size"], vision["fit"]
-    data = load_folder(reader, folder, split, size=size, fit=fit, cache_mb=cache_mb)
-    return cleaned(data) if config.data.get("clean") else data
-
-
-def load_folder(reader: str, folder: str | Path, split: str, *, size: int, fit: str, cache_mb: int = 0) -> SplitData:
-    """A split of a folder in the layout that `reader` knows."""
-    path = Path(folder)
-    return load_split(_reader(reader)(path), path, split, size=size, fit=fit, cache_bytes=cache_mb << 20)
-
-
-def _reader(name: str) -> Any:
-    if name not in READERS:
-        raise UserError(f"The reader is '{name}'; known are {', '.join(READERS)}.")
-    return READERS[name]
-
-
-def load_parts(
-    protocol: EvaluationProtocol, folder: str | Path, split: str, *, size: int, fit: str, clean: bool = False
-) -> dict[str, SplitData]:
-    """Name -> data of the parts of a split that the protocol scores one by one; "" where it is whole."""
-    splits = _part_splits(protocol, folder, split)
-    parts = {part: load_folder(protocol.reader, folder, name, size=size, fit=fit) for part, name in splits.items()}
-    return {part: cleaned(data) for part, data in parts.items()} if clean else parts
-
-
-def _part_splits(protocol: EvaluationProtocol, folder: str | Path, split: str) -> dict[str, str]:
-    known = READERS[protocol.reader](Path(folder)).splits
-    splits = {"": split}
-    if protocol.parts and split not in known:
-        splits = {part: f"{part}.{split}" for part in protocol.parts}
-    if missing := [name for name in splits.values() if name not in known]:
-        raise UserError(f"{folder} has no split '{missing[0]}' to evaluate; it has {', '.join(known)}.")
-    return splits
 
 
 def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer:
@@ -266,7 +192,7 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable
     if not found:
         return None
     for protocol, folder, split in found.values():
-        _part_splits(protocol, folder, split)  # what is wrong is said now, not after thousands of steps
+        part_splits(protocol, folder, split)  # what is wrong is said now, not after thousands of steps
     options = {"size": vision["image_size"], "fit": vision["fit"], "clean": bool(config.data.get("clean"))}
     load = functools.cache(lambda name: load_parts(*found[name], **options))
 

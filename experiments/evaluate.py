@@ -70,7 +70,7 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
 
     import contextjax
     from contextjax.types import UserError
-    from data_pipelines.tables import write_atomically
+    from data_pipelines.store import write_atomically
     from experiments import assembly, scoring, submit
 
     if source and not (folder and protocol):

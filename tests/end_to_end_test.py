@@ -322,7 +322,7 @@ def test_the_whole_command_on_eight_devices(data, trained, tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate", "search", "generate", "report", "convert", "maps"])
+@pytest.mark.parametrize("module", ["train", "evaluate", "search", "generate", "report", "convert", "maps", "prepare"])
 def test_help(module):
     done = run(module, "--help")
     assert done.returncode in (0, 1) and f"experiments.{module}" in done.stdout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -91,20 +90,19 @@ def fit(
         start = int(state.step)
         if start >= config.steps:
             return state
-        stream = batches(start)
-        first = next(stream)
-        example = place_batch(first, mesh)
-        programs = _compile(phases, start, state, example, shardings, optimizer, config.frozen)
+        stream = ((batch.records, place_batch(batch, mesh)) for batch in batches(start))
+        upcoming: Any = next(stream)
+        programs = _compile(phases, start, state, upcoming[1], shardings, optimizer, config.frozen)
         if diagnose and config.diagnose_every:
-            diagnose = jax.jit(diagnose).lower(state.params, example).compile()
-        del example
+            diagnose = jax.jit(diagnose).lower(state.params, upcoming[1]).compile()
         hooks = {"schedule": schedule, "diagnose": diagnose, "evaluate": evaluate, "name_records": name_records}
         with _Observer(config, checkpoints, workdir, start, phases[-1].start, **hooks) as observer:
-            for step, batch in enumerate(itertools.chain([first], stream), start=start + 1):
-                placed = place_batch(batch, mesh)
+            for step in range(start + 1, config.steps + 1):
+                records, placed = upcoming
                 observer.before(step, state, placed)
                 state, metrics = programs[_phase_of(phases, step - 1)](state, placed)
-                observer.after(step, state, metrics, batch.records)
+                upcoming = next(stream, None)  # read and placed while the device is at the step
+                observer.after(step, state, metrics, records)
     return state
 
 

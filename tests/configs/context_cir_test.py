@@ -18,6 +18,7 @@ from contextjax.types import UserError
 from contextjax.variants import make_model
 from data_pipelines import protocols
 from experiments import assembly
+from experiments.data import load_data
 from experiments.parts.evaluations import best_rule, evaluations
 
 
@@ -228,4 +229,4 @@ def test_mixtures_that_do_not_work_are_told(pictograms, changes, sentence):
             SMALL | {"data.folder": str(pictograms), "data.sources.cirr_r.reader": "cirr"} | changes
         )
     with pytest.raises(UserError, match=sentence):
-        assembly.load_data(config, "train")
+        load_data(config, "train")

@@ -80,6 +80,25 @@ def test_a_batch_that_does_not_divide_among_processes_is_told():
         stream(processes=3)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_loader_processes_give_the_batches_of_threads(pictograms):
+    """Of prepared tables, whose rows every process opens for itself."""
+    import jax
+
+    from contextjax.tokenizers import train_tokenizer
+    from data_pipelines.datasets.cirr import CirrReader
+    from data_pipelines.ops import ComposedSamples
+    from data_pipelines.tables import all_texts, load_split
+
+    data = load_split(CirrReader(pictograms), pictograms, "train", size=24, cache_bytes=1 << 20)
+    samples = ComposedSamples(data, train_tokenizer(all_texts(data), vocabulary=300, length=24), modifications=2)
+    stream = lambda workers: list(batches(samples, batch_size=4, steps=7, seed=1, start=2, workers=workers))
+    expected, found = stream(0), stream(2)
+    assert len(expected) == len(found) == 5
+    for one, other in zip(expected, found, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
 # ---------------------------------------------------------------------------------------- mixtures
 
 SHARES = (Share(13), Share(8, 2.0), Share(10, 0.3), Share(7, 1.5), Share(5, 0.01))

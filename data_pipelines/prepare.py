@@ -19,7 +19,7 @@ from typing import Any
 from contextjax import images
 from contextjax.types import CaptionRecord, UserError
 from data_pipelines import census
-from data_pipelines.records import MAX_BYTES, DatasetReader, check_file, check_problems, named_pictures
+from data_pipelines.records import LONG_LIST, DatasetReader, check_file, check_problems, named_pictures
 from data_pipelines.store import VERSION, Rows, Table, locked
 
 POLICIES = ("fail", "skip")
@@ -46,8 +46,11 @@ def fingerprint(reader: DatasetReader[Any]) -> str:
     digest = hashlib.blake2b(VERSION.encode(), digest_size=6)
     for path in reader.annotation_files():
         try:
-            check_file(path, limit=MAX_BYTES)
-            digest.update(path.name.encode(errors="surrogateescape") + b"\0" + path.read_bytes())
+            check_file(path, limit=LONG_LIST.bytes)
+            digest.update(path.name.encode(errors="surrogateescape") + b"\0")
+            with path.open("rb") as file:
+                for part in iter(lambda: file.read(1 << 20), b""):
+                    digest.update(part)
         except OSError as error:
             raise UserError(f"The annotation file {path} can't be read ({error}); check the folder.") from error
     return digest.hexdigest()
@@ -140,6 +143,11 @@ def _checked(pictures: Mapping[str, Any], folder: Path) -> Iterator[_Checked]:
 
 def _write_pictures(table: Table, reader: DatasetReader[Any], folder: Path, split: str, bad_pictures: str) -> None:
     sources, captions = reader.pictures(split), reader.captions(split)
+    listed = _listed(sources, folder)
+    if twin := _twin(folder, listed):
+        reader.records(split)  # as below: no pictures are kept that don't fit records
+        if table.link(twin, twin.about | {"captions": [captions.get(name, "") for name in twin.about["ids"]]}):
+            return
     left_out: dict[str, str] = {}
     seen: list[tuple[str, tuple[int, int], int, bytes]] = []
 
@@ -169,6 +177,7 @@ def _write_pictures(table: Table, reader: DatasetReader[Any], folder: Path, spli
         )
         return {
             "made": made.hexdigest(),
+            "listed": listed,
             "ids": ids,
             "captions": [captions.get(name, "") for name in ids],
             "left_out": left_out,
@@ -179,6 +188,24 @@ def _write_pictures(table: Table, reader: DatasetReader[Any], folder: Path, spli
     import tensorflow_datasets as tfds
 
     table.write({"image": tfds.features.Image()}, rows(), about)
+
+
+def _listed(sources: Mapping[str, Any], folder: Path) -> str:
+    """What two splits have in common that list the same pictures, of files that are what they were, in one order."""
+    part = lambda source: "" if isinstance(source, Path) else repr(dataclasses.replace(source, path=Path()))
+    rows = [[name, os.path.relpath(str(source), folder), part(source), _state(source)]
+            for name, source in sources.items()]  # fmt: skip
+    return hashlib.blake2b(json.dumps(rows).encode(), digest_size=16).hexdigest()
+
+
+def _twin(folder: Path, listed: str) -> Table | None:
+    """A whole table of the same pictures, of another split or another reader of this folder: CIRR's pictures have texts
+    of several sets, CIRCO's splits one gallery."""
+    for path in sorted((folder / "prepared").glob("*/pictures.*.json")):
+        found = Table(path.parent, path.stem, about=path.name)
+        if found.about and found.about.get("listed") == listed and not found.about["left_out"]:
+            return found
+    return None
 
 
 def _is_outdated(about: Mapping[str, Any], sources: Mapping[str, Any]) -> bool:

@@ -93,8 +93,18 @@ class DatasetReader(Protocol[Record]):
         ...
 
 
-MAX_BYTES = 256_000_000  # of an annotation file
-MAX_VALUES = 20_000_000  # in it: an empty list takes two bytes of a file, and fifty of memory
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How much of an annotation file is read."""
+
+    bytes: int
+    values: int  # in it: an empty list takes two bytes of a file, and fifty of memory
+
+
+BENCHMARK = Limits(256_000_000, 20_000_000)
+# Pictures with a text each, millions of rows: 5 million captions are some 600 MB and 20 million values (a row's braces
+# and commas, those of its text, too), and take 3 GB of memory, about what the worst file within these limits takes.
+LONG_LIST = Limits(1_500_000_000, 50_000_000)
 MAX_DEPTH = 100
 
 
@@ -115,19 +125,20 @@ def check_file(path: Path, *, limit: int) -> None:
         raise UserError(f"{path} has {found.st_size:,} bytes; at most {limit:,} are read: split or remove it.")
 
 
-def read_text(path: Path, *, layout: str) -> str:
+def read_text(path: Path, *, layout: str, limits: Limits = BENCHMARK) -> str:
     """The text of an annotation file, which is UTF-8 with or without a byte order mark.
 
     Args:
       path: the file.
       layout: whose layout the file belongs to, for the messages.
+      limits: how much is read.
 
     Raises:
-      UserError: the file is missing, is no regular file, is larger than MAX_BYTES, or is not UTF-8.
+      UserError: the file is missing, is no regular file, is larger or holds more than is read, or is not UTF-8.
     """
     try:
-        check_file(path, limit=MAX_BYTES)
-        return path.read_bytes().decode("utf-8-sig")
+        check_file(path, limit=limits.bytes)
+        text = path.read_bytes().decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{path} is missing; expected {layout}'s layout: check the folder, or download it again."
@@ -138,20 +149,25 @@ def read_text(path: Path, *, layout: str) -> str:
         raise UserError(
             f"{path} is not UTF-8 ({error}); expected {layout}'s annotation file: save it as UTF-8."
         ) from error
+    values = sum(map(text.count, ",[{"))
+    if values > limits.values:
+        raise UserError(f"{path} holds some {values:,} values; at most {limits.values:,} are read: split or remove it.")
+    return text
 
 
-def read_json(path: Path, kind: type, *, layout: str) -> Any:
+def read_json(path: Path, kind: type, *, layout: str, limits: Limits = BENCHMARK) -> Any:
     """The contents of an annotation file.
 
     Args:
       path: the file.
       kind: dict or list, whichever the file holds.
       layout: whose layout the file belongs to, for the messages.
+      limits: how much is read.
 
     Raises:
       UserError: as read_text; or the file is not JSON as `parse_json` takes it, or holds something else.
     """
-    text = read_text(path, layout=layout)
+    text = read_text(path, layout=layout, limits=limits)
     try:
         found = parse_json(text)
     except ValueError as error:
@@ -166,15 +182,12 @@ def read_json(path: Path, kind: type, *, layout: str) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """The one way in which untrusted JSON is read.
+    """The one way in which untrusted JSON is read, from a text of `read_text`.
 
     Raises:
-      ValueError: it is no JSON (NaN isn't), gives keys twice, holds more than MAX_VALUES, is nested deeper than
-        MAX_DEPTH, or has halves of characters, which no UTF-8 text has.
+      ValueError: it is no JSON (NaN isn't), gives keys twice, is nested deeper than MAX_DEPTH, or has halves of
+        characters, which no UTF-8 text has.
     """
-    values = sum(map(text.count, ",[{"))
-    if values > MAX_VALUES:
-        raise ValueError(f"it holds some {values:,} values, and at most {MAX_VALUES:,} are read")
     twice: list[str] = []
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -30,9 +30,7 @@ class Table:
         """The folder is tables/`name` in `place`, the JSON file `about`."""
         self._root, self._file = place / "tables" / name, place / about
         self.folder = self._root / BUILDER / VERSION
-        self.about: Any = None
-        if self._file.exists() and self.folder.is_dir():
-            self.about = json.loads(self._file.read_text(encoding="utf-8"))
+        self.about = self._read()
 
     def write(self, columns: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], about: Callable[[], Any]) -> None:
         """Writes the rows, then what `about` gives when they are through; or nothing where one of them raises.
@@ -55,6 +53,29 @@ class Table:
             write_atomically(self._file, json.dumps(self.about, indent=1))
         except OSError as error:
             raise UserError(f"{self._root} can't be written ({error}); make room for it and try again.") from error
+
+    def link(self, other: Table, about: Any) -> bool:
+        """Makes this table the other one, whose files it shares on the disk; `about` is what the JSON file holds.
+
+        Returns False, and leaves nothing, where the disk can't do that or the other is written anew meanwhile.
+        """
+        try:
+            self._file.unlink(missing_ok=True)
+            shutil.rmtree(self._root, ignore_errors=True)
+            shutil.copytree(other._root, self._root, copy_function=os.link)
+            if other._read() != other.about:
+                return False
+            self.about = about
+            write_atomically(self._file, json.dumps(about, indent=1))
+        except OSError:
+            self.about = None
+        return self.about is not None
+
+    def _read(self) -> Any:
+        """What the JSON file holds; None where the table is not whole."""
+        if not (self._file.exists() and self.folder.is_dir()):
+            return None
+        return json.loads(self._file.read_text(encoding="utf-8"))
 
 
 class Rows(Sequence):

@@ -15,7 +15,7 @@ from typing import Any
 from contextjax.types import ComposedRecord, UserError
 from data_pipelines import rows
 from data_pipelines.composed import ComposedReader
-from data_pipelines.records import named_pictures, parse_json, read_text
+from data_pipelines.records import LONG_LIST, named_pictures, parse_json, read_json, read_text
 
 LINES = ".jsonl"
 
@@ -50,7 +50,10 @@ class ManifestReader(ComposedReader):
         return [self._split_files[split]]
 
     def _rows(self, file: Path) -> list[Any]:
-        return _lines(file) if file.suffix == LINES else super()._rows(file)
+        if file.suffix != LINES:
+            return read_json(file, list, layout=self.layout, limits=LONG_LIST)
+        lines = read_text(file, layout=self.layout, limits=LONG_LIST).split("\n")
+        return [_object(line) for line in lines if line.strip()]
 
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
         yield ComposedRecord(
@@ -74,12 +77,8 @@ class ManifestReader(ComposedReader):
             return False
 
 
-def _lines(file: Path) -> list[Any]:
-    """The object of every line; what is none is a row with a fault."""
-    return [_object(line) for line in read_text(file, layout="a manifest").split("\n") if line.strip()]
-
-
 def _object(line: str) -> Any:
+    """What a line holds; what is no JSON is a row with a fault."""
     try:
         return parse_json(line)
     except ValueError:

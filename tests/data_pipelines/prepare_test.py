@@ -14,12 +14,14 @@ from PIL import Image
 
 from contextjax.types import UserError
 from data_pipelines import census
+from data_pipelines.datasets import READERS
 from data_pipelines.datasets.captions import CaptionsReader
 from data_pipelines.datasets.cirr import CirrReader
 from data_pipelines.datasets.imagecode import ImageCodeReader
 from data_pipelines.prepare import prepare
 from data_pipelines.records import named_pictures
 from data_pipelines.tables import load_split
+from tests.data_pipelines.datasets.conftest import LAYOUTS
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +34,7 @@ def write_captions(folder: Path, count: int, *, size: int = 12) -> None:
     for number in range(count):
         pixels = rng.integers(0, 256, (size, size + number % 3, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
+        os.utime(folder / f"{number}.png", (0, 0))  # when it was written is a part of what is prepared
         rows.append({"image": f"{number}.png", "caption": " ".join(["word"] * (number + 1))})
     (folder / "train.json").write_text(json.dumps(rows))
 
@@ -115,6 +118,56 @@ def test_pictures_that_came_later_are_taken_in(tmp_path):
     before = written(tmp_path)
     (tmp_path / "image-sets" / "a" / "img5.png").unlink()  # the table has it: originals may be removed
     assert ids() == ("a/img0", "a/img1", "a/img5") and written(tmp_path) == before
+
+
+def files_of(found) -> list[tuple[int, int]]:
+    """Device and inode of the files of the pictures."""
+    paths = sorted(path for path in found.pictures.folder.rglob("*") if path.is_file())
+    assert any(".array_record" in path.name for path in paths)
+    return [(path.stat().st_dev, path.stat().st_ino) for path in paths]
+
+
+@pytest.mark.parametrize("layout", ["cirr_r", "circo"])
+def test_pictures_that_several_sets_list_are_on_the_disk_once(tmp_path, layout, edit_json):
+    """CIRR's, which have further texts; CIRCO's two splits."""
+    LAYOUTS[layout](tmp_path)
+    one, other = {"cirr_r": [("cirr", "val"), ("cirr_r", "val")], "circo": [("circo", "test"), ("circo", "val")]}[
+        layout
+    ]
+    load = lambda name, split: prepare(READERS[name](tmp_path), tmp_path, split)
+    first, second = load(*one), load(*other)
+    assert files_of(first) == files_of(second) and first.pictures.folder != second.pictures.folder
+    assert list(first.pictures) == list(second.pictures) and first.ids == second.ids
+    assert second.census["pictures"] == first.census["pictures"] and len(second.records)
+    before = written(tmp_path)
+    assert files_of(load(*other)) == files_of(load(*one)) and written(tmp_path) == before
+    READERS[one[0]](tmp_path).pictures(one[1])[first.ids[0]].write_bytes(images_of(first)[1])  # another picture
+    edit_json(READERS[other[0]](tmp_path)._files(other[1])[0], lambda rows: rows[:1])
+    third = load(*other)
+    assert images_of(third)[0] == images_of(third)[1] != images_of(first)[0] and files_of(third) != files_of(first)
+
+
+def images_of(found) -> list[bytes]:
+    return [row["image"] for row in found.pictures]
+
+
+def test_a_disk_that_cannot_link_has_copies(tmp_path, monkeypatch):
+    LAYOUTS["circo"](tmp_path)
+    reader = READERS["circo"](tmp_path)
+    first = prepare(reader, tmp_path, "test")
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links")))
+    second = prepare(reader, tmp_path, "val")
+    assert images_of(second) == images_of(first) and not set(files_of(first)) & set(files_of(second))
+
+
+def test_a_twin_of_bad_records_is_not_kept(tmp_path, edit_json):
+    LAYOUTS["circo"](tmp_path)
+    prepare(READERS["circo"](tmp_path), tmp_path, "test")
+    edit_json(tmp_path / "annotations/val.json", lambda rows: [rows[0] | {"reference_img_id": 55}])
+    prepare(READERS["circo"](tmp_path), tmp_path, "test")
+    with pytest.raises(UserError, match="unknown picture 55"):
+        prepare(READERS["circo"](tmp_path), tmp_path, "val")
+    assert not list((tmp_path / "prepared").rglob("pictures.val.json"))
 
 
 def test_a_manifest_that_leaves_the_folder_reads_nothing(tmp_path):

@@ -1,6 +1,7 @@
 """A split, checked and written as two tables beside the data, with a census of what is in them.
 
 They lie under a fingerprint of the annotation files: changed annotations are prepared anew, unchanged ones never twice.
+Where splits or readers of a folder list the same pictures, they are written once, and their files shared by links.
 """
 
 from __future__ import annotations
@@ -146,7 +147,8 @@ def _write_pictures(table: Table, reader: DatasetReader[Any], folder: Path, spli
     listed = _listed(sources, folder)
     if twin := _twin(folder, listed):
         reader.records(split)  # as below: no pictures are kept that don't fit records
-        if table.link(twin, twin.about | {"captions": [captions.get(name, "") for name in twin.about["ids"]]}):
+        known: Any = twin.about
+        if table.link(twin, known | {"captions": [captions.get(name, "") for name in known["ids"]]}):
             return
     left_out: dict[str, str] = {}
     seen: list[tuple[str, tuple[int, int], int, bytes]] = []

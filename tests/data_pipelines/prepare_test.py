@@ -127,13 +127,12 @@ def files_of(found) -> list[tuple[int, int]]:
     return [(path.stat().st_dev, path.stat().st_ino) for path in paths]
 
 
-@pytest.mark.parametrize("layout", ["cirr_r", "circo"])
-def test_pictures_that_several_sets_list_are_on_the_disk_once(tmp_path, layout, edit_json):
+@pytest.mark.parametrize(
+    ("one", "other"), [(("cirr", "val"), ("cirr_r", "val")), (("circo", "test"), ("circo", "val"))]
+)
+def test_pictures_that_several_sets_list_are_on_the_disk_once(tmp_path, one, other, edit_json):
     """CIRR's, which have further texts; CIRCO's two splits."""
-    LAYOUTS[layout](tmp_path)
-    one, other = {"cirr_r": [("cirr", "val"), ("cirr_r", "val")], "circo": [("circo", "test"), ("circo", "val")]}[
-        layout
-    ]
+    LAYOUTS[other[0]](tmp_path)
     load = lambda name, split: prepare(READERS[name](tmp_path), tmp_path, split)
     first, second = load(*one), load(*other)
     assert files_of(first) == files_of(second) and first.pictures.folder != second.pictures.folder
@@ -151,7 +150,7 @@ def images_of(found) -> list[bytes]:
     return [row["image"] for row in found.pictures]
 
 
-def test_a_disk_that_cannot_link_has_copies(tmp_path, monkeypatch):
+def test_a_disk_that_can_not_link_has_copies(tmp_path, monkeypatch):
     LAYOUTS["circo"](tmp_path)
     reader = READERS["circo"](tmp_path)
     first = prepare(reader, tmp_path, "test")

@@ -20,6 +20,7 @@ from data_pipelines import protocols
 from experiments import assembly
 from experiments.data import load_data
 from experiments.parts.evaluations import best_rule, evaluations
+from tests.configs.small import SMALL
 
 
 def objective_of(config):
@@ -126,31 +127,6 @@ def test_a_benchmark_without_a_folder_is_left_out_and_that_is_said(capsys):
         UserError, match="names 'val/R@5', which nothing evaluates; expected a metric of circo/val, cirr/"
     ):
         best_rule(config)
-
-
-SMALL = {
-    "model.variant": "S16",
-    "model.pretrained": "",
-    "model.dtype": "float32",
-    "model.vision.width": 32,
-    "model.vision.mlp": 64,
-    "model.vision.layers": 1,
-    "model.text.width": 32,
-    "model.text.mlp": 64,
-    "model.projection": 16,
-    "model.fusion_layers": 1,
-    "data.vocabulary": 300,
-    "data.text_length": 24,
-    "data.caption_length": 36,
-    "data.batch_size": 8,
-    "training.steps": 6,
-    "training.log_every": 1,
-    "training.diagnose_every": 4,
-    "training.evaluate_every": 2,
-    "training.checkpoint_every": 4,
-    "optimizer.warmup_steps": 1,
-    "optimizer.learning_rate": 3e-3,
-}
 
 
 @pytest.fixture(scope="module")

@@ -30,24 +30,40 @@ def base(system: str = "context_cir") -> Any:
     training.log_every = 50
     training.checkpoint_every = 2000
     training.evaluate_every = 2000
+    training.best = ConfigDict()  # metric of an evaluation -> weight: the checkpoint with the highest sum is kept, too
     training.max_bad_steps = 1
     training.diagnose_every = 0  # gradient norms by term and the like, every so many steps; 0: never
     return config
+
+
+def source(reader: str = "", *, folder: str = "", weight: float = 1.0) -> Any:
+    """A set of a mixture: its reader ("": the source's name), its folder ("": data.folder), and how often each of its
+    samples is seen in an epoch: 1 for all sources is uniform over all samples; 0 leaves the set out."""
+    return ConfigDict({"reader": reader, "folder": folder, "weight": weight})
+
+
+def evaluation(protocol: str = "", *, folder: str = "", split: str = "val") -> Any:
+    """What is evaluated in training: its protocol ("": the evaluation's name), its folder ("": that of data.folder,
+    where the protocol is of data.reader; otherwise it is left out, which is told) and its split."""
+    return ConfigDict({"protocol": protocol, "folder": folder, "split": split})
 
 
 def _data(system: str) -> Any:
     data: Any = ConfigDict()
     data.reader = {"context_cir": "cirr", "context_blip": "captions"}[system]
     data.folder = ""
+    data.sources = ConfigDict()  # instead of the two: name -> source(...), several sets that are trained on together
     data.train_split = "train"
     data.val_split = "val"
     data.val_reader = ""  # where what is evaluated is another data set: its reader
     data.val_folder = ""  # and its folder
+    data.evaluations = ConfigDict()  # instead of these: name -> evaluation(...), whose metrics are "name/split/R@5"
     data.batch_size = 256  # references, captions or descriptions in a global batch
     data.text_length = 77  # tokens
     data.vocabulary = 0  # > 0: a tokenizer of that size is trained on the set's texts
     data.workers = 0  # loader processes; 0: a thread
     data.cache_mb = 0  # decoded pictures kept in memory
+    data.bad_pictures = "fail"  # or "skip": training leaves out missing and unreadable ones, and records that name them
     if system == "context_cir":
         data.modifications = 1  # texts (and targets) of each reference
         data.caption_length = 77
@@ -79,7 +95,7 @@ def _context_cir() -> tuple[Any, Any]:
     loss.weights = ConfigDict({"contrastive": 1.0, "consistency": 0.08, "captions": 0.0})
     loss.lead_steps = 0  # steps in which the captions loss is trained alone, before the rest begins
     loss.temperature = 0.07
-    loss.learned_temperature = False  # starts at 0.07
+    loss.learned_temperature = False  # starts at 0.07, whatever the pretrained CLIP had
     loss.epsilon = 0.0
     loss.normalize_maps = False
     loss.reference_negatives = True
@@ -135,5 +151,5 @@ def _optimizer() -> Any:
     optimizer.decay_vectors = True  # biases, norms and scalars decay too
     optimizer.clip_norm = 1.0
     optimizer.freeze = ()  # beginnings of parameter paths that are not trained, such as "clip/vision"
-    optimizer.multipliers = ConfigDict()  # beginning of a path -> factor of its learning rate
+    optimizer.multipliers = ConfigDict()  # beginning of a path -> factor of its learning rate; those that fit multiply
     return optimizer

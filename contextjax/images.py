@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from contextjax.types import Picture, UserError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+MAX_BYTES = 256_000_000  # of a file
 MAX_PIXELS = 89_000_000  # a decompression bomb is told from its header; Pillow's own limit, above it, only warns
 MAX_ASPECT = 100  # the long side grows with the short one before it is cut
+MAX_SCANS = 16  # of MAX_PIXELS: a few bytes of progressive JPEG can ask for thousands of passes over a large picture
 FITS = ("crop", "squash")
 
 
@@ -26,7 +28,7 @@ def decode(data: bytes, *, name: str = "picture") -> Image.Image:
     colour lies under it), and 16-bit greys are scaled (Pillow's conversion clips them, nearly all to white).
 
     Raises:
-      UserError: the bytes are not such a picture, are cut short, or hold more than MAX_PIXELS.
+      UserError: the bytes are not such a picture, are cut short, or hold more than MAX_PIXELS or passes over them.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -36,22 +38,25 @@ def decode(data: bytes, *, name: str = "picture") -> Image.Image:
                     f"{name} has {width} x {height} pixels; at most {MAX_PIXELS:,} in sides of at most "
                     f"1:{MAX_ASPECT} are read: shrink or remove it."
                 )
+            if image.format == "JPEG" and width * height * data.count(b"\xff\xda") > MAX_PIXELS * MAX_SCANS:
+                raise UserError(f"{name} is drawn in more passes than are read; save it as a plain JPEG or remove it.")
+            ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies pictures that lie right, too
             return _to_rgb(image)
     except UserError:
         raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Exception as error:  # broken files make Pillow raise nearly anything
+        reason = "of no such format" if isinstance(error, UnidentifiedImageError) else error
         raise UserError(
-            f"{name} can't be read as a picture ({error}); expected a whole PNG, JPEG or WebP file: "
+            f"{name} can't be read as a picture ({reason}); expected a whole PNG, JPEG or WebP file: "
             "replace or remove it."
         ) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):  # 16 bits: convert() would clip them to white
-        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8)).convert("RGB")
+        return Image.fromarray(((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -82,6 +87,9 @@ def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
     # int() as the Hugging Face processor does: the long side is cut, not rounded.
     width, height = int(width * size / short), int(height * size / short)
     left, top = (width - size) // 2, (height - size) // 2
+    if left:  # Pillow resizes in width, then in height: columns that are cut need only the first
+        image = image.resize((width, image.height), Image.Resampling.BICUBIC).crop((left, 0, left + size, image.height))
+        width, left = size, 0
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(resized.crop((left, top, left + size, top + size)))
 
@@ -106,7 +114,7 @@ def load(source: Any, size: int, *, fit: str = "crop") -> Picture:
             raise UserError(f"A picture is {source.dtype} {list(source.shape)}; expected uint8 [H, W, 3].")
         source = Image.fromarray(source)
     if isinstance(source, Image.Image):
-        return preprocess(_to_rgb(source), size, fit=fit)
+        return preprocess(_to_rgb(ImageOps.exif_transpose(source)), size, fit=fit)
     path = Path(source)
     if not path.is_file():
         raise UserError(f"There is no picture at {path}; give the path of a PNG, JPEG or WebP file.")

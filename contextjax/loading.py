@@ -20,8 +20,10 @@ from contextjax.variants import make_model
 
 
 def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, text_length: int | None = None,
-         dtype: Any = None) -> System:  # fmt: skip
-    """The system of a workdir (its newest checkpoint), of an export, or of a CLIP or BLIP folder or hub id.
+         dtype: Any = None, checkpoint: str | int = "") -> System:  # fmt: skip
+    """The system of a workdir, of an export, or of a CLIP or BLIP folder or hub id.
+
+    Of a workdir it is the best checkpoint where the run had a rule of what is best (training.best), else the newest.
 
     Args:
       source: a --workdir, a folder that `experiments.convert` wrote, a folder in Hugging Face's or OpenCLIP's layout,
@@ -30,14 +32,17 @@ def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, t
       image_size: another resolution of a CLIP or BLIP; its position embeddings are resized.
       text_length: tokens of a text at most, where a CLIP's or BLIP's own limit is not wanted.
       dtype: of the computation of a CLIP or BLIP; parameters are float32.
+      checkpoint: of a workdir: "best", "newest", or a step, where another one is wanted.
 
     Raises:
-      UserError: `source` is none of these, or not whole.
+      UserError: `source` is none of these, is not whole, or has no such checkpoint.
     """
     folder = Path(source)
     config = _own_config(folder)
     if config is not None:
-        return _load_own(folder, config, mesh)
+        return _load_own(folder, config, mesh, checkpoint)
+    if checkpoint:
+        raise UserError(f"A checkpoint ('{checkpoint}') is asked for, but {source} is no run; leave it out.")
     found = pretrained.read_pretrained(source, image_size=image_size, dtype=dtype)
     config = pretrained.towers(found.model.config)
     if not hasattr(config, "vision"):
@@ -72,7 +77,7 @@ def _own_config(folder: Path) -> Any:
     return ConfigDict(dict(config))
 
 
-def _load_own(folder: Path, config: Any, mesh: str) -> System:
+def _load_own(folder: Path, config: Any, mesh: str, checkpoint: str | int) -> System:
     length, propositions = config.model.text["positions"], (0, 0)
     if config.model.get("system") == "context_blip":
         length = min(length, config.data.text_length)  # descriptions are read as far as they were in training
@@ -81,6 +86,8 @@ def _load_own(folder: Path, config: Any, mesh: str) -> System:
     trained = config.get("data", {}).get("vocabulary", 0)  # else the tokenizer came with the towers
     model = make_model(config.model, vocabulary=tokenizer.vocabulary if trained else None)
     if (folder / "model.safetensors").exists():
+        if checkpoint:
+            raise UserError(f"A checkpoint ('{checkpoint}') is asked for, but {folder} is an export; leave it out.")
         unread, abstract = pretrained.read_own(folder, model)
         meta = config.get("exported", {})
         fingerprint = f"{meta.get('config_hash', '')}-{meta.get('step', 0)}"
@@ -88,7 +95,7 @@ def _load_own(folder: Path, config: Any, mesh: str) -> System:
         return System(model, params, tokenizer, propositions=propositions, fingerprint=fingerprint)
     checkpoints = Checkpoints(folder / "checkpoints")
     try:
-        params, meta = checkpoints.restore_params()
+        params, meta = checkpoints.restore_params(checkpoint)
     finally:
         checkpoints.close()
     fingerprint = f"{meta['config_hash']}-{meta['step']}"

@@ -77,6 +77,9 @@ class Tokens(NamedTuple):
     mask: Any  # bool
 
 
+LOST = ("no_room", "truncated", "unaligned")  # why a phrase of a batch is not in it, see Phrases.lost
+
+
 class Phrases(NamedTuple):
     """The noun phrases of a batch, packed into a fixed budget of P rows."""
 
@@ -84,7 +87,8 @@ class Phrases(NamedTuple):
     text: Any  # int32 [P]: row of the flattened [R * M] texts it stands in
     span: Any  # int32 [P, 2]: its tokens [start, end) in that text
     valid: Any  # bool [P]
-    dropped: Any  # int32 [R]: phrases of each reference that found no room
+    lost: Any  # int32 [R, 3]: phrases of each reference that are missing, by LOST: the budget was full, the text was
+    # cut before their end, or none of its tokens is theirs
 
 
 class ComposedBatch(NamedTuple):

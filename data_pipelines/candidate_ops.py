@@ -11,6 +11,7 @@ import numpy as np
 from contextjax.tokenizers import TextTokenizer, tokenize_propositions
 from contextjax.types import CandidateBatch, CandidateRecord, CaptionBatch, CaptionRecord, Picture, Tokens, UserError
 from data_pipelines.augment import Augment
+from data_pipelines.mixtures import shares_of, source_rows
 from data_pipelines.records import check_problems
 from data_pipelines.tables import CandidateData, CaptionData, SplitData
 from data_pipelines.texts import clean_caption, clean_description
@@ -65,6 +66,7 @@ class _TextSamples:
         self.data, self._rows, self._what = data, rows, what
         self._groups = [np.asarray([row]) for row in range(len(data.records))] if groups is None else groups
         self._augment, self._seed = augment, seed
+        self.shares = shares_of(data, [rows[0] for rows in self._groups])
         encoded = tokenizer([record.text for record in data.records], length=text_length)
         empty = np.flatnonzero(encoded.tokens.mask.sum(axis=1) <= 2)  # nothing but the first and the last token
         check_problems(
@@ -219,23 +221,24 @@ class CandidateSamples(_TextSamples):
         )
 
 
-def _set_of(record: CandidateRecord) -> Any:
-    """What records of one set share: its name, or all its pictures."""
-    return record.set or record.images
+def _set_keys(data: CandidateData) -> list[tuple[int, Any]]:
+    """What records of one set share: where it comes from, and its name or all its pictures."""
+    rows = zip(source_rows(data), data.records, strict=True)
+    return [(int(source), record.set or record.images) for source, record in rows]
 
 
 def _pictures_of_sets(data: CandidateData, candidates: int) -> list[tuple[str, ...]]:
     """The pictures of each record's set: all that its records name, which may be about some of them only."""
-    names: dict[Any, dict[str, None]] = {}
-    for record in data.records:
-        names.setdefault(_set_of(record), {}).update(dict.fromkeys(record.images))
+    keys, names = _set_keys(data), {}
+    for key, record in zip(keys, data.records, strict=True):
+        names.setdefault(key, {}).update(dict.fromkeys(record.images))
     check_problems(
-        [f"the descriptions of set {key} name {len(found)} pictures, more than the batch's {candidates} candidates"
+        [f"the descriptions of set {key[1]} name {len(found)} pictures, more than the batch's {candidates} candidates"
          for key, found in names.items() if len(found) > candidates],
         f"Split '{data.split}'",
     )  # fmt: skip
     shown = {key: tuple(found) for key, found in names.items()}
-    return [shown[_set_of(record)] for record in data.records]
+    return [shown[key] for key in keys]
 
 
 def _places(data: CandidateData, shown: Sequence[tuple[str, ...]], candidates: int) -> tuple[np.ndarray, np.ndarray]:
@@ -251,11 +254,13 @@ def _places(data: CandidateData, shown: Sequence[tuple[str, ...]], candidates: i
 def _by_set(data: CandidateData, descriptions: int) -> list[np.ndarray]:
     """Record rows of each sample: so many of one set's, the first of them again where they do not come out even."""
     by_set: dict[Any, list[int]] = {}
-    for row, record in enumerate(data.records):
-        by_set.setdefault(_set_of(record), []).append(row)
-    chunks = [rows[b : b + descriptions] for rows in by_set.values() for b in range(0, len(rows), descriptions)]
-    fill = lambda chunk: (chunk + by_set[_set_of(data.records[chunk[0]])] * descriptions)[:descriptions]
-    return [np.asarray(fill(chunk)) for chunk in chunks]
+    for row, key in enumerate(_set_keys(data)):
+        by_set.setdefault(key, []).append(row)
+    return [
+        np.asarray((rows[begin : begin + descriptions] + rows * descriptions)[:descriptions])
+        for rows in by_set.values()
+        for begin in range(0, len(rows), descriptions)
+    ]
 
 
 def _check_records(data: CandidateData, candidates: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from contextjax.types import ComposedRecord, UserError
 from data_pipelines import rows
-from data_pipelines.records import DatasetReader, check_problems, read_json
+from data_pipelines.records import DatasetReader, check_problems, named_pictures, read_json
 
 
 class ComposedReader(DatasetReader[ComposedRecord]):
@@ -69,17 +69,12 @@ class ComposedReader(DatasetReader[ComposedRecord]):
     def _named(self, split: str) -> list[str]:
         """The pictures that the queries of a split name, each once. Rows with faults are told by `records`."""
         records, _ = self._parsed(split)
-        return list(dict.fromkeys(name for record in records for name in names_of(record)))
-
-
-def names_of(record: ComposedRecord) -> list[str]:
-    """All pictures that a record names."""
-    return [name for name in (record.reference, record.target, *record.subset, *record.truths) if name is not None]
+        return list(dict.fromkeys(name for record in records for name in named_pictures(record)))
 
 
 def _faults(records: list[ComposedRecord], known: Collection[str]) -> Iterator[str]:
     for record in records:
-        unknown = [name for name in names_of(record) if name not in known]
+        unknown = [name for name in named_pictures(record) if name not in known]
         if unknown:
             yield f"query {record.id} names the unknown picture {unknown[0]}"
         if not record.text.strip():

@@ -118,3 +118,13 @@ def token_spans(spans: Spans, offsets: np.ndarray) -> np.ndarray:
     end = inside.shape[1] - inside[:, ::-1].argmax(-1)
     whole = inside.any(-1) & (offsets[end - 1, 1] >= characters[:, 1])
     return np.stack([start, end], axis=-1).astype(np.int32)[whole]
+
+
+def lost_phrases(spans: Spans, offsets: np.ndarray, *, cut: bool) -> tuple[int, int]:
+    """Of the phrases that `token_spans` leaves out: (how many a truncation cut off, how many have no tokens at all).
+
+    `cut`: the text was truncated to the tokens of `offsets`.
+    """
+    end = offsets[:, 1].max(initial=0) if cut else np.inf
+    truncated = sum(span[1] > end for span in spans)
+    return truncated, len(spans) - truncated - len(token_spans(spans, offsets))

@@ -1,11 +1,13 @@
 """Grain: order, map, batch. The order is a pure function of (seed, epoch); the position is the step.
 
 Every process takes its slice of every global batch, and a last, partial batch is filled from the next
-epoch: so a run can go on with another number of processes and every sample is still seen once an epoch.
+epoch: so a run can go on with another number of processes and every sample is still seen once an epoch
+(or, of a mixture, as often as its source's weight says).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -35,16 +37,60 @@ class DrawnSamples(Samples, Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A source's part of a mixture: `count` samples in a row, each seen `weight` times an epoch.
+
+    An epoch has the same number of them, count * weight (rounded, at least 1), every time. Where that is not whole
+    rounds of the source, the next epoch goes on where this one ended: whenever one looks, no sample of a source has
+    been seen more than once oftener than another. With weights of 1 a mixture is uniform over its sources' samples.
+    """
+
+    count: int
+    weight: float = 1.0
+
+    @property
+    def per_epoch(self) -> int:
+        """Samples of the source in an epoch."""
+        return max(1, round(self.count * self.weight))
+
+
+@runtime_checkable
+class MixedSamples(Samples, Protocol):
+    """Samples of several sources, one source's after the other's."""
+
+    @property
+    def shares(self) -> Sequence[Share]:
+        """The sources."""
+        ...
+
+
+SOURCE = 2  # keeps a source's draws apart from those of the order, whose seed has no such number
+
+
 @functools.lru_cache(maxsize=4)
-def epoch_order(length: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of `length` samples in an epoch: a permutation drawn from (seed, epoch)."""
-    return np.random.default_rng([seed, epoch]).permutation(length)
+def epoch_order(shares: tuple[Share, ...], seed: int, epoch: int) -> np.ndarray:
+    """The samples of an epoch, in their order: drawn from (seed, epoch)."""
+    first = np.cumsum([0, *(share.count for share in shares)])
+    rows = [first[i] + _rows_of(share, i, seed, epoch) for i, share in enumerate(shares)]
+    return np.random.default_rng([seed, epoch]).permutation(np.concatenate(rows))
 
 
-def sample_at(position: int, *, length: int, seed: int) -> int:
+def _rows_of(share: Share, index: int, seed: int, epoch: int) -> np.ndarray:
+    """Which of a source's samples an epoch has: a stretch of its endless rounds, each in an order of its own."""
+    count, length = share.count, share.per_epoch
+    if length % count == 0:
+        return np.tile(np.arange(count), length // count)
+    begin = epoch * length
+    rounds = range(begin // count, (begin + length - 1) // count + 1)
+    orders = [np.random.default_rng([seed, number, index, SOURCE]).permutation(count) for number in rounds]
+    return np.concatenate(orders)[begin - rounds.start * count :][:length]
+
+
+def sample_at(position: int, *, shares: tuple[Share, ...], seed: int) -> int:
     """The sample at a position of the endless stream of epochs."""
-    epoch, offset = divmod(position, length)
-    return int(epoch_order(length, seed, epoch)[offset])
+    epoch, offset = divmod(position, sum(share.per_epoch for share in shares))
+    return int(epoch_order(shares, seed, epoch)[offset])
 
 
 class ProcessStream:
@@ -56,6 +102,7 @@ class ProcessStream:
         self.local = batch_size // processes
         self._samples, self._steps, self._seed = samples, steps, seed
         self._batch_size, self._process = batch_size, process
+        self._shares = tuple(samples.shares) if isinstance(samples, MixedSamples) else (Share(len(samples)),)
 
     def __len__(self) -> int:
         return self._steps * self.local
@@ -63,7 +110,7 @@ class ProcessStream:
     def __getitem__(self, index: int) -> Any:
         step, offset = divmod(int(index), self.local)
         position = step * self._batch_size + self._process * self.local + offset
-        row = sample_at(position, length=len(self._samples), seed=self._seed)
+        row = sample_at(position, shares=self._shares, seed=self._seed)
         return self._samples.draw(row, position) if isinstance(self._samples, DrawnSamples) else self._samples[row]
 
 

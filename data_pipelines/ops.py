@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from contextjax.tokenizers import TextTokenizer
-from contextjax.types import ComposedBatch, Phrases, Tokens, UserError
-from data_pipelines.concepts import PhraseCache, Spans, token_spans
+from contextjax.types import LOST, ComposedBatch, Phrases, Tokens, UserError
+from data_pipelines.concepts import Spans, lost_phrases, token_spans
+from data_pipelines.mixtures import parts_of, shares_of
 from data_pipelines.tables import ComposedData, rows_by_reference
 
 
@@ -25,6 +26,8 @@ class ComposedSample:
 class ComposedSamples:
     """The training samples of a split: every reference with its modifications, in chunks of at most M.
 
+    Of a mixture, those of one source after those of the other: `shares` says how many, and how often they are seen.
+
     Texts are tokenised once, here; pictures are decoded when a batch asks for them.
     """
 
@@ -35,7 +38,7 @@ class ComposedSamples:
         *,
         modifications: int,
         text_length: int | None = None,
-        phrases: PhraseCache | None = None,
+        phrases: Mapping[str, Spans] | None = None,
         phrase_budget: int = 0,
         phrase_length: int = 8,
         caption_length: int = 0,
@@ -46,11 +49,8 @@ class ComposedSamples:
         `phrase_budget` is this process's share, and `process` its index: phrases name rows of the global batch.
         """
         self.data, self.modifications, self._process = data, modifications, process
-        self._chunks = [
-            rows[begin : begin + modifications]
-            for rows in rows_by_reference(data)
-            for begin in range(0, len(rows), modifications)
-        ]
+        self._chunks = list(_chunks(data, modifications))
+        self.shares = shares_of(data, [rows[0] for rows in self._chunks])
         row = data.pictures.row
         self._references = np.asarray([row[record.reference] for record in data.records], np.int32)
         self._targets = np.asarray([row[record.target or record.reference] for record in data.records], np.int32)
@@ -70,7 +70,7 @@ class ComposedSamples:
         if phrases is not None:
             self._budget = phrase_budget
             self._phrases = [phrases[text] for text in texts]
-            self._offsets = encoded.offsets
+            self._offsets, self._cut = encoded.offsets, encoded.truncated
             self._phrase_length = phrase_length
 
     def __len__(self) -> int:
@@ -101,7 +101,7 @@ class ComposedSamples:
             captions = Tokens(self._captions.ids[rows], self._captions.mask[rows])
         return ComposedBatch(
             references=np.stack([sample.reference for sample in samples]),
-            targets=np.stack([np.stack(fill(sample.targets)) for sample in samples]),
+            targets=_grouped([fill(sample.targets) for sample in samples]),
             texts=Tokens(self._texts.ids[records], self._texts.mask[records]),
             valid=valid,
             reference_ids=references,
@@ -113,16 +113,14 @@ class ComposedSamples:
 
     def _pack(self, records: np.ndarray, valid: np.ndarray, phrases: Sequence[Spans]) -> Phrases:
         """The batch's phrases in a fixed budget: every text's first, then every text's second, and so on."""
-        spans = [
-            token_spans(phrases[row], self._offsets[row]) if ok else ()
-            for row, ok in zip(records.ravel(), valid.ravel(), strict=True)
-        ]
+        flat = records.ravel()
+        found = [phrases[row] if ok else () for row, ok in zip(flat, valid.ravel(), strict=True)]
+        spans = [token_spans(part, self._offsets[row]) for part, row in zip(found, flat, strict=True)]
         ranked = sorted((rank, text) for text, found in enumerate(spans) for rank in range(len(found)))
         kept, dropped = ranked[: self._budget], ranked[self._budget :]
         length = self._phrase_length
         ids, mask = np.zeros((self._budget, length), np.int32), np.zeros((self._budget, length), bool)
         text, span = np.zeros(self._budget, np.int32), np.zeros((self._budget, 2), np.int32)
-        flat = records.ravel()
         for slot, (rank, row) in enumerate(kept):
             start, end = spans[row][rank]
             source = self._texts.ids[flat[row]]
@@ -132,6 +130,27 @@ class ComposedSamples:
             ids[slot, len(inner) + 1] = source[self._texts.mask[flat[row]].sum() - 1]
             mask[slot, : len(inner) + 2] = True
             text[slot], span[slot] = self._process * len(flat) + row, (start, end)
-        lost = np.bincount([row // self.modifications for _, row in dropped], minlength=len(records))
-        valid_slots = np.arange(self._budget) < len(kept)
-        return Phrases(Tokens(ids, mask), text, span, valid_slots, lost.astype(np.int32))
+        lost = np.zeros((len(flat), len(LOST)), np.int32)
+        for _, row in dropped:
+            lost[row, 0] += 1
+        for row, (part, source) in enumerate(zip(found, flat, strict=True)):
+            if len(spans[row]) < len(part):
+                lost[row, 1:] = lost_phrases(part, self._offsets[source], cut=bool(self._cut[source]))
+        lost = lost.reshape(len(records), self.modifications, len(LOST)).sum(1, dtype=np.int32)
+        return Phrases(Tokens(ids, mask), text, span, np.arange(self._budget) < len(kept), lost)
+
+
+def _chunks(data: ComposedData, modifications: int) -> Iterator[np.ndarray]:
+    """Record rows of each sample."""
+    first = 0
+    for part in parts_of(data):
+        for rows in rows_by_reference(part):
+            for begin in range(0, len(rows), modifications):
+                yield first + rows[begin : begin + modifications]
+        first += len(part.records)
+
+
+def _grouped(groups: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Pictures of groups of one length as [R, M, H, W, 3], copied once."""
+    flat = np.stack([picture for group in groups for picture in group])
+    return flat.reshape(len(groups), -1, *flat.shape[1:])

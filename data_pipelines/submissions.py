@@ -18,7 +18,7 @@ import numpy as np
 from contextjax.types import CandidateRecord, ComposedRecord, UserError
 from data_pipelines.protocols import IMAGECODE_CANDIDATES
 from data_pipelines.records import check_problems
-from data_pipelines.tables import write_atomically
+from data_pipelines.store import write_atomically
 
 MAX_BYTES = 5_000_000
 RANKED = 50  # pictures of a ranking of the whole gallery

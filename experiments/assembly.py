@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -30,13 +29,14 @@ from contextjax.sharding import place_like
 from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
 from contextjax.training.loop import FitConfig
-from contextjax.types import CandidateRecord, ComposedRecord, EvaluationProtocol, UserError
+from contextjax.types import CandidateRecord, EvaluationProtocol, UserError
 from contextjax.variants import SYSTEMS, describe, make_model, resolve
-from data_pipelines import protocols
-from data_pipelines.candidate_ops import cleaned
 from data_pipelines.datasets import READERS
-from data_pipelines.tables import SplitData, all_texts, load_split
+from data_pipelines.mixtures import Mixture
+from data_pipelines.tables import SplitData, all_texts
+from experiments.data import load_evaluated, load_parts, part_splits
 from experiments.parts import context_blip, context_cir
+from experiments.parts.evaluations import best_rule, evaluations
 
 PARTS: Mapping[str, Any] = {"context_cir": context_cir, "context_blip": context_blip}
 
@@ -44,52 +44,6 @@ PARTS: Mapping[str, Any] = {"context_cir": context_cir, "context_blip": context_
 def parts(config: Any) -> Any:
     """What the config's system has of its own: loss_weights, make_samples, make_phases."""
     return PARTS[config.model.get("system", "context_cir")]  # runs that began before there were two do not name theirs
-
-
-def load_data(config: Any, split: str, *, cache_mb: int = 0) -> SplitData:
-    """A split of the config's training set, prepared where it is not."""
-    data = _load(config, config.data.reader, config.data.folder, split, cache_mb=cache_mb)
-    count, every = config.data.get("records", 0), len(data.records)
-    if not 0 < count < every:
-        return data
-    return dataclasses.replace(data, records=tuple(data.records[i * every // count] for i in range(count)))
-
-
-def evaluated(config: Any) -> tuple[str, str]:
-    """(reader, folder) of what is evaluated, where it is not the training set."""
-    d = config.data
-    return d.get("val_reader") or d.reader, d.get("val_folder") or d.folder
-
-
-def load_evaluated(config: Any, split: str) -> SplitData:
-    """A split of what is evaluated."""
-    return _load(config, *evaluated(config), split)
-
-
-def _load(config: Any, reader: str, folder: str, split: str, *, cache_mb: int = 0) -> SplitData:
-    vision = resolve(config.model)["vision"]
-    size, fit = vision["image_size"], vision["fit"]
-    data = load_folder(reader, folder, split, size=size, fit=fit, cache_mb=cache_mb)
-    return cleaned(data) if config.data.get("clean") else data
-
-
-def load_folder(reader: str, folder: str | Path, split: str, *, size: int, fit: str, cache_mb: int = 0) -> SplitData:
-    """A split of a folder in the layout that `reader` knows."""
-    if reader not in READERS:
-        raise UserError(f"The reader is '{reader}'; known are {', '.join(READERS)}.")
-    path = Path(folder)
-    return load_split(READERS[reader](path), path, split, size=size, fit=fit, cache_bytes=cache_mb << 20)
-
-
-def load_parts(
-    protocol: EvaluationProtocol, folder: str | Path, split: str, *, size: int, fit: str, clean: bool = False
-) -> dict[str, SplitData]:
-    """Name -> data of the parts of a split that the protocol scores one by one; "" where it is whole."""
-    splits = {"": split}
-    if protocol.parts and split not in READERS[protocol.reader](Path(folder)).splits:
-        splits = {part: f"{part}.{split}" for part in protocol.parts}
-    parts = {part: load_folder(protocol.reader, folder, name, size=size, fit=fit) for part, name in splits.items()}
-    return {part: cleaned(data) for part, data in parts.items()} if clean else parts
 
 
 def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer:
@@ -126,6 +80,9 @@ def make_samples(
         if count:
             cut = config.data[key]
             print(f"{count} of {total} {what} are longer than {cut} tokens and were cut (data.{key}).", flush=True)
+    if isinstance(data, Mixture):
+        each = [f"{share.per_epoch} of {s.name}" for s, share in zip(data.sources, samples.shares, strict=True)]
+        print(f"An epoch has {sum(s.per_epoch for s in samples.shares)} samples: {', '.join(each)}.", flush=True)
     return samples
 
 
@@ -146,7 +103,16 @@ def make_start(config: Any) -> Callable[[Any], Any] | None:
     if not config.model.pretrained:
         return None
     name = SYSTEMS[config.model.system].towers
-    return lambda params: {**params, name: place_like(_read_towers(config.model).params, params[name])}
+
+    def begin(params: Any) -> Any:
+        found = place_like(_read_towers(config.model).params, params[name])
+        if config.loss.learned_temperature and "logit_scale" in found:
+            found["logit_scale"] = params[name][
+                "logit_scale"
+            ]  # a CLIP has learned to its floor, where nothing moves it
+        return {**params, name: found}
+
+    return begin
 
 
 def _is_same_system(config: Any) -> bool:
@@ -179,7 +145,7 @@ def _from_run(config: Any, params: Any) -> Any:
 
 
 def _read_start(folder: Path) -> dict[str, Any]:
-    """Flat parameters of a run's newest checkpoint, or of an export of ours."""
+    """Flat parameters of a run's checkpoint (the one `load` takes), or of an export of ours."""
     if (folder / "model.safetensors").exists():
         config = read_config(folder)
         vocabulary = TextTokenizer.read(folder / "tokenizer.json", length=4).vocabulary
@@ -216,19 +182,27 @@ def make_init(model: Any) -> Callable[[jax.Array], Any]:
     return lambda key: model.init(key, images, ids, mask)["params"]
 
 
-def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer, split: str) -> Callable | None:
-    """params -> metrics of a split, by its protocol; the split is loaded at the first call. None without one."""
-    reader, folder = evaluated(config)
-    if READERS[reader].record_type not in (ComposedRecord, CandidateRecord):
+def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable | None:
+    """params -> metrics of all evaluations, each by its protocol; their data is loaded at the first call. None without.
+
+    Raises:
+      UserError: an evaluation's folder is not in its layout, or has no such split.
+    """
+    found, vision = evaluations(config), resolve(config.model)["vision"]
+    if not found:
         return None
-    protocol, vision = protocols.of_reader(reader), resolve(config.model)["vision"]
+    for protocol, folder, split in found.values():
+        part_splits(protocol, folder, split)  # what is wrong is said now, not after thousands of steps
     options = {"size": vision["image_size"], "fit": vision["fit"], "clean": bool(config.data.get("clean"))}
-    splits = functools.cache(lambda: load_parts(protocol, folder, split, **options))
+    load = functools.cache(lambda name: load_parts(*found[name], **options))
 
     def metrics_of(params: Any) -> Mapping[str, float]:
-        system = System(model, jax.device_get(params), tokenizer, propositions=parts(config).propositions(config))
-        found = mean_metrics([evaluate(system, protocol, data).metrics() for data in splits().values()])
-        return {f"{split}/{name}": value for name, value in found.items()}
+        read = parts(config).propositions(config)
+        system, metrics = System(model, jax.device_get(params), tokenizer, propositions=read), {}
+        for name, (protocol, _, _) in found.items():
+            means = mean_metrics([evaluate(system, protocol, data).metrics() for data in load(name).values()])
+            metrics |= {f"{name}/{metric}": value for metric, value in means.items()}
+        return metrics
 
     return metrics_of
 
@@ -299,7 +273,8 @@ def fit_config(config: Any) -> FitConfig:
 
     versions = {name: version(name) for name in ("contextjax", "jax", "flax", "optax", "orbax-checkpoint")}
     meta = {"config_hash": config_hash(config), "versions": versions}
-    return FitConfig(**config.training, mesh=config.mesh, frozen=tuple(config.optimizer.freeze), meta=meta)
+    settings = {**config.training, "best": best_rule(config)}
+    return FitConfig(**settings, mesh=config.mesh, frozen=tuple(config.optimizer.freeze), meta=meta)
 
 
 def read_config(workdir: Path) -> Any:

@@ -22,6 +22,11 @@ DATA = flags.DEFINE_string("data", "", "The data set's folder; default: the conf
 PROTOCOL = flags.DEFINE_string(
     "protocol", "", "The benchmark's protocol, see above; default: that of the config's data."
 )
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    "",
+    "best, newest or a step; default: the best where the run's training.best names one, else the newest.",
+)
 BASELINES = flags.DEFINE_bool("baselines", True, "Score image only, text only and their sum (or itc and itm) too.")
 REWORDINGS = flags.DEFINE_bool("rewordings", False, "Query by the mean of a text and its rewordings (Fashion-IQ).")
 PROPOSITIONS = flags.DEFINE_string("propositions", "", "Candidate sets: a file {description: [short sentences]}.")
@@ -37,7 +42,7 @@ def main() -> None:
     evaluate(
         Path(cli.required(WORKDIR)), source=SOURCE.value, split=SPLIT.value, folder=DATA.value, protocol=PROTOCOL.value,
         baselines=BASELINES.value, rewordings=REWORDINGS.value, propositions=PROPOSITIONS.value, share=SHARE.value,
-        submission=SUBMISSION.value,
+        submission=SUBMISSION.value, checkpoint=CHECKPOINT.value,
     )  # fmt: skip
     return None
 
@@ -56,7 +61,7 @@ def check(file: Path, *, protocol: str, folder: str, split: str | None) -> None:
 
 def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folder: str = "", protocol: str = "",
              baselines: bool = True, rewordings: bool = False, propositions: str = "", share: float = 0.5,
-             submission: str = "") -> dict:  # fmt: skip
+             submission: str = "", checkpoint: str = "") -> dict:  # fmt: skip
     """Evaluates and returns what it writes: evaluation.json, for other splits and data evaluation.*.json.
 
     Of a split whose targets are secret only the submission is made.
@@ -65,12 +70,12 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
 
     import contextjax
     from contextjax.types import UserError
-    from data_pipelines.tables import write_atomically
+    from data_pipelines.store import write_atomically
     from experiments import assembly, scoring, submit
 
     if source and not (folder and protocol):
         raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")
-    system = contextjax.load(source or workdir)
+    system = contextjax.load(source or workdir, checkpoint=checkpoint)
     task = scoring.make_task(
         system, None if source else assembly.read_config(workdir), protocol=protocol, folder=folder, split=split,
         rewordings=rewordings, propositions=propositions, share=share,

@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def report(workdir: Path, *, split: str | None = None) -> Path:
-    """Evaluates the newest checkpoint and writes the page (other splits: report/SPLIT.html); returns its path."""
+    """Evaluates what `load` takes and writes the page (other splits: report/SPLIT.html); returns its path."""
     import shlex
 
     import contextjax
@@ -29,8 +29,10 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
     from contextjax.training.hooks import read_metrics
     from data_pipelines import protocols
     from data_pipelines.concepts import find_phrases
-    from data_pipelines.tables import write_atomically
+    from data_pipelines.store import write_atomically
     from experiments import assembly
+    from experiments.data import load_evaluated
+    from experiments.parts.evaluations import evaluated
 
     system, config = contextjax.load(workdir), assembly.read_config(workdir)
     flag, split = [f"--split={split}"] if split else [], str(split or config.data.val_split)
@@ -38,19 +40,19 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
     is_default = split == config.data.val_split
     evaluation_file = workdir / ("evaluation.json" if is_default else f"evaluation.{split}.json")
     remedy = f"run python -m experiments.evaluate {shlex.join(command)}"
-    evaluated = read_evaluation(evaluation_file, system.fingerprint, remedy=remedy)
-    reader, folder = assembly.evaluated(config)
-    data = assembly.load_evaluated(config, split)
+    before = read_evaluation(evaluation_file, system.fingerprint, remedy=remedy)
+    reader, folder = evaluated(config)
+    data = load_evaluated(config, split)
     found = assembly.evaluate(system, protocols.of_reader(reader), data)
-    check_unchanged(evaluated["metrics"], found.metrics(), evaluation_file, remedy=remedy)
+    check_unchanged(before["metrics"], found.metrics(), evaluation_file, remedy=remedy)
     page = build_report(
         system,
         found,
         data.pictures,
         title=workdir.resolve().name,
-        protocol=evaluated["protocol"],
+        protocol=before["protocol"],
         split=split,
-        baselines=evaluated["baselines"],
+        baselines=before["baselines"],
         metric_lines=read_metrics(workdir),
         loss_weights=assembly.parts(config).loss_weights(config),
         phrases_of=lambda text: find_phrases([text])[0],

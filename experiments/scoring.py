@@ -15,7 +15,8 @@ from data_pipelines.datasets import READERS
 from data_pipelines.datasets.imagecode import read_propositions
 from data_pipelines.tables import SplitData
 from data_pipelines.texts import clean_description, is_negated
-from experiments import assembly
+from experiments.data import load_parts
+from experiments.parts.evaluations import evaluated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Task:
 
     protocol: EvaluationProtocol
     split: str
-    parts: Mapping[str, SplitData]  # of the split, see assembly.load_parts
+    parts: Mapping[str, SplitData]  # of the split, see data.load_parts
     file: str  # of the workdir, for the result
     propositions: Propositions | None
     share: float  # of the whole text, beside its propositions
@@ -61,14 +62,14 @@ def make_task(
     share: float,
 ) -> Task:
     """What the flags of experiments.evaluate ask for; what they leave out is the config's, where there is one."""
-    reader, own_folder = assembly.evaluated(config) if config else ("", "")
+    reader, own_folder = evaluated(config) if config else ("", "")
     own_split, clean = (config.data.val_split, bool(config.data.get("clean"))) if config else ("val", False)
     scored = protocols.named(protocol) if protocol else protocols.of_reader(reader)
     is_own = scored.reader == reader and scored == protocols.of_reader(reader) and folder in ("", own_folder)
     if rewordings:
         scored = dataclasses.replace(scored, name=f"{scored.name}+rewordings", averages_rewordings=True)
     chosen = str(split or own_split)
-    parts = assembly.load_parts(scored, folder or own_folder, chosen, size=system.image_size, fit=system.fit)
+    parts = load_parts(scored, folder or own_folder, chosen, size=system.image_size, fit=system.fit)
     sentences = None
     if propositions:
         scored = dataclasses.replace(scored, name=f"{scored.name}+propositions")
@@ -95,7 +96,10 @@ def print_tables(result: dict) -> None:
     rows = {result["query"]: result["metrics"], **beside}
     columns = list(result["metrics"])
     width = max(9, *(len(column) + 2 for column in columns))
-    print(f"{result['protocol']}, {result['split']}: {result['n_queries']} queries, {result['n_gallery']} pictures")
+    print(
+        f"{result['protocol']}, {result['split']}: {result['n_queries']} queries, {result['n_gallery']} pictures"
+        + (f", step {result['step']}" if result["step"] else "")
+    )
     for name, values in {"": dict.fromkeys(columns), **rows, **result["by_kind"]}.items():
         cells = (c if values.get(c, 0) is None else f"{values[c]:.1f}" if c in values else "" for c in columns)
         print(f"{name:<28}{''.join(f'{cell:>{width}}' for cell in cells)}")

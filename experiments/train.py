@@ -1,5 +1,6 @@
 """Trains a recipe: python -m experiments.train --config=configs/NAME.py --workdir=DIR. The same command resumes."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from absl import flags
@@ -16,19 +17,20 @@ def main() -> None:
     train(config, workdir)
 
 
-def train(config, workdir: Path) -> None:
-    """Runs (or goes on with) the training of `config` in `workdir`."""
+def train(config, workdir: Path, *, through: Callable[[Iterator], Iterator] = iter) -> None:
+    """Runs (or goes on with) the training of `config` in `workdir`; batches go `through` what measures them, say."""
     from contextjax.optim import make_optimizer, make_schedule
     from contextjax.sharding import make_mesh, process_slice
     from contextjax.training.loop import fit
     from contextjax.variants import make_model
     from data_pipelines.loader import batches
     from experiments import assembly
+    from experiments.data import load_data
 
     process, processes = process_slice(make_mesh(config.mesh), config.data.batch_size)
     with config.unlocked():
         config.model = assembly.resolve_model(config)  # config.json holds every size, whatever a variant means one day
-    data = assembly.load_data(config, config.data.train_split, cache_mb=config.data.cache_mb)
+    data = load_data(config, config.data.train_split, cache_mb=config.data.cache_mb)
     cli.write_config(workdir, config)
     tokenizer = assembly.make_tokenizer(config, workdir, data)
     model = make_model(config.model, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
@@ -41,21 +43,23 @@ def train(config, workdir: Path) -> None:
         optimizer=make_optimizer(config.optimizer, steps=steps),
         schedule=make_schedule(config.optimizer, steps=steps),
         phases=phases,
-        batches=lambda start: batches(
-            samples,
-            batch_size=config.data.batch_size,
-            steps=steps,
-            seed=config.seed,
-            start=start,
-            process=process,
-            processes=processes,
-            workers=config.data.workers,
+        batches=lambda start: through(
+            batches(
+                samples,
+                batch_size=config.data.batch_size,
+                steps=steps,
+                seed=config.seed,
+                start=start,
+                process=process,
+                processes=processes,
+                workers=config.data.workers,
+            )
         ),
         workdir=workdir,
         seed=config.seed,
         start_from=assembly.make_start(config),
         diagnose=getattr(phases[-1].objective, "diagnose", None),
-        evaluate=assembly.make_evaluate(config, model, tokenizer, config.data.val_split),
+        evaluate=assembly.make_evaluate(config, model, tokenizer),
         name_records=lambda rows: [data.records[row].id for row in rows.ravel()],
     )
 

@@ -125,3 +125,55 @@ def test_a_folder_may_be_read_while_its_run_has_it_open(checkpoints, tmp_path):
     other = Checkpoints(tmp_path / "checkpoints")
     same_bits(other.restore_params()[0], state.params)
     other.close()
+
+
+# ---------------------------------------------------------------------------------------- the best
+
+
+def steps_in(folder):
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ([1.0, 5.0, 3.0, 4.0, 2.0], 2),
+        ([5.0, 5.0, 1.0, 5.0, 1.0, 2.0], 4),  # of equals the newest
+        ([1.0, None, float("nan"), None, None], 1),
+        ([-1.0, -2.0, -3.0, float("-inf")], 1),
+        ([1.0, 2.0, 3.0], 3),
+        ([None, None, None, None], None),
+    ],
+)
+def test_the_best_is_kept_beside_the_newest(tmp_path, scores, best):
+    """Whatever is saved after it, and in a folder that is opened anew before each save, as an interrupted run's is."""
+    for folder, opens_anew in (("whole", False), ("resumed", True)):
+        checkpoints = Checkpoints(tmp_path / folder)
+        for step, score in enumerate(scores, 1):
+            if opens_anew:
+                checkpoints.close()
+                checkpoints = Checkpoints(tmp_path / folder)
+            checkpoints.save(make_state(step, step), {"step": step}, score=score)
+        checkpoints.wait()
+        assert (checkpoints.latest, checkpoints.best) == (len(scores), best)
+        assert checkpoints.best_score == (None if best is None else scores[best - 1])
+        kept = {len(scores) - 1, len(scores)} | ({best} if best else set())
+        assert steps_in(tmp_path / folder) == sorted(kept)
+        for which, step in {
+            "": best or len(scores),
+            "newest": len(scores),
+            str(len(scores) - 1): len(scores) - 1,
+        }.items():
+            params, meta = checkpoints.restore_params(which)
+            assert meta["step"] == step == checkpoints.step_of(which)
+            same_bits(params, make_state(step, step).params)
+        assert int(checkpoints.restore(abstract(make_state()))[0].step) == len(scores)  # a run goes on from the newest
+        checkpoints.close()
+
+
+def test_a_checkpoint_that_is_not_there_is_told(checkpoints):
+    checkpoints.save(make_state(), {"step": 3})
+    checkpoints.wait()
+    for which in ("best", "7", 7, "latest"):
+        with pytest.raises(UserError, match=f"has no checkpoint '{which}'; expected newest, or one of the steps 3"):
+            checkpoints.restore_params(which)

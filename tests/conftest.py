@@ -114,7 +114,7 @@ class Tiny:
                 jnp.asarray(text),
                 jnp.asarray(np.stack([start, end], axis=-1).astype(np.int32)),
                 jnp.asarray(np.arange(phrases) < max(phrases - 1, 1)),
-                jnp.zeros(references, jnp.int32),
+                jnp.zeros((references, 3), jnp.int32),
             ),
             captions=self.texts(references, 1 + modifications, seed=seed + 3),
         )

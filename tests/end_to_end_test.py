@@ -231,7 +231,7 @@ def test_the_published_recipe_starts_from_a_clip(clip, data, tmp_path):
     assert done.returncode == 0, done.stderr
     lines = read_metrics(tmp_path / "run")
     told = next(line for line in lines if "grad_norm/consistency" in line)
-    assert told["step"] == 2 and told["grad_norm/contrastive"] > 0 and 0 < told["phrases/kept"] <= 1
+    assert told["step"] == 2 and told["grad_norm/contrastive"] > 0
     system, plain = contextjax.load(tmp_path / "run"), contextjax.load(clip)  # the learning rate was zero
     pictures = [np.full((20, 16, 3), value, np.uint8) for value in (0, 90, 255)]
     np.testing.assert_array_equal(system.encode_gallery(pictures), plain.encode_gallery(pictures))
@@ -322,7 +322,7 @@ def test_the_whole_command_on_eight_devices(data, trained, tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
-@pytest.mark.parametrize("module", ["train", "evaluate", "search", "generate", "report", "convert", "maps"])
+@pytest.mark.parametrize("module", ["train", "evaluate", "search", "generate", "report", "convert", "maps", "prepare"])
 def test_help(module):
     done = run(module, "--help")
     assert done.returncode in (0, 1) and f"experiments.{module}" in done.stdout

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from contextjax import images
 from contextjax.types import UserError
@@ -220,3 +220,27 @@ def test_load_takes_paths_pictures_and_arrays(tmp_path):
 def test_load_says_what_it_got(source, message):
     with pytest.raises(UserError, match=message):
         images.load(source, 8)
+
+
+def test_the_crop_is_that_of_the_whole_picture_resized():
+    """Pixel for pixel, though columns that are cut are never resized in height."""
+    rng = np.random.default_rng(0)
+    for _ in range(120):
+        width, height = (int(side) for side in rng.integers(1, 90, 2))
+        size = int(rng.integers(1, 60))
+        image = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+        short = min(width, height)
+        whole = (int(width * size / short), int(height * size / short))
+        left, top = (whole[0] - size) // 2, (whole[1] - size) // 2
+        resized = image.resize(whole, Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
+        np.testing.assert_array_equal(images.preprocess(image, size), np.asarray(resized))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_pictures_are_turned_as_pillow_turns_copies(format, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(noise(8, 14, 3)), format, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    np.testing.assert_array_equal(np.asarray(images.decode(data)), np.asarray(expected))

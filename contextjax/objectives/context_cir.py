@@ -15,7 +15,7 @@ from contextjax.losses.contrastive import contrastive_loss, recall_at_one
 from contextjax.models.context_cir import ContextCIR
 from contextjax.models.layers import normalize
 from contextjax.models.vision import VisionOutput
-from contextjax.types import ComposedBatch, Terms
+from contextjax.types import LOST, ComposedBatch, Phrases, Terms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +103,7 @@ class ContextCIRObjective:
         if "in_context" in r and batch.phrases is not None:
             maps = (r["in_context"], r["alone"], batch.phrases.valid)
             terms["consistency"] = consistency_loss(*maps, epsilon=self.epsilon, normalize=self.normalize_maps)
-            dropped = batch.phrases.dropped
-            terms["phrases"] = (batch.phrases.valid.sum().astype(jnp.float32), one)
-            terms["phrases_dropped"] = (dropped.sum().astype(jnp.float32), one)
+            terms |= _phrase_shares(batch.phrases)
         if "captions" in names:
             ids = jnp.concatenate([batch.reference_ids, target_ids])
             terms["captions"] = contrastive_loss(
@@ -119,7 +117,7 @@ class ContextCIRObjective:
         return terms
 
     def diagnose(self, params: Any, batch: ComposedBatch) -> dict[str, Any]:
-        """Weighted gradient norms of each term, their ratio, raw consistency values, phrases and false negatives.
+        """Weighted gradient norms of each term, their ratio, raw consistency values and false negatives.
 
         One backward pass a term, over one forward pass.
         """
@@ -142,11 +140,18 @@ class ContextCIRObjective:
             for form in (False, True):
                 total, count = consistency_loss(*maps, epsilon=0.0, normalize=form)
                 found[f"consistency/{'normalized' if form else 'raw'}"] = total / jnp.maximum(count, 1.0)
-            kept, dropped = batch.phrases.valid.sum(), batch.phrases.dropped.sum()
-            found["phrases/kept"] = kept / jnp.maximum(kept + dropped, 1)
         targets, valid = batch.target_ids.reshape(-1), batch.valid.reshape(-1)
         another = (targets[:, None] == targets) & valid & ~jnp.eye(len(targets), dtype=bool)
         a_reference = targets[:, None] == batch.reference_ids
         for name, same in (("another_target", another), ("a_reference", a_reference)):
             found[f"false_negatives/{name}"] = (same.any(axis=1) & valid).sum() / jnp.maximum(valid.sum(), 1)
         return found
+
+
+def _phrase_shares(phrases: Phrases) -> Terms:
+    """Of all phrases of the batch's texts: the share that takes part, and those that are lost, by cause."""
+    kept, lost = phrases.valid.sum(), phrases.lost.sum(axis=0)
+    count = (kept + lost.sum()).astype(jnp.float32)
+    numbers = {"matched": kept} | {cause: lost[i] for i, cause in enumerate(LOST)}
+    shares = {f"phrases/{name}": (number.astype(jnp.float32), count) for name, number in numbers.items()}
+    return {**shares, "phrases": (count, jnp.float32(1))}

@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics lines, TensorBoard events, a progress bar."""
+"""What goes on beside the steps: metrics lines, a progress bar, the watch over bad steps, the clock."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+
+from contextjax.types import UserError
 
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
@@ -115,3 +118,55 @@ class CompileCounter:
         before = CompileCounter._total
         yield
         self._expected += CompileCounter._total - before
+
+
+class BadStepWatch:
+    """Ends the run after `limit` non-finite steps in a row, without ever waiting for the newest step."""
+
+    def __init__(self, limit: int, name_records: Callable[[np.ndarray], Sequence[str]]):
+        self._limit, self._name_records = limit, name_records
+        self._previous: tuple[int, Any, np.ndarray] | None = None
+
+    def add(self, step: int, metrics: Mapping[str, Any], records: np.ndarray) -> None:
+        """A step has been started."""
+        self._previous = (step, metrics, records)
+
+    def check_previous(self) -> None:
+        """Waits for the step that was added last.
+
+        Raises:
+          UserError: it was the last of too many bad ones.
+        """
+        if self._previous is None:
+            return
+        step, metrics, records = self._previous
+        bad = int(metrics["bad_steps"])
+        if bad >= self._limit:
+            names = ", ".join(self._name_records(records))
+            raise UserError(
+                f"Step {step} had a non-finite loss or gradient ({bad} in a row, max_bad_steps is {self._limit}); "
+                f"the parameters are those before it. Its records: {names}. Look at them, or lower the learning rate."
+            )
+
+
+class Clock:
+    """Seconds of training: what evaluation takes is left out."""
+
+    def __init__(self, before: float):
+        self._begin = time.monotonic() - before
+        self.before_pause = before
+
+    @property
+    def seconds(self) -> float:
+        """Up to now."""
+        return time.monotonic() - self._begin
+
+    def paused(self) -> Clock:
+        """What is done in this block does not count; `before_pause` are the seconds up to it."""
+        return self
+
+    def __enter__(self) -> None:
+        self.before_pause = self.seconds
+
+    def __exit__(self, *_: Any) -> None:
+        self._begin = time.monotonic() - self.before_pause

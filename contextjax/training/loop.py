@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-import itertools
-import time
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import optax
 
 from contextjax.checkpoints import Checkpoints
 from contextjax.sharding import init_sharded, make_mesh, place_batch
-from contextjax.training.hooks import CompileCounter, MetricsLog, Progress
+from contextjax.training.hooks import BadStepWatch, Clock, CompileCounter, MetricsLog, Progress
 from contextjax.training.step import Objective, train_step
 from contextjax.types import TrainState, UserError
 
@@ -39,6 +39,7 @@ class FitConfig:
     evaluate_every: int
     max_bad_steps: int
     diagnose_every: int
+    best: Mapping[str, float]  # metric -> weight in a checkpoint's score: the best is kept; none: only the newest are
     mesh: str
     frozen: Sequence[str]  # paths of parameters that are not trained
     meta: Mapping[str, Any]  # goes into every checkpoint; its "config_hash" must agree on resume
@@ -73,7 +74,7 @@ def fit(
       start_from: fresh params -> those to start from (pretrained ones, say), with the same shardings.
       diagnose: (params, batch) -> what is too dear to compute in every step; a program of its own, called every
         `diagnose_every` steps of the last phase.
-      evaluate: params -> metrics, called every `evaluate_every` steps.
+      evaluate: params -> metrics, called every `evaluate_every` steps, before the step's checkpoint is written.
       name_records: record rows -> ids, for the message about a bad step.
 
     Returns:
@@ -83,63 +84,119 @@ def fit(
       UserError: `max_bad_steps` non-finite steps in a row, or a checkpoint of another config.
     """
     mesh = make_mesh(config.mesh)
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+        fresh = functools.partial(_init, init_params, optimizer, seed)
+        state, shardings = _first_state(checkpoints, fresh, mesh, config, start_from)
+        start = int(state.step)
+        if start >= config.steps:
+            return state
+        stream = ((batch.records, place_batch(batch, mesh)) for batch in batches(start))
+        upcoming: Any = next(stream)
+        programs = _compile(phases, start, state, upcoming[1], shardings, optimizer, config.frozen)
+        if diagnose and config.diagnose_every:
+            diagnose = jax.jit(diagnose).lower(state.params, upcoming[1]).compile()
+        hooks = {"schedule": schedule, "diagnose": diagnose, "evaluate": evaluate, "name_records": name_records}
+        with _Observer(config, checkpoints, workdir, start, phases[-1].start, **hooks) as observer:
+            for step in range(start + 1, config.steps + 1):
+                records, placed = upcoming
+                observer.before(step, state, placed)
+                state, metrics = programs[_phase_of(phases, step - 1)](state, placed)
+                upcoming = next(stream, None)  # read and placed while the device is at the step
+                observer.after(step, state, metrics, records)
+    return state
 
-    def init() -> TrainState:
-        key = jax.random.PRNGKey(seed)
-        params = init_params(key)
-        zero = jax.numpy.int32(0)
-        return TrainState(zero, params, optimizer.init(params), jax.random.fold_in(key, 1), zero)
 
+class _Observer:
+    """What happens beside the steps: diagnoses, log lines, the watch over bad steps, checkpoints and evaluations."""
+
+    def __init__(
+        self, config: FitConfig, checkpoints: Checkpoints, workdir: Path, start: int, last_phase: int, *,
+        schedule: Callable, diagnose: Callable | None, evaluate: Callable | None, name_records: Callable,
+    ):  # fmt: skip
+        """What `fit` was given; the run goes on after step `start`, and is diagnosed after step `last_phase`."""
+        self._config, self._checkpoints, self._last_phase = config, checkpoints, last_phase
+        self._diagnose, self._evaluate = diagnose, evaluate
+        self._rate = jax.jit(schedule)
+        self._rate(start)
+        self._compiles = CompileCounter()  # from here on only what a save or an evaluation needs may be compiled
+        self._log = MetricsLog(workdir, step=start)
+        self._progress = Progress(start=start, steps=config.steps)
+        self._watch = BadStepWatch(config.max_bad_steps, name_records)
+        self._clock = Clock(self._log.seconds)
+        self._best = checkpoints.best_score
+
+    def __enter__(self) -> _Observer:
+        return self
+
+    def __exit__(self, error: type | None, *_: Any) -> None:
+        self._progress.close()
+        try:
+            if error is None:
+                self._watch.check_previous()
+        finally:
+            self._log.close()
+
+    def before(self, step: int, state: TrainState, batch: Any) -> None:
+        """Diagnoses the step to come, where that is due."""
+        every = self._config.diagnose_every
+        if self._diagnose and every and step % every == 0 and step > self._last_phase:
+            with self._clock.paused():
+                found = jax.device_get(self._diagnose(state.params, batch))
+                self._log.write(step, found, seconds=self._clock.before_pause)
+
+    def after(self, step: int, state: TrainState, metrics: Mapping[str, Any], records: np.ndarray) -> None:
+        """Whatever is due after a step."""
+        config, is_last = self._config, step == self._config.steps
+        self._watch.check_previous()  # one step behind: the device is never waited for
+        self._watch.add(step, metrics, records)
+        if is_last or step % config.log_every == 0:
+            self._log_step(step, metrics)
+        score = None
+        if self._evaluate and (is_last or step % config.evaluate_every == 0):
+            score = self._evaluate_step(step, state)
+        is_best = score is not None and math.isfinite(score) and (self._best is None or score >= self._best)
+        if is_last or is_best or step % config.checkpoint_every == 0:
+            self._watch.check_previous()
+            with self._compiles.expected():
+                self._checkpoints.save(state, {"step": step, **config.meta}, score=score)
+        self._best = score if is_best else self._best
+
+    def _evaluate_step(self, step: int, state: TrainState) -> float | None:
+        """Logs the metrics; returns their weighted sum where the config has a rule of what is best."""
+        assert self._evaluate is not None
+        self._watch.check_previous()
+        with self._clock.paused(), self._compiles.expected():
+            values, rule = dict(self._evaluate(state.params)), self._config.best
+            if unknown := [name for name in rule if name not in values]:
+                raise UserError(
+                    f"training.best names '{unknown[0]}', which is not evaluated; the metrics are {', '.join(values)}."
+                )
+            score = sum(weight * values[name] for name, weight in rule.items())
+            self._log.write(step, values | ({"score": score} if rule else {}), seconds=self._clock.before_pause)
+        return score if rule else None
+
+    def _log_step(self, step: int, metrics: Mapping[str, Any]) -> None:
+        values = jax.device_get(metrics) | {"learning_rate": self._rate(step - 1)}
+        values["recompiles"] = self._compiles.unexpected
+        self._log.write(step, values, seconds=self._clock.seconds)
+        self._progress.show(step, {"loss": float(values["loss"])})
+
+
+def _init(init_params: Callable, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    key = jax.random.PRNGKey(seed)
+    params = init_params(key)
+    zero = jax.numpy.int32(0)
+    return TrainState(zero, params, optimizer.init(params), jax.random.fold_in(key, 1), zero)
+
+
+def _first_state(checkpoints: Checkpoints, init: Callable, mesh: Any, config: FitConfig, start_from: Callable | None):
+    """(the state to go on from, its shardings): the newest checkpoint's, or a fresh one."""
     state, shardings = init_sharded(init, mesh)
     if checkpoints.latest is not None:
         state = _restore(checkpoints, state, shardings, config)
     elif start_from is not None:
         state = state._replace(params=start_from(state.params))
-    start = int(state.step)
-    if start >= config.steps:
-        checkpoints.close()
-        return state
-    stream = batches(start)
-    first = next(stream)
-    rate = jax.jit(schedule)
-    rate(start)
-    programs = _compile(phases, start, state, place_batch(first, mesh), shardings, optimizer, config.frozen)
-    if diagnose and config.diagnose_every:
-        diagnose = jax.jit(diagnose).lower(state.params, place_batch(first, mesh)).compile()
-    compiles = CompileCounter()  # from here on nothing may be compiled but what a save or an evaluation needs
-    log = MetricsLog(workdir, step=start)
-    progress = Progress(start=start, steps=config.steps)
-    watch = _BadStepWatch(config.max_bad_steps, name_records)
-    clock = _Clock(log.seconds)
-    try:
-        for step, batch in enumerate(itertools.chain([first], stream), start=start + 1):
-            placed = place_batch(batch, mesh)
-            is_last_phase = _phase_of(phases, step - 1) == phases[-1].start
-            if diagnose and config.diagnose_every and step % config.diagnose_every == 0 and is_last_phase:
-                with clock.paused():
-                    log.write(step, jax.device_get(diagnose(state.params, placed)), seconds=clock.before_pause)
-            state, metrics = programs[_phase_of(phases, step - 1)](state, placed)
-            watch.check_previous()  # one step behind: the device is never waited for
-            watch.add(step, metrics, batch.records)
-            if step % config.log_every == 0 or step == config.steps:
-                values = jax.device_get(metrics) | {"learning_rate": rate(step - 1)}
-                values["recompiles"] = compiles.unexpected
-                log.write(step, values, seconds=clock.seconds)
-                progress.show(step, {"loss": float(values["loss"])})
-            if step % config.checkpoint_every == 0 or step == config.steps:
-                watch.check_previous()
-                with compiles.expected():
-                    checkpoints.save(state, {"step": step, **config.meta})
-            if evaluate and (step % config.evaluate_every == 0 or step == config.steps):
-                with clock.paused(), compiles.expected():
-                    log.write(step, evaluate(state.params), seconds=clock.before_pause)
-        watch.check_previous()
-    finally:
-        progress.close()
-        log.close()
-        checkpoints.close()
-    return state
+    return state, shardings
 
 
 def _compile(phases, start, state, batch, shardings, optimizer, frozen) -> dict[int, Any]:
@@ -167,47 +224,3 @@ def _restore(checkpoints: Checkpoints, state: TrainState, shardings: Any, config
             f"{config.meta['config_hash']}; give another --workdir or the config it was trained with."
         )
     return state
-
-
-class _BadStepWatch:
-    """Ends the run after `limit` non-finite steps in a row, without ever waiting for the newest step."""
-
-    def __init__(self, limit: int, name_records: Callable[[np.ndarray], Sequence[str]]):
-        self._limit, self._name_records = limit, name_records
-        self._previous: tuple[int, Any, np.ndarray] | None = None
-
-    def add(self, step: int, metrics: Mapping[str, Any], records: np.ndarray) -> None:
-        self._previous = (step, metrics, records)
-
-    def check_previous(self) -> None:
-        if self._previous is None:
-            return
-        step, metrics, records = self._previous
-        bad = int(metrics["bad_steps"])
-        if bad >= self._limit:
-            names = ", ".join(self._name_records(records))
-            raise UserError(
-                f"Step {step} had a non-finite loss or gradient ({bad} in a row, max_bad_steps is {self._limit}); "
-                f"the parameters are those before it. Its records: {names}. Look at them, or lower the learning rate."
-            )
-
-
-class _Clock:
-    """Seconds of training: what evaluation takes is left out."""
-
-    def __init__(self, before: float):
-        self._begin = time.monotonic() - before
-        self.before_pause = before
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._begin
-
-    def paused(self) -> _Clock:
-        return self
-
-    def __enter__(self) -> None:
-        self.before_pause = self.seconds
-
-    def __exit__(self, *_: Any) -> None:
-        self._begin = time.monotonic() - self.before_pause

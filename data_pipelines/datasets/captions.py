@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from contextjax.types import CaptionRecord, UserError
-from data_pipelines.records import DatasetReader, check_problems, read_json, stays_inside
+from data_pipelines.records import LONG_LIST, DatasetReader, check_problems, read_json, stays_inside
 from data_pipelines.texts import has_words
 
 COCO = "captions_"
@@ -85,8 +85,8 @@ class CaptionsReader(DatasetReader[CaptionRecord]):
         """The rows of a split as the second layout has them."""
         file = self._file(split)
         if file.parent != self.folder:
-            return _coco_rows(split, read_json(file, dict, layout="COCO"), file)
-        return read_json(file, list, layout="a caption set")
+            return _coco_rows(split, read_json(file, dict, layout="COCO", limits=LONG_LIST), file)
+        return read_json(file, list, layout="a caption set", limits=LONG_LIST)
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -140,7 +140,10 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
         """A set's pictures by the number in their names; a candidate's index is its position here."""
         if not stays_inside(name):
             return []
-        files = (self.folder / "image-sets" / name).glob("img*")
+        try:
+            files = list((self.folder / "image-sets" / name).glob("img*"))
+        except OSError:  # no name that a folder can have
+            files = []
         found = [path for path in files if path.suffix.lower() in SUFFIXES and PICTURE.fullmatch(path.stem)]
         return sorted(found, key=_number)
 

@@ -8,14 +8,14 @@ A split has the pictures that its queries name.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from contextjax.types import ComposedRecord, UserError
 from data_pipelines import rows
-from data_pipelines.composed import ComposedReader, names_of
+from data_pipelines.composed import ComposedReader
+from data_pipelines.records import LONG_LIST, named_pictures, parse_json, read_json, read_text
 
 LINES = ".jsonl"
 
@@ -50,7 +50,10 @@ class ManifestReader(ComposedReader):
         return [self._split_files[split]]
 
     def _rows(self, file: Path) -> list[Any]:
-        return _lines(file) if file.suffix == LINES else super()._rows(file)
+        if file.suffix != LINES:
+            return read_json(file, list, layout=self.layout, limits=LONG_LIST)
+        lines = read_text(file, layout=self.layout, limits=LONG_LIST).split("\n")
+        return [_object(line) for line in lines if line.strip()]
 
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
         yield ComposedRecord(
@@ -62,9 +65,9 @@ class ManifestReader(ComposedReader):
 
     def _parsed(self, split: str) -> tuple[list[ComposedRecord], list[str]]:
         records, problems = super()._parsed(split)
-        named = dict.fromkeys(name for record in records for name in names_of(record))
+        named = dict.fromkeys(name for record in records for name in named_pictures(record))
         outside = [name for name in named if not self._is_inside(name)]
-        sound = [record for record in records if not set(outside) & set(names_of(record))] if outside else records
+        sound = [record for record in records if not set(outside) & set(named_pictures(record))] if outside else records
         return sound, problems + [f"{name} is a link to a place outside the folder" for name in outside]
 
     def _is_inside(self, name: str) -> bool:
@@ -74,17 +77,9 @@ class ManifestReader(ComposedReader):
             return False
 
 
-def _lines(file: Path) -> list[Any]:
-    """The object of every line; what is none is a row with a fault."""
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not text ({error}); expected a JSON object a line: write it anew.") from error
-    return [_object(line) for line in lines if line.strip()]
-
-
 def _object(line: str) -> Any:
+    """What a line holds; what is no JSON is a row with a fault."""
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
+        return parse_json(line)
+    except ValueError:
         return line

@@ -12,12 +12,13 @@ patterns of 15 pairs; any number is read. A pair counts only if both texts pick 
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from contextjax.types import CandidateRecord, UserError
-from data_pipelines.records import DatasetReader, check_problems, stays_inside
+from data_pipelines.records import DatasetReader, check_problems, read_text, stays_inside
 from data_pipelines.texts import has_words
 
 QUESTIONS, PICTURES = "Questions.csv", "MLLM_VLM Images"
@@ -94,9 +95,8 @@ class MmvpReader(DatasetReader[CandidateRecord]):
         """(id, pattern, statement) of every row, without the white space around them."""
         path = self.folder / QUESTIONS
         try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                header, *rows = list(csv.reader(file)) or [[]]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            header, *rows = list(csv.reader(io.StringIO(read_text(path, layout="MMVP-VLM"), newline=""))) or [[]]
+        except csv.Error as error:
             raise UserError(
                 f"{path} can't be read as CSV ({error}); expected MMVP-VLM's: download it again."
             ) from error

@@ -11,6 +11,7 @@ from contextjax.objectives.context_cir import ContextCIRObjective
 from contextjax.tokenizers import TextTokenizer
 from contextjax.training.loop import Phase
 from data_pipelines.concepts import PhraseCache
+from data_pipelines.mixtures import parts_of
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData
 
@@ -37,8 +38,11 @@ def make_samples(
     weights, d = loss_weights(config), config.data
     phrases = None
     if "consistency" in weights:
-        phrases = PhraseCache(data.folder)
-        phrases.add(record.text for record in data.records)
+        phrases = {}
+        for part in parts_of(data):  # each has a cache of its own, whatever it is mixed with
+            found = PhraseCache(part.folder)
+            found.add(record.text for record in part.records)
+            phrases |= {record.text: found[record.text] for record in part.records}
     captions = "captions" in weights or config.loss.lead_steps > 0
     return ComposedSamples(
         data,

@@ -56,7 +56,7 @@ def make_batch(model: ContextCIR, batch: int, phrases: int, *, seed: int = 0, ph
         reference_ids=np.arange(batch, dtype=np.int32),
         target_ids=np.arange(batch, 2 * batch, dtype=np.int32)[:, None],
         records=np.arange(batch, dtype=np.int32)[:, None],
-        phrases=Phrases(Tokens(alone, real), text, span, np.ones(len(text), bool), np.zeros(batch, np.int32)),
+        phrases=Phrases(Tokens(alone, real), text, span, np.ones(len(text), bool), np.zeros((batch, 3), np.int32)),
     )
 
 

@@ -50,31 +50,3 @@ def test_an_unknown_field_of_a_tower_is_told():
         config.model.vision.widht = 3
     with pytest.raises(UserError, match="widht"):
         make_model(config.model)
-
-
-@pytest.mark.parametrize("size", ["B32", "B16", "L14", "H14"])
-def test_the_published_recipe_is_the_papers(size):
-    """arXiv 2505.20764: the numbers of its section on training, at every size."""
-    from configs.context_cir import get_config
-
-    config = get_config(size)
-    assert config.model.variant == size and size[0] in config.model.pretrained.upper()
-    config.model.pretrained = ""  # its sizes are the variant's; no hub here
-    model = make_model(config.model)
-    assert model.config.fusion_layers == 4 and model.config.fusion_heads == 8 and model.config.fusion_head == "own"
-    phases = assembly.parts(config).make_phases(config, model)
-    assert [phase.start for phase in phases] == [0]
-    objective = phases[0].objective
-    assert objective.weights == (("consistency", 0.08), ("contrastive", 1.0)) and objective.temperature == 0.07
-    assert objective.reference_negatives and objective.epsilon == 0
-    schedule = make_schedule(config.optimizer, steps=config.training.steps)
-    assert float(schedule(500)) == pytest.approx(1e-5, rel=1e-3) and float(schedule(250)) == pytest.approx(
-        5e-6, rel=1e-2
-    )
-
-
-def test_an_unknown_size_is_told():
-    from configs.context_cir import get_config
-
-    with pytest.raises(ValueError, match="expected one of B32"):
-        get_config("B64")

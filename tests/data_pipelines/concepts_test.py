@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import concepts
-from data_pipelines.concepts import MAX_PHRASES, PhraseCache, find_phrases, token_spans
+from data_pipelines.concepts import MAX_PHRASES, PhraseCache, find_phrases, lost_phrases, token_spans
 
 TEXT = "Make the big red car smaller and put a green tree beside it."
 
@@ -138,3 +138,24 @@ def test_a_phrase_that_ends_in_a_combining_mark_is_not_lost():
     text = "add a cafe\u0301"
     tokenizer = train_tokenizer([text], vocabulary=300, length=16)
     assert len(token_spans(((4, len(text)),), tokenizer([text]).offsets[0])) == 1
+
+
+@pytest.mark.parametrize("length", [3, 5, 6, 8, 30])
+def test_what_truncation_cuts_off_is_told_from_what_has_no_tokens(length):
+    """The whole text's tokens say which phrases there are; those that end past the kept ones are cut off."""
+    from contextjax.tokenizers import train_tokenizer
+
+    text = "a red dog and a big cat and two cups"
+    spans = tuple((text.index(w), text.index(w) + len(w)) for w in ("a red dog", "a big cat", "two cups"))
+    nowhere = ((len(text) + 3, len(text) + 5), (0, 0))  # as characters that a tokenizer drops
+    encoded = train_tokenizer([text], vocabulary=400, length=length)([text])
+    cut = bool(encoded.truncated[0])
+    assert cut == (length < 11)
+    kept = encoded.offsets[0][:, 1].max()
+    for mixed in (spans, spans + nowhere[1:]):
+        truncated, unaligned = lost_phrases(mixed, encoded.offsets[0], cut=cut)
+        assert truncated == sum(end > kept for _, end in mixed)
+        assert truncated + unaligned + len(token_spans(mixed, encoded.offsets[0])) == len(mixed)
+        assert unaligned == (len(mixed) > 3)
+    if not cut:
+        assert lost_phrases(nowhere, encoded.offsets[0], cut=False) == (0, 2)

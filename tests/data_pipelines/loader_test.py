@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_pipelines.loader import batches, epoch_order, sample_at
+from data_pipelines.loader import Share, batches, epoch_order, sample_at
 
 LENGTH, BATCH = 13, 4
 
@@ -29,9 +29,9 @@ def stream(*, steps=13, batch_size=BATCH, seed=0, **options):
 
 def test_the_order_is_a_permutation_drawn_from_seed_and_epoch():
     for epoch in range(3):
-        assert sorted(epoch_order(50, 1, epoch)) == list(range(50))
-        np.testing.assert_array_equal(epoch_order(50, 1, epoch), epoch_order(50, 1, epoch))
-    orders = {tuple(epoch_order(50, seed, epoch)) for seed in range(3) for epoch in range(3)}
+        assert sorted(epoch_order((Share(50),), 1, epoch)) == list(range(50))
+        np.testing.assert_array_equal(epoch_order((Share(50),), 1, epoch), epoch_order((Share(50),), 1, epoch))
+    orders = {tuple(epoch_order((Share(50),), seed, epoch)) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
 
 
@@ -40,13 +40,15 @@ def test_every_sample_comes_once_an_epoch_and_a_partial_batch_is_filled_from_the
     assert [len(batch) for batch in found] == [BATCH] * 13
     flat = np.concatenate(found)
     for epoch in range(4):
-        np.testing.assert_array_equal(flat[epoch * LENGTH : (epoch + 1) * LENGTH], epoch_order(LENGTH, 0, epoch))
+        np.testing.assert_array_equal(
+            flat[epoch * LENGTH : (epoch + 1) * LENGTH], epoch_order((Share(LENGTH),), 0, epoch)
+        )
     assert set(Counter(flat.tolist()).values()) == {4}
 
 
 def test_a_batch_may_be_larger_than_the_set():
     flat = np.concatenate(stream(steps=2, batch_size=40))
-    assert flat.tolist() == [sample_at(i, length=LENGTH, seed=0) for i in range(80)]
+    assert flat.tolist() == [sample_at(i, shares=(Share(LENGTH),), seed=0) for i in range(80)]
 
 
 @pytest.mark.parametrize("start", [0, 1, 4, 12])
@@ -76,3 +78,83 @@ def test_the_seed_changes_the_order():
 def test_a_batch_that_does_not_divide_among_processes_is_told():
     with pytest.raises(ValueError, match="batch size 4 does not divide among 3 processes"):
         stream(processes=3)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_loader_processes_give_the_batches_of_threads(pictograms):
+    """Of prepared tables, whose rows every process opens for itself."""
+    import jax
+
+    from contextjax.tokenizers import train_tokenizer
+    from data_pipelines.datasets.cirr import CirrReader
+    from data_pipelines.ops import ComposedSamples
+    from data_pipelines.tables import all_texts, load_split
+
+    data = load_split(CirrReader(pictograms), pictograms, "train", size=24, cache_bytes=1 << 20)
+    samples = ComposedSamples(data, train_tokenizer(all_texts(data), vocabulary=300, length=24), modifications=2)
+    stream = lambda workers: list(batches(samples, batch_size=4, steps=7, seed=1, start=2, workers=workers))
+    expected, found = stream(0), stream(2)
+    assert len(expected) == len(found) == 5
+    for one, other in zip(expected, found, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+# ---------------------------------------------------------------------------------------- mixtures
+
+SHARES = (Share(13), Share(8, 2.0), Share(10, 0.3), Share(7, 1.5), Share(5, 0.01))
+
+
+class Mixed(Numbers):
+    """43 numbers of five sources."""
+
+    shares = SHARES
+
+    def __len__(self):
+        return 43
+
+
+def mixed(*, steps, batch_size=BATCH, **options):
+    return list(batches(Mixed(), batch_size=batch_size, steps=steps, seed=0, **options))
+
+
+def test_without_weights_the_order_is_the_plain_one():
+    """Which is that of runs from before there were mixtures."""
+    for epoch in range(3):
+        plain = np.random.default_rng([1, epoch]).permutation(43)
+        np.testing.assert_array_equal(epoch_order((Share(43),), 1, epoch), plain)
+        np.testing.assert_array_equal(epoch_order((Share(13), Share(30)), 1, epoch), plain)
+
+
+def test_every_epoch_has_each_sources_share():
+    lengths = [share.per_epoch for share in SHARES]
+    assert lengths == [13, 16, 3, 10, 1]
+    ends = np.cumsum([share.count for share in SHARES])
+    for epoch in range(40):
+        rows = epoch_order(SHARES, 0, epoch)
+        assert np.bincount(np.searchsorted(ends, rows, side="right")).tolist() == lengths
+
+
+def test_samples_of_a_source_are_seen_equally_often_at_any_time():
+    seen = np.zeros(43, int)
+    for epoch in range(60):
+        seen += np.bincount(epoch_order(SHARES, 5, epoch), minlength=43)
+        parts = np.split(seen, np.cumsum([share.count for share in SHARES])[:-1])
+        assert all(np.ptp(part) <= 1 for part in parts)
+        assert (parts[0] == epoch + 1).all() and (parts[1] == 2 * (epoch + 1)).all()
+    assert [part.sum() for part in parts] == [60 * share.per_epoch for share in SHARES]
+
+
+def test_which_samples_an_epoch_has_depends_on_the_seed_and_the_source():
+    chosen = {(seed, epoch): frozenset(epoch_order((Share(40, 0.25), Share(40, 0.25)), seed, epoch).tolist())
+              for seed in range(3) for epoch in range(4)}  # fmt: skip
+    assert len(set(chosen.values())) == 12
+    assert all({row for row in rows if row < 40} != {row - 40 for row in rows if row >= 40} for rows in chosen.values())
+
+
+@pytest.mark.parametrize("start", [0, 1, 10, 11, 27])
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_a_mixture_goes_on_anywhere_with_any_number_of_processes(start, processes):
+    whole = mixed(steps=30)
+    parts = [mixed(steps=30, start=start, process=i, processes=processes) for i in range(processes)]
+    joined = [np.concatenate(step) for step in zip(*parts, strict=True)]
+    np.testing.assert_array_equal(joined, whole[start:])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contextjax.tokenizers import train_tokenizer
-from contextjax.types import ComposedRecord, UserError
+from contextjax.types import LOST, ComposedRecord, UserError
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData, PictureTable
 
@@ -108,7 +108,7 @@ def test_packed_phrases_stand_where_their_spans_point(tokenizer):
     p = batch.phrases
     texts = batch.texts.ids.reshape(-1, 30)
     # Texts of 1, 2, 3, (missing), 4, (missing), 1, 2 phrases.
-    assert p.valid.sum() == 13 and not p.dropped.any()
+    assert p.valid.sum() == 13 and not p.lost.any()
     for slot in np.flatnonzero(p.valid):
         start, end = p.span[slot]
         assert batch.valid.reshape(-1)[p.text[slot]]
@@ -128,10 +128,35 @@ def test_the_budget_holds_and_what_found_no_room_is_counted(tokenizer, budget):
     p = found.collate([found[i] for i in range(4)]).phrases
     assert p.tokens.ids.shape == (budget, 8) and p.text.shape == p.valid.shape == (budget,)
     assert p.valid.sum() == min(budget, 13)
-    assert p.dropped.shape == (4,) and p.dropped.sum() == max(13 - budget, 0)
+    assert p.lost.shape == (4, 3) and p.lost[:, 0].sum() == p.lost.sum() == max(13 - budget, 0)
     if budget == 6:  # every text has its first phrase before any has its second
         assert sorted(p.text.tolist()) == [0, 1, 2, 4, 6, 7]
-        assert p.dropped.tolist() == [1, 2, 3, 1]
+        assert p.lost[:, 0].tolist() == [1, 2, 3, 1]
+
+
+@pytest.mark.parametrize(("length", "budget"), [(30, 40), (8, 40), (8, 2), (5, 40), (30, 3)])
+def test_every_lost_phrase_has_one_cause(tokenizer, length, budget):
+    """Matched and lost make all phrases of the batch; what truncation cuts off is counted with its reference."""
+    table = data()
+    found = phrases(table)
+    strange = next(iter(found))
+    found[strange] = (*found[strange], (0, 0))  # a phrase without a character has no token
+    made = ComposedSamples(
+        table, TextTokenizerOf(tokenizer, length), modifications=2, phrases=found, phrase_budget=budget, phrase_length=8
+    )
+    batch = made.collate([made[i] for i in range(4)])
+    p = batch.phrases
+    total = sum(len(found[record.text]) for record in table.records)
+    assert p.valid.sum() + p.lost.sum() == total == 15
+    assert p.lost.dtype == np.int32 and p.lost.shape == (4, len(LOST)) and p.lost[:, 2].tolist() == [1, 0, 0, 1]
+    assert (p.lost[:, 1].sum() > 0) == (length < 30) and (p.lost[:, 0].sum() > 0) == (budget < 10)
+    whole = tokenizer([record.text for record in table.records]).offsets
+    for row in range(4):
+        expected = 0
+        for text, ok in zip(batch.records[row], batch.valid[row], strict=True):
+            end = whole[text][: length - 1, 1].max()  # the last place is that of EOS
+            expected += sum(span[1] > end for span in found[table.records[text].text]) if ok else 0
+        assert p.lost[row, 1] == expected
 
 
 def test_a_phrase_longer_than_its_room_is_cut_alone_but_not_in_its_sentence(tokenizer):

@@ -4,6 +4,7 @@ import pytest
 
 from contextjax.types import UserError
 from data_pipelines import protocols
+from data_pipelines.datasets import circo
 from data_pipelines.protocols import PROTOCOLS
 
 
@@ -28,3 +29,8 @@ def test_a_mean_is_of_metrics_that_the_protocol_gives():
         given = {f"R@{k}" for k in protocol.recall_at} | {f"Rs@{k}" for k in protocol.subset_recall_at}
         assert set(protocol.average) <= given
         assert protocol.gallery in ("all", "named", "own")
+
+
+def test_what_is_recorded_as_circos_template_is_the_readers():
+    """The library's protocols and the readers are rooms of their own; a text in a result has to be the one asked."""
+    assert protocols.CIRCO.template == circo.TEMPLATE

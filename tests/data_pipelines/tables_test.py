@@ -10,7 +10,9 @@ from PIL import Image
 from contextjax.types import ComposedRecord, UserError
 from data_pipelines.datasets.cirr import CirrReader
 from data_pipelines.datasets.imagecode import ImageCodeReader
-from data_pipelines.tables import PictureTable, all_texts, fingerprint, load_split, rows_by_reference, write_atomically
+from data_pipelines.prepare import fingerprint
+from data_pipelines.store import write_atomically
+from data_pipelines.tables import PictureTable, all_texts, load_split, rows_by_reference
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,7 @@ def test_json_of_another_shape_is_a_users_mistake(pictograms_copy, edit_json, ca
 @pytest.mark.parametrize("content", [b'[{"pairid": 1', b"", b"\xff\xfe\x00"])
 def test_broken_json_names_its_file(pictograms_copy, file, content):
     (pictograms_copy / file).write_bytes(content)
-    with pytest.raises(UserError, match=f"{file.split('/')[1]} is not JSON"):
+    with pytest.raises(UserError, match=f"{file.split('/')[1]} is not (JSON|UTF-8)"):
         CirrReader(pictograms_copy).records("val")
 
 

@@ -9,7 +9,7 @@ import random
 import pytest
 
 from contextjax.types import ComposedRecord, UserError
-from data_pipelines.composed import names_of
+from data_pipelines.records import named_pictures
 from data_pipelines.tables import load_split
 
 JUNK = [None, 3, -1.5, True, "", " ", "\ud800", "nobody", "../../etc", "/etc/passwd", [], ["x"], [None], {}, {"a": 1}]
@@ -29,7 +29,7 @@ def test_records_name_pictures_that_are_there_and_are_prepared_as_they_are(layou
     reader = make(folder)
     for split in reader.splits:
         records, pictures = reader.records(split), reader.pictures(split)
-        assert records and {name for record in records for name in names_of(record)} <= pictures.keys()
+        assert records and {name for record in records for name in named_pictures(record)} <= pictures.keys()
         assert len({record.id for record in records}) == len(records)
         assert all(record.text.strip() and record.target != record.reference for record in records)
         assert all(record.truths[0] == record.target for record in records if record.truths)
@@ -135,7 +135,7 @@ def check_all(reader, folder):
         with contextlib.suppress(UserError):
             records = reader.records(split)
             assert all(map(_is_sound, records))
-            assert {name for record in records for name in names_of(record)} <= set(reader.pictures(split))
+            assert {name for record in records for name in named_pictures(record)} <= set(reader.pictures(split))
 
 
 def _is_sound(record: ComposedRecord) -> bool:

@@ -135,7 +135,7 @@ def test_annotations_without_pictures_are_told(folder):
     ("content", "said"),
     [
         (b'{"a": ', "valid_data.json is not JSON"),
-        (b"\xff\xfe\x00", "valid_data.json is not JSON"),
+        (b"\xff\xfe\x00", "valid_data.json is not UTF-8"),
         (b"[]", "holds a list; expected ImageCoDe's dict"),
         (b"{}", "holds no descriptions; expected at least one"),
     ],

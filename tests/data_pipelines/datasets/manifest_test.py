@@ -65,5 +65,5 @@ def test_a_split_in_both_forms_is_told(written):
 
 def test_bytes_that_are_no_text_are_told(written):
     (written / "val.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match=r"val.jsonl is not text"):
+    with pytest.raises(UserError, match=r"val.jsonl is not UTF-8"):
         ManifestReader(written).records("val")

@@ -95,7 +95,7 @@ def test_a_missing_picture_is_told(folder):
         (b"", "has the columns of an empty file"),
         (b"id,text\n1,a\n", "has the columns id, text; expected Question ID, Type, Statement"),
         (HEADER.encode(), "holds no questions"),
-        (b"\xff\xfe\x00", "can't be read as CSV"),
+        (b"\xff\xfe\x00", "is not UTF-8"),
     ],
 )
 def test_files_of_another_shape_are_told(folder, content, said):

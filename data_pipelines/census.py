@@ -1,0 +1,77 @@
+"""What a prepared split holds, told to its user: counts, texts, pictures, and what was left out of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+SHOWN = 10
+
+
+def about_pictures(pictures: Iterable[tuple[str, tuple[int, int], int, bytes]]) -> dict[str, Any]:
+    """Sizes and duplicates of pictures.
+
+    Args:
+      pictures: of each its id, its width and height in pixels, the length of its file, and a digest of it.
+    """
+    sides, lengths, same = [], [], defaultdict(list)
+    for name, side, length, digest in pictures:
+        sides.append(list(side))
+        lengths.append(length)
+        same[digest].append(name)
+    by_area = sorted(sides, key=lambda side: (side[0] * side[1], side))
+    return {
+        "pictures": len(sides),
+        "bytes": sum(lengths),
+        "sizes": {
+            "smallest": by_area[0],
+            "median": by_area[len(by_area) // 2],
+            "largest": by_area[-1],
+            "different": len(set(map(tuple, sides))),
+        },
+        "duplicates": [names for names in same.values() if len(names) > 1],
+    }
+
+
+def about_records(records: Sequence[Any]) -> dict[str, Any]:
+    """Lengths of the texts in words, and records that differ in their id alone."""
+    texts = [record.text for record in records]
+    words = [len(text.split()) for text in texts]
+    contents = [dataclasses.replace(record, id="") for record in records]
+    return {
+        "records": len(records),
+        "words": {"min": min(words), "median": statistics.median(words), "max": max(words)},
+        "longest": texts[words.index(max(words))],
+        "different_texts": len(set(texts)),
+        "duplicates": len(contents) - len(set(contents)),
+    }
+
+
+def lines(split: str, census: Mapping[str, Any]) -> list[str]:
+    """The census of a split as it is printed."""
+    pictures, records, left_out = census["pictures"], census["records"], census["left_out"]
+    side = lambda name: "{} x {}".format(*pictures["sizes"][name])
+    words = records["words"]
+    found = [
+        f"split {split}: {records['records']:,} records, {pictures['pictures']:,} pictures "
+        f"({pictures['bytes'] / 1e6:,.1f} MB)",
+        f"  texts: {words['min']} to {words['max']} words, median {words['median']:g}; "
+        f"{records['different_texts']:,} different; the longest: {_short(records['longest'])}",
+        f"  pictures: {side('smallest')} to {side('largest')} pixels, median {side('median')}; "
+        f"{pictures['sizes']['different']:,} different sizes",
+        f"  duplicates: {records['duplicates']:,} records; {_some([' = '.join(d) for d in pictures['duplicates']])}",
+        f"  left out: {census['records_left_out']:,} records; {_some(list(left_out))}",
+    ]
+    return found + [f"    {problem}" for problem in left_out.values()]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return f"{len(names):,} pictures{': ' if names else ''}{', '.join(names[:SHOWN])}{more}"
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 100 else text[:100] + "…")

@@ -1,0 +1,138 @@
+"""Several data sets as one training set: their tables, one after the other, and how often each is seen in an epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contextjax.types import CandidateRecord, CaptionRecord, ComposedRecord, Picture, UserError
+from data_pipelines.loader import Share
+from data_pipelines.records import Record
+from data_pipelines.tables import PictureTable, SplitData
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A data set of a mixture."""
+
+    name: str  # goes before its ids
+    folder: Path  # two sources of one folder mean the same picture by the same id
+    data: SplitData[Any]
+    weight: float = 1.0  # how often each of its samples is seen in an epoch, see loader.Share
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture(SplitData[Record]):
+    """The tables of several sources as one. Ids are "<source>/<id>"; a picture that two sources share is there once."""
+
+    sources: tuple[Source, ...] = ()
+
+
+def mix(sources: Sequence[Source]) -> Mixture[Any]:
+    """One training set of several.
+
+    Args:
+      sources: of one type of records, at least one, their pictures of one size.
+
+    Raises:
+      UserError: a source has records of another type than the first, or a weight that is not above 0.
+    """
+    first = sources[0]
+    kinds = [type(source.data.records[0]) for source in sources]
+    for source, kind in zip(sources, kinds, strict=True):
+        if kind is not kinds[0]:
+            raise UserError(
+                f"data.sources mixes {kind.__name__}s of '{source.name}' with {kinds[0].__name__}s of '{first.name}'; "
+                "expected sources of one kind."
+            )
+        if not 0 < source.weight < float("inf"):
+            raise UserError(
+                f"data.sources.{source.name}.weight is {source.weight}; expected how often its samples are seen in an "
+                "epoch, such as 1, or 0 to leave them out."
+            )
+    owner: dict[str, str] = {}  # folder -> the first source that has its pictures
+    for source in sources:
+        owner.setdefault(str(source.folder.resolve()), source.name)
+    names = [owner[str(source.folder.resolve())] for source in sources]
+    pictures = MixedPictures([source.data.pictures for source in sources], names)
+    captions = [""] * len(pictures)
+    records: list[Any] = []
+    for name, source in zip(names, sources, strict=True):
+        for id, caption in zip(source.data.pictures.ids, source.data.captions, strict=True):
+            row = pictures.row[f"{name}/{id}"]
+            captions[row] = captions[row] or caption
+        records += [
+            _renamed(record, source.name, lambda id, name=name: f"{name}/{id}") for record in source.data.records
+        ]
+    return Mixture(
+        split=first.data.split,
+        pictures=pictures,
+        captions=tuple(captions),
+        records=tuple(records),
+        folder=first.data.folder,
+        sources=tuple(sources),
+    )
+
+
+class MixedPictures(PictureTable):
+    """The pictures of several tables of one size, each (by the names before its ids) once."""
+
+    def __init__(self, tables: Sequence[PictureTable], names: Sequence[str]):
+        self.ids, self._places = [], []  # of each row: (table, row there)
+        for table, name in zip(tables, names, strict=True):
+            self.ids += [f"{name}/{id}" for id in table.ids]
+            self._places += [(table, row) for row in range(len(table))]
+        first: dict[str, int] = {}
+        for row, id in enumerate(self.ids):
+            first.setdefault(id, row)
+        self.ids, self._places = list(first), [self._places[row] for row in first.values()]
+        self.row = {id: row for row, id in enumerate(self.ids)}
+        self.size, self.fit = tables[0].size, tables[0].fit
+
+    def __getitem__(self, row: int) -> Picture:
+        table, own = self._places[int(row)]
+        return table[own]
+
+
+def parts_of(data: SplitData[Record]) -> tuple[SplitData[Record], ...]:
+    """The data sets of a mixture, in the order of its records; of any other set, itself."""
+    return tuple(source.data for source in data.sources) if isinstance(data, Mixture) else (data,)
+
+
+def source_rows(data: SplitData[Any]) -> np.ndarray:
+    """int [records]: which source each record is of; 0 for all of a set that is no mixture."""
+    counts = [len(part.records) for part in parts_of(data)]
+    return np.repeat(np.arange(len(counts)), counts)
+
+
+def shares_of(data: SplitData[Any], records: Sequence[int]) -> tuple[Share, ...]:
+    """The sources' shares of samples that are in the order of the records, and none of two sources.
+
+    Args:
+      data: a mixture, or any other set.
+      records: a record of each sample.
+    """
+    counts = np.bincount(source_rows(data)[np.asarray(records, int)])
+    weights = [source.weight for source in data.sources] if isinstance(data, Mixture) else [1.0]
+    return tuple(Share(int(count), weight) for count, weight in zip(counts, weights, strict=True))
+
+
+def _renamed(record: Any, source: str, name: Callable[[str], str]) -> Any:
+    id = f"{source}/{record.id}"
+    if isinstance(record, CaptionRecord):
+        return dataclasses.replace(record, id=id, image=name(record.image))
+    if isinstance(record, CandidateRecord):
+        return dataclasses.replace(record, id=id, images=tuple(map(name, record.images)))
+    assert isinstance(record, ComposedRecord)
+    return dataclasses.replace(
+        record,
+        id=id,
+        reference=name(record.reference),
+        target=None if record.target is None else name(record.target),
+        subset=tuple(map(name, record.subset)),
+        truths=tuple(map(name, record.truths)),
+    )

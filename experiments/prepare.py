@@ -1,0 +1,43 @@
+"""Checks a data set, writes its tables and prints a census of them: what training would do first, by itself.
+
+python -m experiments.prepare --reader=cirr --data=FOLDER [--split=val] [--bad_pictures=skip]
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+
+READER = flags.DEFINE_string("reader", None, "The layout, as in a config's data.reader: cirr, imagecode, captions, ...")
+DATA = flags.DEFINE_string("data", None, "The data set's folder.")
+SPLIT = flags.DEFINE_string("split", None, "One split; without it, all of them.")
+BAD_PICTURES = flags.DEFINE_enum(
+    "bad_pictures", "fail", ["fail", "skip"], "What is done about missing and unreadable pictures; skip: for training."
+)
+
+
+def main() -> None:
+    """Prepares every split; those with problems are told after the others' censuses."""
+    from contextjax.types import UserError
+    from data_pipelines import census
+    from data_pipelines.prepare import prepare
+    from experiments.data import make_reader
+
+    folder = Path(cli.required(DATA))
+    reader = make_reader(cli.required(READER), folder)
+    problems = []
+    for split in [SPLIT.value] if SPLIT.value else reader.splits:
+        try:
+            found = prepare(reader, folder, split, bad_pictures=BAD_PICTURES.value)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        print("\n".join(census.lines(split, found.census)), flush=True)
+        print(f"  tables and census: {found.place}")
+    if problems:
+        raise UserError(" ".join(problems))
+
+
+if __name__ == "__main__":
+    cli.run(main, doc=__doc__)

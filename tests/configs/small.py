@@ -1,0 +1,25 @@
+"""What makes a recipe of ConText-CIR small enough to train in seconds."""
+
+SMALL = {
+    "model.variant": "S16",
+    "model.pretrained": "",
+    "model.dtype": "float32",
+    "model.vision.width": 32,
+    "model.vision.mlp": 64,
+    "model.vision.layers": 1,
+    "model.text.width": 32,
+    "model.text.mlp": 64,
+    "model.projection": 16,
+    "model.fusion_layers": 1,
+    "data.vocabulary": 300,
+    "data.text_length": 24,
+    "data.caption_length": 36,
+    "data.batch_size": 8,
+    "training.steps": 6,
+    "training.log_every": 1,
+    "training.diagnose_every": 4,
+    "training.evaluate_every": 2,
+    "training.checkpoint_every": 4,
+    "optimizer.warmup_steps": 1,
+    "optimizer.learning_rate": 3e-3,
+}

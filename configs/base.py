@@ -126,8 +126,8 @@ def _context_blip() -> tuple[Any, Any]:
     loss: Any = ConfigDict()
     loss.weights = ConfigDict({"matching": 1.0, "masking": 1.0, "contrastive": 0.0, "selection": 1.0, "truth": 0.0})
     loss.lead_steps = 0  # ConText-CIR's
-    loss.temperature = 0.07  # of the contrastive term
-    loss.learned_temperature = False  # that of the selection, where it has one
+    loss.temperature = 0.07  # of the contrastive term on captions; candidate sets have the model's own
+    loss.learned_temperature = False  # the model's own on captions too
     loss.real_tokens = True  # the masking's token is a real one; False: any position, as published
     loss.scrambled = False  # as the published code shows the visible patches: for comparison only
     loss.mask_false_negatives = True  # a text is never paired with its own picture as a negative

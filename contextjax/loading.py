@@ -62,6 +62,19 @@ def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, t
     )
 
 
+def read_length(config: Any) -> int:
+    """Tokens that a run's system reads of a text: ContextBLIP's, as far as in training."""
+    positions = config.model.text["positions"]
+    return min(positions, config.data.text_length) if config.model.get("system") == "context_blip" else positions
+
+
+def read_propositions(config: Any) -> tuple[int, int]:
+    """Into how many propositions a run's system splits a text, and of how many tokens; none: (0, 0)."""
+    if not config.model.get("propositions"):
+        return 0, 0
+    return config.data.propositions, config.data.proposition_length
+
+
 def _own_config(folder: Path) -> Any:
     """The config of a workdir or an export of ours; None where `folder` is something else."""
     file = folder / "config.json"
@@ -78,11 +91,8 @@ def _own_config(folder: Path) -> Any:
 
 
 def _load_own(folder: Path, config: Any, mesh: str, checkpoint: str | int) -> System:
-    length, propositions = config.model.text["positions"], (0, 0)
-    if config.model.get("system") == "context_blip":
-        length = min(length, config.data.text_length)  # descriptions are read as far as they were in training
-        propositions = config.data.get("propositions", 0), config.data.get("proposition_length", 0)
-    tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=length)
+    propositions = read_propositions(config)
+    tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=read_length(config))
     trained = config.get("data", {}).get("vocabulary", 0)  # else the tokenizer came with the towers
     model = make_model(config.model, vocabulary=tokenizer.vocabulary if trained else None)
     if (folder / "model.safetensors").exists():
@@ -99,6 +109,7 @@ def _load_own(folder: Path, config: Any, mesh: str, checkpoint: str | int) -> Sy
     finally:
         checkpoints.close()
     fingerprint = f"{meta['config_hash']}-{meta['step']}"
+    params = jax.tree.map(jnp.asarray, params)  # on the device once, not at every call
     return System(model, params, tokenizer, propositions=propositions, fingerprint=fingerprint)
 
 

@@ -117,6 +117,7 @@ def split_propositions(text: str, limit: int) -> list[str]:
     pronoun, and with the one after where it is very short ("in this picture"). Li et al. 2023 (NDCR) decompose
     descriptions by a learned model.
     """
+    text = text.strip()
     found, begin = [], 0
     for match in _BREAKS.finditer(text):
         if len(found) + 1 < limit and len(text[begin : match.start()].split()) >= _SHORTEST:

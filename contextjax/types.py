@@ -57,6 +57,11 @@ class CandidateRecord:
         """As a ComposedRecord has them."""
         return (self.kind,) if self.kind else ()
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the candidates are one after the other in time; a pair out of a video has no order."""
+        return self.kind == "video" and len(self.images) > 2
+
 
 @dataclasses.dataclass(frozen=True)
 class CaptionRecord:

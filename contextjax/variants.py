@@ -124,7 +124,8 @@ def make_model(config: Any, *, vocabulary: int | None = None) -> ContextCIR | Co
     dtype = _choose("model.dtype", config.dtype, {"float32": jnp.float32, "bfloat16": jnp.bfloat16})
     vision = VisionConfig(**_tuples(sizes["vision"]))
     text = kind.text_config(**(dict(sizes["text"]) | ({"vocabulary": vocabulary} if vocabulary else {})))
-    own = {f.name: config[f.name] for f in dataclasses.fields(kind.config) if f.name != kind.towers}
+    # A run from before a field was there has its default.
+    own = {f.name: config.get(f.name, f.default) for f in dataclasses.fields(kind.config) if f.name != kind.towers}
     heads = {name: value for name, value in own.items() if name.endswith("_heads")}
     for name, width, count in (
         ("vision", vision.width, vision.heads),

@@ -176,7 +176,7 @@ class CandidateSamples(_TextSamples):
         """
         _check_records(data, candidates)
         row, self.candidates = data.pictures.row, candidates
-        self._ordered = np.asarray([record.kind == "video" for record in data.records])
+        self._ordered = np.asarray([record.is_ordered for record in data.records])
         shown = _pictures_of_sets(data, candidates) if descriptions > 1 else [record.images for record in data.records]
         self._targets, self._valid = _places(data, shown, candidates)
         super().__init__(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import re
@@ -23,6 +22,8 @@ from contextjax.evaluation import (
     gallery_rows,
     mean_metrics,
 )
+from contextjax.evaluation.shared import check_targets
+from contextjax.loading import read_length, read_propositions
 from contextjax.pretrained import Pretrained, locate, read_own, read_pretrained, towers
 from contextjax.pretrained.names import flatten, unflatten
 from contextjax.sharding import place_like
@@ -34,7 +35,7 @@ from contextjax.variants import SYSTEMS, describe, make_model, resolve
 from data_pipelines.datasets import READERS
 from data_pipelines.mixtures import Mixture
 from data_pipelines.tables import SplitData, all_texts
-from experiments.data import load_evaluated, load_parts, part_splits
+from experiments.data import load_evaluated, load_parts
 from experiments.parts import context_blip, context_cir
 from experiments.parts.evaluations import best_rule, evaluations
 
@@ -48,10 +49,12 @@ def parts(config: Any) -> Any:
 
 def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer:
     """The workdir's tokenizer; at the first start that of the run or the weights begun with, or one trained here."""
-    path, length = workdir / "tokenizer.json", config.model.text["positions"]
+    path, length, positions = workdir / "tokenizer.json", read_length(config), config.model.text["positions"]
     for key in parts(config).LENGTHS:
-        if config.data[key] > length:
-            raise UserError(f"data.{key} is {config.data[key]}, but the text tower has {length} positions; lower it.")
+        if config.data[key] > positions:
+            raise UserError(
+                f"data.{key} is {config.data[key]}, but the text tower has {positions} positions; lower it."
+            )
     if path.exists():
         return TextTokenizer.read(path, length=length)
     if config.model.start and _is_same_system(config):
@@ -183,24 +186,25 @@ def make_init(model: Any) -> Callable[[jax.Array], Any]:
 
 
 def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable | None:
-    """params -> metrics of all evaluations, each by its protocol; their data is loaded at the first call. None without.
+    """params -> metrics of all evaluations, each by its protocol. None without.
 
     Raises:
-      UserError: an evaluation's folder is not in its layout, or has no such split.
+      UserError: an evaluation's folder is not in its layout, has no such split, bad pictures, or secret targets: all
+        that would be wrong after thousands of steps is told now.
     """
     found, vision = evaluations(config), resolve(config.model)["vision"]
     if not found:
         return None
-    for protocol, folder, split in found.values():
-        part_splits(protocol, folder, split)  # what is wrong is said now, not after thousands of steps
     options = {"size": vision["image_size"], "fit": vision["fit"], "clean": bool(config.data.get("clean"))}
-    load = functools.cache(lambda name: load_parts(*found[name], **options))
+    loaded = {name: load_parts(*chosen, **options) for name, chosen in found.items()}
+    for data in (data for splits in loaded.values() for data in splits.values()):
+        check_targets(data.records)
 
     def metrics_of(params: Any) -> Mapping[str, float]:
-        read = parts(config).propositions(config)
-        system, metrics = System(model, jax.device_get(params), tokenizer, propositions=read), {}
+        params = jax.tree.map(jnp.asarray, jax.device_get(params))  # whole, and on the device once
+        system, metrics = System(model, params, tokenizer, propositions=read_propositions(config)), {}
         for name, (protocol, _, _) in found.items():
-            means = mean_metrics([evaluate(system, protocol, data).metrics() for data in load(name).values()])
+            means = mean_metrics([evaluate(system, protocol, data).metrics() for data in loaded[name].values()])
             metrics |= {f"{name}/{metric}": value for metric, value in means.items()}
         return metrics
 

@@ -89,7 +89,7 @@ def read_evaluation(path: Path, fingerprint: str, *, remedy: str) -> dict:
         raise UserError(f"There is no {path}, which holds the baselines; {remedy} first.")
     found = json.loads(path.read_text(encoding="utf-8"))
     if (of := f"{found['config_hash']}-{found['step']}") != fingerprint:
-        raise UserError(f"{path} is of checkpoint {of}, and the newest is {fingerprint}; {remedy} again.")
+        raise UserError(f"{path} is of checkpoint {of}, but the one that is shown is {fingerprint}; {remedy} again.")
     return found
 
 

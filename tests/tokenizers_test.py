@@ -355,6 +355,7 @@ def test_a_vocabulary_without_a_special_token_is_refused(bert_folder, missing):
         ("In this picture, the fox is small. No bus can be seen.",
          ["In this picture, the fox is small.", "No bus can be seen."]),
         ("a plain text", ["a plain text"]),
+        ("Nothing is at the bottom. \n", ["Nothing is at the bottom."]),
         ("", [""]),
     ],
 )  # fmt: skip

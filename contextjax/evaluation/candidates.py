@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,11 +43,12 @@ class CandidateEvaluation:
 
     def metrics(self, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
         """Accuracy in percent, that of pairs, and the accuracy's 95 % interval, over all records or those of `rows`."""
-        ranks, sets = self.ranks[rows], _set_rows(self.records)[rows]
+        ranks = self.ranks[rows]
         found = {"accuracy": metrics.recall_at(ranks, 1)}
         if self.pairs:
-            found["pair accuracy"] = metrics.pair_accuracy(ranks, sets)
-        low, high = metrics.recall_interval(ranks, 1, sets)
+            found["pair accuracy"] = metrics.pair_accuracy(ranks, _set_rows(self.records)[rows])
+        related = _numbered(record.set or record.images for record in self.records)[rows]
+        low, high = metrics.recall_interval(ranks, 1, related)
         return {**found, "low95": low, "high95": high}
 
     def by_kind(self) -> dict[str, dict[str, float]]:
@@ -144,12 +145,17 @@ def _score_sets(system: CandidateScorer, records: Sequence[CandidateRecord], pic
             names = dict.fromkeys(name for row in rows for name in records[row].images)
             read = {name: pictures[pictures.row[name]] for name in names}
             images = [[read[name] for name in records[row].images] for row in rows]
-            ordered = [records[row].kind == "video" for row in rows]
+            ordered = [records[row].is_ordered for row in rows]
             scores[rows, :size] = system.score_sets(images, [records[row].text for row in rows], ordered)
     return scores
 
 
 def _set_rows(records: Sequence[CandidateRecord]) -> np.ndarray:
     """int [Q]: which candidate set, in order of first appearance, each record is about."""
-    sets: dict[tuple[str, ...], int] = {}
-    return np.asarray([sets.setdefault(record.images, len(sets)) for record in records])
+    return _numbered(record.images for record in records)
+
+
+def _numbered(keys: Iterable[Hashable]) -> np.ndarray:
+    """A number for each key, in order of first appearance."""
+    numbers: dict[Hashable, int] = {}
+    return np.asarray([numbers.setdefault(key, len(numbers)) for key in keys])

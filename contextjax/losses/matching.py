@@ -53,9 +53,11 @@ def truth_loss(
 
     `log_probability` is that of being true. Returns (sum over valid candidates, their number).
     """
-    # log(1 - p), exact where p is near one and where it is near nothing (Maechler 2012); p = 1 is kept finite.
-    x = jnp.minimum(log_probability.astype(jnp.float32), -1e-6)
-    log_false = jnp.where(x > -0.693, jnp.log(-jnp.expm1(jnp.maximum(x, -0.693))), jnp.log1p(-jnp.exp(x)))
+    # log(1 - p), exact where p is near one and where it is near nothing (Maechler 2012). Each branch is kept where its
+    # gradient is finite; p = 1 itself is kept from being infinitely wrong.
+    x = jnp.minimum(log_probability.astype(jnp.float32), -1e-30)
+    near, far = jnp.log(-jnp.expm1(jnp.maximum(x, -0.693))), jnp.log1p(-jnp.exp(jnp.minimum(x, -0.693)))
+    log_false = jnp.where(x > -0.693, near, far)
     is_target = jnp.arange(x.shape[1]) == target[:, None]
     return -jnp.where(valid, jnp.where(is_target, x, log_false), 0.0).sum(), valid.sum().astype(jnp.float32)
 

@@ -171,11 +171,15 @@ class SelectionObjective:
             unique = r["similarity"].shape[1] // count
             sets = jnp.arange(unique) if batch.sets is None else batch.sets
             own = sets * count + batch.target
-            # What fills up a small set, and what a text is not about, is nobody's negative.
-            known = jnp.zeros((unique, count), bool).at[sets].max(batch.valid).reshape(-1)
+            # What fills up a small set is nobody's negative, and of a text's own set only what it is about is one.
+            known = jnp.broadcast_to(
+                jnp.zeros((unique, count), bool).at[sets].max(batch.valid), (len(own), unique, count)
+            )
+            known = known.at[jnp.arange(len(own)), sets].set(batch.valid).reshape(len(own), -1)
+            similarity = jnp.where(known, r["similarity"], LOWEST)
             terms["contrastive"] = contrastive_loss_of(
-                r["similarity"][:, own], valid=jnp.ones(len(own), bool), target_ids=own, mask_false_negatives=True,
-                negatives=jnp.where(known, r["similarity"], LOWEST), negative_ids=jnp.arange(unique * count),
+                similarity[:, own], valid=jnp.ones(len(own), bool), target_ids=own, mask_false_negatives=True,
+                negatives=similarity, negative_ids=jnp.arange(unique * count),
             )  # fmt: skip
             terms["temperature"] = (r["temperature"], jnp.float32(1))
         return terms

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from contextjax.loading import read_propositions
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.objectives.context_blip import CaptionObjective, SelectionObjective
 from contextjax.tokenizers import TextTokenizer
@@ -31,11 +32,6 @@ def loss_weights(config: Any) -> dict[str, float]:
     return {name: config.loss.weights[name] for name in names if config.loss.weights[name]}
 
 
-def propositions(config: Any) -> tuple[int, int]:
-    """What a System reads of a text, see System.propositions."""
-    return config.data.propositions, config.data.proposition_length
-
-
 def make_samples(
     config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path, *, process: int = 0, processes: int = 1
 ) -> CaptionSamples | CandidateSamples | FeatureSamples:
@@ -47,7 +43,7 @@ def make_samples(
         return CaptionSamples(captions, tokenizer, **shared)
     sets: CandidateData = data
     grouped = {"descriptions": 1 if d.cached else d.descriptions, "process": process}
-    grouped |= {"propositions": d.propositions, "proposition_length": d.proposition_length}
+    grouped |= dict(zip(("propositions", "proposition_length"), read_propositions(config), strict=True))
     samples = CandidateSamples(sets, tokenizer, candidates=d.candidates, **grouped, **shared)
     if not d.cached:
         return samples
@@ -74,6 +70,11 @@ def make_phases(config: Any, model: ContextBLIP) -> list[Phase]:
             "choose 'itc' or 'both', or unset it."
         )
     if not reads_captions(config):
+        if model.config.propositions and config.data.propositions and config.data.clean:
+            raise UserError(
+                "data.clean deletes the punctuation that propositions are cut at; set --config.data.clean=False, or "
+                "--config.data.propositions=0."
+            )
         return [Phase(0, _selection(model, weights))]
     temperature = None if loss.learned_temperature else loss.temperature
     if "masking" in dict(weights) and model.config.masking == "none":

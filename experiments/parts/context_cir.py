@@ -26,11 +26,6 @@ def loss_weights(config: Any) -> dict[str, float]:
     return weights
 
 
-def propositions(config: Any) -> tuple[int, int]:
-    """None: texts are read as a whole."""
-    return 0, 0
-
-
 def make_samples(
     config: Any, data: ComposedData, tokenizer: TextTokenizer, workdir: Path, *, process: int = 0, processes: int = 1
 ) -> ComposedSamples:

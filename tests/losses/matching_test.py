@@ -1,5 +1,7 @@
 """Hard negatives and the losses of matching and selection, against their definitions in float64."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,5 +156,10 @@ def test_the_truth_loss_is_the_cross_entropy_of_each_candidate():
     total, count = truth_loss(jnp.asarray(log_probability), jnp.asarray(target), jnp.asarray(valid))
     np.testing.assert_allclose(total, expected[valid].sum(), rtol=1e-5)
     assert count == valid.sum()
+    by_logit = jax.grad(lambda z: truth_loss(jax.nn.log_sigmoid(z), jnp.asarray([0]), jnp.ones((1, 2), bool))[0])
+    for logit in (-20.0, 0.0, 10.0, 20.0, 40.0):  # the gradient of a sigmoid's cross-entropy, however wrong it is
+        found = by_logit(jnp.asarray([[logit, logit]]))[0]
+        p = 1 / (1 + math.exp(-logit))
+        np.testing.assert_allclose(found, [p - 1, p], rtol=1e-4, atol=1e-6)
     slope = jax.grad(lambda x: truth_loss(x, jnp.asarray(target), jnp.asarray(valid))[0])
     assert np.isfinite(slope(jnp.asarray(log_probability))).all() and np.isfinite(slope(jnp.zeros((40, 6)))).all()

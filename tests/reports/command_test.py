@@ -42,7 +42,7 @@ def test_a_missing_evaluation_is_told(tmp_path):
 
 def test_an_older_checkpoint_is_told(evaluation_file):
     evaluation_file.write_text(evaluation_file.read_text().replace("20", "10"))
-    assert "is of checkpoint abc-10, and the newest is abc-20; evaluate again" in say(evaluation_file)
+    assert "is of checkpoint abc-10, but the one that is shown is abc-20; evaluate again" in say(evaluation_file)
 
 
 def test_a_changed_score_is_told(evaluation_file):

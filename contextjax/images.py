@@ -38,7 +38,7 @@ def decode(data: bytes, *, name: str = "picture") -> Image.Image:
                     f"{name} has {width} x {height} pixels; at most {MAX_PIXELS:,} in sides of at most "
                     f"1:{MAX_ASPECT} are read: shrink or remove it."
                 )
-            if image.format == "JPEG" and width * height * data.count(b"\xff\xda") > MAX_PIXELS * MAX_SCANS:
+            if image.format in ("JPEG", "MPO") and width * height * data.count(b"\xff\xda") > MAX_PIXELS * MAX_SCANS:
                 raise UserError(f"{name} is drawn in more passes than are read; save it as a plain JPEG or remove it.")
             ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies pictures that lie right, too
             return _to_rgb(image)

@@ -42,7 +42,7 @@ class Share:
     """A source's part of a mixture: `count` samples in a row, each seen `weight` times an epoch.
 
     An epoch has the same number of them, count * weight (rounded, at least 1), every time. Where that is not whole
-    rounds of the source, the next epoch goes on where this one ended: whenever one looks, no sample of a source has
+    rounds of the source, the next epoch goes on where this one ended: at an epoch's end, no sample of a source has
     been seen more than once oftener than another. With weights of 1 a mixture is uniform over its sources' samples.
     """
 

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from contextjax.types import UserError
 
 VERSION = "1.2.0"
+_QUIET = threading.RLock()  # standard output is the whole process's
 BUILDER = "table"
 
 
@@ -45,7 +47,7 @@ class Table:
         """
         try:
             self._file.unlink(missing_ok=True)
-            shutil.rmtree(self._root, ignore_errors=True)
+            self._remove()
             with quiet():
                 builder = _builder_class()(columns=columns, rows=rows, data_dir=self._root, file_format="array_record")
                 builder.download_and_prepare()
@@ -61,15 +63,22 @@ class Table:
         """
         try:
             self._file.unlink(missing_ok=True)
-            shutil.rmtree(self._root, ignore_errors=True)
+            self._remove()
             shutil.copytree(other._root, self._root, copy_function=os.link)
             if other._read() != other.about:
+                self._remove()
+                self.about = None
                 return False
             self.about = about
             write_atomically(self._file, json.dumps(about, indent=1))
         except OSError:
             self.about = None
         return self.about is not None
+
+    def _remove(self) -> None:
+        """Not with errors ignored: what is left of an old table would be taken for the new one."""
+        if self._root.exists():
+            shutil.rmtree(self._root)
 
     def _read(self) -> Any:
         """What the JSON file holds; None where the table is not whole."""
@@ -86,6 +95,7 @@ class Rows(Sequence):
 
     def __init__(self, folder: Path):
         self.folder = folder
+        _ = self._source  # the table that is there now, not one that is written in its place before the first access
 
     @functools.cached_property
     def _source(self) -> tuple[Any, Any]:
@@ -186,7 +196,7 @@ def quiet() -> Iterator[None]:
     logging.getLogger("absl").setLevel(logging.ERROR)
     tfds.disable_progress_bar()
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _QUIET, contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         absl_logging.set_verbosity(before)

@@ -60,10 +60,10 @@ class CirrReader(ComposedReader):
         file = _caption_file(split)
         if not (self.folder / file).exists():
             return {}
-        try:
-            return {Path(row["image"]).stem: row["caption"] for row in self._json(file, list)}
-        except (KeyError, TypeError) as error:
-            raise UserError(f"A row of {self.folder / file} lacks {error}; expected image and caption.") from error
+        make = lambda _, row: [(Path(rows.text(row, "image")).stem, rows.value(row, "caption", str | None, "a text"))]
+        found, problems = rows.parse(self._json(file, list), make, file=file)
+        check_problems(problems, f"The captions of split '{split}'")
+        return {name: text or "" for name, text in found}
 
     def _files(self, split: str) -> list[Path]:
         return [self.folder / self.queries.format(split=split)]

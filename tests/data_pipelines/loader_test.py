@@ -134,7 +134,7 @@ def test_every_epoch_has_each_sources_share():
         assert np.bincount(np.searchsorted(ends, rows, side="right")).tolist() == lengths
 
 
-def test_samples_of_a_source_are_seen_equally_often_at_any_time():
+def test_samples_of_a_source_are_seen_equally_often_at_an_epochs_end():
     seen = np.zeros(43, int)
     for epoch in range(60):
         seen += np.bincount(epoch_order(SHARES, 5, epoch), minlength=43)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import contextjax
+from contextjax.system import System
+from contextjax.tokenizers import TextTokenizer, split_propositions
 from contextjax.training.hooks import read_metrics
 from contextjax.types import UserError
 from data_pipelines.datasets.imagecode import ImageCodeReader
@@ -195,8 +197,13 @@ def test_it_is_scored_in_each_of_its_ways(systems, sets):
     system, (pictures, texts) = systems["2b"], sets
     assert system.scores == ("itc", "sum", "itm", "selection") and system.score == "selection"
     scored = {name: system.with_score(name).score_candidates(pictures[0][:3], texts[0]) for name in system.scores}
-    cosines = system.encode_gallery(pictures[0][:3]) @ system.encode_text(texts[:1])[0]
-    np.testing.assert_allclose(scored["itc"], cosines, atol=1e-5)
+    gallery, params = system.encode_gallery(pictures[0][:3]), system.params
+    cosines = gallery @ system.encode_text(texts[:1])[0]
+    pieces = split_propositions(texts[0], system.propositions[0])
+    short = TextTokenizer(system.tokenizer._tokenizer, length=system.propositions[1])
+    said = gallery @ System(system.model, params, short).encode_text(pieces).T
+    truth = said * np.exp(min(params["logit_scale"], np.log(100))) + params["truth_bias"]
+    np.testing.assert_allclose(scored["itc"], -np.logaddexp(0, -truth).sum(1), rtol=1e-3, atol=1e-5)
     pixels, (ids, mask) = system._pixels(pictures[0][:3]), system._tokens(texts[:1] * 3)
 
     def match(model):
@@ -252,3 +259,12 @@ def test_mistakes_end_with_one_sentence(recipe, pictogram_sets, tmp_path, argume
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and sentence in done.stderr, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_pairs_teach_the_base_score(recipe, pictogram_sets, tmp_path):
+    """The stage of short statements, whose pictures are those of whole sets."""
+    data = [f"--config.data.folder={pictogram_sets}", f"--config.data.val_folder={pictogram_sets}"]
+    run = command("train", f"--config={recipe}:pairs", f"--workdir={tmp_path}", *data)
+    assert run.returncode == 0, run.stderr
+    *steps, evaluated = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(0 < line["truth"] < 20 and "selection" in line for line in steps) and "val/accuracy" in evaluated

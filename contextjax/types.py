@@ -168,7 +168,7 @@ class EvaluationProtocol:
     averages_rewordings: bool = False  # a query is the mean of the embeddings of its text and its rewordings
     pairs: bool = False  # candidate sets of two: how often both texts of a set are answered right counts, too
     reader: str = ""  # the name of the reader that gives its records
-    template: str = ""  # the name of the template by which its reader makes texts, where there are several
+    template: str = ""  # by which its reader makes the texts, where others are in use and give other figures
 
 
 # ---------------------------------------------------------------------------------------- training

@@ -91,7 +91,7 @@ def _captions(config) -> None:
     config.data.batch_size = 64
     config.model.masking = "pixels"
     config.loss.weights.contrastive = 1.0
-    config.training.steps = 30
+    config.training.steps = 15
 
 
 def _pairs(config) -> None:
@@ -99,7 +99,7 @@ def _pairs(config) -> None:
     config.data.descriptions = 20
     config.model.selection = "itc"
     config.loss.weights.update({"truth": 1.0, "selection": 0.0, "contrastive": 0.0})
-    config.training.steps = 360
+    config.training.steps = 390
 
 
 def _cosine(config) -> None:
@@ -107,7 +107,7 @@ def _cosine(config) -> None:
     config.data.descriptions = 10
     config.model.selection = "itc"
     config.loss.weights.contrastive = 1.0
-    config.training.steps = 350
+    config.training.steps = 340
 
 
 def _sets(config) -> None:

@@ -2,14 +2,19 @@
 
 from contextjax.sharding.mesh import BATCH_AXES, make_mesh, process_slice
 from contextjax.sharding.placement import init_sharded, place_batch, place_like, place_params, state_shardings
+from contextjax.sharding.table import Placement, grouped, placement_table, placements
 
 __all__ = [
     "BATCH_AXES",
+    "Placement",
+    "grouped",
     "init_sharded",
     "make_mesh",
     "place_batch",
     "place_like",
     "place_params",
+    "placement_table",
+    "placements",
     "process_slice",
     "state_shardings",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from contextjax.checkpoints import Checkpoints
-from contextjax.sharding import init_sharded, make_mesh, place_batch
+from contextjax.sharding import init_sharded, make_mesh, place_batch, placement_table
 from contextjax.training.hooks import BadStepWatch, Clock, CompileCounter, MetricsLog, Progress
 from contextjax.training.step import Objective, train_step
 from contextjax.types import TrainState, UserError
@@ -90,6 +90,7 @@ def fit(
         start = int(state.step)
         if start >= config.steps:
             return state
+        print(placement_table(state), flush=True)
         stream = ((batch.records, place_batch(batch, mesh)) for batch in batches(start))
         upcoming: Any = next(stream)
         programs = _compile(phases, start, state, upcoming[1], shardings, optimizer, config.frozen)

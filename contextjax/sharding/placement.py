@@ -94,3 +94,22 @@ def place_batch(batch: Any, mesh: Mesh) -> Any:
         )
 
     return jax.tree.map(place, batch)
+
+
+def abstract_state(init: Callable[[], Any], mesh: Mesh) -> tuple[Any, Any]:
+    """What init_sharded would give, as shapes with their shardings; nothing is computed."""
+    abstract = jax.eval_shape(init)
+    shardings = state_shardings(abstract, mesh)
+    on = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+    return jax.tree.map(on, nn.unbox(abstract), shardings), shardings
+
+
+def place_abstract(batch: Any, mesh: Mesh) -> Any:
+    """A global batch of shapes with the shardings that place_batch gives its arrays."""
+    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+    def on(x):
+        spec = PartitionSpec(BATCH_AXES if x.shape[0] % parts == 0 else None)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec))
+
+    return jax.tree.map(on, batch)

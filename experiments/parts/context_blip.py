@@ -33,7 +33,7 @@ def loss_weights(config: Any) -> dict[str, float]:
 
 
 def make_samples(
-    config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path, *, process: int = 0, processes: int = 1
+    config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path, *, groups: int = 1
 ) -> CaptionSamples | CandidateSamples | FeatureSamples:
     """The training samples. With data.cached, every candidate is encoded once, by the run that this one starts from."""
     d = config.data
@@ -42,7 +42,7 @@ def make_samples(
         captions: CaptionData = data
         return CaptionSamples(captions, tokenizer, **shared)
     sets: CandidateData = data
-    grouped = {"descriptions": 1 if d.cached else d.descriptions, "process": process}
+    grouped = {"descriptions": 1 if d.cached else d.descriptions}
     grouped |= dict(zip(("propositions", "proposition_length"), read_propositions(config), strict=True))
     samples = CandidateSamples(sets, tokenizer, candidates=d.candidates, **grouped, **shared)
     if not d.cached:

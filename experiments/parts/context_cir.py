@@ -27,9 +27,9 @@ def loss_weights(config: Any) -> dict[str, float]:
 
 
 def make_samples(
-    config: Any, data: ComposedData, tokenizer: TextTokenizer, workdir: Path, *, process: int = 0, processes: int = 1
+    config: Any, data: ComposedData, tokenizer: TextTokenizer, workdir: Path, *, groups: int = 1
 ) -> ComposedSamples:
-    """The training samples of this process; noun phrases are found and cached where the loss needs them."""
+    """The training samples; noun phrases are found and cached where the loss needs them, and packed in `groups`."""
     weights, d = loss_weights(config), config.data
     phrases = None
     if "consistency" in weights:
@@ -45,10 +45,10 @@ def make_samples(
         modifications=d.modifications,
         text_length=d.text_length,
         phrases=phrases,
-        phrase_budget=round(d.phrases_per_text * d.batch_size * d.modifications / processes),
+        phrase_budget=round(d.phrases_per_text * d.batch_size * d.modifications / groups),
+        phrase_group=d.batch_size // groups,
         phrase_length=d.phrase_length,
         caption_length=d.caption_length if captions else 0,
-        process=process,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh
+from ml_collections import ConfigDict
 
 from contextjax.analysis.chips import Chip
 from contextjax.analysis.cost import Cost, cost_of
@@ -18,6 +19,8 @@ from contextjax.analysis.roofline import FORMULA, expected_step, touched
 from contextjax.optim import make_optimizer
 from contextjax.sharding import (
     abstract_state,
+    activations,
+    batch_parts,
     make_mesh,
     place_abstract,
     placement_table,
@@ -73,11 +76,11 @@ def make_plan(config: Any) -> Plan:
     process_slice(mesh, config.data.batch_size)
     fresh = functools.partial(init_state, assembly.make_init(model), optimizer, config.seed)
     state, shardings = abstract_state(fresh, mesh)
-    batch = place_abstract(assembly.parts(config).abstract_batch(config), mesh)
-    traced = trace_step(
-        phase.objective, state, batch, shardings=shardings, optimizer=optimizer, frozen=tuple(config.optimizer.freeze)
-    )
-    cost = cost_of(traced, traced.lower().compile(), devices=mesh.size)
+    batch = place_abstract(assembly.parts(config).abstract_batch(config, groups=batch_parts(mesh)), mesh)
+    frozen = tuple(config.optimizer.freeze)
+    with activations(mesh):
+        traced = trace_step(phase.objective, state, batch, shardings=shardings, optimizer=optimizer, frozen=frozen)
+        cost = cost_of(traced, traced.lower().compile(), devices=mesh.size)
     return Plan(
         mesh=dict(mesh.shape),
         batch=config.data.batch_size,
@@ -95,7 +98,7 @@ def make_plan_with_remat(config: Any) -> Plan | None:
     """The plan of the same step with both towers' activations computed again; None where that is so already."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
-        config.model = sizes_of(config)
+        config.model = ConfigDict(sizes_of(config))
         if config.model.vision.remat and config.model.text.remat:
             return None
         config.model.vision.remat = config.model.text.remat = True

@@ -1,8 +1,9 @@
 """The only room that says Mesh, PartitionSpec or process: meshes, rules, placement."""
 
-from contextjax.sharding.mesh import BATCH_AXES, make_mesh, process_slice
+from contextjax.sharding.mesh import BATCH_AXES, batch_parts, make_mesh, process_slice
 from contextjax.sharding.placement import (
     abstract_state,
+    activations,
     init_sharded,
     place_abstract,
     place_batch,
@@ -16,6 +17,8 @@ __all__ = [
     "BATCH_AXES",
     "Placement",
     "abstract_state",
+    "activations",
+    "batch_parts",
     "grouped",
     "init_sharded",
     "make_mesh",

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from contextjax.checkpoints import Checkpoints
-from contextjax.sharding import init_sharded, make_mesh, place_batch, placement_table
+from contextjax.sharding import activations, init_sharded, make_mesh, place_batch, placement_table
 from contextjax.training.hooks import BadStepWatch, Clock, CompileCounter, MetricsLog, Progress
 from contextjax.training.step import Objective, train_step
 from contextjax.types import TrainState, UserError
@@ -93,9 +93,10 @@ def fit(
         print(placement_table(state), flush=True)
         stream = ((batch.records, place_batch(batch, mesh)) for batch in batches(start))
         upcoming: Any = next(stream)
-        programs = _compile(phases, start, state, upcoming[1], shardings, optimizer, config.frozen)
-        if diagnose and config.diagnose_every:
-            diagnose = jax.jit(diagnose).lower(state.params, upcoming[1]).compile()
+        with activations(mesh):
+            programs = _compile(phases, start, state, upcoming[1], shardings, optimizer, config.frozen)
+            if diagnose and config.diagnose_every:
+                diagnose = jax.jit(diagnose).lower(state.params, upcoming[1]).compile()
         hooks = {"schedule": schedule, "diagnose": diagnose, "evaluate": evaluate, "name_records": name_records}
         with _Observer(config, checkpoints, workdir, start, phases[-1].start, **hooks) as observer:
             for step in range(start + 1, config.steps + 1):

@@ -35,7 +35,7 @@ def loss_weights(config: Any) -> dict[str, float]:
 
 
 def make_samples(
-    config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path, *, process: int = 0, processes: int = 1
+    config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path, *, groups: int = 1
 ) -> CaptionSamples | CandidateSamples | FeatureSamples:
     """The training samples. With data.cached, every candidate is encoded once, by the run that this one starts from."""
     d = config.data
@@ -44,7 +44,7 @@ def make_samples(
         captions: CaptionData = data
         return CaptionSamples(captions, tokenizer, **shared)
     sets: CandidateData = data
-    grouped = {"descriptions": 1 if d.cached else d.descriptions, "process": process}
+    grouped = {"descriptions": 1 if d.cached else d.descriptions}
     grouped |= dict(zip(("propositions", "proposition_length"), read_propositions(config), strict=True))
     samples = CandidateSamples(sets, tokenizer, candidates=d.candidates, **grouped, **shared)
     if not d.cached:
@@ -60,7 +60,7 @@ def make_samples(
     return FeatureSamples(cached_features(system, samples, sets, workdir / "features.safetensors"))
 
 
-def abstract_batch(config: Any) -> CaptionBatch | CandidateBatch | FeatureBatch:
+def abstract_batch(config: Any, *, groups: int = 1) -> CaptionBatch | CandidateBatch | FeatureBatch:
     """A global training batch as shapes; see make_samples for what the config puts into it."""
     d, sizes = config.data, resolve(config.model)
     size, u, k = sizes["vision"]["image_size"], d.batch_size, d.candidates
@@ -78,7 +78,6 @@ def abstract_batch(config: Any) -> CaptionBatch | CandidateBatch | FeatureBatch:
         valid=booleans(s, k),
         ordered=booleans(s),
         records=integers(s),
-        sets=None if d.descriptions == 1 else integers(s),
         propositions=abstract_tokens(s, limit, length) if limit else None,
     )
 

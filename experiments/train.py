@@ -9,24 +9,27 @@ from experiments import cli
 
 CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps its config, metrics and checkpoints.")
+PROFILE = flags.DEFINE_string("profile", "", "Steps to record in WORKDIR/profile, as 100:105; view with xprof.")
 
 
 def main() -> None:
     """Config -> data -> fit."""
     config, workdir = cli.required(CONFIG), Path(cli.required(WORKDIR))
-    train(config, workdir)
+    train(config, workdir, profile=PROFILE.value)
 
 
-def train(config, workdir: Path, *, through: Callable[[Iterator], Iterator] = iter) -> None:
+def train(config, workdir: Path, *, through: Callable[[Iterator], Iterator] = iter, profile: str = "") -> None:
     """Runs (or goes on with) the training of `config` in `workdir`; batches go `through` what measures them, say."""
     from contextjax.optim import make_optimizer, make_schedule
     from contextjax.sharding import batch_parts, make_mesh, process_slice
+    from contextjax.training.hooks import parse_steps
     from contextjax.training.loop import fit
     from contextjax.variants import make_model
     from data_pipelines.loader import batches
     from experiments import assembly
     from experiments.data import load_data
 
+    recorded = parse_steps(profile, steps=config.training.steps)
     mesh = make_mesh(config.mesh)
     process, processes = process_slice(mesh, config.data.batch_size)
     with config.unlocked():
@@ -62,6 +65,7 @@ def train(config, workdir: Path, *, through: Callable[[Iterator], Iterator] = it
         diagnose=getattr(phases[-1].objective, "diagnose", None),
         evaluate=assembly.make_evaluate(config, model, tokenizer),
         name_records=lambda rows: [data.records[row].id for row in rows.ravel()],
+        profile=recorded,
     )
 
 

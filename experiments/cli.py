@@ -13,6 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from contextjax.types import UserError
+from experiments.compile_cache import use_compile_cache
 
 
 def run(main: Callable[[], None], *, doc: str | None) -> None:
@@ -23,6 +24,7 @@ def run(main: Callable[[], None], *, doc: str | None) -> None:
         if len(argv) > 1:
             fail(f"got the extra argument '{argv[1]}'; every setting is a flag: --name=value")
         logging.set_verbosity(logging.ERROR)  # of the libraries; what a run has to say is printed
+        use_compile_cache()
         try:
             main()
         except UserError as error:

@@ -90,7 +90,7 @@ def _train(
                 counters.append(CompileCounter())
             yield item
 
-    through = clocked(moments, limit=WARM + steps, change=counted)
+    through = clocked(moments, limit=WARM + steps if steps else 2, change=counted)
     with contextlib.suppress(Enough):
         if real:
             from experiments.train import train

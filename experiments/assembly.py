@@ -21,6 +21,7 @@ from contextjax.evaluation import (
     evaluate_retrieval,
     gallery_rows,
     mean_metrics,
+    with_texts_of_other_sets,
 )
 from contextjax.evaluation.shared import check_targets
 from contextjax.loading import read_length, read_propositions
@@ -250,6 +251,9 @@ def score(
     beside = {name: mean(of(change(name), shared)) for name in others if baselines}
     if READERS[protocol.reader].record_type is CandidateRecord:
         beside |= found[0].baselines()
+        data = next(iter(parts.values()))
+        if moved := with_texts_of_other_sets(data.records):
+            beside["texts of other sets"] = evaluate_candidates(system, moved, data.pictures).metrics()
     return {
         "n_queries": sum(len(each.records) for each in found),
         "n_gallery": sum(getattr(each, "n_gallery", len(data.pictures))

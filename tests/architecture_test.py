@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.metrics": TYPES,
     "contextjax.optim": TYPES,
     "contextjax.sharding": TYPES | {"contextjax.sharding"},
+    "contextjax.analysis": TYPES | {"contextjax.analysis", "contextjax.sharding"},
     "contextjax.images": TYPES,
     "contextjax.tokenizers": TYPES,
     "contextjax.checkpoints": TYPES,

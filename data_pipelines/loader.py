@@ -1,6 +1,6 @@
 """Grain: order, map, batch. The order is a pure function of (seed, epoch); the position is the step.
 
-Every process takes its slice of every global batch, and a last, partial batch is filled from the next
+Every process takes its rows of every global batch, and a last, partial batch is filled from the next
 epoch: so a run can go on with another number of processes and every sample is still seen once an epoch
 (or, of a mixture, as often as its source's weight says).
 """
@@ -34,6 +34,15 @@ class DrawnSamples(Samples, Protocol):
 
     def draw(self, index: int, position: int, /) -> Any:
         """The sample as it is at a position of the endless stream of epochs: a function of the two alone."""
+        ...
+
+
+@runtime_checkable
+class PlacedSamples(Samples, Protocol):
+    """Samples whose batches name rows of the global batch, or hold what is shared out over all of it."""
+
+    def collate_part(self, samples: Sequence[Any], rows: np.ndarray, numbers: Sequence[int]) -> Any:
+        """The part `rows` of the global batch whose samples are `numbers`; `samples` are those of the part."""
         ...
 
 
@@ -94,24 +103,34 @@ def sample_at(position: int, *, shares: tuple[Share, ...], seed: int) -> int:
 
 
 class ProcessStream:
-    """One process's part of the stream, as Grain's random-access source."""
+    """One process's part of the stream, as Grain's random-access source of (step, sample)."""
 
-    def __init__(self, samples: Samples, *, batch_size: int, steps: int, seed: int, process: int, processes: int):
-        if batch_size % processes:
-            raise ValueError(f"batch size {batch_size} does not divide among {processes} processes.")
-        self.local = batch_size // processes
+    def __init__(self, samples: Samples, *, batch_size: int, steps: int, seed: int, rows: np.ndarray):
+        self.local = len(rows)
         self._samples, self._steps, self._seed = samples, steps, seed
-        self._batch_size, self._process = batch_size, process
+        self._batch_size, self._rows = batch_size, rows
         self._shares = tuple(samples.shares) if isinstance(samples, MixedSamples) else (Share(len(samples)),)
 
     def __len__(self) -> int:
         return self._steps * self.local
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> tuple[int, Any]:
         step, offset = divmod(int(index), self.local)
-        position = step * self._batch_size + self._process * self.local + offset
-        row = sample_at(position, shares=self._shares, seed=self._seed)
-        return self._samples.draw(row, position) if isinstance(self._samples, DrawnSamples) else self._samples[row]
+        position = step * self._batch_size + int(self._rows[offset])
+        row, samples = self._row(position), self._samples
+        return step, samples.draw(row, position) if isinstance(samples, DrawnSamples) else samples[row]
+
+    def _row(self, position: int) -> int:
+        return sample_at(position, shares=self._shares, seed=self._seed)
+
+    def collate(self, items: Sequence[tuple[int, Any]]) -> Any:
+        """This process's part of a step's batch."""
+        samples = [sample for _, sample in items]
+        if self.local == self._batch_size or not isinstance(self._samples, PlacedSamples):
+            return self._samples.collate(samples)
+        first = items[0][0] * self._batch_size
+        numbers = [self._row(first + row) for row in range(self._batch_size)]
+        return self._samples.collate_part(samples, self._rows, numbers)
 
 
 def batches(
@@ -121,8 +140,7 @@ def batches(
     steps: int,
     seed: int,
     start: int = 0,
-    process: int = 0,
-    processes: int = 1,
+    rows: np.ndarray | None = None,
     workers: int = 0,
     threads: int = 1,
 ) -> Iterator[Any]:
@@ -134,14 +152,14 @@ def batches(
       steps: the last step, exclusive.
       seed: of the order.
       start: first step; resuming at s gives exactly what an uninterrupted run had from s on.
-      process: index of this process.
-      processes: number of processes.
+      rows: int, ascending: those of the global batch that this process has; None: all.
       workers: loader processes; 0 uses `threads` threads of this one.
       threads: decoding threads where there are no workers.
     """
-    stream = ProcessStream(samples, batch_size=batch_size, steps=steps, seed=seed, process=process, processes=processes)
+    rows = np.arange(batch_size) if rows is None else rows
+    stream = ProcessStream(samples, batch_size=batch_size, steps=steps, seed=seed, rows=rows)
     dataset = grain.MapDataset.source(stream)[start * stream.local :]
-    dataset = dataset.batch(stream.local, drop_remainder=True, batch_fn=samples.collate)
+    dataset = dataset.batch(stream.local, drop_remainder=True, batch_fn=stream.collate)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4)
     iterable = dataset.to_iter_dataset(read_options=options)
     if workers:

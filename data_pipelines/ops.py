@@ -42,13 +42,12 @@ class ComposedSamples:
         phrase_budget: int = 0,
         phrase_length: int = 8,
         caption_length: int = 0,
-        process: int = 0,
     ):
         """Args as in the config's `data` section; `phrases` and `caption_length` only where a loss needs them.
 
-        `phrase_budget` is this process's share, and `process` its index: phrases name rows of the global batch.
+        `phrase_budget` is the global batch's; where processes share it, a multiple of its references.
         """
-        self.data, self.modifications, self._process = data, modifications, process
+        self.data, self.modifications = data, modifications
         self._chunks = list(_chunks(data, modifications))
         self.shares = shares_of(data, [rows[0] for rows in self._chunks])
         row = data.pictures.row
@@ -90,15 +89,39 @@ class ComposedSamples:
 
     def collate(self, samples: Sequence[ComposedSample]) -> ComposedBatch:
         """Stacks samples; one with fewer than M modifications repeats its first, marked invalid."""
+        batch = self._stack(samples)
+        return batch if self._phrases is None else batch._replace(phrases=self._pack(batch.records, batch.valid))
+
+    def collate_part(
+        self, samples: Sequence[ComposedSample], rows: np.ndarray, numbers: Sequence[int]
+    ) -> ComposedBatch:
+        """The part `rows` of the global batch of the samples `numbers`, whose phrases are packed in every process: so
+        they are the same ones whatever the number of processes. Each process has an equal part of the budget."""
+        batch = self._stack(samples)
+        if self._phrases is None:
+            return batch
+        whole = self._pack(*self._filled([self._chunks[number] for number in numbers]))
+        each = self._budget // len(numbers)
+        slots = (rows[:, None] * each + np.arange(each)).ravel()
+        tokens = Tokens(whole.tokens.ids[slots], whole.tokens.mask[slots])
+        part = Phrases(tokens, whole.text[slots], whole.span[slots], whole.valid[slots], whole.lost[rows])
+        return batch._replace(phrases=part)
+
+    def _filled(self, records: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Record rows [R, M] of samples, and which of them are not there to fill up."""
         count = self.modifications
-        fill = lambda items: [*items, *[items[0]] * (count - len(items))]
-        records = np.stack([fill(sample.records) for sample in samples]).astype(np.int32)
-        valid = np.asarray([[i < len(sample.records) for i in range(count)] for sample in samples])
+        filled = np.stack([[*rows, *[rows[0]] * (count - len(rows))] for rows in records]).astype(np.int32)
+        return filled, np.asarray([[i < len(rows) for i in range(count)] for rows in records])
+
+    def _stack(self, samples: Sequence[ComposedSample]) -> ComposedBatch:
+        """The batch without its phrases."""
+        records, valid = self._filled([sample.records for sample in samples])
         references, targets = self._references[records[:, 0]], self._targets[records]
         captions = None
         if self._captions is not None:
             rows = np.concatenate([references[:, None], targets], axis=1)
             captions = Tokens(self._captions.ids[rows], self._captions.mask[rows])
+        fill = lambda pictures: [*pictures, *[pictures[0]] * (self.modifications - len(pictures))]
         return ComposedBatch(
             references=np.stack([sample.reference for sample in samples]),
             targets=_grouped([fill(sample.targets) for sample in samples]),
@@ -107,13 +130,13 @@ class ComposedSamples:
             reference_ids=references,
             target_ids=targets,
             records=records,
-            phrases=self._pack(records, valid, self._phrases) if self._phrases is not None else None,
             captions=captions,
         )
 
-    def _pack(self, records: np.ndarray, valid: np.ndarray, phrases: Sequence[Spans]) -> Phrases:
+    def _pack(self, records: np.ndarray, valid: np.ndarray) -> Phrases:
         """The batch's phrases in a fixed budget: every text's first, then every text's second, and so on."""
-        flat = records.ravel()
+        assert self._phrases is not None
+        flat, phrases = records.ravel(), self._phrases
         found = [phrases[row] if ok else () for row, ok in zip(flat, valid.ravel(), strict=True)]
         spans = [token_spans(part, self._offsets[row]) for part, row in zip(found, flat, strict=True)]
         ranked = sorted((rank, text) for text, found in enumerate(spans) for rank in range(len(found)))
@@ -129,7 +152,7 @@ class ComposedSamples:
             ids[slot, 0], ids[slot, 1 : len(inner) + 1] = source[0], inner
             ids[slot, len(inner) + 1] = source[self._texts.mask[flat[row]].sum() - 1]
             mask[slot, : len(inner) + 2] = True
-            text[slot], span[slot] = self._process * len(flat) + row, (start, end)
+            text[slot], span[slot] = row, (start, end)
         lost = np.zeros((len(flat), len(LOST)), np.int32)
         for _, row in dropped:
             lost[row, 0] += 1

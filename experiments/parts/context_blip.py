@@ -8,6 +8,7 @@ from typing import Any
 from contextjax.loading import read_propositions
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.objectives.context_blip import CaptionObjective, SelectionObjective
+from contextjax.sharding import first_process_first
 from contextjax.tokenizers import TextTokenizer
 from contextjax.training.loop import Phase
 from contextjax.types import CaptionRecord, UserError
@@ -33,7 +34,7 @@ def loss_weights(config: Any) -> dict[str, float]:
 
 
 def make_samples(
-    config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path, *, process: int = 0, processes: int = 1
+    config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path
 ) -> CaptionSamples | CandidateSamples | FeatureSamples:
     """The training samples. With data.cached, every candidate is encoded once, by the run that this one starts from."""
     d = config.data
@@ -42,7 +43,7 @@ def make_samples(
         captions: CaptionData = data
         return CaptionSamples(captions, tokenizer, **shared)
     sets: CandidateData = data
-    grouped = {"descriptions": 1 if d.cached else d.descriptions, "process": process}
+    grouped = {"descriptions": 1 if d.cached else d.descriptions}
     grouped |= dict(zip(("propositions", "proposition_length"), read_propositions(config), strict=True))
     samples = CandidateSamples(sets, tokenizer, candidates=d.candidates, **grouped, **shared)
     if not d.cached:
@@ -55,7 +56,8 @@ def make_samples(
     import contextjax
 
     system = contextjax.load(config.model.start)
-    return FeatureSamples(cached_features(system, samples, sets, workdir / "features.safetensors"))
+    with first_process_first():
+        return FeatureSamples(cached_features(system, samples, sets, workdir / "features.safetensors"))
 
 
 def make_phases(config: Any, model: ContextBLIP) -> list[Phase]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
 from contextjax.models.context_cir import ContextCIR
 from contextjax.objectives.context_cir import ContextCIRObjective
+from contextjax.sharding import first_process_first
 from contextjax.tokenizers import TextTokenizer
 from contextjax.training.loop import Phase
 from data_pipelines.concepts import PhraseCache
@@ -26,17 +28,16 @@ def loss_weights(config: Any) -> dict[str, float]:
     return weights
 
 
-def make_samples(
-    config: Any, data: ComposedData, tokenizer: TextTokenizer, workdir: Path, *, process: int = 0, processes: int = 1
-) -> ComposedSamples:
-    """The training samples of this process; noun phrases are found and cached where the loss needs them."""
+def make_samples(config: Any, data: ComposedData, tokenizer: TextTokenizer, workdir: Path) -> ComposedSamples:
+    """The training samples; noun phrases are found and cached where the loss needs them."""
     weights, d = loss_weights(config), config.data
     phrases = None
     if "consistency" in weights:
         phrases = {}
         for part in parts_of(data):  # each has a cache of its own, whatever it is mixed with
-            found = PhraseCache(part.folder)
-            found.add(record.text for record in part.records)
+            with first_process_first():
+                found = PhraseCache(part.folder)
+                found.add(record.text for record in part.records)
             phrases |= {record.text: found[record.text] for record in part.records}
     captions = "captions" in weights or config.loss.lead_steps > 0
     return ComposedSamples(
@@ -45,10 +46,9 @@ def make_samples(
         modifications=d.modifications,
         text_length=d.text_length,
         phrases=phrases,
-        phrase_budget=round(d.phrases_per_text * d.batch_size * d.modifications / processes),
+        phrase_budget=math.ceil(d.phrases_per_text * d.modifications) * d.batch_size,
         phrase_length=d.phrase_length,
         caption_length=d.caption_length if captions else 0,
-        process=process,
     )
 
 

@@ -174,7 +174,7 @@ def test_processes_and_threads_change_no_picture(tokenizer, name):
     samples = MAKE[name](tokenizer)
     expected = stream(samples)
     assert_same(stream(samples, threads=4), expected)
-    halves = [stream(samples, process=i, processes=2) for i in range(2)]
+    halves = [stream(samples, rows=rows) for rows in np.split(np.arange(4), 2)]
     for a, b, joined in zip(*halves, expected, strict=True):
         np.testing.assert_array_equal(np.concatenate([a.images, b.images]), joined.images)
 
@@ -218,15 +218,16 @@ def test_samples_without_a_draw_are_taken_by_their_row():
     np.testing.assert_array_equal(drawn, 100 * np.arange(24) + plain)
 
 
-@pytest.mark.parametrize("process", [0, 1])
-def test_descriptions_of_one_set_share_its_pictures(tokenizer, process):
+@pytest.mark.parametrize("first", [0, 7])
+def test_descriptions_of_one_set_share_its_pictures(tokenizer, first):
     data = candidates()
-    samples = CandidateSamples(data, tokenizer, candidates=4, descriptions=2, process=process)
+    samples = CandidateSamples(data, tokenizer, candidates=4, descriptions=2)
     single = CandidateSamples(data, tokenizer, candidates=4)
-    batch = samples.collate([samples[i] for i in range(len(samples))])
+    rows = first + np.arange(len(samples))  # of the global batch
+    batch = samples.collate_part([samples[i] for i in range(len(samples))], rows, ())
     assert len(batch.images) == len(samples) and len(batch.records) == 2 * len(samples)
     assert set(batch.records.tolist()) == set(range(len(data.records)))  # nobody is left out
-    rows = batch.sets - process * len(samples)
+    rows = batch.sets - first
     for text, (record, row) in enumerate(zip(batch.records.tolist(), rows.tolist(), strict=True)):
         alone = single.collate([single[record]])
         np.testing.assert_array_equal(batch.images[row], alone.images[0])

@@ -134,6 +134,24 @@ def test_the_budget_holds_and_what_found_no_room_is_counted(tokenizer, budget):
         assert p.lost[:, 0].tolist() == [1, 2, 3, 1]
 
 
+@pytest.mark.parametrize("budget", [0, 4, 8, 12, 40])
+@pytest.mark.parametrize("parts", [[[0, 1], [2, 3]], [[0, 2], [1, 3]], [[3], [0], [2], [1]]])
+def test_the_parts_of_processes_make_the_batch_of_one(tokenizer, budget, parts):
+    """Also where the budget leaves phrases out: the same ones."""
+    found, numbers = samples(tokenizer, budget=budget), [3, 0, 2, 1]
+    whole = found.collate([found[number] for number in numbers])
+    made = [found.collate_part([found[numbers[row]] for row in rows], np.asarray(rows), numbers) for rows in parts]
+    for rows, part in zip(parts, made, strict=True):
+        np.testing.assert_array_equal(part.references, whole.references[rows])
+        np.testing.assert_array_equal(part.records, whole.records[rows])
+        np.testing.assert_array_equal(part.captions.ids, whole.captions.ids[rows])
+        np.testing.assert_array_equal(part.phrases.lost, whole.phrases.lost[rows])
+        assert len(part.phrases.text) == budget * len(rows) // 4
+    slots = lambda p: [(int(t), *map(int, s), tuple(map(int, i)), bool(v))
+                       for t, s, i, v in zip(p.text, p.span, p.tokens.ids, p.valid, strict=True)]  # fmt: skip
+    assert sorted(slot for part in made for slot in slots(part.phrases)) == sorted(slots(whole.phrases))
+
+
 @pytest.mark.parametrize(("length", "budget"), [(30, 40), (8, 40), (8, 2), (5, 40), (30, 3)])
 def test_every_lost_phrase_has_one_cause(tokenizer, length, budget):
     """Matched and lost make all phrases of the batch; what truncation cuts off is counted with its reference."""

@@ -37,8 +37,10 @@ def launch(command: Sequence[str], *, processes: int, gpus: bool = False) -> int
     """Runs `command` in so many processes; returns the exit code of the one that failed first, or 0."""
     address = f"127.0.0.1:{_free_port()}"
     environments = [_environment(address, processes, index, gpus) for index in range(processes)]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
-    running = [subprocess.Popen(command, env=environment, **options) for environment in environments]
+    running = [
+        subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+        for own in environments
+    ]
     ended: queue.Queue[int] = queue.Queue()  # in the order in which they end
     threads = [
         threading.Thread(target=work, args=(index, process, *more))

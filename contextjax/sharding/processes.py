@@ -7,6 +7,7 @@ devices; the arrays of a run lie over all of them (https://docs.jax.dev/en/lates
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import itertools
 import os
@@ -40,20 +41,20 @@ def start_processes(*, timeout: int) -> int:
     given = {name: os.environ[name] for name in (COORDINATOR, PROCESSES, PROCESS) if os.environ.get(name)}
     # A process that is told to end shall end: JAX would take SIGTERM for a notice and go on.
     jax.config.update("jax_enable_preemption_service", False)
-    options = {"heartbeat_timeout_seconds": timeout, "shutdown_timeout_seconds": timeout}
+    initialize = functools.partial(
+        jax.distributed.initialize, heartbeat_timeout_seconds=timeout, shutdown_timeout_seconds=timeout
+    )
     if given:
         count, index = _explicit(given)
         if count > 1:
-            jax.distributed.initialize(
-                given[COORDINATOR], count, index, cluster_detection_method="deactivate", **options
-            )
+            initialize(given[COORDINATOR], count, index, cluster_detection_method="deactivate")
     elif int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NODELIST" in os.environ:
-        jax.distributed.initialize(cluster_detection_method="slurm", **options)
+        initialize(cluster_detection_method="slurm")
     elif int(os.environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
-        jax.distributed.initialize(cluster_detection_method="ompi", **options)
+        initialize(cluster_detection_method="ompi")
     elif importlib.util.find_spec("libtpu"):
         with contextlib.suppress(ValueError):  # a machine without TPUs
-            jax.distributed.initialize(**options)
+            initialize()
     return jax.process_count() if jax.distributed.is_initialized() else 1
 
 

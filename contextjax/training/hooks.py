@@ -200,7 +200,7 @@ class Watchdog:
                     "for another one, or its loader hangs. Where its threads are:",
                     file=sys.stderr, flush=True,
                 )  # fmt: skip
-                faulthandler.dump_traceback(sys.__stderr__)
+                faulthandler.dump_traceback(2)  # standard error, whatever sys.stderr is
                 os._exit(STUCK)
 
 

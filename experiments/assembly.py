@@ -27,7 +27,7 @@ from contextjax.evaluation.shared import check_targets
 from contextjax.loading import read_length, read_propositions
 from contextjax.pretrained import Pretrained, locate, read_own, read_pretrained, towers
 from contextjax.pretrained.names import flatten, unflatten
-from contextjax.sharding import place_like
+from contextjax.sharding import first_process_first, gather, place, place_like
 from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
 from contextjax.training.loop import FitConfig
@@ -75,12 +75,12 @@ def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer
     return tokenizer
 
 
-def make_samples(config: Any, data: SplitData, tokenizer: TextTokenizer, workdir: Path, *, groups: int = 1) -> Any:
+def make_samples(config: Any, data: SplitData, tokenizer: TextTokenizer, workdir: Path, *, cuts: int = 1) -> Any:
     """The training samples. Texts longer than the config's lengths are counted and reported.
 
-    `groups`: into how many a batch is cut over devices or processes, each of which has the phrases of its own texts.
+    `cuts`: into how many a mesh cuts a batch.
     """
-    samples = parts(config).make_samples(config, data, tokenizer, workdir, groups=groups)
+    samples = parts(config).make_samples(config, data, tokenizer, workdir, cuts=cuts)
     for what, count, total, key in samples.truncations():
         if count:
             cut = config.data[key]
@@ -144,9 +144,7 @@ def _from_run(config: Any, params: Any) -> Any:
     if not taken:
         raise UserError(f"model.start, {start}, shares no parameter with this model; give a run with such towers.")
     print(f"{len(taken)} of {len(flat)} parameters start from {start}; the others are new.", flush=True)
-    return unflatten(
-        {path: jax.device_put(taken[path], x.sharding) if path in taken else x for path, x in flat.items()}
-    )
+    return unflatten({path: place(taken[path], x.sharding) if path in taken else x for path, x in flat.items()})
 
 
 def _read_start(folder: Path) -> dict[str, Any]:
@@ -198,12 +196,13 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable
     if not found:
         return None
     options = {"size": vision["image_size"], "fit": vision["fit"], "clean": bool(config.data.get("clean"))}
-    loaded = {name: load_parts(*chosen, **options) for name, chosen in found.items()}
+    with first_process_first():
+        loaded = {name: load_parts(*chosen, **options) for name, chosen in found.items()}
     for data in (data for splits in loaded.values() for data in splits.values()):
         check_targets(data.records)
 
     def metrics_of(params: Any) -> Mapping[str, float]:
-        params = jax.tree.map(jnp.asarray, jax.device_get(params))  # whole, and on the device once
+        params = jax.tree.map(jnp.asarray, gather(params))  # whole, and on the device once; of every process
         system, metrics = System(model, params, tokenizer, propositions=read_propositions(config)), {}
         for name, (protocol, _, _) in found.items():
             means = mean_metrics([evaluate(system, protocol, data).metrics() for data in loaded[name].values()])
@@ -276,14 +275,15 @@ def config_hash(config: Any) -> str:
     return hashlib.blake2b(json.dumps(config.to_dict(), sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def fit_config(config: Any) -> FitConfig:
-    """The config's training section, with what identifies the run."""
+def fit_config(config: Any, *, step_timeout: float = 0) -> FitConfig:
+    """The config's training section, with what identifies the run; `step_timeout` is no part of that."""
     from importlib.metadata import version
 
     versions = {name: version(name) for name in ("contextjax", "jax", "flax", "optax", "orbax-checkpoint")}
     meta = {"config_hash": config_hash(config), "versions": versions}
     settings = {**config.training, "best": best_rule(config)}
-    return FitConfig(**settings, mesh=config.mesh, frozen=tuple(config.optimizer.freeze), meta=meta)
+    more = {"frozen": tuple(config.optimizer.freeze), "meta": meta, "step_timeout": step_timeout}
+    return FitConfig(**settings, mesh=config.mesh, **more)
 
 
 def read_config(workdir: Path) -> Any:

@@ -69,6 +69,7 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
     import json
 
     import contextjax
+    from contextjax.sharding import first_process_first, is_first_process
     from contextjax.types import UserError
     from data_pipelines.store import write_atomically
     from experiments import assembly, scoring, submit
@@ -76,17 +77,18 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
     if source and not (folder and protocol):
         raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")
     system = contextjax.load(source or workdir, checkpoint=checkpoint)
-    task = scoring.make_task(
-        system, None if source else assembly.read_config(workdir), protocol=protocol, folder=folder, split=split,
-        rewordings=rewordings, propositions=propositions, share=share,
-    )  # fmt: skip
+    with first_process_first():
+        task = scoring.make_task(
+            system, None if source else assembly.read_config(workdir), protocol=protocol, folder=folder, split=split,
+            rewordings=rewordings, propositions=propositions, share=share,
+        )  # fmt: skip
     if task.is_secret and not submission:
         raise UserError(
             f"{task.protocol.name}, {task.split}: its targets are secret; give --submission=DIR for the files that its "
             "leaderboard scores, or a --split that publishes them."
         )
     sentences = {"propositions": task.propositions, "share": share} if propositions else {}
-    for part, data in task.parts.items() if submission else ():
+    for part, data in task.parts.items() if submission and is_first_process() else ():
         for path in submit.write(system, task.protocol, data, Path(submission) / part, **sentences):
             print(f"{path} is written and keeps all rules of {task.protocol.name}, {task.split}.")
     texts_cut = scoring.count_cut(system, task.texts())
@@ -100,10 +102,11 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
     result |= {"texts_cut": texts_cut, **task.facts}
     result["config_hash"], _, step = system.fingerprint.rpartition("-")
     result["step"] = int(step)
-    write_atomically(workdir / task.file, json.dumps(result, indent=2) + "\n")
+    if is_first_process():
+        write_atomically(workdir / task.file, json.dumps(result, indent=2) + "\n")
     scoring.print_tables(result)
     return result
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main, doc=__doc__, computes=True)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
+import math
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,20 +17,26 @@ from typing import Any
 import jax
 import numpy as np
 
+from contextjax.sharding import is_first_process
 from contextjax.types import UserError
 
+STUCK = 75  # exit code of a process that its watchdog has ended
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 class MetricsLog:
     """metrics.jsonl, one object a line: step, name: value, seconds (of training, without compile and evaluation).
 
-    Lines past `step` are cut on opening: a resumed run writes them again. TensorBoard gets the same values.
+    Lines past `step` are cut on opening: a resumed run writes them again. TensorBoard gets the same values. Of several
+    processes the first writes.
     """
 
     def __init__(self, workdir: Path, *, step: int):
         from tensorboardX import SummaryWriter
 
+        self._writes, self.seconds = is_first_process(), 0.0
+        if not self._writes:
+            return
         self.path = workdir / "metrics.jsonl"
         lines = read_metrics(workdir)
         kept = [line for line in lines if line["step"] <= step]
@@ -39,6 +49,8 @@ class MetricsLog:
 
     def write(self, step: int, values: Mapping[str, float], *, seconds: float) -> None:
         """Adds one line."""
+        if not self._writes:
+            return
         values = {name: float(value) for name, value in values.items()}
         self._file.write(json.dumps({"step": step, **values, "seconds": round(seconds, 3)}) + "\n")
         self._file.flush()
@@ -47,6 +59,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Closes both writers."""
+        if not self._writes:
+            return
         self._file.close()
         self._board.close()
 
@@ -67,9 +81,9 @@ class Progress:
     """A bar on a terminal, a plain line every twenty seconds elsewhere."""
 
     def __init__(self, *, start: int, steps: int):
-        self._bar = None
+        self._bar, self._shows = None, is_first_process()
         self._steps, self._start, self._begin, self._last = steps, start, time.monotonic(), 0.0
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and self._shows:
             from tqdm import tqdm
 
             self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True)
@@ -79,7 +93,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix({name: f"{values[name]:.3f}" for name in ("loss",) if name in values}, refresh=False)
             self._bar.update(step - self._bar.n)
-        elif time.monotonic() - self._last > 20 or step == self._steps:
+        elif self._shows and (time.monotonic() - self._last > 20 or step == self._steps):
             self._last = time.monotonic()
             rate = (step - self._start) / max(time.monotonic() - self._begin, 1e-9)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -147,6 +161,47 @@ class BadStepWatch:
                 f"Step {step} had a non-finite loss or gradient ({bad} in a row, max_bad_steps is {self._limit}); "
                 f"the parameters are those before it. Its records: {names}. Look at them, or lower the learning rate."
             )
+
+
+class Watchdog:
+    """Ends a process in which no step has finished for `timeout` seconds, after the stacks of its threads.
+
+    A step that waits for another process, which is stuck, would wait for ever. Up to the end of the first step, and in
+    `paused` blocks, anything may take its time. 0 seconds: nothing is watched.
+    """
+
+    def __init__(self, timeout: float):
+        self._timeout, self._last, self._paused, self._ended = timeout, math.inf, 0, threading.Event()
+        if timeout:
+            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def step_done(self) -> None:
+        """A step has been done."""
+        self._last = time.monotonic()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done in this block may take its time: an evaluation, a checkpoint."""
+        self._paused += 1
+        yield
+        if self._last < math.inf:
+            self._last = time.monotonic()
+        self._paused -= 1
+
+    def close(self) -> None:
+        """Nothing is watched any more."""
+        self._ended.set()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(min(1.0, self._timeout / 4)):
+            if not self._paused and time.monotonic() - self._last > self._timeout:
+                print(
+                    f"error: No step has been done for {self._timeout:g} seconds (--step_timeout); this process waits "
+                    "for another one, or its loader hangs. Where its threads are:",
+                    file=sys.stderr, flush=True,
+                )  # fmt: skip
+                faulthandler.dump_traceback(2)  # standard error, whatever sys.stderr is
+                os._exit(STUCK)
 
 
 class Clock:

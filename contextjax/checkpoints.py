@@ -2,8 +2,9 @@
 
 A checkpoint holds the whole TrainState (step, parameters, optimizer state, RNG, bad steps) and a `meta`
 JSON: the step (which is the data position), the config's hash, and the versions it was written with.
-It is written in the background and becomes visible only when whole. One that was evaluated by a rule of what is best
-has its score with it.
+It is written in the background and becomes visible only when whole: by a rename on a disk, by a marker
+(commit_success.txt) that is written last in an object store, which has no renames. One that was evaluated by a rule of
+what is best has its score with it.
 
 Restore order of a run:
   1. config.json must be the config of this run;  2. the newest whole checkpoint gives the state;
@@ -22,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from contextjax.files import is_remote, path_of
 from contextjax.types import TrainState, UserError
 
 
@@ -38,7 +40,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy([LatestN(keep), best]), best_fn=_score_of
         )
-        self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options)
+        self._manager = ocp.CheckpointManager(_absolute(folder), options=options)
 
     @property
     def latest(self) -> int | None:
@@ -84,7 +86,7 @@ class Checkpoints:
         step = self.step_of(which)
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         with contextlib.closing(ocp.PyTreeCheckpointer()) as reader:
-            place = Path(str(self._manager.directory)) / str(step) / "state"
+            place = self._manager.directory / str(step) / "state"
             metadata: Any = reader.metadata(place)
             args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.item_metadata.tree)
             state = reader.restore(place, restore_args=args)
@@ -119,6 +121,10 @@ class Checkpoints:
         """Waits and closes."""
         self.wait()
         self._manager.close()
+
+
+def _absolute(folder: str | Path) -> Path:
+    return path_of(folder) if is_remote(folder) else Path(folder).absolute()
 
 
 def _score_of(metrics: Any) -> float:

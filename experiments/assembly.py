@@ -24,6 +24,7 @@ from contextjax.evaluation import (
     with_texts_of_other_sets,
 )
 from contextjax.evaluation.shared import check_targets
+from contextjax.files import path_of
 from contextjax.loading import read_length, read_propositions
 from contextjax.pretrained import Pretrained, locate, read_own, read_pretrained, towers
 from contextjax.pretrained.names import flatten, unflatten
@@ -59,7 +60,7 @@ def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer
     if path.exists():
         return TextTokenizer.read(path, length=length)
     if config.model.start and _is_same_system(config):
-        tokenizer = TextTokenizer.read(Path(config.model.start) / "tokenizer.json", length=length)
+        tokenizer = TextTokenizer.read(path_of(config.model.start) / "tokenizer.json", length=length)
     elif config.model.pretrained:
         tokenizer = TextTokenizer.read(locate(config.model.pretrained), length=length)
     elif config.data.vocabulary:
@@ -121,7 +122,7 @@ def make_start(config: Any) -> Callable[[Any], Any] | None:
 
 
 def _is_same_system(config: Any) -> bool:
-    return read_config(Path(config.model.start)).model.get("system", "context_cir") == config.model.system
+    return read_config(path_of(config.model.start)).model.get("system", "context_cir") == config.model.system
 
 
 def _from_run(config: Any, params: Any) -> Any:
@@ -132,7 +133,7 @@ def _from_run(config: Any, params: Any) -> Any:
     Raises:
       UserError: the run shares none.
     """
-    start = Path(config.model.start)
+    start = path_of(config.model.start)
     theirs = _read_start(start)
     if not _is_same_system(config):
         own = SYSTEMS[config.model.system].towers

@@ -14,6 +14,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from contextjax.files import write_whole
 from contextjax.types import UserError
 from experiments.compile_cache import use_compile_cache
 
@@ -165,7 +166,4 @@ def write_config(workdir: Path, config: Any) -> None:
                 "give another --workdir, or the config it was started with."
             )
         return
-    workdir.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, text)

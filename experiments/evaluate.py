@@ -13,6 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
+from contextjax.files import local_path, path_of, write_whole
 from experiments import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run; evaluation.json goes there.")
@@ -38,9 +39,10 @@ CHECK = flags.DEFINE_string("check", "", "A submission file to check instead, by
 def main() -> None:
     """System and data -> ranks -> evaluation.json and a table; or submission files."""
     if CHECK.value:
-        return check(Path(CHECK.value), protocol=PROTOCOL.value, folder=DATA.value, split=SPLIT.value)
+        return check(local_path(CHECK.value), protocol=PROTOCOL.value, folder=DATA.value, split=SPLIT.value)
     evaluate(
-        Path(cli.required(WORKDIR)), source=SOURCE.value, split=SPLIT.value, folder=DATA.value, protocol=PROTOCOL.value,
+        path_of(cli.required(WORKDIR)), source=SOURCE.value, split=SPLIT.value, folder=DATA.value,
+        protocol=PROTOCOL.value,
         baselines=BASELINES.value, rewordings=REWORDINGS.value, propositions=PROPOSITIONS.value, share=SHARE.value,
         submission=SUBMISSION.value, checkpoint=CHECKPOINT.value,
     )  # fmt: skip
@@ -71,7 +73,6 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
     import contextjax
     from contextjax.sharding import first_process_first, is_first_process
     from contextjax.types import UserError
-    from data_pipelines.store import write_atomically
     from experiments import assembly, scoring, submit
 
     if source and not (folder and protocol):
@@ -103,7 +104,7 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
     result["config_hash"], _, step = system.fingerprint.rpartition("-")
     result["step"] = int(step)
     if is_first_process():
-        write_atomically(workdir / task.file, json.dumps(result, indent=2) + "\n")
+        write_whole(workdir / task.file, json.dumps(result, indent=2) + "\n")
     scoring.print_tables(result)
     return result
 

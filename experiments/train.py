@@ -5,6 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
+from contextjax.files import path_of
 from experiments import cli
 
 CONFIG = cli.define_config()
@@ -17,7 +18,7 @@ PROFILE = flags.DEFINE_string("profile", "", "Steps to record in WORKDIR/profile
 
 def main() -> None:
     """Config -> data -> fit."""
-    config, workdir = cli.required(CONFIG), Path(cli.required(WORKDIR))
+    config, workdir = cli.required(CONFIG), path_of(cli.required(WORKDIR))
     train(config, workdir, step_timeout=STEP_TIMEOUT.value, profile=PROFILE.value)
 
 

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,9 +19,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from contextjax.files import is_remote, write_whole
 from contextjax.sharding import is_first_process
 from contextjax.types import UserError
 
+METRICS = "metrics.jsonl"
+SYNC_SECONDS = 30  # a log in an object store is at most so far behind
 STUCK = 75  # exit code of a process that its watchdog has ended
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
@@ -38,15 +42,15 @@ class MetricsLog:
         self._writes, self.seconds = is_first_process(), 0.0
         if not self._writes:
             return
-        self.path = workdir / "metrics.jsonl"
-        lines = read_metrics(workdir)
-        kept = [line for line in lines if line["step"] <= step]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        partial.replace(self.path)
+        kept = [line for line in read_metrics(workdir) if line["step"] <= step]
         self.seconds = kept[-1]["seconds"] if kept else 0.0
-        self._file = self.path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._workdir, self._synced = workdir, time.monotonic()
+        # An object can't be added to: both logs of such a workdir are kept here, and go there whole now and then.
+        self._here = Path(tempfile.mkdtemp(prefix="contextjax-")) if is_remote(workdir) else workdir
+        for folder in {self._here, workdir}:
+            write_whole(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = (self._here / METRICS).open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(self._here / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, float], *, seconds: float) -> None:
         """Adds one line."""
@@ -57,6 +61,17 @@ class MetricsLog:
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name.replace("@", "_at_"), value, step)  # TensorBoard refuses "@"
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            self.sync()
+
+    def sync(self) -> None:
+        """Brings a workdir in an object store up to date."""
+        if not self._writes or self._here == self._workdir:
+            return
+        self._board.flush()
+        for path in (self._here / METRICS, *(self._here / "tensorboard").iterdir()):
+            write_whole(self._workdir / path.relative_to(self._here), path.read_bytes())
+        self._synced = time.monotonic()
 
     def close(self) -> None:
         """Closes both writers."""
@@ -64,11 +79,12 @@ class MetricsLog:
             return
         self._file.close()
         self._board.close()
+        self.sync()
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The lines of a workdir's metrics.jsonl; a last line cut by an interruption is left out."""
-    path = workdir / "metrics.jsonl"
+    path = workdir / METRICS
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:

@@ -173,6 +173,7 @@ class _Observer:
         if is_last or is_best or step % config.checkpoint_every == 0:
             self._watch.check_previous()
             with self._compiles.expected(), self._watchdog.paused():
+                self._log.sync()
                 self._checkpoints.save(state, {"step": step, **config.meta}, score=score)
         self._best = score if is_best else self._best
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from contextjax.files import is_remote
 from contextjax.loading import read_propositions
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.objectives.context_blip import CaptionObjective, SelectionObjective
@@ -58,8 +60,9 @@ def make_samples(
     import contextjax
 
     system = contextjax.load(config.model.start)
-    with first_process_first():
-        return FeatureSamples(cached_features(system, samples, sets, workdir / "features.safetensors"))
+    with first_process_first(), tempfile.TemporaryDirectory() as scratch:
+        kept = Path(scratch) if is_remote(workdir) else workdir  # of a store, they are made at every start
+        return FeatureSamples(cached_features(system, samples, sets, kept / "features.safetensors"))
 
 
 def abstract_batch(config: Any, *, cuts: int = 1) -> CaptionBatch | CandidateBatch | FeatureBatch:

@@ -155,7 +155,6 @@ class CandidateSamples(_TextSamples):
         text_length: int | None = None,
         augment: Augment | None = None,
         seed: int = 0,
-        process: int = 0,
     ):
         """What the config's `data` section says.
 
@@ -169,7 +168,6 @@ class CandidateSamples(_TextSamples):
           text_length: tokens a text, the first and the last included; None: the tokenizer's own.
           augment: of the pictures, in `draw`.
           seed: of the augmentation.
-          process: index of this process: a batch names rows of the global one.
 
         Raises:
           UserError: descriptions without a target or a token, or sets of more than K pictures, all of them by id.
@@ -184,7 +182,6 @@ class CandidateSamples(_TextSamples):
             what="descriptions", text_length=text_length, augment=augment, seed=seed,
             groups=_by_set(data, descriptions) if descriptions > 1 else None,
         )  # fmt: skip
-        self._descriptions, self._process = descriptions, process
         self._propositions = None
         if propositions:
             texts = [record.text for record in data.records]
@@ -205,7 +202,6 @@ class CandidateSamples(_TextSamples):
         """Stacks samples, each filled up to K candidates."""
         records, texts = self._collate_texts(samples)
         missing = [self.candidates - len(sample.pictures) for sample in samples]
-        sets = np.repeat(np.arange(len(samples), dtype=np.int32), self._descriptions)
         short = self._propositions
         return CandidateBatch(
             images=np.stack(
@@ -216,7 +212,6 @@ class CandidateSamples(_TextSamples):
             valid=self._valid[records],
             ordered=self._ordered[records],
             records=records,
-            sets=None if self._descriptions == 1 else self._process * np.int32(len(samples)) + sets,
             propositions=None if short is None else Tokens(short.ids[records], short.mask[records]),
         )
 

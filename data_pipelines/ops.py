@@ -40,15 +40,15 @@ class ComposedSamples:
         text_length: int | None = None,
         phrases: Mapping[str, Spans] | None = None,
         phrase_budget: int = 0,
+        phrase_group: int = 0,
         phrase_length: int = 8,
         caption_length: int = 0,
-        process: int = 0,
     ):
         """Args as in the config's `data` section; `phrases` and `caption_length` only where a loss needs them.
 
-        `phrase_budget` is this process's share, and `process` its index: phrases name rows of the global batch.
+        `phrase_budget` is that of each group of `phrase_group` references in a batch (0: of all of them).
         """
-        self.data, self.modifications, self._process = data, modifications, process
+        self.data, self.modifications = data, modifications
         self._chunks = list(_chunks(data, modifications))
         self.shares = shares_of(data, [rows[0] for rows in self._chunks])
         row = data.pictures.row
@@ -68,7 +68,7 @@ class ComposedSamples:
             self._captions, self.truncated_captions = captions.tokens, int(captions.truncated.sum())
         self._phrases: list[Spans] | None = None
         if phrases is not None:
-            self._budget = phrase_budget
+            self._budget, self._group = phrase_budget, phrase_group
             self._phrases = [phrases[text] for text in texts]
             self._offsets, self._cut = encoded.offsets, encoded.truncated
             self._phrase_length = phrase_length
@@ -112,32 +112,47 @@ class ComposedSamples:
         )
 
     def _pack(self, records: np.ndarray, valid: np.ndarray, phrases: Sequence[Spans]) -> Phrases:
-        """The batch's phrases in a fixed budget: every text's first, then every text's second, and so on."""
-        flat = records.ravel()
-        found = [phrases[row] if ok else () for row, ok in zip(flat, valid.ravel(), strict=True)]
+        """The batch's phrases, those of each group in a fixed budget."""
+        groups = len(records) // self._group if self._group else 1
+        shape, length = (groups, self._budget), self._phrase_length
+        tokens = Tokens(np.zeros((*shape, length), np.int32), np.zeros((*shape, length), bool))
+        packed = Phrases(
+            tokens, np.zeros(shape, np.int32), np.zeros((*shape, 2), np.int32), np.zeros(shape, bool),
+            np.zeros((len(records), len(LOST)), np.int32),
+        )  # fmt: skip
+        for group, rows in enumerate(np.split(np.arange(len(records)), groups)):
+            flat = records[rows].ravel()
+            found = [phrases[row] if ok else () for row, ok in zip(flat, valid[rows].ravel(), strict=True)]
+            lost = self._pack_group(flat, found, packed, group)
+            packed.lost[rows] = lost.reshape(len(rows), self.modifications, len(LOST)).sum(1, dtype=np.int32)
+        return packed
+
+    def _pack_group(self, flat: np.ndarray, found: Sequence[Spans], packed: Phrases, group: int) -> np.ndarray:
+        """Writes the phrases found in some texts into `packed`: every text's first, every text's second, and so on.
+
+        Returns int32 [texts, 3], how many of each text are lost.
+        """
         spans = [token_spans(part, self._offsets[row]) for part, row in zip(found, flat, strict=True)]
         ranked = sorted((rank, text) for text, found in enumerate(spans) for rank in range(len(found)))
         kept, dropped = ranked[: self._budget], ranked[self._budget :]
-        length = self._phrase_length
-        ids, mask = np.zeros((self._budget, length), np.int32), np.zeros((self._budget, length), bool)
-        text, span = np.zeros(self._budget, np.int32), np.zeros((self._budget, 2), np.int32)
+        ids, mask = (x[group] for x in packed.tokens)
         for slot, (rank, row) in enumerate(kept):
             start, end = spans[row][rank]
             source = self._texts.ids[flat[row]]
-            inner = source[start:end][: length - 2]
+            inner = source[start:end][: self._phrase_length - 2]
             # BOS opens and EOS closes the text; the phrase alone is framed by the same two.
             ids[slot, 0], ids[slot, 1 : len(inner) + 1] = source[0], inner
             ids[slot, len(inner) + 1] = source[self._texts.mask[flat[row]].sum() - 1]
             mask[slot, : len(inner) + 2] = True
-            text[slot], span[slot] = self._process * len(flat) + row, (start, end)
+            packed.text[group, slot], packed.span[group, slot] = row, (start, end)
+        packed.valid[group, : len(kept)] = True
         lost = np.zeros((len(flat), len(LOST)), np.int32)
         for _, row in dropped:
             lost[row, 0] += 1
         for row, (part, source) in enumerate(zip(found, flat, strict=True)):
             if len(spans[row]) < len(part):
                 lost[row, 1:] = lost_phrases(part, self._offsets[source], cut=bool(self._cut[source]))
-        lost = lost.reshape(len(records), self.modifications, len(LOST)).sum(1, dtype=np.int32)
-        return Phrases(Tokens(ids, mask), text, span, np.arange(self._budget) < len(kept), lost)
+        return lost
 
 
 def _chunks(data: ComposedData, modifications: int) -> Iterator[np.ndarray]:

@@ -74,11 +74,12 @@ def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer
     return tokenizer
 
 
-def make_samples(
-    config: Any, data: SplitData, tokenizer: TextTokenizer, workdir: Path, *, process: int = 0, processes: int = 1
-) -> Any:
-    """The training samples of this process. Texts longer than the config's lengths are counted and reported."""
-    samples = parts(config).make_samples(config, data, tokenizer, workdir, process=process, processes=processes)
+def make_samples(config: Any, data: SplitData, tokenizer: TextTokenizer, workdir: Path, *, groups: int = 1) -> Any:
+    """The training samples. Texts longer than the config's lengths are counted and reported.
+
+    `groups`: into how many a batch is cut over devices or processes, each of which has the phrases of its own texts.
+    """
+    samples = parts(config).make_samples(config, data, tokenizer, workdir, groups=groups)
     for what, count, total, key in samples.truncations():
         if count:
             cut = config.data[key]

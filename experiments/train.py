@@ -20,21 +20,22 @@ def main() -> None:
 def train(config, workdir: Path, *, through: Callable[[Iterator], Iterator] = iter) -> None:
     """Runs (or goes on with) the training of `config` in `workdir`; batches go `through` what measures them, say."""
     from contextjax.optim import make_optimizer, make_schedule
-    from contextjax.sharding import make_mesh, process_slice
+    from contextjax.sharding import batch_parts, make_mesh, process_slice
     from contextjax.training.loop import fit
     from contextjax.variants import make_model
     from data_pipelines.loader import batches
     from experiments import assembly
     from experiments.data import load_data
 
-    process, processes = process_slice(make_mesh(config.mesh), config.data.batch_size)
+    mesh = make_mesh(config.mesh)
+    process, processes = process_slice(mesh, config.data.batch_size)
     with config.unlocked():
         config.model = assembly.resolve_model(config)  # config.json holds every size, whatever a variant means one day
     data = load_data(config, config.data.train_split, cache_mb=config.data.cache_mb)
     cli.write_config(workdir, config)
     tokenizer = assembly.make_tokenizer(config, workdir, data)
     model = make_model(config.model, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
-    samples = assembly.make_samples(config, data, tokenizer, workdir, process=process, processes=processes)
+    samples = assembly.make_samples(config, data, tokenizer, workdir, groups=max(batch_parts(mesh), processes))
     steps = config.training.steps
     phases = assembly.parts(config).make_phases(config, model)
     fit(

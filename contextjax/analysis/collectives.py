@@ -22,6 +22,8 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 KINDS: tuple[str, ...] = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
@@ -30,7 +32,11 @@ CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|true_computation|false_
 BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 TRIPS = re.compile(r'known_trip_count"?[:=]\{"?n"?[:=]"?(\d+)')
 PAIRS = re.compile(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}")
-GROUPS = re.compile(r"replica_groups=(?:\[\d+,(\d+)\]<=|\{((?:\{[\d,]*\},?)*)\})")
+LISTED = re.compile(r"replica_groups=\{((?:\{[\d,]*\},?)*)\}")
+SLICED = re.compile(r"replica_groups=\[\d+,(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+NAMED = re.compile(
+    r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))?\s*\{((?:'[^':]+',?)*)\}"
+)
 ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,<=]*)\]")
 
 
@@ -40,6 +46,8 @@ class Collective:
 
     kind: str  # one of KINDS
     sent: float  # bytes that a device sends each time
+    group: int  # devices that take part together
+    span: int  # device numbers from the first to the last of a group: how far it reaches
     times: int  # how often it runs in one run of the program
     is_exact: bool  # False: a loop around it does not state how often it runs, and counts once
     source: str  # the operation of the traced program that it comes from; "" where XLA does not say
@@ -96,8 +104,9 @@ def _walk(
         kind = opcode.removesuffix("-start")
         if kind in KINDS:
             source = re.search(r'op_name="([^"]*)"', rest)
-            sent = _sent(kind, _payload(result, opcode), rest, devices)
-            yield Collective(kind, sent, times, is_exact, source[1] if source else "")
+            group, span = _pairs(rest) if kind == "collective-permute" else _group(rest, devices)
+            sent = _sent(kind, _payload(result, opcode), group)
+            yield Collective(kind, sent, group, span, times, is_exact, source[1] if source else "")
         elif opcode == "conditional":
             names = [branch for group in BRANCHES.findall(rest) for branch in re.findall(r"[\w.\-]+", group)]
             branches = [tuple(_walk(computations, n, devices, times, is_exact)) for n in names or CALLED.findall(rest)]
@@ -144,22 +153,45 @@ def _size(dtype: str, dimensions: str) -> float:
     return bits / 8
 
 
-def _sent(kind: str, size: float, rest: str, devices: int) -> float:
+def _sent(kind: str, size: float, group: int) -> float:
     """Bytes that a device sends for `size` bytes of result, by the formulas of the module's docstring."""
     if kind == "collective-permute":
-        pairs = PAIRS.search(rest)
-        moves = re.findall(r"(\d+),(\d+)", pairs[1] if pairs else "")
-        return size if any(source != target for source, target in moves) else 0.0
-    n = _group(rest, devices)
-    share = (n - 1) / n
-    return size * {"all-reduce": 2 * share, "reduce-scatter": n - 1.0}.get(kind, share)
+        return size if group > 1 else 0.0
+    share = (group - 1) / group
+    return size * {"all-reduce": 2 * share, "reduce-scatter": group - 1.0}.get(kind, share)
 
 
-def _group(rest: str, devices: int) -> int:
-    """Devices of the largest group, from any of XLA's notations; no groups are one group of all."""
-    written = GROUPS.search(rest)
-    if not written:
+def _pairs(rest: str) -> tuple[int, int]:
+    """(2, the widest distance + 1) of a permutation's pairs; (1, 1) where every device sends to itself."""
+    pairs = PAIRS.search(rest)
+    distances = [abs(int(a) - int(b)) for a, b in re.findall(r"(\d+),(\d+)", pairs[1] if pairs else "")]
+    widest = max(distances, default=0)
+    return (2, widest + 1) if widest else (1, 1)
+
+
+def _group(rest: str, devices: int) -> tuple[int, int]:
+    """(devices, span) of the largest group, from any of XLA's notations; no groups are one group of all."""
+    if sliced := SLICED.search(rest):
+        rows = _numbers(sliced[2], sliced[3]).reshape(-1, int(sliced[1]))
+    elif named := NAMED.search(rest):  # mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}: along these axes
+        axes = dict(re.findall(r"'([^']+)'=(\d+)", named[1]))
+        sizes, inside = (
+            [int(size) for size in axes.values()],
+            [name in re.findall(r"'([^']+)'", named[4]) for name in axes],
+        )
+        order = sorted(range(len(sizes)), key=inside.__getitem__)
+        count = math.prod(size for size, within in zip(sizes, inside, strict=True) if within)
+        rows = _numbers(named[2] or str(math.prod(sizes)), named[3]).reshape(sizes).transpose(order).reshape(-1, count)
+    elif listed := LISTED.search(rest):
+        groups = [[int(number) for number in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", listed[1])]
+        rows = np.asarray([max(groups, key=len, default=range(devices))])
+    else:
         raise ValueError(f"the groups of a collective are written in an unknown way: {rest[:200]}")
-    if written[1]:
-        return int(written[1])
-    return max((len(group.split(",")) for group in re.findall(r"\{([\d,]+)\}", written[2])), default=devices)
+    return rows.shape[1], int(np.ptp(rows, axis=1).max()) + 1
+
+
+def _numbers(dimensions: str, order: str | None) -> np.ndarray:
+    """Device numbers in the order that `[dimensions]T(order)` says."""
+    sizes = [int(size) for size in dimensions.split(",")]
+    numbers = np.arange(math.prod(sizes)).reshape(sizes)
+    return numbers.transpose([int(axis) for axis in order.split(",")]) if order else numbers

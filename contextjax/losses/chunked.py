@@ -43,7 +43,7 @@ def chunked_contrastive_loss(
         move = lambda marks: marks._replace(place=jnp.where(marks.place > 0, marks.place + begin, 0))
         rows, columns = move(rows), move(columns)
     to_target, partial = logsumexps(
-        chunk, None, query, gather(candidates), jnp.asarray(temperature), rows, jax.tree.map(gather, columns)
+        query, gather(candidates), jnp.asarray(temperature), rows, jax.tree.map(gather, columns), chunk=chunk
     )
     to_query = jax.lax.dynamic_slice_in_dim(over_devices(partial), begin, len(query))
     return _total(query, target, temperature, valid, to_target, to_query, axis_name)
@@ -71,7 +71,9 @@ def ring_contrastive_loss(
       (sum over valid rows, number of valid rows), of all devices.
     """
     rows, candidates, columns = _sides(target, valid, target_ids, negatives, negative_ids, mask_false_negatives)
-    to_target, to_query = logsumexps(chunk, axis_name, query, candidates, jnp.asarray(temperature), rows, columns)
+    to_target, to_query = logsumexps(
+        query, candidates, jnp.asarray(temperature), rows, columns, chunk=chunk, axis_name=axis_name
+    )
     return _total(query, target, temperature, valid, to_target, to_query[: len(query)], axis_name)
 
 

@@ -27,26 +27,38 @@ class Marks(NamedTuple):
     place: Any  # int [n]: a row and a column of the same place > 0 always meet (the diagonal)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def logsumexps(
-    chunk: int, axis_name: Axis, query: Any, candidates: Any, temperature: Any, rows: Marks, columns: Marks
+    query: Any,
+    candidates: Any,
+    temperature: Any,
+    rows: Marks,
+    columns: Marks,
+    *,
+    chunk: int = 0,
+    axis_name: Axis = None,
 ) -> tuple[Any, Any]:
     """Of each query over all candidates, and of each candidate over all queries.
 
     Args:
-      chunk: side of the blocks that the matrix is computed in; 0: all queries by all candidates of a device.
-      axis_name: mapped axes of the devices that hold the rest of queries and candidates; None: there is no rest.
-        Queries stay, candidates go around: of n devices, each sends its candidates and (backward) their gradients
-        n - 1 times. Places are those on the device: what meets by its place must be on one device.
       query: float [n, d].
       candidates: float [m, d].
       temperature: float []; a logit is the product of a query and a candidate over it.
       rows: of the queries.
       columns: of the candidates.
+      chunk: side of the blocks that the matrix is computed in; 0: all queries by all candidates of a device.
+      axis_name: mapped axes of the devices that hold the rest of queries and candidates; None: there is no rest.
+        Queries stay, candidates go around: of n devices, each sends its candidates and (backward) their gradients
+        n - 1 times. Places are those on the device: what meets by its place must be on one device.
 
     Returns:
       float [n] and [m].
     """
+    found: Any = _logsumexps(chunk, axis_name, query, candidates, temperature, rows, columns)
+    return found
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _logsumexps(chunk: int, axis_name: Axis, query, candidates, temperature, rows: Marks, columns: Marks):
     own = _sums(chunk, temperature, (query, rows), (candidates, columns))
     if axis_name is None:
         return own
@@ -64,7 +76,7 @@ def logsumexps(
 
 
 def _forward(chunk, axis_name, query, candidates, temperature, rows, columns):
-    found = logsumexps(chunk, axis_name, query, candidates, temperature, rows, columns)
+    found: Any = _logsumexps(chunk, axis_name, query, candidates, temperature, rows, columns)
     return found, (query, candidates, temperature, rows, columns, *found)
 
 
@@ -87,7 +99,7 @@ def _backward(chunk, axis_name, saved, cotangents):
     return to_query, to_own + to_candidates, to_temperature, None, None
 
 
-logsumexps.defvjp(_forward, _backward)
+_logsumexps.defvjp(_forward, _backward)
 
 
 def _around(visit: Callable[[Any], Any], carry: Any, axis_name: Axis) -> Any:

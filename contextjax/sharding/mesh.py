@@ -45,13 +45,18 @@ def make_mesh(text: str) -> Mesh:
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
 
 
+def batch_parts(mesh: Mesh) -> int:
+    """Into how many parts a batch is cut."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
 def process_slice(mesh: Mesh, batch_size: int) -> tuple[int, int]:
     """(index, count) of this process; checks that the batch divides over the mesh's batch axes.
 
     Raises:
       UserError: it does not.
     """
-    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    parts = batch_parts(mesh)
     if batch_size % parts:
         raise UserError(
             f"batch_size is {batch_size}, but the mesh cuts a batch into {parts} parts ({dict(mesh.shape)}); "

@@ -60,6 +60,31 @@ def test_a_loop_of_unknown_length_says_so_and_counts_once():
     assert (found.times, found.is_exact) == (1, False)
 
 
+@pytest.mark.parametrize(("axes", "group", "span"), [("a", 2, 5), ("b", 4, 4), (("a", "b"), 8, 8)])
+def test_how_many_take_part_and_how_far_they_reach(axes, group, span):
+    (found,) = collectives(compiled(lambda x: jax.lax.psum(x, axes)))
+    assert (found.group, found.span) == (group, span)
+
+
+def test_groups_by_the_axes_of_a_mesh():
+    """XLA writes them so where a partitioned program has them from the compiler, not from shard_map."""
+    line = "  ROOT %r = f32[8]{0} all-reduce(%x), replica_groups=GROUP, to_apply=%a"
+    text = f"HloModule m, num_partitions=8\n\nENTRY %m () -> f32[8] {{\n{line}\n}}\n"
+
+    def found(groups):
+        (operation,) = collectives(text.replace("GROUP", groups))
+        return operation.group, operation.span
+
+    mesh = "mesh['axis_0'=4,'axis_1'=1,'axis_2'=2]"
+    assert found(mesh + " {'axis_2'}") == (2, 2)
+    assert found(mesh + " {'axis_0'}") == (4, 7)
+    assert found(mesh + " {'axis_0','axis_2'}") == (8, 8)
+    assert found("mesh['axis_0'=4,'axis_1'=2], device_ids=([2,4]T(1,0)) {'axis_1'}") == (2, 5)
+    assert found("mesh['axis_0'=4,'axis_1'=2], device_ids=([2,4]T(1,0)) {'axis_0'}") == (4, 4)
+    with pytest.raises(ValueError, match="unknown way"):
+        found("mesh['axis_0'=4,'axis_1'=2] {'axis_0':(1)2}")
+
+
 def test_a_program_without_collectives_sends_nothing():
     assert not collectives(compiled(lambda x: x * 2))
     with pytest.raises(ValueError, match="ENTRY"):

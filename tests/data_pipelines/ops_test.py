@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contextjax.tokenizers import train_tokenizer
-from contextjax.types import LOST, ComposedRecord, UserError
+from contextjax.types import LOST, ComposedRecord, Tokens, UserError
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData, PictureTable
 
@@ -53,7 +53,7 @@ def tokenizer():
     return train_tokenizer([*WORDS, "and", *(f"picture {i}" for i in range(9))], vocabulary=400, length=30)
 
 
-def samples(tokenizer, *, modifications=2, budget=20, phrase_length=8, **options):
+def samples(tokenizer, *, modifications=2, budget=20, group=0, phrase_length=8, **options):
     table = data(**options)
     return ComposedSamples(
         table,
@@ -61,6 +61,7 @@ def samples(tokenizer, *, modifications=2, budget=20, phrase_length=8, **options
         modifications=modifications,
         phrases=phrases(table),
         phrase_budget=budget,
+        phrase_group=group,
         phrase_length=phrase_length,
         caption_length=12,
     )
@@ -105,7 +106,8 @@ def decoded(tokenizer, ids):
 def test_packed_phrases_stand_where_their_spans_point(tokenizer):
     found = samples(tokenizer, phrase_length=30)
     batch = found.collate([found[i] for i in range(4)])
-    p = batch.phrases
+    p = batch.phrases._replace(tokens=Tokens(*(x[0] for x in batch.phrases.tokens)))
+    p = p._replace(text=p.text[0], span=p.span[0], valid=p.valid[0])  # one group
     texts = batch.texts.ids.reshape(-1, 30)
     # Texts of 1, 2, 3, (missing), 4, (missing), 1, 2 phrases.
     assert p.valid.sum() == 13 and not p.lost.any()
@@ -126,11 +128,11 @@ def test_packed_phrases_stand_where_their_spans_point(tokenizer):
 def test_the_budget_holds_and_what_found_no_room_is_counted(tokenizer, budget):
     found = samples(tokenizer, budget=budget)
     p = found.collate([found[i] for i in range(4)]).phrases
-    assert p.tokens.ids.shape == (budget, 8) and p.text.shape == p.valid.shape == (budget,)
+    assert p.tokens.ids.shape == (1, budget, 8) and p.text.shape == p.valid.shape == (1, budget)
     assert p.valid.sum() == min(budget, 13)
     assert p.lost.shape == (4, 3) and p.lost[:, 0].sum() == p.lost.sum() == max(13 - budget, 0)
     if budget == 6:  # every text has its first phrase before any has its second
-        assert sorted(p.text.tolist()) == [0, 1, 2, 4, 6, 7]
+        assert sorted(p.text[0].tolist()) == [0, 1, 2, 4, 6, 7]
         assert p.lost[:, 0].tolist() == [1, 2, 3, 1]
 
 
@@ -159,12 +161,25 @@ def test_every_lost_phrase_has_one_cause(tokenizer, length, budget):
         assert p.lost[row, 1] == expected
 
 
+@pytest.mark.parametrize("group", [1, 2])
+def test_a_group_has_the_phrases_that_a_batch_of_its_references_has(tokenizer, group):
+    whole, grouped = samples(tokenizer, budget=5), samples(tokenizer, budget=5, group=group)
+    p = grouped.collate([grouped[i] for i in range(4)]).phrases
+    assert p.text.shape == (4 // group, 5)
+    for i in range(4 // group):
+        alone = whole.collate([whole[j] for j in range(i * group, (i + 1) * group)]).phrases
+        for found, expected in ((p.tokens.ids, alone.tokens.ids), (p.tokens.mask, alone.tokens.mask),
+                                (p.text, alone.text), (p.span, alone.span), (p.valid, alone.valid)):  # fmt: skip
+            np.testing.assert_array_equal(found[i], expected[0])
+        np.testing.assert_array_equal(p.lost[i * group : (i + 1) * group], alone.lost)
+
+
 def test_a_phrase_longer_than_its_room_is_cut_alone_but_not_in_its_sentence(tokenizer):
     found = samples(tokenizer, phrase_length=3)
     batch = found.collate([found[i] for i in range(4)])
     p = batch.phrases
     assert (p.tokens.mask[p.valid].sum(-1) == 3).all()
-    assert (np.diff(p.span[p.valid], axis=1) > 1).any()
+    assert (np.diff(p.span[p.valid], axis=-1) > 1).any()
 
 
 def test_what_is_cut_is_counted(tokenizer):

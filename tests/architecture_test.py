@@ -38,7 +38,8 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.sharding": TYPES | {"contextjax.sharding"},
     "contextjax.images": TYPES,
     "contextjax.tokenizers": TYPES,
-    "contextjax.checkpoints": TYPES,
+    "contextjax.checksums": set(),
+    "contextjax.checkpoints": {"contextjax.checksums"} | TYPES,
     "contextjax.objectives": MODELS | TYPES | {"contextjax.losses"},
     "contextjax.training": TYPES
     | {"contextjax.training", "contextjax.sharding", "contextjax.optim", "contextjax.checkpoints"},

@@ -155,7 +155,7 @@ def _read_start(folder: Path) -> dict[str, Any]:
         vocabulary = TextTokenizer.read(folder / "tokenizer.json", length=4).vocabulary
         model = make_model(config.model, vocabulary=vocabulary if config.get("data", {}).get("vocabulary") else None)
         return {path: leaf.read() for path, leaf in flatten(read_own(folder, model)[0]).items()}
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     try:
         return flatten(checkpoints.restore_params()[0])
     finally:

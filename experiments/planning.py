@@ -25,7 +25,7 @@ from contextjax.sharding import (
     place_abstract,
     placement_table,
     placements,
-    process_slice,
+    process_rows,
     state_shardings,
 )
 from contextjax.training.loop import Phase, init_state, trace_step
@@ -92,7 +92,7 @@ class AbstractStep:
     vocabulary: int
     phase: Phase  # the last one
     mesh: Any
-    groups: int  # that a batch is cut into
+    cuts: int  # into how many the mesh cuts a batch
     fresh: Callable[[], Any]  # -> a fresh state, boxed
     state: Any  # shapes with shardings
     traced: Any  # jax.stages.Traced
@@ -110,15 +110,15 @@ def abstract_step(config: Any) -> AbstractStep:
     phase = assembly.parts(config).make_phases(config, model)[-1]
     optimizer = make_optimizer(config.optimizer, steps=config.training.steps)
     mesh = make_mesh(config.mesh)
-    process_slice(mesh, config.data.batch_size)
-    groups = batch_parts(mesh)
+    process_rows(mesh, config.data.batch_size)
+    cuts = batch_parts(mesh)
     fresh = functools.partial(init_state, assembly.make_init(model), optimizer, config.seed)
     state, shardings = abstract_state(fresh, mesh)
-    batch = place_abstract(assembly.parts(config).abstract_batch(config, groups=groups), mesh)
+    batch = place_abstract(assembly.parts(config).abstract_batch(config, cuts=cuts), mesh)
     frozen = tuple(config.optimizer.freeze)
     with activations(mesh):
         traced = trace_step(phase.objective, state, batch, shardings=shardings, optimizer=optimizer, frozen=frozen)
-    return AbstractStep(config, model, vocabulary, phase, mesh, groups, fresh, state, traced)
+    return AbstractStep(config, model, vocabulary, phase, mesh, cuts, fresh, state, traced)
 
 
 def make_plan_with_remat(config: Any) -> Plan | None:

@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 from contextjax.checkpoints import Checkpoints
-from contextjax.sharding import activations, init_sharded, make_mesh, place_batch, placement_table
-from contextjax.training.hooks import BadStepWatch, Clock, CompileCounter, MetricsLog, Progress, StepProfile
+from contextjax.sharding import activations, agree, init_sharded, make_mesh, place_batch, placement_table
+from contextjax.training.hooks import BadStepWatch, Clock, CompileCounter, MetricsLog, Progress, StepProfile, Watchdog
 from contextjax.training.step import Objective, train_step
 from contextjax.types import TrainState, UserError
 
@@ -43,6 +43,7 @@ class FitConfig:
     mesh: str
     frozen: Sequence[str]  # paths of parameters that are not trained
     meta: Mapping[str, Any]  # goes into every checkpoint; its "config_hash" must agree on resume
+    step_timeout: float = 0  # seconds without a step after which the process ends; 0: it waits for ever
 
 
 def fit(
@@ -123,6 +124,7 @@ class _Observer:
     ):  # fmt: skip
         """What `fit` was given; the run goes on after step `start`, and is diagnosed after step `last_phase`."""
         self._config, self._checkpoints, self._last_phase = config, checkpoints, last_phase
+        self._first = start + 1
         self._diagnose, self._evaluate, self.profile = diagnose, evaluate, profile
         self._rate = jax.jit(schedule)
         self._rate(start)
@@ -130,6 +132,7 @@ class _Observer:
         self._log = MetricsLog(workdir, step=start)
         self._progress = Progress(start=start, steps=config.steps)
         self._watch = BadStepWatch(config.max_bad_steps, name_records)
+        self._watchdog = Watchdog(config.step_timeout)
         self._clock = Clock(self._log.seconds)
         self._best = checkpoints.best_score
 
@@ -138,6 +141,7 @@ class _Observer:
 
     def __exit__(self, error: type | None, *_: Any) -> None:
         self._progress.close()
+        self._watchdog.close()
         self.profile.close()
         try:
             if error is None:
@@ -149,7 +153,7 @@ class _Observer:
         """Diagnoses the step to come, where that is due."""
         every = self._config.diagnose_every
         if self._diagnose and every and step % every == 0 and step > self._last_phase:
-            with self._clock.paused():
+            with self._clock.paused(), self._watchdog.paused():
                 found = jax.device_get(self._diagnose(state.params, batch))
                 self._log.write(step, found, seconds=self._clock.before_pause)
 
@@ -158,6 +162,8 @@ class _Observer:
         config, is_last = self._config, step == self._config.steps
         self._watch.check_previous()  # one step behind: the device is never waited for
         self._watch.add(step, metrics, records)
+        if step > self._first:  # the one before is done
+            self._watchdog.step_done()
         if is_last or step % config.log_every == 0:
             self._log_step(step, metrics)
         score = None
@@ -166,7 +172,8 @@ class _Observer:
         is_best = score is not None and math.isfinite(score) and (self._best is None or score >= self._best)
         if is_last or is_best or step % config.checkpoint_every == 0:
             self._watch.check_previous()
-            with self._compiles.expected():
+            with self._compiles.expected(), self._watchdog.paused():
+                self._log.sync()
                 self._checkpoints.save(state, {"step": step, **config.meta}, score=score)
         self._best = score if is_best else self._best
 
@@ -174,8 +181,8 @@ class _Observer:
         """Logs the metrics; returns their weighted sum where the config has a rule of what is best."""
         assert self._evaluate is not None
         self._watch.check_previous()
-        with self._clock.paused(), self._compiles.expected():
-            values, rule = dict(self._evaluate(state.params)), self._config.best
+        with self._clock.paused(), self._compiles.expected(), self._watchdog.paused():
+            values, rule = agree(self._evaluate(state.params)), self._config.best
             if unknown := [name for name in rule if name not in values]:
                 raise UserError(
                     f"training.best names '{unknown[0]}', which is not evaluated; the metrics are {', '.join(values)}."

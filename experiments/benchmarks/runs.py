@@ -97,7 +97,7 @@ def _train(
 
             train(config.copy_and_resolve_references(), workdir, through=through)
         else:
-            shapes = assembly.parts(config).abstract_batch(step.config, groups=step.groups)
+            shapes = assembly.parts(config).abstract_batch(step.config, cuts=step.cuts)
             batch = synthetic_batch(shapes, vocabulary=step.vocabulary)
             fit(
                 config=assembly.fit_config(config),

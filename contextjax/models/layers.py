@@ -30,7 +30,7 @@ def logical(initializer: Callable, *axes: str | None) -> Callable:
     return nn.with_logical_partitioning(initializer, axes)
 
 
-def placed(x: Array, *last: str | None, first: str = "batch") -> Array:
+def placed(x: Array, *last: str | None, first: str | None = "batch") -> Array:
     """An activation with the logical names of its axes: `first`, then `last` for the last ones, none between.
 
     It goes where the rules that are in force say (sharding.activations), but for axes that do not divide; nothing

@@ -118,7 +118,7 @@ class VisionTransformer(nn.Module):
         positions = self.param("position_embedding", logical(positions, None, "embed"), (count, c.width))
         if visible is not None:
             cls_first = jnp.concatenate([jnp.zeros((len(x), 1), visible.dtype), visible + 1], axis=1)
-            positions = positions[cls_first]
+            positions = placed(positions, first=None)[cls_first]
         x = x + positions.astype(x.dtype)
         if c.pre_norm:
             x = layer_norm(c.epsilon, name="pre_norm", dtype=self.dtype)(x)

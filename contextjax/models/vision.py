@@ -43,7 +43,8 @@ class VisionConfig:
     fit: str = "crop"  # how pictures are made square: the short side resized, then "crop"; or "squash"
     taps: tuple[int, ...] = ()  # numbers of blocks, from 1, whose states the output holds too
     scan: bool = False  # see layers.run_blocks
-    remat: bool = False
+    remat: str = "none"
+    attention: str = "xla"
 
 
 class VisionOutput(NamedTuple):

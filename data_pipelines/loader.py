@@ -1,6 +1,6 @@
 """Grain: order, map, batch. The order is a pure function of (seed, epoch); the position is the step.
 
-Every process takes its slice of every global batch, and a last, partial batch is filled from the next
+Every process takes its rows of every global batch, and a last, partial batch is filled from the next
 epoch: so a run can go on with another number of processes and every sample is still seen once an epoch
 (or, of a mixture, as often as its source's weight says).
 """
@@ -96,12 +96,10 @@ def sample_at(position: int, *, shares: tuple[Share, ...], seed: int) -> int:
 class ProcessStream:
     """One process's part of the stream, as Grain's random-access source."""
 
-    def __init__(self, samples: Samples, *, batch_size: int, steps: int, seed: int, process: int, processes: int):
-        if batch_size % processes:
-            raise ValueError(f"batch size {batch_size} does not divide among {processes} processes.")
-        self.local = batch_size // processes
+    def __init__(self, samples: Samples, *, batch_size: int, steps: int, seed: int, rows: np.ndarray):
+        self.local = len(rows)
         self._samples, self._steps, self._seed = samples, steps, seed
-        self._batch_size, self._process = batch_size, process
+        self._batch_size, self._rows = batch_size, rows
         self._shares = tuple(samples.shares) if isinstance(samples, MixedSamples) else (Share(len(samples)),)
 
     def __len__(self) -> int:
@@ -109,7 +107,7 @@ class ProcessStream:
 
     def __getitem__(self, index: int) -> Any:
         step, offset = divmod(int(index), self.local)
-        position = step * self._batch_size + self._process * self.local + offset
+        position = step * self._batch_size + int(self._rows[offset])
         row = sample_at(position, shares=self._shares, seed=self._seed)
         return self._samples.draw(row, position) if isinstance(self._samples, DrawnSamples) else self._samples[row]
 
@@ -121,8 +119,7 @@ def batches(
     steps: int,
     seed: int,
     start: int = 0,
-    process: int = 0,
-    processes: int = 1,
+    rows: np.ndarray | None = None,
     workers: int = 0,
     threads: int = 1,
 ) -> Iterator[Any]:
@@ -134,12 +131,12 @@ def batches(
       steps: the last step, exclusive.
       seed: of the order.
       start: first step; resuming at s gives exactly what an uninterrupted run had from s on.
-      process: index of this process.
-      processes: number of processes.
+      rows: int, ascending: those of the global batch that this process has; None: all.
       workers: loader processes; 0 uses `threads` threads of this one.
       threads: decoding threads where there are no workers.
     """
-    stream = ProcessStream(samples, batch_size=batch_size, steps=steps, seed=seed, process=process, processes=processes)
+    rows = np.arange(batch_size) if rows is None else rows
+    stream = ProcessStream(samples, batch_size=batch_size, steps=steps, seed=seed, rows=rows)
     dataset = grain.MapDataset.source(stream)[start * stream.local :]
     dataset = dataset.batch(stream.local, drop_remainder=True, batch_fn=samples.collate)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from contextjax.files import write_whole
 from contextjax.types import UserError
 
 VERSION = "1.2.0"
@@ -52,7 +53,7 @@ class Table:
                 builder = _builder_class()(columns=columns, rows=rows, data_dir=self._root, file_format="array_record")
                 builder.download_and_prepare()
             self.about = about()
-            write_atomically(self._file, json.dumps(self.about, indent=1))
+            write_whole(self._file, json.dumps(self.about, indent=1))
         except OSError as error:
             raise UserError(f"{self._root} can't be written ({error}); make room for it and try again.") from error
 
@@ -70,7 +71,7 @@ class Table:
                 self.about = None
                 return False
             self.about = about
-            write_atomically(self._file, json.dumps(about, indent=1))
+            write_whole(self._file, json.dumps(about, indent=1))
         except OSError:
             self.about = None
         return self.about is not None
@@ -151,14 +152,6 @@ def _builder_class() -> Any:
             raise NotImplementedError
 
     return Builder
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a whole file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 @contextlib.contextmanager

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from contextjax.files import write_whole
 from contextjax.types import CandidateRecord, ComposedRecord, UserError
 from data_pipelines.protocols import IMAGECODE_CANDIDATES
 from data_pipelines.records import check_problems
-from data_pipelines.store import write_atomically
 
 MAX_BYTES = 5_000_000
 RANKED = 50  # pictures of a ranking of the whole gallery
@@ -276,7 +276,7 @@ def _read(path: Path, layout: str, what: str) -> tuple[dict[str, Any], list[str]
 def _write(path: Path, answers: Mapping[str, Any], problems: Sequence[str]) -> None:
     text = json.dumps(answers) + "\n"
     check_problems([*problems, *_size_problems(text)], "The submission")
-    write_atomically(path, text)
+    write_whole(path, text)
 
 
 def _key_problems(answers: Mapping[str, Any], expected: Sequence[str], what: str) -> list[str]:

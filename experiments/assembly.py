@@ -21,12 +21,14 @@ from contextjax.evaluation import (
     evaluate_retrieval,
     gallery_rows,
     mean_metrics,
+    with_texts_of_other_sets,
 )
 from contextjax.evaluation.shared import check_targets
+from contextjax.files import path_of
 from contextjax.loading import read_length, read_propositions
 from contextjax.pretrained import Pretrained, locate, read_own, read_pretrained, towers
 from contextjax.pretrained.names import flatten, unflatten
-from contextjax.sharding import place_like
+from contextjax.sharding import first_process_first, gather, place, place_like
 from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
 from contextjax.training.loop import FitConfig
@@ -58,7 +60,7 @@ def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer
     if path.exists():
         return TextTokenizer.read(path, length=length)
     if config.model.start and _is_same_system(config):
-        tokenizer = TextTokenizer.read(Path(config.model.start) / "tokenizer.json", length=length)
+        tokenizer = TextTokenizer.read(path_of(config.model.start) / "tokenizer.json", length=length)
     elif config.model.pretrained:
         tokenizer = TextTokenizer.read(locate(config.model.pretrained), length=length)
     elif config.data.vocabulary:
@@ -74,12 +76,12 @@ def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer
     return tokenizer
 
 
-def make_samples(config: Any, data: SplitData, tokenizer: TextTokenizer, workdir: Path, *, groups: int = 1) -> Any:
+def make_samples(config: Any, data: SplitData, tokenizer: TextTokenizer, workdir: Path, *, cuts: int = 1) -> Any:
     """The training samples. Texts longer than the config's lengths are counted and reported.
 
-    `groups`: into how many a batch is cut over devices or processes, each of which has the phrases of its own texts.
+    `cuts`: into how many a mesh cuts a batch.
     """
-    samples = parts(config).make_samples(config, data, tokenizer, workdir, groups=groups)
+    samples = parts(config).make_samples(config, data, tokenizer, workdir, cuts=cuts)
     for what, count, total, key in samples.truncations():
         if count:
             cut = config.data[key]
@@ -120,7 +122,7 @@ def make_start(config: Any) -> Callable[[Any], Any] | None:
 
 
 def _is_same_system(config: Any) -> bool:
-    return read_config(Path(config.model.start)).model.get("system", "context_cir") == config.model.system
+    return read_config(path_of(config.model.start)).model.get("system", "context_cir") == config.model.system
 
 
 def _from_run(config: Any, params: Any) -> Any:
@@ -131,7 +133,7 @@ def _from_run(config: Any, params: Any) -> Any:
     Raises:
       UserError: the run shares none.
     """
-    start = Path(config.model.start)
+    start = path_of(config.model.start)
     theirs = _read_start(start)
     if not _is_same_system(config):
         own = SYSTEMS[config.model.system].towers
@@ -143,9 +145,7 @@ def _from_run(config: Any, params: Any) -> Any:
     if not taken:
         raise UserError(f"model.start, {start}, shares no parameter with this model; give a run with such towers.")
     print(f"{len(taken)} of {len(flat)} parameters start from {start}; the others are new.", flush=True)
-    return unflatten(
-        {path: jax.device_put(taken[path], x.sharding) if path in taken else x for path, x in flat.items()}
-    )
+    return unflatten({path: place(taken[path], x.sharding) if path in taken else x for path, x in flat.items()})
 
 
 def _read_start(folder: Path) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _read_start(folder: Path) -> dict[str, Any]:
         vocabulary = TextTokenizer.read(folder / "tokenizer.json", length=4).vocabulary
         model = make_model(config.model, vocabulary=vocabulary if config.get("data", {}).get("vocabulary") else None)
         return {path: leaf.read() for path, leaf in flatten(read_own(folder, model)[0]).items()}
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     try:
         return flatten(checkpoints.restore_params()[0])
     finally:
@@ -197,12 +197,13 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable
     if not found:
         return None
     options = {"size": vision["image_size"], "fit": vision["fit"], "clean": bool(config.data.get("clean"))}
-    loaded = {name: load_parts(*chosen, **options) for name, chosen in found.items()}
+    with first_process_first():
+        loaded = {name: load_parts(*chosen, **options) for name, chosen in found.items()}
     for data in (data for splits in loaded.values() for data in splits.values()):
         check_targets(data.records)
 
     def metrics_of(params: Any) -> Mapping[str, float]:
-        params = jax.tree.map(jnp.asarray, jax.device_get(params))  # whole, and on the device once
+        params = jax.tree.map(jnp.asarray, gather(params))  # whole, and on the device once; of every process
         system, metrics = System(model, params, tokenizer, propositions=read_propositions(config)), {}
         for name, (protocol, _, _) in found.items():
             means = mean_metrics([evaluate(system, protocol, data).metrics() for data in loaded[name].values()])
@@ -251,6 +252,9 @@ def score(
     beside = {name: mean(of(change(name), shared)) for name in others if baselines}
     if READERS[protocol.reader].record_type is CandidateRecord:
         beside |= found[0].baselines()
+        data = next(iter(parts.values()))
+        if moved := with_texts_of_other_sets(data.records):
+            beside["texts of other sets"] = evaluate_candidates(system, moved, data.pictures).metrics()
     return {
         "n_queries": sum(len(each.records) for each in found),
         "n_gallery": sum(getattr(each, "n_gallery", len(data.pictures))
@@ -272,14 +276,15 @@ def config_hash(config: Any) -> str:
     return hashlib.blake2b(json.dumps(config.to_dict(), sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def fit_config(config: Any) -> FitConfig:
-    """The config's training section, with what identifies the run."""
+def fit_config(config: Any, *, step_timeout: float = 0) -> FitConfig:
+    """The config's training section, with what identifies the run; `step_timeout` is no part of that."""
     from importlib.metadata import version
 
     versions = {name: version(name) for name in ("contextjax", "jax", "flax", "optax", "orbax-checkpoint")}
     meta = {"config_hash": config_hash(config), "versions": versions}
     settings = {**config.training, "best": best_rule(config)}
-    return FitConfig(**settings, mesh=config.mesh, frozen=tuple(config.optimizer.freeze), meta=meta)
+    more = {"frozen": tuple(config.optimizer.freeze), "meta": meta, "step_timeout": step_timeout}
+    return FitConfig(**settings, mesh=config.mesh, **more)
 
 
 def read_config(workdir: Path) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,32 +14,80 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from contextjax.files import write_whole
 from contextjax.types import UserError
+from experiments.compile_cache import use_compile_cache
+
+flags.disclaim_key_flags()  # flags that are defined here are those of the command that asks for them: --help has them
 
 
-def run(main: Callable[[], None], *, doc: str | None) -> None:
-    """Parses the flags and runs `main`; a user's mistake ends with one sentence and exit code 2."""
+def run(main: Callable[..., None], *, doc: str | None, computes: bool = False, wraps: bool = False) -> None:
+    """Parses the flags and runs `main`; a user's mistake ends with one sentence and exit code 2.
+
+    Args:
+      main: what the command does.
+      doc: for --help.
+      computes: it may be one of several processes of a run (docs/launch): only the first prints what it has to say, and
+        one that fails ends at once, without waiting for the others.
+      wraps: what stands after "--" is another command, which `main` takes.
+    """
     sys.modules["__main__"].__doc__ = doc
+    timeout: Any = None
+    if computes:
+        timeout = flags.DEFINE_integer(
+            "process_timeout", 100, "Seconds after which a silent process of several is dead, and the others end.",
+            lower_bound=1,
+        )  # fmt: skip
 
     def guarded(argv: Sequence[str]) -> None:
+        if wraps:
+            return _guard(lambda: main(argv[1:]))
         if len(argv) > 1:
             fail(f"got the extra argument '{argv[1]}'; every setting is a flag: --name=value")
         logging.set_verbosity(logging.ERROR)  # of the libraries; what a run has to say is printed
-        try:
-            main()
-        except UserError as error:
-            fail(str(error))
-        except KeyboardInterrupt:
-            print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
-            sys.exit(130)
+        use_compile_cache()
+        return _guard(lambda: _start(main, timeout.value) if computes else main())
 
     app.run(guarded, flags_parser=_parse)
 
 
-def fail(sentence: str) -> None:
+def _guard(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> None:
+    try:
+        main()
+    except UserError as error:
+        fail(str(error), leave)
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        leave(130)
+
+
+def _start(main: Callable[[], None], timeout: int) -> None:
+    """Runs `main` in one process, or as one of several."""
+    from contextjax.sharding import is_first_process, start_processes
+
+    if start_processes(timeout=timeout) == 1:
+        return main()
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            sys.stdout = sys.stdout if is_first_process() else nowhere
+            return _guard(main, _leave)
+    except Exception:
+        traceback.print_exc()
+        print("error: This process can't go on, or has lost another one; all of the run end.", file=sys.stderr)
+        _leave(1)
+
+
+def _leave(code: int) -> None:
+    """Ends this process now: a regular exit would wait for processes that wait for this one."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def fail(sentence: str, leave: Callable[[int], Any] = sys.exit) -> None:
     """Prints one sentence and exits with code 2."""
     print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+    leave(2)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
@@ -116,7 +166,4 @@ def write_config(workdir: Path, config: Any) -> None:
                 "give another --workdir, or the config it was started with."
             )
         return
-    workdir.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, text)

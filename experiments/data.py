@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from contextjax.files import local_path
 from contextjax.types import EvaluationProtocol, UserError
 from contextjax.variants import resolve
 from data_pipelines.candidate_ops import cleaned
@@ -81,7 +82,7 @@ def make_reader(reader: str, folder: str | Path) -> Any:
     """The reader of this name on a folder."""
     if reader not in READERS:
         raise UserError(f"The reader is '{reader}'; known are {', '.join(READERS)}.")
-    return READERS[reader](Path(folder))
+    return READERS[reader](local_path(folder))
 
 
 def load_parts(

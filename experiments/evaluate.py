@@ -13,6 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
+from contextjax.files import local_path, path_of, write_whole
 from experiments import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run; evaluation.json goes there.")
@@ -38,9 +39,10 @@ CHECK = flags.DEFINE_string("check", "", "A submission file to check instead, by
 def main() -> None:
     """System and data -> ranks -> evaluation.json and a table; or submission files."""
     if CHECK.value:
-        return check(Path(CHECK.value), protocol=PROTOCOL.value, folder=DATA.value, split=SPLIT.value)
+        return check(local_path(CHECK.value), protocol=PROTOCOL.value, folder=DATA.value, split=SPLIT.value)
     evaluate(
-        Path(cli.required(WORKDIR)), source=SOURCE.value, split=SPLIT.value, folder=DATA.value, protocol=PROTOCOL.value,
+        path_of(cli.required(WORKDIR)), source=SOURCE.value, split=SPLIT.value, folder=DATA.value,
+        protocol=PROTOCOL.value,
         baselines=BASELINES.value, rewordings=REWORDINGS.value, propositions=PROPOSITIONS.value, share=SHARE.value,
         submission=SUBMISSION.value, checkpoint=CHECKPOINT.value,
     )  # fmt: skip
@@ -69,24 +71,25 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
     import json
 
     import contextjax
+    from contextjax.sharding import first_process_first, is_first_process
     from contextjax.types import UserError
-    from data_pipelines.store import write_atomically
     from experiments import assembly, scoring, submit
 
     if source and not (folder and protocol):
         raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")
     system = contextjax.load(source or workdir, checkpoint=checkpoint)
-    task = scoring.make_task(
-        system, None if source else assembly.read_config(workdir), protocol=protocol, folder=folder, split=split,
-        rewordings=rewordings, propositions=propositions, share=share,
-    )  # fmt: skip
+    with first_process_first():
+        task = scoring.make_task(
+            system, None if source else assembly.read_config(workdir), protocol=protocol, folder=folder, split=split,
+            rewordings=rewordings, propositions=propositions, share=share,
+        )  # fmt: skip
     if task.is_secret and not submission:
         raise UserError(
             f"{task.protocol.name}, {task.split}: its targets are secret; give --submission=DIR for the files that its "
             "leaderboard scores, or a --split that publishes them."
         )
     sentences = {"propositions": task.propositions, "share": share} if propositions else {}
-    for part, data in task.parts.items() if submission else ():
+    for part, data in task.parts.items() if submission and is_first_process() else ():
         for path in submit.write(system, task.protocol, data, Path(submission) / part, **sentences):
             print(f"{path} is written and keeps all rules of {task.protocol.name}, {task.split}.")
     texts_cut = scoring.count_cut(system, task.texts())
@@ -100,10 +103,11 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
     result |= {"texts_cut": texts_cut, **task.facts}
     result["config_hash"], _, step = system.fingerprint.rpartition("-")
     result["step"] = int(step)
-    write_atomically(workdir / task.file, json.dumps(result, indent=2) + "\n")
+    if is_first_process():
+        write_whole(workdir / task.file, json.dumps(result, indent=2) + "\n")
     scoring.print_tables(result)
     return result
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main, doc=__doc__, computes=True)

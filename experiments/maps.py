@@ -6,10 +6,10 @@ the phrase alone.
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
+from contextjax.files import local_path, path_of
 from experiments import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run.")
@@ -31,7 +31,8 @@ def main() -> None:
     from contextjax.reports import phrase_maps, phrase_sheet, scaled
     from contextjax.types import UserError
 
-    workdir, path, target = (Path(cli.required(flag)) for flag in (WORKDIR, IMAGE, TARGET))
+    workdir = path_of(cli.required(WORKDIR))
+    path, target = (local_path(cli.required(flag)) for flag in (IMAGE, TARGET))
     text = cli.required(TEXT)
     if not path.is_file():
         raise UserError(f"There is no picture at {path}; give the path of a PNG, JPEG or WebP file.")

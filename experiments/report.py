@@ -6,6 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
+from contextjax.files import is_remote, path_of, write_whole
 from contextjax.types import UserError
 from experiments import cli
 
@@ -17,7 +18,7 @@ TOLERANCE = 1.0  # points of a metric that another device's rounding may move
 
 def main() -> None:
     """Workdir -> report/index.html."""
-    print(f"Report: {report(Path(cli.required(WORKDIR)), split=SPLIT.value)}")
+    print(f"Report: {report(path_of(cli.required(WORKDIR)), split=SPLIT.value)}")
 
 
 def report(workdir: Path, *, split: str | None = None) -> Path:
@@ -29,7 +30,6 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
     from contextjax.training.hooks import read_metrics
     from data_pipelines import protocols
     from data_pipelines.concepts import find_phrases
-    from data_pipelines.store import write_atomically
     from experiments import assembly
     from experiments.data import load_evaluated
     from experiments.parts.evaluations import evaluated
@@ -49,7 +49,7 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
         system,
         found,
         data.pictures,
-        title=workdir.resolve().name,
+        title=(workdir if is_remote(workdir) else workdir.resolve()).name,
         protocol=before["protocol"],
         split=split,
         baselines=before["baselines"],
@@ -61,7 +61,7 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
         credit="\n".join(path.read_text(encoding="utf-8").strip() for path in sorted(Path(folder).glob("LICENSE*"))),
     )
     path = workdir / "report" / ("index.html" if is_default else f"{split}.html")
-    write_atomically(path, render(page))
+    write_whole(path, render(page))
     return path
 
 

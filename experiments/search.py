@@ -1,9 +1,8 @@
 """Searches a folder: python -m experiments.search --workdir=DIR --gallery=DIR --image=Q.png --text="the same, but"."""
 
-from pathlib import Path
-
 from absl import flags
 
+from contextjax.files import is_remote, local_path, path_of
 from experiments import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run.")
@@ -19,7 +18,8 @@ def main() -> None:
     from contextjax.serving.gallery import embed_folder
     from contextjax.types import UserError
 
-    workdir, gallery, image = (Path(cli.required(flag)) for flag in (WORKDIR, GALLERY, IMAGE))
+    workdir = path_of(cli.required(WORKDIR))
+    gallery, image = (local_path(cli.required(flag)) for flag in (GALLERY, IMAGE))
     text = cli.required(TEXT)
     if not image.is_file():
         raise UserError(f"There is no picture at {image}; give the path of a PNG, JPEG or WebP file.")
@@ -27,7 +27,7 @@ def main() -> None:
     query = system.encode_query([image], [text])[0]
     for cut in system.truncated([text]):
         print(f"The text is longer than {system.tokenizer.length} tokens; read as: {cut}")
-    index = embed_folder(system, gallery, cache=workdir / "galleries")
+    index = embed_folder(system, gallery, cache=None if is_remote(workdir) else workdir / "galleries")
     for rank, (name, score) in enumerate(index.search(query, TOP.value, without=image), start=1):
         print(f"{rank:3d}  {score:.4f}  {name}")
 

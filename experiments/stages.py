@@ -12,6 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
+from contextjax.files import path_of
 from contextjax.types import UserError
 from experiments import cli
 
@@ -27,7 +28,7 @@ SET = flags.DEFINE_multi_string(
 
 def main() -> None:
     """Stage after stage."""
-    recipe, workdir = cli.required(CONFIG), Path(cli.required(WORKDIR))
+    recipe, workdir = cli.required(CONFIG), path_of(cli.required(WORKDIR))
     known = _known(recipe)
     stages, start = STAGES.value or list(known), START.value
     named = [name for name, _ in _named_settings() if name]

@@ -6,7 +6,8 @@ import math
 import re
 
 import jax
-from jax.sharding import AxisType, Mesh
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from contextjax.types import UserError
 
@@ -50,11 +51,11 @@ def batch_parts(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
-def process_slice(mesh: Mesh, batch_size: int) -> tuple[int, int]:
-    """(index, count) of this process; checks that the batch divides over the mesh's batch axes.
+def process_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """int [B / parts that it has]: the rows of a global batch that this process's devices hold, ascending.
 
     Raises:
-      UserError: it does not.
+      UserError: the batch does not divide over the mesh's batch axes.
     """
     parts = batch_parts(mesh)
     if batch_size % parts:
@@ -62,4 +63,5 @@ def process_slice(mesh: Mesh, batch_size: int) -> tuple[int, int]:
             f"batch_size is {batch_size}, but the mesh cuts a batch into {parts} parts ({dict(mesh.shape)}); "
             f"choose a multiple of {parts}."
         )
-    return jax.process_index(), jax.process_count()
+    held = NamedSharding(mesh, PartitionSpec(BATCH_AXES)).addressable_devices_indices_map((batch_size,))
+    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held.values() if index is not None]))

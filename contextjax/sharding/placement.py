@@ -8,9 +8,10 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from contextjax.sharding.mesh import BATCH_AXES, batch_parts
+from contextjax.sharding.mesh import BATCH_AXES, batch_parts, process_rows
 from contextjax.types import UserError
 
 RULES: Mapping[str, str | None] = {
@@ -88,33 +89,35 @@ def place_like(unread: Any, placed: Any) -> Any:
     return _read_into(unread, jax.tree.map(lambda x: x.sharding, placed))
 
 
-def _read_into(unread: Any, shardings: Any) -> Any:
-    def place(leaf, sharding):
-        value = leaf.read()
-        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: value[index])
+def place(value: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """An array that every process has whole, where `sharding` says; each keeps what its devices hold."""
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
-    return jax.tree.map(place, unread, shardings)
+
+def _read_into(unread: Any, shardings: Any) -> Any:
+    return jax.tree.map(lambda leaf, sharding: place(leaf.read(), sharding), unread, shardings)
 
 
 def place_batch(batch: Any, mesh: Mesh) -> Any:
     """A process's numpy batch as global arrays, cut along the first axis over the mesh's batch axes.
 
-    An array whose first axis does not divide (a phrase budget, say) is replicated.
+    The first axis holds what belongs to this process's `process_rows` of the global batch. In a single process, an
+    array whose first axis does not divide is replicated.
 
     Raises:
       UserError: such an array with several processes, whose copies would differ.
     """
     parts = batch_parts(mesh)
+    own = len(process_rows(mesh, parts))
 
-    def place(x):
-        cut = len(x) * jax.process_count() % parts == 0
-        if not cut and jax.process_count() > 1:
-            raise UserError(f"An axis of {len(x)} rows a process does not divide into {parts} parts; change the batch.")
-        return jax.make_array_from_process_local_data(
-            NamedSharding(mesh, PartitionSpec(BATCH_AXES if cut else None)), x
-        )
+    def placed(x):
+        cut = len(x) % own == 0
+        if not cut and own < parts:
+            raise UserError(f"An axis of {len(x)} rows a process does not divide into {own} parts; change the batch.")
+        sharding = NamedSharding(mesh, PartitionSpec(BATCH_AXES if cut else None))
+        return jax.make_array_from_process_local_data(sharding, x, (len(x) * parts // own, *x.shape[1:]))
 
-    return jax.tree.map(place, batch)
+    return jax.tree.map(placed, batch)
 
 
 def abstract_state(init: Callable[[], Any], mesh: Mesh) -> tuple[Any, Any]:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
+import math
+import os
+import re
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,47 +19,72 @@ from typing import Any
 import jax
 import numpy as np
 
+from contextjax.files import is_remote, write_whole
+from contextjax.sharding import is_first_process
 from contextjax.types import UserError
 
+METRICS = "metrics.jsonl"
+SYNC_SECONDS = 30  # a log in an object store is at most so far behind
+STUCK = 75  # exit code of a process that its watchdog has ended
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 class MetricsLog:
     """metrics.jsonl, one object a line: step, name: value, seconds (of training, without compile and evaluation).
 
-    Lines past `step` are cut on opening: a resumed run writes them again. TensorBoard gets the same values.
+    Lines past `step` are cut on opening: a resumed run writes them again. TensorBoard gets the same values. Of several
+    processes the first writes.
     """
 
     def __init__(self, workdir: Path, *, step: int):
         from tensorboardX import SummaryWriter
 
-        self.path = workdir / "metrics.jsonl"
-        lines = read_metrics(workdir)
-        kept = [line for line in lines if line["step"] <= step]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        partial.replace(self.path)
+        self._writes, self.seconds = is_first_process(), 0.0
+        if not self._writes:
+            return
+        kept = [line for line in read_metrics(workdir) if line["step"] <= step]
         self.seconds = kept[-1]["seconds"] if kept else 0.0
-        self._file = self.path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._workdir, self._synced = workdir, time.monotonic()
+        # An object can't be added to: both logs of such a workdir are kept here, and go there whole now and then.
+        self._here = Path(tempfile.mkdtemp(prefix="contextjax-")) if is_remote(workdir) else workdir
+        for folder in {self._here, workdir}:
+            write_whole(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = (self._here / METRICS).open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(self._here / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, float], *, seconds: float) -> None:
         """Adds one line."""
+        if not self._writes:
+            return
         values = {name: float(value) for name, value in values.items()}
         self._file.write(json.dumps({"step": step, **values, "seconds": round(seconds, 3)}) + "\n")
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name.replace("@", "_at_"), value, step)  # TensorBoard refuses "@"
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            self.sync()
+
+    def sync(self) -> None:
+        """Brings a workdir in an object store up to date."""
+        if not self._writes or self._here == self._workdir:
+            return
+        self._board.flush()
+        for path in (self._here / METRICS, *(self._here / "tensorboard").iterdir()):
+            write_whole(self._workdir / path.relative_to(self._here), path.read_bytes())
+        self._synced = time.monotonic()
 
     def close(self) -> None:
         """Closes both writers."""
+        if not self._writes:
+            return
         self._file.close()
         self._board.close()
+        self.sync()
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The lines of a workdir's metrics.jsonl; a last line cut by an interruption is left out."""
-    path = workdir / "metrics.jsonl"
+    path = workdir / METRICS
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
@@ -67,9 +98,9 @@ class Progress:
     """A bar on a terminal, a plain line every twenty seconds elsewhere."""
 
     def __init__(self, *, start: int, steps: int):
-        self._bar = None
+        self._bar, self._shows = None, is_first_process()
         self._steps, self._start, self._begin, self._last = steps, start, time.monotonic(), 0.0
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and self._shows:
             from tqdm import tqdm
 
             self._bar = tqdm(total=steps, initial=start, unit="step", dynamic_ncols=True)
@@ -79,7 +110,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix({name: f"{values[name]:.3f}" for name in ("loss",) if name in values}, refresh=False)
             self._bar.update(step - self._bar.n)
-        elif time.monotonic() - self._last > 20 or step == self._steps:
+        elif self._shows and (time.monotonic() - self._last > 20 or step == self._steps):
             self._last = time.monotonic()
             rate = (step - self._start) / max(time.monotonic() - self._begin, 1e-9)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -147,6 +178,99 @@ class BadStepWatch:
                 f"Step {step} had a non-finite loss or gradient ({bad} in a row, max_bad_steps is {self._limit}); "
                 f"the parameters are those before it. Its records: {names}. Look at them, or lower the learning rate."
             )
+
+
+class Watchdog:
+    """Ends a process in which no step has finished for `timeout` seconds, after the stacks of its threads.
+
+    A step that waits for another process, which is stuck, would wait for ever. Up to the end of the first step, and in
+    `paused` blocks, anything may take its time. 0 seconds: nothing is watched.
+    """
+
+    def __init__(self, timeout: float):
+        self._timeout, self._last, self._paused, self._ended = timeout, math.inf, 0, threading.Event()
+        if timeout:
+            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def step_done(self) -> None:
+        """A step has been done."""
+        self._last = time.monotonic()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done in this block may take its time: an evaluation, a checkpoint."""
+        self._paused += 1
+        yield
+        if self._last < math.inf:
+            self._last = time.monotonic()
+        self._paused -= 1
+
+    def close(self) -> None:
+        """Nothing is watched any more."""
+        self._ended.set()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(min(1.0, self._timeout / 4)):
+            if not self._paused and time.monotonic() - self._last > self._timeout:
+                print(
+                    f"error: No step has been done for {self._timeout:g} seconds (--step_timeout); this process waits "
+                    "for another one, or its loader hangs. Where its threads are:",
+                    file=sys.stderr, flush=True,
+                )  # fmt: skip
+                faulthandler.dump_traceback(2)  # standard error, whatever sys.stderr is
+                os._exit(STUCK)
+
+
+class StepProfile:
+    """Records a trace of some steps, numbered from 1, for xprof or TensorBoard; whole: the device is waited for.
+
+    A run that begins within them records those that are left.
+    """
+
+    def __init__(self, folder: Path, steps: tuple[int, int] | None):
+        """`steps` are the first and the last; None: nothing is recorded."""
+        self._folder, self._steps, self._records = folder, steps, False
+
+    @contextlib.contextmanager
+    def step(self, number: int, before: Any) -> Iterator[list[Any]]:
+        """The block starts step `number` on the state `before`, and puts what it gives into the list."""
+        first, last = self._steps or (0, 0)
+        if not first <= number <= last:
+            yield []
+            return
+        if not self._records:
+            jax.block_until_ready(before)
+            jax.profiler.start_trace(str(self._folder))
+            self._records = True
+        after: list[Any] = []
+        with jax.profiler.StepTraceAnnotation("train", step_num=number):
+            yield after
+        if number == last:
+            jax.block_until_ready(after)
+            self.close()
+
+    def close(self) -> None:
+        """Ends a trace that is being recorded."""
+        if self._records:
+            self._records = False
+            jax.profiler.stop_trace()
+
+
+def parse_steps(text: str, *, steps: int) -> tuple[int, int] | None:
+    """The steps of "100:105", both included; None of "".
+
+    Raises:
+      UserError: that is no such range, or not within a run of `steps`.
+    """
+    if not text:
+        return None
+    found = re.fullmatch(r"([0-9]+):([0-9]+)", text, re.ASCII)
+    first, last = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= first <= last <= steps:
+        raise UserError(
+            f"--profile is '{text}'; expected the first and the last step to record, as 100:105, from 1 to {steps}."
+        )
+    return first, last
 
 
 class Clock:

@@ -15,8 +15,8 @@ import numpy as np
 import optax
 
 from contextjax.checkpoints import Checkpoints
-from contextjax.sharding import activations, init_sharded, make_mesh, place_batch, placement_table
-from contextjax.training.hooks import BadStepWatch, Clock, CompileCounter, MetricsLog, Progress
+from contextjax.sharding import activations, agree, init_sharded, make_mesh, place_batch, placement_table
+from contextjax.training.hooks import BadStepWatch, Clock, CompileCounter, MetricsLog, Progress, StepProfile, Watchdog
 from contextjax.training.step import Objective, train_step
 from contextjax.types import TrainState, UserError
 
@@ -43,6 +43,7 @@ class FitConfig:
     mesh: str
     frozen: Sequence[str]  # paths of parameters that are not trained
     meta: Mapping[str, Any]  # goes into every checkpoint; its "config_hash" must agree on resume
+    step_timeout: float = 0  # seconds without a step after which the process ends; 0: it waits for ever
 
 
 def fit(
@@ -59,6 +60,7 @@ def fit(
     diagnose: Callable[[Any, Any], Mapping[str, Any]] | None = None,
     evaluate: Callable[[Any], Mapping[str, float]] | None = None,
     name_records: Callable[[np.ndarray], Sequence[str]] = lambda rows: [str(row) for row in rows.ravel()],
+    profile: tuple[int, int] | None = None,
 ) -> TrainState:
     """Trains, resuming from the workdir's newest checkpoint where there is one.
 
@@ -76,6 +78,7 @@ def fit(
         `diagnose_every` steps of the last phase.
       evaluate: params -> metrics, called every `evaluate_every` steps, before the step's checkpoint is written.
       name_records: record rows -> ids, for the message about a bad step.
+      profile: the first and the last of the steps that are recorded in the workdir's profile/.
 
     Returns:
       the state after the last step.
@@ -98,11 +101,14 @@ def fit(
             if diagnose and config.diagnose_every:
                 diagnose = jax.jit(diagnose).lower(state.params, upcoming[1]).compile()
         hooks = {"schedule": schedule, "diagnose": diagnose, "evaluate": evaluate, "name_records": name_records}
+        hooks["profile"] = StepProfile(workdir / "profile", profile)
         with _Observer(config, checkpoints, workdir, start, phases[-1].start, **hooks) as observer:
             for step in range(start + 1, config.steps + 1):
                 records, placed = upcoming
                 observer.before(step, state, placed)
-                state, metrics = programs[_phase_of(phases, step - 1)](state, placed)
+                with observer.profile.step(step, state) as done:
+                    state, metrics = programs[_phase_of(phases, step - 1)](state, placed)
+                    done.append(metrics)
                 upcoming = next(stream, None)  # read and placed while the device is at the step
                 observer.after(step, state, metrics, records)
     return state
@@ -114,16 +120,19 @@ class _Observer:
     def __init__(
         self, config: FitConfig, checkpoints: Checkpoints, workdir: Path, start: int, last_phase: int, *,
         schedule: Callable, diagnose: Callable | None, evaluate: Callable | None, name_records: Callable,
+        profile: StepProfile,
     ):  # fmt: skip
         """What `fit` was given; the run goes on after step `start`, and is diagnosed after step `last_phase`."""
         self._config, self._checkpoints, self._last_phase = config, checkpoints, last_phase
-        self._diagnose, self._evaluate = diagnose, evaluate
+        self._first = start + 1
+        self._diagnose, self._evaluate, self.profile = diagnose, evaluate, profile
         self._rate = jax.jit(schedule)
         self._rate(start)
         self._compiles = CompileCounter()  # from here on only what a save or an evaluation needs may be compiled
         self._log = MetricsLog(workdir, step=start)
         self._progress = Progress(start=start, steps=config.steps)
         self._watch = BadStepWatch(config.max_bad_steps, name_records)
+        self._watchdog = Watchdog(config.step_timeout)
         self._clock = Clock(self._log.seconds)
         self._best = checkpoints.best_score
 
@@ -132,6 +141,8 @@ class _Observer:
 
     def __exit__(self, error: type | None, *_: Any) -> None:
         self._progress.close()
+        self._watchdog.close()
+        self.profile.close()
         try:
             if error is None:
                 self._watch.check_previous()
@@ -142,7 +153,7 @@ class _Observer:
         """Diagnoses the step to come, where that is due."""
         every = self._config.diagnose_every
         if self._diagnose and every and step % every == 0 and step > self._last_phase:
-            with self._clock.paused():
+            with self._clock.paused(), self._watchdog.paused():
                 found = jax.device_get(self._diagnose(state.params, batch))
                 self._log.write(step, found, seconds=self._clock.before_pause)
 
@@ -151,6 +162,8 @@ class _Observer:
         config, is_last = self._config, step == self._config.steps
         self._watch.check_previous()  # one step behind: the device is never waited for
         self._watch.add(step, metrics, records)
+        if step > self._first:  # the one before is done
+            self._watchdog.step_done()
         if is_last or step % config.log_every == 0:
             self._log_step(step, metrics)
         score = None
@@ -159,7 +172,8 @@ class _Observer:
         is_best = score is not None and math.isfinite(score) and (self._best is None or score >= self._best)
         if is_last or is_best or step % config.checkpoint_every == 0:
             self._watch.check_previous()
-            with self._compiles.expected():
+            with self._compiles.expected(), self._watchdog.paused():
+                self._log.sync()
                 self._checkpoints.save(state, {"step": step, **config.meta}, score=score)
         self._best = score if is_best else self._best
 
@@ -167,8 +181,8 @@ class _Observer:
         """Logs the metrics; returns their weighted sum where the config has a rule of what is best."""
         assert self._evaluate is not None
         self._watch.check_previous()
-        with self._clock.paused(), self._compiles.expected():
-            values, rule = dict(self._evaluate(state.params)), self._config.best
+        with self._clock.paused(), self._compiles.expected(), self._watchdog.paused():
+            values, rule = agree(self._evaluate(state.params)), self._config.best
             if unknown := [name for name in rule if name not in values]:
                 raise UserError(
                     f"training.best names '{unknown[0]}', which is not evaluated; the metrics are {', '.join(values)}."

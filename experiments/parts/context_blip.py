@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from contextjax.files import is_remote
 from contextjax.loading import read_propositions
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.objectives.context_blip import CaptionObjective, SelectionObjective
+from contextjax.sharding import first_process_first
 from contextjax.tokenizers import TextTokenizer
 from contextjax.training.loop import Phase
 from contextjax.types import CandidateBatch, CaptionBatch, CaptionRecord, FeatureBatch, UserError
@@ -35,7 +38,7 @@ def loss_weights(config: Any) -> dict[str, float]:
 
 
 def make_samples(
-    config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path, *, groups: int = 1
+    config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path, *, cuts: int = 1
 ) -> CaptionSamples | CandidateSamples | FeatureSamples:
     """The training samples. With data.cached, every candidate is encoded once, by the run that this one starts from."""
     d = config.data
@@ -57,10 +60,12 @@ def make_samples(
     import contextjax
 
     system = contextjax.load(config.model.start)
-    return FeatureSamples(cached_features(system, samples, sets, workdir / "features.safetensors"))
+    with first_process_first(), tempfile.TemporaryDirectory() as scratch:
+        kept = Path(scratch) if is_remote(workdir) else workdir  # of a store, they are made at every start
+        return FeatureSamples(cached_features(system, samples, sets, kept / "features.safetensors"))
 
 
-def abstract_batch(config: Any, *, groups: int = 1) -> CaptionBatch | CandidateBatch | FeatureBatch:
+def abstract_batch(config: Any, *, cuts: int = 1) -> CaptionBatch | CandidateBatch | FeatureBatch:
     """A global training batch as shapes; see make_samples for what the config puts into it."""
     d, sizes = config.data, resolve(config.model)
     size, u, k = sizes["vision"]["image_size"], d.batch_size, d.candidates

@@ -174,7 +174,7 @@ def test_processes_and_threads_change_no_picture(tokenizer, name):
     samples = MAKE[name](tokenizer)
     expected = stream(samples)
     assert_same(stream(samples, threads=4), expected)
-    halves = [stream(samples, process=i, processes=2) for i in range(2)]
+    halves = [stream(samples, rows=rows) for rows in np.split(np.arange(4), 2)]
     for a, b, joined in zip(*halves, expected, strict=True):
         np.testing.assert_array_equal(np.concatenate([a.images, b.images]), joined.images)
 

@@ -62,7 +62,7 @@ def test_nothing_is_left_after_the_last_step():
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_every_global_batch(processes):
-    parts = [stream(process=i, processes=processes, start=3) for i in range(processes)]
+    parts = [stream(rows=rows, start=3) for rows in np.split(np.arange(BATCH), processes)]
     joined = [np.concatenate(step) for step in zip(*parts, strict=True)]
     np.testing.assert_array_equal(joined, stream(start=3))
 
@@ -75,9 +75,10 @@ def test_the_seed_changes_the_order():
     assert not np.array_equal(stream(seed=1), stream())
 
 
-def test_a_batch_that_does_not_divide_among_processes_is_told():
-    with pytest.raises(ValueError, match="batch size 4 does not divide among 3 processes"):
-        stream(processes=3)
+def test_a_process_may_have_rows_that_are_not_side_by_side():
+    parts = [stream(rows=np.asarray(rows)) for rows in ((0, 2), (1, 3))]
+    for step, (a, b) in zip(stream(), zip(*parts, strict=True), strict=True):
+        np.testing.assert_array_equal(step, np.stack([a, b], axis=1).ravel())
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -155,6 +156,6 @@ def test_which_samples_an_epoch_has_depends_on_the_seed_and_the_source():
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_a_mixture_goes_on_anywhere_with_any_number_of_processes(start, processes):
     whole = mixed(steps=30)
-    parts = [mixed(steps=30, start=start, process=i, processes=processes) for i in range(processes)]
+    parts = [mixed(steps=30, start=start, rows=rows) for rows in np.split(np.arange(BATCH), processes)]
     joined = [np.concatenate(step) for step in zip(*parts, strict=True)]
     np.testing.assert_array_equal(joined, whole[start:])

@@ -11,7 +11,6 @@ from contextjax.types import ComposedRecord, UserError
 from data_pipelines.datasets.cirr import CirrReader
 from data_pipelines.datasets.imagecode import ImageCodeReader
 from data_pipelines.prepare import fingerprint
-from data_pipelines.store import write_atomically
 from data_pipelines.tables import PictureTable, all_texts, load_split, rows_by_reference
 
 
@@ -190,10 +189,3 @@ def test_decoded_pictures_are_kept_while_there_is_room(pictograms, room, reads):
 def test_a_bad_picture_in_a_table_names_itself():
     with pytest.raises(UserError, match="Picture kitten"):
         PictureTable(Counting(b"junk"), ["kitten"], size=8)[0]
-
-
-def test_write_atomically_leaves_no_partial_file(tmp_path):
-    write_atomically(tmp_path / "a" / "b.json", "1")
-    write_atomically(tmp_path / "a" / "b.json", "2")
-    assert [p.name for p in (tmp_path / "a").iterdir()] == ["b.json"]
-    assert (tmp_path / "a" / "b.json").read_text() == "2"

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from contextjax.sharding import make_mesh, process_slice
+from contextjax.sharding import make_mesh, process_rows
 from contextjax.sharding.mesh import parse_mesh
 from contextjax.types import UserError
 
@@ -58,6 +58,6 @@ def test_the_mesh_is_of_all_devices():
 
 
 def test_a_batch_must_divide_over_the_batch_axes():
-    assert process_slice(make_mesh("data:4,tensor:2"), 12) == (0, 1)
+    assert process_rows(make_mesh("data:4,tensor:2"), 12).tolist() == list(range(12))
     with pytest.raises(UserError, match=r"batch_size is 12, but the mesh cuts a batch into 8 parts.*multiple of 8"):
-        process_slice(make_mesh("data:4,fsdp:2"), 12)
+        process_rows(make_mesh("data:4,fsdp:2"), 12)

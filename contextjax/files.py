@@ -1,0 +1,63 @@
+"""Paths on this machine or in an object store (gs://), and files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from contextjax.types import UserError
+
+
+def path_of(place: str | os.PathLike[str]) -> Path:
+    """A path as the user gave it.
+
+    Of an object store it is an `epath.Path`, which reads, writes, lists and joins like a pathlib.Path; of this machine
+    a pathlib.Path, for epath's own have another `stat`.
+
+    Raises:
+      UserError: a store that runs can't be kept in, or whose package is missing.
+    """
+    if not is_remote(place):
+        return Path(place)
+    if not str(place).startswith("gs://"):
+        raise UserError(
+            f"{place} is in a store that checkpoints can't be written to; expected gs://BUCKET/FOLDER, or a folder "
+            "that is local or mounted."
+        )
+    if not importlib.util.find_spec("gcsfs"):
+        raise UserError(f"{place} needs the package gcsfs; install it with pip install 'contextjax[storage]'.")
+    from etils import epath
+
+    found: Any = epath.Path(place)
+    return found
+
+
+def local_path(place: str | os.PathLike[str]) -> Path:
+    """A path that has to be on this machine: pictures and tables are read at random places.
+
+    Raises:
+      UserError: it is in an object store.
+    """
+    if is_remote(place):
+        raise UserError(f"{place} is in an object store; expected a folder or file that is local or mounted: mount it.")
+    return Path(place)
+
+
+def is_remote(place: str | os.PathLike[str]) -> bool:
+    """Whether a path is one of an object store, with its scheme before it."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", str(place)) is not None
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a whole file or nothing: under another name first; in a store, a write is seen when it is done."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if is_remote(path):
+        path.write_bytes(data)
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(data)
+    partial.replace(path)

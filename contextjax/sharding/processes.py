@@ -1,0 +1,119 @@
+"""Several processes as one run: how they find each other, who goes first, and what all have to agree on.
+
+One process needs none of it: everything here is then nothing. Each process has a copy of the program and some of the
+devices; the arrays of a run lie over all of them (https://docs.jax.dev/en/latest/multi_process.html).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from contextjax.types import UserError
+
+COORDINATOR, PROCESSES, PROCESS = "CONTEXTJAX_COORDINATOR", "CONTEXTJAX_PROCESSES", "CONTEXTJAX_PROCESS"
+LONGEST_WAIT = 7 * 24 * 3600  # seconds that the first process may take to prepare a data set while the others wait
+
+_turns = itertools.count()  # the same in every process, for all take the same turns
+
+
+def start_processes(*, timeout: int) -> int:
+    """Makes the processes of a run know each other; call it before anything else of JAX. Returns how many there are.
+
+    They are told who they are by CONTEXTJAX_COORDINATOR (host:port of process 0), CONTEXTJAX_PROCESSES and
+    CONTEXTJAX_PROCESS, or by Slurm, Open MPI or a TPU pod, which JAX reads by itself.
+
+    Args:
+      timeout: seconds without a sign of life after which a process counts as dead; JAX then ends the others.
+
+    Raises:
+      UserError: some of the three variables are missing, or no numbers.
+    """
+    given = {name: os.environ[name] for name in (COORDINATOR, PROCESSES, PROCESS) if os.environ.get(name)}
+    # A process that is told to end shall end: JAX would take SIGTERM for a notice and go on.
+    jax.config.update("jax_enable_preemption_service", False)
+    initialize = functools.partial(
+        jax.distributed.initialize, heartbeat_timeout_seconds=timeout, shutdown_timeout_seconds=timeout
+    )
+    if given:
+        count, index = _explicit(given)
+        if count > 1:
+            initialize(given[COORDINATOR], count, index, cluster_detection_method="deactivate")
+    elif int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NODELIST" in os.environ:
+        initialize(cluster_detection_method="slurm")
+    elif int(os.environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
+        initialize(cluster_detection_method="ompi")
+    elif importlib.util.find_spec("libtpu"):
+        with contextlib.suppress(ValueError):  # a machine without TPUs
+            initialize()
+    return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def _explicit(given: Mapping[str, str]) -> tuple[int, int]:
+    """(how many processes, which one this is), by the environment."""
+    count, index = given.get(PROCESSES, ""), given.get(PROCESS, "")
+    if len(given) < 3 or not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
+        told = ", ".join(f"{name}={value}" for name, value in given.items())
+        raise UserError(
+            f"The environment has {told}; expected {COORDINATOR}=HOST:PORT of process 0, {PROCESSES}=N and "
+            f"{PROCESS}=0 to N-1, or none of them for a single process."
+        )
+    return int(count), int(index)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes files and prints."""
+    return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def first_process_first() -> Iterator[None]:
+    """The block is run by the first process, and by the others when it is through: they find what it has made.
+
+    Nothing in the block may need the other processes: no step, no checkpoint.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    from jax._src.distributed import global_state  # jax's public barrier is a computation, which can't wait for hours
+
+    client: Any = global_state.client
+    wait = lambda: client.wait_at_barrier(f"contextjax/turn/{next(_turns)}", 1000 * LONGEST_WAIT)
+    if is_first_process():
+        yield
+        wait()
+    else:
+        wait()
+        yield
+
+
+def agree(values: Mapping[str, float]) -> dict[str, float]:
+    """The first process's values in all of them, so that what follows from a number is the same everywhere."""
+    if jax.process_count() == 1:
+        return dict(values)
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    # As bits: a float64 would become a float32.
+    bits = np.asarray(list(values.values()), np.float64).view(np.uint32)
+    found = np.asarray(broadcast_one_to_all(bits)).view(np.float64)
+    return dict(zip(values, map(float, found), strict=True))
+
+
+def gather(tree: Any) -> Any:
+    """A tree of arrays, wherever they are, whole and as numpy in every process; one array after the other."""
+
+    def whole(x: Any) -> np.ndarray:
+        if not (x.is_fully_addressable or x.is_fully_replicated):
+            x = jax.jit(lambda y: y, out_shardings=NamedSharding(x.sharding.mesh, PartitionSpec()))(x)
+        return np.asarray(x)
+
+    return jax.tree.map(whole, tree)

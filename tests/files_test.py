@@ -1,0 +1,47 @@
+"""Paths of this machine and of object stores, and files that are written whole."""
+
+from pathlib import Path
+
+import pytest
+
+from contextjax.files import is_remote, local_path, path_of, write_whole
+from contextjax.types import UserError
+
+
+@pytest.mark.parametrize("place", ["runs/one", "/runs/one", "owner/name", ".", "gs:/bucket", "a:b", Path("runs/one")])
+def test_what_has_no_scheme_is_a_path_of_this_machine(place):
+    assert not is_remote(place)
+    assert path_of(place) == local_path(place) == Path(place) and isinstance(path_of(place), Path)
+
+
+def test_a_store_that_no_checkpoint_is_written_to_is_told():
+    with pytest.raises(UserError, match=r"s3://bucket/run is in a store .*; expected gs://BUCKET/FOLDER"):
+        path_of("s3://bucket/run")
+
+
+def test_a_store_needs_its_package(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="gs://bucket/run needs the package gcsfs"):
+        path_of("gs://bucket/run")
+
+
+def test_what_has_to_be_here_is_told():
+    with pytest.raises(
+        UserError, match="gs://bucket/data is in an object store; expected a folder or file that is local"
+    ):
+        local_path("gs://bucket/data")
+
+
+def test_a_file_is_there_whole_and_nothing_beside_it(tmp_path):
+    for content in ("1", b"2", "ä"):
+        write_whole(tmp_path / "a" / "b.json", content)
+        assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.json"]
+    assert (tmp_path / "a" / "b.json").read_text(encoding="utf-8") == "ä"
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    write_whole(tmp_path / "b.json", "old")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        write_whole(tmp_path / "b.json", "new")
+    assert (tmp_path / "b.json").read_text() == "old"

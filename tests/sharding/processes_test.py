@@ -1,0 +1,271 @@
+"""Several processes are one run: the real commands in two and four processes, and what happens when one is lost."""
+
+import contextlib
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from contextjax.checkpoints import Checkpoints
+from contextjax.sharding import agree, first_process_first, gather, is_first_process
+from contextjax.sharding.processes import COORDINATOR, PROCESS, PROCESSES, start_processes
+from contextjax.training.hooks import STUCK, read_metrics
+from contextjax.types import UserError
+from tests.conftest import write_pictograms
+
+ROOT = Path(__file__).parent.parent.parent
+# The shipped recipe, tiny; its budget of one phrase a text leaves many phrases out.
+RECIPE = """
+import os, time
+from configs.pictograms import get_config as recipe
+from data_pipelines.loader import ProcessStream
+
+def get_config(argument=""):
+    config = recipe()
+    with config.unlocked():
+        config.update_from_flattened_dict({{
+            "mesh": "fsdp:-1", "data.folder": "{data}", "data.batch_size": 8, "data.modifications": 2,
+            "data.vocabulary": 300, "data.text_length": 32, "data.caption_length": 36, "model.vision.image_size": 32,
+            "model.vision.width": 16, "model.vision.mlp": 16, "model.vision.layers": 1, "model.text.width": 16,
+            "model.text.mlp": 16, "model.text.layers": 1, "model.fusion_layers": 1, "model.projection": 16,
+            "loss.lead_steps": 0, "optimizer.name": "adamw", "training.steps": 6, "training.log_every": 1,
+            "training.checkpoint_every": 3, "training.evaluate_every": 6,
+        }})
+    if os.environ.get("HANGS") and os.environ.get("HANGS") == os.environ.get("CONTEXTJAX_PROCESS"):
+        collate = ProcessStream.collate
+        def late(self, items):  # a loader that hangs
+            time.sleep(600 if items[0][0] >= 6 else 0)
+            return collate(self, items)
+        ProcessStream.collate = late
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("processes")
+    path = folder / "recipe.py"
+    path.write_text(RECIPE.format(data=write_pictograms(folder / "cirr", train_groups=4)))
+    return path
+
+
+def environment(**more: str) -> dict[str, str]:
+    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", **more}
+
+
+def launched(processes: int, *command: str) -> subprocess.CompletedProcess:
+    command = (sys.executable, "-m", "experiments.launch", f"--processes={processes}", "--", *command)
+    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+
+
+def train(recipe: Path, workdir: Path, *more: str) -> list[str]:
+    return ["experiments.train", f"--config={recipe}", f"--workdir={workdir}", *more]
+
+
+@pytest.fixture(scope="module")
+def two(recipe, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """A run of two processes: its workdir, and what it said."""
+    workdir = tmp_path_factory.mktemp("runs") / "two"
+    done = launched(2, *train(recipe, workdir))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return workdir, done
+
+
+def train_here(recipe: Path, workdir: Path):
+    """The same run in this one process, on its eight devices; returns the state."""
+    import runpy
+
+    from experiments.train import train
+
+    return train(runpy.run_path(str(recipe))["get_config"](), workdir)
+
+
+def assert_same_losses(found: list[dict], expected: list[dict]) -> None:
+    assert [line["step"] for line in found] == [line["step"] for line in expected]
+    for line, other in zip(found, expected, strict=True):
+        assert line.keys() == other.keys()
+        for name in ("loss", "contrastive", "consistency", "captions", "phrases/no_room"):
+            if name in line:
+                assert line[name] == pytest.approx(other[name], rel=1e-5), (name, line, other)
+        assert line.get("grad_norm", 0) == pytest.approx(other.get("grad_norm", 0), rel=1e-4)
+
+
+def assert_same_gradients(state, workdir: Path) -> None:
+    """The first moments are running means of the gradients."""
+    moments = lambda state: jax.tree.leaves_with_path(optax_mu(state.opt_state))
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    other, _ = checkpoints.restore(abstract)
+    checkpoints.close()
+    assert int(other.step) == int(state.step)
+    largest = max(float(np.abs(x).max()) for _, x in moments(state))
+    assert largest > 0
+    for (path, a), (_, b) in zip(moments(state), moments(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * largest, err_msg=str(path))
+
+
+def optax_mu(opt_state):
+    found = [x for x in jax.tree.leaves(opt_state, is_leaf=lambda x: hasattr(x, "mu")) if hasattr(x, "mu")]
+    assert found
+    return [x.mu for x in found]
+
+
+def test_the_first_process_writes_and_prints(two):
+    workdir, done = two
+    lines = read_metrics(workdir)
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in lines if "val/R@5" in line] == [6]
+    assert not any(line["recompiles"] for line in lines if "recompiles" in line)
+    assert "[0] step 6/6" in done.stdout
+    assert not re.search(r"^\[1\] (?!\[Gloo\])", done.stdout, re.MULTILINE), done.stdout
+    assert {"config.json", "metrics.jsonl", "tokenizer.json", "checkpoints", "tensorboard"} == {
+        path.name for path in workdir.iterdir()
+    }
+    assert len(list((workdir / "tensorboard").iterdir())) == 1
+
+
+def test_one_process_goes_on_where_two_were_with_their_batches(recipe, two, tmp_path):
+    """Losses to 1e-5 and gradients to 1e-4, with phrases that find no room; no record is missed or seen twice."""
+    workdir, _ = two
+    one = Path(shutil.copytree(workdir, tmp_path / "one"))
+    shutil.rmtree(one / "checkpoints" / "6")
+    state = train_here(recipe, one)
+    before, after = read_metrics(workdir), read_metrics(one)
+    assert sum(line.get("phrases/no_room", 0) for line in before) > 0
+    assert after[:3] == before[:3]
+    assert_same_losses(after, before)
+    assert_same_gradients(state, workdir)
+
+
+def test_one_process_needs_none_of_it():
+    assert start_processes(timeout=1) == 1 and is_first_process()
+    with first_process_first():
+        values = {"a": 1 / 3, "b": math.nan}
+    assert agree(values)["a"] == 1 / 3 and list(agree(values)) == ["a", "b"]
+    found = gather({"x": jax.numpy.arange(3)})
+    assert isinstance(found["x"], np.ndarray) and found["x"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({PROCESSES: "2"}, "The environment has CONTEXTJAX_PROCESSES=2; expected CONTEXTJAX_COORDINATOR=HOST:PORT"),
+        ({COORDINATOR: "h:1", PROCESSES: "2", PROCESS: "2"}, "CONTEXTJAX_PROCESS=0 to N-1"),
+        ({COORDINATOR: "h:1", PROCESSES: "two", PROCESS: "0"}, "CONTEXTJAX_PROCESSES=two"),
+    ],
+)
+def test_what_does_not_name_a_process_is_told(monkeypatch, given, sentence):
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=sentence):
+        start_processes(timeout=1)
+
+
+# ------------------------------------------------------------------------------- four processes, lost processes
+
+
+@pytest.mark.slow
+def test_four_then_two_processes_are_one_run_and_evaluate_as_one(recipe, tmp_path):
+    """Of four, two hold the same rows where the mesh has a tensor axis."""
+    text = (
+        recipe.read_text()
+        .replace('"fsdp:-1"', '"data:-1,tensor:2"')
+        .replace('checkpoint_every": 3', 'checkpoint_every": 2')
+    )
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(text)
+    whole = train_here(recipe, tmp_path / "one")
+    lines = read_metrics(tmp_path / "one")
+    for processes in (4, 2):
+        done = launched(processes, *train(recipe, tmp_path / "many"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert_same_losses(read_metrics(tmp_path / "many"), lines)
+        assert_same_gradients(whole, tmp_path / "many")
+        if processes == 4:
+            shutil.rmtree(tmp_path / "many" / "checkpoints" / "6")
+    done = launched(2, "experiments.evaluate", f"--workdir={tmp_path / 'many'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "many" / "evaluation.json").read_text())
+    assert result["step"] == 6 and done.stdout.count("queries") == 1
+    assert result["metrics"]["R@5"] == lines[-1]["val/R@5"]
+
+
+@contextlib.contextmanager
+def started(command: list[str], folder: Path, variables: list[dict[str, str]]) -> Iterator[list[subprocess.Popen]]:
+    """Processes without a launcher, which would end those that are left; what each says goes to a file."""
+    with contextlib.ExitStack() as files:
+        processes = []
+        for index, own in enumerate(variables):
+            log = files.enter_context((folder / f"{index}.log").open("w"))
+            options = {"stdout": log, "stderr": subprocess.STDOUT, "cwd": ROOT, "env": environment(**own)}
+            processes.append(subprocess.Popen([sys.executable, "-m", *command], **options))
+        try:
+            yield processes
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def explicit(index: int, port: int) -> dict[str, str]:
+    return {COORDINATOR: f"127.0.0.1:{port}", PROCESSES: "2", PROCESS: str(index)}
+
+
+def slurm(index: int, port: int) -> dict[str, str]:
+    """What srun sets on one node, as far as JAX reads it."""
+    return {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
+            "SLURM_PROCID": str(index), "SLURM_LOCALID": str(index), "SLURM_STEP_NUM_NODES": "1"}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("way", "lost", "variables"), [("SIGKILL", 1, slurm), ("SIGKILL", 0, explicit), ("SIGSTOP", 1, explicit)]
+)
+def test_when_a_process_dies_or_stops_the_other_ends_with_a_message(recipe, tmp_path, way, lost, variables):
+    """Within the time limit for silence, and then some for a busy machine."""
+    port = free_port()
+    command = train(recipe, tmp_path / "run", "--config.training.steps=100000", "--process_timeout=10")
+    command += ["--config.training.evaluate_every=100000", "--config.training.checkpoint_every=100000"]
+    with started(command, tmp_path, [variables(index, port) for index in range(2)]) as processes:
+        while not any(line["step"] >= 5 for line in read_metrics(tmp_path / "run")):
+            assert all(process.poll() is None for process in processes), (tmp_path / "0.log").read_text()
+            time.sleep(0.1)
+        os.kill(processes[lost].pid, getattr(signal, way))
+        assert processes[1 - lost].wait(timeout=60) != 0
+    said = (tmp_path / f"{1 - lost}.log").read_text()
+    assert "has lost another one" in said or "another task died" in said or "heartbeat" in said, said
+
+
+@pytest.mark.slow
+def test_when_a_loader_hangs_the_processes_end_and_tell_where_they_are(recipe, tmp_path):
+    """The first watchdog ends its process, with its exit code; the other one's ends by its own, or for it lost one."""
+    port = free_port()
+    command = train(recipe, tmp_path / "run", "--config.training.steps=12", "--step_timeout=8")
+    command += ["--config.training.evaluate_every=12", "--config.training.checkpoint_every=12"]
+    variables = [{**explicit(index, port), "HANGS": "1"} for index in range(2)]
+    with started(command, tmp_path, variables) as processes:
+        codes = [process.wait(timeout=240) for process in processes]
+    said = [(tmp_path / f"{index}.log").read_text() for index in range(2)]
+    assert STUCK in codes and 0 not in codes, (codes, said)
+    for code, text in zip(codes, said, strict=True):
+        if code == STUCK:
+            assert "No step has been done for 8 seconds (--step_timeout)" in text and "most recent call first" in text

@@ -1,0 +1,182 @@
+"""Workdirs in an object store, against a local emulator of Google Cloud Storage."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from contextjax.checkpoints import Checkpoints
+from contextjax.files import path_of, write_whole
+from contextjax.training.hooks import read_metrics
+from contextjax.types import UserError
+
+pytest.importorskip("gcsfs", reason="gs:// needs gcsfs: pip install -e '.[storage,test-storage]'")
+pytest.importorskip("gcp_storage_emulator", reason="needs an emulator: pip install -e '.[storage,test-storage]'")
+pytestmark = [pytest.mark.storage, pytest.mark.filterwarnings("ignore")]  # of the emulator's client
+
+# The emulator, with two things that it leaves out and tensorstore relies on: the generation of what is read, and
+# writes that are refused where another one came first.
+SERVER = """
+import http, sys, time
+from gcp_storage_emulator.exceptions import NotFound
+from gcp_storage_emulator.handlers import objects
+
+insert, download = objects.insert, objects.download
+
+def generation(storage, bucket, name):
+    try:
+        return storage.get_file_obj(bucket, name)["generation"]
+    except NotFound:
+        return "0"
+
+def guarded_insert(request, response, storage, *rest, **more):
+    wanted, name = (request.query.get(key, [None])[0] for key in ("ifGenerationMatch", "name"))
+    if wanted is not None and name and wanted != generation(storage, request.params["bucket_name"], name):
+        response.status = http.HTTPStatus.PRECONDITION_FAILED
+    else:
+        insert(request, response, storage, *rest, **more)
+
+def told_download(request, response, storage, *rest, **more):
+    download(request, response, storage, *rest, **more)
+    response["x-goog-generation"] = generation(storage, request.params["bucket_name"], request.params["object_id"])
+
+objects.insert, objects.download = guarded_insert, told_download
+from gcp_storage_emulator.server import create_server
+
+create_server("localhost", int(sys.argv[1]), in_memory=True, default_bucket="bucket").start()
+time.sleep(3600)
+"""
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    """A bucket; this process and those it starts find it by the environment."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        port = found.getsockname()[1]
+    url = f"http://localhost:{port}"
+    server = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stderr=subprocess.DEVNULL)
+    for _ in range(200):
+        try:
+            urllib.request.urlopen(f"{url}/storage/v1/b/bucket").close()
+            break
+        except OSError:
+            assert server.poll() is None
+            time.sleep(0.1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", url)  # of gcsfs, by which epath reads and writes
+        patch.setenv("TENSORSTORE_GCS_HTTP_URL", url)  # of tensorstore, by which arrays are
+        yield "gs://bucket"
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture
+def workdir(store, request) -> Path:
+    return path_of(f"{store}/{request.node.name}")
+
+
+def steps_in(workdir: Path) -> list[int]:
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def test_files_are_written_whole_and_again(workdir):
+    for text in ("1", "2"):
+        write_whole(workdir / "a" / "b.json", text)
+        assert (workdir / "a" / "b.json").read_text() == text
+    assert [path.name for path in (workdir / "a").iterdir()] == ["b.json"]
+    assert (workdir / "a").is_dir() and not (workdir / "c").exists()
+
+
+def test_a_run_goes_on_as_on_a_disk(workdir, tmp_path):
+    """Lines, checkpoints, the best one; bitwise what an uninterrupted run on a disk has."""
+    from tests.training import loop_test as toy
+
+    rule = {"val/near": 1.0}
+    state = toy.run(tmp_path / "disk", best=rule)
+    with pytest.raises(toy.Interrupted):
+        toy.run(workdir, best=rule, cut=7)
+    assert read_metrics(workdir)[-1]["step"] == 6
+    after = toy.run(workdir, best=rule)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    assert toy.lines(workdir) == toy.lines(tmp_path / "disk")
+    assert steps_in(workdir) == steps_in(tmp_path / "disk")
+    assert len(list((workdir / "tensorboard").iterdir())) == 2
+    found = [Checkpoints(folder / "checkpoints") for folder in (workdir, tmp_path / "disk")]
+    assert found[0].best == found[1].best is not None
+    a, b = (checkpoints.restore_params()[0]["w"] for checkpoints in found)
+    assert a.tobytes() == b.tobytes()
+    for checkpoints in found:
+        checkpoints.close()
+
+
+def test_a_checkpoint_counts_when_its_marker_is_there(workdir):
+    from tests.checkpoints_test import abstract, make_state, same_bits
+
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    for step in (1, 2):
+        checkpoints.save(make_state(step, step), {"step": step, "config_hash": "abc"})
+    checkpoints.wait()
+    assert checkpoints.latest == 2
+    checkpoints.close()
+    marker = workdir / "checkpoints" / "2" / "commit_success.txt"
+    assert marker.exists()
+    marker.unlink()  # as where a run was killed while it wrote
+    again = Checkpoints(workdir / "checkpoints")
+    assert again.latest == 1
+    same_bits(again.restore(abstract(make_state()))[0], make_state(1, 1))
+    with pytest.raises(UserError, match="has no checkpoint '2'"):
+        again.restore_params(2)
+    again.save(make_state(3, 2), {"step": 2, "config_hash": "abc"})  # the run goes on, and writes it again
+    again.wait()
+    assert again.latest == 2
+    same_bits(again.restore_params()[0], make_state(3, 2).params)
+    again.close()
+
+
+@pytest.mark.slow
+def test_the_commands_in_two_processes(store, tmp_path):
+    """Trained by two processes, gone on with and evaluated by one, begun with by another run."""
+    from tests.conftest import write_pictograms
+    from tests.sharding.processes_test import RECIPE, ROOT, environment, launched, train
+
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(RECIPE.format(data=write_pictograms(tmp_path / "cirr", train_groups=4)))
+    workdir = path_of(f"{store}/commands")
+    done = launched(2, *train(recipe, workdir))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = read_metrics(workdir)
+    shutil.rmtree(tmp_path / "cirr" / "prepared")
+    (workdir / "checkpoints" / "6").rmtree()
+
+    def run(*command: str) -> str:
+        done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment(), text=True,
+                              capture_output=True, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(*train(recipe, workdir))
+    for before, after in zip(lines, read_metrics(workdir), strict=True):
+        assert after.get("loss", 0) == pytest.approx(before.get("loss", 0), rel=1e-5)
+    run("experiments.evaluate", f"--workdir={workdir}")
+    result = json.loads((workdir / "evaluation.json").read_text())
+    assert result["step"] == 6 and result["metrics"]["R@5"] == lines[-1]["val/R@5"]
+    said = run(*train(recipe, tmp_path / "next", f"--config.model.start={workdir}"))
+    assert f"parameters start from {workdir}" in said
+
+
+def test_what_is_in_a_store_but_has_to_be_here_is_told(store):
+    from experiments.data import make_reader
+
+    with pytest.raises(UserError, match="gs://bucket/cirr is in an object store"):
+        make_reader("cirr", f"{store}/cirr")

@@ -91,7 +91,7 @@ def _captions(config) -> None:
     config.data.batch_size = 64
     config.model.masking = "pixels"
     config.loss.weights.contrastive = 1.0
-    config.training.steps = 15
+    config.training.steps = 10
 
 
 def _pairs(config) -> None:
@@ -107,13 +107,13 @@ def _cosine(config) -> None:
     config.data.descriptions = 10
     config.model.selection = "itc"
     config.loss.weights.contrastive = 1.0
-    config.training.steps = 340
+    config.training.steps = 395
 
 
 def _sets(config) -> None:
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 10
-    config.training.steps = 20
+    config.training.steps = 15
 
 
 def _features(config) -> None:

@@ -86,12 +86,15 @@ LOST = ("no_room", "truncated", "unaligned")  # why a phrase of a batch is not i
 
 
 class Phrases(NamedTuple):
-    """The noun phrases of a batch, packed into a fixed budget of P rows."""
+    """The noun phrases of a batch, packed into a fixed budget of P rows for each of its G groups.
 
-    tokens: Tokens  # [P, L] the phrase by itself, with BOS and EOS
-    text: Any  # int32 [P]: row of the flattened [R * M] texts it stands in
-    span: Any  # int32 [P, 2]: its tokens [start, end) in that text
-    valid: Any  # bool [P]
+    A group is R / G references in a row: what one device has of the batch, so that its phrases' texts are there too.
+    """
+
+    tokens: Tokens  # [G, P, L] the phrase by itself, with BOS and EOS
+    text: Any  # int32 [G, P]: row of the group's flattened [R / G * M] texts that it stands in
+    span: Any  # int32 [G, P, 2]: its tokens [start, end) in that text
+    valid: Any  # bool [G, P]
     lost: Any  # int32 [R, 3]: phrases of each reference that are missing, by LOST: the budget was full, the text was
     # cut before their end, or none of its tokens is theirs
 
@@ -122,16 +125,15 @@ class CaptionBatch(NamedTuple):
 class CandidateBatch(NamedTuple):
     """S descriptions, each of one of K nearly identical candidates.
 
-    Where several descriptions are about one set, `images` holds it once: U sets, and `sets` says which is whose.
+    Where several descriptions are about one set, `images` holds it once: U sets, of each S / U descriptions in a row.
     """
 
-    images: Any  # uint8 [U, K, H, W, 3]; U = S where `sets` is None
+    images: Any  # uint8 [U, K, H, W, 3]
     texts: Tokens  # [S, T]
     target: Any  # int32 [S]: index of the candidate that is described
     valid: Any  # bool [S, K]: False where the set has fewer than K candidates, and where the text is not about one
     ordered: Any  # bool [S]: the order of the candidates is one in time (frames of a video)
     records: Any  # int32 [S]: row of the record table
-    sets: Any = None  # int32 [S]: row of `images`, in the global batch; None: its own
     propositions: Tokens | None = None  # [S, J, T]: the texts in short pieces; empty ones have no real token
 
 

@@ -182,7 +182,6 @@ class CandidateSamples(_TextSamples):
             what="descriptions", text_length=text_length, augment=augment, seed=seed,
             groups=_by_set(data, descriptions) if descriptions > 1 else None,
         )  # fmt: skip
-        self._descriptions = descriptions
         self._propositions = None
         if propositions:
             texts = [record.text for record in data.records]
@@ -201,12 +200,6 @@ class CandidateSamples(_TextSamples):
 
     def collate(self, samples: Sequence[PictureSample]) -> CandidateBatch:
         """Stacks samples, each filled up to K candidates."""
-        return self.collate_part(samples, np.arange(len(samples)), ())
-
-    def collate_part(
-        self, samples: Sequence[PictureSample], rows: np.ndarray, numbers: Sequence[int]
-    ) -> CandidateBatch:
-        """Samples that are the rows `rows` of the global batch, whichever the others are."""
         records, texts = self._collate_texts(samples)
         missing = [self.candidates - len(sample.pictures) for sample in samples]
         short = self._propositions
@@ -219,7 +212,6 @@ class CandidateSamples(_TextSamples):
             valid=self._valid[records],
             ordered=self._ordered[records],
             records=records,
-            sets=None if self._descriptions == 1 else np.repeat(rows.astype(np.int32), self._descriptions),
             propositions=None if short is None else Tokens(short.ids[records], short.mask[records]),
         )
 

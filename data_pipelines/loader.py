@@ -37,15 +37,6 @@ class DrawnSamples(Samples, Protocol):
         ...
 
 
-@runtime_checkable
-class PlacedSamples(Samples, Protocol):
-    """Samples whose batches name rows of the global batch, or hold what is shared out over all of it."""
-
-    def collate_part(self, samples: Sequence[Any], rows: np.ndarray, numbers: Sequence[int]) -> Any:
-        """The part `rows` of the global batch whose samples are `numbers`; `samples` are those of the part."""
-        ...
-
-
 @dataclasses.dataclass(frozen=True)
 class Share:
     """A source's part of a mixture: `count` samples in a row, each seen `weight` times an epoch.
@@ -103,7 +94,7 @@ def sample_at(position: int, *, shares: tuple[Share, ...], seed: int) -> int:
 
 
 class ProcessStream:
-    """One process's part of the stream, as Grain's random-access source of (step, sample)."""
+    """One process's part of the stream, as Grain's random-access source."""
 
     def __init__(self, samples: Samples, *, batch_size: int, steps: int, seed: int, rows: np.ndarray):
         self.local = len(rows)
@@ -114,23 +105,11 @@ class ProcessStream:
     def __len__(self) -> int:
         return self._steps * self.local
 
-    def __getitem__(self, index: int) -> tuple[int, Any]:
+    def __getitem__(self, index: int) -> Any:
         step, offset = divmod(int(index), self.local)
         position = step * self._batch_size + int(self._rows[offset])
-        row, samples = self._row(position), self._samples
-        return step, samples.draw(row, position) if isinstance(samples, DrawnSamples) else samples[row]
-
-    def _row(self, position: int) -> int:
-        return sample_at(position, shares=self._shares, seed=self._seed)
-
-    def collate(self, items: Sequence[tuple[int, Any]]) -> Any:
-        """This process's part of a step's batch."""
-        samples = [sample for _, sample in items]
-        if self.local == self._batch_size or not isinstance(self._samples, PlacedSamples):
-            return self._samples.collate(samples)
-        first = items[0][0] * self._batch_size
-        numbers = [self._row(first + row) for row in range(self._batch_size)]
-        return self._samples.collate_part(samples, self._rows, numbers)
+        row = sample_at(position, shares=self._shares, seed=self._seed)
+        return self._samples.draw(row, position) if isinstance(self._samples, DrawnSamples) else self._samples[row]
 
 
 def batches(
@@ -159,7 +138,7 @@ def batches(
     rows = np.arange(batch_size) if rows is None else rows
     stream = ProcessStream(samples, batch_size=batch_size, steps=steps, seed=seed, rows=rows)
     dataset = grain.MapDataset.source(stream)[start * stream.local :]
-    dataset = dataset.batch(stream.local, drop_remainder=True, batch_fn=stream.collate)
+    dataset = dataset.batch(stream.local, drop_remainder=True, batch_fn=samples.collate)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4)
     iterable = dataset.to_iter_dataset(read_options=options)
     if workers:

@@ -40,12 +40,13 @@ class ComposedSamples:
         text_length: int | None = None,
         phrases: Mapping[str, Spans] | None = None,
         phrase_budget: int = 0,
+        phrase_group: int = 0,
         phrase_length: int = 8,
         caption_length: int = 0,
     ):
         """Args as in the config's `data` section; `phrases` and `caption_length` only where a loss needs them.
 
-        `phrase_budget` is the global batch's; where processes share it, a multiple of its references.
+        `phrase_budget` is that of each group of `phrase_group` references in a batch (0: of all of them).
         """
         self.data, self.modifications = data, modifications
         self._chunks = list(_chunks(data, modifications))
@@ -67,7 +68,7 @@ class ComposedSamples:
             self._captions, self.truncated_captions = captions.tokens, int(captions.truncated.sum())
         self._phrases: list[Spans] | None = None
         if phrases is not None:
-            self._budget = phrase_budget
+            self._budget, self._group = phrase_budget, phrase_group
             self._phrases = [phrases[text] for text in texts]
             self._offsets, self._cut = encoded.offsets, encoded.truncated
             self._phrase_length = phrase_length
@@ -89,39 +90,15 @@ class ComposedSamples:
 
     def collate(self, samples: Sequence[ComposedSample]) -> ComposedBatch:
         """Stacks samples; one with fewer than M modifications repeats its first, marked invalid."""
-        batch = self._stack(samples)
-        return batch if self._phrases is None else batch._replace(phrases=self._pack(batch.records, batch.valid))
-
-    def collate_part(
-        self, samples: Sequence[ComposedSample], rows: np.ndarray, numbers: Sequence[int]
-    ) -> ComposedBatch:
-        """The part `rows` of the global batch of the samples `numbers`, whose phrases are packed in every process: so
-        they are the same ones whatever the number of processes. Each process has an equal part of the budget."""
-        batch = self._stack(samples)
-        if self._phrases is None:
-            return batch
-        whole = self._pack(*self._filled([self._chunks[number] for number in numbers]))
-        each = self._budget // len(numbers)
-        slots = (rows[:, None] * each + np.arange(each)).ravel()
-        tokens = Tokens(whole.tokens.ids[slots], whole.tokens.mask[slots])
-        part = Phrases(tokens, whole.text[slots], whole.span[slots], whole.valid[slots], whole.lost[rows])
-        return batch._replace(phrases=part)
-
-    def _filled(self, records: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Record rows [R, M] of samples, and which of them are not there to fill up."""
         count = self.modifications
-        filled = np.stack([[*rows, *[rows[0]] * (count - len(rows))] for rows in records]).astype(np.int32)
-        return filled, np.asarray([[i < len(rows) for i in range(count)] for rows in records])
-
-    def _stack(self, samples: Sequence[ComposedSample]) -> ComposedBatch:
-        """The batch without its phrases."""
-        records, valid = self._filled([sample.records for sample in samples])
+        fill = lambda items: [*items, *[items[0]] * (count - len(items))]
+        records = np.stack([fill(sample.records) for sample in samples]).astype(np.int32)
+        valid = np.asarray([[i < len(sample.records) for i in range(count)] for sample in samples])
         references, targets = self._references[records[:, 0]], self._targets[records]
         captions = None
         if self._captions is not None:
             rows = np.concatenate([references[:, None], targets], axis=1)
             captions = Tokens(self._captions.ids[rows], self._captions.mask[rows])
-        fill = lambda pictures: [*pictures, *[pictures[0]] * (self.modifications - len(pictures))]
         return ComposedBatch(
             references=np.stack([sample.reference for sample in samples]),
             targets=_grouped([fill(sample.targets) for sample in samples]),
@@ -130,37 +107,52 @@ class ComposedSamples:
             reference_ids=references,
             target_ids=targets,
             records=records,
+            phrases=self._pack(records, valid, self._phrases) if self._phrases is not None else None,
             captions=captions,
         )
 
-    def _pack(self, records: np.ndarray, valid: np.ndarray) -> Phrases:
-        """The batch's phrases in a fixed budget: every text's first, then every text's second, and so on."""
-        assert self._phrases is not None
-        flat, phrases = records.ravel(), self._phrases
-        found = [phrases[row] if ok else () for row, ok in zip(flat, valid.ravel(), strict=True)]
+    def _pack(self, records: np.ndarray, valid: np.ndarray, phrases: Sequence[Spans]) -> Phrases:
+        """The batch's phrases, those of each group in a fixed budget."""
+        groups = len(records) // self._group if self._group else 1
+        shape, length = (groups, self._budget), self._phrase_length
+        tokens = Tokens(np.zeros((*shape, length), np.int32), np.zeros((*shape, length), bool))
+        packed = Phrases(
+            tokens, np.zeros(shape, np.int32), np.zeros((*shape, 2), np.int32), np.zeros(shape, bool),
+            np.zeros((len(records), len(LOST)), np.int32),
+        )  # fmt: skip
+        for group, rows in enumerate(np.split(np.arange(len(records)), groups)):
+            flat = records[rows].ravel()
+            found = [phrases[row] if ok else () for row, ok in zip(flat, valid[rows].ravel(), strict=True)]
+            lost = self._pack_group(flat, found, packed, group)
+            packed.lost[rows] = lost.reshape(len(rows), self.modifications, len(LOST)).sum(1, dtype=np.int32)
+        return packed
+
+    def _pack_group(self, flat: np.ndarray, found: Sequence[Spans], packed: Phrases, group: int) -> np.ndarray:
+        """Writes the phrases found in some texts into `packed`: every text's first, every text's second, and so on.
+
+        Returns int32 [texts, 3], how many of each text are lost.
+        """
         spans = [token_spans(part, self._offsets[row]) for part, row in zip(found, flat, strict=True)]
         ranked = sorted((rank, text) for text, found in enumerate(spans) for rank in range(len(found)))
         kept, dropped = ranked[: self._budget], ranked[self._budget :]
-        length = self._phrase_length
-        ids, mask = np.zeros((self._budget, length), np.int32), np.zeros((self._budget, length), bool)
-        text, span = np.zeros(self._budget, np.int32), np.zeros((self._budget, 2), np.int32)
+        ids, mask = (x[group] for x in packed.tokens)
         for slot, (rank, row) in enumerate(kept):
             start, end = spans[row][rank]
             source = self._texts.ids[flat[row]]
-            inner = source[start:end][: length - 2]
+            inner = source[start:end][: self._phrase_length - 2]
             # BOS opens and EOS closes the text; the phrase alone is framed by the same two.
             ids[slot, 0], ids[slot, 1 : len(inner) + 1] = source[0], inner
             ids[slot, len(inner) + 1] = source[self._texts.mask[flat[row]].sum() - 1]
             mask[slot, : len(inner) + 2] = True
-            text[slot], span[slot] = row, (start, end)
+            packed.text[group, slot], packed.span[group, slot] = row, (start, end)
+        packed.valid[group, : len(kept)] = True
         lost = np.zeros((len(flat), len(LOST)), np.int32)
         for _, row in dropped:
             lost[row, 0] += 1
         for row, (part, source) in enumerate(zip(found, flat, strict=True)):
             if len(spans[row]) < len(part):
                 lost[row, 1:] = lost_phrases(part, self._offsets[source], cut=bool(self._cut[source]))
-        lost = lost.reshape(len(records), self.modifications, len(LOST)).sum(1, dtype=np.int32)
-        return Phrases(Tokens(ids, mask), text, span, np.arange(self._budget) < len(kept), lost)
+        return lost
 
 
 def _chunks(data: ComposedData, modifications: int) -> Iterator[np.ndarray]:

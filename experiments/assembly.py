@@ -21,6 +21,7 @@ from contextjax.evaluation import (
     evaluate_retrieval,
     gallery_rows,
     mean_metrics,
+    with_texts_of_other_sets,
 )
 from contextjax.evaluation.shared import check_targets
 from contextjax.files import path_of
@@ -75,9 +76,12 @@ def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer
     return tokenizer
 
 
-def make_samples(config: Any, data: SplitData, tokenizer: TextTokenizer, workdir: Path) -> Any:
-    """The training samples. Texts longer than the config's lengths are counted and reported."""
-    samples = parts(config).make_samples(config, data, tokenizer, workdir)
+def make_samples(config: Any, data: SplitData, tokenizer: TextTokenizer, workdir: Path, *, groups: int = 1) -> Any:
+    """The training samples. Texts longer than the config's lengths are counted and reported.
+
+    `groups`: into how many a batch is cut over devices or processes, each of which has the phrases of its own texts.
+    """
+    samples = parts(config).make_samples(config, data, tokenizer, workdir, groups=groups)
     for what, count, total, key in samples.truncations():
         if count:
             cut = config.data[key]
@@ -248,6 +252,9 @@ def score(
     beside = {name: mean(of(change(name), shared)) for name in others if baselines}
     if READERS[protocol.reader].record_type is CandidateRecord:
         beside |= found[0].baselines()
+        data = next(iter(parts.values()))
+        if moved := with_texts_of_other_sets(data.records):
+            beside["texts of other sets"] = evaluate_candidates(system, moved, data.pictures).metrics()
     return {
         "n_queries": sum(len(each.records) for each in found),
         "n_gallery": sum(getattr(each, "n_gallery", len(data.pictures))

@@ -67,6 +67,9 @@ def _run(variant: str, seed: str, workdir: Path) -> dict:
     if "Rs@1" in evaluation["metrics"]:
         kept["Rs@1 by kind"] = {kind: metrics["Rs@1"] for kind, metrics in evaluation["by_kind"].items()}
     if len(stages) > 1:
+        kept |= {
+            name: row["accuracy"] for name, row in evaluation["baselines"].items() if name == "texts of other sets"
+        }
         kept["accuracy by stage"] = {
             stage.name: end["val/accuracy"] for stage, end in zip(stages, ends, strict=True) if "val/accuracy" in end
         }

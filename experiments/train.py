@@ -27,14 +27,15 @@ def train(config, workdir: Path, *, through: Callable[[Iterator], Iterator] = it
     Returns the state after the last step.
     """
     from contextjax.optim import make_optimizer, make_schedule
-    from contextjax.sharding import first_process_first, make_mesh, process_rows
+    from contextjax.sharding import batch_parts, first_process_first, make_mesh, process_rows
     from contextjax.training.loop import fit
     from contextjax.variants import make_model
     from data_pipelines.loader import batches
     from experiments import assembly
     from experiments.data import load_data
 
-    rows = process_rows(make_mesh(config.mesh), config.data.batch_size)
+    mesh = make_mesh(config.mesh)
+    rows = process_rows(mesh, config.data.batch_size)
     with config.unlocked():
         config.model = assembly.resolve_model(config)  # config.json holds every size, whatever a variant means one day
     with first_process_first():
@@ -42,7 +43,7 @@ def train(config, workdir: Path, *, through: Callable[[Iterator], Iterator] = it
         cli.write_config(workdir, config)
         tokenizer = assembly.make_tokenizer(config, workdir, data)
     model = make_model(config.model, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
-    samples = assembly.make_samples(config, data, tokenizer, workdir)
+    samples = assembly.make_samples(config, data, tokenizer, workdir, groups=batch_parts(mesh))
     steps = config.training.steps
     phases = assembly.parts(config).make_phases(config, model)
     return fit(

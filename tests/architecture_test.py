@@ -38,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.metrics": TYPES,
     "contextjax.optim": TYPES,
     "contextjax.sharding": TYPES | {"contextjax.sharding"},
+    "contextjax.analysis": TYPES | {"contextjax.analysis", "contextjax.sharding"},
     "contextjax.images": TYPES,
     "contextjax.tokenizers": TYPES | FILES,
     "contextjax.checkpoints": TYPES | FILES,

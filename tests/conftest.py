@@ -90,14 +90,17 @@ class Tiny:
             mask[index][: words + 2] = True
         return Tokens(jnp.asarray(ids), jnp.asarray(mask))
 
-    def batch(self, references: int, modifications: int, *, phrases: int = 4, seed: int = 0) -> ComposedBatch:
-        """With phrases, captions, and a last modification that is missing."""
+    def batch(
+        self, references: int, modifications: int, *, phrases: int = 4, groups: int = 1, seed: int = 0
+    ) -> ComposedBatch:
+        """With `phrases` of each of some groups, captions, and a last modification that is missing."""
         rng = np.random.default_rng(seed)
         texts = self.texts(references, modifications, seed=seed)
         valid = np.ones((references, modifications), bool)
         valid[-1, -1] = modifications == 1
-        text = rng.integers(0, references * modifications - 1, phrases).astype(np.int32)
-        words = np.asarray(texts.mask).reshape(-1, LENGTH)[text].sum(-1) - 2
+        text = rng.integers(0, max(references * modifications // groups - 1, 1), (groups, phrases)).astype(np.int32)
+        masks = np.asarray(texts.mask).reshape(groups, -1, LENGTH)
+        words = np.stack([mask[rows].sum(-1) for mask, rows in zip(masks, text, strict=True)]) - 2
         start = rng.integers(1, words + 1)
         end = rng.integers(start, words + 1) + 1
         targets = rng.permutation(np.arange(references, 3 * references * modifications))[: references * modifications]
@@ -110,10 +113,10 @@ class Tiny:
             target_ids=jnp.asarray(targets.reshape(references, modifications).astype(np.int32)),
             records=jnp.arange(references * modifications, dtype=jnp.int32).reshape(references, modifications),
             phrases=Phrases(
-                self.texts(phrases, seed=seed + 2, length=6),
+                self.texts(groups, phrases, seed=seed + 2, length=6),
                 jnp.asarray(text),
                 jnp.asarray(np.stack([start, end], axis=-1).astype(np.int32)),
-                jnp.asarray(np.arange(phrases) < max(phrases - 1, 1)),
+                jnp.asarray(np.tile(np.arange(phrases) < max(phrases - 1, 1), (groups, 1))),
                 jnp.zeros((references, 3), jnp.int32),
             ),
             captions=self.texts(references, 1 + modifications, seed=seed + 3),

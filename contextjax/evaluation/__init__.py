@@ -6,6 +6,7 @@ from contextjax.evaluation.candidates import (
     Propositions,
     evaluate_candidates,
     score_records,
+    with_texts_of_other_sets,
 )
 from contextjax.evaluation.retrieval import (
     Encoder,
@@ -32,4 +33,5 @@ __all__ = [
     "mean_metrics",
     "rank_records",
     "score_records",
+    "with_texts_of_other_sets",
 ]

@@ -69,6 +69,22 @@ class CandidateEvaluation:
         return found
 
 
+def with_texts_of_other_sets(records: Sequence[CandidateRecord], *, seed: int = 0) -> list[CandidateRecord]:
+    """Every record with a text about another set: a control, at chance unless a system is right without reading.
+
+    Sets follow each other in a random order, and texts move on by the largest set's number of texts. Empty where one
+    set has more than half of the records.
+    """
+    sets = _numbered(record.set or record.images for record in records)
+    counts = np.bincount(sets)
+    if 2 * counts.max() > len(records):
+        return []
+    order = np.argsort(np.random.default_rng(seed).permutation(len(counts))[sets], kind="stable")
+    texts = [records[row].text for row in np.roll(order, counts.max())]
+    moved = dict(zip(order, texts, strict=True))
+    return [dataclasses.replace(record, text=moved[row]) for row, record in enumerate(records)]
+
+
 def evaluate_candidates(
     system: CandidateScorer,
     records: Sequence[CandidateRecord],

@@ -56,19 +56,19 @@ class BLIP(nn.Module):
 
     def read(
         self,
-        tokens: Float[Array, "c n width"],
-        ids: Int[Array, "b t"],
-        mask: Bool[Array, "b t"],
-        rows: Int[Array, " b"] | None = None,
+        tokens: Float[Array, "... n width"],
+        ids: Int[Array, "*b t"],
+        mask: Bool[Array, "*b t"],
+        rows: Any = None,
     ) -> TextOutput:
-        """States of texts that read image tokens: those of their own row, or of row rows[b]."""
+        """States of texts that read image tokens; see multimodal.Context for who reads which."""
         return self.text(ids, mask, Context(tokens, rows=rows))
 
     def match(self, image: VisionOutput, ids: Int[Array, "b t"], mask: Bool[Array, "b t"]) -> Float[Array, "b 2"]:
         """ITM logits (no match, match)."""
         return self.match_states(self.read(self.normalize_tokens(image.tokens), ids, mask))
 
-    def match_states(self, text: TextOutput) -> Float[Array, "b 2"]:
+    def match_states(self, text: TextOutput) -> Float[Array, "*b 2"]:
         """ITM logits of texts that have read an image."""
         return self.matching_head(text.pooled)
 

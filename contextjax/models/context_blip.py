@@ -154,21 +154,21 @@ class ContextBLIP(nn.Module):
 
     def read(
         self,
-        tokens: Float[Array, "c n w"],
-        ids: Int[Array, "b t"],
-        mask: Bool[Array, "b t"],
-        rows: Int[Array, " b"] | None = None,
+        tokens: Float[Array, "... n w"],
+        ids: Int[Array, "*b t"],
+        mask: Bool[Array, "*b t"],
+        rows: Any = None,
     ) -> TextOutput:
-        """States of texts that read image tokens: those of their own row, or of row rows[b]."""
+        """States of texts that read image tokens; see multimodal.Context for who reads which."""
         if self.config.fused_token is not None:
-            ids = ids.at[:, 0].set(self.config.fused_token)
+            ids = ids.at[..., 0].set(self.config.fused_token)
         return self.blip.read(tokens, ids, mask, rows)
 
-    def match_states(self, fused: TextOutput) -> Float[Array, "b 2"]:
+    def match_states(self, fused: TextOutput) -> Float[Array, "*b 2"]:
         """BLIP's matching logits (no match, match) of texts that have read a picture."""
         return self.blip.match_states(fused)
 
-    def feature(self, fused: TextOutput) -> Float[Array, "b w"]:
+    def feature(self, fused: TextOutput) -> Float[Array, "*b w"]:
         """f: the fused state of the first token, L2-normalised."""
         pooled = fused.pooled.astype(jnp.float32)
         return pooled / jnp.linalg.norm(pooled, axis=-1, keepdims=True)
@@ -183,23 +183,34 @@ class ContextBLIP(nn.Module):
     ) -> Sets:
         """Encodes the candidates as one batch, and each text with every candidate of its set.
 
-        `sets` says which set a text is about, where it is not that of its own row; `propositions` [S, J, T] are what
-        the base score reads instead of the whole texts.
+        `sets` says which set a text is about; without it as many of the texts, S / U, in a row are about each set.
+        `propositions` [S, J, T] are what the base score reads instead of the whole texts.
         """
-        count = images.shape[1]
         image = self.encode_image(images.reshape(-1, *images.shape[2:]))
-        embedded = self.embed_image(image).reshape(len(images), count, -1)
+        embedded = self.embed_image(image).reshape(*images.shape[:2], -1)
         short = Tokens(ids[:, None], mask[:, None]) if propositions is None else propositions
         text, real = self.embed_text(self.encode_text(*short)), short.mask.any(-1)
-        repeat = lambda x: jnp.repeat(x, count, axis=0)
-        rows = None
-        if sets is not None:
-            rows = (sets[:, None] * count + jnp.arange(count)).reshape(-1)
-        fused = self.read(self.adapt(image), repeat(ids), repeat(mask), rows)
-        features = self.feature(fused).reshape(len(ids), count, -1)
-        base = self.base_score(embedded if sets is None else embedded[sets], text, real)
+        features = self._read_sets(self.adapt(image), ids, mask, len(images), sets)
+        base = self.base_score(_of_each(embedded, len(ids)) if sets is None else embedded[sets], text, real)
         summary = self.encode_text(ids, mask).pooled.astype(jnp.float32)
         return Sets(features, base, embedded, text, real, summary)
+
+    def _read_sets(
+        self, tokens: Float[Array, "c n w"], ids: Int[Array, "s t"], mask: Bool[Array, "s t"], count: int, sets: Any
+    ) -> Float[Array, "s k width"]:
+        """f of each text and every candidate of its set; `tokens` are those of `count` sets, one after the other."""
+        candidates = len(tokens) // count
+        if sets is not None:
+            repeat = lambda x: jnp.repeat(x, candidates, axis=0)
+            rows = (sets[:, None] * candidates + jnp.arange(candidates)).reshape(-1)
+            fused = self.read(tokens, repeat(ids), repeat(mask), rows)
+            return self.feature(fused).reshape(len(ids), candidates, -1)
+        # [U, K, texts of a set, ...]: on several devices each reads the candidates of its own sets.
+        tokens = tokens.reshape(count, candidates, 1, *tokens.shape[1:])
+        shape = (count, candidates, len(ids) // count, ids.shape[-1])
+        spread = lambda x: jnp.broadcast_to(x.reshape(shape[0], 1, *shape[2:]), shape)
+        features = self.feature(self.read(tokens, spread(ids), spread(mask)))
+        return jnp.swapaxes(features, 1, 2).reshape(len(ids), candidates, -1)
 
     def base_score(
         self, image: Float[Array, "*#s k d"], text: Float[Array, "s j d"], real: Bool[Array, "s j"]
@@ -243,3 +254,9 @@ class ContextBLIP(nn.Module):
             return base
         read = self.context(features, valid, ordered, text) if self.config.context_layers else 0.0
         return base + self.head(features + read)[..., 0].astype(jnp.float32)
+
+
+def _of_each(x: Float[Array, "u k d"], count: int) -> Float[Array, "s k d"]:
+    """What belongs to each of `count` texts, as many in a row of every set."""
+    spread = jnp.broadcast_to(x[:, None], (len(x), count // len(x), *x.shape[1:]))
+    return spread.reshape(count, *x.shape[1:])

@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
-from contextjax.models.layers import CrossAttention, Mlp, SelfAttention, layer_norm
+from contextjax.models.layers import CrossAttention, Mlp, SelfAttention, layer_norm, placed
 
 
 class FusionBlock(nn.Module):
@@ -35,9 +35,9 @@ class FusionBlock(nn.Module):
         zeros = nn.initializers.zeros
         cross = CrossAttention(self.heads, self.dtype, out_init=zeros, name="cross_attention")
         read, weights = cross(norm("cross_attention_norm")(v), text, mask[..., None, None, :])
-        v = v + read
+        v = placed(v + read)
         if self.self_attention:
             exchange = SelfAttention(self.heads, self.dtype, zeros, name="self_attention")
-            v = v + exchange(norm("self_attention_norm")(v))
+            v = placed(v + exchange(norm("self_attention_norm")(v)))
         mlp = Mlp(4 * v.shape[-1], self.activation, self.dtype, out_init=zeros, name="mlp")
-        return v + mlp(norm("mlp_norm")(v)), weights
+        return placed(v + mlp(norm("mlp_norm")(v))), weights

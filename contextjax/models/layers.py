@@ -1,12 +1,13 @@
 """Attention, MLP and the transformer block: the parts that every tower is made of.
 
-Initialisers name logical axes ("embed", "heads", "mlp", "vocab", "projection"); where they live
-on a mesh is for the config to say. Leading axes broadcast: image tokens [R, 1, I, W] may attend to
-texts [R, M, T, W], so what does not depend on the text is computed once per reference.
+Initialisers and `placed` name logical axes ("embed", "heads", "mlp", "vocab", "projection", and "batch" of
+activations); where they live on a mesh is for the config to say. Leading axes broadcast: image tokens [R, 1, I, W] may
+attend to texts [R, M, T, W], so what does not depend on the text is computed once per reference.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,28 @@ ACTIVATIONS: dict[str, Callable] = {
 def logical(initializer: Callable, *axes: str | None) -> Callable:
     """`initializer` with the logical names of its axes."""
     return nn.with_logical_partitioning(initializer, axes)
+
+
+def placed(x: Array, *last: str | None, first: str = "batch") -> Array:
+    """An activation with the logical names of its axes: `first`, then `last` for the last ones, none between.
+
+    It goes where the rules that are in force say (sharding.activations), but for axes that do not divide; nothing
+    happens without rules.
+    """
+    rules, sizes = dict(nn.get_logical_axis_rules()), jax.sharding.get_abstract_mesh().shape
+    if not rules:
+        return x
+    parts = lambda name: math.prod(sizes[axis] for axis in rules[name]) if name else 1
+    names = (first, *(None,) * (x.ndim - 1 - len(last)), *last)
+    return nn.with_logical_constraint(
+        x, tuple(name if size % parts(name) == 0 else None for name, size in zip(names, x.shape, strict=True))
+    )
+
+
+def embed_tokens(table: nn.Embed, ids: Int[Array, "*batch t"]) -> Float[Array, "*batch t width"]:
+    """Rows of a table whose columns may be on several devices: each looks its columns up for the texts of all of them,
+    then they exchange (by itself XLA replicates what was looked up)."""
+    return placed(placed(table(placed(ids, first="lookup")), "embed", first="lookup"))
 
 
 def dense(features: int, axes: tuple[str | None, str | None], *, name: str | None = None, use_bias: bool = True,
@@ -91,9 +114,10 @@ class SelfAttention(nn.Module):
         kernel = self.param("qkv_kernel", logical(init, "embed", None, "heads"), (width, 3, width))
         bias = self.param("qkv_bias", logical(nn.initializers.zeros, None, "heads"), (3, width))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        qkv = x @ kernel.reshape(width, 3 * width) + bias.reshape(-1)
-        query, key, value = jnp.split(qkv.reshape(*x.shape[:-1], 3 * self.heads, -1), 3, axis=-2)
-        out, _ = attend(query, key, value, mask)
+        # As [3, width], not [3 * width]: then a device's heads are a slice of each.
+        qkv = jnp.tensordot(x, kernel, 1) + bias
+        qkv = placed(qkv.reshape(*qkv.shape[:-1], self.heads, -1), "heads", None)
+        out, _ = attend(qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :], mask)
         project = dense(width, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)
         return project(out.reshape(x.shape))
 
@@ -115,17 +139,17 @@ class CrossAttention(nn.Module):
         context: Float[Array, "... k context_width"],
         mask: Bool[Array, ...] | None = None,
         *,
-        rows: Int[Array, " batch"] | None = None,
+        rows: Any = None,
     ):
-        """`rows` says which row of `context` each row of x reads, where it is not its own."""
+        """`rows`, int [N]: which of context [..., C, k, context_width] each of x [..., N, q, width] reads."""
         width = x.shape[-1]
-        split = lambda y: y.reshape(*y.shape[:-1], self.heads, -1)
+        split = lambda y: placed(y.reshape(*y.shape[:-1], self.heads, -1), "heads", None)
         query, key, value = (
             split(dense(width, ("embed", "heads"), name=name, dtype=self.dtype)(y))
             for name, y in (("query", x), ("key", context), ("value", context))
         )
         if rows is not None:
-            key, value = key[rows], value[rows]
+            key, value = jnp.take(key, rows, axis=-4), jnp.take(value, rows, axis=-4)
         out, weights = attend(query, key, value, mask)
         out = out.reshape(*out.shape[:-2], width)
         return dense(width, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)(out), weights
@@ -141,7 +165,7 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-        hidden = dense(self.hidden, ("embed", "mlp"), name="up", dtype=self.dtype)(x)
+        hidden = placed(dense(self.hidden, ("embed", "mlp"), name="up", dtype=self.dtype)(x), "mlp")
         out = dense(x.shape[-1], ("mlp", "embed"), name="down", dtype=self.dtype, init=self.out_init)
         return out(ACTIVATIONS[self.activation](hidden))
 
@@ -158,9 +182,9 @@ class TransformerBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch n width"], mask: Bool[Array, ...] | None = None):
         normed = layer_norm(self.epsilon, name="attention_norm", dtype=self.dtype)(x)
-        x = x + SelfAttention(self.heads, self.dtype, name="attention")(normed, mask)
+        x = placed(x + SelfAttention(self.heads, self.dtype, name="attention")(normed, mask))
         normed = layer_norm(self.epsilon, name="mlp_norm", dtype=self.dtype)(x)
-        return x + Mlp(self.mlp, self.activation, self.dtype, name="mlp")(normed)
+        return placed(x + Mlp(self.mlp, self.activation, self.dtype, name="mlp")(normed))
 
 
 def run_blocks(

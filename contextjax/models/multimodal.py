@@ -9,7 +9,16 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from contextjax.models.layers import CrossAttention, Mlp, SelfAttention, layer_norm, logical, run_blocks
+from contextjax.models.layers import (
+    CrossAttention,
+    Mlp,
+    SelfAttention,
+    embed_tokens,
+    layer_norm,
+    logical,
+    placed,
+    run_blocks,
+)
 from contextjax.models.text import TextOutput
 
 
@@ -33,9 +42,9 @@ class BertConfig:
 class Context(NamedTuple):
     """What a text reads.
 
-    tokens [C, I, width]; mask, True where a token may be read, broadcasts against [..., heads, T, I]; rows int [N]:
-    which of the C contexts each text reads (None: its own). Keys and values are computed once for each context,
-    however many texts read it.
+    tokens [..., C, I, width] for texts [..., N, T], C being N, or 1 (all read the same), or with `rows`, int [N], which
+    of the C contexts each text reads. Keys and values are computed once for each context, however many texts read it.
+    mask, True where a token may be read, broadcasts against [..., N, heads, T, I].
     """
 
     tokens: Any
@@ -71,13 +80,14 @@ class BertBlock(nn.Module):
         x, attention = carry
         norm = lambda name: layer_norm(self.epsilon, name=name, dtype=self.dtype)
         drop = lambda y: nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(y)
-        x = norm("attention_norm")(x + drop(SelfAttention(self.heads, self.dtype, name="attention")(x, mask)))
+        x = placed(norm("attention_norm")(x + drop(SelfAttention(self.heads, self.dtype, name="attention")(x, mask))))
         if context is not None:
             read = CrossAttention(self.heads, self.dtype, name="cross_attention")
             added, weights = read(x, context.tokens, context.mask, rows=context.rows)
-            x = norm("cross_attention_norm")(x + drop(added))
+            x = placed(norm("cross_attention_norm")(x + drop(added)))
             attention = weights.mean(-3) + (0.0 if attention is None else attention)
-        return norm("mlp_norm")(x + drop(Mlp(self.mlp, self.activation, self.dtype, name="mlp")(x))), attention
+        added = Mlp(self.mlp, self.activation, self.dtype, name="mlp")(x)
+        return placed(norm("mlp_norm")(x + drop(added))), attention
 
 
 class BertEncoder(nn.Module):
@@ -101,7 +111,7 @@ class BertEncoder(nn.Module):
             name="token_embedding",
         )  # fmt: skip
         positions = self.param("position_embedding", logical(normal, None, "embed"), (c.positions, c.width))
-        x = embed(ids)
+        x = embed_tokens(embed, ids)
         x = layer_norm(c.epsilon, name="embedding_norm", dtype=self.dtype)(
             x + positions[: ids.shape[-1]].astype(x.dtype)
         )

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from contextjax.models.layers import TransformerBlock, layer_norm, logical, run_blocks
+from contextjax.models.layers import TransformerBlock, embed_tokens, layer_norm, logical, run_blocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class TextTransformer(nn.Module):
         )
         normal = logical(nn.initializers.normal(0.01), None, "embed")
         positions = self.param("position_embedding", normal, (c.positions, c.width))
-        x = embedding(ids)
+        x = embed_tokens(embedding, ids)
         x = x + positions[:length].astype(x.dtype)
         seen = jnp.tril(jnp.ones((length, length), bool)) & mask[:, None, None, :]
         x, _ = run_blocks(TransformerBlock, c, self.dtype, x, seen)

@@ -16,6 +16,7 @@ from contextjax.models.layers import (
     dense,
     layer_norm,
     logical,
+    placed,
     run_blocks,
 )
 
@@ -108,6 +109,7 @@ class VisionTransformer(nn.Module):
             x = ACTIVATIONS[c.activation](dense(width, (None, None), name="stem", dtype=self.dtype)(x))
             patches = x.reshape(*patches.shape[:-1], -1)
         x = dense(c.width, (None, "embed"), name="patch_embedding", use_bias=c.patch_bias, dtype=self.dtype)(patches)
+        x = placed(x)
         normal = nn.initializers.normal(c.width**-0.5)
         cls = self.param("class_embedding", logical(normal, "embed"), (c.width,)).astype(x.dtype)
         x = jnp.concatenate([jnp.broadcast_to(cls, (len(x), 1, c.width)), x], axis=1)

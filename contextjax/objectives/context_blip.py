@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from contextjax.losses.contrastive import LOWEST, contrastive_loss, contrastive_loss_of
 from contextjax.losses.matching import (
@@ -63,16 +64,15 @@ class CaptionObjective:
             return out
         if draws is None:
             draws = self._draw(rng, out["text"] @ out["image"].T, batch)
-        count = len(batch.images)
-        own = jnp.arange(count)
-        # Positives, then each text with a wrong picture, then each picture with a wrong text.
-        texts = jnp.concatenate([own, own, draws.negative_text])
-        pictures = jnp.concatenate([own, draws.negative_image, own])
+        # Three pairs of each row: its own, its text with a wrong picture, its picture with a wrong text. The wrong
+        # pictures' tokens are all that devices exchange; keys and values of every block would be many times that.
         tokens = run("adapt", image)
-        fused = run("read", tokens, *(x[texts] for x in batch.texts), pictures)
+        pictures = jnp.stack([tokens, tokens[draws.negative_image]], axis=1)
+        texts = (jnp.stack([x, x, x[draws.negative_text]], axis=1) for x in batch.texts)
+        fused = run("read", pictures, *texts, np.array([0, 1, 0]))
         out["matching"] = run("match_states", fused)
         if "masking" in names:
-            positive = jax.tree.map(lambda x: x[:count], fused)
+            positive = jax.tree.map(lambda x: x[:, 0], fused)
             out |= self._mask(run, batch, draws, tokens, positive)
         return out
 
@@ -119,9 +119,10 @@ class CaptionObjective:
             )  # fmt: skip
             terms["temperature"] = (r["temperature"], jnp.float32(1))
         if "matching" in r:
-            is_match = jnp.arange(len(r["matching"])) < len(r["text"])
-            terms["matching"] = matching_loss(r["matching"], is_match)
-            right = (r["matching"][:, 1] > r["matching"][:, 0]) == is_match
+            logits = r["matching"].reshape(-1, 2)
+            is_match = jnp.arange(len(logits)) % 3 == 0
+            terms["matching"] = matching_loss(logits, is_match)
+            right = (logits[:, 1] > logits[:, 0]) == is_match
             terms["matching_accuracy"] = (right.sum().astype(jnp.float32), jnp.float32(len(right)))
         if "pixels" in r:
             terms["masking"] = reconstruction_loss(r["pixels"], r["truth"])
@@ -149,7 +150,7 @@ class SelectionObjective:
         run = _runner(self.model, params, rng)
         if isinstance(batch, FeatureBatch):
             return {"scores": run("select", batch.features, batch.base, batch.valid, batch.ordered, batch.text)}
-        found = run("represent_sets", batch.images, *batch.texts, batch.sets, batch.propositions)
+        found = run("represent_sets", batch.images, *batch.texts, None, batch.propositions)
         out = {"scores": run("select", found.features, found.base, batch.valid, batch.ordered, found.summary)}
         if "truth" in dict(self.weights):
             out["base"] = found.base
@@ -167,18 +168,17 @@ class SelectionObjective:
         if "truth" in names:
             terms["truth"] = truth_loss(r["base"], batch.target, batch.valid)
         if "contrastive" in names:
-            count = batch.valid.shape[1]
+            texts, count = batch.valid.shape
             unique = r["similarity"].shape[1] // count
-            sets = jnp.arange(unique) if batch.sets is None else batch.sets
+            sets = jnp.arange(texts) // (texts // unique)
             own = sets * count + batch.target
             # What fills up a small set is nobody's negative, and of a text's own set only what it is about is one.
-            known = jnp.broadcast_to(
-                jnp.zeros((unique, count), bool).at[sets].max(batch.valid), (len(own), unique, count)
-            )
-            known = known.at[jnp.arange(len(own)), sets].set(batch.valid).reshape(len(own), -1)
+            known = batch.valid.reshape(unique, -1, count).any(1)
+            known = jnp.broadcast_to(known, (texts, unique, count)).at[jnp.arange(texts), sets].set(batch.valid)
+            known = known.reshape(texts, -1)
             similarity = jnp.where(known, r["similarity"], LOWEST)
             terms["contrastive"] = contrastive_loss_of(
-                similarity[:, own], valid=jnp.ones(len(own), bool), target_ids=own, mask_false_negatives=True,
+                similarity[:, own], valid=jnp.ones(texts, bool), target_ids=own, mask_false_negatives=True,
                 negatives=similarity, negative_ids=jnp.arange(unique * count),
             )  # fmt: skip
             terms["temperature"] = (r["temperature"], jnp.float32(1))

@@ -44,40 +44,46 @@ class ContextCIRObjective:
         """Every embedding that the terms compare; each picture is encoded once. Nothing here is random."""
         names = dict(self.weights)
         run: Callable[..., Any] = lambda method, *inputs: self.model.apply({"params": params}, *inputs, method=method)
-        references, modifications = batch.target_ids.shape
-        pictures = jnp.concatenate([batch.references, batch.targets.reshape(-1, *batch.targets.shape[2:])])
-        images = run("encode_image", pictures)
-        embedded = run("embed_image", images)
+        # Pictures stand by reference, [R, 1 + M]: on several devices each keeps its own.
+        count, modifications = batch.target_ids.shape
+        by_reference = lambda x: x.reshape(count, 1 + modifications, *x.shape[1:])
+        flat = lambda x: x.reshape(-1, *x.shape[2:])
+        pictures = jnp.concatenate([batch.references[:, None], batch.targets], axis=1)
+        images = run("encode_image", flat(pictures))
+        embedded = by_reference(run("embed_image", images))
         out = {
-            "reference": embedded[:references],
-            "target": embedded[references:],
+            "reference": embedded[:, 0],
+            "target": flat(embedded[:, 1:]),
             "temperature": run("temperature") if self.temperature is None else jnp.float32(self.temperature),
         }
         if "contrastive" in names:
-            source = jax.tree.map(lambda x: x[:references, None], images)  # [R, 1, ...] meets the texts' [R, M, ...]
+            # [R, 1, ...] meets the texts' [R, M, ...]
+            source = jax.tree.map(lambda x: by_reference(x)[:, :1], images)
             texts = run("encode_text", *batch.texts)
             composition = run("compose", source, texts, batch.texts.mask)
-            out["query"] = normalize(composition.query).reshape(references * modifications, -1)
+            out["query"] = normalize(flat(composition.query))
             if "consistency" in names:
                 out |= self._phrase_maps(run, source, composition.attention, batch)
         if "captions" in names:
-            first_then_rest = lambda x: jnp.concatenate([x[:, 0], x[:, 1:].reshape(-1, x.shape[-1])])
-            captions = jax.tree.map(first_then_rest, batch.captions)
-            out["picture"] = embedded
-            out["caption"] = run("embed_text", run("encode_text", *captions))
+            out["picture"] = flat(embedded)
+            out["caption"] = run("embed_text", run("encode_text", *jax.tree.map(flat, batch.captions)))
         return out
 
     def _phrase_maps(
         self, run: Callable[..., Any], source: VisionOutput, attention, batch: ComposedBatch
     ) -> dict[str, Any]:
-        """Maps [P, patches] of each phrase in its sentence and alone, over the same image tokens."""
+        """Maps [G * P, patches] of each phrase in its sentence and alone, over the same image tokens."""
         phrases = batch.phrases
         assert phrases is not None, "the consistency loss needs batches with phrases"
-        flat = attention.reshape(-1, *attention.shape[-2:])
-        in_context = phrase_attention(flat[phrases.text], phrases.span)
-        tokens = source.tokens[phrases.text // batch.target_ids.shape[1], 0]
-        _, alone = run("fuse", tokens, run("encode_text", *phrases.tokens).states, phrases.tokens.mask)
-        length = phrases.tokens.mask.sum(-1)
+        groups, modifications = len(phrases.text), batch.target_ids.shape[1]
+        flat = lambda x: x.reshape(-1, *x.shape[2:])
+        # Group by group: on several devices each has the texts and pictures of its own phrases.
+        take = lambda x, rows: flat(jax.vmap(lambda x, rows: x[rows])(x.reshape(groups, -1, *x.shape[2:]), rows))
+        in_context = phrase_attention(take(attention, phrases.text), flat(phrases.span))
+        tokens = take(source.tokens, phrases.text // modifications)
+        ids, mask = map(flat, phrases.tokens)
+        _, alone = run("fuse", tokens, run("encode_text", ids, mask).states, mask)
+        length = mask.sum(-1)
         inner = jnp.stack([jnp.ones_like(length), length - 1], axis=-1)  # BOS and EOS: in the softmax, not in the mean
         return {"in_context": in_context, "alone": jax.lax.stop_gradient(phrase_attention(alone, inner))}
 
@@ -101,17 +107,19 @@ class ContextCIRObjective:
             )
             terms["batch_recall"] = recall_at_one(r["query"], r["target"], valid)
         if "in_context" in r and batch.phrases is not None:
-            maps = (r["in_context"], r["alone"], batch.phrases.valid)
+            maps = (r["in_context"], r["alone"], batch.phrases.valid.reshape(-1))
             terms["consistency"] = consistency_loss(*maps, epsilon=self.epsilon, normalize=self.normalize_maps)
             terms |= _phrase_shares(batch.phrases)
         if "captions" in names:
-            ids = jnp.concatenate([batch.reference_ids, target_ids])
+            by_reference = lambda of_reference, of_targets: jnp.concatenate(
+                [of_reference[:, None], of_targets], axis=1
+            ).reshape(-1)
             terms["captions"] = contrastive_loss(
                 r["caption"],
                 r["picture"],
                 temperature=r["temperature"],
-                valid=jnp.concatenate([jnp.ones_like(batch.reference_ids, bool), valid]),
-                target_ids=ids,
+                valid=by_reference(jnp.ones_like(batch.reference_ids, bool), batch.valid),
+                target_ids=by_reference(batch.reference_ids, batch.target_ids),
                 mask_false_negatives=True,
             )
         return terms
@@ -136,7 +144,7 @@ class ContextCIRObjective:
         if "consistency" in names and batch.phrases is not None:
             ratio = found["grad_norm/consistency"] / jnp.maximum(found["grad_norm/contrastive"], 1e-12)
             found["grad_norm/consistency_to_contrastive"] = ratio
-            maps = (representations["in_context"], representations["alone"], batch.phrases.valid)
+            maps = (representations["in_context"], representations["alone"], batch.phrases.valid.reshape(-1))
             for form in (False, True):
                 total, count = consistency_loss(*maps, epsilon=0.0, normalize=form)
                 found[f"consistency/{'normalized' if form else 'raw'}"] = total / jnp.maximum(count, 1.0)

@@ -1,21 +1,41 @@
 """The only room that says Mesh, PartitionSpec or process: meshes, rules, placement."""
 
-from contextjax.sharding.mesh import BATCH_AXES, make_mesh, process_rows
-from contextjax.sharding.placement import init_sharded, place, place_batch, place_like, place_params, state_shardings
+from contextjax.sharding.mesh import BATCH_AXES, batch_parts, check_batch, make_mesh, process_rows
+from contextjax.sharding.placement import (
+    abstract_state,
+    activations,
+    init_sharded,
+    place,
+    place_abstract,
+    place_batch,
+    place_like,
+    place_params,
+    state_shardings,
+)
 from contextjax.sharding.processes import agree, first_process_first, gather, is_first_process, start_processes
+from contextjax.sharding.table import Placement, grouped, placement_table, placements
 
 __all__ = [
     "BATCH_AXES",
+    "Placement",
+    "abstract_state",
+    "activations",
     "agree",
+    "batch_parts",
+    "check_batch",
     "first_process_first",
     "gather",
+    "grouped",
     "init_sharded",
     "is_first_process",
     "make_mesh",
     "place",
+    "place_abstract",
     "place_batch",
     "place_like",
     "place_params",
+    "placement_table",
+    "placements",
     "process_rows",
     "start_processes",
     "state_shardings",

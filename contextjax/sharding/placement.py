@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from contextjax.sharding.mesh import BATCH_AXES, process_rows
+from contextjax.sharding.mesh import BATCH_AXES, batch_parts, process_rows
 from contextjax.types import UserError
 
 RULES: Mapping[str, str | None] = {
@@ -22,8 +22,29 @@ RULES: Mapping[str, str | None] = {
     "projection": None,
 }
 
+# Of activations. A tower's width is whole on every device: kernels that are cut along it are gathered where they are
+# used (fsdp), and what a block adds is summed over "heads" and "mlp" (tensor). "lookup" and "embed" are those of
+# models.layers.embed_tokens, in between.
+ACTIVATION_RULES: Mapping[str, tuple[str, ...]] = {
+    "batch": BATCH_AXES,
+    "heads": ("tensor",),
+    "mlp": ("tensor",),
+    "lookup": ("data",),
+    "embed": ("fsdp",),
+}
 
-def logical_spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+
+@contextlib.contextmanager
+def activations(mesh: Mesh) -> Iterator[None]:
+    """What is traced within puts activations where ACTIVATION_RULES say; on a mesh of one device, as without."""
+    if mesh.size == 1:
+        yield
+        return
+    with jax.set_mesh(mesh), nn.logical_axis_rules(tuple(ACTIVATION_RULES.items())):
+        yield
+
+
+def logical_spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
     """Mesh axes of an array with logical `axes`; an axis that a dimension does not divide by is left out."""
     placed: list[str | None] = []
     for name, size in zip(axes, shape, strict=True):
@@ -32,7 +53,7 @@ def logical_spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mes
     return PartitionSpec(*placed)
 
 
-def state_shardings(abstract: Any, mesh: Mesh) -> Any:
+def state_shardings(abstract: Any, mesh: Mesh | AbstractMesh) -> Any:
     """Shardings of a tree (from eval_shape) whose parameters are boxed with logical axes; the rest is replicated."""
 
     def place(leaf):
@@ -86,7 +107,7 @@ def place_batch(batch: Any, mesh: Mesh) -> Any:
     Raises:
       UserError: such an array with several processes, whose copies would differ.
     """
-    parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    parts = batch_parts(mesh)
     own = len(process_rows(mesh, parts))
 
     def placed(x):
@@ -97,3 +118,22 @@ def place_batch(batch: Any, mesh: Mesh) -> Any:
         return jax.make_array_from_process_local_data(sharding, x, (len(x) * parts // own, *x.shape[1:]))
 
     return jax.tree.map(placed, batch)
+
+
+def abstract_state(init: Callable[[], Any], mesh: Mesh) -> tuple[Any, Any]:
+    """What init_sharded would give, as shapes with their shardings; nothing is computed."""
+    abstract = jax.eval_shape(init)
+    shardings = state_shardings(abstract, mesh)
+    on = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+    return jax.tree.map(on, nn.unbox(abstract), shardings), shardings
+
+
+def place_abstract(batch: Any, mesh: Mesh) -> Any:
+    """A global batch of shapes with the shardings that place_batch gives its arrays."""
+    parts = batch_parts(mesh)
+
+    def on(x):
+        spec = PartitionSpec(BATCH_AXES if x.shape[0] % parts == 0 else None)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec))
+
+    return jax.tree.map(on, batch)

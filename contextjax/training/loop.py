@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from contextjax.checkpoints import Checkpoints
-from contextjax.sharding import agree, init_sharded, make_mesh, place_batch
+from contextjax.sharding import activations, agree, init_sharded, make_mesh, place_batch, placement_table
 from contextjax.training.hooks import BadStepWatch, Clock, CompileCounter, MetricsLog, Progress, Watchdog
 from contextjax.training.step import Objective, train_step
 from contextjax.types import TrainState, UserError
@@ -86,16 +86,18 @@ def fit(
     """
     mesh = make_mesh(config.mesh)
     with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
-        fresh = functools.partial(_init, init_params, optimizer, seed)
+        fresh = functools.partial(init_state, init_params, optimizer, seed)
         state, shardings = _first_state(checkpoints, fresh, mesh, config, start_from)
         start = int(state.step)
         if start >= config.steps:
             return state
+        print(placement_table(state), flush=True)
         stream = ((batch.records, place_batch(batch, mesh)) for batch in batches(start))
         upcoming: Any = next(stream)
-        programs = _compile(phases, start, state, upcoming[1], shardings, optimizer, config.frozen)
-        if diagnose and config.diagnose_every:
-            diagnose = jax.jit(diagnose).lower(state.params, upcoming[1]).compile()
+        with activations(mesh):
+            programs = _compile(phases, start, state, upcoming[1], shardings, optimizer, config.frozen)
+            if diagnose and config.diagnose_every:
+                diagnose = jax.jit(diagnose).lower(state.params, upcoming[1]).compile()
         hooks = {"schedule": schedule, "diagnose": diagnose, "evaluate": evaluate, "name_records": name_records}
         with _Observer(config, checkpoints, workdir, start, phases[-1].start, **hooks) as observer:
             for step in range(start + 1, config.steps + 1):
@@ -189,7 +191,8 @@ class _Observer:
         self._progress.show(step, {"loss": float(values["loss"])})
 
 
-def _init(init_params: Callable, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def init_state(init_params: Callable, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """A fresh state, its parameters boxed with logical axes as `init_params` gives them."""
     key = jax.random.PRNGKey(seed)
     params = init_params(key)
     zero = jax.numpy.int32(0)
@@ -212,10 +215,18 @@ def _compile(phases, start, state, batch, shardings, optimizer, frozen) -> dict[
     programs = {}
     for phase in phases:
         if phase.start >= current:
-            step = functools.partial(train_step, objective=phase.objective, optimizer=optimizer, frozen=frozen)
-            jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
-            programs[phase.start] = jitted.lower(state, batch).compile()
+            traced = trace_step(phase.objective, state, batch, shardings=shardings, optimizer=optimizer, frozen=frozen)
+            programs[phase.start] = traced.lower().compile()
     return programs
+
+
+def trace_step(
+    objective: Objective, state: TrainState, batch: Any, *, shardings: Any, optimizer: optax.GradientTransformation,
+    frozen: Sequence[str] = (),
+) -> Any:  # fmt: skip
+    """The step as `fit` compiles it, of arrays or of shapes with shardings: `.lower().compile()` makes it a program."""
+    step = functools.partial(train_step, objective=objective, optimizer=optimizer, frozen=frozen)
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).trace(state, batch)
 
 
 def _phase_of(phases: Sequence[Phase], step: int) -> int:

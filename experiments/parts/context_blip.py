@@ -13,12 +13,14 @@ from contextjax.objectives.context_blip import CaptionObjective, SelectionObject
 from contextjax.sharding import first_process_first
 from contextjax.tokenizers import TextTokenizer
 from contextjax.training.loop import Phase
-from contextjax.types import CaptionRecord, UserError
+from contextjax.types import CandidateBatch, CaptionBatch, CaptionRecord, FeatureBatch, UserError
+from contextjax.variants import resolve
 from data_pipelines.augment import Augment
 from data_pipelines.candidate_ops import CandidateSamples, CaptionSamples
 from data_pipelines.datasets import READERS
 from data_pipelines.features import FeatureSamples, cached_features
 from data_pipelines.tables import CandidateData, CaptionData
+from experiments.parts.shapes import abstract_tokens, booleans, floats, integers, pixels
 
 LENGTHS = ("text_length", "proposition_length")
 STAGE_1, STAGE_2 = ("matching", "masking", "contrastive"), ("selection", "contrastive", "truth")
@@ -36,7 +38,7 @@ def loss_weights(config: Any) -> dict[str, float]:
 
 
 def make_samples(
-    config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path
+    config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path, *, groups: int = 1
 ) -> CaptionSamples | CandidateSamples | FeatureSamples:
     """The training samples. With data.cached, every candidate is encoded once, by the run that this one starts from."""
     d = config.data
@@ -61,6 +63,28 @@ def make_samples(
     with first_process_first(), tempfile.TemporaryDirectory() as scratch:
         kept = Path(scratch) if is_remote(workdir) else workdir  # of a store, they are made at every start
         return FeatureSamples(cached_features(system, samples, sets, kept / "features.safetensors"))
+
+
+def abstract_batch(config: Any, *, groups: int = 1) -> CaptionBatch | CandidateBatch | FeatureBatch:
+    """A global training batch as shapes; see make_samples for what the config puts into it."""
+    d, sizes = config.data, resolve(config.model)
+    size, u, k = sizes["vision"]["image_size"], d.batch_size, d.candidates
+    if reads_captions(config):
+        return CaptionBatch(pixels(u, size), abstract_tokens(u, d.text_length), integers(u), integers(u))
+    if d.cached:
+        width = sizes["text"]["width"]
+        rest = integers(u), booleans(u, k), booleans(u), integers(u)
+        return FeatureBatch(floats(u, k, width), floats(u, k), floats(u, width), *rest)
+    s, (limit, length) = u * d.descriptions, read_propositions(config)
+    return CandidateBatch(
+        images=pixels(u, k, size),
+        texts=abstract_tokens(s, d.text_length),
+        target=integers(s),
+        valid=booleans(s, k),
+        ordered=booleans(s),
+        records=integers(s),
+        propositions=abstract_tokens(s, limit, length) if limit else None,
+    )
 
 
 def make_phases(config: Any, model: ContextBLIP) -> list[Phase]:

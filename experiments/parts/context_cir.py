@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,13 @@ from contextjax.objectives.context_cir import ContextCIRObjective
 from contextjax.sharding import first_process_first
 from contextjax.tokenizers import TextTokenizer
 from contextjax.training.loop import Phase
+from contextjax.types import LOST, ComposedBatch, Phrases
+from contextjax.variants import resolve
 from data_pipelines.concepts import PhraseCache
 from data_pipelines.mixtures import parts_of
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData
+from experiments.parts.shapes import abstract_tokens, booleans, integers, pixels
 
 LENGTHS = ("text_length", "caption_length")
 
@@ -28,8 +30,10 @@ def loss_weights(config: Any) -> dict[str, float]:
     return weights
 
 
-def make_samples(config: Any, data: ComposedData, tokenizer: TextTokenizer, workdir: Path) -> ComposedSamples:
-    """The training samples; noun phrases are found and cached where the loss needs them."""
+def make_samples(
+    config: Any, data: ComposedData, tokenizer: TextTokenizer, workdir: Path, *, groups: int = 1
+) -> ComposedSamples:
+    """The training samples; noun phrases are found and cached where the loss needs them, and packed in `groups`."""
     weights, d = loss_weights(config), config.data
     phrases = None
     if "consistency" in weights:
@@ -46,9 +50,33 @@ def make_samples(config: Any, data: ComposedData, tokenizer: TextTokenizer, work
         modifications=d.modifications,
         text_length=d.text_length,
         phrases=phrases,
-        phrase_budget=math.ceil(d.phrases_per_text * d.modifications) * d.batch_size,
+        phrase_budget=round(d.phrases_per_text * d.batch_size * d.modifications / groups),
+        phrase_group=d.batch_size // groups,
         phrase_length=d.phrase_length,
         caption_length=d.caption_length if captions else 0,
+    )
+
+
+def abstract_batch(config: Any, *, groups: int = 1) -> ComposedBatch:
+    """A global training batch as shapes; see make_samples for what the config puts into it."""
+    weights, d = loss_weights(config), config.data
+    size, r, m = resolve(config.model)["vision"]["image_size"], d.batch_size, d.modifications
+    captions = "captions" in weights or config.loss.lead_steps > 0
+    phrases = None
+    if "consistency" in weights:
+        p = groups, round(d.phrases_per_text * r * m / groups)
+        tokens = abstract_tokens(*p, d.phrase_length)
+        phrases = Phrases(tokens, integers(*p), integers(*p, 2), booleans(*p), integers(r, len(LOST)))
+    return ComposedBatch(
+        references=pixels(r, size),
+        targets=pixels(r, m, size),
+        texts=abstract_tokens(r, m, d.text_length),
+        valid=booleans(r, m),
+        reference_ids=integers(r),
+        target_ids=integers(r, m),
+        records=integers(r, m),
+        phrases=phrases,
+        captions=abstract_tokens(r, 1 + m, d.caption_length) if captions else None,
     )
 
 

@@ -56,7 +56,13 @@ def make_batch(model: ContextCIR, batch: int, phrases: int, *, seed: int = 0, ph
         reference_ids=np.arange(batch, dtype=np.int32),
         target_ids=np.arange(batch, 2 * batch, dtype=np.int32)[:, None],
         records=np.arange(batch, dtype=np.int32)[:, None],
-        phrases=Phrases(Tokens(alone, real), text, span, np.ones(len(text), bool), np.zeros((batch, 3), np.int32)),
+        phrases=Phrases(
+            Tokens(alone[None], real[None]),
+            text[None],
+            span[None],
+            np.ones((1, len(text)), bool),
+            np.zeros((batch, 3), np.int32),
+        ),
     )
 
 

@@ -208,18 +208,19 @@ def _tensors(config: CLIPConfig, batch: ComposedBatch) -> dict[str, Any]:
     mean, std = (np.asarray(x, np.float32) for x in (config.vision.mean, config.vision.std))
     pixels = lambda x: np.ascontiguousarray(((x.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2))
     length = batch.texts.ids.shape[-1]
-    room = ((0, 0), (0, length - phrases.tokens.ids.shape[1]))
+    (text, span), (alone, real) = (phrases.text[0], phrases.span[0]), (x[0] for x in phrases.tokens)  # of one group
+    room = ((0, 0), (0, length - alone.shape[1]))
     positions = np.arange(length)
-    sizes = phrases.tokens.mask.sum(-1)[:, None]
+    sizes = real.sum(-1)[:, None]
     arrays = {
         "references": pixels(batch.references),
         "targets": pixels(batch.targets[:, 0]),
         "ids": batch.texts.ids[:, 0].astype(np.int64),
         "mask": batch.texts.mask[:, 0],
-        "alone_ids": np.pad(phrases.tokens.ids, room, mode="edge").astype(np.int64),
-        "alone_mask": np.pad(phrases.tokens.mask, room),
-        "text": phrases.text.astype(np.int64),
-        "inside": (positions >= phrases.span[:, :1]) & (positions < phrases.span[:, 1:]),
+        "alone_ids": np.pad(alone, room, mode="edge").astype(np.int64),
+        "alone_mask": np.pad(real, room),
+        "text": text.astype(np.int64),
+        "inside": (positions >= span[:, :1]) & (positions < span[:, 1:]),
         "alone_inside": (positions >= 1) & (positions < sizes - 1),
     }
     return {name: torch.from_numpy(x) for name, x in arrays.items()}

@@ -218,19 +218,16 @@ def test_samples_without_a_draw_are_taken_by_their_row():
     np.testing.assert_array_equal(drawn, 100 * np.arange(24) + plain)
 
 
-@pytest.mark.parametrize("first", [0, 7])
-def test_descriptions_of_one_set_share_its_pictures(tokenizer, first):
+def test_descriptions_of_one_set_share_its_pictures(tokenizer):
     data = candidates()
     samples = CandidateSamples(data, tokenizer, candidates=4, descriptions=2)
     single = CandidateSamples(data, tokenizer, candidates=4)
-    rows = first + np.arange(len(samples))  # of the global batch
-    batch = samples.collate_part([samples[i] for i in range(len(samples))], rows, ())
+    batch = samples.collate([samples[i] for i in range(len(samples))])
     assert len(batch.images) == len(samples) and len(batch.records) == 2 * len(samples)
     assert set(batch.records.tolist()) == set(range(len(data.records)))  # nobody is left out
-    rows = batch.sets - first
-    for text, (record, row) in enumerate(zip(batch.records.tolist(), rows.tolist(), strict=True)):
+    for text, record in enumerate(batch.records.tolist()):
         alone = single.collate([single[record]])
-        np.testing.assert_array_equal(batch.images[row], alone.images[0])
+        np.testing.assert_array_equal(batch.images[text // 2], alone.images[0])
         np.testing.assert_array_equal(batch.texts.ids[text], alone.texts.ids[0])
         assert batch.target[text] == alone.target[0]
         np.testing.assert_array_equal(batch.valid[text], alone.valid[0])
@@ -248,8 +245,8 @@ def test_texts_about_some_pictures_of_a_set_share_all_of_them(tokenizer):
     assert len(samples) == 2
     batch = whole(samples)
     assert batch.images.shape == (2, 4, SIZE, SIZE, 3) and batch.texts.ids.shape[0] == 6
-    for row, sets, target, valid in zip(batch.records, batch.sets, batch.target, batch.valid, strict=True):
-        record, shown = data.records[row], batch.images[sets]
+    for text, (row, target, valid) in enumerate(zip(batch.records, batch.target, batch.valid, strict=True)):
+        record, shown = data.records[row], batch.images[text // 3]
         picture = lambda name: data.pictures[data.pictures.row[name]]
         np.testing.assert_array_equal(shown[target], picture(record.images[record.target]))
         assert valid.sum() == 2 and valid[target]
@@ -258,6 +255,6 @@ def test_texts_about_some_pictures_of_a_set_share_all_of_them(tokenizer):
     found = tokenize_propositions(tokenizer, [data.records[row].text for row in batch.records], limit=2, length=8)[0]
     np.testing.assert_array_equal(batch.propositions.ids, found.ids)
     alone = whole(CandidateSamples(data, tokenizer, candidates=2))
-    assert alone.sets is None and alone.propositions is None and alone.target.tolist() == [0, 1, 0, 1, 1]
+    assert len(alone.images) == 5 and alone.propositions is None and alone.target.tolist() == [0, 1, 0, 1, 1]
     with pytest.raises(UserError, match="set a name 4 pictures, more than the batch's 3"):
         CandidateSamples(data, tokenizer, candidates=3, descriptions=3)

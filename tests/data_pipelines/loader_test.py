@@ -81,20 +81,6 @@ def test_a_process_may_have_rows_that_are_not_side_by_side():
         np.testing.assert_array_equal(step, np.stack([a, b], axis=1).ravel())
 
 
-class Named(Numbers):
-    """A batch that tells its rows, and the whole."""
-
-    def collate_part(self, samples, rows, numbers):
-        return np.asarray([*samples, *rows, *numbers])
-
-
-def test_samples_that_name_rows_of_the_global_batch_are_told_which_they_are():
-    rows = np.asarray([1, 3])
-    found = list(batches(Named(), batch_size=BATCH, steps=5, seed=0, rows=rows))
-    for whole, part in zip(stream(steps=5), found, strict=True):
-        np.testing.assert_array_equal(part, [*whole[rows], *rows, *whole])
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_loader_processes_give_the_batches_of_threads(pictograms):
     """Of prepared tables, whose rows every process opens for itself."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contextjax.tokenizers import train_tokenizer
-from contextjax.types import LOST, ComposedRecord, UserError
+from contextjax.types import LOST, ComposedRecord, Tokens, UserError
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData, PictureTable
 
@@ -53,7 +53,7 @@ def tokenizer():
     return train_tokenizer([*WORDS, "and", *(f"picture {i}" for i in range(9))], vocabulary=400, length=30)
 
 
-def samples(tokenizer, *, modifications=2, budget=20, phrase_length=8, **options):
+def samples(tokenizer, *, modifications=2, budget=20, group=0, phrase_length=8, **options):
     table = data(**options)
     return ComposedSamples(
         table,
@@ -61,6 +61,7 @@ def samples(tokenizer, *, modifications=2, budget=20, phrase_length=8, **options
         modifications=modifications,
         phrases=phrases(table),
         phrase_budget=budget,
+        phrase_group=group,
         phrase_length=phrase_length,
         caption_length=12,
     )
@@ -105,7 +106,8 @@ def decoded(tokenizer, ids):
 def test_packed_phrases_stand_where_their_spans_point(tokenizer):
     found = samples(tokenizer, phrase_length=30)
     batch = found.collate([found[i] for i in range(4)])
-    p = batch.phrases
+    p = batch.phrases._replace(tokens=Tokens(*(x[0] for x in batch.phrases.tokens)))
+    p = p._replace(text=p.text[0], span=p.span[0], valid=p.valid[0])  # one group
     texts = batch.texts.ids.reshape(-1, 30)
     # Texts of 1, 2, 3, (missing), 4, (missing), 1, 2 phrases.
     assert p.valid.sum() == 13 and not p.lost.any()
@@ -126,30 +128,12 @@ def test_packed_phrases_stand_where_their_spans_point(tokenizer):
 def test_the_budget_holds_and_what_found_no_room_is_counted(tokenizer, budget):
     found = samples(tokenizer, budget=budget)
     p = found.collate([found[i] for i in range(4)]).phrases
-    assert p.tokens.ids.shape == (budget, 8) and p.text.shape == p.valid.shape == (budget,)
+    assert p.tokens.ids.shape == (1, budget, 8) and p.text.shape == p.valid.shape == (1, budget)
     assert p.valid.sum() == min(budget, 13)
     assert p.lost.shape == (4, 3) and p.lost[:, 0].sum() == p.lost.sum() == max(13 - budget, 0)
     if budget == 6:  # every text has its first phrase before any has its second
-        assert sorted(p.text.tolist()) == [0, 1, 2, 4, 6, 7]
+        assert sorted(p.text[0].tolist()) == [0, 1, 2, 4, 6, 7]
         assert p.lost[:, 0].tolist() == [1, 2, 3, 1]
-
-
-@pytest.mark.parametrize("budget", [0, 4, 8, 12, 40])
-@pytest.mark.parametrize("parts", [[[0, 1], [2, 3]], [[0, 2], [1, 3]], [[3], [0], [2], [1]]])
-def test_the_parts_of_processes_make_the_batch_of_one(tokenizer, budget, parts):
-    """Also where the budget leaves phrases out: the same ones."""
-    found, numbers = samples(tokenizer, budget=budget), [3, 0, 2, 1]
-    whole = found.collate([found[number] for number in numbers])
-    made = [found.collate_part([found[numbers[row]] for row in rows], np.asarray(rows), numbers) for rows in parts]
-    for rows, part in zip(parts, made, strict=True):
-        np.testing.assert_array_equal(part.references, whole.references[rows])
-        np.testing.assert_array_equal(part.records, whole.records[rows])
-        np.testing.assert_array_equal(part.captions.ids, whole.captions.ids[rows])
-        np.testing.assert_array_equal(part.phrases.lost, whole.phrases.lost[rows])
-        assert len(part.phrases.text) == budget * len(rows) // 4
-    slots = lambda p: [(int(t), *map(int, s), tuple(map(int, i)), bool(v))
-                       for t, s, i, v in zip(p.text, p.span, p.tokens.ids, p.valid, strict=True)]  # fmt: skip
-    assert sorted(slot for part in made for slot in slots(part.phrases)) == sorted(slots(whole.phrases))
 
 
 @pytest.mark.parametrize(("length", "budget"), [(30, 40), (8, 40), (8, 2), (5, 40), (30, 3)])
@@ -177,12 +161,25 @@ def test_every_lost_phrase_has_one_cause(tokenizer, length, budget):
         assert p.lost[row, 1] == expected
 
 
+@pytest.mark.parametrize("group", [1, 2])
+def test_a_group_has_the_phrases_that_a_batch_of_its_references_has(tokenizer, group):
+    whole, grouped = samples(tokenizer, budget=5), samples(tokenizer, budget=5, group=group)
+    p = grouped.collate([grouped[i] for i in range(4)]).phrases
+    assert p.text.shape == (4 // group, 5)
+    for i in range(4 // group):
+        alone = whole.collate([whole[j] for j in range(i * group, (i + 1) * group)]).phrases
+        for found, expected in ((p.tokens.ids, alone.tokens.ids), (p.tokens.mask, alone.tokens.mask),
+                                (p.text, alone.text), (p.span, alone.span), (p.valid, alone.valid)):  # fmt: skip
+            np.testing.assert_array_equal(found[i], expected[0])
+        np.testing.assert_array_equal(p.lost[i * group : (i + 1) * group], alone.lost)
+
+
 def test_a_phrase_longer_than_its_room_is_cut_alone_but_not_in_its_sentence(tokenizer):
     found = samples(tokenizer, phrase_length=3)
     batch = found.collate([found[i] for i in range(4)])
     p = batch.phrases
     assert (p.tokens.mask[p.valid].sum(-1) == 3).all()
-    assert (np.diff(p.span[p.valid], axis=1) > 1).any()
+    assert (np.diff(p.span[p.valid], axis=-1) > 1).any()
 
 
 def test_what_is_cut_is_counted(tokenizer):

@@ -1,9 +1,11 @@
 """Candidate sets: pairs of which both texts must be right, and texts that are scored by their sentences too."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from contextjax.evaluation import evaluate_candidates, score_records
+from contextjax.evaluation import evaluate_candidates, score_records, with_texts_of_other_sets
 from contextjax.metrics import combine_propositions
 from contextjax.types import CandidateRecord
 from tests.evaluation.by_hand_test import CountingTable, Scores, Table
@@ -46,3 +48,32 @@ def test_sentences_are_scored_beside_their_text(share):
     assert sorted(table.reads) == [0, 1, 2, 2, 3], "a set's pictures are read once for all texts and sentences"
     found = evaluate_candidates(Scores(), records[:1], Table("abcd"), propositions=sentences, share=0.0)
     assert found.ranks.tolist() == [0]
+
+
+def test_the_control_gives_every_text_to_another_set_and_keeps_all_texts():
+    sizes = [3, 1, 2, 4, 1, 3]
+    records = [
+        CandidateRecord(f"{number}/{index}", (f"{number}a", f"{number}b"), f"text {number} {index}", index % 2)
+        for index in range(4)
+        for number, size in enumerate(sizes)
+        if index < size
+    ]
+    moved = with_texts_of_other_sets(records, seed=3)
+    assert [(m.id, m.images, m.target) for m in moved] == [(r.id, r.images, r.target) for r in records]
+    assert sorted(m.text for m in moved) == sorted(r.text for r in records)
+    assert all(m.text.split()[1] != m.id.split("/")[0] for m in moved)
+    assert moved == with_texts_of_other_sets(records, seed=3) != with_texts_of_other_sets(records, seed=4)
+    assert with_texts_of_other_sets(records[:1]) == []
+
+
+def test_the_control_is_at_chance_for_a_system_that_reads_well():
+    records = [
+        CandidateRecord(
+            str(row), ("a", "b", "c", "d"), " ".join("1" if k == row % 4 else "0" for k in range(4)), row % 4
+        )
+        for row in range(400)
+    ]
+    records = [dataclasses.replace(record, set=record.id) for record in records]
+    assert evaluate_candidates(Scores(), records, Table("abcd")).metrics()["accuracy"] == 100
+    moved = with_texts_of_other_sets(records)
+    assert evaluate_candidates(Scores(), moved, Table("abcd")).metrics()["accuracy"] == pytest.approx(25, abs=7)

@@ -169,7 +169,7 @@ def test_losses_of_stage_1(file, params, batch, draws, form):
     objective = CaptionObjective(MODEL, WEIGHTS, scrambled=form == "published")
     found = jax.jit(lambda params: objective.represent(params, batch, None, draws))(params)
     terms = objective.terms(found, batch)
-    close(found["matching"], file["output.itm_logits"])
+    close(jnp.swapaxes(found["matching"], 0, 1).reshape(-1, 2), file["output.itm_logits"])
     close(found["truth"], file["output.tmim_target"])
     close(found["pixels"], file[f"output.tmim_{form}.reconstruction"])
     close(mean(terms["matching"]), file["output.loss_itm"])

@@ -119,9 +119,7 @@ def test_permuting_the_batch_permutes_what_is_compared_and_no_gradient(step, par
     draws = draws._replace(negative_image=inverse[draws.negative_image], negative_text=inverse[draws.negative_text])
     (other, (_, moved)), other_gradients = step(params, jax.tree.map(lambda x: x[order], captions), draws, jnp.ones(3))
     np.testing.assert_allclose(other, loss, rtol=1e-5)
-    parts = found["matching"].reshape(3, COUNT, 2)  # positives, wrong pictures, wrong texts
-    close(moved["matching"].reshape(3, COUNT, 2), parts[:, order])
-    for name in ("text", "image", "pixels", "truth"):
+    for name in ("text", "image", "matching", "pixels", "truth"):
         close(moved[name], found[name][order])
     close(other_gradients, gradients, to=1e-4)
 
@@ -139,7 +137,7 @@ def test_what_is_matched_is_what_the_draws_say(params, captions, learned):
         return model.match_states(model.read(tokens, *pairs.texts)), model.patchify(captions.images)
 
     logits, patches = jit(lambda params: PAPER.apply({"params": params}, method=match))(params)
-    close(found["matching"], logits)
+    close(jnp.swapaxes(found["matching"], 0, 1).reshape(-1, 2), logits)
     right = (np.asarray(logits).argmax(-1) == (np.arange(3 * COUNT) < COUNT)).mean()
     np.testing.assert_allclose(means["matching_accuracy"], right)
     same = np.isclose(found["truth"][:, :, None], patches[:, None], atol=1e-5).all(-1)
@@ -390,8 +388,8 @@ def test_descriptions_of_one_set_share_its_pictures(tiny, set_params):
     shared = candidate_batch(tiny, 2, 3)
     rows = jnp.asarray([0, 0, 1, 1])
     each = {"texts": tiny.texts(4), "target": jnp.asarray([0, 2, 1, 0]), "records": jnp.arange(4)}
-    shared = shared._replace(**each, ordered=shared.ordered[rows], valid=shared.valid[rows], sets=rows)
-    copied = shared._replace(images=shared.images[rows], sets=None)
+    shared = shared._replace(**each, ordered=shared.ordered[rows], valid=shared.valid[rows])
+    copied = shared._replace(images=shared.images[rows])
     run = jit(lambda params, batch: means_of(SELECTION, params, batch, None))
     close(run(set_params, shared), run(set_params, copied))
 

@@ -60,7 +60,7 @@ def batch(golden):
     x = {name.removeprefix("input."): value for name, value in golden.items() if name.startswith("input.")}
     pixels = {name: jnp.asarray(x[f"{name}_pixels"].transpose(0, 2, 3, 1)) for name in ("reference", "target")}
     count, budget = x["phrase_valid"].shape
-    flat = lambda name, dtype: jnp.asarray(x[name].reshape(count * budget, *x[name].shape[2:]).astype(dtype))
+    whole = lambda name, dtype: jnp.asarray(x[name].astype(dtype))
     return ComposedBatch(
         references=pixels["reference"],
         targets=pixels["target"][:, None],
@@ -70,10 +70,10 @@ def batch(golden):
         target_ids=jnp.arange(count, 2 * count)[:, None],
         records=jnp.arange(count)[:, None],
         phrases=Phrases(
-            Tokens(flat("phrase_ids", np.int32), flat("phrase_mask", bool)),
-            jnp.repeat(jnp.arange(count), budget),
-            flat("phrase_span", np.int32),
-            flat("phrase_valid", bool),
+            Tokens(whole("phrase_ids", np.int32), whole("phrase_mask", bool)),
+            jnp.zeros((count, budget), jnp.int32),  # each reference is a group of its own
+            whole("phrase_span", np.int32),
+            whole("phrase_valid", bool),
             jnp.zeros((count, 3), jnp.int32),
         ),
     )

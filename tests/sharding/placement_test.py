@@ -70,7 +70,7 @@ def test_batches_are_cut_along_their_first_axis_where_it_divides(tiny):
     placed = place_batch(batch, make_mesh("data:4,tensor:2"))
     jax.tree.map(np.testing.assert_array_equal, placed, batch)
     assert placed.references.addressable_shards[0].data.shape[0] == 2
-    assert placed.phrases.text.sharding.is_fully_replicated
+    assert placed.phrases.text.sharding.is_fully_replicated  # of one group
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,82 @@
+"""Named chips: what their vendors' public data sheets say, read on 2026-11-25.
+
+FLOP/s are dense (the sheets of NVIDIA give twice that, "with sparsity"). `link` is what a chip sends to the others of
+its domain, in one direction: half of a sheet's bidirectional figure; of a TPU v4, the pod's all-reduce bandwidth over
+its chips. `network` is what it sends beyond. JAX multiplies float32 in bfloat16 on TPUs unless it is told otherwise, so
+theirs is one figure; on GPUs `float32` is that of the float32 units (TF32, which XLA may choose, is faster).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from contextjax.types import UserError
+
+T, G = 1e12, 1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A chip, as the compiler sees one device of it (a TPU v4 or v5p: both of its cores)."""
+
+    name: str
+    kinds: tuple[str, ...]  # what jax.Device.device_kind says of it
+    bfloat16: float  # FLOP/s
+    float32: float  # FLOP/s
+    memory: float  # bytes
+    bandwidth: float  # bytes/s of its memory
+    link: float  # bytes/s to chips of its domain
+    domain: int  # chips joined by links: of a server (GPU), of a pod (TPU)
+    network: float  # bytes/s beyond the domain; 0: not published
+    source: str
+
+    def peak(self, dtype: str) -> float:
+        """FLOP/s of matrix products in "bfloat16" or "float32"."""
+        return {"bfloat16": self.bfloat16, "float32": self.float32}[dtype]
+
+
+_TPU = "docs.cloud.google.com/tpu/docs"
+CHIPS: dict[str, Chip] = {
+    chip.name: chip
+    for chip in (
+        Chip(
+            "A100", ("NVIDIA A100-SXM4-80GB",), 312 * T, 19.5 * T, 80 * G, 2039 * G, 300 * G, 8, 25 * G,
+            "NVIDIA A100 datasheet (SXM, 80 GB); DGX A100 datasheet: 8 x 200 Gb/s",
+        ),
+        Chip(
+            "H100", ("NVIDIA H100 80GB HBM3",), 989.5 * T, 67 * T, 80 * G, 3350 * G, 450 * G, 8, 50 * G,
+            "NVIDIA H100 datasheet (SXM); DGX H100 datasheet: 8 x 400 Gb/s",
+        ),
+        Chip(
+            "H200", ("NVIDIA H200",), 989.5 * T, 67 * T, 141 * G, 4800 * G, 450 * G, 8, 50 * G,
+            "NVIDIA H200 datasheet (SXM); DGX H200 datasheet: 8 x 400 Gb/s",
+        ),
+        Chip("v4", ("TPU v4",), 275 * T, 275 * T, 32 * G, 1200 * G, 268 * G, 4096, 0.0, f"{_TPU}/v4"),
+        Chip(
+            "v5e", ("TPU v5 lite", "TPU v5e"), 197 * T, 197 * T, 16 * G, 819 * G, 200 * G, 256, 3.125 * G,
+            f"{_TPU}/v5e",
+        ),
+        Chip("v5p", ("TPU v5", "TPU v5p"), 459 * T, 459 * T, 95 * G, 2765 * G, 600 * G, 6144, 6.25 * G, f"{_TPU}/v5p"),
+        Chip(
+            "v6e", ("TPU v6 lite", "TPU v6e"), 918 * T, 918 * T, 32 * G, 1638 * G, 400 * G, 256, 12.5 * G,
+            f"{_TPU}/v6e",
+        ),
+    )
+}  # fmt: skip
+
+
+def chip(name: str) -> Chip:
+    """The chip of this name, whatever its case.
+
+    Raises:
+      UserError: an unknown one.
+    """
+    for known in CHIPS.values():
+        if known.name.lower() == name.lower():
+            return known
+    raise UserError(f"The chip is '{name}'; known are {', '.join(CHIPS)}.")
+
+
+def chip_of_kind(kind: str) -> Chip | None:
+    """The chip that jax calls `kind`; None for a CPU, and for what is not in the table."""
+    return next((known for known in CHIPS.values() if kind in known.kinds), None)

@@ -1,0 +1,100 @@
+"""What one run of a program costs: matrix FLOPs of the traced program; memory and bytes of the compiled one."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from contextjax.analysis.collectives import Collective, bytes_sent, collectives
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Of one run of a program, and of one device where it says so."""
+
+    devices: int
+    flops: float  # of the matrix products of all devices together, as they are written: nothing is computed twice
+    device_flops: float  # of the busiest device, elementwise work included
+    accessed: float  # bytes that a device's operations read and write, each by itself
+    arguments: float  # bytes a device holds before the program begins
+    temporaries: float  # bytes beside them and the outputs, at the worst moment
+    outputs: float  # bytes that take no argument's place
+    collectives: tuple[Collective, ...]
+
+    @property
+    def peak(self) -> float:
+        """Bytes a device needs."""
+        return self.arguments + self.temporaries + self.outputs
+
+    @property
+    def sent(self) -> dict[str, float]:
+        """Bytes that a device sends, by kind of collective."""
+        return bytes_sent(self.collectives)
+
+
+def cost_of(traced: Any, compiled: Any, *, devices: int) -> Cost:
+    """The cost of a program.
+
+    Args:
+      traced: what `jax.jit(...).trace(...)` gives.
+      compiled: what its `.lower().compile()` gives.
+      devices: that it runs on.
+    """
+    flops, memory = matmul_flops(traced.jaxpr), compiled.memory_analysis()
+    found = compiled.cost_analysis() or {}
+    # XLA counts a loop's body once, however often it runs, and the products inside some kernels not at all.
+    device_flops = max(found.get("flops", 0.0), flops / devices)
+    return Cost(
+        devices=devices,
+        flops=flops,
+        device_flops=device_flops,
+        accessed=found.get("bytes accessed", 0.0),
+        arguments=float(memory.argument_size_in_bytes),
+        temporaries=float(memory.temp_size_in_bytes),
+        outputs=float(memory.output_size_in_bytes - memory.alias_size_in_bytes),
+        collectives=collectives(compiled.as_text()),
+    )
+
+
+def traced_flops(program: Callable, *inputs: Any) -> float:
+    """matmul_flops of a function of arrays, or of their shapes."""
+    return matmul_flops(jax.make_jaxpr(program)(*inputs))
+
+
+def matmul_flops(program: ClosedJaxpr | Jaxpr) -> float:
+    """FLOPs of a program's matrix products and convolutions, two for each multiply-add, all devices together.
+
+    A loop counts as often as it runs (of unknown length: once), a conditional as its most expensive branch.
+    """
+    total = 0.0
+    for equation in getattr(program, "jaxpr", program).eqns:
+        name, params = equation.primitive.name, equation.params
+        if name == "dot_general":
+            (contracted, _), _ = params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+        elif name == "conv_general_dilated":
+            kernel, where = equation.invars[1].aval.shape, params["dimension_numbers"].rhs_spec
+            per_output = math.prod(kernel) / kernel[where[0]]
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * per_output
+        else:
+            inner = [matmul_flops(each) for each in _programs_in(params)]
+            if name == "cond":
+                total += max(inner)
+            else:
+                times = params["length"] if name == "scan" else params["mesh"].size if name == "shard_map" else 1
+                total += times * sum(inner)
+    return total
+
+
+def _programs_in(params: dict[str, Any]) -> Iterator[Any]:
+    """The programs that an operation runs."""
+    for value in params.values():
+        for each in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(each, ClosedJaxpr | Jaxpr):
+                yield each

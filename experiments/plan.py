@@ -1,0 +1,54 @@
+"""What a recipe needs on a mesh, on paper: memory, FLOPs, bytes sent, expected step time and MFU on named chips.
+
+python -m experiments.plan --config=configs/context_cir.py:L14 --mesh=data:8,fsdp:4 [--chip=H100,v5e] [--batch=1024]
+
+The training step is compiled for as many simulated CPU devices and never run: nothing is allocated, and no data is
+needed. What is expected of a chip follows from its data sheet by the formula that is printed. The CPU's compiler keeps
+some bfloat16 values as float32: on an accelerator there are fewer bytes, not more.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli, simulation
+
+CHIPS = ("A100", "H100", "H200", "v4", "v5e", "v5p", "v6e")
+CONFIG = cli.define_config()
+MESH = flags.DEFINE_string("mesh", None, "Sizes of the axes, as data:8,fsdp:4; default: the config's.")
+CHIP = flags.DEFINE_list("chip", list(CHIPS), "The chips that are judged.")
+BATCH = flags.DEFINE_integer("batch", None, "The global batch; default: the config's.", lower_bound=1)
+ATTAINABLE = flags.DEFINE_float(
+    "attainable", 0.5, "Share of the peak that matrix products reach at best: assumed.", 0.01, 1
+)
+HIDDEN = flags.DEFINE_float("hidden", 0.0, "Share of sending that passes during other work: assumed.", 0.0, 1.0)
+ADVICE = flags.DEFINE_bool("advice", True, "Where it does not fit: compile with remat too, and say what to change.")
+OUTPUT = flags.DEFINE_string("output", None, "A JSON file of all figures.")
+
+
+def main() -> None:
+    """Config -> compiled step -> costs -> what each chip makes of them."""
+    config = cli.required(CONFIG)
+    with config.unlocked():
+        config.mesh = MESH.value or config.mesh
+        config.data.batch_size = BATCH.value or config.data.batch_size
+    simulation.simulate_devices(simulation.count_devices(config.mesh))
+    from contextjax.analysis import chips
+    from experiments import planning
+
+    judged = [chips.chip(name) for name in CHIP.value]
+    assumed = {"attainable": ATTAINABLE.value, "hidden": HIDDEN.value}
+    plan = planning.make_plan(config)
+    print(planning.describe(plan, judged, **assumed))
+    too_small = [chip for chip in judged if not plan.fits(chip)]
+    with_remat = planning.make_plan_with_remat(config) if ADVICE.value and too_small else None
+    for chip in too_small if ADVICE.value else ():
+        print(f"\nTo fit a {chip.name}:\n  - " + "\n  - ".join(planning.advice(plan, chip, with_remat=with_remat)))
+    if OUTPUT.value:
+        found = planning.as_json(plan, judged, **assumed)
+        Path(OUTPUT.value).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    cli.run(main, doc=__doc__)

@@ -1,0 +1,35 @@
+"""More devices than there are: simulated CPU devices, for programs that are compiled and not run."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+
+from contextjax.types import UserError
+
+# What is not run need not be fast: less work for LLVM, the same program.
+FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def count_devices(mesh: str) -> int:
+    """Devices of a mesh that names all its sizes.
+
+    Raises:
+      UserError: an axis takes what there is.
+    """
+    if "-1" in mesh:
+        raise UserError(
+            f"mesh is '{mesh}', whose -1 takes the devices there are; a plan needs numbers, as --mesh=data:8,fsdp:4."
+        )
+    return math.prod(int(size) for size in re.findall(r":([0-9]+)", mesh))
+
+
+def simulate_devices(count: int) -> None:
+    """Has jax see `count` CPU devices, if it has not been loaded yet; make_mesh tells where they do not suffice."""
+    if "jax" in sys.modules:
+        return
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    flags = f"--xla_force_host_platform_device_count={count} {FLAGS}"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()

@@ -254,8 +254,8 @@ def explicit(index: int, port: int) -> dict[str, str]:
 
 def slurm(index: int, port: int) -> dict[str, str]:
     """What srun sets on one node, as far as JAX reads it."""
-    return {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
-            "SLURM_PROCID": str(index), "SLURM_LOCALID": str(index), "SLURM_STEP_NUM_NODES": "1"}  # fmt: skip
+    tasks = {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": str(index), "SLURM_LOCALID": str(index)}
+    return tasks | {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1"}
 
 
 @pytest.mark.slow

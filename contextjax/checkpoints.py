@@ -3,12 +3,13 @@
 A checkpoint holds the whole TrainState (step, parameters, optimizer state, RNG, bad steps) and a `meta`
 JSON: the step (which is the data position), the config's hash, and the versions it was written with.
 It is written in the background and becomes visible only when whole: by a rename on a disk, by a marker
-(commit_success.txt) that is written last in an object store, which has no renames. One that was evaluated by a rule of
-what is best has its score with it.
+(commit_success.txt) that is written last in an object store, which has no renames. The checksums of its files follow,
+and without them it is not taken. One that was evaluated by a rule of what is best has its score with it.
 
 Restore order of a run:
-  1. config.json must be the config of this run;  2. the newest whole checkpoint gives the state;
-  3. its config hash must agree;  4. metrics lines past its step are cut;  5. the loader starts at its step.
+  1. config.json must be the config of this run;  2. of the whole checkpoints the newest whose files have their
+  checksums gives the state, and damaged newer ones are set aside;  3. its config hash must agree;  4. metrics lines
+  past its step are cut;  5. the loader starts at its step.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import shutil
+import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,24 +27,41 @@ from typing import Any
 import jax
 import numpy as np
 
+from contextjax import checksums
 from contextjax.files import is_remote, path_of
 from contextjax.types import TrainState, UserError
 
+UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until it is whole
+
 
 class Checkpoints:
-    """The checkpoints of a workdir: the newest are kept, and of those with a score the best (the newest of equals)."""
+    """The checkpoints of a workdir: the newest are kept, and of those with a score the best (the newest of equals).
 
-    def __init__(self, folder: str | Path, *, keep: int = 2):
+    A save that fails (a full disk, say) is told and takes nothing with it: older checkpoints stay, and the next save is
+    tried.
+    """
+
+    def __init__(self, folder: str | Path, *, keep: int = 2, read_only: bool = False):
+        """`read_only`: nothing is saved, set aside or cleaned up, so a run that is going on may be read."""
         import orbax.checkpoint as ocp
+
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong is told once, by this class
+        self._ocp, self._folder, self._keep, self._read_only = ocp, _absolute(folder), keep, read_only
+        self._saving, self._failure = 0, ""
+        self._thread, self._error = threading.Thread(), None  # of the save in the background
+        self._manager = self._open()
+
+    def _open(self) -> Any:
         from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        self._ocp = ocp
-        best = BestN(get_metric_fn=_score_of, n=1, keep_checkpoints_without_metrics=False)
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy([LatestN(keep), best]), best_fn=_score_of
-        )
-        self._manager = ocp.CheckpointManager(_absolute(folder), options=options)
+        ocp, kinds = self._ocp, {"read_only": True}
+        if not self._read_only:
+            if ocp.multihost.is_primary_host(0):
+                for path in self._folder.glob(f"*{UNFINISHED}*"):
+                    _remove(path)
+            best = BestN(get_metric_fn=_score_of, n=1, keep_checkpoints_without_metrics=False)
+            kinds = {"preservation_policy": AnyPreservationPolicy([LatestN(self._keep), best])}
+        return ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(best_fn=_score_of, **kinds))
 
     @property
     def latest(self) -> int | None:
@@ -66,27 +87,48 @@ class Checkpoints:
           score: the higher the better; None, or one that is no number, takes no part.
         """
         ocp = self._ocp
+        self._settle()
         step = int(meta["step"])
         if step in self._manager.all_steps():
             return
         args = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), meta=ocp.args.JsonSave(meta))
         is_number = score is not None and math.isfinite(score)
-        self._manager.save(step, args=args, metrics={"score": score} if is_number else None)
+        self._saving, self._failure = step, ""
+        try:
+            self._manager.save(step, args=args, metrics={"score": score} if is_number else None)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._thread = threading.Thread(target=self._finish, args=(step,))
+            self._thread.start()
 
     def restore(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest whole checkpoint, placed as `abstract` (shapes, types, shardings) says."""
+        """The newest undamaged checkpoint, placed as `abstract` (shapes, types, shardings) says.
+
+        Damaged newer ones are told and moved beside the folder, so that their steps are saved again.
+
+        Raises:
+          UserError: there is none.
+        """
         ocp = self._ocp
+        step, damaged = self._sound("newest")
+        for name in damaged:
+            self._set_aside(name)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract._asdict()), meta=ocp.args.JsonRestore())
-        restored = self._manager.restore(self.step_of("newest"), args=args)
+        restored = self._manager.restore(step, args=args)
         return TrainState(**restored["state"]), restored["meta"]
 
     def restore_params(self, which: str | int = "") -> tuple[Any, dict[str, Any]]:
-        """Parameters (numpy, unsharded) and meta of a whole checkpoint: see `step_of`."""
+        """Parameters (numpy, unsharded) and meta of a whole checkpoint: see `step_of`.
+
+        Raises:
+          UserError: there is none that is undamaged, or the one that is asked for by its step is damaged.
+        """
         ocp = self._ocp
-        step = self.step_of(which)
+        step, _ = self._sound(which)
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         with contextlib.closing(ocp.PyTreeCheckpointer()) as reader:
-            place = self._manager.directory / str(step) / "state"
+            place = self._folder / str(step) / "state"
             metadata: Any = reader.metadata(place)
             args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.item_metadata.tree)
             state = reader.restore(place, restore_args=args)
@@ -114,17 +156,99 @@ class Checkpoints:
         return found
 
     def wait(self) -> None:
-        """Waits for background saves; raises what went wrong in them."""
-        self._manager.wait_until_finished()
+        """Waits for the save in the background.
+
+        Raises:
+          UserError: it failed.
+        """
+        self._settle()
+        if self._failure:
+            kept = "none" if self.latest is None else self.latest
+            raise UserError(
+                f"The checkpoint of step {self._saving} could not be written to {self._folder} ({self._failure}); the "
+                f"newest one that could is {kept}: make room there, and give the same command again."
+            )
 
     def close(self) -> None:
-        """Waits and closes."""
-        self.wait()
-        self._manager.close()
+        """Waits and closes; raises as `wait` does."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def _finish(self, step: int) -> None:
+        """Waits, in a thread, for a checkpoint to be whole; then its checksums are written."""
+        try:
+            self._manager.wait_until_finished()
+            if self._ocp.multihost.is_primary_host(0):
+                checksums.write(self._folder / str(step))
+        except Exception as error:
+            self._error = error
+
+    def _settle(self) -> None:
+        """Waits for the save in the background; one that failed is told once."""
+        if self._thread.ident:
+            self._thread.join()
+        error, self._error = self._error, None
+        if error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Tells of a failed save, and clears away what there is of it, so that the next one can be made."""
+        self._failure = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        print(
+            f"The checkpoint of step {self._saving} could not be written ({self._failure}); training goes on, and the "
+            "next one will be tried.",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+        if self._ocp.multihost.is_primary_host(0):
+            _remove(self._folder / str(self._saving))  # whole, but without its checksums
+        with contextlib.suppress(Exception):  # what has been told
+            self._manager.close()
+        self._manager = self._open()  # the old one would give its error again at the next save
+
+    def _sound(self, which: str | int) -> tuple[int, list[int]]:
+        """(The undamaged checkpoint to take, damaged ones that would have been taken before it)."""
+        first = self.step_of(which)
+        others = [step for step in sorted(self._manager.all_steps(), reverse=True) if step != first]
+        is_free = str(which) in ("", "best", "newest")
+        told = []
+        for step in [first, *others] if is_free else [first]:
+            if not (problem := checksums.damage(self._folder / str(step))):
+                if told:
+                    names = "; ".join(f"{name}: {why}" for name, why in told)
+                    print(
+                        f"Damaged checkpoints in {self._folder} ({names}); taking {step}.", file=sys.stderr, flush=True
+                    )
+                return step, [name for name, _ in told]
+            told.append((step, problem))
+        names = "; ".join(f"{name}: {why}" for name, why in told)
+        raise UserError(
+            f"{self._folder} has no undamaged checkpoint to take ({names}); expected files as they were written: copy "
+            "them again, or train in another --workdir."
+        )
+
+    def _set_aside(self, step: int) -> None:
+        multihost = self._ocp.multihost
+        if multihost.is_primary_host(0):
+            place = self._folder.with_name(f"{self._folder.name}.damaged")
+            place.mkdir(exist_ok=True)
+            number = sum(path.name.split("-")[0] == str(step) for path in place.iterdir())
+            (self._folder / str(step)).rename(place / f"{step}-{number}")
+        multihost.sync_global_processes("set aside")
+        self._manager.reload()
 
 
 def _absolute(folder: str | Path) -> Path:
     return path_of(folder) if is_remote(folder) else Path(folder).absolute()
+
+
+def _remove(folder: Any) -> None:
+    """What is there of a folder; what can't be removed stays."""
+    if not is_remote(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.exists():
+        folder.rmtree()
 
 
 def _score_of(metrics: Any) -> float:

@@ -104,7 +104,7 @@ def _load_own(folder: Path, config: Any, mesh: str, checkpoint: str | int) -> Sy
         fingerprint = f"{meta.get('config_hash', '')}-{meta.get('step', 0)}"
         params = _placed(unread, abstract, mesh)
         return System(model, params, tokenizer, propositions=propositions, fingerprint=fingerprint)
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     try:
         params, meta = checkpoints.restore_params(checkpoint)
     finally:

@@ -76,12 +76,12 @@ def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer
     return tokenizer
 
 
-def make_samples(config: Any, data: SplitData, tokenizer: TextTokenizer, workdir: Path, *, groups: int = 1) -> Any:
+def make_samples(config: Any, data: SplitData, tokenizer: TextTokenizer, workdir: Path, *, cuts: int = 1) -> Any:
     """The training samples. Texts longer than the config's lengths are counted and reported.
 
-    `groups`: into how many a batch is cut over devices or processes, each of which has the phrases of its own texts.
+    `cuts`: into how many a mesh cuts a batch.
     """
-    samples = parts(config).make_samples(config, data, tokenizer, workdir, groups=groups)
+    samples = parts(config).make_samples(config, data, tokenizer, workdir, cuts=cuts)
     for what, count, total, key in samples.truncations():
         if count:
             cut = config.data[key]
@@ -155,7 +155,7 @@ def _read_start(folder: Path) -> dict[str, Any]:
         vocabulary = TextTokenizer.read(folder / "tokenizer.json", length=4).vocabulary
         model = make_model(config.model, vocabulary=vocabulary if config.get("data", {}).get("vocabulary") else None)
         return {path: leaf.read() for path, leaf in flatten(read_own(folder, model)[0]).items()}
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     try:
         return flatten(checkpoints.restore_params()[0])
     finally:

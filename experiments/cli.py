@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, config_flags
 
 from contextjax.files import write_whole
 from contextjax.types import UserError
+from experiments.compile_cache import use_compile_cache
 
 flags.disclaim_key_flags()  # flags that are defined here are those of the command that asks for them: --help has them
 
@@ -44,6 +45,7 @@ def run(main: Callable[..., None], *, doc: str | None, computes: bool = False, w
         if len(argv) > 1:
             fail(f"got the extra argument '{argv[1]}'; every setting is a flag: --name=value")
         logging.set_verbosity(logging.ERROR)  # of the libraries; what a run has to say is printed
+        use_compile_cache()
         return _guard(lambda: _start(main, timeout.value) if computes else main())
 
     app.run(guarded, flags_parser=_parse)

@@ -23,6 +23,9 @@ ATTAINABLE = flags.DEFINE_float(
     "attainable", 0.5, "Share of the peak that matrix products reach at best: assumed.", 0.01, 1
 )
 HIDDEN = flags.DEFINE_float("hidden", 0.0, "Share of sending that passes during other work: assumed.", 0.0, 1.0)
+SCAN = flags.DEFINE_bool(
+    "scan", False, "Stack the towers' layers (model.*.scan): compiles sooner, a little more memory."
+)
 ADVICE = flags.DEFINE_bool("advice", True, "Where it does not fit: compile with remat too, and say what to change.")
 OUTPUT = flags.DEFINE_string("output", None, "A JSON file of all figures.")
 
@@ -33,6 +36,8 @@ def main() -> None:
     with config.unlocked():
         config.mesh = MESH.value or config.mesh
         config.data.batch_size = BATCH.value or config.data.batch_size
+        if SCAN.value:
+            config.model.vision.scan = config.model.text.scan = True
     simulation.simulate_devices(simulation.count_devices(config.mesh))
     from contextjax.analysis import chips
     from experiments import planning

@@ -76,7 +76,7 @@ def make_plan(config: Any) -> Plan:
     check_batch(mesh, config.data.batch_size)
     fresh = functools.partial(init_state, assembly.make_init(model), optimizer, config.seed)
     state, shardings = abstract_state(fresh, mesh)
-    batch = place_abstract(assembly.parts(config).abstract_batch(config, groups=batch_parts(mesh)), mesh)
+    batch = place_abstract(assembly.parts(config).abstract_batch(config, cuts=batch_parts(mesh)), mesh)
     frozen = tuple(config.optimizer.freeze)
     with activations(mesh):
         traced = trace_step(phase.objective, state, batch, shardings=shardings, optimizer=optimizer, frozen=frozen)

@@ -13,27 +13,32 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps its config, 
 STEP_TIMEOUT = flags.DEFINE_float(
     "step_timeout", 1800, "Seconds without a step after which the process ends; 0: never."
 )
+PROFILE = flags.DEFINE_string("profile", "", "Steps to record in WORKDIR/profile, as 100:105; view with xprof.")
 
 
 def main() -> None:
     """Config -> data -> fit."""
     config, workdir = cli.required(CONFIG), path_of(cli.required(WORKDIR))
-    train(config, workdir, step_timeout=STEP_TIMEOUT.value)
+    train(config, workdir, step_timeout=STEP_TIMEOUT.value, profile=PROFILE.value)
 
 
-def train(config, workdir: Path, *, through: Callable[[Iterator], Iterator] = iter, step_timeout: float = 0):
+def train(
+    config, workdir: Path, *, through: Callable[[Iterator], Iterator] = iter, step_timeout: float = 0, profile: str = ""
+):
     """Runs (or goes on with) the training of `config` in `workdir`; batches go `through` what measures them, say.
 
     Returns the state after the last step.
     """
     from contextjax.optim import make_optimizer, make_schedule
     from contextjax.sharding import batch_parts, first_process_first, make_mesh, process_rows
+    from contextjax.training.hooks import parse_steps
     from contextjax.training.loop import fit
     from contextjax.variants import make_model
     from data_pipelines.loader import batches
     from experiments import assembly
     from experiments.data import load_data
 
+    recorded = parse_steps(profile, steps=config.training.steps)
     mesh = make_mesh(config.mesh)
     rows = process_rows(mesh, config.data.batch_size)
     with config.unlocked():
@@ -43,7 +48,7 @@ def train(config, workdir: Path, *, through: Callable[[Iterator], Iterator] = it
         cli.write_config(workdir, config)
         tokenizer = assembly.make_tokenizer(config, workdir, data)
     model = make_model(config.model, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
-    samples = assembly.make_samples(config, data, tokenizer, workdir, groups=batch_parts(mesh))
+    samples = assembly.make_samples(config, data, tokenizer, workdir, cuts=batch_parts(mesh))
     steps = config.training.steps
     phases = assembly.parts(config).make_phases(config, model)
     return fit(
@@ -69,6 +74,7 @@ def train(config, workdir: Path, *, through: Callable[[Iterator], Iterator] = it
         diagnose=getattr(phases[-1].objective, "diagnose", None),
         evaluate=assembly.make_evaluate(config, model, tokenizer),
         name_records=lambda rows: [data.records[row].id for row in rows.ravel()],
+        profile=recorded,
     )
 
 

@@ -41,7 +41,8 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.analysis": TYPES | {"contextjax.analysis", "contextjax.sharding"},
     "contextjax.images": TYPES,
     "contextjax.tokenizers": TYPES | FILES,
-    "contextjax.checkpoints": TYPES | FILES,
+    "contextjax.checksums": TYPES | FILES,
+    "contextjax.checkpoints": {"contextjax.checksums"} | TYPES | FILES,
     "contextjax.objectives": MODELS | TYPES | {"contextjax.losses"},
     "contextjax.training": TYPES
     | FILES

@@ -1,5 +1,8 @@
 """What is saved is what is restored, bit for bit."""
 
+import contextlib
+import resource
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -177,3 +180,95 @@ def test_a_checkpoint_that_is_not_there_is_told(checkpoints):
     for which in ("best", "7", 7, "latest"):
         with pytest.raises(UserError, match=f"has no checkpoint '{which}'; expected newest, or one of the steps 3"):
             checkpoints.restore_params(which)
+
+
+# ---------------------------------------------------------------------------------------- damage
+
+
+def save_steps(checkpoints, *steps):
+    for step in steps:
+        checkpoints.save(make_state(step, step), {"step": step})
+    checkpoints.wait()
+
+
+def spoil(folder, step, *, place=0.5):
+    """Flips a bit of the largest file of a checkpoint."""
+    path = max((folder / str(step)).rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else -1)
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 4
+    path.write_bytes(data)
+    return path
+
+
+def test_of_a_damaged_newest_checkpoint_the_one_before_is_taken_and_its_step_saved_again(tmp_path, capsys):
+    folder = tmp_path / "checkpoints"
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        save_steps(checkpoints, 1, 2)
+    path = spoil(folder, 2)
+    with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+        same_bits(checkpoints.restore_params()[0], make_state(1, 1).params)
+        said = capsys.readouterr().err
+        assert f"(2: {path.relative_to(folder / '2')} is not what was written); taking 1" in said
+        with pytest.raises(UserError, match=r"no undamaged checkpoint to take \(2: .* is not what was written"):
+            checkpoints.restore_params(2)
+        assert steps_in(folder) == [1, 2]
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        same_bits(checkpoints.restore(abstract(make_state()))[0], make_state(1, 1))
+        assert "taking 1" in capsys.readouterr().err
+        assert steps_in(folder) == [1] and [p.name for p in (tmp_path / "checkpoints.damaged").iterdir()] == ["2-0"]
+        save_steps(checkpoints, 2)
+        same_bits(checkpoints.restore(abstract(make_state()))[0], make_state(2, 2))
+
+
+def test_where_all_are_damaged_nothing_is_taken_and_nothing_moved(tmp_path):
+    folder = tmp_path / "checkpoints"
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        save_steps(checkpoints, 1, 2)
+        for step in (1, 2):
+            spoil(folder, step, place=0.1)
+        with pytest.raises(UserError, match=r"no undamaged checkpoint to take \(2: .*; 1: "):
+            checkpoints.restore(abstract(make_state()))
+        assert steps_in(folder) == [1, 2]
+
+
+def test_an_unfinished_checkpoint_is_never_taken_and_cleared_away(tmp_path):
+    folder = tmp_path / "checkpoints"
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        save_steps(checkpoints, 1, 2)
+    (folder / "2").rename(folder / "2.orbax-checkpoint-tmp")  # as a kill leaves it
+    with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+        assert checkpoints.latest == 1 and (folder / "2.orbax-checkpoint-tmp").exists()
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        assert checkpoints.latest == 1 and not (folder / "2.orbax-checkpoint-tmp").exists()
+        save_steps(checkpoints, 2)
+        assert checkpoints.latest == 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tensorstore's, of the failed write
+def test_a_save_that_fails_is_told_and_the_next_one_is_made(tmp_path, capsys):
+    folder = tmp_path / "checkpoints"
+    large = make_state()._replace(params={"large": jnp.asarray(np.random.default_rng(0).normal(size=100_000))})
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        save_steps(checkpoints, 1)
+        with no_room(100_000):
+            checkpoints.save(large, {"step": 2})
+            with pytest.raises(UserError, match=r"step 2 could not be written .* the newest one that could is 1"):
+                checkpoints.wait()
+        assert "step 2 could not be written" in capsys.readouterr().err
+        assert [path.name for path in folder.iterdir()] == ["1"]
+        for step in (2, 3):
+            checkpoints.save(large, {"step": step})
+        checkpoints.wait()
+        assert steps_in(folder) == [2, 3]
+        same_bits(checkpoints.restore(abstract(large))[0], large)
+
+
+@contextlib.contextmanager
+def no_room(size):
+    """No file of this process may grow past so many bytes: what is written beyond fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

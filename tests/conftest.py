@@ -6,6 +6,7 @@ import os
 
 # Before jax is imported: it reads them once.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("CONTEXTJAX_COMPILE_CACHE", "off")  # the commands that tests run leave the user's alone
 for flag in (
     "--xla_force_host_platform_device_count=8",
     "--xla_backend_optimization_level=0",  # the tests compile much and run little

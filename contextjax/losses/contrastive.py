@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-LOWEST = -1e9  # a logit nobody picks; finite, so that a row without candidates stays finite
+from contextjax.losses.logsumexp import LOWEST
 
 
 def contrastive_loss(

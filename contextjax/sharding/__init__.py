@@ -1,5 +1,6 @@
 """The only room that says Mesh, PartitionSpec or process: meshes, rules, placement."""
 
+from contextjax.sharding.mapping import map_over_devices
 from contextjax.sharding.mesh import BATCH_AXES, batch_parts, check_batch, make_mesh, process_rows
 from contextjax.sharding.placement import (
     abstract_state,
@@ -29,6 +30,7 @@ __all__ = [
     "init_sharded",
     "is_first_process",
     "make_mesh",
+    "map_over_devices",
     "place",
     "place_abstract",
     "place_batch",

@@ -16,7 +16,7 @@ import optax
 
 from contextjax.checkpoints import Checkpoints
 from contextjax.sharding import activations, agree, init_sharded, make_mesh, place_batch, placement_table
-from contextjax.training.hooks import BadStepWatch, Clock, CompileCounter, MetricsLog, Progress, Watchdog
+from contextjax.training.hooks import BadStepWatch, Clock, CompileCounter, MetricsLog, Progress, StepProfile, Watchdog
 from contextjax.training.step import Objective, train_step
 from contextjax.types import TrainState, UserError
 
@@ -60,6 +60,7 @@ def fit(
     diagnose: Callable[[Any, Any], Mapping[str, Any]] | None = None,
     evaluate: Callable[[Any], Mapping[str, float]] | None = None,
     name_records: Callable[[np.ndarray], Sequence[str]] = lambda rows: [str(row) for row in rows.ravel()],
+    profile: tuple[int, int] | None = None,
 ) -> TrainState:
     """Trains, resuming from the workdir's newest checkpoint where there is one.
 
@@ -77,6 +78,7 @@ def fit(
         `diagnose_every` steps of the last phase.
       evaluate: params -> metrics, called every `evaluate_every` steps, before the step's checkpoint is written.
       name_records: record rows -> ids, for the message about a bad step.
+      profile: the first and the last of the steps that are recorded in the workdir's profile/.
 
     Returns:
       the state after the last step.
@@ -99,11 +101,14 @@ def fit(
             if diagnose and config.diagnose_every:
                 diagnose = jax.jit(diagnose).lower(state.params, upcoming[1]).compile()
         hooks = {"schedule": schedule, "diagnose": diagnose, "evaluate": evaluate, "name_records": name_records}
+        hooks["profile"] = StepProfile(workdir / "profile", profile)
         with _Observer(config, checkpoints, workdir, start, phases[-1].start, **hooks) as observer:
             for step in range(start + 1, config.steps + 1):
                 records, placed = upcoming
                 observer.before(step, state, placed)
-                state, metrics = programs[_phase_of(phases, step - 1)](state, placed)
+                with observer.profile.step(step, state) as done:
+                    state, metrics = programs[_phase_of(phases, step - 1)](state, placed)
+                    done.append(metrics)
                 upcoming = next(stream, None)  # read and placed while the device is at the step
                 observer.after(step, state, metrics, records)
     return state
@@ -115,11 +120,12 @@ class _Observer:
     def __init__(
         self, config: FitConfig, checkpoints: Checkpoints, workdir: Path, start: int, last_phase: int, *,
         schedule: Callable, diagnose: Callable | None, evaluate: Callable | None, name_records: Callable,
+        profile: StepProfile,
     ):  # fmt: skip
         """What `fit` was given; the run goes on after step `start`, and is diagnosed after step `last_phase`."""
         self._config, self._checkpoints, self._last_phase = config, checkpoints, last_phase
         self._first = start + 1
-        self._diagnose, self._evaluate = diagnose, evaluate
+        self._diagnose, self._evaluate, self.profile = diagnose, evaluate, profile
         self._rate = jax.jit(schedule)
         self._rate(start)
         self._compiles = CompileCounter()  # from here on only what a save or an evaluation needs may be compiled
@@ -136,6 +142,7 @@ class _Observer:
     def __exit__(self, error: type | None, *_: Any) -> None:
         self._progress.close()
         self._watchdog.close()
+        self.profile.close()
         try:
             if error is None:
                 self._watch.check_previous()

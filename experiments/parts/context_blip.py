@@ -38,7 +38,7 @@ def loss_weights(config: Any) -> dict[str, float]:
 
 
 def make_samples(
-    config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path, *, groups: int = 1
+    config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path, *, cuts: int = 1
 ) -> CaptionSamples | CandidateSamples | FeatureSamples:
     """The training samples. With data.cached, every candidate is encoded once, by the run that this one starts from."""
     d = config.data
@@ -65,7 +65,7 @@ def make_samples(
         return FeatureSamples(cached_features(system, samples, sets, kept / "features.safetensors"))
 
 
-def abstract_batch(config: Any, *, groups: int = 1) -> CaptionBatch | CandidateBatch | FeatureBatch:
+def abstract_batch(config: Any, *, cuts: int = 1) -> CaptionBatch | CandidateBatch | FeatureBatch:
     """A global training batch as shapes; see make_samples for what the config puts into it."""
     d, sizes = config.data, resolve(config.model)
     size, u, k = sizes["vision"]["image_size"], d.batch_size, d.candidates

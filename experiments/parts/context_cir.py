@@ -20,6 +20,7 @@ from data_pipelines.tables import ComposedData
 from experiments.parts.shapes import abstract_tokens, booleans, integers, pixels
 
 LENGTHS = ("text_length", "caption_length")
+PHRASE_GROUP = 8  # texts that share a budget of phrases, at least
 
 
 def loss_weights(config: Any) -> dict[str, float]:
@@ -31,9 +32,9 @@ def loss_weights(config: Any) -> dict[str, float]:
 
 
 def make_samples(
-    config: Any, data: ComposedData, tokenizer: TextTokenizer, workdir: Path, *, groups: int = 1
+    config: Any, data: ComposedData, tokenizer: TextTokenizer, workdir: Path, *, cuts: int = 1
 ) -> ComposedSamples:
-    """The training samples; noun phrases are found and cached where the loss needs them, and packed in `groups`."""
+    """The training samples; noun phrases are found and cached where the loss needs them."""
     weights, d = loss_weights(config), config.data
     phrases = None
     if "consistency" in weights:
@@ -44,6 +45,7 @@ def make_samples(
                 found.add(record.text for record in part.records)
             phrases |= {record.text: found[record.text] for record in part.records}
     captions = "captions" in weights or config.loss.lead_steps > 0
+    groups = phrase_groups(config, cuts)
     return ComposedSamples(
         data,
         tokenizer,
@@ -57,13 +59,26 @@ def make_samples(
     )
 
 
-def abstract_batch(config: Any, *, groups: int = 1) -> ComposedBatch:
+def phrase_groups(config: Any, cuts: int) -> int:
+    """Into how many groups of at least PHRASE_GROUP texts a batch is cut, each of which has a budget of phrases.
+
+    A device has whole groups, so that it needs nobody else's texts. Which phrases find room is the same on every mesh
+    whose `cuts` of a batch divide the groups; on one with more, each cut is a group.
+    """
+    references, modifications = config.data.batch_size, config.data.modifications
+    sizes = (size for size in range(1, references + 1) if references % size == 0)
+    groups = references // next((size for size in sizes if size * modifications >= PHRASE_GROUP), references)
+    return groups if groups % cuts == 0 else cuts
+
+
+def abstract_batch(config: Any, *, cuts: int = 1) -> ComposedBatch:
     """A global training batch as shapes; see make_samples for what the config puts into it."""
     weights, d = loss_weights(config), config.data
     size, r, m = resolve(config.model)["vision"]["image_size"], d.batch_size, d.modifications
     captions = "captions" in weights or config.loss.lead_steps > 0
     phrases = None
     if "consistency" in weights:
+        groups = phrase_groups(config, cuts)
         p = groups, round(d.phrases_per_text * r * m / groups)
         tokens = abstract_tokens(*p, d.phrase_length)
         phrases = Phrases(tokens, integers(*p), integers(*p, 2), booleans(*p), integers(r, len(LOST)))

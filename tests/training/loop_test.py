@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import gzip
+import json
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +13,7 @@ import optax
 import pytest
 
 from contextjax.checkpoints import Checkpoints
-from contextjax.training.hooks import read_metrics
+from contextjax.training.hooks import parse_steps, read_metrics
 from contextjax.training.loop import FitConfig, Phase, fit
 from contextjax.types import UserError
 
@@ -58,7 +60,7 @@ def peak(params):
     return {"val/near": -abs(float(params["w"]) - 0.5), "val/far": float(params["w"])}
 
 
-def run(workdir, *, cut=None, evaluate=peak, **changes):
+def run(workdir, *, cut=None, evaluate=peak, profile=None, **changes):
     return fit(
         config=dataclasses.replace(CONFIG, **changes),
         init_params=lambda key: {"w": jnp.float32(0.0)},
@@ -70,6 +72,7 @@ def run(workdir, *, cut=None, evaluate=peak, **changes):
         seed=0,
         diagnose=lambda params, batch: {"goal": batch.goal.mean()},
         evaluate=evaluate,
+        profile=profile,
     )
 
 
@@ -162,3 +165,39 @@ def test_nothing_is_run_again_after_the_last_step(workdir):
     before = lines(workdir)
     again = run(workdir)
     assert float(first.params["w"]) == float(again.params["w"]) and lines(workdir) == before
+
+
+def traced_steps(workdir):
+    """The numbers of the steps in each trace of a workdir."""
+    found = []
+    for path in sorted((workdir / "profile").rglob("*.trace.json.gz")):
+        events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+        found.append({int(e["args"]["step_num"]) for e in events if e.get("name") == "train" and "args" in e})
+        assert list(path.parent.glob("*.xplane.pb"))
+    return found
+
+
+def test_exactly_the_chosen_steps_are_recorded_and_training_is_unchanged(tmp_path):
+    plain = run(tmp_path / "plain")
+    recorded = run(tmp_path / "recorded", profile=(5, 7))
+    assert traced_steps(tmp_path / "recorded") == [{5, 6, 7}] and not traced_steps(tmp_path / "plain")
+    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(recorded), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    assert lines(tmp_path / "recorded") == lines(tmp_path / "plain")
+
+
+def test_a_recording_that_is_interrupted_is_closed_and_what_is_left_is_recorded(tmp_path):
+    with pytest.raises(Interrupted):
+        run(tmp_path, cut=7, profile=(6, 9))
+    run(tmp_path, profile=(5, 9))
+    first, second = traced_steps(tmp_path)
+    assert min(first) == 6 and max(first) < 9 and second == {6, 7, 8, 9}
+
+
+@pytest.mark.parametrize("text", ["5", "5:", "0:3", "7:5", "5:13", "a:b", "-1:2"])
+def test_steps_that_there_are_not_are_told(text):
+    assert parse_steps("", steps=12) is None and parse_steps("5:5", steps=12) == (5, 5)
+    with pytest.raises(
+        UserError, match=rf"--profile is '{text}'; expected the first and the last step .* from 1 to 12"
+    ):
+        parse_steps(text, steps=12)

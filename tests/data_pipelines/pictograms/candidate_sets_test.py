@@ -65,6 +65,21 @@ def test_scorers_blind_to_the_text_guess(many, name):
     assert abs(np.mean(points) - 0.1) < 4 * math.sqrt(0.1 * 0.9 / len(points))
 
 
+def test_a_reader_is_right_with_a_sets_own_texts_and_guesses_with_those_of_others(many):
+    """It picks the scene of which most is true; ties share the point."""
+
+    def accuracy(shift):
+        points = []
+        for candidates, other in zip(many[:300], many[shift : 300 + shift], strict=True):
+            for (index, _), (_, text) in zip(candidates.descriptions, other.descriptions, strict=True):
+                true = np.asarray([sum(all_true([one], scene) for one in read(text)) for scene in candidates.scenes])
+                points.append((true[index] == true.max()) / np.sum(true == true.max()))
+        return np.mean(points)
+
+    assert accuracy(0) == 1
+    assert accuracy(1) <= 0.13
+
+
 def test_sets_have_ten_different_scenes_and_different_targets(many):
     for candidates in many[:200]:
         assert len(set(candidates.scenes)) == 10

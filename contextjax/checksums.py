@@ -1,0 +1,68 @@
+"""Checksums of a folder's files: written before it counts as whole, checked before anything of it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from contextjax.files import write_whole
+
+NAME = "checksums.json"
+PART = 1 << 22  # bytes that are read at a time
+
+
+def write(folder: Path) -> None:
+    """Writes size and digest of every file under `folder` to its checksums.json, with a digest of that list."""
+    files = {name: _seen(folder / name) for name in _files(folder)}
+    listed = json.dumps(files, sort_keys=True)
+    write_whole(folder / NAME, json.dumps({"files": files, "digest": _digest(listed.encode())}, sort_keys=True))
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with the first bad file under `folder`, "" if all are what they were when `write` saw them."""
+    try:
+        read = (folder / NAME).read_bytes()
+        known = json.loads(read)
+        files, listed = known["files"], json.dumps(known["files"], sort_keys=True)
+        if known["digest"] != _digest(listed.encode()) or read.decode() != json.dumps(known, sort_keys=True):
+            return f"{NAME} does not agree with itself"
+    except FileNotFoundError:
+        return f"it has no {NAME}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{NAME} can't be read ({error})"
+    found = set(_files(folder))
+    if lost := sorted(files.keys() - found):
+        return f"{lost[0]} is missing"
+    if added := sorted(found - files.keys()):
+        return f"{added[0]} is not one of its files"
+    for name, (size, digest) in files.items():
+        try:
+            if [size, digest] != _seen(folder / name):
+                return f"{name} is not what was written"
+        except OSError as error:
+            return f"{name} can't be read ({error})"
+    return ""
+
+
+def _files(folder: Path, under: str = "") -> list[str]:
+    """The names of all files, as seen from the folder, but its checksums.json."""
+    found: list[str] = []
+    for path in sorted(folder.iterdir()):
+        found += _files(path, f"{under}{path.name}/") if path.is_dir() else [under + path.name]
+    return [name for name in found if name != NAME]
+
+
+def _seen(path: Path) -> list[Any]:
+    """[bytes, digest]."""
+    digest, size = hashlib.blake2b(digest_size=16), 0
+    with path.open("rb") as file:
+        while part := file.read(PART):
+            digest.update(part)
+            size += len(part)
+    return [size, digest.hexdigest()]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -1,0 +1,65 @@
+"""Every byte of a folder that changes is noticed."""
+
+import json
+
+import numpy as np
+import pytest
+
+from contextjax import checksums
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, size in {"meta/a.json": 40, "state/d/0": 5000, "state/d/empty": 0, "_META": 7}.items():
+        path = tmp_path / "one" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(rng.bytes(size))
+    checksums.write(tmp_path / "one")
+    return tmp_path / "one"
+
+
+def test_an_untouched_folder_is_sound_wherever_it_lies(folder):
+    assert checksums.damage(folder) == ""
+    folder.rename(folder.with_name("two"))
+    assert checksums.damage(folder.with_name("two")) == ""
+
+
+def test_flips_and_cuts_are_noticed_the_list_of_checksums_included(folder):
+    rng = np.random.default_rng(1)
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
+    for number in range(400):
+        path = paths[number % len(paths)]
+        whole = path.read_bytes()
+        place = int(rng.integers(len(whole)))
+        flipped = whole[:place] + bytes([whole[place] ^ 1 << int(rng.integers(8))]) + whole[place + 1 :]
+        for changed in (flipped, whole[:place]):
+            path.write_bytes(changed)
+            assert path.name in checksums.damage(folder), (path, place)
+        path.write_bytes(whole)
+    assert checksums.damage(folder) == ""
+
+
+def test_lost_and_added_files_are_named(folder):
+    (folder / "state/d/more").write_bytes(b"x")
+    assert checksums.damage(folder) == "state/d/more is not one of its files"
+    (folder / "state/d/more").unlink()
+    (folder / "state/d/0").unlink()
+    assert checksums.damage(folder) == "state/d/0 is missing"
+    (folder / checksums.NAME).unlink()
+    assert checksums.damage(folder) == "it has no checksums.json"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"files": 3, "digest": "x"}', '{"files": {"a": 1}, "digest": 2}', "\xff"]
+)
+def test_a_list_of_checksums_of_another_shape_is_no_traceback(folder, text):
+    (folder / checksums.NAME).write_bytes(text.encode("latin-1"))
+    assert checksums.NAME in checksums.damage(folder)
+
+
+def test_digests_are_of_the_bytes(folder):
+    import hashlib
+
+    known = json.loads((folder / checksums.NAME).read_text())["files"]["state/d/0"]
+    assert known == [5000, hashlib.blake2b((folder / "state/d/0").read_bytes(), digest_size=16).hexdigest()]

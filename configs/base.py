@@ -117,6 +117,7 @@ def _context_blip() -> tuple[Any, Any]:
     model.decoder_heads = 8
     model.selection = "none"  # "head", "itc" (the card's form) or "both"
     model.propositions = False  # the base score is the probability that each of a text's propositions is true
+    model.pooling_heads = 0  # > 0: the base score is of a text and what it reads of a picture's tokens (X-Pool)
     model.context_layers = 0  # of the inter-context encoder; 2 in the paper's last stage
     model.context_heads = 8
     model.context_positions = 10

@@ -155,7 +155,7 @@ class SelectionObjective:
         if "truth" in dict(self.weights):
             out["base"] = found.base
         if "contrastive" in dict(self.weights):
-            images = found.image.reshape(1, -1, found.image.shape[-1])
+            images = found.image.reshape(1, -1, *found.image.shape[2:])
             out["similarity"] = run("base_score", images, found.text, found.real)  # [S, U * K]
             out["temperature"] = run("temperature")
         return out

@@ -8,8 +8,8 @@ The stages, each an argument:
     1         captions: matching, masking and BLIP's contrastive loss; the image tower starts from --start, a run of
               configs/pictograms.py, if one is given
     pairs     short statements, true of one picture of a set and false of another: is each true of each?
-    cosine    candidate sets, by the base score alone: the probability that each of a text's propositions is true, by the
-              cosine of it and what it reads of a picture's tokens
+    cosine    candidate sets, by the base score alone: the probability that each of a text's propositions is true, by
+              the cosine of it and what it reads of a picture's tokens
     2a        candidate sets: the base score plus a Linear of the fused state, which begins as nothing
     2b        cached features: the inter-context encoder alone trains
 

@@ -73,13 +73,15 @@ def make_plan(config: Any) -> Plan:
     phase = assembly.parts(config).make_phases(config, model)[-1]
     optimizer = make_optimizer(config.optimizer, steps=config.training.steps)
     mesh = make_mesh(config.mesh)
-    process_slice(mesh, config.data.batch_size)
+    micro_batches = config.training.micro_batches
+    process_slice(mesh, config.data.batch_size, micro_batches=micro_batches)
     fresh = functools.partial(init_state, assembly.make_init(model), optimizer, config.seed)
     state, shardings = abstract_state(fresh, mesh)
-    batch = place_abstract(assembly.parts(config).abstract_batch(config, groups=batch_parts(mesh)), mesh)
-    frozen = tuple(config.optimizer.freeze)
+    batch = assembly.parts(config).abstract_batch(config, groups=batch_parts(mesh) * micro_batches)
+    batch = place_abstract(batch, mesh, micro_batches=micro_batches)
+    options = {"frozen": tuple(config.optimizer.freeze), "micro_batches": micro_batches, "mesh": mesh}
     with activations(mesh):
-        traced = trace_step(phase.objective, state, batch, shardings=shardings, optimizer=optimizer, frozen=frozen)
+        traced = trace_step(phase.objective, state, batch, shardings=shardings, optimizer=optimizer, **options)
         cost = cost_of(traced, traced.lower().compile(), devices=mesh.size)
     return Plan(
         mesh=dict(mesh.shape),

@@ -28,14 +28,16 @@ def train(config, workdir: Path, *, through: Callable[[Iterator], Iterator] = it
     from experiments.data import load_data
 
     mesh = make_mesh(config.mesh)
-    process, processes = process_slice(mesh, config.data.batch_size)
+    micro_batches = config.training.micro_batches
+    process, processes = process_slice(mesh, config.data.batch_size, micro_batches=micro_batches)
     with config.unlocked():
         config.model = assembly.resolve_model(config)  # config.json holds every size, whatever a variant means one day
     data = load_data(config, config.data.train_split, cache_mb=config.data.cache_mb)
     cli.write_config(workdir, config)
     tokenizer = assembly.make_tokenizer(config, workdir, data)
     model = make_model(config.model, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
-    samples = assembly.make_samples(config, data, tokenizer, workdir, groups=max(batch_parts(mesh), processes))
+    groups = max(batch_parts(mesh), processes) * micro_batches
+    samples = assembly.make_samples(config, data, tokenizer, workdir, groups=groups)
     steps = config.training.steps
     phases = assembly.parts(config).make_phases(config, model)
     fit(

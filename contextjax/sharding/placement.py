@@ -96,22 +96,26 @@ def _read_into(unread: Any, shardings: Any) -> Any:
     return jax.tree.map(place, unread, shardings)
 
 
-def place_batch(batch: Any, mesh: Mesh) -> Any:
+def place_batch(batch: Any, mesh: Mesh, *, micro_batches: int = 1) -> Any:
     """A process's numpy batch as global arrays, cut along the first axis over the mesh's batch axes.
 
+    Of several micro-batches each is so, and they are stacked: arrays [micro_batches, ...].
     An array whose first axis does not divide (a phrase budget, say) is replicated.
 
     Raises:
       UserError: such an array with several processes, whose copies would differ.
     """
-    parts = batch_parts(mesh)
+    parts, lead = batch_parts(mesh), (None,) if micro_batches > 1 else ()
 
     def place(x):
-        cut = len(x) * jax.process_count() % parts == 0
+        x = x.reshape(micro_batches, -1, *x.shape[1:]) if lead else x
+        cut = x.shape[len(lead)] * jax.process_count() % parts == 0
         if not cut and jax.process_count() > 1:
-            raise UserError(f"An axis of {len(x)} rows a process does not divide into {parts} parts; change the batch.")
+            raise UserError(
+                f"An axis of {x.shape[len(lead)]} rows a process does not divide into {parts} parts; change the batch."
+            )
         return jax.make_array_from_process_local_data(
-            NamedSharding(mesh, PartitionSpec(BATCH_AXES if cut else None)), x
+            NamedSharding(mesh, PartitionSpec(*lead, BATCH_AXES if cut else None)), x
         )
 
     return jax.tree.map(place, batch)
@@ -125,12 +129,13 @@ def abstract_state(init: Callable[[], Any], mesh: Mesh) -> tuple[Any, Any]:
     return jax.tree.map(on, nn.unbox(abstract), shardings), shardings
 
 
-def place_abstract(batch: Any, mesh: Mesh) -> Any:
-    """A global batch of shapes with the shardings that place_batch gives its arrays."""
-    parts = batch_parts(mesh)
+def place_abstract(batch: Any, mesh: Mesh, *, micro_batches: int = 1) -> Any:
+    """A global batch of shapes with the shapes and shardings that place_batch gives its arrays."""
+    parts, lead = batch_parts(mesh), (None,) if micro_batches > 1 else ()
 
     def on(x):
-        spec = PartitionSpec(BATCH_AXES if x.shape[0] % parts == 0 else None)
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec))
+        shape = (micro_batches, x.shape[0] // micro_batches, *x.shape[1:]) if lead else x.shape
+        spec = PartitionSpec(*lead, BATCH_AXES if shape[len(lead)] % parts == 0 else None)
+        return jax.ShapeDtypeStruct(shape, x.dtype, sharding=NamedSharding(mesh, spec))
 
     return jax.tree.map(on, batch)

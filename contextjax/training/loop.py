@@ -15,7 +15,15 @@ import numpy as np
 import optax
 
 from contextjax.checkpoints import Checkpoints
-from contextjax.sharding import activations, agree, init_sharded, make_mesh, place_batch, placement_table
+from contextjax.sharding import (
+    activations,
+    agree,
+    init_sharded,
+    is_first_process,
+    make_mesh,
+    place_batch,
+    placement_table,
+)
 from contextjax.training.hooks import BadStepWatch, Clock, CompileCounter, MetricsLog, Progress, StepProfile, Watchdog
 from contextjax.training.step import Objective, train_step
 from contextjax.types import TrainState, UserError
@@ -93,7 +101,8 @@ def fit(
         start = int(state.step)
         if start >= config.steps:
             return state
-        print(placement_table(state), flush=True)
+        if is_first_process():
+            print(placement_table(state), flush=True)
         stream = ((batch.records, place_batch(batch, mesh)) for batch in batches(start))
         upcoming: Any = next(stream)
         with activations(mesh):

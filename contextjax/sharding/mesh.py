@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,6 +45,12 @@ def make_mesh(text: str) -> Mesh:
     """The mesh of all devices."""
     sizes = parse_mesh(text, jax.device_count())
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def mesh_of(tree: Any) -> Mesh | None:
+    """The mesh that arrays have been placed on; None where they are on one device."""
+    mesh = getattr(getattr(jax.tree.leaves(tree)[0], "sharding", None), "mesh", None)
+    return mesh if mesh is not None and mesh.size > 1 else None
 
 
 def batch_parts(mesh: Mesh) -> int:

@@ -21,11 +21,11 @@ from contextjax.sharding import (
     abstract_state,
     activations,
     batch_parts,
+    check_batch,
     make_mesh,
     place_abstract,
     placement_table,
     placements,
-    process_rows,
     state_shardings,
 )
 from contextjax.training.loop import Phase, init_state, trace_step
@@ -110,7 +110,7 @@ def abstract_step(config: Any) -> AbstractStep:
     phase = assembly.parts(config).make_phases(config, model)[-1]
     optimizer = make_optimizer(config.optimizer, steps=config.training.steps)
     mesh = make_mesh(config.mesh)
-    process_rows(mesh, config.data.batch_size)
+    check_batch(mesh, config.data.batch_size)
     cuts = batch_parts(mesh)
     fresh = functools.partial(init_state, assembly.make_init(model), optimizer, config.seed)
     state, shardings = abstract_state(fresh, mesh)

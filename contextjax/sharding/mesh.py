@@ -58,17 +58,22 @@ def batch_parts(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
-def process_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """int [B / parts that it has]: the rows of a global batch that this process's devices hold, ascending.
-
-    Raises:
-      UserError: the batch does not divide over the mesh's batch axes.
-    """
+def check_batch(mesh: Mesh, batch_size: int) -> None:
+    """Raises a UserError where a batch does not divide over the mesh's batch axes."""
     parts = batch_parts(mesh)
     if batch_size % parts:
         raise UserError(
             f"batch_size is {batch_size}, but the mesh cuts a batch into {parts} parts ({dict(mesh.shape)}); "
             f"choose a multiple of {parts}."
         )
+
+
+def process_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """int [rows]: those of a global batch that this process's devices hold, ascending. Processes may share rows.
+
+    Raises:
+      UserError: the batch does not divide over the mesh's batch axes.
+    """
+    check_batch(mesh, batch_size)
     held = NamedSharding(mesh, PartitionSpec(BATCH_AXES)).addressable_devices_indices_map((batch_size,))
     return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held.values() if index is not None]))

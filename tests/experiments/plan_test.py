@@ -115,6 +115,8 @@ def test_what_there_is_no_number_for_is_told():
     with pytest.raises(UserError, match="a plan needs numbers, as --mesh=data:8,fsdp:4"):
         simulation.count_devices("data:-1")
     assert simulation.count_devices("data:8,fsdp:4") == 32
+    with pytest.raises(UserError, match="has 4096 devices, and 2048 can be simulated"):
+        simulation.count_devices("data:512,fsdp:8")
     with pytest.raises(UserError, match="batch_size is 12, but the mesh cuts a batch into 8 parts"):
         planning.make_plan(small(**{"data.batch_size": 12}))
 

@@ -18,6 +18,7 @@ from contextjax.models.blip import BLIP
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.models.context_cir import ContextCIR, combine
 from contextjax.models.layers import normalize
+from contextjax.sharding import activations, mesh_of, place_batch
 from contextjax.tokenizers import TextTokenizer, tokenize_propositions
 from contextjax.types import Tokens, UserError
 
@@ -208,24 +209,32 @@ class System:
 
     def _map(self, name: str, *arrays: np.ndarray) -> np.ndarray:
         """A program of arrays [N, ...], at most BATCH rows at a time."""
-        program, found = _program(self.model, name), []
+        found = []
         for begin in range(0, len(arrays[0]), BATCH):
             part = [array[begin : begin + BATCH] for array in arrays]
-            found.append(np.asarray(program(self.params, *(_padded(x, BATCH) for x in part)))[: len(part[0])])
+            found.append(self._run(name, *(_padded(x, BATCH) for x in part))[: len(part[0])])
         return np.concatenate(found)
 
     def _map_shared(self, name: str, pictures: Iterable[np.ndarray], *arrays: np.ndarray, batch: int = 0) -> np.ndarray:
         """A program of N pictures or sets and arrays [N, ...] that is given equal pictures once, at most `batch` rows
         at a time: rows of one picture go together, unless there are more of them."""
-        program, batch = _program(self.model, name), batch or BATCH
+        batch = batch or BATCH
         pixels, rows = _distinct(pictures)
         order, found = np.argsort(rows, kind="stable"), []
         for part in _parts(rows[order], batch):
             own = order[part]
             used, local = np.unique(rows[own], return_inverse=True)
             inputs = pixels[used], *(array[own] for array in arrays), local.astype(np.int32)
-            found.append(np.asarray(program(self.params, *(_padded(x, batch) for x in inputs)))[: len(own)])
+            found.append(self._run(name, *(_padded(x, batch) for x in inputs))[: len(own)])
         return np.concatenate(found)[np.argsort(order)]
+
+    def _run(self, name: str, *inputs: np.ndarray) -> np.ndarray:
+        """What a program gives. Where the parameters are on a mesh, each device has its part of the inputs."""
+        program, mesh = _program(self.model, name), mesh_of(self.params)
+        if mesh is None:
+            return np.asarray(program(self.params, *inputs))
+        with activations(mesh):
+            return np.asarray(program(self.params, *place_batch(inputs, mesh)))
 
 
 def _distinct(pictures: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -51,7 +51,9 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.training": TYPES
     | FILES
     | {"contextjax.training", "contextjax.sharding", "contextjax.optim", "contextjax.checkpoints"},
-    "contextjax.system": MODELS | TYPES | {f"contextjax.{name}" for name in ("images", "tokenizers", "pretrained")},
+    "contextjax.system": MODELS
+    | TYPES
+    | {f"contextjax.{name}" for name in ("images", "tokenizers", "pretrained", "sharding")},
     "contextjax.loading": {"contextjax.variants"}
     | TYPES
     | FILES

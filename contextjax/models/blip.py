@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from contextjax.models.layers import dense, normalize
+from contextjax.models.layers import head, normalize
 from contextjax.models.multimodal import BertConfig, BertEncoder, Context
 from contextjax.models.text import TextOutput
 from contextjax.models.vision import VisionConfig, VisionOutput, VisionTransformer
@@ -33,9 +33,9 @@ class BLIP(nn.Module):
         c = self.config
         self.vision = VisionTransformer(c.vision, self.dtype)
         self.text = BertEncoder(c.text, self.dtype)
-        self.visual_projection = dense(c.projection, ("embed", "projection"), dtype=self.dtype)
-        self.text_projection = dense(c.projection, ("embed", "projection"), dtype=self.dtype)
-        self.matching_head = dense(2, ("embed", None), dtype=self.dtype)
+        self.visual_projection = head(c.projection, ("embed", "projection"))
+        self.text_projection = head(c.projection, ("embed", "projection"))
+        self.matching_head = head(2, ("embed", None))
 
     def __call__(self, images: UInt8[Array, "b h w 3"], ids: Int[Array, "b t"], mask: Bool[Array, "b t"]):
         """Everything once: image and text embeddings [B, D], L2-normalised, and matching logits [B, 2]."""

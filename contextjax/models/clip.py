@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from contextjax.models.layers import dense, logical, normalize
+from contextjax.models.layers import head, logical, normalize
 from contextjax.models.text import TextConfig, TextOutput, TextTransformer
 from contextjax.models.vision import VisionConfig, VisionOutput, VisionTransformer
 
@@ -33,8 +33,8 @@ class CLIP(nn.Module):
         c = self.config
         self.vision = VisionTransformer(c.vision, self.dtype)
         self.text = TextTransformer(c.text, self.dtype)
-        self.visual_projection = dense(c.projection, ("embed", "projection"), use_bias=False, dtype=self.dtype)
-        self.text_projection = dense(c.projection, ("embed", "projection"), use_bias=False, dtype=self.dtype)
+        self.visual_projection = head(c.projection, ("embed", "projection"), use_bias=False)
+        self.text_projection = head(c.projection, ("embed", "projection"), use_bias=False)
         self.logit_scale = self.param("logit_scale", logical(nn.initializers.constant(math.log(1 / 0.07))), ())
 
     def __call__(self, images: UInt8[Array, "b h w 3"], ids: Int[Array, "b t"], mask: Bool[Array, "b t"]):

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from contextjax.models.adapter import ConvolutionalAdapter, MultiScaleAdapter
 from contextjax.models.blip import BLIP, BLIPConfig
 from contextjax.models.inter_context import InterContextEncoder
-from contextjax.models.layers import dense, logical
+from contextjax.models.layers import dense, head, logical
 from contextjax.models.masking import ReconstructionDecoder
 from contextjax.models.text import TextOutput
 from contextjax.models.token_pooling import TokenPooling
@@ -91,7 +91,7 @@ class ContextBLIP(nn.Module):
         if c.selection in ("head", "both"):
             # Beside the cosine the head begins as nothing: what the towers know is not drowned by a random state.
             init = nn.initializers.zeros if c.selection == "both" else None
-            self.head = dense(1, ("embed", None), dtype=self.dtype, init=init)
+            self.head = head(1, ("embed", None), init=init)
         if c.selection in ("itc", "both"):
             self.logit_scale = self.param("logit_scale", logical(nn.initializers.constant(math.log(1 / 0.07))), ())
             if c.pooling_heads:
@@ -276,7 +276,7 @@ class ContextBLIP(nn.Module):
         if self.config.selection == "itc":
             return base
         read = self.context(features, valid, ordered, text) if self.config.context_layers else 0.0
-        return base + self.head(features + read)[..., 0].astype(jnp.float32)
+        return base + self.head(features + read)[..., 0]
 
 
 def _of_each(x: Float[Array, "u k ..."], count: int) -> Float[Array, "s k ..."]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from contextjax.models.clip import CLIP, CLIPConfig
 from contextjax.models.fusion import FusionBlock
-from contextjax.models.layers import AttentionPooling, dense, normalize
+from contextjax.models.layers import AttentionPooling, head, normalize
 
 QUERIES = ("fusion", "image", "text", "sum")
 HEADS = ("own", "gallery")
@@ -54,7 +54,7 @@ class ContextCIR(nn.Module):
             ]
             if c.fusion_head == "own":
                 self.pooling = AttentionPooling(c.fusion_heads, vision.epsilon, self.dtype)
-                self.query_projection = dense(c.clip.projection, ("embed", "projection"), dtype=self.dtype)
+                self.query_projection = head(c.clip.projection, ("embed", "projection"))
 
     def __call__(self, images: UInt8[Array, "b h w 3"], ids: Int[Array, "b t"], mask: Bool[Array, "b t"]):
         """Everything once: (query, gallery embedding, text embedding), each [B, D], L2-normalised."""

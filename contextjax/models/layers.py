@@ -78,6 +78,12 @@ def dense(features: int, axes: tuple[str | None, str | None], *, name: str | Non
     )
 
 
+def head(features: int, axes: tuple[str | None, str | None], **options: Any) -> nn.Dense:
+    """A Dense layer whose output is compared or ranked: in float32 whatever the towers compute in, for nearly equal
+    pictures would tie in bfloat16."""
+    return dense(features, axes, dtype=jnp.float32, **options)
+
+
 def layer_norm(epsilon: float, *, name: str | None = None, dtype: Any = None) -> nn.LayerNorm:
     """LayerNorm over the last axis; statistics in float32."""
     return nn.LayerNorm(

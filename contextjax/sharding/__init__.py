@@ -1,7 +1,7 @@
 """The only room that says Mesh, PartitionSpec or process: meshes, rules, placement."""
 
 from contextjax.sharding.mapping import map_over_devices
-from contextjax.sharding.mesh import BATCH_AXES, batch_parts, check_batch, make_mesh, process_rows
+from contextjax.sharding.mesh import BATCH_AXES, batch_parts, check_batch, make_mesh, mesh_of, process_rows
 from contextjax.sharding.placement import (
     abstract_state,
     activations,
@@ -31,6 +31,7 @@ __all__ = [
     "is_first_process",
     "make_mesh",
     "map_over_devices",
+    "mesh_of",
     "place",
     "place_abstract",
     "place_batch",

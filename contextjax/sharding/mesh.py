@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -45,6 +46,12 @@ def make_mesh(text: str, *, devices: int | None = None) -> Mesh:
     used = jax.devices()[:devices]
     sizes = parse_mesh(text, len(used))
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes), devices=used)
+
+
+def mesh_of(tree: Any) -> Mesh | None:
+    """The mesh that arrays have been placed on; None where they are on one device."""
+    mesh = getattr(getattr(jax.tree.leaves(tree)[0], "sharding", None), "mesh", None)
+    return mesh if mesh is not None and mesh.size > 1 else None
 
 
 def batch_parts(mesh: Mesh) -> int:

@@ -19,9 +19,9 @@ from contextjax.types import TrainState
 from tests.models.context_blip_test import candidate_batch, caption_batch, random_params, small_model
 
 EVERY = "data:2,fsdp:2,tensor:2"
-MORE = ("data:8", "tensor:8", "data:4,fsdp:2", "data:4,tensor:2", "fsdp:4,tensor:2")
-KEY = 1  # with which bfloat16 masks the patches that float32 does: which they are is a choice, that no norm bounds
-MESHES = [EVERY, "fsdp:8", *(pytest.param(mesh, marks=pytest.mark.slow) for mesh in MORE)]
+MORE = ("data:8", "fsdp:8", "tensor:8", "data:4,fsdp:2", "data:4,tensor:2", "fsdp:4,tensor:2")
+KEY = 1  # with it bfloat16 masks the same patches as float32: a mask is a choice, which no norm bounds
+MESHES = [EVERY, *(pytest.param(mesh, marks=pytest.mark.slow) for mesh in MORE)]
 
 
 def composed(tiny, dtype):

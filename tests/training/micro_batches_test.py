@@ -11,7 +11,7 @@ import pytest
 from contextjax.losses.chunked import ring_contrastive_loss
 from contextjax.objectives.context_blip import CaptionObjective, SelectionObjective
 from contextjax.objectives.context_cir import ContextCIRObjective
-from contextjax.sharding import batch_parts, make_mesh, map_over_devices, place_abstract, place_batch, process_slice
+from contextjax.sharding import batch_parts, check_batch, make_mesh, map_over_devices, place_abstract, place_batch
 from contextjax.training.loop import trace_step
 from contextjax.training.micro_batches import in_micro_batches, merge
 from contextjax.training.step import train_step, whole_batch
@@ -138,11 +138,11 @@ def test_memory_falls_with_the_number_of_micro_batches(tiny, capsys):
 
 def test_batches_and_losses_that_do_not_go_in_micro_batches_are_told():
     mesh = make_mesh("data:4,fsdp:2")
-    assert process_slice(mesh, 32, micro_batches=4) == (0, 1)
+    check_batch(mesh, 32, micro_batches=4)
     with pytest.raises(UserError, match="multiple of 32"):
-        process_slice(mesh, 24, micro_batches=4)
+        check_batch(mesh, 24, micro_batches=4)
     with pytest.raises(UserError, match="1 or more"):
-        process_slice(mesh, 24, micro_batches=0)
+        check_batch(mesh, 24, micro_batches=0)
     across = CaptionObjective(None, (("matching", 1.0),)), SelectionObjective(None, (("contrastive", 1.0),))
     assert not any(objective.is_rowwise for objective in across)
     by_row = CaptionObjective(None, (("contrastive", 1.0),)), SelectionObjective(None, (("selection", 1.0),))

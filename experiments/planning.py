@@ -125,9 +125,9 @@ def make_plan_with_remat(config: Any) -> Plan | None:
     """The plan of the same step with both towers' activations computed again; None where that is so already."""
     config = with_sizes(config)
     with config.unlocked():
-        if config.model.vision.remat and config.model.text.remat:
+        if config.model.vision.remat == config.model.text.remat == "full":
             return None
-        config.model.vision.remat = config.model.text.remat = True
+        config.model.vision.remat = config.model.text.remat = "full"
         config.model.pretrained = ""  # whose sizes are there now
     return make_plan(config)
 
@@ -177,8 +177,8 @@ def advice(plan: Plan, chip: Chip, *, with_remat: Plan | None = None) -> list[st
     if with_remat:
         verdict = "which fits" if with_remat.fits(chip) else "which does not fit either"
         found.append(
-            f"model.vision.remat and model.text.remat: {gigabytes(with_remat.cost.peak)} at the peak instead of "
-            f"{gigabytes(cost.peak)}, {verdict}; {with_remat.cost.flops / cost.flops:.2f} x the FLOPs."
+            f"model.vision.remat=full and model.text.remat=full: {gigabytes(with_remat.cost.peak)} at the peak instead "
+            f"of {gigabytes(cost.peak)}, {verdict}; {with_remat.cost.flops / cost.flops:.2f} x the FLOPs."
         )
     pieces = math.ceil(cost.temporaries / left)
     largest = int(plan.batch // parts * left / cost.temporaries) * parts

@@ -81,7 +81,7 @@ def test_advice_is_for_what_does_not_fit(plan):
 
 
 def test_remat_is_compiled_to_be_told():
-    both = {"model.vision.remat": True, "model.text.remat": True}
+    both = {"model.vision.remat": "full", "model.text.remat": "full"}
     assert planning.make_plan_with_remat(small(**both)) is None
     plan = planning.make_plan_with_remat(small("data:8", **{"model.query": "sum", "loss.weights.captions": 0.0}))
     assert plan is not None and plan.cost.flops > 0

@@ -29,6 +29,7 @@ def base(system: str = "context_cir") -> Any:
     config.optimizer = _optimizer()
     config.training = training = ConfigDict()
     training.steps = 35_000
+    training.micro_batches = 1  # parts of a batch that are encoded one after the other; the gradients are the batch's
     training.log_every = 50
     training.checkpoint_every = 2000
     training.evaluate_every = 2000
@@ -95,6 +96,8 @@ def _context_cir() -> tuple[Any, Any]:
 
     loss: Any = ConfigDict()
     loss.weights = ConfigDict({"contrastive": 1.0, "consistency": 0.08, "captions": 0.0})
+    loss.contrastive = "gathered"  # or, without the matrix of logits, "chunked" or, across devices, "ring"
+    loss.chunk = 0  # side of the blocks of logits of these two; 0: all of a device at once
     loss.lead_steps = 0  # steps in which the captions loss is trained alone, before the rest begins
     loss.temperature = 0.07
     loss.learned_temperature = False  # starts at 0.07, whatever the pretrained CLIP had
@@ -117,6 +120,7 @@ def _context_blip() -> tuple[Any, Any]:
     model.decoder_heads = 8
     model.selection = "none"  # "head", "itc" (the card's form) or "both"
     model.propositions = False  # the base score is the probability that each of a text's propositions is true
+    model.pooling_heads = 0  # > 0: the base score is of a text and what it reads of a picture's tokens (X-Pool)
     model.context_layers = 0  # of the inter-context encoder; 2 in the paper's last stage
     model.context_heads = 8
     model.context_positions = 10
@@ -127,6 +131,8 @@ def _context_blip() -> tuple[Any, Any]:
 
     loss: Any = ConfigDict()
     loss.weights = ConfigDict({"matching": 1.0, "masking": 1.0, "contrastive": 0.0, "selection": 1.0, "truth": 0.0})
+    loss.contrastive = "gathered"  # or, without the matrix of logits, "chunked" or, across devices, "ring"
+    loss.chunk = 0  # side of the blocks of logits of these two; 0: all of a device at once
     loss.lead_steps = 0  # ConText-CIR's
     loss.temperature = 0.07  # of the contrastive term on captions; candidate sets have the model's own
     loss.learned_temperature = False  # the model's own on captions too

@@ -8,7 +8,8 @@ The stages, each an argument:
     1         captions: matching, masking and BLIP's contrastive loss; the image tower starts from --start, a run of
               configs/pictograms.py, if one is given
     pairs     short statements, true of one picture of a set and false of another: is each true of each?
-    cosine    candidate sets, by the base score alone: the probability that each of a text's propositions is true
+    cosine    candidate sets, by the base score alone: the probability that each of a text's propositions is true, by
+              the cosine of it and what it reads of a picture's tokens
     2a        candidate sets: the base score plus a Linear of the fused state, which begins as nothing
     2b        cached features: the inter-context encoder alone trains
 
@@ -47,7 +48,7 @@ def get_config(argument: str = "1"):
     if "no_masking" in others:
         config.model.masking, config.loss.weights.masking = "none", 0.0
     if "dual" in others:
-        config.model.propositions, config.data.propositions = False, 0
+        config.model.propositions, config.data.propositions, config.model.pooling_heads = False, 0, 0
         if stage == "1":
             config.loss.weights.update({"matching": 0.0, "masking": 0.0})
         if stage == "cosine":
@@ -73,6 +74,7 @@ def _shared():
     config.model.masking = "none"
     config.model.selection = "both"
     config.model.propositions = True
+    config.model.pooling_heads, config.model.projection = 4, 256
     config.loss.learned_temperature = True
     config.loss.weights.contrastive = 0.5
 
@@ -96,10 +98,11 @@ def _captions(config) -> None:
 
 def _pairs(config) -> None:
     config.data.train_split = "train_simple"
+    config.data.propositions = 1  # a statement is one
     config.data.descriptions = 20
     config.model.selection = "itc"
     config.loss.weights.update({"truth": 1.0, "selection": 0.0, "contrastive": 0.0})
-    config.training.steps = 390
+    config.training.steps = 290
 
 
 def _cosine(config) -> None:
@@ -107,7 +110,7 @@ def _cosine(config) -> None:
     config.data.descriptions = 10
     config.model.selection = "itc"
     config.loss.weights.contrastive = 1.0
-    config.training.steps = 395
+    config.training.steps = 290
 
 
 def _sets(config) -> None:

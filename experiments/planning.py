@@ -21,11 +21,11 @@ from contextjax.sharding import (
     abstract_state,
     activations,
     batch_parts,
+    check_batch,
     make_mesh,
     place_abstract,
     placement_table,
     placements,
-    process_rows,
     state_shardings,
 )
 from contextjax.training.loop import Phase, init_state, trace_step
@@ -110,14 +110,16 @@ def abstract_step(config: Any) -> AbstractStep:
     phase = assembly.parts(config).make_phases(config, model)[-1]
     optimizer = make_optimizer(config.optimizer, steps=config.training.steps)
     mesh = make_mesh(config.mesh)
-    process_rows(mesh, config.data.batch_size)
-    cuts = batch_parts(mesh)
+    micro_batches = config.training.micro_batches
+    check_batch(mesh, config.data.batch_size, micro_batches=micro_batches)
+    cuts = batch_parts(mesh) * micro_batches
     fresh = functools.partial(init_state, assembly.make_init(model), optimizer, config.seed)
     state, shardings = abstract_state(fresh, mesh)
-    batch = place_abstract(assembly.parts(config).abstract_batch(config, cuts=cuts), mesh)
-    frozen = tuple(config.optimizer.freeze)
+    batch = assembly.parts(config).abstract_batch(config, cuts=cuts)
+    batch = place_abstract(batch, mesh, micro_batches=micro_batches)
+    options = {"frozen": tuple(config.optimizer.freeze), "micro_batches": micro_batches, "mesh": mesh}
     with activations(mesh):
-        traced = trace_step(phase.objective, state, batch, shardings=shardings, optimizer=optimizer, frozen=frozen)
+        traced = trace_step(phase.objective, state, batch, shardings=shardings, optimizer=optimizer, **options)
     return AbstractStep(config, model, vocabulary, phase, mesh, cuts, fresh, state, traced)
 
 

@@ -30,7 +30,7 @@ def train(
     Returns the state after the last step.
     """
     from contextjax.optim import make_optimizer, make_schedule
-    from contextjax.sharding import batch_parts, first_process_first, make_mesh, process_rows
+    from contextjax.sharding import batch_parts, check_batch, first_process_first, make_mesh, process_rows
     from contextjax.training.hooks import parse_steps
     from contextjax.training.loop import fit
     from contextjax.variants import make_model
@@ -40,6 +40,8 @@ def train(
 
     recorded = parse_steps(profile, steps=config.training.steps)
     mesh = make_mesh(config.mesh)
+    micro_batches = config.training.micro_batches
+    check_batch(mesh, config.data.batch_size, micro_batches=micro_batches)
     rows = process_rows(mesh, config.data.batch_size)
     with config.unlocked():
         config.model = assembly.resolve_model(config)  # config.json holds every size, whatever a variant means one day
@@ -48,7 +50,8 @@ def train(
         cli.write_config(workdir, config)
         tokenizer = assembly.make_tokenizer(config, workdir, data)
     model = make_model(config.model, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
-    samples = assembly.make_samples(config, data, tokenizer, workdir, cuts=batch_parts(mesh))
+    cuts = batch_parts(mesh) * micro_batches
+    samples = assembly.make_samples(config, data, tokenizer, workdir, cuts=cuts)
     steps = config.training.steps
     phases = assembly.parts(config).make_phases(config, model)
     return fit(

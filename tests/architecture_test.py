@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SYSTEMS = {f"contextjax.models.{name}" for name in ("context_cir", "context_blip")}
-PARTS = {f"contextjax.models.{name}" for name in ("clip", "blip", "fusion", "adapter", "masking", "inter_context")}
+PARTS = {
+    f"contextjax.models.{name}"
+    for name in ("clip", "blip", "fusion", "adapter", "masking", "inter_context", "token_pooling")
+}
 TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text", "multimodal")}
 LAYERS = {"contextjax.models.layers"}
 TYPES = {"contextjax.types"}
@@ -30,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.adapter": LAYERS | TYPES,
     "contextjax.models.masking": {"contextjax.models.adapter"} | TOWERS | LAYERS | TYPES,
     "contextjax.models.inter_context": TOWERS | LAYERS | TYPES,
+    "contextjax.models.token_pooling": LAYERS | TYPES,
     "contextjax.models.context_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_cir": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.variants": SYSTEMS | PARTS | TOWERS | LAYERS | TYPES,

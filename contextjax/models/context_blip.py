@@ -17,6 +17,7 @@ from contextjax.models.inter_context import InterContextEncoder
 from contextjax.models.layers import dense, logical
 from contextjax.models.masking import ReconstructionDecoder
 from contextjax.models.text import TextOutput
+from contextjax.models.token_pooling import TokenPooling
 from contextjax.models.vision import VisionOutput
 from contextjax.types import Tokens
 
@@ -43,6 +44,7 @@ class ContextBLIPConfig:
     decoder_heads: int = 8
     selection: str = "head"  # a Linear of the fused state; "itc": the base score; "both": their sum; "none"
     propositions: bool = False  # how the base score reads a text, see ContextBLIP.base_score (not in the paper)
+    pooling_heads: int = 0  # the base score pools image tokens by the text (token_pooling.py); 0: BLIP's own cosine
     context_layers: int = 2  # of the inter-context encoder; 0: without it
     context_heads: int = 8
     context_positions: int = 10
@@ -57,8 +59,8 @@ class Sets(NamedTuple):
 
     features: Any  # float32 [S, K, W], see ContextBLIP.feature
     base: Any  # float32 [S, K], see ContextBLIP.base_score
-    image: Any  # float32 [U, K, D], L2-normalised
-    text: Any  # float32 [S, J, D], L2-normalised; J = 1 where texts are read as a whole
+    image: Any  # [U, K, ...], see ContextBLIP.base_of_image
+    text: Any  # [S, J, ...], see ContextBLIP.base_of_text; J = 1 where texts are read as a whole
     real: Any  # bool [S, J]: False where a text has fewer than J propositions
     summary: Any  # float32 [S, W]: pooled state of each whole text by itself
 
@@ -92,6 +94,8 @@ class ContextBLIP(nn.Module):
             self.head = dense(1, ("embed", None), dtype=self.dtype, init=init)
         if c.selection in ("itc", "both"):
             self.logit_scale = self.param("logit_scale", logical(nn.initializers.constant(math.log(1 / 0.07))), ())
+            if c.pooling_heads:
+                self.pooling = TokenPooling(c.blip.projection, c.pooling_heads, self.dtype)
             if c.propositions:  # begins with what is said being true
                 self.truth_bias = self.param("truth_bias", logical(nn.initializers.constant(2.0)), ())
         if c.context_layers:
@@ -116,7 +120,7 @@ class ContextBLIP(nn.Module):
         if self.config.selection == "none":
             return *found, self.match_states(fused)
         one = jnp.ones((len(images), 1), bool)
-        base = self.base_score(found[0][:, None], found[1][:, None], one)
+        base = self.base_score(self.base_of_image(image)[:, None], self.base_of_text(text)[:, None], one)
         score = self.select(self.feature(fused)[:, None], base, one, one[:, 0], text.pooled)
         return *found, self.match_states(fused), score
 
@@ -145,6 +149,20 @@ class ContextBLIP(nn.Module):
     def embed_text(self, text: TextOutput) -> Float[Array, "*b d"]:
         """BLIP's text embedding, L2-normalised."""
         return self.blip.embed_text(text)
+
+    def base_of_image(self, image: VisionOutput) -> Float[Array, "*b d"] | Float[Array, "*b n 2 d"]:
+        """What the base score has of pictures: their embeddings, or keys and values of their tokens."""
+        if self._pools_tokens:
+            return self.pooling.read_image(self.blip.normalize_tokens(image.tokens))
+        return self.embed_image(image)
+
+    def base_of_text(self, text: TextOutput) -> Float[Array, "*b d"] | Float[Array, "*b 2 d"]:
+        """What the base score has of texts, or of their propositions."""
+        return self.pooling.read_text(text.pooled) if self._pools_tokens else self.embed_text(text)
+
+    @property
+    def _pools_tokens(self) -> bool:
+        return self.config.pooling_heads > 0 and self.config.selection in ("itc", "both")
 
     def adapt(self, image: VisionOutput, visible: Int[Array, "b v"] | None = None) -> Float[Array, "b n w"]:
         """Image tokens as texts read them: after the final LayerNorm and the adapter."""
@@ -187,9 +205,10 @@ class ContextBLIP(nn.Module):
         `propositions` [S, J, T] are what the base score reads instead of the whole texts.
         """
         image = self.encode_image(images.reshape(-1, *images.shape[2:]))
-        embedded = self.embed_image(image).reshape(*images.shape[:2], -1)
+        embedded = self.base_of_image(image)
+        embedded = embedded.reshape(*images.shape[:2], *embedded.shape[1:])
         short = Tokens(ids[:, None], mask[:, None]) if propositions is None else propositions
-        text, real = self.embed_text(self.encode_text(*short)), short.mask.any(-1)
+        text, real = self.base_of_text(self.encode_text(*short)), short.mask.any(-1)
         features = self._read_sets(self.adapt(image), ids, mask, len(images), sets)
         base = self.base_score(_of_each(embedded, len(ids)) if sets is None else embedded[sets], text, real)
         summary = self.encode_text(ids, mask).pooled.astype(jnp.float32)
@@ -213,15 +232,19 @@ class ContextBLIP(nn.Module):
         return jnp.swapaxes(features, 1, 2).reshape(len(ids), candidates, -1)
 
     def base_score(
-        self, image: Float[Array, "*#s k d"], text: Float[Array, "s j d"], real: Bool[Array, "s j"]
+        self, image: Float[Array, "*#s k ..."], text: Float[Array, "s j ..."], real: Bool[Array, "s j"]
     ) -> Float[Array, "s k"]:
         """What the head's score is added to, of each text and K pictures (its own, or the same for all).
 
         Without `propositions` the cosine over the temperature, J = 1. With them the log-probability that all of a
         text's short sentences are true: sum over j of log sigmoid(cosine_j / temperature + bias). A sentence that is
-        false is then not made good by others that are true. Where selection is "head", nothing.
+        false is then not made good by others that are true. The cosine is that of the embeddings, or of a text and what
+        it reads of a picture's tokens. Where selection is "head", nothing.
         """
-        cosine = jnp.einsum("...kd,...jd->...jk", image, text)
+        if self._pools_tokens:
+            cosine = self.pooling.cosine(image, text)
+        else:
+            cosine = jnp.einsum("...kd,...jd->...jk", image, text)
         if self.config.selection not in ("itc", "both"):
             return jnp.zeros_like(cosine[:, 0])
         if not self.config.propositions:
@@ -256,7 +279,7 @@ class ContextBLIP(nn.Module):
         return base + self.head(features + read)[..., 0].astype(jnp.float32)
 
 
-def _of_each(x: Float[Array, "u k d"], count: int) -> Float[Array, "s k d"]:
+def _of_each(x: Float[Array, "u k ..."], count: int) -> Float[Array, "s k ..."]:
     """What belongs to each of `count` texts, as many in a row of every set."""
     spread = jnp.broadcast_to(x[:, None], (len(x), count // len(x), *x.shape[1:]))
     return spread.reshape(count, *x.shape[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -44,6 +45,7 @@ class CaptionObjective:
         which may be padding.
       scrambled: show the visible patches as the published code does, their pixels out of order.
       mask_false_negatives: a text's negatives are never its own picture (which may stand in the batch twice).
+      contrastive: contrastive_loss, or a form of it that holds no matrix of logits.
     """
 
     model: ContextBLIP
@@ -52,6 +54,12 @@ class CaptionObjective:
     real_tokens: bool = True
     scrambled: bool = False
     mask_false_negatives: bool = True
+    contrastive: Callable[..., Any] = contrastive_loss
+
+    @property
+    def is_rowwise(self) -> bool:
+        """Not where negatives are drawn from the batch."""
+        return set(dict(self.weights)) <= {"contrastive"}
 
     def represent(self, params: Any, batch: CaptionBatch, rng: Any, draws: Draws | None = None) -> dict[str, Any]:
         """Everything the terms compare. `draws`: instead of random ones."""
@@ -113,7 +121,7 @@ class CaptionObjective:
         terms = {}
         if "contrastive" in names:
             every = jnp.ones(len(r["text"]), bool)
-            terms["contrastive"] = contrastive_loss(
+            terms["contrastive"] = self.contrastive(
                 r["text"], r["image"], temperature=r["temperature"], valid=every, target_ids=batch.image_ids,
                 mask_false_negatives=True,
             )  # fmt: skip
@@ -145,6 +153,11 @@ class SelectionObjective:
     model: ContextBLIP
     weights: tuple[tuple[str, float], ...]
 
+    @property
+    def is_rowwise(self) -> bool:
+        """Not where a text is scored with all candidates of the batch."""
+        return "contrastive" not in dict(self.weights)
+
     def represent(self, params: Any, batch: CandidateBatch | FeatureBatch, rng: Any) -> dict[str, Any]:
         """Scores [S, K] of the candidates; of a CandidateBatch what the base score makes of them too."""
         run = _runner(self.model, params, rng)
@@ -155,7 +168,7 @@ class SelectionObjective:
         if "truth" in dict(self.weights):
             out["base"] = found.base
         if "contrastive" in dict(self.weights):
-            images = found.image.reshape(1, -1, found.image.shape[-1])
+            images = found.image.reshape(1, -1, *found.image.shape[2:])
             out["similarity"] = run("base_score", images, found.text, found.real)  # [S, U * K]
             out["temperature"] = run("temperature")
         return out

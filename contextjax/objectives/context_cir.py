@@ -30,6 +30,8 @@ class ContextCIRObjective:
       normalize_maps: the patch-normalised form of the consistency loss.
       reference_negatives: whether references are negatives of every query.
       mask_false_negatives: leave out in-batch copies (by picture id) of a row's positive.
+      contrastive: contrastive_loss, or a form of it that holds no matrix of logits; then the batch's recall is not
+        logged, which needs one.
     """
 
     model: ContextCIR
@@ -39,6 +41,8 @@ class ContextCIRObjective:
     normalize_maps: bool = False
     reference_negatives: bool = True
     mask_false_negatives: bool = False
+    contrastive: Callable[..., Any] = contrastive_loss
+    is_rowwise = True
 
     def represent(self, params: Any, batch: ComposedBatch, rng: Any = None) -> dict[str, Any]:
         """Every embedding that the terms compare; each picture is encoded once. Nothing here is random."""
@@ -95,7 +99,7 @@ class ContextCIRObjective:
         one = jnp.float32(1)
         terms = {"temperature": (r["temperature"], one)}
         if "contrastive" in names:
-            terms["contrastive"] = contrastive_loss(
+            terms["contrastive"] = self.contrastive(
                 r["query"],
                 r["target"],
                 temperature=r["temperature"],
@@ -105,7 +109,8 @@ class ContextCIRObjective:
                 negative_ids=batch.reference_ids,
                 mask_false_negatives=self.mask_false_negatives,
             )
-            terms["batch_recall"] = recall_at_one(r["query"], r["target"], valid)
+            if self.contrastive is contrastive_loss:
+                terms["batch_recall"] = recall_at_one(r["query"], r["target"], valid)
         if "in_context" in r and batch.phrases is not None:
             maps = (r["in_context"], r["alone"], batch.phrases.valid.reshape(-1))
             terms["consistency"] = consistency_loss(*maps, epsilon=self.epsilon, normalize=self.normalize_maps)
@@ -114,7 +119,7 @@ class ContextCIRObjective:
             by_reference = lambda of_reference, of_targets: jnp.concatenate(
                 [of_reference[:, None], of_targets], axis=1
             ).reshape(-1)
-            terms["captions"] = contrastive_loss(
+            terms["captions"] = self.contrastive(
                 r["caption"],
                 r["picture"],
                 temperature=r["temperature"],

@@ -1,7 +1,7 @@
 """The only room that says Mesh, PartitionSpec or process: meshes, rules, placement."""
 
 from contextjax.sharding.mapping import map_over_devices
-from contextjax.sharding.mesh import BATCH_AXES, batch_parts, make_mesh, process_rows
+from contextjax.sharding.mesh import BATCH_AXES, batch_parts, check_batch, make_mesh, process_rows
 from contextjax.sharding.placement import (
     abstract_state,
     activations,
@@ -23,6 +23,7 @@ __all__ = [
     "activations",
     "agree",
     "batch_parts",
+    "check_batch",
     "first_process_first",
     "gather",
     "grouped",

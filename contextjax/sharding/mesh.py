@@ -40,10 +40,11 @@ def parse_mesh(text: str, devices: int) -> dict[str, int]:
     return {name: devices // fixed if size == -1 else size for name, size in sizes.items()}
 
 
-def make_mesh(text: str) -> Mesh:
-    """The mesh of all devices."""
-    sizes = parse_mesh(text, jax.device_count())
-    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+def make_mesh(text: str, *, devices: int | None = None) -> Mesh:
+    """The mesh of all devices, or of the first so many."""
+    used = jax.devices()[:devices]
+    sizes = parse_mesh(text, len(used))
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes), devices=used)
 
 
 def batch_parts(mesh: Mesh) -> int:
@@ -51,17 +52,29 @@ def batch_parts(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
+def check_batch(mesh: Mesh, batch_size: int, *, micro_batches: int = 1) -> None:
+    """Checks that each micro-batch divides over the mesh's batch axes.
+
+    Raises:
+      UserError: it does not, or there is none.
+    """
+    if micro_batches < 1:
+        raise UserError(f"training.micro_batches is {micro_batches}; expected 1 or more.")
+    parts = batch_parts(mesh) * micro_batches
+    if batch_size % parts:
+        in_turn = f", {micro_batches} micro-batches" if micro_batches > 1 else ""
+        raise UserError(
+            f"batch_size is {batch_size}, but the mesh cuts a batch into {parts} parts ({dict(mesh.shape)}{in_turn}); "
+            f"choose a multiple of {parts}."
+        )
+
+
 def process_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """int [B / parts that it has]: the rows of a global batch that this process's devices hold, ascending.
+    """int [rows]: those of a global batch that this process's devices hold, ascending. Processes may share rows.
 
     Raises:
       UserError: the batch does not divide over the mesh's batch axes.
     """
-    parts = batch_parts(mesh)
-    if batch_size % parts:
-        raise UserError(
-            f"batch_size is {batch_size}, but the mesh cuts a batch into {parts} parts ({dict(mesh.shape)}); "
-            f"choose a multiple of {parts}."
-        )
+    check_batch(mesh, batch_size)
     held = NamedSharding(mesh, PartitionSpec(BATCH_AXES)).addressable_devices_indices_map((batch_size,))
     return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held.values() if index is not None]))

@@ -98,24 +98,27 @@ def _read_into(unread: Any, shardings: Any) -> Any:
     return jax.tree.map(lambda leaf, sharding: place(leaf.read(), sharding), unread, shardings)
 
 
-def place_batch(batch: Any, mesh: Mesh) -> Any:
+def place_batch(batch: Any, mesh: Mesh, *, micro_batches: int = 1) -> Any:
     """A process's numpy batch as global arrays, cut along the first axis over the mesh's batch axes.
 
     The first axis holds what belongs to this process's `process_rows` of the global batch. In a single process, an
-    array whose first axis does not divide is replicated.
+    array whose first axis does not divide is replicated. Of several micro-batches each is so, and they are stacked:
+    arrays [micro_batches, ...].
 
     Raises:
       UserError: such an array with several processes, whose copies would differ.
     """
-    parts = batch_parts(mesh)
+    parts, lead = batch_parts(mesh), (None,) if micro_batches > 1 else ()
     own = len(process_rows(mesh, parts))
 
     def placed(x):
-        cut = len(x) % own == 0
+        x = x.reshape(micro_batches, -1, *x.shape[1:]) if lead else x
+        before, count, after = x.shape[: len(lead)], x.shape[len(lead)], x.shape[len(lead) + 1 :]
+        cut = count % own == 0
         if not cut and own < parts:
-            raise UserError(f"An axis of {len(x)} rows a process does not divide into {own} parts; change the batch.")
-        sharding = NamedSharding(mesh, PartitionSpec(BATCH_AXES if cut else None))
-        return jax.make_array_from_process_local_data(sharding, x, (len(x) * parts // own, *x.shape[1:]))
+            raise UserError(f"An axis of {count} rows a process does not divide into {own} parts; change the batch.")
+        sharding = NamedSharding(mesh, PartitionSpec(*lead, BATCH_AXES if cut else None))
+        return jax.make_array_from_process_local_data(sharding, x, (*before, count * parts // own, *after))
 
     return jax.tree.map(placed, batch)
 
@@ -128,12 +131,13 @@ def abstract_state(init: Callable[[], Any], mesh: Mesh) -> tuple[Any, Any]:
     return jax.tree.map(on, nn.unbox(abstract), shardings), shardings
 
 
-def place_abstract(batch: Any, mesh: Mesh) -> Any:
-    """A global batch of shapes with the shardings that place_batch gives its arrays."""
-    parts = batch_parts(mesh)
+def place_abstract(batch: Any, mesh: Mesh, *, micro_batches: int = 1) -> Any:
+    """A global batch of shapes with the shapes and shardings that place_batch gives its arrays."""
+    parts, lead = batch_parts(mesh), (None,) if micro_batches > 1 else ()
 
     def on(x):
-        spec = PartitionSpec(BATCH_AXES if x.shape[0] % parts == 0 else None)
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec))
+        shape = (micro_batches, x.shape[0] // micro_batches, *x.shape[1:]) if lead else x.shape
+        spec = PartitionSpec(*lead, BATCH_AXES if shape[len(lead)] % parts == 0 else None)
+        return jax.ShapeDtypeStruct(shape, x.dtype, sharding=NamedSharding(mesh, spec))
 
     return jax.tree.map(on, batch)

@@ -36,26 +36,36 @@ def start_processes(*, timeout: int) -> int:
       timeout: seconds without a sign of life after which a process counts as dead; JAX then ends the others.
 
     Raises:
-      UserError: some of the three variables are missing, or no numbers.
+      UserError: some of the three variables are missing, or no numbers; or the others have not come in five minutes.
     """
-    given = {name: os.environ[name] for name in (COORDINATOR, PROCESSES, PROCESS) if os.environ.get(name)}
     # A process that is told to end shall end: JAX would take SIGTERM for a notice and go on.
     jax.config.update("jax_enable_preemption_service", False)
-    initialize = functools.partial(
-        jax.distributed.initialize, heartbeat_timeout_seconds=timeout, shutdown_timeout_seconds=timeout
-    )
+    try:
+        _initialize(heartbeat_timeout_seconds=timeout, shutdown_timeout_seconds=timeout)
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"The processes of this run have not found each other ({reason}); check that all of them were started, and "
+            "that the first one's port can be reached."
+        ) from error
+    return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def _initialize(**timeouts: int) -> None:
+    """jax.distributed.initialize, where there is something to initialize."""
+    initialize: Any = functools.partial(jax.distributed.initialize, **timeouts)
+    given = {name: os.environ[name] for name in (COORDINATOR, PROCESSES, PROCESS) if os.environ.get(name)}
     if given:
         count, index = _explicit(given)
         if count > 1:
             initialize(given[COORDINATOR], count, index, cluster_detection_method="deactivate")
-    elif int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_NODELIST" in os.environ:
+    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # an interactive step of a large job is one process
         initialize(cluster_detection_method="slurm")
     elif int(os.environ.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
         initialize(cluster_detection_method="ompi")
     elif importlib.util.find_spec("libtpu"):
         with contextlib.suppress(ValueError):  # a machine without TPUs
             initialize()
-    return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def _explicit(given: Mapping[str, str]) -> tuple[int, int]:

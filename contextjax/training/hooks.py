@@ -200,10 +200,12 @@ class Watchdog:
     def paused(self) -> Iterator[None]:
         """What is done in this block may take its time: an evaluation, a checkpoint."""
         self._paused += 1
-        yield
-        if self._last < math.inf:
-            self._last = time.monotonic()
-        self._paused -= 1
+        try:
+            yield
+        finally:
+            if self._last < math.inf:
+                self._last = time.monotonic()
+            self._paused -= 1
 
     def close(self) -> None:
         """Nothing is watched any more."""

@@ -15,8 +15,17 @@ import numpy as np
 import optax
 
 from contextjax.checkpoints import Checkpoints
-from contextjax.sharding import activations, agree, init_sharded, make_mesh, place_batch, placement_table
+from contextjax.sharding import (
+    activations,
+    agree,
+    batch_parts,
+    init_sharded,
+    make_mesh,
+    place_batch,
+    placement_table,
+)
 from contextjax.training.hooks import BadStepWatch, Clock, CompileCounter, MetricsLog, Progress, StepProfile, Watchdog
+from contextjax.training.micro_batches import in_micro_batches
 from contextjax.training.step import Objective, train_step
 from contextjax.types import TrainState, UserError
 
@@ -44,6 +53,7 @@ class FitConfig:
     frozen: Sequence[str]  # paths of parameters that are not trained
     meta: Mapping[str, Any]  # goes into every checkpoint; its "config_hash" must agree on resume
     step_timeout: float = 0  # seconds without a step after which the process ends; 0: it waits for ever
+    micro_batches: int = 1  # that a batch is represented in, one after the other
 
 
 def fit(
@@ -87,6 +97,11 @@ def fit(
       UserError: `max_bad_steps` non-finite steps in a row, or a checkpoint of another config.
     """
     mesh = make_mesh(config.mesh)
+    if config.micro_batches > 1 and diagnose and config.diagnose_every:
+        raise UserError(
+            "training.diagnose_every needs the whole batch at once, but training.micro_batches is "
+            f"{config.micro_batches}; set one of them to its default."
+        )
     with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         fresh = functools.partial(init_state, init_params, optimizer, seed)
         state, shardings = _first_state(checkpoints, fresh, mesh, config, start_from)
@@ -94,10 +109,12 @@ def fit(
         if start >= config.steps:
             return state
         print(placement_table(state), flush=True)
-        stream = ((batch.records, place_batch(batch, mesh)) for batch in batches(start))
+        place = functools.partial(place_batch, mesh=mesh, micro_batches=config.micro_batches)
+        stream = ((batch.records, place(batch)) for batch in batches(start))
         upcoming: Any = next(stream)
         with activations(mesh):
-            programs = _compile(phases, start, state, upcoming[1], shardings, optimizer, config.frozen)
+            options = {"optimizer": optimizer, "frozen": config.frozen, "micro_batches": config.micro_batches}
+            programs = _compile(phases, start, state, upcoming[1], shardings=shardings, mesh=mesh, **options)
             if diagnose and config.diagnose_every:
                 diagnose = jax.jit(diagnose).lower(state.params, upcoming[1]).compile()
         hooks = {"schedule": schedule, "diagnose": diagnose, "evaluate": evaluate, "name_records": name_records}
@@ -216,23 +233,34 @@ def _first_state(checkpoints: Checkpoints, init: Callable, mesh: Any, config: Fi
     return state, shardings
 
 
-def _compile(phases, start, state, batch, shardings, optimizer, frozen) -> dict[int, Any]:
+def _compile(phases, start, state, batch, **options) -> dict[int, Any]:
     """The compiled step of every phase that is still to come, by the phase's start."""
     current = _phase_of(phases, start)
     programs = {}
     for phase in phases:
         if phase.start >= current:
-            traced = trace_step(phase.objective, state, batch, shardings=shardings, optimizer=optimizer, frozen=frozen)
-            programs[phase.start] = traced.lower().compile()
+            programs[phase.start] = trace_step(phase.objective, state, batch, **options).lower().compile()
     return programs
 
 
 def trace_step(
-    objective: Objective, state: TrainState, batch: Any, *, shardings: Any, optimizer: optax.GradientTransformation,
-    frozen: Sequence[str] = (),
+    objective: Objective, state: TrainState, batch: Any, *, shardings: Any, mesh: Any,
+    optimizer: optax.GradientTransformation, frozen: Sequence[str] = (), micro_batches: int = 1,
 ) -> Any:  # fmt: skip
-    """The step as `fit` compiles it, of arrays or of shapes with shardings: `.lower().compile()` makes it a program."""
+    """The step as `fit` compiles it, of arrays or of shapes with shardings: `.lower().compile()` makes it a program.
+
+    Raises:
+      UserError: several micro-batches, of an objective that compares rows while it represents them.
+    """
     step = functools.partial(train_step, objective=objective, optimizer=optimizer, frozen=frozen)
+    if micro_batches > 1:
+        if not objective.is_rowwise:
+            names = ", ".join(dict(objective.weights))
+            raise UserError(
+                f"training.micro_batches is {micro_batches}, but one of {names} draws or scores within the whole "
+                "batch; set it to 1."
+            )
+        step = functools.partial(step, differentiate=functools.partial(in_micro_batches, parts=batch_parts(mesh)))
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).trace(state, batch)
 
 

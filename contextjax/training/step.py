@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -12,6 +12,8 @@ import optax
 from contextjax.optim import stop_gradients
 from contextjax.types import Terms, TrainState
 
+Differentiated = tuple[tuple[jax.Array, dict[str, jax.Array]], Any]  # ((loss, mean of each term), gradients)
+
 
 class Objective(Protocol):
     """What the step needs of an objective: named (sum, count) terms, some of them weighted."""
@@ -19,6 +21,11 @@ class Objective(Protocol):
     @property
     def weights(self) -> tuple[tuple[str, float], ...]:
         """(name, weight) of the terms that make the loss."""
+        ...
+
+    @property
+    def is_rowwise(self) -> bool:
+        """Whether `represent` makes of each row of a batch what it would make of it in any other batch."""
         ...
 
     def represent(self, params: Any, batch: Any, rng: Any) -> dict[str, Any]:
@@ -30,19 +37,29 @@ class Objective(Protocol):
         ...
 
 
+def loss_of(objective: Objective, representations: dict[str, Any], batch: Any) -> tuple[Any, dict[str, jax.Array]]:
+    """(loss, mean of each term)."""
+    terms = objective.terms(representations, batch)
+    means = {name: total / jnp.maximum(count, 1.0) for name, (total, count) in terms.items()}
+    return sum(weight * means[name] for name, weight in objective.weights), means
+
+
+def whole_batch(objective: Objective, params: Any, batch: Any, rng: jax.Array, frozen: Sequence[str]) -> Differentiated:
+    """The gradients of a batch at once."""
+
+    def loss(params):
+        return loss_of(objective, objective.represent(stop_gradients(params, frozen), batch, rng), batch)
+
+    return jax.value_and_grad(loss, has_aux=True)(params)
+
+
 def train_step(
     state: TrainState, batch: Any, *, objective: Objective, optimizer: optax.GradientTransformation,
-    frozen: Sequence[str] = (),
+    frozen: Sequence[str] = (), differentiate: Callable[..., Differentiated] = whole_batch,
 ) -> tuple[TrainState, dict[str, jax.Array]]:  # fmt: skip
     """One update. A non-finite loss or gradient leaves parameters and moments as they were."""
     rng = jax.random.fold_in(state.rng, state.step)
-
-    def loss_of(params):
-        terms = objective.terms(objective.represent(stop_gradients(params, frozen), batch, rng), batch)
-        means = {name: total / jnp.maximum(count, 1.0) for name, (total, count) in terms.items()}
-        return sum(weight * means[name] for name, weight in objective.weights), means
-
-    (loss, means), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    (loss, means), gradients = differentiate(objective, state.params, batch, rng, frozen)
     norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)

@@ -20,6 +20,7 @@ from data_pipelines.candidate_ops import CandidateSamples, CaptionSamples
 from data_pipelines.datasets import READERS
 from data_pipelines.features import FeatureSamples, cached_features
 from data_pipelines.tables import CandidateData, CaptionData
+from experiments.parts.contrastive import contrastive_form
 from experiments.parts.shapes import abstract_tokens, booleans, floats, integers, pixels
 
 LENGTHS = ("text_length", "proposition_length")
@@ -98,7 +99,13 @@ def make_phases(config: Any, model: ContextBLIP) -> list[Phase]:
             f"loss.learned_temperature is set, but model.selection is '{model.config.selection}', which has none; "
             "choose 'itc' or 'both', or unset it."
         )
+    contrastive = contrastive_form(loss.contrastive, loss.chunk, config.mesh)
     if not reads_captions(config):
+        if "contrastive" in dict(weights) and loss.contrastive != "gathered":
+            raise UserError(
+                f"loss.contrastive is '{loss.contrastive}', but that of candidate sets is over scores, which are whole "
+                "anyway; set it to 'gathered'."
+            )
         if model.config.propositions and config.data.propositions and config.data.clean:
             raise UserError(
                 "data.clean deletes the punctuation that propositions are cut at; set --config.data.clean=False, or "
@@ -110,7 +117,7 @@ def make_phases(config: Any, model: ContextBLIP) -> list[Phase]:
         raise UserError("The masking loss has a weight, but model.masking is 'none'; choose 'pixels' or 'attended'.")
     objective = CaptionObjective(
         model, weights, temperature, real_tokens=loss.real_tokens, scrambled=loss.scrambled,
-        mask_false_negatives=loss.mask_false_negatives,
+        mask_false_negatives=loss.mask_false_negatives, contrastive=contrastive,
     )  # fmt: skip
     return [Phase(0, objective)]
 

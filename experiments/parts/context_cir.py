@@ -17,6 +17,7 @@ from data_pipelines.concepts import PhraseCache
 from data_pipelines.mixtures import parts_of
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData
+from experiments.parts.contrastive import contrastive_form
 from experiments.parts.shapes import abstract_tokens, booleans, integers, pixels
 
 LENGTHS = ("text_length", "caption_length")
@@ -106,6 +107,7 @@ def make_phases(config: Any, model: ContextCIR) -> list[Phase]:
         normalize_maps=loss.normalize_maps,
         reference_negatives=loss.reference_negatives,
         mask_false_negatives=loss.mask_false_negatives,
+        contrastive=contrastive_form(loss.contrastive, loss.chunk, config.mesh),
     )
     phases = [Phase(loss.lead_steps, objective(tuple(sorted(weights.items()))))]
     if loss.lead_steps:

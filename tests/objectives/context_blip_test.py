@@ -283,9 +283,11 @@ def test_there_is_a_contrastive_term_where_it_has_a_weight(set_params, sets):
     assert terms_of(WEIGHTED, set_params, sets) == {"selection", "accuracy", "contrastive", "temperature"}
 
 
-def test_the_truth_of_each_candidate_has_a_gradient_where_it_has_a_weight(tiny, sets):
+@pytest.mark.parametrize("pooling_heads", [0, 2])
+def test_the_truth_of_each_candidate_has_a_gradient_where_it_has_a_weight(tiny, sets, pooling_heads):
     """With two propositions each, one of which is missing in the first text; the head has no part in it."""
-    model = small_model(masking="none", selection="both", propositions=True, context_layers=0)
+    options = {"pooling_heads": pooling_heads, "propositions": True}
+    model = small_model(masking="none", selection="both", context_layers=0, **options)
     params, (ids, mask) = random_params(model), tiny.texts(6)
     short = Tokens(ids.reshape(3, 2, -1), mask.reshape(3, 2, -1).at[0, 1].set(False))
     batch = sets._replace(propositions=short)
@@ -297,8 +299,20 @@ def test_the_truth_of_each_candidate_has_a_gradient_where_it_has_a_weight(tiny, 
 
     (_, means), gradients = jit(jax.value_and_grad(loss, has_aux=True))(params)
     assert set(means) == {"selection", "accuracy", "truth"}
-    assert moves([gradients["truth_bias"], gradients["logit_scale"], gradients["blip"]["text_projection"]])
+    read_by = gradients["pooling"] if pooling_heads else gradients["blip"]["text_projection"]
+    assert moves([gradients["truth_bias"], gradients["logit_scale"], read_by, gradients["blip"]["vision"]])
     assert is_zero(gradients["head"])
+
+
+def test_the_base_score_of_a_set_is_that_among_all_pictures_of_the_batch(tiny, sets):
+    """Whatever it is made of: the contrastive term compares what the selection does."""
+    for pooling_heads in (0, 2):
+        model = small_model(masking="none", selection="itc", context_layers=0, pooling_heads=pooling_heads)
+        r = jit(lambda params, m=model: SelectionObjective(m, WEIGHTED.weights).represent(params, sets, KEY))(
+            random_params(model)
+        )
+        found = np.asarray(r["similarity"]).reshape(3, 3, -1)[np.arange(3), np.arange(3)]
+        np.testing.assert_allclose(found, r["scores"], rtol=1e-4, atol=1e-5)
 
 
 def test_cached_features_train_the_inter_context_encoder_alike(set_params, sets):

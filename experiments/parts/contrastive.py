@@ -1,0 +1,36 @@
+"""The form of the contrastive loss that a config asks for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from contextjax.losses.chunked import chunked_contrastive_loss, ring_contrastive_loss
+from contextjax.losses.contrastive import contrastive_loss
+from contextjax.sharding import make_mesh, map_over_devices
+from contextjax.types import UserError
+
+FORMS: Mapping[str, Callable[..., Any]] = {
+    "gathered": contrastive_loss, "chunked": chunked_contrastive_loss, "ring": ring_contrastive_loss
+}  # fmt: skip
+
+
+def contrastive_form(name: str, chunk: int, mesh: Any) -> Callable[..., Any]:
+    """The loss of whole arrays, with the signature of contrastive_loss; `mesh` is its text, or a mesh.
+
+    Raises:
+      UserError: there is no such form, or it has no chunks of such a size.
+    """
+    if name not in FORMS:
+        raise UserError(f"loss.contrastive is '{name}'; expected {', '.join(FORMS)}.")
+    if chunk < 0 or (chunk and name == "gathered"):
+        raise UserError(
+            f"loss.chunk is {chunk} with loss.contrastive '{name}'; expected 0, or a positive number with 'chunked' or "
+            "'ring'."
+        )
+    if name == "gathered":
+        return contrastive_loss
+    return map_over_devices(
+        functools.partial(FORMS[name], chunk=chunk), make_mesh(mesh) if isinstance(mesh, str) else mesh
+    )

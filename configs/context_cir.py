@@ -39,7 +39,10 @@ Accelerators compute in bfloat16; on a CPU add --config.model.dtype=float32.
 Published on CIRR's test split, R@1 / R@5 / Rs@1 (never reproduced here), by the aggregated mixture: ViT-B 49.8 / 81.5 /
 76.6 (B32 or B16 is not said), L14 52.7 / 83.3 / 80.3, H14 55.2 / 84.9 / 83.0. H14's R@1 by mixture: cirr 45.3, cirr_r
 48.5, lasco 53.1, aggregated 55.2. There is no published figure for Fashion-IQ.
-Memory and devices needed: not computed yet (comes with the planner).
+Memory of a device at the peak, for 256 triplets on 8 devices, as planned (upper bounds, never measured): B32 9.8 GB,
+B16 24, L14 76, H14 132, or 29 with --config.model.vision.remat=full --config.model.text.remat=full. Other meshes and
+batches, and what fits which chip: python -m experiments.plan --config=configs/context_cir.py:H14 --mesh=data:8, and
+docs/scaling.md.
 """
 
 from configs.base import base, evaluation, source

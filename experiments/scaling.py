@@ -2,9 +2,10 @@
 
 python -m experiments.scaling [--plans=results/plans]
 
-A plan's file is SIZE-MESH.json, such as H14-data8,fsdp8.json. What stands at 4096 devices is continued from the two
-largest plans of a size over data alone: with a constant batch a device, everything that a device holds, computes and
-sends is a line in the number of devices, n, once what it sends is divided by (n - 1) / n.
+A plan's file is SIZE-MESH.json, such as H14-data8,fsdp8.json. Where there is none (4096 devices are more than can be
+simulated), figures are continued from the two largest plans of a size over data alone: with a constant batch a device,
+what a device holds, computes and sends is a line in the number of devices, n, once what it sends is divided by
+(n - 1) / n.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from experiments import cli
 PLANS = flags.DEFINE_string("plans", "results/plans", "The folder of plans.")
 SIZES = ("B32", "B16", "L14", "H14")
 CHIPS = ("H100", "v5e", "v5p")
-LARGEST = 4096
+DEVICES = (8, 64, 512, 4096)
 ROWS = 32  # triplets a device, in all plans over data alone
 USABLE = 0.9  # of a chip's memory, as experiments.plan has it
 
@@ -31,7 +32,7 @@ def main() -> None:
 
 
 def tables(folder: Path) -> list[str]:
-    """Markdown: sizes by devices, break-even batches, meshes of H/14, the contrastive loss.
+    """Markdown: sizes by devices, break-even batches, meshes of H/14, tensor beside fsdp, the contrastive loss.
 
     Raises:
       UserError: the folder has no plan.
@@ -43,7 +44,7 @@ def tables(folder: Path) -> list[str]:
         raise UserError(
             f"{folder} has no plan; expected what experiments.plan --output={folder}/B32-data8.json writes."
         )
-    return ["\n".join(rows) for rows in (_weak(plans), _break_even(plans), _meshes(plans), _losses())]
+    return ["\n".join(rows) for rows in (_weak(plans), _break_even(plans), _meshes(plans), _tensor(), _losses())]
 
 
 def _weak(plans: Mapping[str, Any]) -> Iterator[str]:
@@ -104,12 +105,26 @@ def _meshes(plans: Mapping[str, Any]) -> Iterator[str]:
         yield _row(name, found["batch"], _gb(state), _gb(held["temporaries"]), kinds, *expected)
 
 
+def _tensor() -> Iterator[str]:
+    """What fsdp and tensor send for a block of the image tower, by their formulas: parameters against activations."""
+    from contextjax.variants import VARIANTS
+
+    yield from _head("size", "fsdp", "tensor, a triplet", "triplets a device at which they are equal")
+    for size in SIZES:
+        vision: Any = VARIANTS[size].vision
+        tokens = 1 + (vision.image_size // vision.patch_size) ** 2
+        parameters = 4 * (4 * vision.width**2 + 2 * vision.width * vision.mlp)  # bytes, float32
+        fsdp = 3 * parameters  # gathered twice, its gradient scattered
+        tensor = 2 * 4 * 2 * 2 * tokens * vision.width  # 2 pictures, 4 all-reduces of twice their bfloat16 bytes
+        yield _row(size, _gb(fsdp), _gb(tensor), f"{fsdp / tensor:.0f}")
+
+
 def _losses() -> Iterator[str]:
     """What the contrastive loss adds on a device: by its formulas, of ROWS queries a device and one reference each."""
     widths = {"B32": 512, "B16": 512, "L14": 768, "H14": 1024}
     yield from _head("size", "devices", "embeddings sent", "gathered: embeddings and logits held", "ring: held")
     for size in ("B32", "H14"):
-        for devices in (8, 64, 512, LARGEST):
+        for devices in DEVICES:
             width = widths[size]
             everything = 2 * ROWS * devices  # targets and references
             sent = 4 * (everything - 2 * ROWS) * width
@@ -119,11 +134,12 @@ def _losses() -> Iterator[str]:
 
 
 def _over_data(plans: Mapping[str, Any], size: str) -> dict[int, Any]:
-    """Devices -> Cost: of the plans over data alone, and continued to LARGEST."""
+    """Devices -> Cost: of the plans over data alone; what of DEVICES lacks one is continued."""
     names = {int(name.removeprefix(f"{size}-data")): name for name in plans if _is_over_data(name, size)}
     costs = {devices: cost_of_plan(plans[names[devices]]) for devices in sorted(names)}
     if len(costs) >= 2:
-        costs[LARGEST] = continued(*list(costs.values())[-2:], devices=LARGEST)
+        last = list(costs.values())[-2:]
+        costs |= {devices: continued(*last, devices=devices) for devices in DEVICES if devices not in costs}
     return costs
 
 

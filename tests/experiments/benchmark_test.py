@@ -142,7 +142,7 @@ def test_the_command_in_processes_of_its_own(tmp_path, monkeypatch, capsys):
     arguments = [f"--config={recipe}", "--mode=embedding", "--steps=1"]
     (found,) = processes.sweep(arguments, batch=2, largest=3)
     assert found["batch"] == 2 and found["mode"] == "embedding" and math.isfinite(found["samples_per_second"])
-    with pytest.raises(UserError, match="ended with code 2: error: --mode"):
+    with pytest.raises(UserError, match="ended with code 2: error: flag --mode=nothing"):
         processes.run_again("--mode=nothing", arguments=arguments)
     assert not list(processes.sweep([*arguments, "--mode=nothing"], batch=2, largest=4))
     assert "batch 2 does not fit" in capsys.readouterr().out

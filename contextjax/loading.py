@@ -93,6 +93,8 @@ def _own_config(folder: Path) -> Any:
 
 def _load_own(folder: Path, config: Any, mesh: str, checkpoint: str | int) -> System:
     propositions = read_propositions(config)
+    for tower in (config.model.vision, config.model.text):
+        tower.attention = "xla"  # which runs everywhere, and gives the same numbers
     tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=read_length(config))
     trained = config.get("data", {}).get("vocabulary", 0)  # else the tokenizer came with the towers
     model = make_model(config.model, vocabulary=tokenizer.vocabulary if trained else None)

@@ -13,6 +13,7 @@ from contextjax.models.blip import BLIPConfig
 from contextjax.models.clip import CLIPConfig
 from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
 from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
+from contextjax.models.layers import ATTENTIONS, REMATS
 from contextjax.models.multimodal import BertConfig
 from contextjax.models.text import TextConfig
 from contextjax.models.vision import VisionConfig
@@ -122,8 +123,8 @@ def make_model(config: Any, *, vocabulary: int | None = None) -> ContextCIR | Co
     for field, known in kind.choices.items():
         _choose(f"model.{field}", config[field], dict.fromkeys(known))
     dtype = _choose("model.dtype", config.dtype, {"float32": jnp.float32, "bfloat16": jnp.bfloat16})
-    vision = VisionConfig(**_tuples(sizes["vision"]))
-    text = kind.text_config(**(dict(sizes["text"]) | ({"vocabulary": vocabulary} if vocabulary else {})))
+    vision = VisionConfig(**_tower("vision", sizes["vision"]))
+    text = kind.text_config(**(_tower("text", sizes["text"]) | ({"vocabulary": vocabulary} if vocabulary else {})))
     # A run from before a field was there has its default.
     own = {f.name: config.get(f.name, f.default) for f in dataclasses.fields(kind.config) if f.name != kind.towers}
     heads = {name: value for name, value in own.items() if name.endswith("_heads")}
@@ -144,8 +145,14 @@ def _kind(config: Any) -> _Kind:
     return _choose("model.system", config.get("system", "context_cir"), SYSTEMS)
 
 
-def _tuples(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list | tuple) else value for key, value in section.items()}
+def _tower(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    """A tower's fields, checked."""
+    fields = {key: tuple(value) if isinstance(value, list | tuple) else value for key, value in section.items()}
+    if isinstance(fields.get("remat"), bool):  # of a run from before there were several
+        fields["remat"] = "full" if fields["remat"] else "none"
+    for key, known in (("remat", tuple(REMATS)), ("attention", ATTENTIONS)):
+        _choose(f"model.{name}.{key}", str(fields.get(key, known[0])), dict.fromkeys(known))
+    return fields
 
 
 def _choose(key: str, name: str, table: Mapping[str, Any]) -> Any:

@@ -98,8 +98,8 @@ def resolve_model(config: Any) -> dict[str, Any]:
     if not model.pretrained:
         return resolve(model)
     found = describe(_read_towers(model).model.config)
-    taps = {"taps": model.vision["taps"]} if "taps" in model.vision else {}
-    return {**model, "variant": "", **found, "vision": found["vision"] | taps}
+    own = lambda name: {key: model[name][key] for key in ("taps", "remat", "attention") if key in model[name]}
+    return {**model, "variant": "", **found, **{name: found[name] | own(name) for name in ("vision", "text")}}
 
 
 def make_start(config: Any) -> Callable[[Any], Any] | None:
@@ -163,14 +163,14 @@ def _read_start(folder: Path) -> dict[str, Any]:
 
 
 def _read_towers(model: Any) -> Pretrained:
-    """The CLIP or BLIP to start from, with what `model.vision` asks for: another image_size, scan or remat."""
-    known = ("image_size", "scan", "remat")
-    odd = [key for key in (*model.vision, *model.text) if model.variant and key not in (*known, "taps")]
+    """The CLIP or BLIP to start from, with what `model.vision` asks for: another image_size, or scan."""
+    read, known = ("image_size", "scan"), ("image_size", "scan", "remat", "attention", "taps")
+    odd = [key for key in (*model.vision, *model.text) if model.variant and key not in known]
     if odd:
         raise UserError(
             f"model.pretrained fixes the sizes, but {odd[0]} is given; with it only {', '.join(known)} are."
         )
-    found = read_pretrained(model.pretrained, **{key: model.vision[key] for key in known if key in model.vision})
+    found = read_pretrained(model.pretrained, **{key: model.vision[key] for key in read if key in model.vision})
     expected = SYSTEMS[model.system].tower_config
     if not isinstance(found.model.config, expected):
         name = expected.__name__.removesuffix("Config")

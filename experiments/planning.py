@@ -28,7 +28,7 @@ from contextjax.sharding import (
     placements,
     state_shardings,
 )
-from contextjax.training.loop import init_state, trace_step
+from contextjax.training.loop import Phase, init_state, trace_step
 from contextjax.types import UserError
 from contextjax.variants import make_model, resolve
 from experiments import assembly
@@ -66,44 +66,78 @@ def make_plan(config: Any) -> Plan:
     Raises:
       UserError: there are no sizes to build the model with, or the mesh or batch does not go together.
     """
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.model = sizes_of(config)
-    model = make_model(config.model, vocabulary=config.data.vocabulary or None)
+    step = abstract_step(config)
+    with activations(step.mesh):
+        compiled = step.traced.lower().compile()
+    state = step.state
+    return Plan(
+        mesh=dict(step.mesh.shape),
+        batch=step.config.data.batch_size,
+        dtype=step.config.model.dtype,
+        parameters=sum(math.prod(row.shape) for row in placements(state.params)),
+        parameter_bytes=sum(row.device_bytes for row in placements(state.params)),
+        optimizer_bytes=sum(row.device_bytes for row in placements(state.opt_state)),
+        cost=cost_of(step.traced, compiled, devices=step.mesh.size),
+        table=placement_table(state),
+        state_bytes=functools.partial(_state_bytes, step.fresh, dict(step.mesh.shape)),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class AbstractStep:
+    """A config's training step, traced with shapes alone."""
+
+    config: Any  # with the model's sizes
+    model: Any
+    vocabulary: int
+    phase: Phase  # the last one
+    mesh: Any
+    cuts: int  # into how many the mesh cuts a batch
+    fresh: Callable[[], Any]  # -> a fresh state, boxed
+    state: Any  # shapes with shardings
+    traced: Any  # jax.stages.Traced
+
+
+def abstract_step(config: Any) -> AbstractStep:
+    """Traces the step of the config's last phase for its mesh; nothing is allocated or compiled.
+
+    Raises:
+      UserError: see make_plan.
+    """
+    config = with_sizes(config)
+    vocabulary = config.data.vocabulary or config.model.text["vocabulary"]
+    model = make_model(config.model, vocabulary=vocabulary)
     phase = assembly.parts(config).make_phases(config, model)[-1]
     optimizer = make_optimizer(config.optimizer, steps=config.training.steps)
     mesh = make_mesh(config.mesh)
     check_batch(mesh, config.data.batch_size)
+    cuts = batch_parts(mesh)
     fresh = functools.partial(init_state, assembly.make_init(model), optimizer, config.seed)
     state, shardings = abstract_state(fresh, mesh)
-    batch = place_abstract(assembly.parts(config).abstract_batch(config, cuts=batch_parts(mesh)), mesh)
+    batch = place_abstract(assembly.parts(config).abstract_batch(config, cuts=cuts), mesh)
     frozen = tuple(config.optimizer.freeze)
     with activations(mesh):
         traced = trace_step(phase.objective, state, batch, shardings=shardings, optimizer=optimizer, frozen=frozen)
-        cost = cost_of(traced, traced.lower().compile(), devices=mesh.size)
-    return Plan(
-        mesh=dict(mesh.shape),
-        batch=config.data.batch_size,
-        dtype=config.model.dtype,
-        parameters=sum(math.prod(row.shape) for row in placements(state.params)),
-        parameter_bytes=sum(row.device_bytes for row in placements(state.params)),
-        optimizer_bytes=sum(row.device_bytes for row in placements(state.opt_state)),
-        cost=cost,
-        table=placement_table(state),
-        state_bytes=functools.partial(_state_bytes, fresh, dict(mesh.shape)),
-    )
+    return AbstractStep(config, model, vocabulary, phase, mesh, cuts, fresh, state, traced)
 
 
 def make_plan_with_remat(config: Any) -> Plan | None:
     """The plan of the same step with both towers' activations computed again; None where that is so already."""
+    config = with_sizes(config)
+    with config.unlocked():
+        if config.model.vision.remat == config.model.text.remat == "full":
+            return None
+        config.model.vision.remat = config.model.text.remat = "full"
+        config.model.pretrained = ""  # whose sizes are there now
+    return make_plan(config)
+
+
+def with_sizes(config: Any) -> Any:
+    """A copy of the config whose `model` section has every size, see sizes_of."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.model = ConfigDict(sizes_of(config))
-        if config.model.vision.remat and config.model.text.remat:
-            return None
-        config.model.vision.remat = config.model.text.remat = True
-        config.model.pretrained = ""  # whose sizes are there now
-    return make_plan(config)
+    return config
 
 
 def sizes_of(config: Any) -> dict[str, Any]:
@@ -143,8 +177,8 @@ def advice(plan: Plan, chip: Chip, *, with_remat: Plan | None = None) -> list[st
     if with_remat:
         verdict = "which fits" if with_remat.fits(chip) else "which does not fit either"
         found.append(
-            f"model.vision.remat and model.text.remat: {gigabytes(with_remat.cost.peak)} at the peak instead of "
-            f"{gigabytes(cost.peak)}, {verdict}; {with_remat.cost.flops / cost.flops:.2f} x the FLOPs."
+            f"model.vision.remat=full and model.text.remat=full: {gigabytes(with_remat.cost.peak)} at the peak instead "
+            f"of {gigabytes(cost.peak)}, {verdict}; {with_remat.cost.flops / cost.flops:.2f} x the FLOPs."
         )
     pieces = math.ceil(cost.temporaries / left)
     largest = int(plan.batch // parts * left / cost.temporaries) * parts

@@ -10,6 +10,7 @@ import sys
 from contextjax.types import UserError
 
 # What is not run need not be fast: less work for LLVM, the same program.
+MOST = 2048  # of one process of XLA's CPU backend
 FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
@@ -17,13 +18,19 @@ def count_devices(mesh: str) -> int:
     """Devices of a mesh that names all its sizes.
 
     Raises:
-      UserError: an axis takes what there is.
+      UserError: an axis takes what there is, or there are too many.
     """
     if "-1" in mesh:
         raise UserError(
             f"mesh is '{mesh}', whose -1 takes the devices there are; a plan needs numbers, as --mesh=data:8,fsdp:4."
         )
-    return math.prod(int(size) for size in re.findall(r":([0-9]+)", mesh))
+    count = math.prod(int(size) for size in re.findall(r":([0-9]+)", mesh))
+    if count > MOST:
+        raise UserError(
+            f"mesh '{mesh}' has {count} devices, and {MOST} can be simulated; plan a smaller data axis with the same "
+            "batch a device: docs/scaling.md says how its figures go on."
+        )
+    return count
 
 
 def simulate_devices(count: int) -> None:

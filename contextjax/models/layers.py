@@ -14,7 +14,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Bool, Float, Int
+
+from contextjax.types import UserError
 
 ACTIVATIONS: dict[str, Callable] = {
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
@@ -25,12 +28,22 @@ ACTIVATIONS: dict[str, Callable] = {
 }
 
 
+ATTENTIONS = ("xla", "cudnn")  # of towers' self-attention: the same numbers; cuDNN's kernel keeps no [heads, q, k]
+# What a tower's blocks keep for the gradient: everything; what their matmuls give; their inputs alone. The rest is
+# computed again. The same numbers, with less memory.
+REMATS: dict[str, Any] = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
 def logical(initializer: Callable, *axes: str | None) -> Callable:
     """`initializer` with the logical names of its axes."""
     return nn.with_logical_partitioning(initializer, axes)
 
 
-def placed(x: Array, *last: str | None, first: str = "batch") -> Array:
+def placed(x: Array, *last: str | None, first: str | None = "batch") -> Array:
     """An activation with the logical names of its axes: `first`, then `last` for the last ones, none between.
 
     It goes where the rules that are in force say (sharding.activations), but for axes that do not divide; nothing
@@ -39,9 +52,9 @@ def placed(x: Array, *last: str | None, first: str = "batch") -> Array:
     rules, sizes = dict(nn.get_logical_axis_rules()), jax.sharding.get_abstract_mesh().shape
     if not rules:
         return x
-    parts = lambda name: math.prod(sizes[axis] for axis in rules[name]) if name else 1
+    parts = lambda name: math.prod(sizes[axis] for axis in rules[name] or ()) if name else 1
     names = (first, *(None,) * (x.ndim - 1 - len(last)), *last)
-    return nn.with_logical_constraint(
+    return with_logical_constraint(
         x, tuple(name if size % parts(name) == 0 else None for name, size in zip(names, x.shape, strict=True))
     )
 
@@ -100,12 +113,43 @@ def attend(
     return jnp.einsum("...hqk,...khd->...qhd", weights.astype(value.dtype), value), weights
 
 
+def fused_attend(
+    query: Float[Array, "*batch q heads depth"],
+    key: Float[Array, "*batch k heads depth"],
+    value: Float[Array, "*batch k heads depth"],
+    mask: Bool[Array, ...] | None,
+    implementation: Any = "cudnn",
+) -> Float[Array, "*batch q heads depth"]:
+    """The output of `attend` by one kernel (jax.nn.dot_product_attention), which keeps no weights."""
+    flat = lambda x: x.reshape(-1, *x.shape[-3:])
+    if mask is not None:
+        heads = mask.shape[-3] if mask.ndim > 2 else 1
+        mask = jnp.broadcast_to(mask, (*query.shape[:-3], heads, query.shape[-3], key.shape[-3]))
+        mask = mask.reshape(-1, *mask.shape[-3:])
+    inputs = (flat(query), flat(key), flat(value))
+    return jax.nn.dot_product_attention(*inputs, mask=mask, implementation=implementation).reshape(query.shape)
+
+
+def _check_cudnn(dtype: Any) -> None:
+    if jax.default_backend() != "gpu":
+        raise UserError(
+            f"A tower's attention is 'cudnn', but there is no CUDA device (JAX runs on {jax.default_backend()}); set "
+            "--config.model.vision.attention=xla and --config.model.text.attention=xla."
+        )
+    if dtype not in (jnp.bfloat16, jnp.float16):
+        raise UserError(
+            f"A tower's attention is 'cudnn', which computes in half precision, not in {jnp.dtype(dtype).name}; set "
+            "--config.model.dtype=bfloat16, or the tower's attention to xla."
+        )
+
+
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with one fused q|k|v projection."""
+    """Multi-head self-attention with one fused q|k|v projection; `attention` is one of ATTENTIONS."""
 
     heads: int
     dtype: Any = None
     out_init: Callable | None = None
+    attention: str = "xla"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch n width"], mask: Bool[Array, ...] | None = None):
@@ -117,7 +161,12 @@ class SelfAttention(nn.Module):
         # As [3, width], not [3 * width]: then a device's heads are a slice of each.
         qkv = jnp.tensordot(x, kernel, 1) + bias
         qkv = placed(qkv.reshape(*qkv.shape[:-1], self.heads, -1), "heads", None)
-        out, _ = attend(qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :], mask)
+        query, key, value = (qkv[..., i, :, :] for i in range(3))
+        if self.attention == "cudnn":
+            _check_cudnn(query.dtype)
+            out = fused_attend(query, key, value, mask)
+        else:
+            out, _ = attend(query, key, value, mask)
         project = dense(width, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)
         return project(out.reshape(x.shape))
 
@@ -178,11 +227,13 @@ class TransformerBlock(nn.Module):
     activation: str
     epsilon: float
     dtype: Any = None
+    attention: str = "xla"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch n width"], mask: Bool[Array, ...] | None = None):
         normed = layer_norm(self.epsilon, name="attention_norm", dtype=self.dtype)(x)
-        x = placed(x + SelfAttention(self.heads, self.dtype, name="attention")(normed, mask))
+        read = SelfAttention(self.heads, self.dtype, attention=self.attention, name="attention")
+        x = placed(x + read(normed, mask))
         normed = layer_norm(self.epsilon, name="mlp_norm", dtype=self.dtype)(x)
         return placed(x + Mlp(self.mlp, self.activation, self.dtype, name="mlp")(normed))
 
@@ -194,9 +245,9 @@ def run_blocks(
 
     Args:
       block: TransformerBlock or another with the same settings.
-      tower: a config with layers, heads, mlp, activation and epsilon, and with two options that change no number:
-        `scan` compiles one block instead of all, and stacks their parameters along a first axis under "layers"
-        instead of "layer_0", "layer_1", ...; `remat` computes a block's activations again for the gradient.
+      tower: a config with layers, heads, mlp, activation and epsilon, and with options that change no number: `scan`
+        compiles one block instead of all, and stacks their parameters along a first axis under "layers" instead of
+        "layer_0", "layer_1", ...; `remat` is one of REMATS, `attention` one of ATTENTIONS.
       dtype: of the computation.
       x: what a block takes and gives: [..., N, width], or a tree.
       *inputs: further arguments of a block, the same for all.
@@ -205,8 +256,11 @@ def run_blocks(
     Returns:
       (what the last block gives, what each of `taps` gives).
     """
-    make = nn.remat(block, prevent_cse=not tower.scan) if tower.remat else block
-    named = lambda name: make(tower.heads, tower.mlp, tower.activation, tower.epsilon, dtype, name=name)
+    make = block
+    if tower.remat != "none":
+        make = nn.remat(block, prevent_cse=not tower.scan, policy=REMATS[tower.remat])
+    settings = (tower.heads, tower.mlp, tower.activation, tower.epsilon, dtype)
+    named = lambda name: make(*settings, attention=tower.attention, name=name)
     if not tower.scan:
         after = [x]
         for i in range(tower.layers):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from contextjax.models.adapter import TORCH_LINEAR
-from contextjax.models.layers import dense, logical
+from contextjax.models.layers import dense, logical, placed
 from contextjax.models.multimodal import BertBlock, Context
 
 NOISE = 0.02  # scale of the noise on mask scores
@@ -96,9 +96,8 @@ class ReconstructionDecoder(nn.Module):
         width, patches = tokens.shape[-1], masked.shape[1] + visible.shape[1]
         slot = self.param("mask_embedding", logical(normal, "embed"), (width,)).astype(tokens.dtype)
         positions = self.param("position_embedding", logical(normal, None, "embed"), (1 + patches, width))
-        slots = (
-            slot + positions.astype(tokens.dtype)[masked]
-        )  # by patch, CLS not counted, as published: the last is spare
+        # By patch, CLS not counted, as published: the last is spare.
+        slots = slot + placed(positions.astype(tokens.dtype), first=None)[masked]
         # Where each patch of the raster stands among CLS, the visible and the masked ones.
         rank = jnp.argsort(jnp.concatenate([visible, masked], axis=1), axis=1) + 1
         rank = jnp.concatenate([jnp.zeros((len(rank), 1), rank.dtype), rank], axis=1)

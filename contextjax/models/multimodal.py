@@ -36,7 +36,8 @@ class BertConfig:
     epsilon: float = 1e-12
     cross_attention: bool = True
     scan: bool = False  # see layers.run_blocks
-    remat: bool = False
+    remat: str = "none"
+    attention: str = "xla"
 
 
 class Context(NamedTuple):
@@ -65,6 +66,7 @@ class BertBlock(nn.Module):
     epsilon: float
     dtype: Any = None
     dropout: float = 0.0
+    attention: str = "xla"
 
     @nn.compact
     def __call__(
@@ -80,7 +82,8 @@ class BertBlock(nn.Module):
         x, attention = carry
         norm = lambda name: layer_norm(self.epsilon, name=name, dtype=self.dtype)
         drop = lambda y: nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(y)
-        x = placed(norm("attention_norm")(x + drop(SelfAttention(self.heads, self.dtype, name="attention")(x, mask))))
+        own = SelfAttention(self.heads, self.dtype, attention=self.attention, name="attention")
+        x = placed(norm("attention_norm")(x + drop(own(x, mask))))
         if context is not None:
             read = CrossAttention(self.heads, self.dtype, name="cross_attention")
             added, weights = read(x, context.tokens, context.mask, rows=context.rows)

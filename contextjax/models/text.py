@@ -28,7 +28,8 @@ class TextConfig:
     # largest id); None: the last real token.
     eos_token: int | None = None
     scan: bool = False  # see layers.run_blocks
-    remat: bool = False
+    remat: str = "none"
+    attention: str = "xla"
 
 
 class TextOutput(NamedTuple):

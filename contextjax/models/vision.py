@@ -43,7 +43,8 @@ class VisionConfig:
     fit: str = "crop"  # how pictures are made square: the short side resized, then "crop"; or "squash"
     taps: tuple[int, ...] = ()  # numbers of blocks, from 1, whose states the output holds too
     scan: bool = False  # see layers.run_blocks
-    remat: bool = False
+    remat: str = "none"
+    attention: str = "xla"
 
 
 class VisionOutput(NamedTuple):
@@ -118,7 +119,7 @@ class VisionTransformer(nn.Module):
         positions = self.param("position_embedding", logical(positions, None, "embed"), (count, c.width))
         if visible is not None:
             cls_first = jnp.concatenate([jnp.zeros((len(x), 1), visible.dtype), visible + 1], axis=1)
-            positions = positions[cls_first]
+            positions = placed(positions, first=None)[cls_first]
         x = x + positions.astype(x.dtype)
         if c.pre_norm:
             x = layer_norm(c.epsilon, name="pre_norm", dtype=self.dtype)(x)

@@ -62,7 +62,7 @@ class Pretrained:
     left_out: list[str]
 
 
-def read_pretrained(source: str | Path, *, image_size: int | None = None, scan: bool = False, remat: bool = False,
+def read_pretrained(source: str | Path, *, image_size: int | None = None, scan: bool = False, remat: str = "none",
                     dtype: Any = None) -> Pretrained:  # fmt: skip
     """Reads names, shapes and sizes of a checkpoint; `params` reads the weights, one parameter at a time.
 

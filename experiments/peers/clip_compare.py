@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from contextjax.analysis.roofline import matmul
 from contextjax.pretrained import read_pretrained
 from contextjax.types import UserError
 from experiments.peers import clip_jax, clip_torch, measure
@@ -73,8 +74,8 @@ def _row(folder: Path, name: str, batch: int, dtype: str, pairs: int, seconds: f
             f"{name}, batch {batch}, {dtype}: outputs differ by {difference:.2g}; expected {TOLERANCE[dtype]:g} at "
             "most: the two don't compute the same, so their times can't be compared."
         )
-    ours, theirs, matmul = measure.rounds([*programs, clip_jax.matmul(MATMUL, dtype)], pairs, seconds=seconds)
-    rates = [2 * MATMUL**3 / t for t in matmul]
+    ours, theirs, roof = measure.rounds([*programs, matmul(MATMUL, dtype)], pairs, seconds=seconds)
+    rates = [2 * MATMUL**3 / t for t in roof]
     return measure.Row(name, batch, dtype, flops, difference, ours, theirs, rates)
 
 

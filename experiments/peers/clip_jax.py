@@ -77,11 +77,3 @@ def step(folder: Path, images: np.ndarray, ids: np.ndarray, dtype: str, optimize
         return float(metrics["loss"])
 
     return run
-
-
-def matmul(size: int, dtype: str) -> Callable[[], Any]:
-    """A square matrix product of 2 * size ** 3 FLOPs: what this machine can do at best."""
-    key = jax.random.key(0)
-    a, b = (jax.random.normal(k, (size, size), jnp.float32).astype(dtype) for k in jax.random.split(key))
-    product = jax.jit(jnp.matmul)
-    return lambda: jax.block_until_ready(product(a, b))

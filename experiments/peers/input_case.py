@@ -10,7 +10,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from data_pipelines.datasets.cirr import CirrReader
 from data_pipelines.loader import batches
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import all_texts, load_split
+from experiments.benchmarks.clock import clocked
 from experiments.peers import measure
 
 SIZE, LENGTH, VOCABULARY, WARM = 224, 36, 600, 3
@@ -161,19 +162,10 @@ def training(folder: Path, workdir: Path, *, batch: int, steps: int) -> dict[str
     seconds = {}
     for name, change in (("loader", iter), ("one_batch", over)):
         moments: list[float] = []
-        train(config.copy_and_resolve_references(), workdir / name, through=_clocked(change, moments))
+        train(config.copy_and_resolve_references(), workdir / name, through=clocked(moments, change=change))
         seconds[name] = [b - a for a, b in itertools.pairwise(moments[WARM:])]
     loader, alone = (statistics.median(times) for times in seconds.values())
     return {"seconds": seconds, "wait_share": max(0.0, 1 - alone / loader), "model": "S16 at 224 x 224, sum"}
-
-
-def _clocked(change: Callable[[Any], Iterator[Any]], moments: list[float]) -> Callable[[Iterator[Any]], Iterator[Any]]:
-    def through(stream: Iterator[Any]) -> Iterator[Any]:
-        for item in change(stream):
-            moments.append(time.perf_counter())
-            yield item
-
-    return through
 
 
 @contextlib.contextmanager

@@ -81,7 +81,7 @@ def test_advice_is_for_what_does_not_fit(plan):
 
 
 def test_remat_is_compiled_to_be_told():
-    both = {"model.vision.remat": True, "model.text.remat": True}
+    both = {"model.vision.remat": "full", "model.text.remat": "full"}
     assert planning.make_plan_with_remat(small(**both)) is None
     plan = planning.make_plan_with_remat(small("data:8", **{"model.query": "sum", "loss.weights.captions": 0.0}))
     assert plan is not None and plan.cost.flops > 0
@@ -100,8 +100,7 @@ def test_remat_is_compiled_to_be_told():
     ],
 )
 def test_every_recipe_has_a_batch_and_sizes_without_data_or_hub(config, kind, pictures):
-    with config.unlocked():
-        config.model = planning.sizes_of(config)
+    config = planning.with_sizes(config)
     batch = assembly.parts(config).abstract_batch(config)
     size = config.model.vision.image_size
     pixels = sum(math.prod(x.shape) for x in jax.tree.leaves(batch) if x.dtype == jnp.uint8)
@@ -116,6 +115,8 @@ def test_what_there_is_no_number_for_is_told():
     with pytest.raises(UserError, match="a plan needs numbers, as --mesh=data:8,fsdp:4"):
         simulation.count_devices("data:-1")
     assert simulation.count_devices("data:8,fsdp:4") == 32
+    with pytest.raises(UserError, match="has 4096 devices, and 2048 can be simulated"):
+        simulation.count_devices("data:512,fsdp:8")
     with pytest.raises(UserError, match="batch_size is 12, but the mesh cuts a batch into 8 parts"):
         planning.make_plan(small(**{"data.batch_size": 12}))
 

@@ -361,7 +361,7 @@ def test_scan_and_remat_change_no_output_tap_or_gradient(tiny, case):
     close(step(case(tiny, scan=True)[0], stacked(params), slope=False), out)
     for scan in (False, True):
         stack = stacked if scan else lambda params: params
-        found, found_gradients = step(case(tiny, scan=scan, remat=True)[0], stack(params))
+        found, found_gradients = step(case(tiny, scan=scan, remat="full")[0], stack(params))
         close(found, out)
         close(found_gradients, stack(gradients), to=1e-4)
 

@@ -6,7 +6,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contextjax.models.layers import ACTIVATIONS, AttentionPooling, GridPooling, SelfAttention, attend
+from contextjax.models.layers import (
+    ACTIVATIONS,
+    REMATS,
+    AttentionPooling,
+    GridPooling,
+    SelfAttention,
+    TransformerBlock,
+    attend,
+    fused_attend,
+    run_blocks,
+)
+from contextjax.models.vision import VisionConfig
+from contextjax.types import UserError
 
 
 def arrays(*shapes, seed=0):
@@ -68,3 +80,68 @@ def test_grid_pooling_sees_what_stands_where_and_attention_pooling_does_not():
         params = pooling.init(jax.random.key(0), x)
         difference = np.abs(pooling.apply(params, x) - pooling.apply(params, swapped)).max()
         assert (difference > 1e-2) if sees else (difference < 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("lead", "mask"), [((2, 3), None), ((2, 3), (2, 1, 1, 1, 6)), ((2,), (2, 1, 6, 6)), ((2, 3), (1, 1, 1, 1, 6))]
+)
+def test_one_kernel_gives_what_attention_by_weights_gives(lead, mask):
+    """The same call with XLA's implementation; cuDNN's takes a CUDA device."""
+    inputs = arrays(*[(*lead, 6, 4, 8)] * 3)
+    if mask is not None:
+        mask = jnp.asarray(np.random.default_rng(1).random(mask) < 0.6).at[..., 0].set(True)
+    scalar = lambda out: (jnp.sin(3 * out)).sum()
+    forms = (lambda *x: scalar(attend(*x, mask)[0]), lambda *x: scalar(fused_attend(*x, mask, "xla")))
+    (one, by_one), (two, by_two) = (jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2)))(*inputs) for f in forms)
+    np.testing.assert_allclose(two, one, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), by_two, by_one)
+
+
+def test_cudnn_without_a_cuda_device_is_told():
+    layer = SelfAttention(heads=2, dtype=jnp.bfloat16, attention="cudnn")
+    with pytest.raises(UserError, match=r"no CUDA device.*attention=xla"):
+        jax.eval_shape(layer.init, jax.random.key(0), *arrays((3, 5, 8)))
+
+
+class Tower(nn.Module):
+    """Blocks alone."""
+
+    config: VisionConfig
+
+    @nn.compact
+    def __call__(self, x):
+        return run_blocks(TransformerBlock, self.config, None, x)[0]
+
+
+def remat_step(policy: str, *, scan: bool):
+    """(parameters' shapes, x -> the compiled loss and gradients) of four blocks."""
+    tower = Tower(VisionConfig(16, 8, width=16, layers=4, heads=2, mlp=64, remat=policy, scan=scan))
+    (x,) = arrays((8, 33, 16))
+    params = nn.unbox(jax.eval_shape(tower.init, jax.random.key(0), x)["params"])
+    step = jax.value_and_grad(lambda params, x: (tower.apply({"params": params}, x) ** 2).sum(), argnums=(0, 1))
+    return params, jax.jit(step).lower(params, x).compile()
+
+
+def test_remat_keeps_names_and_numbers():
+    (x,) = arrays((8, 33, 16))
+    shapes, plain = remat_step("none", scan=False)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda s: jnp.asarray(0.2 * rng.normal(size=s.shape), s.dtype), shapes)
+    value, gradients = plain(params, x)
+    largest = max(np.abs(g).max() for g in jax.tree.leaves(gradients))
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * largest)
+    matmuls = {"none": plain.as_text().count(" dot(")}
+    for policy in ("dots", "full"):
+        names, program = remat_step(policy, scan=False)
+        assert names == shapes
+        found, found_gradients = program(params, x)
+        np.testing.assert_allclose(found, value, rtol=1e-5)
+        jax.tree.map(close, found_gradients, gradients)
+        matmuls[policy] = program.as_text().count(" dot(")
+    assert matmuls["none"] < matmuls["full"]  # computed again
+
+
+def test_remat_takes_less_memory():
+    """Of scanned blocks: XLA's CPU backend computes unrolled ones again, but early, where it saves nothing."""
+    size = {p: remat_step(p, scan=True)[1].memory_analysis().temp_size_in_bytes for p in REMATS}
+    assert size["full"] < size["dots"] < 0.6 * size["none"]

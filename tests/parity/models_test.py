@@ -34,7 +34,7 @@ def test_outputs_and_gradients_are_those_of_pytorch(family, draw, tmp_path):
     config = make(rng)
     peer = peers.build(config, draw)
     peer.save_pretrained(tmp_path)
-    found = read_pretrained(tmp_path, scan=draw % 3 == 1, remat=draw % 4 == 2)
+    found = read_pretrained(tmp_path, scan=draw % 3 == 1, remat=("none", "dots", "full", "none")[draw % 4])
     params = peers.read_params(found.params)
     inputs = peers.draw_inputs(config, rng)
     tensors = peers.tensors(inputs, found.model.config.vision)

@@ -1,0 +1,89 @@
+"""How fast a recipe runs here: steps/s, samples/s, FLOPs, MFU, data wait, time to the first step, memory.
+
+python -m experiments.benchmark --config=configs/context_cir.py:B32 --mode=training --batch=16 --dtype=float32
+    [--data=real] [--steps=5] [--sweep=256] [--output=FILE.json]
+python -m experiments.benchmark --compare=BEFORE.json,AFTER.json
+
+Weights are random. Synthetic data are random pictures and texts in the recipe's shapes; real ones come from its folder.
+Training goes through `fit`, embedding through System.encode_gallery, evaluation through the evaluators. Utilisation is
+of matrix products as they are written, beside the chip's data sheet and the fastest product in this very process.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+
+BEGAN = time.perf_counter()
+CONFIG = cli.define_config()
+MODE = flags.DEFINE_enum("mode", "training", ["training", "embedding", "evaluation"], "What is run.")
+DATA = flags.DEFINE_enum("data", "synthetic", ["synthetic", "real"], "Where its inputs come from.")
+STEPS = flags.DEFINE_integer("steps", 5, "Steps that count.", lower_bound=0)
+BATCH = flags.DEFINE_integer("batch", None, "The global batch; default: the config's.", lower_bound=1)
+DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "Of the computation; default: the config's.")
+COMPILE = flags.DEFINE_bool(
+    "compile", True, "Time the first step in two further processes: nothing compiled, then all."
+)
+SWEEP = flags.DEFINE_integer("sweep", 0, "Double the batch up to this, or to the largest that fits.", lower_bound=0)
+COMPARE = flags.DEFINE_list("compare", [], "Two result files to compare instead.")
+KEEP_MEMORY = flags.DEFINE_bool("keep_memory", True, "Have glibc keep freed memory; see peers.measure.keep_memory.")
+OUTPUT = flags.DEFINE_string("output", None, "A JSON file of the result; of a sweep, of its results.")
+
+
+def main() -> None:
+    """Config -> timed run -> a table and a JSON file."""
+    from experiments.benchmarks import processes
+
+    if COMPARE.value:
+        from experiments.benchmarks.results import compare
+
+        return print(compare(COMPARE.value))
+    config = cli.required(CONFIG)
+    config.data.batch_size = BATCH.value or config.data.batch_size
+    config.model.dtype = DTYPE.value or config.model.dtype
+    if SWEEP.value:
+        found = list(processes.sweep(sys.argv[1:], batch=config.data.batch_size, largest=SWEEP.value))
+    else:
+        with processes.first_steps(sys.argv[1:]) if COMPILE.value else nullcontext({}) as first:
+            found = [measured(config) | first]
+    from experiments.benchmarks.results import table
+
+    print(table(found))
+    if OUTPUT.value:
+        text = json.dumps(found if SWEEP.value else found[0], indent=2)
+        Path(OUTPUT.value).write_text(text + "\n", encoding="utf-8")
+    return None
+
+
+def measured(config) -> dict:
+    """The record of one run in this process."""
+    from experiments.peers.measure import keep_memory
+
+    kept = KEEP_MEMORY.value and keep_memory()  # before threads start
+    from contextjax.analysis.roofline import matmul_rate
+    from experiments.benchmarks import results, runs
+
+    rates = [matmul_rate(config.model.dtype)] if STEPS.value else []
+    options = {"steps": STEPS.value, "real": DATA.value == "real"}
+    if MODE.value == "training":
+        with tempfile.TemporaryDirectory() as workdir:
+            timing = runs.training(config, workdir=Path(workdir), **options)
+    else:
+        timing = getattr(runs, MODE.value)(config, **options)
+    rates += [matmul_rate(config.model.dtype)] if STEPS.value else []
+    about = {
+        "mode": MODE.value, "data": DATA.value, "config": flags.FLAGS["config"].config_filename,
+        "variant": config.model.variant, "batch": config.data.batch_size, "dtype": config.model.dtype,
+        "mesh": config.mesh, "freed_memory": "kept" if kept else "given back",
+    }  # fmt: skip
+    return results.record(timing, about, began=BEGAN, roof=max(rates, default=None), dtype=config.model.dtype)
+
+
+if __name__ == "__main__":
+    cli.run(main, doc=__doc__)

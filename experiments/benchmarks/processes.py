@@ -1,0 +1,84 @@
+"""The same benchmark in processes of its own: the first step without and with compiled programs kept; a batch sweep."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from contextjax.types import UserError
+from experiments.compile_cache import SWITCH
+
+
+def run_again(*changes: str, arguments: Sequence[str], cache: str = "", check: bool = True) -> dict[str, Any] | None:
+    """The record of this command run again with some flags changed; None where it failed and `check` is False.
+
+    Args:
+      *changes: flags that come after those of `arguments`, and so count.
+      arguments: of this process.
+      cache: the folder of compiled programs; "": the user's.
+      check: a failure is told as an error.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    if cache:
+        environment[SWITCH] = cache
+    with tempfile.TemporaryDirectory() as scratch:
+        output = Path(scratch) / "result.json"
+        command = [sys.executable, "-m", "experiments.benchmark", *arguments, "--nocompile", "--sweep=0"]
+        done = subprocess.run(
+            [*command, *changes, f"--output={output}"], env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0 and output.exists():
+            return json.loads(output.read_text(encoding="utf-8"))
+    if check:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"The benchmark in a process of its own ended with code {done.returncode}: {last}")
+    return None
+
+
+@contextlib.contextmanager
+def first_steps(arguments: Sequence[str]) -> Iterator[dict[str, float]]:
+    """Seconds from a process' beginning to the end of its first step, with an empty cache, and with what that left.
+
+    In the block, this process compiles with that cache, too.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        cold, warm = (run_again("--steps=0", arguments=arguments, cache=folder) for _ in range(2))
+        assert cold and warm
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(next(Path(folder).iterdir(), folder))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+        seconds = {name: run["first_step_seconds"] for name, run in (("cold", cold), ("warm", warm))}
+        yield {f"first_step_{name}_seconds": value for name, value in seconds.items()}
+
+
+def sweep(arguments: Sequence[str], *, batch: int, largest: int) -> Iterator[dict[str, Any]]:
+    """Records at `batch`, twice it and so on, up to `largest` or what no longer fits, which is printed."""
+    before = 0.0
+    while batch <= largest:
+        free = _available_memory()
+        if free and before and 2 * before > free:
+            print(f"batch {batch} is left out: it may need {2 * before / 1e9:.1f} GB, {free / 1e9:.1f} are free.")
+            return
+        found = run_again(f"--batch={batch}", arguments=arguments, check=False)
+        if found is None:
+            print(f"batch {batch} does not fit (or failed otherwise: run it alone to see).")
+            return
+        yield found
+        before = found["peak_memory_bytes"] if found["peak_memory_of"] == "process" else 0.0
+        batch *= 2
+
+
+def _available_memory() -> float:
+    """Bytes of the host that are free; 0 where the system does not say."""
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"))
+    except OSError:
+        return 0.0
+    return 1024.0 * int(found[1]) if found else 0.0

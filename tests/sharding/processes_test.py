@@ -285,7 +285,7 @@ def test_when_a_loader_hangs_the_processes_end_and_tell_where_they_are(recipe, t
     command += ["--config.training.evaluate_every=12", "--config.training.checkpoint_every=12"]
     variables = [{**explicit(index, port), "HANGS": "1"} for index in range(2)]
     with started(command, tmp_path, variables) as processes:
-        codes = [process.wait(timeout=240) for process in processes]
+        codes = [process.wait(timeout=900) for process in processes]
     said = [(tmp_path / f"{index}.log").read_text() for index in range(2)]
     assert STUCK in codes and 0 not in codes, (codes, said)
     for code, text in zip(codes, said, strict=True):

@@ -124,12 +124,16 @@ def abstract_step(config: Any) -> AbstractStep:
 
 
 def make_plan_with_remat(config: Any) -> Plan | None:
-    """The plan of the same step with both towers' activations computed again; None where that is so already."""
+    """The plan of the same step with both towers' activations computed again; None where that is so already.
+
+    The blocks are scanned: of unrolled ones XLA's CPU compiler keeps the activations all the same.
+    """
     config = with_sizes(config)
     with config.unlocked():
         if config.model.vision.remat == config.model.text.remat == "full":
             return None
         config.model.vision.remat = config.model.text.remat = "full"
+        config.model.vision.scan = config.model.text.scan = True
         config.model.pretrained = ""  # whose sizes are there now
     return make_plan(config)
 

@@ -22,7 +22,9 @@ gradients of its 36, hence the weight of 36. Stage 2b: Adam 2e-6, 20 epochs. The
 (COCO 567 k, Visual Genome 4.5 M rows: not counted here) and ImageCoDe's 16,594 descriptions.
 
 Published on ImageCoDe's validation split, read from the names of the authors' checkpoints (never reproduced here):
-zero-shot 31.06, 2a 37.19, 2b 38.49 to 38.62. Memory and devices needed, for any mesh, batch and chip:
+zero-shot 31.06, 2a 37.19, 2b 38.49 to 38.62.
+Memory of a device at the peak, for stage 1's 1,024 captions on 8 devices, as planned (an upper bound, never measured):
+35 GB. Other stages, meshes and batches, and what fits which chip:
 python -m experiments.plan --config=configs/context_blip.py:1 --mesh=data:8 (stage 2a has 36 descriptions: data:4).
 """
 

@@ -20,6 +20,7 @@ Where it differs from the paper, because small towers start from nothing here: n
 contrastive loss stays on; the score begins with that of a dual encoder, which reads a text in propositions; two stages
 between 1 and 2a; Muon and one cosine a stage.
 Accuracy and times: see the README.
+Memory and bytes on a mesh: python -m experiments.plan --config=configs/pictogram_sets.py --mesh=data:1
 """
 
 from configs.base import base

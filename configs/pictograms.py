@@ -22,6 +22,7 @@ text.
 
 Expected on validation, mean of three seeds: R@1 74.6, R@5 93.9, Rs@1 93.7 (at most 442 s of training on two CPU cores,
 2026-11-22 and -23; the README has the details).
+Memory and bytes on a mesh: python -m experiments.plan --config=configs/pictograms.py --mesh=data:1
 """
 
 from configs.base import base

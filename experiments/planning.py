@@ -189,8 +189,8 @@ def advice(plan: Plan, chip: Chip, *, with_remat: Plan | None = None) -> list[st
     pieces = math.ceil(cost.temporaries / left)
     largest = int(plan.batch // parts * left / cost.temporaries) * parts
     found.append(
-        f"a batch of {largest} at most instead of {plan.batch}, or {pieces} micro-batches or more of it, if "
-        f"the {gigabytes(cost.temporaries)} of temporaries grow with the batch."
+        f"a batch of {largest} at most instead of {plan.batch}, or {pieces} micro-batches or more "
+        f"(training.micro_batches), if the {gigabytes(cost.temporaries)} of temporaries grow with the batch."
     )
     return found
 

@@ -78,7 +78,7 @@ def measure(form: Callable[..., Any], mesh: Any, batch: int, width: int) -> dict
     )
     inputs = tuple(rows[:3]), shape((), jnp.float32), *rows[3:]
     outputs = None, (tuple(x.sharding for x in rows[:3]), None)
-    program = jax.jit(jax.value_and_grad(mean, argnums=(0, 1)), out_shardings=outputs).lower(*inputs).compile()
+    program: Any = jax.jit(jax.value_and_grad(mean, argnums=(0, 1)), out_shardings=outputs).lower(*inputs).compile()
     kinds = bytes_sent(collectives(program.as_text()))
     found = {name: size for name, size in kinds.items() if size}
     return {"temporary": program.memory_analysis().temp_size_in_bytes, "sent": sum(kinds.values()), "kinds": found}

@@ -25,6 +25,7 @@ class ClipObjective:
 
     model: CLIP
     weights: tuple[tuple[str, float], ...] = (("contrastive", 1.0),)
+    is_rowwise = True
 
     def represent(self, params: Any, batch: tuple[Any, Tokens], rng: Any) -> dict[str, Any]:
         """Both embeddings and the temperature; nothing here is random."""

@@ -41,7 +41,7 @@ def compiled(mesh, *freeze):
     batch = {name: jax.ShapeDtypeStruct((16, 64), jnp.float32) for name in "xy"}
     with activations(mesh):
         traced = trace_step(
-            Layers(), state, place_abstract(batch, mesh), shardings=shardings, optimizer=rule, frozen=freeze
+            Layers(), state, place_abstract(batch, mesh), shardings=shardings, mesh=mesh, optimizer=rule, frozen=freeze
         )
     held = sum(row.device_bytes for row in placements((state.params, state.opt_state)))
     return traced.lower().compile(), held

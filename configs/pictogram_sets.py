@@ -115,7 +115,7 @@ def _cosine(config) -> None:
 
 
 def _sets(config) -> None:
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 3e-4
     config.optimizer.warmup_steps = 10
     config.training.steps = 15
 

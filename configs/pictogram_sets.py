@@ -126,5 +126,5 @@ def _features(config) -> None:
     config.data.batch_size = 64
     config.model.context_layers = 2
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.freeze = ("blip", "adapter", "head", "logit_scale", "truth_bias")
+    config.optimizer.freeze = ("blip", "adapter", "head", "pooling", "logit_scale", "truth_bias")
     config.training.steps = 150

@@ -127,7 +127,12 @@ def make_model(config: Any, *, vocabulary: int | None = None) -> ContextCIR | Co
     text = kind.text_config(**(_tower("text", sizes["text"]) | ({"vocabulary": vocabulary} if vocabulary else {})))
     # A run from before a field was there has its default.
     own = {f.name: config.get(f.name, f.default) for f in dataclasses.fields(kind.config) if f.name != kind.towers}
-    heads = {name: value for name, value in own.items() if name.endswith("_heads")}
+    heads = {name: value for name, value in own.items() if name.endswith("_heads") and name != "pooling_heads"}
+    if own.get("pooling_heads") and sizes["projection"] % own["pooling_heads"]:
+        raise UserError(
+            f"model.projection is {sizes['projection']}, which model.pooling_heads, {own['pooling_heads']}, does not "
+            "divide; choose a multiple."
+        )
     for name, width, count in (
         ("vision", vision.width, vision.heads),
         ("text", text.width, text.heads),

@@ -199,12 +199,19 @@ def test_it_is_scored_in_each_of_its_ways(systems, sets):
     scored = {name: system.with_score(name).score_candidates(pictures[0][:3], texts[0]) for name in system.scores}
     gallery, params = system.encode_gallery(pictures[0][:3]), system.params
     cosines = gallery @ system.encode_text(texts[:1])[0]
+    pixels, (ids, mask) = system._pixels(pictures[0][:3]), system._tokens(texts[:1] * 3)
     pieces = split_propositions(texts[0], system.propositions[0])
     short = TextTokenizer(system.tokenizer._tokenizer, length=system.propositions[1])
-    said = gallery @ System(system.model, params, short).encode_text(pieces).T
+    short_ids, short_mask = System(system.model, params, short)._tokens(pieces)
+
+    def say(model):
+        image = model.pooling.read_image(model.blip.normalize_tokens(model.encode_image(pixels).tokens))
+        text = model.pooling.read_text(model.encode_text(short_ids, short_mask).pooled)
+        return model.pooling.cosine(image[None], text[None])[0].T
+
+    said = np.asarray(jax.jit(lambda params: system.model.apply({"params": params}, method=say))(params))
     truth = said * np.exp(min(params["logit_scale"], np.log(100))) + params["truth_bias"]
     np.testing.assert_allclose(scored["itc"], -np.logaddexp(0, -truth).sum(1), rtol=1e-3, atol=1e-5)
-    pixels, (ids, mask) = system._pixels(pictures[0][:3]), system._tokens(texts[:1] * 3)
 
     def match(model):
         return model.match_states(model.read(model.adapt(model.encode_image(pixels)), ids, mask))

@@ -47,10 +47,10 @@ def get_config(argument=""):
     if os.environ.get("RECORDS"):
         from contextjax.training import loop
         place, name = loop.place_batch, os.environ["CONTEXTJAX_PROCESS"]
-        def tell(batch, mesh):
+        def tell(batch, **options):
             with open(os.path.join(os.environ["RECORDS"], name), "a") as file:
                 print(json.dumps(batch.records[batch.valid].tolist()), file=file)
-            return place(batch, mesh)
+            return place(batch, **options)
         loop.place_batch = tell
     if os.environ.get("HANGS") and os.environ.get("HANGS") == os.environ.get("CONTEXTJAX_PROCESS"):
         get = ProcessStream.__getitem__

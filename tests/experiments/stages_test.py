@@ -199,10 +199,11 @@ def test_it_is_scored_in_each_of_its_ways(systems, sets):
     scored = {name: system.with_score(name).score_candidates(pictures[0][:3], texts[0]) for name in system.scores}
     gallery, params = system.encode_gallery(pictures[0][:3]), system.params
     cosines = gallery @ system.encode_text(texts[:1])[0]
-    pixels, (ids, mask) = system._pixels(pictures[0][:3]), system._tokens(texts[:1] * 3)
+    pixels = jax.numpy.asarray(system._pixels(pictures[0][:3]))
+    ids, mask = map(jax.numpy.asarray, system._tokens(texts[:1] * 3))
     pieces = split_propositions(texts[0], system.propositions[0])
     short = TextTokenizer(system.tokenizer._tokenizer, length=system.propositions[1])
-    short_ids, short_mask = System(system.model, params, short)._tokens(pieces)
+    short_ids, short_mask = map(jax.numpy.asarray, System(system.model, params, short)._tokens(pieces))
 
     def say(model):
         image = model.pooling.read_image(model.blip.normalize_tokens(model.encode_image(pixels).tokens))
@@ -216,7 +217,6 @@ def test_it_is_scored_in_each_of_its_ways(systems, sets):
     def match(model):
         return model.match_states(model.read(model.adapt(model.encode_image(pixels)), ids, mask))
 
-    pixels, ids, mask = map(jax.numpy.asarray, (pixels, ids, mask))
     logits = np.asarray(jax.jit(lambda params: system.model.apply({"params": params}, method=match))(system.params))
     np.testing.assert_allclose(scored["itm"], logits[:, 1] - logits[:, 0], atol=1e-4)
     np.testing.assert_allclose(scored["sum"], cosines + logits[:, 1], atol=1e-4)

@@ -118,7 +118,6 @@ def fit(
             options = {"optimizer": optimizer, "frozen": config.frozen, "micro_batches": config.micro_batches}
             programs = _compile(phases, start, state, upcoming[1], shardings=shardings, mesh=mesh, **options)
             if diagnose and config.diagnose_every:
-                diagnose = _of_first(diagnose, config.micro_batches)
                 diagnose = jax.jit(diagnose).lower(state.params, upcoming[1]).compile()
         hooks = {"schedule": schedule, "diagnose": diagnose, "evaluate": evaluate, "name_records": name_records}
         hooks["profile"] = StepProfile(workdir / "profile", profile)
@@ -265,13 +264,6 @@ def trace_step(
             )
         step = functools.partial(step, differentiate=functools.partial(in_micro_batches, parts=batch_parts(mesh)))
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).trace(state, batch)
-
-
-def _of_first(diagnose: Callable, micro_batches: int) -> Callable:
-    """Of several micro-batches the first is diagnosed."""
-    if micro_batches == 1:
-        return diagnose
-    return lambda params, batch: diagnose(params, jax.tree.map(lambda x: x[0], batch))
 
 
 def _phase_of(phases: Sequence[Phase], step: int) -> int:

@@ -70,7 +70,9 @@ def test_when_one_fails_the_others_are_ended_and_its_exit_code_is_passed_on(
 
 
 def test_an_interrupted_launcher_leaves_no_process(tmp_path):
-    code = "import sys; from experiments.launch import launch; launch(sys.argv[1:], processes=2)"
+    # Where the tests run in the background of a shell, SIGINT is ignored by whatever they start.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from experiments.launch import launch; launch(sys.argv[1:], processes=2)"
     command = [sys.executable, "-c", code, sys.executable, "-c", FAILS, str(tmp_path), "wait"]
     started = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     while len([path for path in tmp_path.iterdir() if path.read_text()]) < 2:

@@ -75,7 +75,8 @@ class Checkpoints:
 
     @property
     def best_score(self) -> float | None:
-        """Its score."""
+        """Its score; of a save that failed, nothing."""
+        self._settle()
         return None if self.best is None else _score_of(self._manager.metrics(self.best))
 
     def save(self, state: TrainState, meta: Mapping[str, Any], *, score: float | None = None) -> None:
@@ -170,9 +171,9 @@ class Checkpoints:
             )
 
     def close(self) -> None:
-        """Waits and closes; raises as `wait` does."""
+        """Waits and closes; raises as `wait` does, unless another error is on its way."""
         try:
-            self.wait()
+            self._settle() if sys.exc_info()[0] else self.wait()
         finally:
             self._manager.close()
 
@@ -215,7 +216,7 @@ class Checkpoints:
         told = []
         for step in [first, *others] if is_free else [first]:
             if not (problem := checksums.damage(self._folder / str(step))):
-                if told:
+                if told and not (self._read_only and told == [(first, checksums.MISSING)]):  # it is being written
                     names = "; ".join(f"{name}: {why}" for name, why in told)
                     print(
                         f"Damaged checkpoints in {self._folder} ({names}); taking {step}.", file=sys.stderr, flush=True
@@ -225,7 +226,8 @@ class Checkpoints:
         names = "; ".join(f"{name}: {why}" for name, why in told)
         raise UserError(
             f"{self._folder} has no undamaged checkpoint to take ({names}); expected files as they were written: copy "
-            "them again, or train in another --workdir."
+            "them again, or train in another --workdir. One without checksums is still being written, or of an earlier "
+            "version."
         )
 
     def _set_aside(self, step: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from contextjax.files import write_whole
 
 NAME = "checksums.json"
+MISSING = f"it has no {NAME}"
 PART = 1 << 22  # bytes that are read at a time
 
 
@@ -29,10 +30,13 @@ def damage(folder: Path) -> str:
         if known["digest"] != _digest(listed.encode()) or read.decode() != json.dumps(known, sort_keys=True):
             return f"{NAME} does not agree with itself"
     except FileNotFoundError:
-        return f"it has no {NAME}"
+        return MISSING
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{NAME} can't be read ({error})"
-    found = set(_files(folder))
+    try:
+        found = set(_files(folder))
+    except OSError as error:
+        return f"its files can't be listed ({error})"
     if lost := sorted(files.keys() - found):
         return f"{lost[0]} is missing"
     if added := sorted(found - files.keys()):

@@ -128,6 +128,11 @@ def make_model(config: Any, *, vocabulary: int | None = None) -> ContextCIR | Co
     # A run from before a field was there has its default.
     own = {f.name: config.get(f.name, f.default) for f in dataclasses.fields(kind.config) if f.name != kind.towers}
     heads = {name: value for name, value in own.items() if name.endswith("_heads") and name != "pooling_heads"}
+    if own.get("pooling_heads") and own["selection"] not in ("itc", "both"):
+        raise UserError(
+            f"model.pooling_heads is {own['pooling_heads']}, but model.selection is '{own['selection']}', which has no "
+            "base score; set it to 0, or the selection to 'itc' or 'both'."
+        )
     if own.get("pooling_heads") and sizes["projection"] % own["pooling_heads"]:
         raise UserError(
             f"model.projection is {sizes['projection']}, which model.pooling_heads, {own['pooling_heads']}, does not "

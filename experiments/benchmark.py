@@ -4,7 +4,8 @@ python -m experiments.benchmark --config=configs/context_cir.py:B32 --mode=train
     [--data=real] [--steps=5] [--sweep=256] [--output=FILE.json]
 python -m experiments.benchmark --compare=BEFORE.json,AFTER.json
 
-Weights are random. Synthetic data are random pictures and texts in the recipe's shapes; real ones come from its folder.
+Weights are random (training on real data starts as the recipe does). Synthetic data are random pictures and texts in
+the recipe's shapes; real ones come from its folder.
 Training goes through `fit`, embedding through System.encode_gallery, evaluation through the evaluators. Utilisation is
 of matrix products as they are written, beside the chip's data sheet and the fastest product in this very process.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from absl import flags
 
+from contextjax.files import write_whole
 from experiments import cli
 
 BEGAN = time.perf_counter()
@@ -57,7 +59,7 @@ def main() -> None:
     print(table(found))
     if OUTPUT.value:
         text = json.dumps(found if SWEEP.value else found[0], indent=2)
-        Path(OUTPUT.value).write_text(text + "\n", encoding="utf-8")
+        write_whole(Path(OUTPUT.value), text + "\n")
     return None
 
 

@@ -67,10 +67,10 @@ def _start(main: Callable[[], None], timeout: int) -> None:
 
     if start_processes(timeout=timeout) == 1:
         return main()
+    if not is_first_process():
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
-        with Path(os.devnull).open("w") as nowhere:
-            sys.stdout = sys.stdout if is_first_process() else nowhere
-            return _guard(main, _leave)
+        return _guard(main, _leave)
     except Exception:
         traceback.print_exc()
         print("error: This process can't go on, or has lost another one; all of the run end.", file=sys.stderr)

@@ -39,7 +39,8 @@ def default_folder() -> Path:
 
 def _make_private(folder: Path) -> str:
     """Makes a folder that only the user can enter; "" or what is wrong with one that is there, or the one it is in."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # whatever the umask: the mode is the last one's alone
+    folder.mkdir(mode=0o700, exist_ok=True)
     own, above = folder.lstat(), folder.parent.stat()
     if not stat.S_ISDIR(own.st_mode):
         return f"{folder} is no folder of its own"

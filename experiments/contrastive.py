@@ -16,6 +16,7 @@ from typing import Any
 
 from absl import flags
 
+from contextjax.files import write_whole
 from experiments import cli, simulation
 
 DEVICES = flags.DEFINE_list("devices", ["2", "4", "8"], "Numbers of devices.")
@@ -53,7 +54,7 @@ def main() -> None:
     _print_growth(rows)
     if OUTPUT.value:
         found = {"width": WIDTH.value, "chunk": CHUNK.value, "rows": rows}
-        Path(OUTPUT.value).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_whole(Path(OUTPUT.value), json.dumps(found, indent=2) + "\n")
 
 
 def measure(form: Callable[..., Any], mesh: Any, batch: int, width: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
+from contextjax.files import write_whole
 from experiments import cli, simulation
 
 CHIPS = ("A100", "H100", "H200", "v4", "v5e", "v5p", "v6e")
@@ -52,7 +53,7 @@ def main() -> None:
         print(f"\nTo fit a {chip.name}:\n  - " + "\n  - ".join(planning.advice(plan, chip, with_remat=with_remat)))
     if OUTPUT.value:
         found = planning.as_json(plan, judged, **assumed)
-        Path(OUTPUT.value).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_whole(Path(OUTPUT.value), json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

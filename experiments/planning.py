@@ -186,11 +186,14 @@ def advice(plan: Plan, chip: Chip, *, with_remat: Plan | None = None) -> list[st
             f"model.vision.remat=full and model.text.remat=full: {gigabytes(with_remat.cost.peak)} at the peak instead "
             f"of {gigabytes(cost.peak)}, {verdict}; {with_remat.cost.flops / cost.flops:.2f} x the FLOPs."
         )
-    pieces = math.ceil(cost.temporaries / left)
-    largest = int(plan.batch // parts * left / cost.temporaries) * parts
+    pieces, rows = math.ceil(cost.temporaries / left), plan.batch // parts
+    largest = int(rows * left / cost.temporaries) * parts
+    if not largest:
+        return [*found, f"More devices, or tensor: not even one row a device fits ({gigabytes(left)} are left)."]
+    cut = next(count for count in range(pieces, rows + 1) if rows % count == 0)
     found.append(
-        f"a batch of {largest} at most instead of {plan.batch}, or {pieces} micro-batches or more "
-        f"(training.micro_batches), if the {gigabytes(cost.temporaries)} of temporaries grow with the batch."
+        f"a batch of {largest} at most instead of {plan.batch}, or {cut} micro-batches (training.micro_batches), if "
+        f"the {gigabytes(cost.temporaries)} of temporaries grow with the batch."
     )
     return found
 

@@ -83,8 +83,17 @@ def _break_even(plans: Mapping[str, Any]) -> Iterator[str]:
     yield from _head("size", "devices", *CHIPS)
     for size in SIZES:
         for devices, cost in _over_data(plans, size).items():
+            # The gradients' bytes do not depend on the batch, what is left of the sending grows with it.
+            name = next(name for name in plans if _is_over_data(name, size))
+            fixed = 8 * plans[name]["parameters"] * (devices - 1) / devices / sum(cost.sent.values())
             each = [expected_step(cost, table[chip], dtype="bfloat16") for chip in CHIPS]
-            yield _row(size, devices, *(f"{ROWS * e.collectives / e.compute:.1f}" for e in each))
+            yield _row(size, devices, *(_even(e.compute / ROWS, e.collectives, fixed) for e in each))
+
+
+def _even(compute: float, sending: float, fixed: float) -> str:
+    """The batch b at which b x compute = fixed x sending + b x what a row adds to it (of ROWS, as measured)."""
+    row = (1 - fixed) * sending / ROWS
+    return f"{fixed * sending / (compute - row):.1f}" if compute > row else "never"
 
 
 def _meshes(plans: Mapping[str, Any]) -> Iterator[str]:
@@ -122,15 +131,15 @@ def _tensor() -> Iterator[str]:
 def _losses() -> Iterator[str]:
     """What the contrastive loss adds on a device: by its formulas, of ROWS queries a device and one reference each."""
     widths = {"B32": 512, "B16": 512, "L14": 768, "H14": 1024}
-    yield from _head("size", "devices", "embeddings sent", "gathered: embeddings and logits held", "ring: held")
+    yield from _head("size", "devices", "sent, gathered", "sent, ring", "held, gathered", "held, ring, at most")
     for size in ("B32", "H14"):
         for devices in DEVICES:
             width = widths[size]
             everything = 2 * ROWS * devices  # targets and references
-            sent = 4 * (everything - 2 * ROWS) * width
+            once = 4 * (everything - 2 * ROWS) * width
             gathered = 4 * everything * width + 4 * ROWS * everything
-            ring = 2 * 4 * 2 * ROWS * width + 4 * ROWS * 2 * ROWS  # a block and the one that is on its way
-            yield _row(size, devices, _gb(sent), _gb(gathered), _gb(ring))
+            ring = 9 * 4 * (2 * ROWS * width + (2 * ROWS) ** 2)  # what a test allows: blocks, their gradients, logits
+            yield _row(size, devices, _gb(2 * once), _gb(3 * once), _gb(gathered), _gb(ring))
 
 
 def _over_data(plans: Mapping[str, Any], size: str) -> dict[int, Any]:

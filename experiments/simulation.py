@@ -24,7 +24,7 @@ def count_devices(mesh: str) -> int:
         raise UserError(
             f"mesh is '{mesh}', whose -1 takes the devices there are; a plan needs numbers, as --mesh=data:8,fsdp:4."
         )
-    count = math.prod(int(size) for size in re.findall(r":([0-9]+)", mesh))
+    count = math.prod(int(size) for size in re.findall(r":([1-9][0-9]*)", mesh))
     if count > MOST:
         raise UserError(
             f"mesh '{mesh}' has {count} devices, and {MOST} can be simulated; plan a smaller data axis with the same "
@@ -35,6 +35,8 @@ def count_devices(mesh: str) -> int:
 
 def simulate_devices(count: int) -> None:
     """Has jax see `count` CPU devices, if it has not been loaded yet; make_mesh tells where they do not suffice."""
+    if count > MOST:
+        raise UserError(f"{count} devices are asked for, and {MOST} can be simulated; ask for fewer.")
     if "jax" in sys.modules:
         return
     os.environ["JAX_PLATFORMS"] = "cpu"

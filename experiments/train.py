@@ -5,13 +5,14 @@ from pathlib import Path
 
 from absl import flags
 
-from contextjax.files import path_of
+from contextjax.files import is_remote, path_of
+from contextjax.types import UserError
 from experiments import cli
 
 CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps its config, metrics and checkpoints.")
 STEP_TIMEOUT = flags.DEFINE_float(
-    "step_timeout", 1800, "Seconds without a step after which the process ends; 0: never."
+    "step_timeout", 1800, "Seconds without a step after which the process ends; 0: never.", lower_bound=0
 )
 PROFILE = flags.DEFINE_string("profile", "", "Steps to record in WORKDIR/profile, as 100:105; view with xprof.")
 
@@ -38,6 +39,8 @@ def train(
     from experiments import assembly
     from experiments.data import load_data
 
+    if profile and is_remote(workdir):
+        raise UserError(f"--profile needs a workdir on this machine, and {workdir} is none; give another --workdir.")
     recorded = parse_steps(profile, steps=config.training.steps)
     mesh = make_mesh(config.mesh)
     micro_batches = config.training.micro_batches

@@ -1,7 +1,6 @@
 """The real entry points on a tiny data set: train, resume, evaluate, search, and what bad input says."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -50,6 +49,7 @@ from pathlib import Path
 from configs.pictograms import get_config
 from contextjax.training import loop
 from experiments.train import train
+from tests.commands import environment
 changes, workdir, cut = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 config = get_config()
 with config.unlocked():
@@ -72,11 +72,8 @@ def drive(data: Path, workdir: Path, *, cut: int = 0, devices: int = 1, **change
 
 
 def python(*arguments: str, devices: int = 1) -> subprocess.CompletedProcess:
-    # Compiling unoptimised code takes a third of the time, which is most of such a run.
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    command, env = [sys.executable, *arguments], environment(devices=devices)
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="session")

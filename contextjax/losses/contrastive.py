@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from contextjax.losses.logsumexp import LOWEST
+from contextjax.losses.logsumexp import LOWEST, cosines
 
 
 def contrastive_loss(
@@ -30,8 +30,8 @@ def contrastive_loss(
       (sum over valid rows, number of valid rows).
     """
     return contrastive_loss_of(
-        query @ target.T / temperature, valid=valid, target_ids=target_ids,
-        negatives=None if negatives is None else query @ negatives.T / temperature, negative_ids=negative_ids,
+        cosines(query, target) / temperature, valid=valid, target_ids=target_ids,
+        negatives=None if negatives is None else cosines(query, negatives) / temperature, negative_ids=negative_ids,
         mask_false_negatives=mask_false_negatives,
     )  # fmt: skip
 

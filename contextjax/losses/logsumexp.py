@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
 
-LOWEST = -1e9  # a logit nobody picks; finite, so that a row without candidates stays finite
-
 Axis = str | tuple[str, ...] | None
+LOWEST = -1e9  # a logit nobody picks; finite, so that a row without candidates stays finite
 
 
 class Marks(NamedTuple):
@@ -25,6 +24,12 @@ class Marks(NamedTuple):
     ids: Any  # int [n]
     distinct: Any  # bool [n]: a row and a column that both say so do not meet where their ids are equal
     place: Any  # int [n]: a row and a column of the same place > 0 always meet (the diagonal)
+
+
+def cosines(query: Any, candidates: Any) -> Any:
+    """[n, m] of normalised embeddings [n, d] and [m, d]; as exact as float32 is on accelerators too, for a low
+    temperature multiplies every error."""
+    return jnp.matmul(query, candidates.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def logsumexps(
@@ -149,7 +154,7 @@ def _logits(query: Any, candidates: Any, temperature: Any, rows: Marks, columns:
     diagonal = across(jnp.equal, "place") & (rows.place > 0)[:, None]
     same = across(jnp.equal, "ids") & across(jnp.logical_and, "distinct")
     meet = diagonal | (across(jnp.logical_and, "valid") & ~same)
-    return jnp.where(meet, query @ candidates.T / temperature, LOWEST), meet
+    return jnp.where(meet, cosines(query, candidates) / temperature, LOWEST), meet
 
 
 def _sums(chunk: int, temperature: Any, hosts: Any, guests: Any) -> tuple[Any, Any]:

@@ -11,16 +11,18 @@ import functools
 import importlib.util
 import itertools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from contextjax.types import UserError
 
 COORDINATOR, PROCESSES, PROCESS = "CONTEXTJAX_COORDINATOR", "CONTEXTJAX_PROCESSES", "CONTEXTJAX_PROCESS"
+LAST_WORDS = 3600  # seconds that the first process may go on writing when the others are through
 LONGEST_WAIT = 7 * 24 * 3600  # seconds that the first process may take to prepare a data set while the others wait
 
 _turns = itertools.count()  # the same in every process, for all take the same turns
@@ -41,7 +43,7 @@ def start_processes(*, timeout: int) -> int:
     # A process that is told to end shall end: JAX would take SIGTERM for a notice and go on.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        _initialize(heartbeat_timeout_seconds=timeout, shutdown_timeout_seconds=timeout)
+        _initialize(heartbeat_timeout_seconds=timeout, shutdown_timeout_seconds=LAST_WORDS)
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
@@ -71,7 +73,8 @@ def _initialize(**timeouts: int) -> None:
 def _explicit(given: Mapping[str, str]) -> tuple[int, int]:
     """(how many processes, which one this is), by the environment."""
     count, index = given.get(PROCESSES, ""), given.get(PROCESS, "")
-    if len(given) < 3 or not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
+    is_place = re.fullmatch(r".+:[0-9]+", given.get(COORDINATOR, ""))
+    if not (is_place and count.isdecimal() and index.isdecimal() and int(index) < int(count)):
         told = ", ".join(f"{name}={value}" for name, value in given.items())
         raise UserError(
             f"The environment has {told}; expected {COORDINATOR}=HOST:PORT of process 0, {PROCESSES}=N and "
@@ -118,12 +121,17 @@ def agree(values: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(values, map(float, found), strict=True))
 
 
+@functools.lru_cache
+def _replicate(mesh: Mesh) -> Any:
+    return jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+
 def gather(tree: Any) -> Any:
     """A tree of arrays, wherever they are, whole and as numpy in every process; one array after the other."""
 
     def whole(x: Any) -> np.ndarray:
         if not (x.is_fully_addressable or x.is_fully_replicated):
-            x = jax.jit(lambda y: y, out_shardings=NamedSharding(x.sharding.mesh, PartitionSpec()))(x)
+            x = _replicate(x.sharding.mesh)(x)
         return np.asarray(x)
 
     return jax.tree.map(whole, tree)

@@ -153,7 +153,6 @@ class _Observer:
         self._watch = BadStepWatch(config.max_bad_steps, name_records)
         self._watchdog = Watchdog(config.step_timeout)
         self._clock = Clock(self._log.seconds)
-        self._best = checkpoints.best_score
 
     def __enter__(self) -> _Observer:
         return self
@@ -188,13 +187,15 @@ class _Observer:
         score = None
         if self._evaluate and (is_last or step % config.evaluate_every == 0):
             score = self._evaluate_step(step, state)
-        is_best = score is not None and math.isfinite(score) and (self._best is None or score >= self._best)
+        is_best = False
+        if score is not None and math.isfinite(score):
+            best = self._checkpoints.best_score
+            is_best = best is None or score >= best
         if is_last or is_best or step % config.checkpoint_every == 0:
             self._watch.check_previous()
             with self._compiles.expected(), self._watchdog.paused():
                 self._log.sync()
                 self._checkpoints.save(state, {"step": step, **config.meta}, score=score)
-        self._best = score if is_best else self._best
 
     def _evaluate_step(self, step: int, state: TrainState) -> float | None:
         """Logs the metrics; returns their weighted sum where the config has a rule of what is best."""

@@ -37,7 +37,7 @@ def record(timing: Timing, about: Mapping[str, Any], *, began: float, roof: floa
       roof: FLOP/s of the fastest matrix product in this process, on one device.
       dtype: of the computation.
     """
-    devices = jax.device_count()
+    devices = jax.device_count() if about["mode"] == "training" else 1  # the others' parameters are on one
     chip = chip_of_kind(jax.devices()[0].device_kind)
     found: dict[str, Any] = {
         **about, "device": jax.devices()[0].device_kind, "devices": devices, "cpu": measure.cpu_model(),

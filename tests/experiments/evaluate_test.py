@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,15 +9,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.commands import environment
+
 ROOT = Path(__file__).parent.parent.parent
 
 
 def evaluate(*arguments: str) -> subprocess.CompletedProcess:
-    """In a process of its own, compiled as fast as can be."""
-    flags = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    """In a process of its own."""
     line = [sys.executable, "-m", "experiments.evaluate", *arguments]
-    return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,11 @@ def test_advice_is_for_what_does_not_fit(plan):
     crowded = dataclasses.replace(CHIP, memory=(cost.peak - 0.6 * cost.temporaries) / planning.USABLE)
     remat = dataclasses.replace(plan, cost=dataclasses.replace(cost, temporaries=0.1 * cost.temporaries))
     told = " ".join(planning.advice(plan, crowded, with_remat=remat))
-    assert "a batch of 0 at most instead of 8, or 3 micro-batches" in told and "which fits" in told
+    assert "not even one row a device fits" in told and "which fits" in told
+    told = planning.advice(dataclasses.replace(plan, batch=32), crowded)[
+        -1
+    ]  # four rows a device, in 2.5 times the room
+    assert "a batch of 8 at most instead of 32, or 4 micro-batches" in told
     tiny_memory = dataclasses.replace(CHIP, memory=1.2 * plan.state_bytes(4))
     told = planning.advice(plan, tiny_memory)[0]
     assert told.startswith("mesh data:1,fsdp:8: parameters and optimizer take")

@@ -1,7 +1,6 @@
 """A recipe in stages, from the command: each begins with the one before, goes on where it stopped, and is a system."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 # The shipped recipe with one block a tower, in the paper's three stages.
 RECIPE = """
 from configs import pictogram_sets
+from tests.commands import environment
 
 STAGES = ("1", "2a", "2b")
 
@@ -41,11 +41,9 @@ def get_config(argument="1"):
 
 
 def command(module: str, *arguments: str) -> subprocess.CompletedProcess:
-    """An entry point in a process of its own, compiled as fast as can be."""
-    flags = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    """An entry point in a process of its own."""
     line = [sys.executable, "-m", f"experiments.{module}", *arguments]
-    return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")

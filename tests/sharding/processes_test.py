@@ -31,6 +31,7 @@ RECIPE = """
 import json, os, time
 from configs.pictograms import get_config as recipe
 from data_pipelines.loader import ProcessStream
+from tests.commands import environment
 
 def get_config(argument=""):
     config = recipe()
@@ -68,11 +69,6 @@ def recipe(tmp_path_factory) -> Path:
     path = folder / "recipe.py"
     path.write_text(RECIPE.format(data=write_pictograms(folder / "cirr", train_groups=4)))
     return path
-
-
-def environment(**more: str) -> dict[str, str]:
-    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
-    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", **more}
 
 
 def launched(processes: int, *command: str, **variables: str) -> subprocess.CompletedProcess:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from contextjax.training.hooks import read_metrics
 from data_pipelines.datasets.pictograms.write import write_cirr
+from tests.commands import environment
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,7 +50,6 @@ from pathlib import Path
 from configs.pictograms import get_config
 from contextjax.training import loop
 from experiments.train import train
-from tests.commands import environment
 changes, workdir, cut = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 config = get_config()
 with config.unlocked():

@@ -16,12 +16,12 @@ from contextjax.training.hooks import read_metrics
 from contextjax.types import UserError
 from data_pipelines.datasets.imagecode import ImageCodeReader
 from data_pipelines.tables import load_split
+from tests.commands import environment
 
 ROOT = Path(__file__).parent.parent.parent
 # The shipped recipe with one block a tower, in the paper's three stages.
 RECIPE = """
 from configs import pictogram_sets
-from tests.commands import environment
 
 STAGES = ("1", "2a", "2b")
 

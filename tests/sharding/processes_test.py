@@ -23,6 +23,7 @@ from contextjax.sharding import agree, first_process_first, gather, is_first_pro
 from contextjax.sharding.processes import COORDINATOR, PROCESS, PROCESSES, start_processes
 from contextjax.training.hooks import STUCK, read_metrics
 from contextjax.types import UserError
+from tests.commands import environment
 from tests.conftest import write_pictograms
 
 ROOT = Path(__file__).parent.parent.parent
@@ -31,7 +32,6 @@ RECIPE = """
 import json, os, time
 from configs.pictograms import get_config as recipe
 from data_pipelines.loader import ProcessStream
-from tests.commands import environment
 
 def get_config(argument=""):
     config = recipe()

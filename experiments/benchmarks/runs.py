@@ -158,7 +158,8 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
         protocol = protocols.of_reader(reader)
         run = lambda: evaluate_retrieval(system, protocol, records, pictures)  # pyright: ignore[reportArgumentType]
         if isinstance(system.model, ContextCIR):
-            flops = _retrieval_flops(system, len(records), len(gallery_rows(protocol, records, pictures)))
+            composed: Any = records
+            flops = _retrieval_flops(system, len(records), len(gallery_rows(protocol, composed, pictures)))
     else:
         run = lambda: evaluate_candidates(system, records, pictures)  # pyright: ignore[reportArgumentType]
     seconds, first, recompiles = _repeat(run, steps)

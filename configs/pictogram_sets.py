@@ -99,7 +99,7 @@ def _captions(config) -> None:
 
 def _pairs(config) -> None:
     config.data.train_split = "train_simple"
-    config.data.propositions = 1  # a statement is one
+    config.data.propositions = 1  # a statement is one; whole texts, read so, are evaluated low after this stage
     config.data.descriptions = 20
     config.model.selection = "itc"
     config.loss.weights.update({"truth": 1.0, "selection": 0.0, "contrastive": 0.0})

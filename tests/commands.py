@@ -2,6 +2,7 @@
 
 import os
 
+# A third of the time to compile a training step; the tests compile much and run little.
 FAST_COMPILATION = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
 )

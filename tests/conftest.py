@@ -4,15 +4,12 @@
 
 import os
 
+from tests.commands import FAST_COMPILATION
+
 # Before jax is imported: it reads them once.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("CONTEXTJAX_COMPILE_CACHE", "off")  # the commands that tests run leave the user's alone
-for flag in (
-    "--xla_force_host_platform_device_count=8",
-    "--xla_backend_optimization_level=0",  # the tests compile much and run little
-    "--xla_llvm_disable_expensive_passes=true",
-    "--xla_cpu_use_fusion_emitters=false",  # a third of the time to compile a training step
-):
+for flag in ("--xla_force_host_platform_device_count=8", *FAST_COMPILATION.split()):
     if flag.split("=")[0] not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 

@@ -15,8 +15,10 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from contextjax.files import write_whole
-from contextjax.types import UserError
+from contextjax.types import Stopped, UserError
 from experiments.compile_cache import use_compile_cache
+
+STOPPED = 143  # exit code of what SIGTERM ends, whether or not there was something to save
 
 flags.disclaim_key_flags()  # flags that are defined here are those of the command that asks for them: --help has them
 
@@ -56,6 +58,9 @@ def _guard(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> 
         main()
     except UserError as error:
         fail(str(error), leave)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        leave(STOPPED)
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         leave(130)

@@ -13,7 +13,15 @@ from contextjax.sharding.placement import (
     place_params,
     state_shardings,
 )
-from contextjax.sharding.processes import agree, first_process_first, gather, is_first_process, start_processes
+from contextjax.sharding.processes import (
+    agree,
+    first_process_first,
+    gather,
+    is_first_process,
+    start_processes,
+    stop_after,
+    wait_for_all,
+)
 from contextjax.sharding.table import Placement, grouped, placement_table, placements
 
 __all__ = [
@@ -42,4 +50,6 @@ __all__ = [
     "process_rows",
     "start_processes",
     "state_shardings",
+    "stop_after",
+    "wait_for_all",
 ]

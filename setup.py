@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["contextjax*", "data_pipelines*"]),
-    package_data={"contextjax": ["reports/*.jinja"]},
+    package_data={"contextjax": ["reports/*.jinja", "serving/*.html"]},
     install_requires=[
         "absl-py",
         "array_record>=0.8",
@@ -45,7 +45,7 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
         "torch": ["torch>=2.10", "transformers>=5"],
-        "serve": ["fastapi", "uvicorn"],
+        "serve": ["fastapi>=0.115", "prometheus-client", "python-multipart", "uvicorn>=0.34"],
         "storage": ["gcsfs>=2026"],
         "test-storage": ["gcp-storage-emulator>=2026"],
         "test": ["beartype", "hypothesis", "pyright", "pytest", "pytest-xdist", "ruff"],

@@ -13,7 +13,14 @@ from contextjax.sharding.placement import (
     place_params,
     state_shardings,
 )
-from contextjax.sharding.processes import agree, first_process_first, gather, is_first_process, start_processes
+from contextjax.sharding.processes import (
+    agree,
+    end_together,
+    first_process_first,
+    gather,
+    is_first_process,
+    start_processes,
+)
 from contextjax.sharding.table import Placement, grouped, placement_table, placements
 
 __all__ = [
@@ -24,6 +31,7 @@ __all__ = [
     "agree",
     "batch_parts",
     "check_batch",
+    "end_together",
     "first_process_first",
     "gather",
     "grouped",

@@ -31,6 +31,7 @@ from contextjax import checksums
 from contextjax.files import is_remote, path_of
 from contextjax.types import Health, TrainState, UserError
 
+TOLD = 512  # bytes of what is wrong with a checkpoint that other processes are told
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until it is whole
 
 
@@ -230,8 +231,9 @@ class Checkpoints:
         is_free = str(which) in ("", "best", "newest")
         told = []
         for step in [first, *others] if is_free else [first]:
-            if not (problem := checksums.damage(self._folder / str(step))):
-                if told and not (self._read_only and told == [(first, checksums.MISSING)]):  # it is being written
+            if not (problem := self._damage(step)):
+                is_written = self._read_only and told == [(first, checksums.MISSING)]  # at this moment
+                if told and not is_written and self._ocp.multihost.is_primary_host(0):
                     names = "; ".join(f"{name}: {why}" for name, why in told)
                     print(
                         f"Damaged checkpoints in {self._folder} ({names}); taking {step}.", file=sys.stderr, flush=True
@@ -244,6 +246,13 @@ class Checkpoints:
             "them again, or train in another --workdir. One without checksums is still being written, or of an earlier "
             "version."
         )
+
+    def _damage(self, step: int) -> str:
+        """What is wrong with a checkpoint, "" if nothing; the first process reads its files, and tells the others."""
+        multihost = self._ocp.multihost
+        found = checksums.damage(self._folder / str(step)) if multihost.is_primary_host(0) else ""
+        line = np.frombuffer(found.encode()[:TOLD].ljust(TOLD), np.uint8)  # of one size in all of them
+        return bytes(np.asarray(multihost.broadcast_one_to_all(line))).decode(errors="ignore").strip()
 
     def _set_aside(self, step: int) -> None:
         multihost = self._ocp.multihost

@@ -38,21 +38,17 @@ def launch(command: Sequence[str], *, processes: int, gpus: bool = False) -> int
     """Runs `command` in so many processes; returns the exit code of the one that failed first, or 0."""
     address = f"127.0.0.1:{_free_port()}"
     environments = [_environment(address, processes, index, gpus) for index in range(processes)]
-    running = [
-        subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-        for own in environments
-    ]
+    running: list[subprocess.Popen] = []
+    threads: list[threading.Thread] = []
     ended: queue.Queue[int] = queue.Queue()  # in the order in which they end
-    threads = [
-        threading.Thread(target=work, args=(index, process, *more))
-        for index, process in enumerate(running)
-        for work, more in ((_tell, ()), (_wait, (ended,)))
-    ]
-    for thread in threads:
-        thread.start()
     code, grace = 0, GRACE
     try:
-        for _ in running:
+        for own in environments:
+            running.append(subprocess.Popen(
+                command, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            ))  # fmt: skip
+            threads += _follow(len(running) - 1, running[-1], ended)
+        for _ in environments:
             index = ended.get()
             if code := running[index].returncode:
                 how = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
@@ -88,6 +84,17 @@ def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
+
+
+def _follow(index: int, process: subprocess.Popen, ended: queue.Queue) -> list[threading.Thread]:
+    """Threads that print what a process prints, and tell when it has ended."""
+    threads = [
+        threading.Thread(target=_tell, args=(index, process)),
+        threading.Thread(target=_wait, args=(index, process, ended)),
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
 
 
 def _tell(index: int, process: subprocess.Popen) -> None:

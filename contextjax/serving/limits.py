@@ -1,4 +1,4 @@
-"""What a client may send: a request is read whole before anything is done with it, and no more of it than is allowed."""
+"""What a client may send: a request is read whole before anything is done with it, and no more than is allowed."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ PROBLEMS = {
 
 
 def make_router(service: Any, *, page: str, thumbnail: int) -> Any:
-    """Routes of what the service's system and index can do; `thumbnail`: longer side in pixels of the pictures shown."""
+    """What the service's system and index can do; `thumbnail`: longer side in pixels of the pictures shown."""
     from fastapi import APIRouter, File, Form, Response, UploadFile
     from fastapi.responses import HTMLResponse
     from PIL import Image

@@ -15,6 +15,7 @@ from contextjax.sharding.placement import (
 )
 from contextjax.sharding.processes import (
     agree,
+    end_together,
     first_process_first,
     gather,
     is_first_process,
@@ -32,6 +33,7 @@ __all__ = [
     "agree",
     "batch_parts",
     "check_batch",
+    "end_together",
     "first_process_first",
     "gather",
     "grouped",

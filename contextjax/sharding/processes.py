@@ -25,6 +25,8 @@ COORDINATOR, PROCESSES, PROCESS = "CONTEXTJAX_COORDINATOR", "CONTEXTJAX_PROCESSE
 LAST_WORDS = 3600  # seconds that the first process may go on writing when the others are through
 LONGEST_WAIT = 7 * 24 * 3600  # seconds that the first process may take to prepare a data set while the others wait
 
+MISTAKE = "mistake: "  # how the first process says that its turn has ended with a UserError
+
 _turns = itertools.count()  # the same in every process, for all take the same turns
 
 
@@ -93,16 +95,37 @@ def first_process_first() -> Iterator[None]:
     """The block is run by the first process, and by the others when it is through: they find what it has made.
 
     Nothing in the block may need the other processes: no step, no checkpoint.
+
+    Raises:
+      UserError: the first process's, in all of them.
     """
     if jax.process_count() == 1:
         yield
         return
+    turn = f"contextjax/turn/{next(_turns)}"
     if is_first_process():
-        yield
-        wait_for_all()
+        try:
+            yield
+        except UserError as error:
+            _client().key_value_set(turn, f"{MISTAKE}{error}")
+            raise
+        _client().key_value_set(turn, "done")
     else:
-        wait_for_all()
+        said = _client().blocking_key_value_get(turn, 1000 * LONGEST_WAIT)
+        if said.startswith(MISTAKE):
+            raise UserError(said.removeprefix(MISTAKE))
         yield
+
+
+def end_together(seconds: float) -> None:
+    """Parts from the other processes, if they come here too within so many seconds; else one of them is on its own.
+
+    A process that just ends takes those down that have heard of it and not ended yet.
+    """
+    if jax.distributed.is_initialized():
+        with contextlib.suppress(Exception):  # they do not come
+            _client().wait_at_barrier("contextjax/end", int(1000 * seconds))
+            jax.distributed.shutdown()
 
 
 def stop_after(name: str, step: int, *, is_told: bool) -> int | None:
@@ -136,7 +159,7 @@ def wait_for_all() -> None:
 
 
 def _client() -> Any:
-    """What processes talk through: JAX's public barrier is a computation, which can't wait for hours."""
+    """The coordinator's; jax's public barrier is a computation, which can't wait for hours."""
     from jax._src.distributed import global_state
 
     return global_state.client

@@ -219,7 +219,55 @@ def test_what_does_not_name_a_process_is_told(monkeypatch, given, sentence):
         start_processes(timeout=1)
 
 
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("data.folder=no/such/folder", "no/such/folder holds no"),  # the first process looks
+        pytest.param("mesh=data:3", "data:3", marks=pytest.mark.slow),  # each looks by itself
+    ],
+)
+def test_a_mistake_ends_every_process_with_its_sentence(recipe, tmp_path, setting, sentence):
+    port = free_port()
+    command = train(recipe, tmp_path / "run", f"--config.{setting}")
+    with started(command, tmp_path, [explicit(index, port) for index in range(2)]) as processes:
+        codes = [process.wait(timeout=300) for process in processes]
+    said = [(tmp_path / f"{index}.log").read_text().splitlines() for index in range(2)]
+    assert codes == [2, 2], said
+    for lines in said:
+        told = [line for line in lines if not line.startswith("[Gloo]")]
+        assert len(told) == 1 and told[0].startswith("error: ") and sentence in told[0], lines
+    assert not (tmp_path / "run").exists()
+
+
 # ------------------------------------------------------------------------------- four processes, lost processes
+
+
+@pytest.mark.slow
+def test_processes_agree_on_the_newest_checkpoint_that_is_undamaged(recipe, two, tmp_path):
+    """The first reads and tells; both take the one before, and do the steps after it again."""
+    workdir = Path(shutil.copytree(two[0], tmp_path / "again"))
+    largest = max((workdir / "checkpoints" / "6").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+    done = launched(2, *train(recipe, workdir))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("is not what was written); taking 3.") == 1
+    assert [path.name for path in (workdir / "checkpoints.damaged").iterdir()] == ["6-0"]
+    assert_same_losses(read_metrics(workdir), read_metrics(two[0]))
+
+
+@pytest.mark.slow
+def test_micro_batches_and_the_ring_in_two_processes_are_the_plain_step(recipe, tmp_path):
+    """Without phrases, of which micro-batches have budgets of their own."""
+    plain = ["--config.loss.weights.consistency=0"]
+    ring = [*plain, "--config.loss.contrastive=ring", "--config.training.micro_batches=2"]
+    for name, more in (("plain", plain), ("ring", ring)):
+        done = launched(2, *train(recipe, tmp_path / name, *more))
+        assert done.returncode == 0, done.stdout + done.stderr
+    found, expected = (read_metrics(tmp_path / name) for name in ("ring", "plain"))
+    losses = lambda lines: [line["loss"] for line in lines if "loss" in line]
+    assert losses(found) == pytest.approx(losses(expected), rel=1e-5) and len(losses(found)) == 6
 
 
 @pytest.mark.slow

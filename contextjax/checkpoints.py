@@ -4,7 +4,8 @@ A checkpoint holds the whole TrainState (step, parameters, optimizer state, RNG,
 JSON: the step (which is the data position), the hashes of config and data, and the versions it was written with.
 It is written in the background and becomes visible only when whole: by a rename on a disk, by a marker
 (commit_success.txt) that is written last in an object store, which has no renames. The checksums of its files follow,
-and without them it is not taken. One that was evaluated by a rule of what is best has its score with it.
+and without them it is not taken: its checksums.json is the report that a step is safe, and there is no earlier one. One
+that was evaluated by a rule of what is best has its score with it.
 
 Restore order of a run:
   1. config.json must be the config of this run;  2. of the whole checkpoints the newest whose files have their
@@ -55,13 +56,17 @@ class Checkpoints:
     def _open(self) -> Any:
         from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-        ocp, kinds = self._ocp, {"read_only": True}
+        ocp = self._ocp
+        # In the background, a folder that can't be made would leave threads that wait for it, and hold up the exit.
+        kinds: dict[str, Any] = {"async_options": ocp.AsyncOptions(create_directories_asynchronously=False)}
         if not self._read_only:
             if ocp.multihost.is_primary_host(0):
                 for path in self._folder.glob(f"*{UNFINISHED}*"):
                     _remove(path)
             best = BestN(get_metric_fn=_score_of, n=1, keep_checkpoints_without_metrics=False)
-            kinds = {"preservation_policy": AnyPreservationPolicy([LatestN(self._keep), best])}
+            kinds["preservation_policy"] = AnyPreservationPolicy([LatestN(self._keep), best])
+        else:
+            kinds["read_only"] = True
         return ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(best_fn=_score_of, **kinds))
 
     @property
@@ -135,6 +140,11 @@ class Checkpoints:
         Raises:
           UserError: there is none that is undamaged, or the one that is asked for by its step is damaged.
         """
+        state, meta = self.restore_arrays(which)
+        return state["params"], meta
+
+    def restore_arrays(self, which: str | int = "") -> tuple[dict[str, Any], dict[str, Any]]:
+        """As `restore_params`, but the whole state: name of a TrainState's field -> numpy arrays."""
         ocp = self._ocp
         step, _ = self._sound(which)
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
@@ -143,7 +153,7 @@ class Checkpoints:
             metadata: Any = reader.metadata(place)
             args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.item_metadata.tree)
             state = reader.restore(place, restore_args=args)
-        return state["params"], meta
+        return state, meta
 
     def _shapes(self, step: int) -> dict[str, tuple[int, ...]]:
         """Path -> shape of the state's arrays in a checkpoint."""

@@ -51,6 +51,9 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.training": TYPES
     | FILES
     | {"contextjax.training", "contextjax.sharding", "contextjax.optim", "contextjax.checkpoints"},
+    "contextjax.drills": TYPES
+    | FILES
+    | {f"contextjax.{name}" for name in ("drills", "training", "checkpoints", "checksums", "sharding")},
     "contextjax.system": MODELS
     | TYPES
     | {f"contextjax.{name}" for name in ("images", "tokenizers", "pretrained", "sharding")},

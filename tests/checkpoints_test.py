@@ -2,6 +2,8 @@
 
 import contextlib
 import resource
+import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -276,6 +278,25 @@ def test_a_save_that_fails_is_told_and_the_next_one_is_made(tmp_path, capsys):
         checkpoints.wait()
         assert steps_in(folder) == [2, 3]
         same_bits(checkpoints.restore(abstract(large))[0], large)
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_after_a_save_that_could_not_begin_nothing_waits_for_it(tmp_path, is_file):
+    """Orbax's own threads, which a process waits for when it ends, would for 20 minutes."""
+    folder, away, before = tmp_path / "checkpoints", tmp_path / "away", set(threading.enumerate())
+    with contextlib.suppress(UserError), contextlib.closing(Checkpoints(folder)) as checkpoints:
+        save_steps(checkpoints, 1)
+        folder.rename(away)
+        if is_file:
+            folder.write_text("no folder")
+        save_steps(checkpoints, 2)
+    folder.unlink() if is_file else shutil.rmtree(folder)
+    away.rename(folder)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(0 if thread.daemon else 20)
+        assert thread.daemon or not thread.is_alive(), thread
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        same_bits(checkpoints.restore(abstract(make_state()))[0], make_state(1, 1))
 
 
 @contextlib.contextmanager

@@ -13,7 +13,15 @@ from contextjax.sharding.placement import (
     place_params,
     state_shardings,
 )
-from contextjax.sharding.processes import agree, first_process_first, gather, is_first_process, start_processes
+from contextjax.sharding.processes import (
+    agree,
+    first_process_first,
+    gather,
+    is_first_process,
+    share_of_process,
+    start_processes,
+    wait_for_all,
+)
 from contextjax.sharding.table import Placement, grouped, placement_table, placements
 
 __all__ = [
@@ -40,6 +48,8 @@ __all__ = [
     "placement_table",
     "placements",
     "process_rows",
+    "share_of_process",
     "start_processes",
     "state_shardings",
+    "wait_for_all",
 ]

@@ -94,19 +94,27 @@ def first_process_first() -> Iterator[None]:
 
     Nothing in the block may need the other processes: no step, no checkpoint.
     """
-    if jax.process_count() == 1:
+    if is_first_process():
         yield
+        wait_for_all()
+    else:
+        wait_for_all()
+        yield
+
+
+def wait_for_all() -> None:
+    """Returns when every process is here; in hours, where one has so much more to do."""
+    if jax.process_count() == 1:
         return
     from jax._src.distributed import global_state  # jax's public barrier is a computation, which can't wait for hours
 
     client: Any = global_state.client
-    wait = lambda: client.wait_at_barrier(f"contextjax/turn/{next(_turns)}", 1000 * LONGEST_WAIT)
-    if is_first_process():
-        yield
-        wait()
-    else:
-        wait()
-        yield
+    client.wait_at_barrier(f"contextjax/turn/{next(_turns)}", 1000 * LONGEST_WAIT)
+
+
+def share_of_process(count: int) -> range:
+    """Which of `count` things in a row this process does, where each is done by one."""
+    return range(jax.process_index(), count, jax.process_count())
 
 
 def agree(values: Mapping[str, float]) -> dict[str, float]:

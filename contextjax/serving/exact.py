@@ -108,14 +108,13 @@ class ExactSearch:
         width = min(self._width, max(GROUP, 1 << (-(-count // parts) - 1).bit_length()))
         rows = np.zeros((parts * width, self.dimension), packed.vectors.dtype)
         rows[:count] = packed.vectors
+        columns = np.ascontiguousarray(rows.reshape(parts, width, self.dimension).transpose(0, 2, 1))
         scales = None
         if packed.scales is not None:
-            scales = np.zeros(parts * width, np.float32)
-            scales[:count] = packed.scales
-            scales = scales.reshape(parts, width)
-        columns = np.ascontiguousarray(rows.reshape(parts, width, self.dimension).transpose(0, 2, 1))
+            scales = np.pad(packed.scales, (0, parts * width - count)).reshape(parts, width)
+        columns, scales = place_batch((columns, scales), self._mesh)
         padded = np.int32(count) if count < parts * width else None
-        return _Chunk(*place_batch((columns, scales), self._mesh), np.int32(first), padded)
+        return _Chunk(columns, scales, np.int32(first), padded)
 
 
 def chunk_width(dimension: int) -> int:

@@ -56,7 +56,7 @@ class Index:
 
     def _open(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        self.names = parts.read_names(self.folder, manifest)
+        self.names, self.skipped = parts.read_names(self.folder, manifest)
         self._search: ExactSearch | None = None
 
     def __len__(self) -> int:
@@ -106,8 +106,17 @@ class Index:
         with locked(self.folder):
             self._refresh()
             if unknown := sorted(gone - set(self.names)):
-                raise UserError(f"{self.folder} has no {_listed(unknown)}; only what is in it can be removed.")
+                raise UserError(f"{self.folder} has no {listed(unknown)}; only what is in it can be removed.")
             self._change(gone)
+
+    def stamps(self) -> dict[str, list[int]]:
+        """What was known of each picture when it was embedded, or skipped."""
+        rows = dict(zip(self.names, self.row_stamps().tolist(), strict=True))
+        return {bad.name: bad.stamp for bad in self.skipped} | rows
+
+    def row_stamps(self) -> np.ndarray:
+        """int64 [N, 2], of every row."""
+        return parts.read_stamps(self.folder, self.manifest)
 
     def replace(self, gone: Collection[str], staged: Sequence[tuple[Path, int]]) -> None:
         """Removes pictures, also those that were skipped, and appends files of parts.write_part, all at once."""
@@ -120,10 +129,10 @@ class Index:
         kept = []
         for file, count in self.manifest.parts:
             part = parts.read_part(self.folder / parts.FOLDER / file) if gone else None
-            if part is None or gone.isdisjoint([*part.names, *(name for name, *_ in part.skipped)]):
+            if part is None or gone.isdisjoint([*part.names, *(bad.name for bad in part.skipped)]):
                 kept.append((file, count))
                 continue
-            skipped = [bad for bad in part.skipped if bad[0] not in gone]
+            skipped = [bad for bad in part.skipped if bad.name not in gone]
             left = part.only(np.asarray([name not in gone for name in part.names], bool), skipped)
             if left.names or left.skipped:
                 kept.append(parts.add_part(self.folder, left))
@@ -148,12 +157,16 @@ class Index:
 
     def search_rows(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(rows int64 [B, k], cosines float32 [B, k]) of queries [B, D], see ExactSearch.search."""
+        return self.load().search(queries, k)
+
+    def load(self) -> ExactSearch:
+        """Reads the embeddings, if they have not been."""
         if self._search is None:
             search = ExactSearch(self.dimension, self.manifest.storage, devices=self._devices)
             for part in parts.iterate(self.folder, self.manifest):
                 search.add(part.embeddings)
             self._search = search
-        return self._search.search(queries, k)
+        return self._search
 
     def search(self, queries: np.ndarray, k: int) -> list[Found]:
         """The best k (name, cosine) of each query [B, D], best first; of equals, what came first.
@@ -185,15 +198,15 @@ def check_rows(names: Sequence[str], embeddings: np.ndarray, dimension: int) -> 
             "the dimension of the index."
         )
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        raise UserError(f"{_listed(repeated)} come(s) more than once; give each picture a name of its own.")
+        raise UserError(f"{listed(repeated)} come(s) more than once; give each picture a name of its own.")
 
 
 def check_new(names: Sequence[str], known: Collection[str], *, place: str) -> None:
     """Raises a UserError where some names are in the index already."""
     if repeated := sorted(set(known).intersection(names)):
-        raise UserError(f"{place} has {_listed(repeated)} already; remove them first, or give other names.")
+        raise UserError(f"{place} has {listed(repeated)} already; remove them first, or give other names.")
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Ten names at most."""
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence, ten at most."""
     return ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,14 @@ class Manifest:
         return sum(count for _, count in self.parts)
 
 
+class Skipped(NamedTuple):
+    """A bad picture: it is not looked at again until it changes."""
+
+    name: str
+    stamp: list[int]
+    reason: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
     """Rows of an index."""
@@ -47,12 +55,12 @@ class Part:
     names: list[str]
     embeddings: Packed
     stamps: np.ndarray  # int64 [N, 2]: what changes when a picture does; zeros where nobody said
-    skipped: list[tuple[str, int, int, str]] = dataclasses.field(default_factory=list)  # name, stamp, why: bad pictures
+    skipped: list[Skipped] = dataclasses.field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def only(self, keep: np.ndarray, skipped: list[tuple[str, int, int, str]]) -> Part:
+    def only(self, keep: np.ndarray, skipped: list[Skipped]) -> Part:
         """The rows of a mask, and these bad pictures."""
         names = [name for name, kept in zip(self.names, keep, strict=True) if kept]
         return Part(names, self.embeddings[keep], self.stamps[keep], skipped)
@@ -143,7 +151,7 @@ def read_part(path: Path) -> Part:
     (names, skipped), vectors, stamps = found["names"], found["embeddings"], found["stamps"]
     if not len(names) == len(vectors) == len(stamps):
         raise UserError(f"{path} has {len(names)} names of {len(vectors)} embeddings; it is damaged: embed again.")
-    return Part(names, Packed(vectors, found["scales"]), stamps, [tuple(bad) for bad in skipped])
+    return Part(names, Packed(vectors, found["scales"]), stamps, [Skipped(*bad) for bad in skipped])
 
 
 def _read(path: Path, wanted: list[str]) -> dict[str, Any]:
@@ -153,20 +161,28 @@ def _read(path: Path, wanted: list[str]) -> dict[str, Any]:
     try:
         with safe_open(str(path), framework="numpy") as file:
             known = set(file.keys()) | {"names", "embeddings", "stamps"}
-            found = {name: file.get_tensor(name) if name in known else None for name in wanted}
+            found: dict[str, Any] = {name: file.get_tensor(name) if name in known else None for name in wanted}
         found["names"] = json.loads(found["names"].tobytes())
         return found
     except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{path} is not a whole part of an index ({error}); embed again.") from error
 
 
-def read_names(folder: Path, manifest: Manifest) -> list[str]:
-    """The names of all rows, without their embeddings.
+def read_names(folder: Path, manifest: Manifest) -> tuple[list[str], list[Skipped]]:
+    """The names of all rows, and the bad pictures, without embeddings.
 
     Raises:
       UserError: a part is not whole.
     """
-    return [name for file, _ in manifest.parts for name in _read(folder / FOLDER / file, ["names"])["names"][0]]
+    found = [_read(folder / FOLDER / file, ["names"])["names"] for file, _ in manifest.parts]
+    skipped = [Skipped(*bad) for _, bads in found for bad in bads]
+    return [name for names, _ in found for name in names], skipped
+
+
+def read_stamps(folder: Path, manifest: Manifest) -> np.ndarray:
+    """int64 [N, 2] of all rows."""
+    found = [_read(folder / FOLDER / file, ["names", "stamps"])["stamps"] for file, _ in manifest.parts]
+    return np.concatenate([np.zeros((0, 2), np.int64), *found])
 
 
 def remove_unused(folder: Path, manifest: Manifest) -> None:

@@ -153,9 +153,14 @@ def stop_after(name: str, step: int, *, is_told: bool) -> int | None:
 
 
 def wait_for_all() -> None:
-    """Returns when every process has come here."""
+    """Returns when every process is here; in hours, where one has so much more to do."""
     if jax.process_count() > 1:
         _client().wait_at_barrier(f"contextjax/turn/{next(_turns)}", 1000 * LONGEST_WAIT)
+
+
+def share_of_process(count: int) -> range:
+    """Which of `count` things in a row this process does, where each is done by one."""
+    return range(jax.process_index(), count, jax.process_count())
 
 
 def _client() -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ def model_makers(flags: Any, *, folder: Path, split: str) -> tuple[Callable[[], 
 def _chat_maker(flags: Any) -> Callable[..., Model]:
     from data_pipelines.synthesis.chat import ChatModel
 
+    if "@" in urllib.parse.urlsplit(flags.address or "").netloc:
+        raise UserError(f"A password or key goes not in --address but in the environment, as {flags.key_variable}.")
     return functools.partial(
         ChatModel,
         address=flags.address,

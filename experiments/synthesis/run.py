@@ -20,13 +20,15 @@ from data_pipelines.synthesis.answers import Answers
 from data_pipelines.synthesis.asking import DryAsker, Ledger, Prices
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.plan import Plan
-from data_pipelines.synthesis.questions import PROMPTS
+from data_pipelines.synthesis.questions import PROMPTS, read_prompts
 from data_pipelines.synthesis.review import read_decisions, read_drafts
 from data_pipelines.synthesis.runners import run_local, through
 from data_pipelines.synthesis.sources import Pictures, existing_pairs, folder_pictures, grouped_pairs
 from data_pipelines.synthesis.write import MARK, Written, check_target, write_set
 from experiments.synthesis import pages
 from experiments.synthesis.models import model_makers
+
+SILENCE = 60  # seconds without a line where there is no terminal
 
 
 def synthesize(flags: Any, beam_options: Sequence[str]) -> None:
@@ -50,6 +52,8 @@ def synthesize(flags: Any, beam_options: Sequence[str]) -> None:
 
 def make_plan(flags: Any, pictures: Pictures, target: Path) -> Plan:
     """The plan that the flags ask for."""
+    prompts = Path(flags.prompts) if flags.prompts else PROMPTS
+    read_prompts(prompts)
     make_model, make_writer = model_makers(flags, folder=pictures.folder, split=flags.split)
     make_agreement = None
     if flags.agreement is not None:
@@ -64,7 +68,7 @@ def make_plan(flags: Any, pictures: Pictures, target: Path) -> Plan:
         make_writer=make_writer,
         answers=Path(flags.answers) if flags.answers else target / MARK / "answers.sqlite",
         run=uuid.uuid4().hex,
-        prompts=Path(flags.prompts) if flags.prompts else PROMPTS,
+        prompts=prompts,
         texts=flags.texts,
         characters=flags.characters,
         grammar=flags.grammar,
@@ -212,7 +216,12 @@ def _with_progress(drafts: Iterable[Draft], total: int) -> Iterator[Draft]:
     """A bar on a terminal, a line a minute elsewhere."""
     from tqdm import tqdm
 
-    yield from tqdm(drafts, total=total, unit="pair", mininterval=0.5 if sys.stderr.isatty() else 60)
+    on_terminal, told = sys.stderr.isatty(), time.monotonic()
+    for number, draft in enumerate(tqdm(drafts, total=total, unit="pair", disable=not on_terminal), start=1):
+        if not on_terminal and time.monotonic() - told > SILENCE:
+            told = time.monotonic()
+            print(f"{number:,} of {total:,} pairs", flush=True)
+        yield draft
 
 
 def _append(path: Path, line: str) -> None:

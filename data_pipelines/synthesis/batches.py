@@ -8,6 +8,7 @@ Three rounds do: descriptions of references, of targets, texts.
 
 from __future__ import annotations
 
+import collections
 import json
 import re
 import threading
@@ -39,20 +40,24 @@ class BatchModel:
         self.body = dict(BODY if body is None else body)
         self.settings: Mapping[str, Any] = {"body": self.body, "side": side}
         self.malformed = 0  # lines of answers
-        self._answered: dict[str, Any] = {}
+        self._answered: dict[str, Any] = {}  # key -> body
+        self._failed: dict[str, set[str]] = {}  # key -> the failures of its requests
         self._lock = threading.Lock()
         self._new: dict[str, int] = {}  # key -> bytes of its line
         self._writer: Any = None
         for row in self._rows(sorted((folder / "answers").glob("*.jsonl"))):
             self._take(row)
-        asked = {str(row.get("custom_id")) for row in self._rows(sorted(folder.glob("requests-*.jsonl")))}
-        self._failed = {key for key, found in self._answered.items() if found is None}
-        self._asked = asked - self._failed
+        rows = self._rows(sorted(folder.glob("requests-*.jsonl")))
+        self._asked = collections.Counter(str(row.get("custom_id")) for row in rows)
 
     @property
     def waiting(self) -> int:
         """Questions of earlier files that have no answer."""
-        return len(self._asked - self._answered.keys())
+        return sum(map(self._is_asked, self._asked.keys() - self._answered.keys()))
+
+    def _is_asked(self, key: str) -> bool:
+        """Whether a question is on its way: it was asked more often than that failed."""
+        return self._asked[key] > len(self._failed.get(key, ()))
 
     def answer(self, question: Question) -> Reply:
         """The answer of a file; otherwise the question is noted, and Waiting raised."""
@@ -61,7 +66,7 @@ class BatchModel:
         if found is not None:
             return read_completion(found, key, self.name, question.prompt.id)
         with self._lock:
-            if key not in self._asked and key not in self._new:
+            if not self._is_asked(key) and key not in self._new:
                 line = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions"}
                 line["body"] = chat_request(self, question)  # type: ignore[assignment]
                 self._new[key] = self._note(json.dumps(line) + "\n")
@@ -129,7 +134,7 @@ class BatchModel:
                 raise UserError(f"{path} can't be read ({error}); check the folder of --batch.") from error
 
     def _take(self, row: Mapping[str, Any]) -> None:
-        """A line of an answers' file: the body of a completion, a refusal, or None for what is to be asked again."""
+        """A line of an answers' file: the body of a completion, or a failure: then it is to be asked again."""
         key, response = str(row.get("custom_id")), row.get("response")
         if not re.fullmatch("[0-9a-f]{32}", key):
             self.malformed += 1
@@ -138,4 +143,4 @@ class BatchModel:
         if status == 200 and isinstance(response, dict) and isinstance(response.get("body"), dict):
             self._answered[key] = response["body"]
         else:
-            self._answered.setdefault(key, None)
+            self._failed.setdefault(key, set()).add(str(row.get("id")))

@@ -22,7 +22,7 @@ _PICTURES = re.compile(
     re.IGNORECASE,
 )
 _FILES = re.compile(
-    r"\w\.(?:png|jpe?g|webp|gif|bmp|tiff?|json|txt|py|sh|exe|html?|sqlite|csv)\b|\w+://|\bwww\.|(?<!\w)[~.]{0,2}/\w+/|"
+    r"\w\.(?:png|jpe?g|webp|gif|bmp|tiff?|json|txt|py|sh|exe|html?|sqlite|csv)\b|\w+://|\bwww\.|(?<![\w<])[~.]{0,2}/[\w.]|"
     r"[A-Za-z]:\\|\\\\\w",
     re.IGNORECASE,
 )

@@ -1,4 +1,4 @@
-"""The command: killed at random points it comes to the same triplets and asks nothing twice; costs, reviews, mistakes."""
+"""The command: killed at random points it comes to the same triplets and asks nothing twice; costs, reviews."""
 
 import hashlib
 import json

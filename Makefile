@@ -51,7 +51,7 @@ test-parity: .venv/.done-torch
 	$(PY) -m pytest -m parity --numprocesses=2 tests/parity
 
 test-storage: .venv/.done-storage
-	$(PY) -m pytest -m storage
+	$(PY) -m pytest -m "storage and not slow" tests/storage_test.py
 
 check: .venv/.done
 	.venv/bin/ruff format --check .

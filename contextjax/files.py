@@ -61,3 +61,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_bytes(data)
     partial.replace(path)
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes what `write_whole` has left in a folder where it was killed; no other process may be writing there."""
+    if not is_remote(folder):
+        for partial in folder.glob(".*.partial"):
+            partial.unlink(missing_ok=True)

@@ -13,7 +13,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["contextjax*", "data_pipelines*"]),
-    package_data={"contextjax": ["reports/*.jinja"]},
+    package_data={
+        "contextjax": ["reports/*.jinja", "serving/*.html"],
+        "data_pipelines": ["synthesis/prompts/*.txt"],
+    },
     install_requires=[
         "absl-py",
         "array_record>=0.8",
@@ -45,9 +48,12 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
         "torch": ["torch>=2.10", "transformers>=5"],
+        "serve": ["fastapi>=0.115", "prometheus-client", "python-multipart", "uvicorn>=0.34"],
         "serve": ["fastapi", "uvicorn"],
+        "synthesis": ["openai>=3"],
+        "beam": ["apache-beam>=2.77"],  # not with constraints.txt: it asks for older Pillow, protobuf and beartype
         "storage": ["gcsfs>=2026"],
         "test-storage": ["gcp-storage-emulator>=2026"],
-        "test": ["beartype", "hypothesis", "pyright", "pytest", "pytest-xdist", "ruff"],
+        "test": ["beartype", "hypothesis", "openai>=3", "pyright", "pytest", "pytest-xdist", "ruff"],
     },
 )

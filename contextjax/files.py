@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.util
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +71,23 @@ def remove_partials(folder: Path) -> None:
     if not is_remote(folder):
         for partial in folder.glob(".*.partial"):
             partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """One process at a time; the system takes the lock from one that dies. Without it where nothing can be written.
+
+    Raises:
+      UserError: the folder isn't there and can't be made.
+    """
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        file = (place / ".lock").open("a")
+    except OSError as error:
+        if not place.is_dir():
+            raise UserError(f"{place} can't be written ({error}); give a folder that can be written to.") from error
+        yield
+        return
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

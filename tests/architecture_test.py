@@ -63,7 +63,8 @@ ALLOWED: dict[str, set[str]] = {
     | {f"contextjax.{name}" for name in ("system", "checkpoints", "sharding", "tokenizers", "pretrained")},
     "contextjax.evaluation": TYPES | {f"contextjax.{name}" for name in ("evaluation", "system", "metrics")},
     "contextjax.serving": TYPES
-    | {f"contextjax.{name}" for name in ("serving", "system", "metrics", "images", "tokenizers")},
+    | FILES
+    | {f"contextjax.{name}" for name in ("serving", "system", "metrics", "images", "tokenizers", "sharding")},
     "contextjax.reports": TYPES | {f"contextjax.{name}" for name in ("reports", "system", "metrics", "evaluation")},
     "contextjax": TYPES,
     "data_pipelines": {

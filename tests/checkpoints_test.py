@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from contextjax.checkpoints import Checkpoints
-from contextjax.types import TrainState, UserError
+from contextjax.types import Health, TrainState, UserError
 
 
 @pytest.fixture
@@ -33,7 +33,8 @@ def make_state(seed=0, step=3):
         "scalar": jnp.float32(0.1),
     }
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.constant_schedule(1e-3)))
-    return TrainState(jnp.int32(step), params, optimizer.init(params), jax.random.PRNGKey(seed + 7), jnp.int32(2))
+    return TrainState(jnp.int32(step), params, optimizer.init(params), jax.random.PRNGKey(seed + 7),
+                      Health(jnp.int32(2), jnp.int32(3), jnp.asarray([1.5, 2.5])))  # fmt: skip
 
 
 def same_bits(a, b):
@@ -66,6 +67,20 @@ def test_parameters_alone_come_as_numpy(checkpoints):
     same_bits(params, state.params)
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(params))
     assert meta["config_hash"] == "abc"
+
+
+def test_a_checkpoint_of_other_arrays_is_told(checkpoints):
+    checkpoints.save(make_state(), {"step": 3})
+    checkpoints.wait()
+    state = make_state()
+    shapes = {**state.params, "scalar": jnp.zeros(2)}
+    for other, said in (
+        (state._replace(params=shapes), r"params/scalar is \(\) there, and \(2,\) in this run"),
+        (state._replace(params={**state.params, "a": jnp.zeros(1)}), r"params/a is missing there, and \(1,\) in this"),
+        (state._replace(health=jnp.int32(0)), "health is missing there"),
+    ):
+        with pytest.raises(UserError, match=rf"step 3 in .* is of another model, or of an earlier version: {said}"):
+            checkpoints.restore(abstract(other))
 
 
 def test_nothing_there_is_none_and_told(checkpoints):

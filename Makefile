@@ -37,6 +37,10 @@ demo: .venv/.done
 	$(PY) -m experiments.evaluate --workdir=$(RUN)/sets/2b
 	$(PY) -m experiments.report --workdir=$(RUN)/sets/2b
 
+# The demo's system and its validation pictures, with a page to try them: http://127.0.0.1:8000/
+serve: .venv/.done
+	$(PY) -m experiments.serve --source=$(RUN) --gallery=$(DATA)/cirr/img_raw/dev
+
 test: .venv/.done
 	$(PY) -m pytest --numprocesses=2 --dist=loadfile
 

@@ -49,7 +49,6 @@ setup(
         "tpu": ["jax[tpu]"],
         "torch": ["torch>=2.10", "transformers>=5"],
         "serve": ["fastapi>=0.115", "prometheus-client", "python-multipart", "uvicorn>=0.34"],
-        "serve": ["fastapi", "uvicorn"],
         "synthesis": ["openai>=3"],
         "beam": ["apache-beam>=2.77"],  # not with constraints.txt: it asks for older Pillow, protobuf and beartype
         "storage": ["gcsfs>=2026"],

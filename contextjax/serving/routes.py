@@ -1,7 +1,6 @@
 """The routes of the service, and what they take and give."""
 
 # Annotations are values here: FastAPI reads them, and they are made of the service's limits.
-import io
 from typing import Annotated, Any
 
 from contextjax.types import UserError
@@ -19,11 +18,8 @@ def make_router(service: Any, *, page: str, thumbnail: int) -> Any:
     """What the service's system and index can do; `thumbnail`: longer side in pixels of the pictures shown."""
     from fastapi import APIRouter, File, Form, Response, UploadFile
     from fastapi.responses import HTMLResponse
-    from PIL import Image
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
     from pydantic import BaseModel
-
-    from contextjax import images
 
     limits = service.limits
 
@@ -98,7 +94,7 @@ def make_router(service: Any, *, page: str, thumbnail: int) -> Any:
     async def health() -> Facts:
         """Whether the service runs, and what it can do."""
         can = ["search"] * (service.index is not None) + ["candidates"] + ["maps"] * service.has_maps
-        return Facts(status="ok", fingerprint=service.system.fingerprint, pictures=len(service.known), can=can)
+        return Facts(status="ok", fingerprint=service.system.fingerprint, pictures=len(service.names), can=can)
 
     @router.get("/metrics", response_class=Response, include_in_schema=False)
     async def metrics() -> Response:
@@ -129,18 +125,16 @@ def make_router(service: Any, *, page: str, thumbnail: int) -> Any:
 
         @router.get("/v1/names", responses={422: problems[422]})
         async def names(start: int = 0, count: int = 60) -> list[str]:
-            """Names of the pictures in the index, in its order."""
+            """Names of the pictures in the gallery, in its order."""
             if not (0 <= start <= 2**31 and 1 <= count <= 1000):
                 raise UserError(f"start is {start} and count is {count}; expected 0 or more, and 1 to 1000.")
-            return list(service.index.names[start : start + count])
+            return service.names[start : start + count]
 
         @router.get("/v1/picture", response_class=Response, responses={422: problems[422]})
         def picture(name: str) -> Response:
-            """A picture of the index, small, as JPEG."""
-            shown = images.decode(service.picture(name), name=name)
-            shown.thumbnail((thumbnail, thumbnail), Image.Resampling.BICUBIC)
-            shown.save(file := io.BytesIO(), "JPEG", quality=85)
-            return Response(file.getvalue(), media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
+            """A picture of the gallery, small, as JPEG."""
+            made = service.thumbnail(name, thumbnail)
+            return Response(made, media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
 
     if service.has_maps:
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import io
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +21,7 @@ import numpy as np
 
 from contextjax import images
 from contextjax.serving.batching import Batcher, Full
+from contextjax.serving.gallery import Gallery
 from contextjax.serving.limits import BodyLimit
 from contextjax.types import UserError
 
@@ -28,9 +31,7 @@ THUMBNAIL = 256  # pixels: the longer side of the pictures that the page shows
 
 
 class Searchable(Protocol):
-    """An index: of pictures by name."""
-
-    names: Sequence[str]
+    """An index."""
 
     def search(self, queries: np.ndarray, k: int) -> Sequence[Sequence[tuple[str, float]]]:
         """The best k (name, cosine) of each query [B, D]."""
@@ -65,16 +66,16 @@ class Service:
     """What the routes call: a system, an index, and the batches of each."""
 
     def __init__(
-        self, system: Any, index: Searchable | None, *, picture: Callable[[str], bytes] | None = None,
+        self, system: Any, index: Searchable | None, *, gallery: Gallery | None = None,
         phrases_of: Callable[[str], Sequence[tuple[int, int]]] | None = None, limits: Limits = Limits(),
     ):  # fmt: skip
-        """Of `system`, a System or an Exported, the ways to encode and to score; `picture`: bytes of one in the index;
+        """`system`: a System or an Exported; `gallery`: the pictures of the index, where clients may see them;
         `phrases_of`: the characters [start, end) of a text's phrases, where maps of them are wanted."""
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self.system, self.index, self.limits = system, index, limits
-        self.known = frozenset(index.names) if index is not None else frozenset()
-        self._picture, self._phrases_of = picture, phrases_of
+        self.names = list(gallery.names) if gallery is not None else []
+        self._known, self._gallery, self._phrases_of = frozenset(self.names), gallery, phrases_of
         self.registry = registry = CollectorRegistry()
         self.answers = Counter("contextjax_requests", "Requests by route and status.", ["route", "status"],
                                registry=registry)  # fmt: skip
@@ -108,22 +109,29 @@ class Service:
 
     async def named(self, name: str) -> np.ndarray:
         """`decode` of a picture in the index."""
-        load = lambda: self._decoded(self.picture(name), name)
+        load = lambda: images.load(self._named(name), self.system.image_size, fit=self.system.fit)
         return await asyncio.get_running_loop().run_in_executor(self._decoders, load)
 
     def _decoded(self, data: bytes, name: str) -> np.ndarray:
-        check_pixels(data, name, self.limits.pixels)
-        return images.preprocess(images.decode(data, name=name), self.system.image_size, fit=self.system.fit)
+        picture = images.decode(data, name=name, max_pixels=self.limits.pixels)
+        return images.preprocess(picture, self.system.image_size, fit=self.system.fit)
 
-    def picture(self, name: str) -> bytes:
-        """The file of a picture in the index.
+    def thumbnail(self, name: str, side: int) -> bytes:
+        """A picture of the gallery as JPEG, its longer side at most `side` pixels.
 
         Raises:
           UserError: there is none of that name.
         """
-        if name not in self.known or self._picture is None:
-            raise UserError(f"The index has no picture {name!r}; upload one, or take a name from an answer.")
-        return self._picture(name)
+        source = self._named(name)
+        shown = images.decode(source.read_bytes(), name=name) if isinstance(source, Path) else source
+        shown.thumbnail((side, side))
+        shown.save(file := io.BytesIO(), "JPEG", quality=85)
+        return file.getvalue()
+
+    def _named(self, name: str) -> Any:
+        if name not in self._known or self._gallery is None:
+            raise UserError(f"There is no picture {name!r} here; upload one, or take a name of v1/names.")
+        return self._gallery.picture(name)
 
     async def search(self, pixels: np.ndarray, text: str, k: int) -> list[tuple[str, float]]:
         """The best k (name, cosine) for a picture and what shall be otherwise."""
@@ -182,19 +190,6 @@ class Service:
         self._decoders.shutdown()
 
 
-def check_pixels(data: bytes, name: str, limit: int) -> None:
-    """Raises a UserError where a picture has more pixels than are allowed, by its header."""
-    import io
-
-    from PIL import Image
-
-    with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=images.FORMATS) as image:
-        if image.width * image.height > limit:
-            raise UserError(
-                f"{name} has {image.width} x {image.height} pixels; at most {limit:,} are taken: shrink it."
-            )
-
-
 def _phrase(text: str, found: np.ndarray) -> Phrase:
     low, high = float(found.min()), float(found.max())
     return Phrase(text, ((found - low) / max(high - low, 1e-12)).round(3).tolist())
@@ -206,7 +201,6 @@ def make_app(service: Service, *, title: str = "contextjax", thumbnail: int = TH
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
 
-    from contextjax import __version__
     from contextjax.serving.routes import make_router
 
     @contextlib.asynccontextmanager
@@ -214,7 +208,7 @@ def make_app(service: Service, *, title: str = "contextjax", thumbnail: int = TH
         yield
         await service.close()  # every request has been answered
 
-    app = FastAPI(title=title, version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title=title, version=version("contextjax"), lifespan=lifespan, docs_url=None, redoc_url=None)
     app.include_router(make_router(service, page=PAGE.read_text(encoding="utf-8"), thumbnail=thumbnail))
 
     def refuse(status: int, sentence: str) -> JSONResponse:

@@ -51,6 +51,8 @@ class Checkpoints:
         self._ocp, self._folder, self._keep, self._read_only = ocp, _absolute(folder), keep, read_only
         self._saving, self._failure = 0, ""
         self._thread, self._error = threading.Thread(), None  # of the save in the background
+        if not read_only:
+            self._clear_unfinished()
         self._manager = self._open()
 
     def _open(self) -> Any:
@@ -257,6 +259,25 @@ class Checkpoints:
             "version."
         )
 
+    def _clear_unfinished(self) -> None:
+        """Clears away the checkpoint that a kill has left without its checksums: the newest, for they are made in turn.
+
+        Where it is the only one it is moved, not removed: it may be of a version that wrote no checksums.
+        """
+        multihost = self._ocp.multihost
+        if multihost.is_primary_host(0) and self._folder.exists():
+            steps = {int(path.name): path for path in self._folder.iterdir() if path.name.isdigit()}
+            whole = [step for step, path in steps.items() if (path / checksums.NAME).exists()]
+            for step in steps.keys() - whole:
+                if whole and step > max(whole):
+                    _remove(steps[step])
+                elif len(steps) == 1:
+                    print(
+                        f"The checkpoint of step {step} is not whole: {checksums.MISSING}.", file=sys.stderr, flush=True
+                    )
+                    self._move_aside(step)
+        multihost.sync_global_processes("unfinished checkpoints are gone")
+
     def _damage(self, step: int) -> str:
         """What is wrong with a checkpoint, "" if nothing; the first process reads its files, and tells the others."""
         multihost = self._ocp.multihost
@@ -267,12 +288,15 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         multihost = self._ocp.multihost
         if multihost.is_primary_host(0):
-            place = self._folder.with_name(f"{self._folder.name}.damaged")
-            place.mkdir(exist_ok=True)
-            number = sum(path.name.split("-")[0] == str(step) for path in place.iterdir())
-            (self._folder / str(step)).rename(place / f"{step}-{number}")
+            self._move_aside(step)
         multihost.sync_global_processes("set aside")
         self._manager.reload()
+
+    def _move_aside(self, step: int) -> None:
+        place = self._folder.with_name(f"{self._folder.name}.damaged")
+        place.mkdir(exist_ok=True)
+        number = sum(path.name.split("-")[0] == str(step) for path in place.iterdir())
+        (self._folder / str(step)).rename(place / f"{step}-{number}")
 
 
 def _by_path(tree: Any, value_of: Callable[[Any], Any]) -> dict[str, Any]:

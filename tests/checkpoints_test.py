@@ -261,6 +261,27 @@ def test_an_unfinished_checkpoint_is_never_taken_and_cleared_away(tmp_path):
         assert checkpoints.latest == 2
 
 
+def test_a_checkpoint_that_a_kill_left_without_checksums_is_cleared_away(tmp_path, capsys):
+    """Also the first of a run, which has nothing else to go on from: it begins anew, and that one is kept aside."""
+    folder = tmp_path / "checkpoints"
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        save_steps(checkpoints, 1, 2)
+    (folder / "2" / "checksums.json").unlink()
+    (folder / "2" / ".checksums.json.7.partial").touch()
+    with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+        assert checkpoints.restore_params()[1]["step"] == 1 and steps_in(folder) == [1, 2]
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        assert checkpoints.latest == 1 and steps_in(folder) == [1] and not capsys.readouterr().err
+        save_steps(checkpoints, 2)
+    (folder / "1" / "checksums.json").unlink()  # an older one is not of a kill
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        assert steps_in(folder) == [1, 2] and checkpoints.latest == 2
+    shutil.rmtree(folder / "2")
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        assert checkpoints.latest is None and (tmp_path / "checkpoints.damaged" / "1-0").is_dir()
+        assert "The checkpoint of step 1 is not whole: it has no checksums.json" in capsys.readouterr().err
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tensorstore's, of the failed write
 def test_a_save_that_fails_is_told_and_the_next_one_is_made(tmp_path, capsys):
     folder = tmp_path / "checkpoints"

@@ -28,6 +28,7 @@ STARTS = 0.25  # share of the interruptions that fall into a start, before its f
 FAR = 6  # the others come after so many steps of a start, at most,
 LATER = 0.2  # and so many seconds: within a save, say
 GRACE = 30  # seconds in which a process that is told to end has to
+STOPPED = 128 + signal.SIGTERM  # its exit code where it has saved
 
 
 class Run(Protocol):
@@ -155,9 +156,15 @@ def killed(run: Run, workdir: Path, rng: np.random.Generator) -> list[str]:
 
 
 def terminated(run: Run, workdir: Path, rng: np.random.Generator) -> list[str]:
-    """SIGTERM, as a machine that is taken away sends it: the run has to end in time."""
+    """SIGTERM, as a machine that is taken away sends it: the run has to save what it has made, and to end in time."""
     os.kill(run.pid, signal.SIGTERM)
     if pause(run, GRACE):
         killed(run, workdir, rng)
         return [f"the run was still there {GRACE} seconds after SIGTERM"]
-    return []
+    code, problems = run.poll(), []
+    if code not in (0, STOPPED, -signal.SIGTERM):  # through already; saved; not yet at its steps
+        problems.append(f"SIGTERM ended the run with exit code {code}")
+    logged = max((line["step"] for line in read_metrics(workdir)[-1:]), default=0)
+    if code == STOPPED and logged != (saved := acknowledged(workdir)):
+        problems.append(f"the run was told to end after step {logged}, and {saved} is saved")
+    return problems

@@ -59,5 +59,4 @@ def leftovers(workdir: Path) -> list[str]:
     """Names of what an interruption has left and nothing has cleared away."""
     of_saves = [path for path in (workdir / "checkpoints").glob("*") if not (path / checksums.NAME).exists()]
     files = [path for path in workdir.rglob("*") if path.name.endswith(".partial") or UNFINISHED in path.name]
-    aside = [*(workdir / "checkpoints.damaged").glob("*")]
-    return sorted({str(path.relative_to(workdir)) for path in (*of_saves, *files, *aside)})
+    return sorted({str(path.relative_to(workdir)) for path in (*of_saves, *files)})

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from contextjax import drills
+from contextjax.types import UserError
 from experiments.drilling.command import CACHE, Command
 from experiments.drilling.cuts import call
 from experiments.drilling.recipes import small_config, write_data, write_recipe
@@ -52,13 +55,20 @@ class Plan:
         if config is None:
             write_data(self._data)
 
-    def rows(self) -> Iterator[Any]:
-        """Drill after drill."""
-        yield from self._interruptions()
-        yield from self._cuts()
-        yield self._meshes()
-        if self._sizes.soak:
-            yield self._soak()
+    def rows(self, only: Sequence[str] = ()) -> Iterator[Any]:
+        """Drill after drill: those named, or all.
+
+        Raises:
+          UserError: one is named that there is not.
+        """
+        known = {
+            "damage": self._damage, "kill": self._kills, "sigterm": self._terminations, "disk": self._full_disks,
+            "io": self._io_errors, "cuts": self._cuts, "meshes": self._meshes, "soak": self._soak,
+        }  # fmt: skip
+        if unknown := [name for name in only if name not in known]:
+            raise UserError(f"There is no drill '{unknown[0]}'; expected some of {', '.join(known)}.")
+        for name in only or [name for name in known if name != "soak" or self._sizes.soak]:
+            yield from known[name]()
 
     def _config(self, name: str) -> Any:
         config = self._given if self._given is not None else small_config(name, self._data)
@@ -73,26 +83,37 @@ class Plan:
         config, path = self._config(name), self._folder / f"{file}.py"
         return write_recipe(path, config, steps=steps, every=every, changes=changes or {})
 
-    def _interruptions(self) -> Iterator[Any]:
-        from contextjax import drills
+    @functools.cached_property
+    def _command(self) -> Command:
+        """Of the run that is interrupted."""
+        return Command(self._recipe("fast", "fast", steps=self._sizes.steps, every=2), self._environment)
 
-        sizes, folder = self._sizes, self._folder
-        command = Command(self._recipe("fast", "fast", steps=sizes.steps, every=2), self._environment)
-        whole = command.run(folder / "whole")
-        yield drills.damage(whole, folder / "damaged", times=sizes.damages)
-        interrupt = lambda name, place, times, disturb: drills.interrupt(
-            name, command.start, place, whole, times=times, disturb=disturb
-        )
-        yield interrupt("kill -9", folder / "killed", sizes.kills, drills.killed)
-        yield interrupt("SIGTERM", folder / "terminated", sizes.terminations, drills.terminated)
-        with small_disk(folder / "disk") as disk:
-            yield interrupt("full disk", disk / "run", sizes.full_disks, drills.full_disk)
-        yield interrupt("I/O errors", folder / "errors", sizes.io_errors, drills.io_errors)
+    @functools.cached_property
+    def _whole(self) -> Path:
+        """It, uninterrupted."""
+        return self._command.run(self._folder / "whole")
+
+    def _damage(self) -> Iterator[Any]:
+        yield drills.damage(self._whole, self._folder / "damaged", times=self._sizes.damages)
+
+    def _kills(self) -> Iterator[Any]:
+        yield self._interrupted("kill -9", self._folder / "killed", self._sizes.kills, drills.killed)
+
+    def _terminations(self) -> Iterator[Any]:
+        yield self._interrupted("SIGTERM", self._folder / "terminated", self._sizes.terminations, drills.terminated)
+
+    def _full_disks(self) -> Iterator[Any]:
+        with small_disk(self._folder / "disk") as disk:
+            yield self._interrupted("full disk", disk / "run", self._sizes.full_disks, drills.full_disk)
+
+    def _io_errors(self) -> Iterator[Any]:
+        yield self._interrupted("I/O errors", self._folder / "errors", self._sizes.io_errors, drills.io_errors)
+
+    def _interrupted(self, name: str, workdir: Path, times: int, disturb: Any) -> Any:
+        return drills.interrupt(name, self._command.start, workdir, self._whole, times=times, disturb=disturb)
 
     def _cuts(self) -> Iterator[Any]:
         """In one process: each system with so many loader processes, and with micro-batches where it has them."""
-        from contextjax.drills import Row
-
         rng, runs = np.random.default_rng(0), []
         kinds: list[tuple[str, str, Mapping[str, Any]]] = [
             (system, f"{workers} workers", {"data.workers": workers})
@@ -113,12 +134,10 @@ class Plan:
             runs.append({"drill": f"cut and resumed: {system}, {what}", "recipe": own, "reference": reference,
                          "cuts": cuts})  # fmt: skip
         for row in call("resumed", self._environment, self._folder / "cuts.log", runs=runs, workdir=str(self._folder)):
-            yield Row(**row)
+            yield drills.Row(**row)
 
-    def _meshes(self) -> Any:
+    def _meshes(self) -> Iterator[Any]:
         """On simulated devices, another number of them after each cut."""
-        from contextjax.drills import resume
-
         recipe, log = (
             self._recipe("context_cir", "meshes", steps=18, every=3, changes={"mesh": "data:-1"}),
             self._folder / "meshes.log",
@@ -134,16 +153,13 @@ class Plan:
         rows = train(whole, 0, self._sizes.meshes[0])
         cuts = [5] * (len(self._sizes.meshes) - 1)
         name = f"another mesh: {' to '.join(map(str, self._sizes.meshes))} devices"
-        return resume(name, train, self._folder / "meshes", whole, rows, cuts, exact=False)
+        yield drills.resume(name, train, self._folder / "meshes", whole, rows, cuts, exact=False)
 
-    def _soak(self) -> Any:
-        from contextjax.drills import soak
-
-        steps = self._sizes.soak
+    def _soak(self) -> Iterator[Any]:
+        steps = self._sizes.soak or LONG.soak
         recipe = self._recipe("fast", "soak", steps=steps, every=steps // 10)
-        return soak(
-            f"soak of {steps} steps", Command(recipe, self._environment).start, self._folder / "soak", steps=steps
-        )
+        start = Command(recipe, self._environment).start
+        yield drills.soak(f"soak of {steps} steps", start, self._folder / "soak", steps=steps)
 
 
 def simulated(environment: Mapping[str, str], devices: int) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Beam's local runner comes to the drafts that threads do. BEAM_PYTHON names the Python of an environment that has it."""
+"""Beam's local runner comes to the drafts that threads do; BEAM_PYTHON names the Python of an environment with it."""
 
 import functools
 import importlib.util

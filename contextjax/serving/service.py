@@ -172,13 +172,15 @@ class Service:
     def warm(self) -> None:
         """Compiles what batches of every size and length need, so that no client waits for it."""
         side, size = self.system.image_size, 1
-        blank = np.zeros((side, side, 3), np.uint8)
+        pictures = [
+            np.full((side, side, 3), shade, np.uint8) for shade in range(self.limits.batch)
+        ]  # equal ones are one
         length = self.system.tokenizer.length
         texts = dict.fromkeys(" ".join(["a"] * max(n - 2, 1)) for n in range(16, length + 16, 16))
         while True:
             for text in texts:
                 if self.index is not None:
-                    self._search([(blank, text, 10)] * size)
+                    self._search([(picture, text, 10) for picture in pictures[:size]])
             if size >= self.limits.batch:
                 return
             size = min(2 * size, self.limits.batch)

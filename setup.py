@@ -46,8 +46,10 @@ setup(
         "tpu": ["jax[tpu]"],
         "torch": ["torch>=2.10", "transformers>=5"],
         "serve": ["fastapi", "uvicorn"],
+        "milvus": ["pymilvus[milvus-lite]>=3"],
+        "peers": ["faiss-cpu>=1.15"],
         "storage": ["gcsfs>=2026"],
         "test-storage": ["gcp-storage-emulator>=2026"],
-        "test": ["beartype", "hypothesis", "pyright", "pytest", "pytest-xdist", "ruff"],
+        "test": ["beartype", "hypothesis", "pymilvus[milvus-lite]>=3", "pyright", "pytest", "pytest-xdist", "ruff"],
     },
 )

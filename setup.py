@@ -51,6 +51,8 @@ setup(
         "tpu": ["jax[tpu]"],
         "torch": ["torch>=2.10", "transformers>=5"],
         "serve": SERVE,
+        "milvus": ["pymilvus[milvus-lite]>=3"],
+        "peers": ["faiss-cpu>=1.15"],
         "synthesis": ["openai>=3"],
         "beam": ["apache-beam>=2.77"],  # not with constraints.txt: it asks for older Pillow, protobuf and beartype
         "storage": ["gcsfs>=2026"],
@@ -61,6 +63,7 @@ setup(
             "httpx",
             "hypothesis",
             "openai>=3",
+            "pymilvus[milvus-lite]>=3",
             "pyright",
             "pytest",
             "pytest-xdist",

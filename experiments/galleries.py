@@ -76,7 +76,8 @@ class Speed:
     """Pictures a second, beside what matrix products reach in this process."""
 
     def __init__(self, system: Any):
-        self._system, self._begin, self._last, self._done = system, time.perf_counter(), 0.0, 0
+        self._system, self._done = system, 0
+        self._begin = self._last = time.perf_counter()
         self._bar: Any = None
 
     def tell(self, new: int, left: int) -> None:

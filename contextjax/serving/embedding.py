@@ -110,7 +110,7 @@ def _opened(system: Encoder, gallery: Gallery, folder: Path, storage: str | None
     """The index to work on."""
     if not (folder / parts.MANIFEST).exists():
         pack(np.zeros((0, 1)), storage or "float32")  # an unknown one is told before anything is computed
-        blank = np.zeros((1, system.image_size, system.image_size, 3), np.uint8)
+        blank = [np.zeros((system.image_size, system.image_size, 3), np.uint8)]
         return Index.create(
             folder,
             system.encode_gallery(blank).shape[1],

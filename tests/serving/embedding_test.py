@@ -1,5 +1,10 @@
 """Embedding a gallery: what comes, changes and goes; bad pictures; interrupted work; what is held in memory."""
 
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +14,9 @@ from contextjax.serving.embedding import embed
 from contextjax.serving.gallery import Gallery, folder_gallery
 from contextjax.serving.index import Index
 from contextjax.types import UserError
+from tests.commands import environment
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 class Colours:
@@ -161,3 +169,35 @@ def test_mistakes_are_told(folder, tmp_path):
     with pytest.raises(UserError, match="int4"):
         embed(Colours(), folder_gallery(other), tmp_path / "new", storage="int4")
     assert not (tmp_path / "new").exists()
+
+
+PROCESS = """
+import sys
+from contextjax.sharding import is_first_process, start_processes
+start_processes(timeout=60)
+from pathlib import Path
+from contextjax.serving import embedding
+from contextjax.serving.gallery import folder_gallery
+from tests.serving.embedding_test import Colours
+embedding.PART, embedding.BATCH = 6, 4
+system = Colours()
+index = embedding.embed(system, folder_gallery(Path(sys.argv[1])), Path(sys.argv[2]))
+print(sum(system.encoded), len(index))
+"""
+
+
+def test_several_processes_share_the_work_and_the_index_is_the_same(folder, tmp_path):
+    """Parts 0 and 2 are the first process's, who also looks at a blank picture; 1 and 3 the second's."""
+    alone = embed(Colours(), folder_gallery(folder), tmp_path / "alone")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    of = {"CONTEXTJAX_COORDINATOR": address, "CONTEXTJAX_PROCESSES": "2"}
+    command = [sys.executable, "-c", PROCESS, str(folder), str(tmp_path / "index")]
+    running = [
+        subprocess.Popen(command, cwd=ROOT, env=environment(**of, CONTEXTJAX_PROCESS=str(i)), stdout=subprocess.PIPE)
+        for i in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0].split() for process in running]
+    assert said == [[b"13", b"20"], [b"8", b"20"]]
+    assert files(Index(tmp_path / "index")) == files(alone)

@@ -190,7 +190,7 @@ def _mined(flags: Any, target: Path) -> tuple[Pictures, list[Draft]]:
     groups = mine_groups(embeddings, band, size=flags.group, seed=flags.seed)
     page = pages.band_page(ids, embeddings, pictures, band, len(groups), seed=flags.seed, facts=_facts(flags))
     pages.write_page(target / MARK / "band.html", page)
-    print(f"{len(groups):,} groups of {flags.group} in the band; examples: {target / MARK / 'band.html'}")
+    print(f"Groups of {flags.group} in the band: {len(groups):,}; examples: {target / MARK / 'band.html'}")
     if not groups:
         raise UserError(
             f"No {flags.group} pictures are alike within the band; look at band.html and choose another --band."

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+EXPORT = ["flatbuffers", "onnx>=1.20", "onnxruntime>=1.24"]
 SERVE = ["fastapi>=0.115", "prometheus-client", "python-multipart", "uvicorn>=0.34"]
 
 setup(
@@ -50,6 +51,7 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
         "torch": ["torch>=2.10", "transformers>=5"],
+        "export": EXPORT,
         "serve": SERVE,
         "milvus": ["pymilvus[milvus-lite]>=3"],
         "peers": ["faiss-cpu>=1.15"],
@@ -58,6 +60,7 @@ setup(
         "storage": ["gcsfs>=2026"],
         "test-storage": ["gcp-storage-emulator>=2026"],
         "test": [
+            *EXPORT,
             *SERVE,
             "beartype",
             "httpx",

@@ -108,7 +108,9 @@ def test_commands_recipes_flags_and_files_that_are_named_are_there(text):
         assert (ROOT / path).exists(), path
     for link in re.findall(r"\]\(([\w./]+)\)", said):
         assert (text.parent / link).exists(), link
-    code = "".join((ROOT / "experiments" / f"{name}.py").read_text() for name in ("cli", "train", "evaluate", "launch", "serve"))
+    code = "".join(
+        (ROOT / "experiments" / f"{name}.py").read_text() for name in ("cli", "train", "evaluate", "launch", "serve")
+    )
     for flag in re.findall(r"`--(\w+)`", said):
         assert f'"{flag}"' in code or flag in ("requeue",), flag
 

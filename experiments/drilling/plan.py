@@ -98,6 +98,7 @@ class Plan:
 
     def _kills(self) -> Iterator[Any]:
         yield self._interrupted("kill -9", self._folder / "killed", self._sizes.kills, drills.killed)
+        yield drills.accounts(self._folder / "killed")
 
     def _terminations(self) -> Iterator[Any]:
         yield self._interrupted("SIGTERM", self._folder / "terminated", self._sizes.terminations, drills.terminated)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import runpy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def get_config(argument=""):
 def small_config(system: str, data: Path) -> Any:
     """The shipped recipe of a system, small, on a folder that `write_data` wrote."""
     module, argument, changes = SMALL[system]
-    config = runpy.run_module(module)["get_config"](*([argument] if argument else []))
+    config = importlib.import_module(module).get_config(*filter(None, [argument]))
     with config.unlocked():
         config.update_from_flattened_dict({**changes, "data.folder": str(data), "data.batch_size": 8})
         if config.data.val_folder:

@@ -1,10 +1,13 @@
 """The drills on a toy training: they pass where nothing is wrong, and find what is put there."""
 
+import datetime
 import functools
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -66,23 +69,33 @@ def start(workdir: Path) -> subprocess.Popen:
         return subprocess.Popen(command, cwd=ROOT, env=environment(devices=8), stdout=file, stderr=file)
 
 
-def test_kills_lose_nothing_and_a_loss_is_counted(whole, tmp_path):
-    """After the second kill the newest checkpoint is taken away: a run that goes on before it has lost one."""
-    calls = []
+def test_kills_and_sigterm_lose_nothing_and_a_loss_is_counted(whole, tmp_path):
+    """After the last kill the newest checkpoint is taken away: a run that goes on before it has lost one."""
+    safe = []
 
     def disturb(run, workdir, rng):
-        problems = drills.killed(run, workdir, rng)
-        calls.append(acknowledged(workdir))
-        if len(calls) == 2:
-            shutil.rmtree(workdir / "checkpoints" / str(calls[-1]))
+        problems = (drills.killed, drills.terminated, drills.killed)[len(safe)](run, workdir, rng)
+        safe.append(acknowledged(workdir))
+        if len(safe) == 3:
+            shutil.rmtree(workdir / "checkpoints" / str(safe[-1]))
         return problems
 
-    whole_run, _ = whole
-    row = drills.interrupt("kill -9", start, tmp_path / "run", whole_run, times=2, disturb=disturb, seed=3)
+    row = drills.interrupt("all", start, tmp_path / "run", whole[0], times=3, disturb=disturb, seed=3)
     said = (tmp_path / "log").read_text()
-    assert row.times == 2 and max(calls) > 0, (row, said)
-    assert (row.lost, row.corrupt, list(row.problems)) == (calls[1] > 0, 0, []), (row, said)
-    assert calls[1] > 0
+    assert safe[2] > 0, said
+    assert (row.times, row.lost, row.corrupt, list(row.problems)) == (3, 1, 0, []), (row, said)
+    assert "Told to end" in said
+
+
+def test_a_run_that_does_not_save_what_it_has_made_is_told(whole, tmp_path):
+    """Its log is at step 12, its last checkpoint, after SIGTERM, at step 10."""
+    shutil.copytree(whole[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "12")
+    code = "import signal, sys; signal.signal(15, lambda *_: sys.exit(143)); print(flush=True); signal.pause()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as run:
+        run.stdout.readline()
+        problems = drills.terminated(run, tmp_path / "run", np.random.default_rng(0))
+    assert problems == ["the run was told to end after step 12, and 10 is saved"]
 
 
 def test_a_run_that_can_not_go_on_is_told(whole, tmp_path):
@@ -171,6 +184,21 @@ def test_leftovers_are_named(whole, tmp_path):
     (workdir / "checkpoints" / "9.orbax-checkpoint-tmp").mkdir()
     (workdir / "checkpoints" / "8").mkdir()
     assert leftovers(workdir) == [".config.json.123.partial", "checkpoints/8", "checkpoints/9.orbax-checkpoint-tmp"]
+
+
+def test_a_ledger_that_does_not_add_up_is_found_out(tmp_path):
+    now = int(time.time())
+    line = lambda begin, seconds: json.dumps(
+        {
+            "began": f"{datetime.datetime.fromtimestamp(begin, datetime.UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "steps": [0, 1],
+            "seconds": {"start": 2.0, "step": seconds - 2.0},
+        }
+    )
+    for seconds, problems in (((90, 50), 0), ((150, 50), 1), ((90, 58), 1), ((90, 40), 1)):
+        (tmp_path / "ledger.jsonl").write_text(f"{line(now - 150, seconds[0])}\n{line(now - 50, seconds[1])}\n")
+        row = drills.accounts(tmp_path)
+        assert row.times == 2 and len(row.problems) == problems, row
 
 
 def test_a_table_says_what_failed():

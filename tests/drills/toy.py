@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from contextjax.training.loop import FitConfig, Phase, fit
+from contextjax.types import Stopped
 from tests.training.loop_test import Batch, Distance
 
 STEPS, PAUSE = 12, 0.1  # seconds before a batch, so that there is something to interrupt
@@ -40,4 +41,7 @@ def train(workdir, through=iter, **options):
 
 
 if __name__ == "__main__":
-    train(sys.argv[1], pause=PAUSE)
+    try:
+        train(sys.argv[1], pause=PAUSE)
+    except Stopped:
+        sys.exit(143)

@@ -66,6 +66,13 @@ def write_whole(path: Path, content: str | bytes) -> None:
     partial.replace(path)
 
 
+def remove_partials(folder: Path) -> None:
+    """Removes what `write_whole` has left in a folder where it was killed; no other process may be writing there."""
+    if not is_remote(folder):
+        for partial in folder.glob(".*.partial"):
+            partial.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def locked(place: Path) -> Iterator[None]:
     """One process at a time; the system takes the lock from one that dies. Without it where nothing can be written.

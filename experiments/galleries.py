@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from contextjax import images
+from contextjax.files import is_remote, local_path
 from contextjax.serving.gallery import Gallery, folder_gallery, listed_gallery
 from contextjax.types import UserError
 
@@ -37,6 +39,37 @@ def _table_gallery(about: Path) -> Gallery:
     stamp = int(table.about["made"][:15], 16)  # one for all: a table is written as a whole
     picture = lambda name: images.decode(rows[row[name]]["image"], name=f"Picture {name}")
     return Gallery(str(about.resolve()), ids, np.tile(np.asarray([[stamp, 0]], np.int64), (len(ids), 1)), picture)
+
+
+def embedded_index(system: Any, gallery: Path, workdir: Path) -> tuple[Any, str]:
+    """The index of a gallery, kept in the workdir or in a folder that goes away, and the gallery's place."""
+    import tempfile
+
+    from contextjax.serving.embedding import embed, told
+
+    pictures = open_gallery(gallery)
+    key = hashlib.blake2b(f"{system.identity}\0{pictures.place}".encode(errors="replace"), digest_size=8).hexdigest()
+    with tempfile.TemporaryDirectory() as scratch:
+        index = embed(system, pictures, (Path(scratch) if is_remote(workdir) else workdir / "galleries") / key)
+        index.load()
+    if index.skipped:
+        print(told(index.skipped))
+    return index, str(gallery)
+
+
+def open_index(system: Any, place: str) -> tuple[Any, str]:
+    """The index at a place, and the place of its gallery."""
+    if "://" in place or place.endswith(".db"):
+        from contextjax.serving.milvus import MilvusIndex
+
+        found = MilvusIndex(place)
+        found.check(system.identity)
+        return found, found.about["gallery"]
+    from contextjax.serving.index import Index
+
+    index = Index(local_path(place))
+    index.check(system.identity)
+    return index, index.manifest.gallery
 
 
 class Speed:

@@ -15,11 +15,13 @@ from contextjax.sharding.placement import (
 )
 from contextjax.sharding.processes import (
     agree,
+    end_together,
     first_process_first,
     gather,
     is_first_process,
     share_of_process,
     start_processes,
+    stop_after,
     wait_for_all,
 )
 from contextjax.sharding.table import Placement, grouped, placement_table, placements
@@ -32,6 +34,7 @@ __all__ = [
     "agree",
     "batch_parts",
     "check_batch",
+    "end_together",
     "first_process_first",
     "gather",
     "grouped",
@@ -51,5 +54,6 @@ __all__ = [
     "share_of_process",
     "start_processes",
     "state_shardings",
+    "stop_after",
     "wait_for_all",
 ]

@@ -25,8 +25,8 @@ class Colours:
 
     image_size, fit = 8, "crop"
 
-    def __init__(self, *, last=10**9, fingerprint="colours-1", seconds=0):
-        self.encoded, self.last, self.fingerprint, self.seconds = [], last, fingerprint, seconds
+    def __init__(self, *, last=10**9, identity="colours-1", seconds=0):
+        self.encoded, self.last, self.identity, self.seconds = [], last, identity, seconds
 
     def encode_gallery(self, images):
         if sum(self.encoded) > self.last:
@@ -158,7 +158,7 @@ def test_mistakes_are_told(folder, tmp_path):
     other.mkdir()
     (other / "x.png").write_bytes(b"")
     for system, gallery, options, sentence in (
-        (Colours(fingerprint="colours-2"), folder, {}, "of the model colours-1, but this one is colours-2"),
+        (Colours(identity="colours-2"), folder, {}, "of the model colours-1, but this one is colours-2"),
         (Colours(), folder, {"storage": "float32"}, "storage int8, not float32"),
     ):
         with pytest.raises(UserError, match=sentence):

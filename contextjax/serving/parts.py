@@ -172,13 +172,18 @@ def _read(path: Path, wanted: list[str]) -> dict[str, Any]:
         raise UserError(f"{path} is not a whole part of an index ({error}); embed again.") from error
 
 
-def read_names(folder: Path, manifest: Manifest) -> tuple[list[str], list[Skipped]]:
-    """The names of all rows, and the bad pictures, without embeddings.
+def read_listing(path: Path) -> tuple[list[str], list[Skipped]]:
+    """The names of a part's rows, and its bad pictures, without embeddings.
 
     Raises:
-      UserError: a part is not whole.
+      UserError: it is missing, or not whole.
     """
-    found = [_read(folder / FOLDER / file, ["names"])["names"] for file, _ in manifest.parts]
+    return _read(path, ["names"])["names"]
+
+
+def read_names(folder: Path, manifest: Manifest) -> tuple[list[str], list[Skipped]]:
+    """read_listing of all parts."""
+    found = [read_listing(folder / FOLDER / file) for file, _ in manifest.parts]
     return [name for names, _ in found for name in names], [bad for _, skipped in found for bad in skipped]
 
 

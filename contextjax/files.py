@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.util
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +64,30 @@ def write_whole(path: Path, content: str | bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_bytes(data)
     partial.replace(path)
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes what `write_whole` has left in a folder where it was killed; no other process may be writing there."""
+    if not is_remote(folder):
+        for partial in folder.glob(".*.partial"):
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """One process at a time; the system takes the lock from one that dies. Without it where nothing can be written.
+
+    Raises:
+      UserError: the folder isn't there and can't be made.
+    """
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        file = (place / ".lock").open("a")
+    except OSError as error:
+        if not place.is_dir():
+            raise UserError(f"{place} can't be written ({error}); give a folder that can be written to.") from error
+        yield
+        return
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

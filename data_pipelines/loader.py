@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -146,5 +147,11 @@ def batches(
 
         if not absl.flags.FLAGS.is_parsed():
             absl.flags.FLAGS.mark_as_parsed()
-        iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), _work_on)
     return iter(iterable)
+
+
+def _work_on(*_: int) -> None:
+    """A worker ends with its run, which may want to save before it goes: signals to all of them are for the run."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

@@ -170,6 +170,12 @@ def _read_towers(model: Any) -> Pretrained:
         raise UserError(
             f"model.pretrained fixes the sizes, but {odd[0]} is given; with it only {', '.join(known)} are."
         )
+    scanned = model.vision.get("scan", False)
+    if model.text.get("scan", scanned) != scanned:
+        raise UserError(
+            f"model.text.scan is {model.text.scan}, but of a model.pretrained both towers are as model.vision.scan "
+            f"says, which is {scanned}; set both alike."
+        )
     found = read_pretrained(model.pretrained, **{key: model.vision[key] for key in read if key in model.vision})
     expected = SYSTEMS[model.system].tower_config
     if not isinstance(found.model.config, expected):
@@ -276,12 +282,12 @@ def config_hash(config: Any) -> str:
     return hashlib.blake2b(json.dumps(config.to_dict(), sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def fit_config(config: Any, *, step_timeout: float = 0) -> FitConfig:
-    """The config's training section, with what identifies the run; `step_timeout` is no part of that."""
+def fit_config(config: Any, *, data: str = "", step_timeout: float = 0) -> FitConfig:
+    """The config's training section, with what identifies the run: its hash, and that of the `data`."""
     from importlib.metadata import version
 
     versions = {name: version(name) for name in ("contextjax", "jax", "flax", "optax", "orbax-checkpoint")}
-    meta = {"config_hash": config_hash(config), "versions": versions}
+    meta = {"config_hash": config_hash(config), "data": data, "versions": versions}
     settings = {**config.training, "best": best_rule(config)}
     more = {"frozen": tuple(config.optimizer.freeze), "meta": meta, "step_timeout": step_timeout}
     return FitConfig(**settings, mesh=config.mesh, **more)

@@ -12,16 +12,16 @@ from pathlib import Path
 
 from absl import flags
 
+from contextjax.analysis import chips
 from contextjax.files import write_whole
 from experiments import cli, simulation
 
-CHIPS = ("A100", "H100", "H200", "v4", "v5e", "v5p", "v6e")
 CONFIG = cli.define_config()
 MESH = flags.DEFINE_string("mesh", None, "Sizes of the axes, as data:8,fsdp:4; default: the config's.")
-CHIP = flags.DEFINE_list("chip", list(CHIPS), "The chips that are judged.")
+CHIP = flags.DEFINE_list("chip", list(chips.CHIPS), "The chips that are judged.")
 BATCH = flags.DEFINE_integer("batch", None, "The global batch; default: the config's.", lower_bound=1)
 ATTAINABLE = flags.DEFINE_float(
-    "attainable", 0.5, "Share of the peak that matrix products reach at best: assumed.", 0.01, 1
+    "attainable", chips.ATTAINABLE, "Share of the peak that matrix products reach at best: assumed.", 0.01, 1
 )
 HIDDEN = flags.DEFINE_float("hidden", 0.0, "Share of sending that passes during other work: assumed.", 0.0, 1.0)
 SCAN = flags.DEFINE_bool(
@@ -40,7 +40,6 @@ def main() -> None:
         if SCAN.value:
             config.model.vision.scan = config.model.text.scan = True
     simulation.simulate_devices(simulation.count_devices(config.mesh))
-    from contextjax.analysis import chips
     from experiments import planning
 
     judged = [chips.chip(name) for name in CHIP.value]

@@ -13,7 +13,7 @@ import jax
 from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
-from contextjax.analysis.chips import Chip
+from contextjax.analysis.chips import USABLE, Chip
 from contextjax.analysis.cost import Cost, cost_of
 from contextjax.analysis.roofline import FORMULA, expected_step, touched
 from contextjax.optim import make_optimizer
@@ -32,8 +32,6 @@ from contextjax.training.loop import Phase, init_state, trace_step
 from contextjax.types import UserError
 from contextjax.variants import make_model, resolve
 from experiments import assembly
-
-USABLE = 0.9  # of a chip's memory: the rest is the runtime's
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,6 @@ SIZES = ("B32", "B16", "L14", "H14")
 CHIPS = ("H100", "v5e", "v5p")
 DEVICES = (8, 64, 512, 4096)
 ROWS = 32  # triplets a device, in all plans over data alone
-USABLE = 0.9  # of a chip's memory, as experiments.plan has it
 
 
 def main() -> None:
@@ -68,6 +67,7 @@ def _weak(plans: Mapping[str, Any]) -> Iterator[str]:
 
 def _expected(cost: Any, chip: str) -> str:
     from contextjax.analysis.chips import CHIPS as table
+    from contextjax.analysis.chips import USABLE
     from contextjax.analysis.roofline import expected_step
 
     e = expected_step(cost, table[chip], dtype="bfloat16")
@@ -130,11 +130,12 @@ def _tensor() -> Iterator[str]:
 
 def _losses() -> Iterator[str]:
     """What the contrastive loss adds on a device: by its formulas, of ROWS queries a device and one reference each."""
-    widths = {"B32": 512, "B16": 512, "L14": 768, "H14": 1024}
+    from contextjax.variants import VARIANTS
+
     yield from _head("size", "devices", "sent, gathered", "sent, ring", "held, gathered", "held, ring, at most")
     for size in ("B32", "H14"):
         for devices in DEVICES:
-            width = widths[size]
+            width = VARIANTS[size].projection
             everything = 2 * ROWS * devices  # targets and references
             once = 4 * (everything - 2 * ROWS) * width
             gathered = 4 * everything * width + 4 * ROWS * everything

@@ -6,6 +6,7 @@ Each stage is `experiments.train --config=FILE:STAGE` in DIR/STAGE. What evaluat
 """
 
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -40,9 +41,17 @@ def main() -> None:
         command += [f"--workdir={workdir / stage}", f"--config.model.start={start}"]
         command += [f"--config.{setting}" for setting in _settings(stage)]
         print(f"Stage {stage}: {workdir / stage}", flush=True)
-        if code := subprocess.run(command, check=False).returncode:
+        if code := _run(command):
             sys.exit(code)  # what was wrong has been said
         start = str(workdir / stage)
+
+
+def _run(command: list[str]) -> int:
+    """The exit code of a command; where this one is told to end, so is it, and waited for: training saves first."""
+    process = subprocess.Popen(command)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    code = process.wait()
+    return code if code >= 0 else 128 - code
 
 
 def _known(recipe: str) -> tuple[str, ...]:

@@ -122,6 +122,18 @@ class Tiny:
         )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled(tmp_path_factory):
+    """A folder of compiled programs for the commands that tests run, many of which compile the same.
+
+    The tests of this process, which look at what is compiled, are without: jax has read its environment.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Tiny:
     return Tiny()

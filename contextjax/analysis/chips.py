@@ -13,6 +13,8 @@ import dataclasses
 from contextjax.types import UserError
 
 T, G = 1e12, 1e9
+ATTAINABLE = 0.5  # of a chip's peak, by the matrix products of a whole step: an assumption, not a measurement
+USABLE = 0.9  # of a chip's memory: the rest is the runtime's
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,9 +87,18 @@ def matmul_flops(program: ClosedJaxpr | Jaxpr) -> float:
             if name == "cond":
                 total += max(inner)
             else:
-                times = params["length"] if name == "scan" else params["mesh"].size if name == "shard_map" else 1
-                total += times * sum(inner)
+                total += _times(name, params) * sum(inner)
     return total
+
+
+def _times(name: str, params: dict[str, Any]) -> int:
+    """How often an operation runs its programs: a loop as long as it is, the body of a map on each of its devices.
+
+    The axes that a map leaves to the compiler cut what its body says once.
+    """
+    if name == "shard_map":
+        return math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])
+    return params["length"] if name == "scan" else 1
 
 
 def _programs_in(params: dict[str, Any]) -> Iterator[Any]:

@@ -10,11 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from contextjax.analysis.chips import Chip
+from contextjax.analysis.chips import ATTAINABLE, Chip
 from contextjax.analysis.collectives import Collective
 from contextjax.analysis.cost import Cost
-
-ATTAINABLE = 0.5  # of a chip's peak, by the matrix products of a whole step: an assumption, not a measurement
 
 FORMULA = (
     "step = max(FLOPs / (peak x {attainable:g}), memory bytes / bandwidth) + bytes sent / interconnect x {exposed:g}; "

@@ -13,7 +13,17 @@ from contextjax.sharding.placement import (
     place_params,
     state_shardings,
 )
-from contextjax.sharding.processes import agree, first_process_first, gather, is_first_process, start_processes
+from contextjax.sharding.processes import (
+    agree,
+    end_together,
+    first_process_first,
+    gather,
+    is_first_process,
+    share_of_process,
+    start_processes,
+    stop_after,
+    wait_for_all,
+)
 from contextjax.sharding.table import Placement, grouped, placement_table, placements
 
 __all__ = [
@@ -24,6 +34,7 @@ __all__ = [
     "agree",
     "batch_parts",
     "check_batch",
+    "end_together",
     "first_process_first",
     "gather",
     "grouped",
@@ -40,6 +51,9 @@ __all__ = [
     "placement_table",
     "placements",
     "process_rows",
+    "share_of_process",
     "start_processes",
     "state_shardings",
+    "stop_after",
+    "wait_for_all",
 ]

@@ -25,6 +25,8 @@ COORDINATOR, PROCESSES, PROCESS = "CONTEXTJAX_COORDINATOR", "CONTEXTJAX_PROCESSE
 LAST_WORDS = 3600  # seconds that the first process may go on writing when the others are through
 LONGEST_WAIT = 7 * 24 * 3600  # seconds that the first process may take to prepare a data set while the others wait
 
+MISTAKE = "mistake: "  # how the first process says that its turn has ended with a UserError
+
 _turns = itertools.count()  # the same in every process, for all take the same turns
 
 
@@ -40,7 +42,7 @@ def start_processes(*, timeout: int) -> int:
     Raises:
       UserError: some of the three variables are missing, or no numbers; or the others have not come in five minutes.
     """
-    # A process that is told to end shall end: JAX would take SIGTERM for a notice and go on.
+    # A process that is told to end shall end: JAX would take SIGTERM for a notice, also where nothing asks for it.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         _initialize(heartbeat_timeout_seconds=timeout, shutdown_timeout_seconds=LAST_WORDS)
@@ -93,20 +95,79 @@ def first_process_first() -> Iterator[None]:
     """The block is run by the first process, and by the others when it is through: they find what it has made.
 
     Nothing in the block may need the other processes: no step, no checkpoint.
+
+    Raises:
+      UserError: the first process's, in all of them.
     """
     if jax.process_count() == 1:
         yield
         return
-    from jax._src.distributed import global_state  # jax's public barrier is a computation, which can't wait for hours
-
-    client: Any = global_state.client
-    wait = lambda: client.wait_at_barrier(f"contextjax/turn/{next(_turns)}", 1000 * LONGEST_WAIT)
+    turn = f"contextjax/turn/{next(_turns)}"
     if is_first_process():
-        yield
-        wait()
+        try:
+            yield
+        except UserError as error:
+            _client().key_value_set(turn, f"{MISTAKE}{error}")
+            raise
+        _client().key_value_set(turn, "done")
     else:
-        wait()
+        said = _client().blocking_key_value_get(turn, 1000 * LONGEST_WAIT)
+        if said.startswith(MISTAKE):
+            raise UserError(said.removeprefix(MISTAKE))
         yield
+
+
+def end_together(seconds: float) -> None:
+    """Parts from the other processes, if they come here too within so many seconds; else one of them is on its own.
+
+    A process that just ends takes those down that have heard of it and not ended yet.
+    """
+    if jax.distributed.is_initialized():
+        with contextlib.suppress(Exception):  # they do not come
+            _client().wait_at_barrier("contextjax/end", int(1000 * seconds))
+            jax.distributed.shutdown()
+
+
+def stop_after(name: str, step: int, *, is_told: bool) -> int | None:
+    """The step after which all processes of a run stop, once one of them is told to; to be asked after every step.
+
+    A process that has started `step` may find others that have started the next one and, not having heard of it, start
+    the one after; but none is past that, for a process waits for a step before it starts the next but one. So they stop
+    two steps later; a process that is alone at once.
+
+    Args:
+      name: of the question, the same in all processes and used once.
+      step: that this process has started; the one before is done.
+      is_told: whether this process has been told to stop.
+    """
+    if jax.process_count() == 1:
+        return step if is_told else None
+    client, key = _client(), f"contextjax/stop/{name}"
+    if is_told:
+        with contextlib.suppress(RuntimeError):  # another has been told before
+            client.key_value_set(key, str(step + 2))
+    try:
+        return int(client.key_value_try_get(key))
+    except RuntimeError:  # none has
+        return None
+
+
+def wait_for_all() -> None:
+    """Returns when every process is here; in hours, where one has so much more to do."""
+    if jax.process_count() > 1:
+        _client().wait_at_barrier(f"contextjax/turn/{next(_turns)}", 1000 * LONGEST_WAIT)
+
+
+def share_of_process(count: int) -> range:
+    """Which of `count` things in a row this process does, where each is done by one."""
+    return range(jax.process_index(), count, jax.process_count())
+
+
+def _client() -> Any:
+    """The coordinator's; jax's public barrier is a computation, which can't wait for hours."""
+    from jax._src.distributed import global_state
+
+    return global_state.client
 
 
 def agree(values: Mapping[str, float]) -> dict[str, float]:

@@ -63,6 +63,17 @@ def test_loops_branches_convolutions_and_devices():
     assert traced_flops(each, x) == product
 
 
+@pytest.mark.parametrize("axes", ["a", "b", "ab"])
+def test_a_map_over_some_axes_counts_as_often_as_it_is_run_by_hand(axes):
+    """The other axes cut a body's products, which are written once for all of them."""
+    mesh = jax.make_mesh((2, 4), ("a", "b"), axis_types=(AxisType.Auto,) * 2)
+    x, w = jnp.ones((8, 4)), jnp.ones((4, 4))
+    each = jax.shard_map(
+        lambda x: x @ w, mesh=mesh, in_specs=P(tuple(axes)), out_specs=P(tuple(axes)), axis_names=set(axes)
+    )
+    assert traced_flops(jax.jit(each), x) == 2 * 8 * 4 * 4
+
+
 def test_a_compiled_program_on_several_devices():
     mesh = jax.make_mesh((8,), ("a",), axis_types=(AxisType.Auto,))
     on = lambda shape, *axes: jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, P(*axes)))

@@ -9,6 +9,7 @@ SMALL = {
     "model.vision.layers": 1,
     "model.text.width": 32,
     "model.text.mlp": 64,
+    "model.text.layers": 1,
     "model.projection": 16,
     "model.fusion_layers": 1,
     "data.vocabulary": 300,

@@ -84,6 +84,8 @@ def test_embedding_and_evaluation():
 def test_evaluation_of_candidate_sets():
     config = pictogram_sets("cosine")
     config.update_from_flattened_dict({"data.batch_size": 2, "data.candidates": 3})
+    config.model.vision.update({"width": 32, "mlp": 64, "layers": 1, "taps": (1,)})
+    config.model.text.update({"width": 32, "mlp": 64, "layers": 1})
     found = record(runs.evaluation(config, steps=1, real=False), mode="evaluation")
     assert found["samples"] == 2 and found["flops"] is None and found["mfu_of_matmul"] is None
 

@@ -69,14 +69,31 @@ def test_when_one_fails_the_others_are_ended_and_its_exit_code_is_passed_on(
     assert_gone(tmp_path, 3)
 
 
+def test_when_one_can_t_be_started_those_that_were_are_ended(monkeypatch):
+    started = []
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            if started:
+                raise OSError("no more processes")
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    with pytest.raises(OSError, match="no more processes"):
+        start("import time; time.sleep(600)")
+    assert [process.wait(60) for process in started] == [-signal.SIGTERM]
+
+
 def test_an_interrupted_launcher_leaves_no_process(tmp_path):
     # Where the tests run in the background of a shell, SIGINT is ignored by whatever they start.
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code += "from experiments.launch import launch; launch(sys.argv[1:], processes=2)"
     command = [sys.executable, "-c", code, sys.executable, "-c", FAILS, str(tmp_path), "wait"]
     started = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
     while len([path for path in tmp_path.iterdir() if path.read_text()]) < 2:
-        assert started.poll() is None
+        assert started.poll() is None and time.monotonic() < until
         time.sleep(0.05)
     started.send_signal(signal.SIGINT)
     assert started.wait(60) != 0

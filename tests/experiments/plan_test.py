@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +15,14 @@ from configs.context_blip import get_config as context_blip
 from configs.context_cir import get_config as context_cir
 from configs.pictogram_sets import get_config as pictogram_sets
 from configs.pictograms import get_config as pictograms
-from contextjax.analysis.chips import CHIPS
+from contextjax.analysis.chips import ATTAINABLE, CHIPS, USABLE
 from contextjax.types import CandidateBatch, CaptionBatch, ComposedBatch, FeatureBatch, UserError
 from data_pipelines.ops import ComposedSamples
 from experiments import assembly, planning, simulation
+from tests.commands import environment
 from tests.configs.small import SMALL
 
+ROOT = Path(__file__).parents[2]
 CHIP = dataclasses.replace(CHIPS["H100"], memory=1e9)
 
 
@@ -69,7 +74,7 @@ def test_all_that_it_says_is_told(plan):
 def test_advice_is_for_what_does_not_fit(plan):
     assert plan.fits(CHIP) and not planning.advice(plan, CHIP)
     cost = plan.cost
-    crowded = dataclasses.replace(CHIP, memory=(cost.peak - 0.6 * cost.temporaries) / planning.USABLE)
+    crowded = dataclasses.replace(CHIP, memory=(cost.peak - 0.6 * cost.temporaries) / USABLE)
     remat = dataclasses.replace(plan, cost=dataclasses.replace(cost, temporaries=0.1 * cost.temporaries))
     told = " ".join(planning.advice(plan, crowded, with_remat=remat))
     assert "not even one row a device fits" in told and "which fits" in told
@@ -109,6 +114,28 @@ def test_every_recipe_has_a_batch_and_sizes_without_data_or_hub(config, kind, pi
     size = config.model.vision.image_size
     pixels = sum(math.prod(x.shape) for x in jax.tree.leaves(batch) if x.dtype == jnp.uint8)
     assert isinstance(batch, kind) and pixels == config.data.batch_size * pictures * size * size * 3
+
+
+def test_the_command(tmp_path):
+    """Of what it prints, too: the chips and the share of the peak that the library assumes."""
+    recipe, output = tmp_path / "recipe.py", tmp_path / "plan.json"
+    recipe.write_text(
+        "from configs import pictograms\n\n\ndef get_config():\n"
+        "    config = pictograms.get_config('towers')\n"
+        f"    config.update_from_flattened_dict({SMALL!r})\n    return config\n"
+    )
+    line = [sys.executable, "-m", "experiments.plan", f"--config={recipe}"]
+    run = lambda *flags: subprocess.run([*line, *flags], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    done = run("--mesh=data:2,fsdp:2", "--batch=4", f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(output.read_text())
+    assert (found["mesh"], found["batch"]) == ({"data": 2, "fsdp": 2, "tensor": 1}, 4)
+    assert list(found["chips"]) == list(CHIPS) and all(chip["fits"] for chip in found["chips"].values())
+    assert f"(peak x {ATTAINABLE:g})" in done.stdout and f"{found['parameters']:,} parameters" in done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines()[-len(CHIPS) :]] == list(CHIPS)
+    refused = run("--mesh=data:-1")
+    assert refused.returncode == 2 and refused.stderr.startswith("error: mesh is 'data:-1'")
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_what_there_is_no_number_for_is_told():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from contextjax.analysis.chips import ATTAINABLE, USABLE
 from contextjax.analysis.collectives import Collective
 from contextjax.analysis.cost import Cost
 from contextjax.types import UserError
@@ -26,6 +27,12 @@ def cost(n):
         Collective("all-gather", 3 * (n - 1), n, n, 1, True, ""),
     )
     return Cost(n, n * (50 + 0.5 * n), 60 + 0.5 * n, 0.0, 700.0, 20 + 2.0 * n, 1.0, sent)
+
+
+def test_the_page_assumes_what_the_code_does():
+    page = " ".join((ROOT / "docs" / "scaling.md").read_text(encoding="utf-8").split())
+    assert f"attainable = {ATTAINABLE:g} and hidden = 0 are assumptions" in page
+    assert f"does not fit {100 * USABLE:g} % of the chip's memory" in page
 
 
 @pytest.mark.parametrize("devices", [512, 4096])

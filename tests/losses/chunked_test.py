@@ -20,8 +20,8 @@ TOLERANCE = {np.float64: 1e-6, np.float32: 1e-5}
 
 
 def example(negatives: str):
-    """Fresh random inputs: some rows are not valid, some pictures stand in the batch twice."""
-    rng = np.random.default_rng()
+    """Random inputs: some rows are not valid, some pictures stand in the batch twice."""
+    rng = np.random.default_rng(0)
     found = {
         "valid": rng.random(ROWS) < 0.8,
         "target_ids": rng.integers(0, 24, ROWS),

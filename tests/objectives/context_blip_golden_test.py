@@ -54,7 +54,7 @@ def params(published):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf.read()), published.params)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def float_pixels():
     """The golden pixels are floats, which the uint8 annotations of the models refuse."""
     jaxtyping.config.update("jaxtyping_disable", True)
@@ -164,11 +164,25 @@ def test_states_of_stage_1(file, params, batch, draws):
     close(adapted, file["output.decoder_text_features"])
 
 
-@pytest.mark.parametrize("form", ["corrected", "published"])
-def test_losses_of_stage_1(file, params, batch, draws, form):
-    objective = CaptionObjective(MODEL, WEIGHTS, scrambled=form == "published")
-    found = jax.jit(lambda params: objective.represent(params, batch, None, draws))(params)
-    terms = objective.terms(found, batch)
+@pytest.fixture(scope="module", params=["corrected", "published"])
+def stage_1(request, params, batch, draws):
+    """(form, representations, terms, gradients of the sum of both losses), compiled once."""
+    from contextjax.optim import stop_gradients
+
+    objective = CaptionObjective(MODEL, WEIGHTS, scrambled=request.param == "published")
+
+    def loss(params):
+        found = objective.represent(stop_gradients(params, ("blip",)), batch, None, draws)
+        terms = objective.terms(found, batch)
+        shown = {name: found[name] for name in ("matching", "truth", "pixels")}
+        return mean(terms["matching"]) + mean(terms["masking"]), (shown, terms)
+
+    gradients, (found, terms) = jax.jit(jax.grad(loss, has_aux=True))(params)
+    return request.param, found, terms, gradients
+
+
+def test_losses_of_stage_1(file, stage_1):
+    form, found, terms, _ = stage_1
     close(jnp.swapaxes(found["matching"], 0, 1).reshape(-1, 2), file["output.itm_logits"])
     close(found["truth"], file["output.tmim_target"])
     close(found["pixels"], file[f"output.tmim_{form}.reconstruction"])
@@ -195,17 +209,9 @@ def test_visible_tokens_and_decoder_states(file, params, batch, form):
     close(embedded, file[f"output.tmim_{form}.visible_patch_embed"])
 
 
-@pytest.mark.parametrize("form", ["corrected", "published"])
-def test_gradients_of_stage_1(file, params, batch, draws, form):
-    from contextjax.optim import stop_gradients
-
-    objective = CaptionObjective(MODEL, WEIGHTS, scrambled=form == "published")
-
-    def loss(params):
-        terms = objective.terms(objective.represent(stop_gradients(params, ("blip",)), batch, None, draws), batch)
-        return mean(terms["matching"]) + mean(terms["masking"])
-
-    gradients = write(published_table(CONFIG), flatten(jax.jit(jax.grad(loss))(params)))
+def test_gradients_of_stage_1(file, stage_1):
+    form, _, _, gradients = stage_1
+    gradients = write(published_table(CONFIG), flatten(gradients))
     norms = {k.split(f"gradnorm_{form}.")[1]: x for k, x in file.items() if f"output.gradnorm_{form}." in k}
     assert norms
     largest = max(norms.values())
@@ -221,54 +227,61 @@ def test_gradients_of_stage_1(file, params, batch, draws, form):
 # ---------------------------------------------------------------------------------- stages 2a and 2b
 
 
-@pytest.mark.parametrize("name", ["video", "static"])
-def test_stage_2a_and_zero_shot(file, params, name):
-    batch = candidates(file, name)
-    found = _runner(STAGE_2A, params)("represent_sets", batch.images, *batch.texts)
-    close(found.features[0], file[f"output.stage2a.set_{name}.features"])
-    objective = SelectionObjective(STAGE_2A, (("selection", 1.0),))
+@jax.jit  # both sets have the same shapes
+def run_stage_2a(params, batch):
+    """Loss, its gradients, and all that was recorded of a set."""
+    objective, run = SelectionObjective(STAGE_2A, (("selection", 1.0),)), _runner(STAGE_2A, params)
 
     def loss(params):
         found = objective.represent(params, batch, None)
         return mean(objective.terms(found, batch)["selection"]), found["scores"]
 
-    (value, scores), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    (value, scores), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+    features = run("represent_sets", batch.images, *batch.texts).features
+    tokens = run("adapt", run("encode_image", batch.images[0]))
+    fused = run("read", tokens, *(jnp.repeat(x, 5, axis=0) for x in batch.texts))
+    return value, gradients, scores, features, fused.states, run("match_states", fused)
+
+
+@pytest.mark.parametrize("name", ["video", "static"])
+def test_stage_2a_and_zero_shot(file, params, name):
+    value, gradients, scores, features, states, logits = run_stage_2a(params, candidates(file, name))
+    close(features[0], file[f"output.stage2a.set_{name}.features"])
     close(scores[0], file[f"output.stage2a.set_{name}.scores"])
     close(value, file[f"output.stage2a.set_{name}.loss"])
     if name == "video":  # of whose loss the recorded gradients are
         check_norms(file, "output.stage2a.gradnorm.", gradients)
-    run = _runner(STAGE_2A, params)
-    tokens = run("adapt", run("encode_image", batch.images[0]))
-    fused = run("read", tokens, *(jnp.repeat(x, 5, axis=0) for x in batch.texts))
-    close(fused.states, file[f"output.stage2a.set_{name}.text_states"])
-    logits = run("match_states", fused)
+    close(states, file[f"output.stage2a.set_{name}.text_states"])
     close(logits, file[f"output.zero_shot.set_{name}.itm_logits"])
     close(jax.nn.softmax(logits)[:, 1], file[f"output.zero_shot.set_{name}.match_probability"])
 
 
-@pytest.mark.parametrize("name", ["video", "static"])
-def test_stage_2b(file, params, name):
-    batch = candidates(file, name)
-    found = _runner(MODEL, params)("represent_sets", batch.images, *batch.texts)
+@jax.jit
+def run_stage_2b(params, batch):
+    """Loss, its gradients and the scores from cached features; the encoder's output; the scores from pictures."""
+    run, objective = _runner(MODEL, params), SelectionObjective(MODEL, (("selection", 1.0),))
+    found = run("represent_sets", batch.images, *batch.texts)
     cached = FeatureBatch(
         found.features, found.base, found.summary, batch.target, batch.valid, batch.ordered, batch.records
     )
-    objective = SelectionObjective(MODEL, (("selection", 1.0),))
+    read = run(lambda model: model.context(cached.features, cached.valid, cached.ordered, cached.text))
 
-    def loss(params, batch):
-        found = objective.represent(params, batch, None)
-        return mean(objective.terms(found, batch)["selection"]), found["scores"]
+    def loss(params):
+        found = objective.represent(params, cached, None)
+        return mean(objective.terms(found, cached)["selection"]), found["scores"]
 
-    read = _runner(MODEL, params)(
-        lambda model: model.context(cached.features, cached.valid, cached.ordered, cached.text)
-    )
+    (value, scores), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+    return value, gradients, scores, read, objective.represent(params, batch, None)["scores"]
+
+
+@pytest.mark.parametrize("name", ["video", "static"])
+def test_stage_2b(file, params, name):
+    value, gradients, scores, read, whole = run_stage_2b(params, candidates(file, name))
     close(read[0], file[f"output.stage2b_fp32.set_{name}.encoder_output"])
     close(read[0], file[f"output.stage2b_published.set_{name}.encoder_output"], to=2e-3)
-    (value, scores), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, cached)
     close(scores[0], file[f"output.stage2b_fp32.set_{name}.scores"])
     close(value, file[f"output.stage2b_fp32.set_{name}.loss"])
     check_norms(file, f"output.stage2b_fp32.gradnorm.set_{name}.", gradients)
-    whole = loss(params, batch)[1]
     np.testing.assert_allclose(whole, scores, rtol=1e-5, atol=1e-6)  # from pictures as from cached vectors
 
 

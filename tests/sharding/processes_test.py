@@ -22,6 +22,7 @@ from contextjax.checkpoints import Checkpoints
 from contextjax.sharding import agree, first_process_first, gather, is_first_process
 from contextjax.sharding.processes import COORDINATOR, PROCESS, PROCESSES, start_processes
 from contextjax.training.hooks import STUCK, read_metrics
+from contextjax.training.ledger import read_ledger
 from contextjax.types import UserError
 from tests.commands import environment
 from tests.conftest import write_pictograms
@@ -29,7 +30,7 @@ from tests.conftest import write_pictograms
 ROOT = Path(__file__).parent.parent.parent
 # The shipped recipe, tiny. There is room for all phrases: which of them find room depends on the parts of a batch.
 RECIPE = """
-import json, os, time
+import json, os, signal, time
 from configs.pictograms import get_config as recipe
 from data_pipelines.loader import ProcessStream
 
@@ -53,6 +54,15 @@ def get_config(argument=""):
                 print(json.dumps(batch.records[batch.valid].tolist()), file=file)
             return place(batch, **options)
         loop.place_batch = tell
+    if os.environ.get("TOLD") and os.environ["TOLD"] == os.environ["CONTEXTJAX_PROCESS"]:
+        from contextjax.training import loop
+        put, calls = loop.place_batch, []
+        def told(batch, **options):  # to end, after the second step
+            calls.append(1)
+            if len(calls) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return put(batch, **options)
+        loop.place_batch = told
     if os.environ.get("HANGS") and os.environ.get("HANGS") == os.environ.get("CONTEXTJAX_PROCESS"):
         get = ProcessStream.__getitem__
         def late(self, index):  # a loader that hangs
@@ -130,6 +140,23 @@ def optax_mu(opt_state):
     return [x.mu for x in found]
 
 
+def test_one_that_is_told_to_end_stops_all_after_the_same_step_and_the_command_goes_on(recipe, two, tmp_path):
+    workdir, _ = two
+    done = launched(2, *train(recipe, tmp_path / "told"), TOLD="1")
+    assert done.returncode == 143, done.stdout + done.stderr
+    assert done.stdout.count("Told to end after step 4, which is saved") == 2
+    assert steps_of(tmp_path / "told") == [3, 4]
+    done = launched(2, *train(recipe, tmp_path / "told"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    bare = lambda workdir: [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(workdir)]
+    assert bare(tmp_path / "told") == bare(workdir)
+    assert [line["steps"] for line in read_ledger(tmp_path / "told")] == [[0, 4], [4, 6]]
+
+
+def steps_of(workdir: Path) -> list[int]:
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+
+
 def test_the_first_process_writes_and_prints(two):
     workdir, done = two
     lines = read_metrics(workdir)
@@ -192,7 +219,55 @@ def test_what_does_not_name_a_process_is_told(monkeypatch, given, sentence):
         start_processes(timeout=1)
 
 
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("data.folder=no/such/folder", "no/such/folder holds no"),  # the first process looks
+        pytest.param("mesh=data:3", "data:3", marks=pytest.mark.slow),  # each looks by itself
+    ],
+)
+def test_a_mistake_ends_every_process_with_its_sentence(recipe, tmp_path, setting, sentence):
+    port = free_port()
+    command = train(recipe, tmp_path / "run", f"--config.{setting}")
+    with started(command, tmp_path, [explicit(index, port) for index in range(2)]) as processes:
+        codes = [process.wait(timeout=300) for process in processes]
+    said = [(tmp_path / f"{index}.log").read_text().splitlines() for index in range(2)]
+    assert codes == [2, 2], said
+    for lines in said:
+        told = [line for line in lines if not line.startswith("[Gloo]")]
+        assert len(told) == 1 and told[0].startswith("error: ") and sentence in told[0], lines
+    assert not (tmp_path / "run").exists()
+
+
 # ------------------------------------------------------------------------------- four processes, lost processes
+
+
+@pytest.mark.slow
+def test_processes_agree_on_the_newest_checkpoint_that_is_undamaged(recipe, two, tmp_path):
+    """The first reads and tells; both take the one before, and do the steps after it again."""
+    workdir = Path(shutil.copytree(two[0], tmp_path / "again"))
+    largest = max((workdir / "checkpoints" / "6").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+    done = launched(2, *train(recipe, workdir))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("is not what was written); taking 3.") == 1
+    assert [path.name for path in (workdir / "checkpoints.damaged").iterdir()] == ["6-0"]
+    assert_same_losses(read_metrics(workdir), read_metrics(two[0]))
+
+
+@pytest.mark.slow
+def test_micro_batches_and_the_ring_in_two_processes_are_the_plain_step(recipe, tmp_path):
+    """Without phrases, of which micro-batches have budgets of their own."""
+    plain = ["--config.loss.weights.consistency=0"]
+    ring = [*plain, "--config.loss.contrastive=ring", "--config.training.micro_batches=2"]
+    for name, more in (("plain", plain), ("ring", ring)):
+        done = launched(2, *train(recipe, tmp_path / name, *more))
+        assert done.returncode == 0, done.stdout + done.stderr
+    found, expected = (read_metrics(tmp_path / name) for name in ("ring", "plain"))
+    losses = lambda lines: [line["loss"] for line in lines if "loss" in line]
+    assert losses(found) == pytest.approx(losses(expected), rel=1e-5) and len(losses(found)) == 6
 
 
 @pytest.mark.slow

@@ -142,6 +142,8 @@ def _by_files(flags: Any, plan: Plan) -> tuple[Plan, list[Any]]:
 
 
 def _tell(flags: Any, found: Written, target: Path, files: Sequence[str], batches: Sequence[Any]) -> None:
+    if malformed := sum(batch.malformed for batch in batches):
+        print(f"{malformed:,} lines in the answers' files are no answers; their questions are as if unanswered.")
     if found.waiting:
         print(
             f"{found.waiting:,} pairs wait for answers: {sum(batch.waiting for batch in batches):,} of earlier files."

@@ -38,7 +38,10 @@ NAMED = 10  # bad pictures that a message names
 class Encoder(Protocol):
     """What embedding needs of a system."""
 
-    fingerprint: str
+    @property
+    def identity(self) -> str:
+        """Which model it is: an index is of one."""
+        ...
 
     @property
     def image_size(self) -> int:
@@ -115,11 +118,11 @@ def _opened(system: Encoder, gallery: Gallery, folder: Path, storage: str | None
             folder,
             system.encode_gallery(blank).shape[1],
             storage=storage or "float32",
-            fingerprint=system.fingerprint,
+            fingerprint=system.identity,
             gallery=gallery.place,
         )
     index = Index(folder)
-    index.check(system.fingerprint)
+    index.check(system.identity)
     m = index.manifest
     for what, was, now in (("the gallery", m.gallery, gallery.place), ("storage", m.storage, storage or m.storage)):
         if was != now:

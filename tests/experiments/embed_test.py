@@ -126,7 +126,7 @@ def test_an_index_can_be_used_from_python(clip, folder, tmp_path):
     system = contextjax.load(clip)
     names = sorted(path.name for path in folder.iterdir())
     embeddings = system.encode_gallery([folder / name for name in names])
-    index = Index.create(tmp_path / "index", embeddings.shape[1], fingerprint=system.fingerprint)
+    index = Index.create(tmp_path / "index", embeddings.shape[1], fingerprint=system.identity)
     index.add(names, embeddings)
     index.remove(names[:1])
     (found,) = index.search(system.encode_query([folder / names[1]], ["a dog"]), 3)

@@ -24,8 +24,8 @@ class Colours:
 
     image_size, fit = 8, "crop"
 
-    def __init__(self, *, last=10**9, fingerprint="colours-1"):
-        self.encoded, self.last, self.fingerprint = [], last, fingerprint
+    def __init__(self, *, last=10**9, identity="colours-1"):
+        self.encoded, self.last, self.identity = [], last, identity
 
     def encode_gallery(self, images):
         if sum(self.encoded) > self.last:
@@ -156,7 +156,7 @@ def test_mistakes_are_told(folder, tmp_path):
     other.mkdir()
     (other / "x.png").write_bytes(b"")
     for system, gallery, options, sentence in (
-        (Colours(fingerprint="colours-2"), folder, {}, "of the model colours-1, but this one is colours-2"),
+        (Colours(identity="colours-2"), folder, {}, "of the model colours-1, but this one is colours-2"),
         (Colours(), folder, {"storage": "float32"}, "storage int8, not float32"),
     ):
         with pytest.raises(UserError, match=sentence):

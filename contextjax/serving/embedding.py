@@ -38,10 +38,7 @@ NAMED = 10  # bad pictures that a message names
 class Encoder(Protocol):
     """What embedding needs of a system."""
 
-    @property
-    def identity(self) -> str:
-        """Which model it is: an index is of one."""
-        ...
+    identity: str  # which model it is
 
     @property
     def image_size(self) -> int:

@@ -62,7 +62,7 @@ def make_router(service: Any, *, page: str, thumbnail: int) -> Any:
         """What runs here."""
 
         status: str
-        fingerprint: str
+        model: str
         pictures: int
         can: list[str]
 
@@ -94,7 +94,7 @@ def make_router(service: Any, *, page: str, thumbnail: int) -> Any:
     async def health() -> Facts:
         """Whether the service runs, and what it can do."""
         can = ["search"] * (service.index is not None) + ["candidates"] + ["maps"] * service.has_maps
-        return Facts(status="ok", fingerprint=service.system.fingerprint, pictures=len(service.names), can=can)
+        return Facts(status="ok", model=service.system.identity, pictures=len(service.names), can=can)
 
     @router.get("/metrics", response_class=Response, include_in_schema=False)
     async def metrics() -> Response:

@@ -31,7 +31,7 @@ def system(tiny):
     tokenizer = train_tokenizer(TEXTS * 3, vocabulary=300, length=10)
     wide = dataclasses.replace(tiny.clip, text=dataclasses.replace(tiny.clip.text, vocabulary=tokenizer.vocabulary))
     model = type(tiny)(clip=wide).model()
-    return contextjax.System(model, type(tiny)(clip=wide).params(model), tokenizer, fingerprint="tiny-1")
+    return contextjax.System(model, type(tiny)(clip=wide).params(model), tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -226,11 +226,11 @@ def test_a_full_queue_refuses_and_ends_answer_all_that_was_taken(system, index, 
     server.close()
 
 
-def test_the_page_and_the_health_need_nothing_from_elsewhere(client):
+def test_the_page_and_the_health_need_nothing_from_elsewhere(client, system):
     page = client.get("/").text
     assert "v1/search" in page and "http://" not in page and "https://" not in page
     facts = client.get("/health").json()
-    assert facts == {"status": "ok", "fingerprint": "tiny-1", "pictures": 12, "can": ["search", "candidates", "maps"]}
+    assert facts == {"status": "ok", "model": system.identity, "pictures": 12, "can": ["search", "candidates", "maps"]}
 
 
 def test_without_an_index_candidates_alone_are_scored(system):

@@ -34,7 +34,10 @@ def base(system: str = "context_cir") -> Any:
     training.checkpoint_every = 2000
     training.evaluate_every = 2000
     training.best = ConfigDict()  # metric of an evaluation -> weight: the checkpoint with the highest sum is kept, too
-    training.max_bad_steps = 1
+    training.max_bad_steps = 10  # sick steps in a row that end the run; the update of one is left out
+    training.spike_factor = (
+        0.0  # sick is a gradient norm so many times the mean of those before it; 0: none, as published
+    )
     training.diagnose_every = 0  # gradient norms by term and the like, every so many steps; 0: never
     return config
 

@@ -1,15 +1,16 @@
 """Checkpoints: what is in one, how it is saved, and in which order things are restored.
 
-A checkpoint holds the whole TrainState (step, parameters, optimizer state, RNG, bad steps) and a `meta`
-JSON: the step (which is the data position), the config's hash, and the versions it was written with.
+A checkpoint holds the whole TrainState (step, parameters, optimizer state, RNG, health) and a `meta`
+JSON: the step (which is the data position), the hashes of config and data, and the versions it was written with.
 It is written in the background and becomes visible only when whole: by a rename on a disk, by a marker
 (commit_success.txt) that is written last in an object store, which has no renames. The checksums of its files follow,
-and without them it is not taken. One that was evaluated by a rule of what is best has its score with it.
+and without them it is not taken: its checksums.json is the report that a step is safe, and there is no earlier one. One
+that was evaluated by a rule of what is best has its score with it.
 
 Restore order of a run:
   1. config.json must be the config of this run;  2. of the whole checkpoints the newest whose files have their
-  checksums gives the state, and damaged newer ones are set aside;  3. its config hash must agree;  4. metrics lines
-  past its step are cut;  5. the loader starts at its step.
+  checksums gives the state, and damaged newer ones are set aside;  3. its hashes of config and data must agree;
+  4. metrics lines past its step are cut;  5. the loader starts at its step.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import math
 import shutil
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ import numpy as np
 
 from contextjax import checksums
 from contextjax.files import is_remote, path_of
-from contextjax.types import TrainState, UserError
+from contextjax.types import Health, TrainState, UserError
 
 TOLD = 512  # bytes of what is wrong with a checkpoint that other processes are told
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until it is whole
@@ -48,20 +49,26 @@ class Checkpoints:
 
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong is told once, by this class
         self._ocp, self._folder, self._keep, self._read_only = ocp, _absolute(folder), keep, read_only
-        self._saving, self._failure = 0, ""
+        self._saving, self._failure, self._is_stale = 0, "", False
         self._thread, self._error = threading.Thread(), None  # of the save in the background
+        if not read_only:
+            self._clear_unfinished()
         self._manager = self._open()
 
     def _open(self) -> Any:
         from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-        ocp, kinds = self._ocp, {"read_only": True}
+        ocp = self._ocp
+        # In the background, a folder that can't be made would leave threads that wait for it, and hold up the exit.
+        kinds: dict[str, Any] = {"async_options": ocp.AsyncOptions(create_directories_asynchronously=False)}
         if not self._read_only:
             if ocp.multihost.is_primary_host(0):
                 for path in self._folder.glob(f"*{UNFINISHED}*"):
                     _remove(path)
             best = BestN(get_metric_fn=_score_of, n=1, keep_checkpoints_without_metrics=False)
-            kinds = {"preservation_policy": AnyPreservationPolicy([LatestN(self._keep), best])}
+            kinds["preservation_policy"] = AnyPreservationPolicy([LatestN(self._keep), best])
+        else:
+            kinds["read_only"] = True
         return ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(best_fn=_score_of, **kinds))
 
     @property
@@ -91,12 +98,13 @@ class Checkpoints:
         ocp = self._ocp
         self._settle()
         step = int(meta["step"])
-        if step in self._manager.all_steps():
-            return
         args = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), meta=ocp.args.JsonSave(meta))
         is_number = score is not None and math.isfinite(score)
-        self._saving, self._failure = step, ""
         try:
+            self._renew()
+            if step in self._manager.all_steps():
+                return
+            self._saving, self._failure = step, ""
             self._manager.save(step, args=args, metrics={"score": score} if is_number else None)
         except Exception as error:
             self._fail(error)
@@ -110,15 +118,24 @@ class Checkpoints:
         Damaged newer ones are told and moved beside the folder, so that their steps are saved again.
 
         Raises:
-          UserError: there is none.
+          UserError: there is none, or it holds other arrays than `abstract`.
         """
         ocp = self._ocp
         step, damaged = self._sound("newest")
         for name in damaged:
             self._set_aside(name)
         args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract._asdict()), meta=ocp.args.JsonRestore())
+        held, asked = self._shapes(step), _by_path(abstract._asdict(), lambda x: tuple(x.shape))
+        if differing := sorted(dict(held.items() ^ asked.items())):
+            name = differing[0]
+            raise UserError(
+                f"The checkpoint of step {step} in {self._folder} is of another model, or of an earlier version: "
+                f"{name} is {held.get(name, 'missing')} there, and {asked.get(name, 'nothing')} in this run; give "
+                "another --workdir."
+            )
         restored = self._manager.restore(step, args=args)
-        return TrainState(**restored["state"]), restored["meta"]
+        state = restored["state"]
+        return TrainState(**state | {"health": Health(*state["health"])}), restored["meta"]
 
     def restore_params(self, which: str | int = "") -> tuple[Any, dict[str, Any]]:
         """Parameters (numpy, unsharded) and meta of a whole checkpoint: see `step_of`.
@@ -126,6 +143,11 @@ class Checkpoints:
         Raises:
           UserError: there is none that is undamaged, or the one that is asked for by its step is damaged.
         """
+        state, meta = self.restore_arrays(which)
+        return state["params"], meta
+
+    def restore_arrays(self, which: str | int = "") -> tuple[dict[str, Any], dict[str, Any]]:
+        """As `restore_params`, but the whole state: name of a TrainState's field -> numpy arrays."""
         ocp = self._ocp
         step, _ = self._sound(which)
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
@@ -134,7 +156,13 @@ class Checkpoints:
             metadata: Any = reader.metadata(place)
             args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.item_metadata.tree)
             state = reader.restore(place, restore_args=args)
-        return state["params"], meta
+        return state, meta
+
+    def _shapes(self, step: int) -> dict[str, tuple[int, ...]]:
+        """Path -> shape of the state's arrays in a checkpoint."""
+        with contextlib.closing(self._ocp.PyTreeCheckpointer()) as reader:
+            metadata: Any = reader.metadata(self._folder / str(step) / "state")
+            return _by_path(metadata.item_metadata.tree, lambda x: tuple(x.shape))
 
     def step_of(self, which: str | int = "") -> int:
         """The step of a checkpoint.
@@ -198,16 +226,26 @@ class Checkpoints:
     def _fail(self, error: Exception) -> None:
         """Tells of a failed save, and clears away what there is of it, so that the next one can be made."""
         self._failure = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        print(
-            f"The checkpoint of step {self._saving} could not be written ({self._failure}); training goes on, and the "
-            "next one will be tried.",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+        with contextlib.suppress(OSError):  # it may be the same disk that is full
+            print(
+                f"The checkpoint of step {self._saving} could not be written ({self._failure}); training goes on, and "
+                "the next one will be tried.",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+        self._is_stale = True
+        with contextlib.suppress(Exception):  # what it is about may still last
+            self._renew()
+
+    def _renew(self) -> None:
+        """After a save that failed: the old manager would give its error again at the next one."""
+        if not self._is_stale:
+            return
         if self._ocp.multihost.is_primary_host(0):
             _remove(self._folder / str(self._saving))  # whole, but without its checksums
         with contextlib.suppress(Exception):  # what has been told
             self._manager.close()
-        self._manager = self._open()  # the old one would give its error again at the next save
+        self._manager = self._open()
+        self._is_stale = False
 
     def _sound(self, which: str | int) -> tuple[int, list[int]]:
         """(The undamaged checkpoint to take, damaged ones that would have been taken before it)."""
@@ -232,6 +270,27 @@ class Checkpoints:
             "version."
         )
 
+    def _clear_unfinished(self) -> None:
+        """Clears away the checkpoint that a kill has left without its checksums: the newest, for they are made in turn.
+
+        Where it is the only one it is moved, not removed: it may be of a version that wrote no checksums.
+        """
+        multihost = self._ocp.multihost
+        if multihost.is_primary_host(0) and self._folder.exists():
+            steps = {int(path.name): path for path in self._folder.iterdir() if path.name.isdigit()}
+            whole = [step for step, path in steps.items() if (path / checksums.NAME).exists()]
+            for step in steps.keys() - whole:
+                if whole and step > max(whole):
+                    print(f"The checkpoint of step {step} was not finished ({checksums.MISSING}): it is removed.",
+                          file=sys.stderr, flush=True)  # fmt: skip
+                    _remove(steps[step])
+                elif len(steps) == 1:
+                    print(
+                        f"The checkpoint of step {step} is not whole: {checksums.MISSING}.", file=sys.stderr, flush=True
+                    )
+                    self._move_aside(step)
+        multihost.sync_global_processes("unfinished checkpoints are gone")
+
     def _damage(self, step: int) -> str:
         """What is wrong with a checkpoint, "" if nothing; the first process reads its files, and tells the others."""
         multihost = self._ocp.multihost
@@ -242,12 +301,28 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         multihost = self._ocp.multihost
         if multihost.is_primary_host(0):
-            place = self._folder.with_name(f"{self._folder.name}.damaged")
-            place.mkdir(exist_ok=True)
-            number = sum(path.name.split("-")[0] == str(step) for path in place.iterdir())
-            (self._folder / str(step)).rename(place / f"{step}-{number}")
+            self._move_aside(step)
         multihost.sync_global_processes("set aside")
         self._manager.reload()
+
+    def _move_aside(self, step: int) -> None:
+        place, damaged = self._folder.with_name(f"{self._folder.name}.damaged"), self._folder / str(step)
+        number = len({path.relative_to(place).parts[0] for path in place.glob(f"{step}-*")}) if place.exists() else 0
+        target = place / f"{step}-{number}"
+        if not is_remote(damaged):
+            place.mkdir(exist_ok=True)
+            damaged.rename(target)
+            return
+        for name in checksums.files_under(damaged):  # a store renames files alone
+            (target / name).write_bytes((damaged / name).read_bytes())
+        damaged.rmtree()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _by_path(tree: Any, value_of: Callable[[Any], Any]) -> dict[str, Any]:
+    """Path -> value of the leaves; attributes and indices as the keys that they have in a checkpoint."""
+    key = lambda part: str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part))))
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
+    return {"/".join(map(key, path)): value_of(leaf) for path, leaf in leaves}
 
 
 def _absolute(folder: str | Path) -> Path:

@@ -20,7 +20,7 @@ MAX_SCANS = 16  # of MAX_PIXELS: a few bytes of progressive JPEG can ask for tho
 FITS = ("crop", "squash")
 
 
-def decode(data: bytes, *, name: str = "picture") -> Image.Image:
+def decode(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decodes PNG, JPEG or WebP bytes to an RGB picture, turned as its EXIF data says.
 
     The pixels are those of Hugging Face's load_image, but for two kinds of picture: transparency is laid on white, as
@@ -28,14 +28,14 @@ def decode(data: bytes, *, name: str = "picture") -> Image.Image:
     colour lies under it), and 16-bit greys are scaled (Pillow's conversion clips them, nearly all to white).
 
     Raises:
-      UserError: the bytes are not such a picture, are cut short, or hold more than MAX_PIXELS or passes over them.
+      UserError: the bytes are not such a picture, are cut short, or hold more than `max_pixels` or passes over them.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS or max(width, height) > MAX_ASPECT * min(width, height):
+            if width * height > max_pixels or max(width, height) > MAX_ASPECT * min(width, height):
                 raise UserError(
-                    f"{name} has {width} x {height} pixels; at most {MAX_PIXELS:,} in sides of at most "
+                    f"{name} has {width} x {height} pixels; at most {max_pixels:,} in sides of at most "
                     f"1:{MAX_ASPECT} are read: shrink or remove it."
                 )
             if image.format in ("JPEG", "MPO") and width * height * data.count(b"\xff\xda") > MAX_PIXELS * MAX_SCANS:

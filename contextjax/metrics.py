@@ -170,6 +170,25 @@ def recall_interval(
     return float(low), float(high)
 
 
+def share_interval(hits: int, total: int, *, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's interval of a share, in percent: it is right for few trials and for shares near 0 and 100, too.
+
+    Args:
+      hits: how many of the trials were hits.
+      total: how many trials there were.
+      z: standard deviations; 1.96 is 95 % of confidence.
+
+    Raises:
+      ValueError: there were no trials, or more hits than trials.
+    """
+    if not 0 <= hits <= total or not total:
+        raise ValueError(f"Got {hits} hits of {total}; expected at least one trial and no more hits than trials.")
+    share, spread = hits / total, z * z / total
+    middle, half = share + spread / 2, z * np.sqrt(share * (1 - share) / total + spread / (4 * total))
+    low, high = (float(100 * bound / (1 + spread)) for bound in (middle - half, middle + half))
+    return low if hits else 0.0, high if hits < total else 100.0
+
+
 def pair_accuracy(ranks: Int[np.ndarray, " q"], pair_ids: Sequence[str] | np.ndarray) -> float:
     """Share of pairs both of whose queries are right, in percent: what a guess reaches is 25, a constant answer 0.
 

@@ -24,6 +24,10 @@ class UserError(Exception):
     """A user's mistake, told in one sentence: what was got, what was expected, what to do. Exit code 2."""
 
 
+class Stopped(Exception):
+    """A run was told to end, and has saved: the same command goes on. Exit code 143, as of what SIGTERM ends."""
+
+
 # ----------------------------------------------------------------------------------------- records
 
 
@@ -176,6 +180,14 @@ class EvaluationProtocol:
 # ---------------------------------------------------------------------------------------- training
 
 
+class Health(NamedTuple):
+    """How training fares: what tells a sick step, whose update is left out, from a good one."""
+
+    bad_steps: Any  # int32 []: sick steps in a row
+    skipped: Any  # int32 []: all sick steps
+    norms: Any  # float32 [2]: sum and count of the gradient norms of good steps, older ones fading
+
+
 class TrainState(NamedTuple):
     """All that a step changes."""
 
@@ -183,7 +195,13 @@ class TrainState(NamedTuple):
     params: Any
     opt_state: Any
     rng: Any  # a key; steps fold their number in
-    bad_steps: Any  # int32 []: non-finite steps in a row, whose updates were left out
+    health: Health
+
+    @classmethod
+    def fresh(cls, params: Any, opt_state: Any, rng: Any) -> TrainState:
+        """Before the first step."""
+        zero = lambda: np.zeros((), np.int32)  # one each: a step may be given their buffers
+        return cls(zero(), params, opt_state, rng, Health(zero(), zero(), np.zeros(2, np.float32)))
 
 
 Terms = Mapping[str, tuple[Any, Any]]  # name -> (sum, count): divided once, after adding over devices

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -146,5 +150,22 @@ def batches(
 
         if not absl.flags.FLAGS.is_parsed():
             absl.flags.FLAGS.mark_as_parsed()
-        iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), _work_on)
     return iter(iterable)
+
+
+def _work_on(*_: int) -> None:
+    """A worker ends with its run, which may want to save before it goes: signals to all of them are for the run.
+
+    Of a run that was killed it hears nothing, and looks for itself.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    run = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == run:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="run watch", daemon=True).start()

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from contextjax import images
+from contextjax.files import locked
 from contextjax.types import CaptionRecord, UserError
 from data_pipelines import census
 from data_pipelines.records import LONG_LIST, DatasetReader, check_file, check_problems, named_pictures
-from data_pipelines.store import VERSION, Rows, Table, locked
+from data_pipelines.store import VERSION, Rows, Table
 
 POLICIES = ("fail", "skip")
 

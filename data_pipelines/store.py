@@ -7,7 +7,6 @@ after it, so what an interrupted preparation has left is never read. A lock keep
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import io
 import json
@@ -152,28 +151,6 @@ def _builder_class() -> Any:
             raise NotImplementedError
 
     return Builder
-
-
-@contextlib.contextmanager
-def locked(place: Path) -> Iterator[None]:
-    """One process at a time; the system takes the lock from one that dies. Without it where nothing can be written.
-
-    Raises:
-      UserError: the folder isn't there and can't be made.
-    """
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        file = (place / ".lock").open("a")
-    except OSError as error:
-        if not place.is_dir():
-            raise UserError(
-                f"{place} can't be written ({error}); tables go beside the data: give a folder that can be written to."
-            ) from error
-        yield
-        return
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager

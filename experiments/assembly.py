@@ -282,12 +282,12 @@ def config_hash(config: Any) -> str:
     return hashlib.blake2b(json.dumps(config.to_dict(), sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def fit_config(config: Any, *, step_timeout: float = 0) -> FitConfig:
-    """The config's training section, with what identifies the run; `step_timeout` is no part of that."""
+def fit_config(config: Any, *, data: str = "", step_timeout: float = 0) -> FitConfig:
+    """The config's training section, with what identifies the run: its hash, and that of the `data`."""
     from importlib.metadata import version
 
     versions = {name: version(name) for name in ("contextjax", "jax", "flax", "optax", "orbax-checkpoint")}
-    meta = {"config_hash": config_hash(config), "versions": versions}
+    meta = {"config_hash": config_hash(config), "data": data, "versions": versions}
     settings = {**config.training, "best": best_rule(config)}
     more = {"frozen": tuple(config.optimizer.freeze), "meta": meta, "step_timeout": step_timeout}
     return FitConfig(**settings, mesh=config.mesh, **more)

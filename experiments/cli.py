@@ -14,10 +14,11 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from contextjax.files import write_whole
-from contextjax.types import UserError
+from contextjax.files import remove_partials, write_whole
+from contextjax.types import Stopped, UserError
 from experiments.compile_cache import use_compile_cache
 
+STOPPED = 143  # exit code of what SIGTERM ends, whether or not there was something to save
 MEETING = 10  # seconds in which a mistake that all processes of a run see has reached each of them
 
 flags.disclaim_key_flags()  # flags that are defined here are those of the command that asks for them: --help has them
@@ -58,6 +59,9 @@ def _guard(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> 
         main()
     except UserError as error:
         fail(str(error), leave)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        leave(STOPPED)
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         leave(130)
@@ -156,11 +160,12 @@ def required(flag: Any) -> Any:
 
 
 def write_config(workdir: Path, config: Any) -> None:
-    """Writes config.json, or checks that a resumed run has the same one.
+    """Writes config.json, or checks that a resumed run has the same one; what a killed one left half written goes.
 
     Raises:
       UserError: the workdir is of another config.
     """
+    remove_partials(workdir)
     path, text = workdir / "config.json", config.to_json(indent=2)
     if path.exists():
         before, now = (_flat(ConfigDict(json.loads(t))) for t in (path.read_text(encoding="utf-8"), text))

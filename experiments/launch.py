@@ -23,13 +23,14 @@ from experiments import cli
 PROCESSES = flags.DEFINE_integer("processes", 2, "How many processes.", lower_bound=1)
 GPUS = flags.DEFINE_bool("gpus", False, "Give each process a GPU of its own, by CUDA_VISIBLE_DEVICES.")
 GRACE = 10  # seconds between asking a process to end and ending it
+GRACE_TO_SAVE = 120  # the same, where this command has been told to end: training saves first
 
 
 def main(command: Sequence[str]) -> None:
     """Starts the processes, and waits for them."""
     if not command:
         raise UserError("There is no command; give it after two dashes, as -- experiments.train --workdir=DIR.")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what has to be ended is
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.STOPPED))  # so that what has to be ended is
     sys.exit(launch([sys.executable, "-m", *command], processes=PROCESSES.value, gpus=GPUS.value))
 
 
@@ -40,7 +41,7 @@ def launch(command: Sequence[str], *, processes: int, gpus: bool = False) -> int
     running: list[subprocess.Popen] = []
     threads: list[threading.Thread] = []
     ended: queue.Queue[int] = queue.Queue()  # in the order in which they end
-    code = 0
+    code, grace = 0, GRACE
     try:
         for own in environments:
             running.append(subprocess.Popen(
@@ -54,8 +55,12 @@ def launch(command: Sequence[str], *, processes: int, gpus: bool = False) -> int
                 print(f"error: Process {index} of {processes} has ended with {how}; the others are ended.",
                       file=sys.stderr, flush=True)  # fmt: skip
                 break
+    except SystemExit:
+        grace = GRACE_TO_SAVE
+        raise
     finally:
-        _end(running)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # that is what is being done
+        _end(running, grace)
         for thread in threads:
             thread.join()
     return code if code >= 0 else 128 - code
@@ -106,14 +111,14 @@ def _wait(index: int, process: subprocess.Popen, ended: queue.Queue) -> None:
     ended.put(index)
 
 
-def _end(running: Sequence[subprocess.Popen]) -> None:
+def _end(running: Sequence[subprocess.Popen], grace: float) -> None:
     """Asks those that still run to end, then ends them, for one that is stopped hears nothing; their loaders too."""
     left = [process for process in running if process.poll() is None]
     for process in left:
         process.terminate()
     for process in left:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
+            process.wait(grace)
     for process in running:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

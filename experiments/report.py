@@ -57,12 +57,23 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
         loss_weights=assembly.parts(config).loss_weights(config),
         phrases_of=lambda text: find_phrases([text])[0],
         captions=data.captions,
-        facts=made_by(command),
+        facts=made_by(command) | time_spent(workdir),
         credit="\n".join(path.read_text(encoding="utf-8").strip() for path in sorted(Path(folder).glob("LICENSE*"))),
     )
     path = workdir / "report" / ("index.html" if is_default else f"{split}.html")
     write_whole(path, render(page))
     return path
+
+
+def time_spent(workdir: Path) -> dict[str, str]:
+    """Where the time of the run's training went; nothing of a run that kept no ledger."""
+    from contextjax.training.ledger import read_ledger, summary
+
+    if not (lines := read_ledger(workdir)):
+        return {}
+    *parts, (_, total, _) = summary(lines)
+    shown = ", ".join(f"{what} {share:.1%}" for what, _, share in parts if round(share, 3))
+    return {"Time": f"{total:,.0f} s of training in {len(lines)} start{'s' * (len(lines) != 1)}: {shown}"}
 
 
 def made_by(command: Sequence[str]) -> dict[str, str]:

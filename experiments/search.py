@@ -1,12 +1,18 @@
-"""Searches a folder: python -m experiments.search --workdir=DIR --gallery=DIR --image=Q.png --text="the same, but"."""
+"""Searches pictures: python -m experiments.search --workdir=DIR --gallery=PICTURES --image=Q.png --text="the same but".
+
+PICTURES are a folder, a list or a prepared table, as for experiments.embed; they are embedded once, then kept in the
+workdir. --index=INDEX in their place is what experiments.embed made: its folder, or a Milvus FILE.db or address.
+"""
 
 from absl import flags
 
-from contextjax.files import is_remote, local_path, path_of
+from contextjax.files import local_path, path_of
+from contextjax.types import UserError
 from experiments import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run.")
-GALLERY = flags.DEFINE_string("gallery", None, "The folder to search, with its subfolders. Embedded once, then kept.")
+GALLERY = flags.DEFINE_string("gallery", None, "The pictures to search. Embedded once, then kept.")
+INDEX = flags.DEFINE_string("index", None, "An index to search instead of a gallery.")
 IMAGE = flags.DEFINE_string("image", None, "The reference picture.")
 TEXT = flags.DEFINE_string("text", None, "How the wanted picture differs from it.")
 TOP = flags.DEFINE_integer("top", 10, "How many pictures to name.", lower_bound=1)
@@ -15,21 +21,24 @@ TOP = flags.DEFINE_integer("top", 10, "How many pictures to name.", lower_bound=
 def main() -> None:
     """Prints the best pictures with their scores (cosines)."""
     import contextjax
-    from contextjax.serving.gallery import embed_folder
-    from contextjax.types import UserError
+    from contextjax.serving.gallery import file_of, search_others
+    from experiments.galleries import embedded_index, open_index
 
-    workdir = path_of(cli.required(WORKDIR))
-    gallery, image = (local_path(cli.required(flag)) for flag in (GALLERY, IMAGE))
-    text = cli.required(TEXT)
+    workdir, text = path_of(cli.required(WORKDIR)), cli.required(TEXT)
+    if INDEX.value and GALLERY.value:
+        raise UserError("--gallery and --index are both given; give the one to search.")
+    gallery = None if INDEX.value else local_path(cli.required(GALLERY))
+    image = local_path(cli.required(IMAGE))
     if not image.is_file():
         raise UserError(f"There is no picture at {image}; give the path of a PNG, JPEG or WebP file.")
     system = contextjax.load(workdir)
     query = system.encode_query([image], [text])[0]
     for cut in system.truncated([text]):
         print(f"The text is longer than {system.tokenizer.length} tokens; read as: {cut}")
-    index = embed_folder(system, gallery, cache=None if is_remote(workdir) else workdir / "galleries")
-    for rank, (name, score) in enumerate(index.search(query, TOP.value, without=image), start=1):
-        print(f"{rank:3d}  {score:.4f}  {name}")
+    index, place = embedded_index(system, gallery, workdir) if gallery else open_index(system, cli.required(INDEX))
+    for rank, (name, score) in enumerate(search_others(index, query, TOP.value, place=place, without=image), start=1):
+        file = file_of(place, name)
+        print(f"{rank:3d}  {score:.4f}  {file if file.is_file() else name}")
 
 
 if __name__ == "__main__":

@@ -19,12 +19,21 @@ PROFILE = flags.DEFINE_string("profile", "", "Steps to record in WORKDIR/profile
 
 def main() -> None:
     """Config -> data -> fit."""
+    from contextjax.training.ledger import Ledger, process_age
+
     config, workdir = cli.required(CONFIG), path_of(cli.required(WORKDIR))
-    train(config, workdir, step_timeout=STEP_TIMEOUT.value, profile=PROFILE.value)
+    ledger = Ledger(before=process_age())
+    train(config, workdir, step_timeout=STEP_TIMEOUT.value, profile=PROFILE.value, ledger=ledger)
 
 
 def train(
-    config, workdir: Path, *, through: Callable[[Iterator], Iterator] = iter, step_timeout: float = 0, profile: str = ""
+    config,
+    workdir: Path,
+    *,
+    through: Callable[[Iterator], Iterator] = iter,
+    step_timeout: float = 0,
+    profile: str = "",
+    ledger=None,
 ):
     """Runs (or goes on with) the training of `config` in `workdir`; batches go `through` what measures them, say.
 
@@ -33,12 +42,14 @@ def train(
     from contextjax.optim import make_optimizer, make_schedule
     from contextjax.sharding import batch_parts, check_batch, first_process_first, make_mesh, process_rows
     from contextjax.training.hooks import parse_steps
+    from contextjax.training.ledger import Ledger
     from contextjax.training.loop import fit
     from contextjax.variants import make_model
     from data_pipelines.loader import batches
     from experiments import assembly
-    from experiments.data import load_data
+    from experiments.data import data_hash, load_data
 
+    ledger = ledger or Ledger()
     if profile and is_remote(workdir):
         raise UserError(f"--profile needs a workdir on this machine, and {workdir} is none; give another --workdir.")
     recorded = parse_steps(profile, steps=config.training.steps)
@@ -58,7 +69,7 @@ def train(
     steps = config.training.steps
     phases = assembly.parts(config).make_phases(config, model)
     return fit(
-        config=assembly.fit_config(config, step_timeout=step_timeout),
+        config=assembly.fit_config(config, data=data_hash(data), step_timeout=step_timeout),
         init_params=assembly.make_init(model),
         optimizer=make_optimizer(config.optimizer, steps=steps),
         schedule=make_schedule(config.optimizer, steps=steps),
@@ -81,6 +92,7 @@ def train(
         evaluate=assembly.make_evaluate(config, model, tokenizer),
         name_records=lambda rows: [data.records[row].id for row in rows.ravel()],
         profile=recorded,
+        ledger=ledger,
     )
 
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import resource
+import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import optax
 import pytest
 
 from contextjax.checkpoints import Checkpoints
-from contextjax.types import TrainState, UserError
+from contextjax.types import Health, TrainState, UserError
 
 
 @pytest.fixture
@@ -31,7 +33,8 @@ def make_state(seed=0, step=3):
         "scalar": jnp.float32(0.1),
     }
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.constant_schedule(1e-3)))
-    return TrainState(jnp.int32(step), params, optimizer.init(params), jax.random.PRNGKey(seed + 7), jnp.int32(2))
+    return TrainState(jnp.int32(step), params, optimizer.init(params), jax.random.PRNGKey(seed + 7),
+                      Health(jnp.int32(2), jnp.int32(3), jnp.asarray([1.5, 2.5])))  # fmt: skip
 
 
 def same_bits(a, b):
@@ -64,6 +67,20 @@ def test_parameters_alone_come_as_numpy(checkpoints):
     same_bits(params, state.params)
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(params))
     assert meta["config_hash"] == "abc"
+
+
+def test_a_checkpoint_of_other_arrays_is_told(checkpoints):
+    checkpoints.save(make_state(), {"step": 3})
+    checkpoints.wait()
+    state = make_state()
+    shapes = {**state.params, "scalar": jnp.zeros(2)}
+    for other, said in (
+        (state._replace(params=shapes), r"params/scalar is \(\) there, and \(2,\) in this run"),
+        (state._replace(params={**state.params, "a": jnp.zeros(1)}), r"params/a is missing there, and \(1,\) in this"),
+        (state._replace(health=jnp.int32(0)), "health is missing there"),
+    ):
+        with pytest.raises(UserError, match=rf"step 3 in .* is of another model, or of an earlier version: {said}"):
+            checkpoints.restore(abstract(other))
 
 
 def test_nothing_there_is_none_and_told(checkpoints):
@@ -244,6 +261,28 @@ def test_an_unfinished_checkpoint_is_never_taken_and_cleared_away(tmp_path):
         assert checkpoints.latest == 2
 
 
+def test_a_checkpoint_that_a_kill_left_without_checksums_is_cleared_away(tmp_path, capsys):
+    """Also the first of a run, which has nothing else to go on from: it begins anew, and that one is kept aside."""
+    folder = tmp_path / "checkpoints"
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        save_steps(checkpoints, 1, 2)
+    (folder / "2" / "checksums.json").unlink()
+    (folder / "2" / ".checksums.json.7.partial").touch()
+    with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+        assert checkpoints.restore_params()[1]["step"] == 1 and steps_in(folder) == [1, 2]
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        assert checkpoints.latest == 1 and steps_in(folder) == [1]
+        assert "step 2 was not finished (it has no checksums.json): it is removed" in capsys.readouterr().err
+        save_steps(checkpoints, 2)
+    (folder / "1" / "checksums.json").unlink()  # an older one is not of a kill
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        assert steps_in(folder) == [1, 2] and checkpoints.latest == 2
+    shutil.rmtree(folder / "2")
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        assert checkpoints.latest is None and (tmp_path / "checkpoints.damaged" / "1-0").is_dir()
+        assert "The checkpoint of step 1 is not whole: it has no checksums.json" in capsys.readouterr().err
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tensorstore's, of the failed write
 def test_a_save_that_fails_is_told_and_the_next_one_is_made(tmp_path, capsys):
     folder = tmp_path / "checkpoints"
@@ -261,6 +300,25 @@ def test_a_save_that_fails_is_told_and_the_next_one_is_made(tmp_path, capsys):
         checkpoints.wait()
         assert steps_in(folder) == [2, 3]
         same_bits(checkpoints.restore(abstract(large))[0], large)
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_after_a_save_that_could_not_begin_nothing_waits_for_it(tmp_path, is_file):
+    """Orbax's own threads, which a process waits for when it ends, would for 20 minutes."""
+    folder, away, before = tmp_path / "checkpoints", tmp_path / "away", set(threading.enumerate())
+    with contextlib.suppress(UserError), contextlib.closing(Checkpoints(folder)) as checkpoints:
+        save_steps(checkpoints, 1)
+        folder.rename(away)
+        if is_file:
+            folder.write_text("no folder")
+        save_steps(checkpoints, 2)
+    folder.unlink() if is_file else shutil.rmtree(folder)
+    away.rename(folder)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(0 if thread.daemon else 20)
+        assert thread.daemon or not thread.is_alive(), thread
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        same_bits(checkpoints.restore(abstract(make_state()))[0], make_state(1, 1))
 
 
 @contextlib.contextmanager

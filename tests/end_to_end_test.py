@@ -110,15 +110,12 @@ def test_no_compilation_after_the_second_step(trained):
     assert recompiles and not any(recompiles)
 
 
-@pytest.mark.parametrize(
-    "cut", [9, *(pytest.param(c, marks=pytest.mark.slow) for c in (1, 2, 3, 4, 5, 6, 7, 8, 10, 11))]
-)
-def test_resumed_equals_uninterrupted_bitwise(data, trained, tmp_path, cut):
-    """Cut between two checkpoints, where lines past the first have to go; loop_test has the other places, too."""
-    workdir = tmp_path / "cut"
+def test_resumed_equals_uninterrupted_bitwise(data, trained, tmp_path):
+    """Cut between two checkpoints, where lines past the first have to go; the drills have the other places."""
+    workdir, cut = tmp_path / "cut", 9
     interrupted = drive(data, workdir, cut=cut)
     assert "KeyboardInterrupt" in interrupted.stderr
-    assert [line["step"] for line in read_metrics(workdir)][-1:] == ([cut - 1] if cut > 1 else [])
+    assert [line["step"] for line in read_metrics(workdir)][-1:] == [cut - 1]
     resumed = drive(data, workdir)
     assert resumed.returncode == 0, resumed.stderr
     assert without_seconds(workdir) == without_seconds(trained)
@@ -310,7 +307,7 @@ def test_a_truncated_picture_in_the_gallery_is_named(data, trained, tmp_path):
     done = run(
         "search", f"--workdir={trained}", f"--gallery={folder}", f"--image={sorted(folder.iterdir())[0]}", "--text=x"
     )
-    assert done.returncode == 2 and broken.name in done.stderr
+    assert done.returncode == 0 and "1 picture(s) can't be read" in done.stdout and broken.name in done.stdout
 
 
 def test_the_whole_command_on_eight_devices(data, trained, tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from contextjax.files import is_remote, local_path, path_of, write_whole
+from contextjax.files import is_remote, local_path, path_of, remove_partials, write_whole
 from contextjax.types import UserError
 
 
@@ -45,3 +45,11 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         write_whole(tmp_path / "b.json", "new")
     assert (tmp_path / "b.json").read_text() == "old"
+
+
+def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path):
+    for name in (".config.json.12.partial", "config.json", ".hidden", "a.partial"):
+        (tmp_path / name).touch()
+    remove_partials(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "a.partial", "config.json"]
+    remove_partials(tmp_path / "none")

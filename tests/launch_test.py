@@ -108,18 +108,21 @@ def test_commands_recipes_flags_and_files_that_are_named_are_there(text):
         assert (ROOT / path).exists(), path
     for link in re.findall(r"\]\(([\w./]+)\)", said):
         assert (text.parent / link).exists(), link
-    code = "".join((ROOT / "experiments" / f"{name}.py").read_text() for name in ("cli", "train", "evaluate", "launch"))
+    code = "".join(
+        (ROOT / "experiments" / f"{name}.py").read_text() for name in ("cli", "train", "evaluate", "launch", "serve")
+    )
     for flag in re.findall(r"`--(\w+)`", said):
         assert f'"{flag}"' in code or flag in ("requeue",), flag
 
 
-def test_the_image_is_made_of_what_is_there():
-    lines = (ROOT / "launch" / "Dockerfile").read_text().splitlines()
+@pytest.mark.parametrize(("file", "user"), [("Dockerfile", "trainer"), ("Dockerfile.serve", "server")])
+def test_the_images_are_made_of_what_is_there_and_need_no_rights(file, user):
+    lines = (ROOT / "launch" / file).read_text().splitlines()
     for line in lines:
-        if line.startswith("COPY "):
+        if line.startswith("COPY ") and "--from" not in line:
             for name in line.split()[1:-1]:
                 assert (ROOT / name).exists(), name
-    extras = set(re.findall(r'"(\w+)": \[', (ROOT / "setup.py").read_text()))
+    extras = set(re.findall(r'"(\w+)": (?:\[|SERVE)', (ROOT / "setup.py").read_text()))
     named = {extra for line in lines for group in re.findall(r"EXTRAS=([\w,]+)", line) for extra in group.split(",")}
     assert named <= extras
-    assert any(line == "USER trainer" for line in lines)
+    assert f"USER {user}" in lines

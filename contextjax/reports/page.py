@@ -10,12 +10,17 @@ import jinja2
 from contextjax.reports.candidates import CandidateReport
 from contextjax.reports.composed import ComposedReport
 from contextjax.reports.report import Error, Report
+from contextjax.reports.samples import SampleReport
 
 # What fills the blocks of page.html.jinja, which is the frame of all.
-TEMPLATES = {ComposedReport: "composed.html.jinja", CandidateReport: "candidates.html.jinja"}
+TEMPLATES = {
+    ComposedReport: "composed.html.jinja",
+    CandidateReport: "candidates.html.jinja",
+    SampleReport: "samples.html.jinja",
+}
 
 
-def render(report: Report) -> str:
+def render(report: Report | SampleReport) -> str:
     """The page. Every text is escaped; the credit's own links are the only addresses in it."""
     return _environment().get_template(TEMPLATES[type(report)]).render(report=report)
 

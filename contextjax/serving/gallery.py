@@ -1,77 +1,120 @@
-"""A folder of pictures, embedded once and searched exactly."""
+"""What can be embedded: pictures by name, and what tells that one has changed."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import dataclasses
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
-from contextjax import images, metrics
-from contextjax.system import System
+from contextjax import images
 from contextjax.types import UserError
 
-CHUNK = 1024  # pictures held decoded at a time
 
-
+@dataclasses.dataclass(frozen=True)
 class Gallery:
-    """Names and embeddings [N, D], L2-normalised."""
+    """Pictures by name; none of them is read before it is asked for."""
 
-    def __init__(self, names: Sequence[str], embeddings: np.ndarray):
-        self.names, self.embeddings = list(names), embeddings
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def search(self, query: np.ndarray, k: int, *, without: str | Path | None = None) -> list[tuple[str, float]]:
-        """The k best (name, cosine) of a query [D], best first; the picture `without` is left out. Ties by name."""
-        scores = (self.embeddings @ query)[None].astype(np.float32)
-        if without is not None:
-            own = os.path.realpath(without)
-            scores[0, [os.path.realpath(name) == own for name in self.names]] = -np.inf
-        found = metrics.top_k(scores, k)[0]
-        return [(self.names[i], float(scores[0, i])) for i in found if np.isfinite(scores[0, i])]
+    place: str  # which gallery it is
+    names: list[str]
+    stamps: np.ndarray  # int64 [N, 2]: another one where a picture has changed
+    picture: Callable[[str], Any]  # of a name, as images.load takes it; raises a UserError where it is a bad one
 
 
-def embed_folder(system: System, folder: Path, *, cache: Path | None = None) -> Gallery:
-    """Embeds all pictures of a folder and its subfolders, or reads what an earlier call kept in `cache`.
-
-    The cache is keyed by the system's fingerprint and by name, size and time of every picture.
+def folder_gallery(folder: Path) -> Gallery:
+    """The pictures of a folder and its subfolders, called by their paths within it.
 
     Raises:
-      UserError: the folder is missing or holds no pictures, or pictures that can't be read: all are named.
+      UserError: the folder is missing or holds no pictures.
     """
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; give a folder of PNG, JPEG or WebP files as the gallery.")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES and path.is_file())
     if not files:
         raise UserError(f"{folder} holds no pictures; expected PNG, JPEG or WebP files.")
-    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    key = hashlib.blake2b(json.dumps([system.fingerprint, stats]).encode(), digest_size=8).hexdigest()
-    kept = cache / f"{key}.npy" if cache else None
-    if kept is not None and kept.exists():
-        return Gallery([str(path) for path in files], np.load(kept, allow_pickle=False))
-    parts, problems = [], []
-    for begin in range(0, len(files), CHUNK):
-        pictures = []
-        for path in files[begin : begin + CHUNK]:
-            try:
-                pictures.append(images.load(path, system.image_size, fit=system.fit))
-            except UserError as error:
-                problems.append(str(error))
-        if pictures and not problems:
-            parts.append(system.encode_gallery(pictures))
-    if problems:
-        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise UserError(f"{len(problems)} picture(s) of {folder} can't be read: {' '.join(problems[:10])}{more}")
-    embeddings = np.concatenate(parts)
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
-            np.save(file, embeddings)
-        partial.replace(kept)
-    return Gallery([str(path) for path in files], embeddings)
+    return _of_files(folder, folder, [path.relative_to(folder).as_posix() for path in files])
+
+
+def listed_gallery(file: Path) -> Gallery:
+    """The pictures that a text file lists, a path a line, as seen from the file's folder; called by their lines.
+
+    Raises:
+      UserError: the file is missing, no text, empty, or lists a path twice.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{file} can't be read ({error}); expected a text file with a path of a picture a line."
+        ) from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise UserError(f"{file} lists no pictures; expected a path of a picture a line.")
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        more = f" and {len(repeated) - 10} more" if len(repeated) > 10 else ""
+        raise UserError(f"{file} lists {', '.join(repeated[:10])}{more} more than once; list each picture once.")
+    return _of_files(file, file.parent, names)
+
+
+class Searched(Protocol):
+    """What search_others needs of an index."""
+
+    def __len__(self) -> int: ...
+
+    def search(self, queries: np.ndarray, k: int) -> list[list[tuple[str, float]]]:
+        """The best k (name, cosine) of each query [B, D]."""
+        ...
+
+
+def search_others(index: Searched, query: np.ndarray, k: int, *, place: str, without: Path) -> list[tuple[str, float]]:
+    """The best k (name, cosine) of a query [D] that are not the file `without`, by whatever way it is reached.
+
+    Args:
+      index: of a gallery.
+      query: an embedding.
+      k: how many.
+      place: of the gallery, from which names are seen.
+      without: the file, say the query's own picture.
+    """
+    own, wanted = os.path.realpath(without), k + 1
+    while True:
+        wanted = min(wanted, len(index))
+        found = [
+            hit
+            for hit in index.search(query[None], max(wanted, 1))[0]
+            if os.path.realpath(file_of(place, hit[0])) != own
+        ]
+        if len(found) >= k or wanted == len(index):
+            return found[:k]
+        wanted *= 2
+
+
+def file_of(place: str, name: str) -> Path:
+    """The file of a picture of a folder or a list; of another gallery, one that isn't there."""
+    root = Path(place)
+    return (root if root.is_dir() else root.parent) / name
+
+
+def _of_files(place: Path, root: Path, names: list[str]) -> Gallery:
+    """Files by their paths from `root`; their stamps are size and time."""
+    sizes = np.asarray([_stamp(root / name) for name in names], np.int64)
+    return Gallery(str(place.resolve()), names, sizes, lambda name: _checked(root / name))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
+
+
+def _checked(path: Path) -> Path:
+    size, _ = _stamp(path)
+    if size > images.MAX_BYTES:
+        raise UserError(f"{path} has {size:,} bytes; at most {images.MAX_BYTES:,} are read: shrink or remove it.")
+    return path

@@ -19,7 +19,11 @@ from contextjax.sharding.processes import (
     first_process_first,
     gather,
     is_first_process,
+    rows_of_all,
+    share_of_process,
     start_processes,
+    stop_after,
+    wait_for_all,
 )
 from contextjax.sharding.table import Placement, grouped, placement_table, placements
 
@@ -48,6 +52,10 @@ __all__ = [
     "placement_table",
     "placements",
     "process_rows",
+    "rows_of_all",
+    "share_of_process",
     "start_processes",
     "state_shardings",
+    "stop_after",
+    "wait_for_all",
 ]

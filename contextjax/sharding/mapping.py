@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -12,13 +12,14 @@ from jax.sharding import Mesh, PartitionSpec
 from contextjax.sharding.mesh import BATCH_AXES
 
 
-def map_over_devices(body: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+def map_over_devices(body: Callable[..., Any], mesh: Mesh, *, whole: Collection[str] = ()) -> Callable[..., Any]:
     """`body` run by each device on its rows, as a function of whole arrays.
 
     Args:
       body: takes `axis_name` (the mesh's batch axes) beside its arguments, and returns what is the same on all
         devices. Arrays come cut along their first axis, numbers and arrays without axes as they are.
       mesh: whose batch axes the rows are cut over; what the other axes do is left to the compiler.
+      whole: names of keyword arguments that every device has whole.
 
     Returns:
       the function, with the signature of `body` less `axis_name`. The rows must divide among the devices.
@@ -28,6 +29,8 @@ def map_over_devices(body: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]
         flags = {name: value for name, value in options.items() if isinstance(value, bool)}
         arrays = (args, {name: value for name, value in options.items() if name not in flags})
         specs = jax.tree.map(lambda x: PartitionSpec(BATCH_AXES) if np.ndim(x) else PartitionSpec(), arrays)
+        for name in whole:
+            specs[1][name] = jax.tree.map(lambda _: PartitionSpec(), options[name])
         run = lambda args, options: body(*args, **options, **flags, axis_name=BATCH_AXES)
         return jax.shard_map(
             run, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(), axis_names=set(BATCH_AXES), check_vma=False

@@ -42,7 +42,7 @@ def start_processes(*, timeout: int) -> int:
     Raises:
       UserError: some of the three variables are missing, or no numbers; or the others have not come in five minutes.
     """
-    # A process that is told to end shall end: JAX would take SIGTERM for a notice and go on.
+    # A process that is told to end shall end: JAX would take SIGTERM for a notice, also where nothing asks for it.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         _initialize(heartbeat_timeout_seconds=timeout, shutdown_timeout_seconds=LAST_WORDS)
@@ -128,6 +128,41 @@ def end_together(seconds: float) -> None:
             jax.distributed.shutdown()
 
 
+def stop_after(name: str, step: int, *, is_told: bool) -> int | None:
+    """The step after which all processes of a run stop, once one of them is told to; to be asked after every step.
+
+    A process that has started `step` may find others that have started the next one and, not having heard of it, start
+    the one after; but none is past that, for a process waits for a step before it starts the next but one. So they stop
+    two steps later; a process that is alone at once.
+
+    Args:
+      name: of the question, the same in all processes and used once.
+      step: that this process has started; the one before is done.
+      is_told: whether this process has been told to stop.
+    """
+    if jax.process_count() == 1:
+        return step if is_told else None
+    client, key = _client(), f"contextjax/stop/{name}"
+    if is_told:
+        with contextlib.suppress(RuntimeError):  # another has been told before
+            client.key_value_set(key, str(step + 2))
+    try:
+        return int(client.key_value_try_get(key))
+    except RuntimeError:  # none has
+        return None
+
+
+def wait_for_all() -> None:
+    """Returns when every process is here; in hours, where one has so much more to do."""
+    if jax.process_count() > 1:
+        _client().wait_at_barrier(f"contextjax/turn/{next(_turns)}", 1000 * LONGEST_WAIT)
+
+
+def share_of_process(count: int) -> range:
+    """Which of `count` things in a row this process does, where each is done by one."""
+    return range(jax.process_index(), count, jax.process_count())
+
+
 def _client() -> Any:
     """The coordinator's; jax's public barrier is a computation, which can't wait for hours."""
     from jax._src.distributed import global_state
@@ -150,6 +185,15 @@ def agree(values: Mapping[str, float]) -> dict[str, float]:
 @functools.lru_cache
 def _replicate(mesh: Mesh) -> Any:
     return jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))
+
+
+def rows_of_all(rows: np.ndarray) -> np.ndarray:
+    """Rows of each process, one after the other's; all ask at the same time."""
+    if jax.process_count() == 1:
+        return rows
+    from jax.experimental.multihost_utils import process_allgather
+
+    return np.asarray(process_allgather(rows, tiled=True))
 
 
 def gather(tree: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What goes on beside the steps: metrics lines, a progress bar, the watch over bad steps, the clock."""
+"""What goes on beside the steps: metrics lines, a progress bar, the watch over sick and stuck steps, a trace."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from contextjax.files import is_remote, write_whole
-from contextjax.sharding import is_first_process
+from contextjax.sharding import is_first_process, rows_of_all
 from contextjax.types import UserError
 
 METRICS = "metrics.jsonl"
@@ -33,51 +33,67 @@ class MetricsLog:
     """metrics.jsonl, one object a line: step, name: value, seconds (of training, without compile and evaluation).
 
     Lines past `step` are cut on opening: a resumed run writes them again. TensorBoard gets the same values. Of several
-    processes the first writes.
+    processes the first writes. What can't be written (the disk is full) is told once, and written when it can be.
     """
 
     def __init__(self, workdir: Path, *, step: int):
-        from tensorboardX import SummaryWriter
-
-        self._writes, self.seconds = is_first_process(), 0.0
+        self._writes, self.seconds, self.is_remote = is_first_process(), 0.0, is_remote(workdir)
+        self._unwritten, self._is_told = b"", False
         if not self._writes:
             return
         kept = [line for line in read_metrics(workdir) if line["step"] <= step]
         self.seconds = kept[-1]["seconds"] if kept else 0.0
         self._workdir, self._synced = workdir, time.monotonic()
         # An object can't be added to: both logs of such a workdir are kept here, and go there whole now and then.
-        self._here = Path(tempfile.mkdtemp(prefix="contextjax-")) if is_remote(workdir) else workdir
+        self._here = Path(tempfile.mkdtemp(prefix="contextjax-")) if self.is_remote else workdir
         for folder in {self._here, workdir}:
             write_whole(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
-        self._file = (self._here / METRICS).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(self._here / "tensorboard"), purge_step=step + 1)
+        self._file = (self._here / METRICS).open("ab", buffering=0)
+        self._board = Board(self._here / "tensorboard", first=step + 1)
 
-    def write(self, step: int, values: Mapping[str, float], *, seconds: float) -> None:
-        """Adds one line."""
+    def write(self, step: int, values: Mapping[str, float], *, seconds: float, **more: Any) -> None:
+        """Adds one line; `more` are values that are no numbers, and not TensorBoard's."""
         if not self._writes:
             return
         values = {name: float(value) for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **values, "seconds": round(seconds, 3)}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name.replace("@", "_at_"), value, step)  # TensorBoard refuses "@"
+        self._unwritten += (json.dumps({"step": step, **values, **more, "seconds": round(seconds, 3)}) + "\n").encode()
+        self._flush()
+        self._board.add(step, values)
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self.sync()
 
+    def _flush(self) -> None:
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+        except OSError as error:
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        if not self._is_told:
+            told = f"{self._workdir / METRICS} can't be written ({error}); training goes on, its lines are kept."
+            with contextlib.suppress(OSError):
+                print(told, file=sys.stderr, flush=True)
+        self._is_told = True
+
     def sync(self) -> None:
-        """Brings a workdir in an object store up to date."""
-        if not self._writes or self._here == self._workdir:
+        """Writes what is left to write, and brings a workdir in an object store up to date; what fails, later."""
+        if not self._writes:
             return
-        self._board.flush()
-        for path in (self._here / METRICS, *(self._here / "tensorboard").iterdir()):
-            write_whole(self._workdir / path.relative_to(self._here), path.read_bytes())
+        self._flush()
         self._synced = time.monotonic()
+        try:
+            for path in (self._here / METRICS, *(self._here / "tensorboard").iterdir()) if self.is_remote else ():
+                write_whole(self._workdir / path.relative_to(self._here), path.read_bytes())
+        except Exception as error:  # stores have errors of their own
+            self._tell(error)
 
     def close(self) -> None:
         """Closes both writers."""
         if not self._writes:
             return
-        self._file.close()
+        self._flush()
+        self._file.close()  # unbuffered: nothing is left in it
         self._board.close()
         self.sync()
 
@@ -92,6 +108,44 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return found
+
+
+class Board:
+    """A TensorBoard file of scalars. It is given up where it can't be written: metrics.jsonl has them all."""
+
+    def __init__(self, folder: Path, *, first: int):
+        """What older files have of the step `first` and later ones is not shown any more."""
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._event = Event
+        # Its own writer, for tensorboardX's usual one waits for ever for a thread that has met a full disk.
+        self._writer: Any = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        self._add(Event(step=first, session_log=SessionLog(status=SessionLog.START)))
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """The values of a step."""
+        from tensorboardX.summary import scalar
+
+        for name, value in values.items():
+            summary = scalar(name.replace("@", "_at_"), value)  # TensorBoard refuses "@"
+            self._add(self._event(step=step, wall_time=time.time(), summary=summary))
+        self._do("flush")
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._do("close")
+
+    def _add(self, event: Any) -> None:
+        self._do("write_event", event)
+
+    def _do(self, what: str, *given: Any) -> None:
+        if self._writer is not None:
+            try:
+                getattr(self._writer, what)(*given)
+            except OSError:
+                self._writer = None
 
 
 class Progress:
@@ -152,10 +206,13 @@ class CompileCounter:
 
 
 class BadStepWatch:
-    """Ends the run after `limit` non-finite steps in a row, without ever waiting for the newest step."""
+    """Tells of sick steps, and ends the run after `limit` in a row, without ever waiting for the newest step."""
 
-    def __init__(self, limit: int, name_records: Callable[[np.ndarray], Sequence[str]]):
-        self._limit, self._name_records = limit, name_records
+    def __init__(
+        self, limit: int, name_records: Callable[[np.ndarray], Sequence[str]], log: Callable[[int, dict], None]
+    ):
+        """`log` takes the step and what is known of it."""
+        self._limit, self._name_records, self._log = limit, name_records, log
         self._previous: tuple[int, Any, np.ndarray] | None = None
 
     def add(self, step: int, metrics: Mapping[str, Any], records: np.ndarray) -> None:
@@ -163,28 +220,41 @@ class BadStepWatch:
         self._previous = (step, metrics, records)
 
     def check_previous(self) -> None:
-        """Waits for the step that was added last.
+        """Waits for the step that was added last, and logs it where it is sick.
 
         Raises:
-          UserError: it was the last of too many bad ones.
+          UserError: it was the last of too many.
         """
         if self._previous is None:
             return
         step, metrics, records = self._previous
-        bad = int(metrics["bad_steps"])
+        self._previous = None
+        if not (bad := int(metrics["bad_steps"])):
+            return
+        loss, norm = float(metrics["loss"]), float(metrics["grad_norm"])
+        is_finite = math.isfinite(loss) and math.isfinite(norm)
+        what = (
+            f"a gradient norm of {norm:.3g}, far above those before it"
+            if is_finite
+            else "a non-finite loss or gradient"
+        )
+        names = list(self._name_records(rows_of_all(records)))
+        self._log(step, {"kind": "spike" if is_finite else "not finite", "loss": repr(loss), "grad_norm": repr(norm),
+                         "records": names})  # fmt: skip
+        told = f"Step {step} had {what} ({bad} in a row, training.max_bad_steps is {self._limit}); the parameters are"
         if bad >= self._limit:
-            names = ", ".join(self._name_records(records))
             raise UserError(
-                f"Step {step} had a non-finite loss or gradient ({bad} in a row, max_bad_steps is {self._limit}); "
-                f"the parameters are those before it. Its records: {names}. Look at them, or lower the learning rate."
+                f"{told} those before it. Its records: {', '.join(names)}. Look at them, or lower the learning rate."
             )
+        if is_first_process():
+            print(f"{told} left as they were. Its records are in {METRICS}.", file=sys.stderr, flush=True)
 
 
 class Watchdog:
     """Ends a process in which no step has finished for `timeout` seconds, after the stacks of its threads.
 
-    A step that waits for another process, which is stuck, would wait for ever. Up to the end of the first step, and in
-    `paused` blocks, anything may take its time. 0 seconds: nothing is watched.
+    A step that waits for another process, which is stuck, would wait for ever. Until `step_done` is first called, and
+    in `paused` blocks, anything may take its time. 0 seconds: nothing is watched.
     """
 
     def __init__(self, timeout: float):
@@ -193,7 +263,7 @@ class Watchdog:
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def step_done(self) -> None:
-        """A step has been done."""
+        """A step has been done, or the first one is about to be started."""
         self._last = time.monotonic()
 
     @contextlib.contextmanager
@@ -273,26 +343,3 @@ def parse_steps(text: str, *, steps: int) -> tuple[int, int] | None:
             f"--profile is '{text}'; expected the first and the last step to record, as 100:105, from 1 to {steps}."
         )
     return first, last
-
-
-class Clock:
-    """Seconds of training: what evaluation takes is left out."""
-
-    def __init__(self, before: float):
-        self._begin = time.monotonic() - before
-        self.before_pause = before
-
-    @property
-    def seconds(self) -> float:
-        """Up to now."""
-        return time.monotonic() - self._begin
-
-    def paused(self) -> Clock:
-        """What is done in this block does not count; `before_pause` are the seconds up to it."""
-        return self
-
-    def __enter__(self) -> None:
-        self.before_pause = self.seconds
-
-    def __exit__(self, *_: Any) -> None:
-        self._begin = time.monotonic() - self.before_pause

@@ -1,4 +1,4 @@
-"""The training step: a pure function of state and batch."""
+"""The training step: a pure function of state and batch, which leaves out what is sick."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import jax.numpy as jnp
 import optax
 
 from contextjax.optim import stop_gradients
-from contextjax.types import Terms, TrainState
+from contextjax.types import Health, Terms, TrainState
+
+FADING = 0.99  # of what is known of gradient norms, with every good step
+KNOWN = 40.0  # faded count of norms, that of about fifty steps, from which on a spike can be told
 
 Differentiated = tuple[tuple[jax.Array, dict[str, jax.Array]], Any]  # ((loss, mean of each term), gradients)
 
@@ -56,16 +59,35 @@ def whole_batch(objective: Objective, params: Any, batch: Any, rng: jax.Array, f
 def train_step(
     state: TrainState, batch: Any, *, objective: Objective, optimizer: optax.GradientTransformation,
     frozen: Sequence[str] = (), differentiate: Callable[..., Differentiated] = whole_batch,
+    spike_factor: float = 0.0, first_step: int = 0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:  # fmt: skip
-    """One update. A non-finite loss or gradient leaves parameters and moments as they were."""
+    """One update. A sick step (see `judge`) leaves parameters and moments as they were.
+
+    `spike_factor` is judge's; what is known of gradient norms begins anew at `first_step`, that of an objective.
+    """
     rng = jax.random.fold_in(state.rng, state.step)
     (loss, means), gradients = differentiate(objective, state.params, batch, rng, frozen)
     norm = optax.tree.norm(gradients)
-    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    is_good, health = judge(state.health, loss, norm, spike_factor=spike_factor, anew=state.step == first_step)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     updated = (optax.apply_updates(state.params, updates), opt_state)
-    keep = lambda new, old: jnp.where(finite, new, old)
+    keep = lambda new, old: jnp.where(is_good, new, old)
     params, opt_state = jax.tree.map(keep, updated, (state.params, state.opt_state))
-    bad_steps = jnp.where(finite, 0, state.bad_steps + 1)
-    metrics = {"loss": loss, **means, "grad_norm": norm, "bad_steps": bad_steps}
-    return TrainState(state.step + 1, params, opt_state, state.rng, bad_steps), metrics
+    metrics = {"loss": loss, **means, "grad_norm": norm, "bad_steps": health.bad_steps, "skipped": health.skipped}
+    return TrainState(state.step + 1, params, opt_state, state.rng, health), metrics
+
+
+def judge(
+    health: Health, loss: jax.Array, norm: jax.Array, *, spike_factor: float, anew: Any
+) -> tuple[jax.Array, Health]:
+    """(whether a step is good, the health after it).
+
+    Sick is a step whose loss or gradient norm is not finite, or whose gradient norm is above `spike_factor` (0: none
+    is) times the fading mean of those of the good steps before it, once there are about fifty; `anew` forgets them.
+    """
+    total, count = norms = jnp.where(anew, 0.0, health.norms)
+    is_spike = (spike_factor > 0) & (count > KNOWN) & (norm * count > spike_factor * total)
+    is_good = jnp.isfinite(loss) & jnp.isfinite(norm) & ~is_spike
+    norms = jnp.where(is_good, FADING * norms + jnp.stack([norm, jnp.ones_like(norm)]), norms)
+    bad_steps = jnp.where(is_good, 0, health.bad_steps + 1)
+    return is_good, Health(bad_steps, health.skipped + ~is_good, norms)

@@ -33,11 +33,8 @@ class Stage2b:
         self._config = recipe.get_config("2b").optimizer
         self._rule = make_optimizer(self._config, steps=1)
         self._objective = SelectionObjective(self.model, (("selection", 1.0),))
-        params, zero = (
-            jax.tree.map(jnp.asarray, stage1_case.draw_params(self.model, seed=seed)),
-            jnp.zeros((), jnp.int32),
-        )
-        self._state = TrainState(zero, params, self._rule.init(params), jax.random.key(seed), zero + 0)
+        params = jax.tree.map(jnp.asarray, stage1_case.draw_params(self.model, seed=seed))
+        self._state = TrainState.fresh(params, self._rule.init(params), jax.random.key(seed))
         self.costs: dict[str, dict[str, float]] = {}
 
     def pictures(self, sets: int, *, seed: int = 0) -> CandidateBatch:

@@ -68,8 +68,7 @@ def step(folder: Path, images: np.ndarray, ids: np.ndarray, dtype: str, optimize
     update = jax.jit(
         lambda state, batch: train_step(state, batch, objective=objective, optimizer=rule), donate_argnums=0
     )
-    zero = jnp.zeros((), jnp.int32)
-    state = TrainState(zero, params, rule.init(params), jax.random.key(0), zero + 0)
+    state = TrainState.fresh(params, rule.init(params), jax.random.key(0))
     batch = (jnp.asarray(images), Tokens(jnp.asarray(ids), jnp.ones(ids.shape, bool)))
 
     def run() -> float:

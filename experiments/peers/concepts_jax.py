@@ -82,8 +82,8 @@ def make_steps(
       losses: name -> the weights of its terms.
       optimizer: the arguments of optax.adamw.
     """
-    rule, zero = optax.adamw(**optimizer), jnp.zeros((), jnp.int32)
-    state = TrainState(zero, params, rule.init(params), jax.random.key(0), zero + 0)
+    rule = optax.adamw(**optimizer)
+    state = TrainState.fresh(params, rule.init(params), jax.random.key(0))
     batch = jax.tree.map(jnp.asarray, batch)
     steps, costs = {}, {}
 

@@ -86,9 +86,8 @@ class Program:
         return costs
 
     def _start(self, params: Any, *, frozen: bool) -> TrainState:
-        zero = jnp.zeros((), jnp.int32)
         rule = make_optimizer(stage1_case.optimizer(frozen=frozen), steps=1)
-        return TrainState(zero, params, rule.init(params), jax.random.key(0), zero + 0)
+        return TrainState.fresh(params, rule.init(params), jax.random.key(0))
 
     def _compile(self, state: Any, *, frozen: bool) -> Any:
         rule = make_optimizer(stage1_case.optimizer(frozen=frozen), steps=1)

@@ -64,6 +64,16 @@ def test_another_user_s_folder_is_left_alone(tmp_path):
     assert folder == "" and f"{tmp_path} belongs to another user" in complaint
 
 
+def test_a_folder_that_others_could_replace_is_left_alone(tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    assert "or to the folder it is in" in compile_cache._make_private(shared / "xla")
+    shared.chmod(0o1777)  # sticky, as /tmp is: only its owner can rename it
+    assert compile_cache._make_private(shared / "xla") == ""
+    assert (shared / "xla").stat().st_mode & 0o777 == 0o700
+
+
 def test_the_default_is_in_the_user_s_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert compile_cache.default_folder() == tmp_path / "contextjax" / "xla"

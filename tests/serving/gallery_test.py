@@ -1,25 +1,12 @@
-"""A folder, embedded once: names, ties, the query's own picture, and bad files."""
+"""Galleries and the search that leaves the query's own picture out."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from contextjax.serving.gallery import Gallery, embed_folder
+from contextjax.serving.gallery import file_of, folder_gallery, listed_gallery, search_others
+from contextjax.serving.index import Index
 from contextjax.types import UserError
-
-
-class Colours:
-    """Embeds a picture as its mean colour; counts the pictures it is given."""
-
-    image_size, fit, fingerprint = 8, "crop", "colours-1"
-
-    def __init__(self):
-        self.encoded = 0
-
-    def encode_gallery(self, images):
-        self.encoded += len(images)
-        means = np.stack([image.mean((0, 1)) for image in images]).astype(np.float32)
-        return means / np.linalg.norm(means, axis=1, keepdims=True)
 
 
 @pytest.fixture
@@ -32,43 +19,47 @@ def folder(tmp_path):
     return place
 
 
-def test_search_ranks_and_leaves_the_query_out(folder):
-    gallery = embed_folder(Colours(), folder)
-    assert len(gallery) == 4
+def test_a_folder_s_names_are_its_paths_and_stamps_tell_changes(folder):
+    before = folder_gallery(folder)
+    assert before.names == ["a.png", "b.png", "d.png", "deep/c.png"] and before.stamps.shape == (4, 2)
+    assert before.picture("deep/c.png") == folder / "deep/c.png" == file_of(str(folder), "deep/c.png")
+    Image.new("RGB", (30, 30)).save(folder / "b.png")
+    changed = (folder_gallery(folder).stamps != before.stamps).any(axis=1)
+    assert changed.tolist() == [False, True, False, False]
+
+
+def test_a_list_names_files_from_where_it_is(folder):
+    file = folder / "list.txt"
+    file.write_text("deep/c.png\n\n b.png \nnone.png\n")
+    found = listed_gallery(file)
+    assert found.names == ["deep/c.png", "b.png", "none.png"] and found.stamps[2].tolist() == [-1, -1]
+    assert found.picture("b.png") == folder / "b.png" == file_of(str(file), "b.png")
+
+
+def test_bad_galleries_are_told(folder, tmp_path):
+    repeated, empty = tmp_path / "repeated.txt", tmp_path / "empty.txt"
+    repeated.write_text("a.png\nb.png\na.png\n")
+    empty.write_text("\n")
+    (tmp_path / "void").mkdir()
+    for call, sentence in (
+        (lambda: listed_gallery(repeated), r"lists a\.png more than once"),
+        (lambda: listed_gallery(empty), "lists no pictures"),
+        (lambda: listed_gallery(tmp_path / "none.txt"), "can't be read"),
+        (lambda: listed_gallery(folder / "a.png"), "can't be read"),
+        (lambda: folder_gallery(tmp_path / "void"), "holds no pictures"),
+        (lambda: folder_gallery(tmp_path / "none"), "no folder"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            call()
+
+
+def test_the_query_s_own_picture_is_left_out_by_whatever_name(folder, tmp_path):
+    (folder / "link.png").symlink_to(folder / "b.png")
+    index = Index.create(tmp_path / "index", 3, fingerprint="f")
+    names, rows = ["a.png", "b.png", "link.png", "d.png"], np.asarray([[0, 1, 0], [1, 0, 0], [1, 0, 0], [0.8, 0.6, 0]])
+    index.add(names, rows)
     red = np.asarray([1, 0, 0], np.float32)
-    names = [name.rsplit("/", 1)[-1] for name, _ in gallery.search(red, 10)]
-    assert names[:2] == ["b.png", "d.png"]
-    without = gallery.search(red, 10, without=folder / "deep" / ".." / "b.png")
-    assert len(without) == 3 and all(not name.endswith("/b.png") for name, _ in without)
-
-
-def test_ties_break_by_name():
-    gallery = Gallery(["a", "b", "c"], np.ones((3, 2), np.float32))
-    assert [name for name, _ in gallery.search(np.ones(2, np.float32), 2)] == ["a", "b"]
-
-
-def test_a_folder_is_embedded_once_until_it_changes(folder, tmp_path):
-    system, cache = Colours(), tmp_path / "cache"
-    first = embed_folder(system, folder, cache=cache)
-    again = embed_folder(system, folder, cache=cache)
-    assert system.encoded == 4 and np.array_equal(first.embeddings, again.embeddings)
-    Image.new("RGB", (4, 4), (9, 9, 9)).save(folder / "e.png")
-    assert len(embed_folder(system, folder, cache=cache)) == 5 and system.encoded == 9
-    system.fingerprint = "colours-2"
-    embed_folder(system, folder, cache=cache)
-    assert system.encoded == 14
-
-
-def test_bad_files_are_named_together_and_nothing_is_kept(folder, tmp_path):
-    (folder / "x.png").write_bytes(b"")
-    (folder / "y.jpg").write_bytes((folder / "a.png").read_bytes()[:40])
-    with pytest.raises(UserError, match=r"2 picture\(s\).*x\.png.*y\.jpg"):
-        embed_folder(Colours(), folder, cache=tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
-
-
-def test_an_empty_folder_and_none(tmp_path):
-    with pytest.raises(UserError, match="holds no pictures"):
-        embed_folder(Colours(), tmp_path)
-    with pytest.raises(UserError, match="no folder"):
-        embed_folder(Colours(), tmp_path / "none")
+    options = {"place": str(folder), "without": folder / "deep" / ".." / "b.png"}
+    assert [name for name, _ in search_others(index, red, 1, **options)] == ["d.png"]
+    assert [name for name, _ in search_others(index, red, 10, **options)] == ["d.png", "a.png"]
+    assert [name for name, _ in index.search(red[None], 2)[0]] == ["b.png", "link.png"]

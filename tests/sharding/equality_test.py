@@ -84,7 +84,7 @@ def one_step(case, *, mesh: str = ""):
     objective, params, batch = case
     optimizer = optax.trace(decay=0.5)
     step = functools.partial(train_step, objective=objective, optimizer=optimizer)
-    state = TrainState(np.int32(0), params, optimizer.init(params), jax.random.key(KEY), np.int32(0))
+    state = TrainState.fresh(params, optimizer.init(params), jax.random.key(KEY))
     if not mesh:
         state, metrics = jax.jit(step)(state, batch)
         return jax.device_get((metrics["loss"], state.opt_state.trace))

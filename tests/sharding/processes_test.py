@@ -22,6 +22,7 @@ from contextjax.checkpoints import Checkpoints
 from contextjax.sharding import agree, first_process_first, gather, is_first_process
 from contextjax.sharding.processes import COORDINATOR, PROCESS, PROCESSES, start_processes
 from contextjax.training.hooks import STUCK, read_metrics
+from contextjax.training.ledger import read_ledger
 from contextjax.types import UserError
 from tests.commands import environment
 from tests.conftest import write_pictograms
@@ -29,7 +30,7 @@ from tests.conftest import write_pictograms
 ROOT = Path(__file__).parent.parent.parent
 # The shipped recipe, tiny. There is room for all phrases: which of them find room depends on the parts of a batch.
 RECIPE = """
-import json, os, time
+import json, os, signal, time
 from configs.pictograms import get_config as recipe
 from data_pipelines.loader import ProcessStream
 
@@ -53,6 +54,15 @@ def get_config(argument=""):
                 print(json.dumps(batch.records[batch.valid].tolist()), file=file)
             return place(batch, **options)
         loop.place_batch = tell
+    if os.environ.get("TOLD") and os.environ["TOLD"] == os.environ["CONTEXTJAX_PROCESS"]:
+        from contextjax.training import loop
+        put, calls = loop.place_batch, []
+        def told(batch, **options):  # to end, after the second step
+            calls.append(1)
+            if len(calls) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return put(batch, **options)
+        loop.place_batch = told
     if os.environ.get("HANGS") and os.environ.get("HANGS") == os.environ.get("CONTEXTJAX_PROCESS"):
         get = ProcessStream.__getitem__
         def late(self, index):  # a loader that hangs
@@ -128,6 +138,23 @@ def optax_mu(opt_state):
     found = [x for x in jax.tree.leaves(opt_state, is_leaf=lambda x: hasattr(x, "mu")) if hasattr(x, "mu")]
     assert found
     return [x.mu for x in found]
+
+
+def test_one_that_is_told_to_end_stops_all_after_the_same_step_and_the_command_goes_on(recipe, two, tmp_path):
+    workdir, _ = two
+    done = launched(2, *train(recipe, tmp_path / "told"), TOLD="1")
+    assert done.returncode == 143, done.stdout + done.stderr
+    assert done.stdout.count("Told to end after step 4, which is saved") == 2
+    assert steps_of(tmp_path / "told") == [3, 4]
+    done = launched(2, *train(recipe, tmp_path / "told"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    bare = lambda workdir: [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(workdir)]
+    assert bare(tmp_path / "told") == bare(workdir)
+    assert [line["steps"] for line in read_ledger(tmp_path / "told")] == [[0, 4], [4, 6]]
+
+
+def steps_of(workdir: Path) -> list[int]:
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
 
 
 def test_the_first_process_writes_and_prints(two):

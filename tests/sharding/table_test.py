@@ -32,7 +32,7 @@ def abstract(tiny):
     def state():
         params = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), abstract_params(tiny.model()))
         moments = optimizer("clip/vision").init(params)
-        return TrainState(jax.numpy.int32(0), params, moments, jax.random.key(0), jax.numpy.int32(0))
+        return TrainState.fresh(params, moments, jax.random.key(0))
 
     return jax.eval_shape(state)
 
@@ -67,7 +67,7 @@ def test_groups_add_up(abstract):
 def test_a_frozen_part_has_no_optimizer_state(tiny, name):
     params = tiny.params(tiny.model())
     rule = functools.partial(optimizer, name=name)
-    state = lambda *freeze: TrainState(0, params, rule(*freeze).init(params), 0, 0)
+    state = lambda *freeze: TrainState.fresh(params, rule(*freeze).init(params), 0)
     table = lambda *freeze: {line.split()[0]: line for line in placement_table(state(*freeze)).splitlines()[1:]}
     trained, frozen = table(), table("clip/vision", "fusion_0")
     assert "frozen" not in "".join(trained.values())

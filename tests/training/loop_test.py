@@ -1,9 +1,12 @@
 """The loop on a toy objective: what is due when, the best checkpoint, and that a resumed run is the same run."""
 
+import contextlib
 import dataclasses
 import functools
 import gzip
 import json
+import os
+import signal
 import time
 from typing import Any, NamedTuple
 
@@ -15,8 +18,9 @@ import pytest
 
 from contextjax.checkpoints import Checkpoints
 from contextjax.training.hooks import parse_steps, read_metrics
+from contextjax.training.ledger import read_ledger
 from contextjax.training.loop import FitConfig, Phase, fit
-from contextjax.types import UserError
+from contextjax.types import Stopped, UserError
 
 
 class Batch(NamedTuple):
@@ -49,7 +53,7 @@ class Interrupted(Exception):
     """Instead of a signal."""
 
 
-def batches(start, *, cut):
+def batches(start, cut=None):
     for step in range(start, CONFIG.steps):
         if step == cut:
             raise Interrupted
@@ -61,14 +65,14 @@ def peak(params):
     return {"val/near": -abs(float(params["w"]) - 0.5), "val/far": float(params["w"])}
 
 
-def run(workdir, *, cut=None, evaluate=peak, profile=None, **changes):
+def run(workdir, *, cut=None, evaluate=peak, profile=None, stream=batches, **changes):
     return fit(
         config=dataclasses.replace(CONFIG, **changes),
         init_params=lambda key: {"w": jnp.float32(0.0)},
         optimizer=optax.adam(0.1),
         schedule=optax.constant_schedule(0.1),
         phases=[Phase(0, Distance())],
-        batches=functools.partial(batches, cut=cut),
+        batches=functools.partial(stream, cut=cut),
         workdir=workdir,
         seed=0,
         diagnose=lambda params, batch: {"goal": batch.goal.mean()},
@@ -203,3 +207,68 @@ def test_steps_that_there_are_not_are_told(text):
         UserError, match=rf"--profile is '{text}'; expected the first and the last step .* from 1 to 12"
     ):
         parse_steps(text, steps=12)
+
+
+def test_told_to_end_it_saves_the_step_at_hand_and_the_same_command_goes_on(tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    state = run(whole)
+
+    def told(params):
+        if float(params["w"]) > 0.5:  # in the evaluation of step 6
+            os.kill(os.getpid(), signal.SIGTERM)
+        return peak(params)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped, match=r"Told to end after step ([0-9]+), which is saved; the same command goes on"):
+        run(stopped, evaluate=told)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert kept(stopped) == [5, 6] and lines(stopped)[-1]["step"] == 6 and "val/near" in lines(stopped)[-1]
+    after = run(stopped)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    assert lines(stopped) == lines(whole)
+
+
+def test_a_sick_step_is_logged_with_its_records_and_training_goes_on(tmp_path, capsys):
+    def sick(start, cut):
+        for batch in batches(start):
+            yield batch._replace(goal=np.full(8, np.nan, np.float32)) if batch.goal[0] == np.float32(1.4) else batch
+
+    state = run(tmp_path, stream=sick, max_bad_steps=2)
+    found = [line for line in read_metrics(tmp_path) if "bad_step" in line]
+    assert [line["step"] for line in found] == [5] and found[0]["bad_step"]["records"] == list("01234567")
+    assert found[0]["bad_step"]["kind"] == "not finite"
+    assert "Step 5 had a non-finite loss" in capsys.readouterr().err
+    assert int(state.health.skipped) == 1 and read_metrics(tmp_path)[-2]["skipped"] == 1
+    with pytest.raises(
+        UserError, match=r"Step 5 had .*\(1 in a row, training.max_bad_steps is 1\).* Its records: 0, 1"
+    ):
+        run(tmp_path / "short", stream=sick, max_bad_steps=1)
+
+
+def test_other_data_are_not_gone_on_with(tmp_path):
+    meta = {"config_hash": "abc", "data": "first"}
+    with pytest.raises(Interrupted):
+        run(tmp_path, cut=7, meta=meta)
+    with pytest.raises(UserError, match=r"data are not those .* step 5 was trained on \(first then, second now\)"):
+        run(tmp_path, meta=meta | {"data": "second"})
+
+
+def test_the_ledger_adds_up_to_the_wall_time_of_all_starts(tmp_path, capsys):
+    def slow(start, cut):
+        for batch in batches(start):
+            time.sleep(0.1)
+            yield batch
+
+    wall = 0.0
+    for options in ({"cut": 8}, {"stream": slow}):
+        begin = time.monotonic()
+        with contextlib.suppress(Interrupted):
+            run(tmp_path, **options)
+        wall += time.monotonic() - begin
+    found = read_ledger(tmp_path)
+    assert [line["steps"] for line in found] == [[0, 7], [5, 12]]
+    total = sum(sum(line["seconds"].values()) for line in found)
+    assert wall - 0.5 < total <= wall + 0.01  # the first start was cut after its last account
+    assert found[1]["seconds"]["data"] > 0.5 and found[0]["seconds"]["compile"] > 0
+    assert "Where the time went (2 starts):" in capsys.readouterr().out

@@ -97,7 +97,7 @@ def test_the_step_is_the_same_step():
     rng = np.random.default_rng(0)
     x, y = (jnp.asarray(rng.normal(size=8), jnp.float32) for _ in range(2))
     params = {"w": jnp.float32(0.5), "b": jnp.float32(0.25)}
-    state = TrainState(jnp.int32(0), params, OPTIMIZER.init(params), KEY, jnp.int32(0))
+    state = TrainState.fresh(params, OPTIMIZER.init(params), KEY)
     step = functools.partial(train_step, state, objective=Line(), optimizer=OPTIMIZER)
     expected, metrics = step({"x": x, "y": y})
     column = lambda x: x.reshape(4, 2)
@@ -122,7 +122,7 @@ def test_memory_falls_with_the_number_of_micro_batches(tiny, capsys):
     params = tiny.params(model)
     objective = ContextCIRObjective(model, (("contrastive", 1.0),))
     optimizer, mesh = optax.sgd(1e-3), make_mesh("data:1", devices=1)
-    state = TrainState(jnp.int32(0), params, optimizer.init(params), KEY, jnp.int32(0))
+    state = TrainState.fresh(params, optimizer.init(params), KEY)
     batch = tiny.batch(256, 1)._replace(phrases=None, captions=None)
     found = {}
     for count in (1, 2, 4):

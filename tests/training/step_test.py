@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from contextjax.training.step import train_step
+from contextjax.training.step import judge, train_step
 from contextjax.types import TrainState
 
 
@@ -40,7 +40,7 @@ def batch(**changes):
 
 def start():
     params = {"w": jnp.float32(0.5), "b": jnp.float32(-0.0)}
-    return TrainState(jnp.int32(0), params, OPTIMIZER.init(params), jax.random.PRNGKey(0), jnp.int32(0))
+    return TrainState.fresh(params, OPTIMIZER.init(params), jax.random.PRNGKey(0))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_non_finite_step_leaves_everything_as_it_was(step, bad):
     state, _ = step(start(), GOOD)  # moments that are not zero
     after, metrics = step(state, batch(**bad))
     assert bits((after.params, after.opt_state)) == bits((state.params, state.opt_state))
-    assert int(after.bad_steps) == int(metrics["bad_steps"]) == 1
+    assert int(after.health.bad_steps) == int(metrics["bad_steps"]) == 1
     assert int(after.step) == int(state.step) + 1  # the data goes on
 
 
@@ -93,6 +93,57 @@ def test_a_bad_step_changes_nothing_of_what_follows(step):
     assert bits((plain.params, plain.opt_state)) == bits((disturbed.params, disturbed.opt_state))
 
 
+def norms_of(losses, *, factor, first_step=0):
+    """What `judge` says of steps with these gradient norms, by hand: (whether each is good, skipped so far)."""
+    health, found = start().health, []
+    for step, norm in enumerate(losses):
+        good, health = judge(
+            health, jnp.float32(0), jnp.float32(norm), spike_factor=factor, anew=jnp.bool_(step == first_step)
+        )
+        found.append((bool(good), int(health.skipped), int(health.bad_steps)))
+    return found
+
+
+def test_a_spike_is_far_above_the_mean_of_the_good_steps_before_it():
+    rng = np.random.default_rng(0)
+    norms = list(np.exp(rng.normal(size=120)))
+    norms[10], norms[80], norms[81], norms[100] = 1e4, 60.0, np.nan, 1e9  # the first comes too early to be told
+    weights = 0.99 ** np.arange(len(norms))[::-1]
+    good = np.ones(len(norms), bool)
+    for step, norm in enumerate(norms):
+        before = np.flatnonzero(good[:step])
+        fading = weights[len(norms) - len(before) :]
+        mean = float((fading * np.asarray(norms)[before]).sum() / fading.sum()) if step else 0.0
+        good[step] = np.isfinite(norm) and not (fading.sum() > 40 and norm > 5 * mean)
+    found = norms_of(norms, factor=5.0)
+    assert [step for step, (is_good, *_) in enumerate(found) if not is_good] == np.flatnonzero(~good).tolist()
+    assert not good[81] and not good[100] and good[10]
+    assert found[-1][1] == (~good).sum() and found[81][2] == found[80][2] + 1
+    assert all(is_good for step, (is_good, *_) in enumerate(norms_of(norms, factor=0.0)) if step != 81)
+
+
+def test_what_is_known_of_norms_begins_anew_with_an_objective():
+    norms = [1.0] * 60 + [100.0] * 20
+    assert not norms_of(norms, factor=10.0)[60][0]
+    assert all(is_good for is_good, *_ in norms_of(norms, factor=10.0, first_step=60))
+
+
+def test_a_spike_leaves_everything_as_it_was():
+    def run(spike):
+        options = {"objective": Line(), "optimizer": OPTIMIZER, "spike_factor": 20.0}
+        step = jax.jit(lambda state, batch: train_step(state, batch, **options))
+        state = start()
+        for _ in range(60):
+            state, _ = step(state, GOOD)
+        return (state, *step(state, batch(y=[spike] * 4)))
+
+    before, after, metrics = run(1e4)
+    assert bits((after.params, after.opt_state)) == bits((before.params, before.opt_state))
+    assert bits(after.health.norms) == bits(before.health.norms) and int(metrics["skipped"]) == 1
+    before, after, metrics = run(2.0)
+    assert int(metrics["skipped"]) == 0 and bits(after.params) != bits(before.params)
+
+
 def test_a_finite_loss_with_a_gradient_that_is_not_is_bad():
     @dataclasses.dataclass(frozen=True)
     class Root(Line):
@@ -103,7 +154,7 @@ def test_a_finite_loss_with_a_gradient_that_is_not_is_bad():
 
     state = start()
     after, metrics = train_step(state, GOOD, objective=Root(), optimizer=OPTIMIZER)
-    assert metrics["loss"] == 0 and int(after.bad_steps) == 1
+    assert metrics["loss"] == 0 and int(after.health.bad_steps) == 1
     assert bits(after.params) == bits(state.params)
 
 
@@ -117,7 +168,7 @@ def test_the_system_trains(tiny):
     optimizer = optax.adam(3e-3)
     data = tiny.batch(4, 1)
     run = jax.jit(lambda state: train_step(state, data, objective=objective, optimizer=optimizer))
-    state = TrainState(jnp.int32(0), params, optimizer.init(params), jax.random.PRNGKey(0), jnp.int32(0))
+    state = TrainState.fresh(params, optimizer.init(params), jax.random.PRNGKey(0))
     losses = []
     for _ in range(12):
         state, metrics = run(state)

@@ -1,0 +1,50 @@
+"""A long run: its memory does not grow, and nothing is compiled again."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from contextjax.drills.interruptions import Attempt, Start
+from contextjax.drills.rows import Row
+from contextjax.training.hooks import read_metrics
+
+EVERY = 0.5  # seconds between two looks at the memory
+WARM = 0.25  # share of the steps before memory counts
+SLOPE = 1.0  # MB a minute, at most
+
+
+def soak(drill: str, start: Start, workdir: Path, *, steps: int) -> Row:
+    """Watches a run of `steps` that logs every step and has to begin here, in an empty workdir. On Linux."""
+    attempt, seen = Attempt(start, workdir), []
+    while attempt.run.poll() is None:
+        if (step := attempt.step) > WARM * steps:
+            seen.append((time.monotonic(), _megabytes(attempt.run.pid), step))
+        time.sleep(EVERY)
+    lines, problems = read_metrics(workdir), []
+    if attempt.run.poll() or not lines or lines[-1]["step"] != steps:
+        problems.append(f"the run is not through (exit code {attempt.run.poll()})")
+    recompiles = max((line["recompiles"] for line in lines if "recompiles" in line), default=0)
+    if recompiles:
+        problems.append(f"{recompiles:g} programs were compiled after the first step")
+    seen = [each for each in seen if each[1]]
+    if len(seen) < 10:
+        return Row(drill, steps, problems=[*problems, "the run is too short to see its memory grow"])
+    times, sizes, _ = map(np.asarray, zip(*seen, strict=True))
+    slope = float(np.polyfit(times - times[0], sizes, 1)[0]) * 60
+    if slope >= SLOPE:
+        problems.append(f"memory grows by {slope:.2f} MB a minute")
+    note = f"{slope:+.2f} MB a minute over {times[-1] - times[0]:.0f} s, {recompiles:g} recompiles"
+    return Row(drill, steps, problems=problems, note=note)
+
+
+def _megabytes(pid: int) -> float:
+    """Resident memory of a process; 0: it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -1,0 +1,184 @@
+"""Exact search on the devices: matrix products in chunks, and of each chunk the best, without sorting its scores.
+
+A chunk's columns lie in groups. The k best scores lie in the k groups with the highest maxima (of equal maxima: the
+first), so only k * GROUP scores of a query are ordered. Of equal scores the lower row comes first, also over groups,
+devices and chunks: each of them is in the order of rows, and jax.lax.top_k puts the first of equals first.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from contextjax.serving.storage import DTYPES, Packed, concatenate
+from contextjax.sharding import batch_parts, make_mesh, map_over_devices, place_batch
+from contextjax.types import UserError
+
+VALUES = 1 << 22  # of a chunk on one device: 16 MiB as float32
+GROUP = 32  # columns whose maximum is looked at first
+QUERIES = 256  # of one program; more go one after the other
+MERGED = 64  # chunks whose answers are merged at a time
+
+
+class _Chunk(NamedTuple):
+    vectors: jax.Array  # [devices, D, W]: columns, so that a product with one query reads them in their order
+    scales: jax.Array | None  # [devices, W]
+    first: np.int32  # row
+    count: np.int32 | None  # rows; the columns beyond are padding. None: there is no padding
+
+
+class ExactSearch:
+    """Embeddings on one or more devices, cut over them by rows."""
+
+    def __init__(self, dimension: int, storage: str = "float32", *, devices: int | None = None):
+        """`devices`: the first so many of this process's; default: all."""
+        self.dimension, self.storage = dimension, storage
+        self._mesh = make_mesh("data:-1", devices=devices)
+        self._width = chunk_width(dimension)
+        self._full: list[_Chunk] = []
+        self._rest = Packed(np.zeros((0, dimension), DTYPES[storage]), _no_scales(storage))
+        self._last: list[_Chunk] = []  # of the rest: none or one
+
+    def __len__(self) -> int:
+        return self._rows_per_chunk * len(self._full) + len(self._rest.vectors)
+
+    @property
+    def _rows_per_chunk(self) -> int:
+        return self._width * batch_parts(self._mesh)
+
+    def add(self, packed: Packed) -> None:
+        """Appends rows. At most a chunk of them stays on the host."""
+        rest = concatenate([self._rest, packed])
+        while len(rest.vectors) >= self._rows_per_chunk:
+            self._full.append(self._placed(rest[: self._rows_per_chunk], self._rows_per_chunk * len(self._full)))
+            rest = rest[self._rows_per_chunk :]
+        self._rest = Packed(rest.vectors.copy(), None if rest.scales is None else rest.scales.copy())
+        self._last = [self._placed(self._rest, self._rows_per_chunk * len(self._full))] if len(rest.vectors) else []
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best min(k, rows) rows of each query [B, D], best first: (rows int64 [B, k], scores float32 [B, k]).
+
+        Beside the embeddings a device needs at most `scratch_bytes` for each chunk that it works on: one, or on a CPU
+        as many as it has threads.
+
+        Raises:
+          UserError: nothing to search, queries of another dimension or with values that are not finite, or k < 1.
+        """
+        queries = self._checked(queries, k)
+        k = min(k, len(self))
+        found = [self._search(queries[begin : begin + QUERIES], k) for begin in range(0, len(queries), QUERIES)]
+        rows, scores = (np.concatenate(column) for column in zip(*found, strict=True))
+        return rows.astype(np.int64), scores
+
+    def _checked(self, queries: np.ndarray, k: int) -> np.ndarray:
+        if not len(self):
+            raise UserError("The index is empty; add pictures to it before it is searched.")
+        if queries.ndim != 2 or queries.shape[1] != self.dimension or not len(queries):
+            raise UserError(f"The queries are {list(queries.shape)}; expected [B, {self.dimension}], as the index.")
+        if k < 1:
+            raise UserError(f"k is {k}; expected 1 or more.")
+        queries = queries.astype(np.float32, copy=False)
+        if not np.isfinite(queries).all():
+            raise UserError("A query holds values that are not finite; expected an embedding.")
+        return queries
+
+    def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        count = len(queries)
+        padding = np.repeat(
+            queries[:1], (1 << (count - 1).bit_length()) - count, axis=0
+        )  # so few programs are compiled
+        placed = jnp.asarray(np.concatenate([queries, padding]))
+        found: list[tuple[jax.Array, jax.Array]] = []
+        for chunk in (*self._full, *self._last):
+            # Each chunk by itself: on a CPU two run at once, and one's selection does not wait for the other's product.
+            found.append(_search_chunk(placed, *chunk, mesh=self._mesh, k=k))
+            if len(found) == MERGED:
+                found = [_merge(found, k=k)]
+        scores, rows = found[0] if len(found) == 1 else _merge(found, k=k)
+        return np.asarray(rows)[:count], np.asarray(scores)[:count]
+
+    def _placed(self, packed: Packed, first: int) -> _Chunk:
+        """Rows on the devices, padded to a power of two on each."""
+        parts, count = batch_parts(self._mesh), len(packed.vectors)
+        width = min(self._width, max(GROUP, 1 << (-(-count // parts) - 1).bit_length()))
+        rows = np.zeros((parts * width, self.dimension), packed.vectors.dtype)
+        rows[:count] = packed.vectors
+        columns = np.ascontiguousarray(rows.reshape(parts, width, self.dimension).transpose(0, 2, 1))
+        scales = None
+        if packed.scales is not None:
+            scales = np.pad(packed.scales, (0, parts * width - count)).reshape(parts, width)
+        columns, scales = place_batch((columns, scales), self._mesh)
+        padded = np.int32(count) if count < parts * width else None
+        return _Chunk(columns, scales, np.int32(first), padded)
+
+
+def chunk_width(dimension: int) -> int:
+    """Rows of a chunk on one device, a power of two."""
+    return max(GROUP, 1 << (VALUES // dimension).bit_length() - 1)
+
+
+def scratch_bytes(dimension: int, *, k: int, queries: int = QUERIES, devices: int = 1) -> int:
+    """The most that a device holds beside embeddings while it searches a chunk, however many rows there are.
+
+    Scores, the chunk as float32 where it is kept otherwise, and what is left to order: all devices' best, and k groups.
+    """
+    width = chunk_width(dimension)
+    ordered = min(k * GROUP, width) + devices * min(k, width)
+    return 4 * (2 * width * queries + width * dimension + 6 * queries * ordered) + (1 << 16)
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "k"))
+def _search_chunk(queries: Any, vectors: Any, scales: Any, first: Any, count: Any, *, mesh: Any, k: int) -> Any:
+    """(scores, rows) [B, <= k] of a chunk, best first; what is padding has the score -inf."""
+    search = map_over_devices(functools.partial(_search_part, k=k), mesh, whole=("queries",))
+    scores, rows = search(vectors, scales, first, count, queries=queries)
+    best, at = jax.lax.top_k(scores, min(k, scores.shape[1]))
+    return best, jnp.take_along_axis(rows, at, axis=1)
+
+
+def _search_part(vectors, scales, first, count, *, queries, k: int, axis_name) -> tuple[jax.Array, jax.Array]:
+    """A device's best of its columns [1, D, W], beside all others': (scores, rows) [B, devices * min(k, W)]."""
+    width = vectors.shape[2]
+    columns = vectors[0].astype(jnp.float32) if scales is None else vectors[0].astype(jnp.float32) * scales[0]
+    scores = jax.lax.dot_general(queries, columns, (((1,), (0,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
+    before = jax.lax.axis_index(axis_name) * width
+    best, at = _best_columns(scores, None if count is None else count - before, min(k, width))
+    gather = lambda x: jax.lax.all_gather(x, axis_name, axis=1, tiled=True)
+    return gather(best), gather(first + before + at)
+
+
+def _best_columns(scores: jax.Array, count: jax.Array | None, k: int) -> tuple[jax.Array, jax.Array]:
+    """The k best of the first `count` (all, if None) columns of scores [B, W], best first: (scores, columns)."""
+    queries, width = scores.shape
+    known = lambda scores, columns: scores if count is None else jnp.where(columns < count, scores, -jnp.inf)
+    if width // GROUP <= k:
+        return jax.lax.top_k(_without_signed_zeros(known(scores, jnp.arange(width))), k)
+    groups = scores.reshape(queries, -1, GROUP)
+    maxima = known(groups, jnp.arange(width).reshape(-1, GROUP)).max(axis=-1)
+    taken = jnp.sort(jax.lax.top_k(_without_signed_zeros(maxima), k)[1], axis=1)  # in the order of rows again
+    columns = (taken[:, :, None] * GROUP + jnp.arange(GROUP)).reshape(queries, -1)
+    candidates = jnp.take_along_axis(groups, taken[:, :, None], axis=1).reshape(queries, -1)
+    best, at = jax.lax.top_k(_without_signed_zeros(known(candidates, columns)), k)
+    return best, jnp.take_along_axis(columns, at, axis=1)
+
+
+def _without_signed_zeros(scores: jax.Array) -> jax.Array:
+    """-0.0 as 0.0, after which top_k would put it."""
+    return jnp.where(scores == 0, 0.0, scores)
+
+
+@functools.partial(jax.jit, static_argnames="k")
+def _merge(found: Sequence[tuple[Any, Any]], *, k: int) -> tuple[Any, Any]:
+    """The k best of several answers, whose rows ascend from one to the next where scores are equal."""
+    scores, rows = (jnp.concatenate(column, axis=1) for column in zip(*found, strict=True))
+    best, at = jax.lax.top_k(scores, min(k, scores.shape[1]))
+    return best, jnp.take_along_axis(rows, at, axis=1)
+
+
+def _no_scales(storage: str) -> np.ndarray | None:
+    return np.zeros(0, np.float32) if storage == "int8" else None

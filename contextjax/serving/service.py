@@ -1,0 +1,249 @@
+"""The HTTP service: search by picture and text, scores of candidates, health, metrics, and a page to try them.
+
+It never fetches an address that it is given: pictures are uploaded, or named in the index. A request is read whole and
+checked, its pictures are decoded beside the model's work, and it is answered in a batch with others (serving.batching).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import io
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from contextjax import images
+from contextjax.serving.batching import Batcher, Full
+from contextjax.serving.gallery import Gallery
+from contextjax.serving.limits import BodyLimit
+from contextjax.types import UserError
+
+PAGE = Path(__file__).parent / "page.html"
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # bounds of the histogram of answers
+THUMBNAIL = 256  # pixels: the longer side of the pictures that the page shows
+
+
+class Searchable(Protocol):
+    """An index."""
+
+    def search(self, queries: np.ndarray, k: int) -> Sequence[Sequence[tuple[str, float]]]:
+        """The best k (name, cosine) of each query [B, D]."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a client may ask for, and how long it may take."""
+
+    body_bytes: int = 32_000_000  # of a request
+    body_seconds: float = 30.0  # that it may take to come
+    bodies: int = 64  # requests that are read at a time
+    text: int = 2000  # characters
+    pixels: int = 40_000_000  # of an uploaded picture
+    candidates: int = 32  # pictures of one set
+    results: int = 100
+    batch: int = 32  # requests that are computed together
+    wait: float = 0.005  # seconds that a request waits for others
+    waiting: int = 256  # requests that may wait; more are refused
+
+
+@dataclasses.dataclass(frozen=True)
+class Phrase:
+    """A phrase of a text, and where it is seen: map [grid, grid] of values from 0 to 1."""
+
+    text: str
+    map: list[list[float]]
+
+
+class Service:
+    """What the routes call: a system, an index, and the batches of each."""
+
+    def __init__(
+        self, system: Any, index: Searchable | None, *, gallery: Gallery | None = None,
+        phrases_of: Callable[[str], Sequence[tuple[int, int]]] | None = None, limits: Limits = Limits(),
+    ):  # fmt: skip
+        """`system`: a System or an Exported; `gallery`: the pictures of the index, where clients may see them;
+        `phrases_of`: the characters [start, end) of a text's phrases, where maps of them are wanted."""
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+        self.system, self.index, self.limits = system, index, limits
+        self.names = list(gallery.names) if gallery is not None else []
+        self._known, self._gallery, self._phrases_of = frozenset(self.names), gallery, phrases_of
+        self.registry = registry = CollectorRegistry()
+        self.answers = Counter("contextjax_requests", "Requests by route and status.", ["route", "status"],
+                               registry=registry)  # fmt: skip
+        self.seconds = Histogram("contextjax_request_seconds", "Seconds to an answer, by route.", ["route"],
+                                 buckets=SECONDS, registry=registry)  # fmt: skip
+        sizes = Histogram("contextjax_batch_size", "Requests that were computed together.", ["kind"],
+                          buckets=[1, 2, 4, 8, 16, 32, 64, 128], registry=registry)  # fmt: skip
+        self._batchers = {}
+        for kind, run in {"search": self._search, "candidates": self._score, "maps": self._maps}.items():
+            self._batchers[kind] = Batcher(
+                run, largest=limits.batch, wait=limits.wait, waiting=limits.waiting, observe=sizes.labels(kind).observe
+            )
+            gauge = Gauge(
+                f"contextjax_waiting_{kind}", f"Requests that wait to be computed: {kind}.", registry=registry
+            )
+            gauge.set_function(lambda kind=kind: len(self._batchers[kind]))
+        self._decoders = ThreadPoolExecutor(4, thread_name_prefix="decode")
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether phrases can be shown on pictures."""
+        return self._phrases_of is not None
+
+    async def decode(self, data: bytes, name: str) -> np.ndarray:
+        """uint8 [H, W, 3] as the system sees it.
+
+        Raises:
+          UserError: it is no such picture, or too large.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, self._decoded, data, name)
+
+    async def named(self, name: str) -> np.ndarray:
+        """`decode` of a picture in the index."""
+        load = lambda: images.load(self._named(name), self.system.image_size, fit=self.system.fit)
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, load)
+
+    def _decoded(self, data: bytes, name: str) -> np.ndarray:
+        picture = images.decode(data, name=name, max_pixels=self.limits.pixels)
+        return images.preprocess(picture, self.system.image_size, fit=self.system.fit)
+
+    def thumbnail(self, name: str, side: int) -> bytes:
+        """A picture of the gallery as JPEG, its longer side at most `side` pixels.
+
+        Raises:
+          UserError: there is none of that name.
+        """
+        source = self._named(name)
+        shown = images.decode(source.read_bytes(), name=name) if isinstance(source, Path) else source
+        shown.thumbnail((side, side))
+        shown.save(file := io.BytesIO(), "JPEG", quality=85)
+        return file.getvalue()
+
+    def _named(self, name: str) -> Any:
+        if name not in self._known or self._gallery is None:
+            raise UserError(f"There is no picture {name!r} here; upload one, or take a name of v1/names.")
+        return self._gallery.picture(name)
+
+    async def search(self, pixels: np.ndarray, text: str, k: int) -> list[tuple[str, float]]:
+        """The best k (name, cosine) for a picture and what shall be otherwise."""
+        return await self._batchers["search"]((pixels, text, k))
+
+    async def score(self, pictures: np.ndarray, text: str) -> list[float]:
+        """How well each picture fits the text."""
+        return await self._batchers["candidates"]((pictures, text))
+
+    async def maps(self, pixels: np.ndarray, text: str) -> list[Phrase]:
+        """Where each phrase of a text is seen in a picture."""
+        return await self._batchers["maps"]((pixels, text))
+
+    def _search(self, asked: Sequence[tuple[np.ndarray, str, int]]) -> Sequence[Any]:
+        assert self.index is not None
+        pictures, texts, ks = zip(*asked, strict=True)
+        found = self.index.search(self.system.encode_query(list(pictures), list(texts)), max(ks))
+        return [list(each)[:k] for each, k in zip(found, ks, strict=True)]
+
+    def _score(self, asked: Sequence[tuple[np.ndarray, str]]) -> Sequence[Any]:
+        found: dict[int, list[float]] = {}
+        sizes = [len(pictures) for pictures, _ in asked]
+        for size in set(sizes):  # sets of one size go together
+            rows = [row for row, own in enumerate(sizes) if own == size]
+            scores = self.system.score_sets([asked[row][0] for row in rows], [asked[row][1] for row in rows])
+            found |= dict(zip(rows, scores.tolist(), strict=True))
+        return [found[row] for row in range(len(asked))]
+
+    def _maps(self, asked: Sequence[tuple[np.ndarray, str]]) -> Sequence[list[Phrase]]:
+        assert self._phrases_of is not None
+        pictures, texts = zip(*asked, strict=True)
+        made = self.system.attention_maps(list(pictures), list(texts))
+        return [
+            [_phrase(text[start:end], map.phrase(start, end)) for start, end in self._phrases_of(text)]
+            for text, map in zip(texts, made, strict=True)
+        ]
+
+    def warm(self) -> None:
+        """Compiles what batches of every size and length need, so that no client waits for it."""
+        side, size = self.system.image_size, 1
+        pictures = [
+            np.full((side, side, 3), shade, np.uint8) for shade in range(self.limits.batch)
+        ]  # equal ones are one
+        length = self.system.tokenizer.length
+        texts = dict.fromkeys(" ".join(["a"] * max(n - 2, 1)) for n in range(16, length + 16, 16))
+        while True:
+            for text in texts:
+                if self.index is not None:
+                    self._search([(picture, text, 10) for picture in pictures[:size]])
+            if size >= self.limits.batch:
+                return
+            size = min(2 * size, self.limits.batch)
+
+    async def close(self) -> None:
+        """Ends its threads; nothing may be asked any more."""
+        for batcher in self._batchers.values():
+            await batcher.close()
+        self._decoders.shutdown()
+
+
+def _phrase(text: str, found: np.ndarray) -> Phrase:
+    low, high = float(found.min()), float(found.max())
+    return Phrase(text, ((found - low) / max(high - low, 1e-12)).round(3).tolist())
+
+
+def make_app(service: Service, *, title: str = "contextjax", thumbnail: int = THUMBNAIL) -> Any:
+    """The FastAPI application of a service."""
+    from fastapi import FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse
+
+    from contextjax.serving.routes import make_router
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        yield
+        await service.close()  # every request has been answered
+
+    app = FastAPI(title=title, version=version("contextjax"), lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.include_router(make_router(service, page=PAGE.read_text(encoding="utf-8"), thumbnail=thumbnail))
+
+    def refuse(status: int, sentence: str) -> JSONResponse:
+        headers = {"retry-after": "1"} if status in (429, 503) else None
+        return JSONResponse({"detail": sentence}, status, headers)
+
+    @app.exception_handler(UserError)
+    async def _mistake(request: Request, error: UserError) -> JSONResponse:
+        return refuse(422, str(error))
+
+    @app.exception_handler(Full)
+    async def _full(request: Request, error: Full) -> JSONResponse:
+        return refuse(429, f"{service.limits.waiting} requests are waiting; try again in a moment.")
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        told = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
+        return refuse(422, "; ".join(told))
+
+    limits = service.limits
+    app.add_middleware(BodyLimit, size=limits.body_bytes, seconds=limits.body_seconds, bodies=limits.bodies)
+
+    @app.middleware("http")
+    async def _count(request: Request, answer: Callable) -> Any:
+        begin = time.perf_counter()
+        status = 500
+        try:
+            response = await answer(request)
+            status = response.status_code
+            return response
+        finally:
+            route = getattr(request.scope.get("route"), "path", "other")
+            service.answers.labels(route, str(status)).inc()
+            service.seconds.labels(route).observe(time.perf_counter() - begin)
+
+    return app

@@ -1,0 +1,48 @@
+"""What a run does that is told to end: all its processes stop after the same step, which is saved."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from contextjax.sharding import stop_after
+
+_runs = itertools.count()  # the same in every process
+
+
+class StopRequest:
+    """SIGTERM, while this is entered: `is_due` tells when to stop. More of them change nothing.
+
+    Schedulers send it some time before they take a machine away. Of several processes one that hears it is enough.
+    """
+
+    def __init__(self) -> None:
+        self._name, self._is_told, self._before = str(next(_runs)), False, None
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python hears no signals
+            self._before: Any = signal.signal(signal.SIGTERM, self._hear)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether this process has been told to end."""
+        return self._is_told
+
+    def is_due(self, step: int) -> bool:
+        """Whether to stop after `step`, which has been started; to be asked after every one."""
+        last = stop_after(self._name, step, is_told=self._is_told)
+        return last is not None and step >= last
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if not self._is_told:
+            os.write(2, b"Told to end: the step at hand is finished and saved first.\n")  # print may be at work
+        self._is_told = True

@@ -1,0 +1,1 @@
+"""Pictures -> descriptions -> difference texts -> filtered triplets: training data made by models."""

@@ -1,0 +1,84 @@
+"""Takes drafts through all stages with Apache Beam: on this machine, or on Dataflow, Flink or Spark by Beam's options.
+
+Beam asks for older Pillow, protobuf and beartype than the rest of the project has, so it lives in an environment of its
+own (docs/synthesis.md): this room needs none of the rest.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from contextjax.types import UserError
+from data_pipelines.synthesis.drafts import Draft, from_line, to_line
+from data_pipelines.synthesis.filters import settle
+from data_pipelines.synthesis.runners import Plan, through
+
+
+def run_beam(drafts: Iterable[Draft], plan: Plan, options: Sequence[str], *, place: Path) -> Iterator[Draft]:
+    """The drafts after all stages, as `run_local` gives them.
+
+    Args:
+      drafts: the pairs.
+      plan: makes the stages, in each worker.
+      options: Beam's own, as --runner=FlinkRunner.
+      place: a folder that all workers have, for files on the way.
+
+    Raises:
+      UserError: Beam is missing, or a worker met a user's mistake.
+    """
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise UserError(
+            "--runner=beam needs Apache Beam in an environment of its own: pip install apache-beam (docs/synthesis.md)."
+        ) from error
+
+    class Stages(beam.DoFn):
+        """All stages, made once a worker."""
+
+        def setup(self):
+            self.stages = plan()
+
+        def process(self, element):
+            yield to_line(through(self.stages, from_line(element)))
+
+    folder = place / "beam"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    pairs = folder / "pairs.jsonl"
+    with pairs.open("w", encoding="utf-8") as file:
+        file.writelines(to_line(draft) + "\n" for draft in drafts)
+    try:
+        with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+            lines = pipeline | beam.io.ReadFromText(str(pairs)) | beam.Reshuffle() | beam.ParDo(Stages())
+            groups = lines | beam.Map(lambda line: (from_line(line).reference, line)) | beam.GroupByKey()
+            settled = groups | beam.FlatMap(lambda group: _settled(group[1]))
+            _ = settled | beam.io.WriteToText(str(folder / "drafts"), file_name_suffix=".jsonl")
+    except Exception as error:
+        raise _told(error) from error
+    yield from sorted(_read(folder), key=lambda draft: (draft.reference, draft.target))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _settled(lines: Iterable[str]) -> list[str]:
+    drafts = sorted(map(from_line, lines), key=lambda draft: draft.target)
+    return [to_line(draft) for draft in settle(drafts)]
+
+
+def _read(folder: Path) -> Iterator[Draft]:
+    for path in sorted(folder.glob("drafts*.jsonl")):
+        with path.open(encoding="utf-8") as file:
+            yield from map(from_line, file)
+
+
+def _told(error: BaseException) -> BaseException:
+    """A worker's UserError as one of ours: runners hand errors on in wrappings of their own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return UserError(str(cause).partition(" [while running")[0])
+        cause = cause.__cause__ or cause.__context__
+    return error

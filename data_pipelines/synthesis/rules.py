@@ -1,0 +1,118 @@
+"""A stand-in for models that reads the scene graphs of the pictograms: no model, and every record says so.
+
+Its descriptions are the scenes' own, its texts are worded from the two descriptions alone. What is trained on them
+shows how the pipeline works, not how good a model's texts would be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from contextjax.types import UserError
+from data_pipelines.datasets.pictograms.edits import Edit, difference
+from data_pipelines.datasets.pictograms.scene import PLACES, SIZES, Scene, make_scene
+from data_pipelines.datasets.pictograms.scene import Thing as Placed
+from data_pipelines.datasets.pictograms.vocabulary import a
+from data_pipelines.records import read_json
+from data_pipelines.synthesis.drafts import Reply
+from data_pipelines.synthesis.questions import Question
+
+NAME = "rules: pictogram scene graphs, no model"
+_WORDINGS: Mapping[str, tuple[str, ...]] = {
+    "add": ("add a {size} {name} in the {place}", "put a {size} {name} in the {place} corner"),
+    "remove": ("remove the {name}", "take away the {name}"),
+    "replace": ("replace the {name} with {a_other}", "change the {name} into {a_other}"),
+    "move": ("move the {name} to the {place}", "bring the {name} to the {place} corner"),
+    "swap": ("swap the {name} and the {other}", "switch the places of the {name} and the {other}"),
+    "resize": ("make the {name} {change}",),
+}
+_CHANGE = {"small": "smaller", "large": "larger"}
+
+
+def read_scenes(folder: Path, split: str) -> dict[str, Any]:
+    """Picture name -> scene graph, of a split of the pictograms in CIRR's layout.
+
+    Args:
+      folder: theirs, or one of pictures inside it.
+      split: of them.
+
+    Raises:
+      UserError: the folder has none.
+    """
+    file = f"scenes/scenes.{split}.json"
+    path = next((place / file for place in (folder, *folder.absolute().parents) if (place / file).exists()), None)
+    if path is None:
+        raise UserError(
+            f"{folder} has no {file}; --backend=rules reads the scene graphs of the pictograms (of "
+            "experiments.generate): give another backend for other pictures."
+        )
+    return read_json(path, dict, layout="the pictograms")
+
+
+class RulesModel:
+    """Answers the three questions by rule."""
+
+    name = NAME
+    settings: Mapping[str, Any] = {"version": 1}
+
+    def __init__(self, scenes: Mapping[str, Any]):
+        """`scenes`: picture name, without folder and ending -> scene graph."""
+        self._scenes = scenes
+
+    def answer(self, question: Question) -> Reply:
+        """The reply, after no time and for no money."""
+        key, values = question.key(self), dict(question.values)
+        if question.prompt.name == "difference":
+            found: list[Any] = _texts(_scene(values["reference"]), _scene(values["target"]), values, Random(key))
+        else:
+            shown = question.pictures[0].id
+            scene = self._scenes.get(Path(shown).stem)
+            if scene is None:
+                raise UserError(f"There is no scene graph of {shown}; --backend=rules is for pictograms only.")
+            found = [{"object": thing["name"], "details": f"{thing['size']}, {thing['place']}"} for thing in scene]
+        return Reply(key, self.name, question.prompt.id, json.dumps(found))
+
+
+def _scene(listed: str) -> Scene:
+    """The scene that a list of this model's own describes."""
+    things = []
+    for thing in json.loads(listed):
+        size, _, place = thing["details"].partition(", ")
+        if size not in SIZES or place not in PLACES:
+            raise UserError(f"'{thing['details']}' is no description by rule; don't mix --backend=rules with another.")
+        things.append(Placed(PLACES.index(place), thing["object"], size))
+    return make_scene(things)
+
+
+def _texts(reference: Scene, target: Scene, values: Mapping[str, str], rng: Random) -> list[str]:
+    """Different texts, each of which asks for all that differs; none where there are more than two differences."""
+    edits = difference(reference, target)
+    if edits is None:
+        return []
+    found: dict[str, None] = {}
+    for _ in range(8 * int(values["count"])):
+        text = " and ".join(_clause(edit, rng) for edit in edits)
+        if len(text) < int(values["characters"]):
+            found.setdefault(text[0].upper() + text[1:] + ".")
+    return list(found)[: int(values["count"])]
+
+
+def _clause(edit: Edit, rng: Random) -> str:
+    fields = {
+        "name": edit.name,
+        "size": edit.size,
+        "place": PLACES[edit.place] if edit.place is not None else "",
+        "other": edit.other,
+        "a_other": a(edit.other) if edit.other else "",
+        "change": _CHANGE.get(edit.size or "", ""),
+    }
+    return rng.choice(_WORDINGS[edit.operation]).format(**fields)
+
+
+def with_scenes(folder: Path, splits: Sequence[str]) -> RulesModel:
+    """The model for some splits of a folder of pictograms."""
+    return RulesModel({name: scene for split in splits for name, scene in read_scenes(folder, split).items()})

@@ -1,0 +1,1 @@
+"""What experiments.selftest drills with: small recipes, the command in processes of its own, the plan."""

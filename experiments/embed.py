@@ -1,0 +1,58 @@
+"""Embeds a gallery into an index: python -m experiments.embed --workdir=DIR --gallery=PICTURES --target=INDEX.
+
+PICTURES is a folder, a text file that lists pictures (a path a line), or a prepared table in array_record files
+(PREPARED/pictures.SPLIT.json). The same command goes on where it stopped, and later brings the index up to date. With
+--milvus the index is then copied to Milvus: into a file, or to a server's address.
+"""
+
+import time
+from typing import Any
+
+from absl import flags
+
+from contextjax.files import local_path
+from experiments import cli
+
+WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run, or anything else contextjax.load takes.")
+GALLERY = flags.DEFINE_string("gallery", None, "What is embedded: a folder, a list, or a prepared table.")
+TARGET = flags.DEFINE_string("target", None, "The folder of the index.")
+STORAGE = flags.DEFINE_enum("storage", None, ["float32", "bfloat16", "int8"], "Of a new index; default: float32.")
+MILVUS = flags.DEFINE_string("milvus", None, "Copy the index to this Milvus: FILE.db, or http://HOST:PORT.")
+TOKEN = flags.DEFINE_string("milvus_token", "", "user:password of a Milvus server.")
+
+
+def main() -> None:
+    """System, gallery -> index -> what was done, and how fast."""
+    import contextjax
+    from contextjax.serving.embedding import embed, told
+    from contextjax.sharding import is_first_process
+    from experiments.galleries import Speed, open_gallery
+
+    target = local_path(cli.required(TARGET))
+    gallery = open_gallery(local_path(cli.required(GALLERY)))
+    system = contextjax.load(cli.required(WORKDIR))
+    speed = Speed(system)
+    index = embed(system, gallery, target, storage=STORAGE.value, progress=speed.tell)
+    print(speed.summary())
+    if index.skipped:
+        print(told(index.skipped))
+    print(f"{target} holds {len(index)} pictures, {index.dimension} values each as {index.manifest.storage}.")
+    if MILVUS.value and is_first_process():
+        copy(index, MILVUS.value)
+
+
+def copy(index: Any, address: str) -> None:
+    """Makes a collection in Milvus what the index is."""
+    from contextjax.serving.milvus import MilvusIndex, mirror
+
+    begin = time.perf_counter()
+    m = index.manifest
+    about = {"dimension": m.dimension, "fingerprint": m.fingerprint, "gallery": m.gallery}
+    target = MilvusIndex(address, **about, token=TOKEN.value)
+    added, removed = mirror(index, target)
+    seconds = time.perf_counter() - begin
+    print(f"{address} holds {len(target)} pictures: {added} came and {removed} went in {seconds:.1f} s.")
+
+
+if __name__ == "__main__":
+    cli.run(main, doc=__doc__, computes=True)

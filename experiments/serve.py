@@ -1,0 +1,65 @@
+"""Serves a system over HTTP, with a page to try it: python -m experiments.serve --source=RUN --gallery=FOLDER.
+
+The pictures to search are a gallery (a folder, a list, a prepared table; embedded at the first start) or --index, what
+experiments.embed made. SIGTERM ends it when every request that has come is answered.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from contextjax.files import local_path, path_of
+from contextjax.types import UserError
+from experiments import cli
+
+SOURCE = flags.DEFINE_string("source", None, "A workdir, an export, or a CLIP or BLIP folder.")
+GALLERY = flags.DEFINE_string("gallery", "", "The pictures to search.")
+INDEX = flags.DEFINE_string(
+    "index", "", "What experiments.embed made of them: a folder, or a Milvus FILE.db or address."
+)
+HOST = flags.DEFINE_string("host", "127.0.0.1", "The address to listen on; 0.0.0.0: every one of this machine.")
+PORT = flags.DEFINE_integer("port", 8000, "The port.", lower_bound=0, upper_bound=65535)
+BATCH = flags.DEFINE_integer("batch", 32, "Requests that are computed together at most.", lower_bound=1)
+WAITING = flags.DEFINE_integer("waiting", 256, "Requests that may wait; more are refused.", lower_bound=1)
+WARM = flags.DEFINE_bool("warm", True, "Compile what all sizes of a batch need before the first request.")
+
+
+def main() -> None:
+    """Source and pictures -> a server."""
+    import uvicorn
+
+    from contextjax.serving.service import Limits, make_app
+
+    service = make_service(
+        cli.required(SOURCE), gallery=GALLERY.value, index=INDEX.value,
+        limits=Limits(batch=BATCH.value, waiting=WAITING.value),
+    )  # fmt: skip
+    if WARM.value:
+        print("Compiling for all sizes of a batch.", flush=True)
+        service.warm()
+    print(f"http://{HOST.value}:{PORT.value}/ has {len(service.names)} pictures.", flush=True)
+    uvicorn.run(make_app(service), host=HOST.value, port=PORT.value, log_level="warning", server_header=False)
+
+
+def make_service(source: str, *, gallery: str, index: str, limits):
+    """A system and, where there is one, an index of the pictures."""
+    import contextjax
+    from contextjax.serving.service import Service
+    from data_pipelines.concepts import find_phrases
+    from experiments.galleries import embedded_index, open_gallery, open_index
+
+    if gallery and index:
+        raise UserError("--gallery and --index are both given; give the one to search.")
+    system, found, place = contextjax.load(source), None, gallery
+    if gallery:
+        found, _ = embedded_index(system, local_path(gallery), path_of(source))
+    elif index:
+        found, place = open_index(system, index)
+    pictures = open_gallery(local_path(place)) if place and Path(place).exists() else None
+    has_maps = getattr(system, "query", "") == "fusion" and hasattr(type(system), "attention_maps")
+    phrases_of = (lambda text: find_phrases([text])[0]) if has_maps else None
+    return Service(system, found, gallery=pictures, phrases_of=phrases_of, limits=limits)
+
+
+if __name__ == "__main__":
+    cli.run(main, doc=__doc__)

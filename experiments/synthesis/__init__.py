@@ -1,0 +1,1 @@
+"""What experiments.synthesize is made of: models from flags, pictures embedded, pages to look through."""

@@ -1,0 +1,178 @@
+"""The chat backend against a real server: what fails is tried again, what is refused is kept, no key is ever shown."""
+
+import base64
+import io
+import json
+import logging
+import time
+
+import pytest
+from PIL import Image
+
+from contextjax.types import UserError
+from data_pipelines.synthesis.answers import Answers
+from data_pipelines.synthesis.chat import ChatModel
+from data_pipelines.synthesis.runners import run_local
+from tests.data_pipelines.synthesis.server import FAULTS, KEY, Endpoint, completion, error, sensible, serving
+
+OPTIONS = {"key_variable": "TEST_KEY", "timeout": 1.0, "first_wait": 0.01, "tries": 4}
+
+
+@pytest.fixture
+def endpoint():
+    return Endpoint(sensible)
+
+
+@pytest.fixture
+def run(endpoint, make_plan, pairs, monkeypatch):
+    """run(...): the drafts of three pairs, asked of the endpoint."""
+    monkeypatch.setenv("TEST_KEY", KEY)
+
+    def go(pairs=pairs, concurrency=1, **options):
+        with serving(endpoint) as address:
+            model = ChatModel("m", address=address, **OPTIONS | options)
+            return list(run_local(pairs, make_plan(model), concurrency=concurrency))
+
+    return go
+
+
+def test_pairs_become_texts_and_nothing_is_asked_twice(run, endpoint, tmp_path):
+    drafts = run(concurrency=3)
+    assert all(len(draft.kept) == 2 and len(draft.replies) == 3 for draft in drafts)
+    # a.png is described once, though it is the reference of two pairs that are under way together
+    assert len(endpoint.requests) == len(set(endpoint.texts)) == 2 + 3 + 3
+    assert run() == drafts
+    assert len(endpoint.requests) == 8
+    counts = Answers(tmp_path / "answers.sqlite").asked_by("test")
+    assert sum(own["asked"] for own in counts.values()) == 8
+    assert all(own["tokens_in"] == 11 * own["asked"] for own in counts.values())
+
+
+def test_a_request_holds_the_picture_small_and_the_key_in_its_header_only(run, endpoint):
+    run(side=8)
+    body = endpoint.requests[0]
+    picture = body["messages"][0]["content"][0]["image_url"]["url"]
+    with Image.open(io.BytesIO(base64.b64decode(picture.partition("base64,")[2]))) as image:
+        assert image.format == "JPEG" and image.size == (8, 6)
+    assert body["model"] == "m" and body["temperature"] == 0 and body["max_completion_tokens"] == 800
+    assert endpoint.headers[0]["authorization"] == f"Bearer {KEY}"
+    assert KEY not in json.dumps(endpoint.requests)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_fails_is_tried_again_with_the_same_result(name, run, endpoint, pairs, tmp_path):
+    endpoint.faults = [FAULTS[name], FAULTS[name]]
+    begin = time.monotonic()
+    (found,) = run(pairs[:1])
+    assert len(endpoint.requests) == 2 + 3
+    assert time.monotonic() - begin > (0.8 if name == "429" else 0)  # as the server has asked for
+    (tmp_path / "answers.sqlite").unlink()
+    assert run(pairs[:1]) == [found] and found.kept
+
+
+def test_a_server_that_stays_away_ends_the_run_and_what_was_answered_is_kept(run, endpoint, pairs):
+    run(pairs[:1])
+    before = len(endpoint.requests)
+    endpoint.faults = [FAULTS["500"]] * 4
+    with pytest.raises(UserError, match=r"'m' failed 4 times.*the same command goes on"):
+        run()
+    assert len(endpoint.requests) == before + 4
+    run()
+    assert len(set(endpoint.texts)) == len(endpoint.texts) - 4  # only what had no answer was asked again
+
+
+REFUSALS = {
+    "refusal": lambda: completion(None, refusal="I can't help with that."),
+    "filter": lambda: {**completion(None), "choices": [{"finish_reason": "content_filter", "message": {}}]},
+    "empty": lambda: completion("  "),
+    "nothing": lambda: {"choices": []},
+    "wrong types": lambda: {"choices": [{"message": {"content": 7}}], "usage": {"prompt_tokens": "x"}},
+    "a list": lambda: {"choices": {"message": []}},
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_refusal_is_kept_and_the_others_go_on(name, run, endpoint, pairs):
+    endpoint.answer = lambda text, digest: REFUSALS[name]() if "Another picture" in text else sensible(text, digest)
+    drafts = run()
+    assert all(draft.problem.startswith("describe target: is a refusal") and not draft.kept for draft in drafts)
+    count = len(endpoint.requests)
+    assert count == 2 + 3
+    assert run() == drafts and len(endpoint.requests) == count
+
+
+def test_a_picture_that_the_endpoint_refuses_is_a_refusal(run, endpoint, pairs):
+    endpoint.faults = [error(400, "the image violates the content policy")]
+    drafts = run(pairs[:2])
+    assert "content policy" in drafts[0].problem and drafts[1].problem  # both have the reference
+    assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(400, "unknown parameter 'top_q'"), (401, "bad"), (403, "no"), (404, "no model m"), (429, "insufficient_quota")],
+)
+def test_a_wrong_setup_ends_at_once_and_is_not_kept(status, message, run, endpoint, pairs, tmp_path):
+    endpoint.faults = [error(status, message)]
+    with pytest.raises(UserError, match=message):
+        run(pairs[:1])
+    assert len(endpoint.requests) == 1 and len(Answers(tmp_path / "answers.sqlite")) == 0
+
+
+PROSE = {
+    "fenced": 'Sure! Here it is:\n```json\n[{"object": "cup", "details": "blue"}]\n```\nAnything else?',
+    "in a sentence": 'The picture [as I see it] shows [{"object": "cup", "details": "blue"}], I think.',
+    "in an object": '{"objects": [{"object": "cup", "details": "blue", "more": 1}, 7, {"object": ""}]}',
+}
+
+
+@pytest.mark.parametrize("name", PROSE)
+def test_lists_are_found_in_prose(name, run, endpoint, pairs):
+    endpoint.answer = lambda text, digest: sensible(text, digest) if "Two lists" in text else PROSE[name]
+    (draft,) = run(pairs[:1])
+    assert [(t.object, t.details) for t in draft.reference_things] == [("cup", "blue")] and draft.kept
+
+
+def test_bare_prose_is_asked_about_once_more_and_then_given_up(run, endpoint, pairs):
+    endpoint.answer = lambda text, digest: "A lovely picture of a cup."
+    (draft,) = run(pairs[:1])
+    assert "describe reference: is no JSON array" in draft.problem
+    assert len(endpoint.requests) == 2
+    assert run(pairs[:1]) == [draft] and len(endpoint.requests) == 2
+
+
+def test_texts_may_stand_behind_bullets(run, endpoint, pairs):
+    bullets = "Here you are:\n1. Add a cup.\n- Remove the ball.\n* Make it red.\n"
+    endpoint.answer = lambda text, digest: bullets if "Two lists" in text else sensible(text, digest)
+    (draft,) = run(pairs[:1])
+    assert [sentence.text for sentence in draft.kept] == ["Add a cup.", "Remove the ball.", "Make it red."]
+
+
+def test_no_key_in_any_error_log_answer_or_file(run, endpoint, pairs, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    echo = f"Incorrect key provided: {KEY}, header Bearer {KEY}"
+    endpoint.answer = lambda text, digest: completion(json.dumps([{"object": KEY, "details": echo}]), refusal=None)
+    endpoint.faults = [error(500, echo), error(400, f"{echo}: content policy")]
+    drafts = run()
+    endpoint.faults = [error(401, echo)]
+    (tmp_path / "answers.sqlite").unlink()
+    with pytest.raises(UserError) as caught:
+        run()
+    texts = [repr(drafts), str(caught.value), repr(caught.value.__cause__), caplog.text]
+    assert all(KEY not in text and KEY[:12] not in text for text in texts)
+    assert "[key]" in texts[0] and "[key]" in texts[1]
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_hosted_model_needs_a_key(monkeypatch, make_plan, pairs):
+    monkeypatch.delenv("TEST_KEY", raising=False)
+    with pytest.raises(UserError, match="environment has no TEST_KEY"):
+        list(run_local(pairs, make_plan(ChatModel("m", **OPTIONS))))
+
+
+def test_the_rate_limit_spreads_requests(run, endpoint, pairs):
+    begin = time.monotonic()
+    run(concurrency=3, requests_per_minute=60 / 0.15)
+    assert len(endpoint.requests) == 8
+    assert time.monotonic() - begin >= 7 * 0.15

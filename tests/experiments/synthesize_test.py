@@ -1,0 +1,171 @@
+"""The command: killed at random points it comes to the same triplets and asks nothing twice; costs, reviews."""
+
+import hashlib
+import json
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_pipelines.datasets import READERS
+from tests.commands import environment
+from tests.data_pipelines.synthesis.server import KEY, Endpoint, serving
+
+CONCURRENCY = 4
+
+
+def command(*flags):
+    return [sys.executable, "-m", "experiments.synthesize", *flags]
+
+
+def synthesize(*flags, check=True, **variables):
+    """Runs the command; what it printed."""
+    done = subprocess.run(command(*flags), env=environment(**variables), capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stderr
+    return done if not check else done.stdout
+
+
+def answer(text, digest):
+    """Named after the question: what is kept tells which question it answers."""
+    name = hashlib.blake2b(f"{text} {digest}".encode(), digest_size=8).hexdigest()
+    time.sleep(0.02)
+    return json.dumps([f"Add ball {name}."] if "Two lists" in text else [{"object": name, "details": "red"}])
+
+
+@pytest.fixture(scope="module")
+def asked(pictograms):
+    """An endpoint, and the flags with which a set of 24 pairs is made by it."""
+    endpoint = Endpoint(answer)
+    with serving(endpoint) as address:
+        flags = [f"--data={pictograms}", "--backend=openai", "--model=m", f"--address={address}", "--pairs=24"]
+        yield endpoint, [*flags, f"--concurrency={CONCURRENCY}", "--key_variable=TEST_KEY", "--timeout=20"]
+
+
+@pytest.fixture(scope="module")
+def whole(asked, tmp_path_factory):
+    """The set as an undisturbed run writes it."""
+    target = tmp_path_factory.mktemp("synthesis") / "whole"
+    print(synthesize(*asked[1], f"--target={target}", TEST_KEY=KEY))
+    return target
+
+
+def kept(target):
+    """The answers that are kept."""
+    if not (path := target / "synthesis" / "answers.sqlite").exists():
+        return set()
+    with sqlite3.connect(path) as database:
+        return {text for (text,) in database.execute("SELECT text FROM answers")}
+
+
+def triplets(target):
+    return (target / "train.jsonl").read_text(), (target / "rewritten_captions/rewritten_train.json").read_text()
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_points_it_asks_nothing_twice(kills, asked, whole, tmp_path):
+    endpoint, flags = asked
+    target, total = tmp_path / "set", len(kept(whole))
+    points = sorted(random.Random(kills).sample(range(1, total), kills))
+    lost = 0
+    for point in [*points, None]:
+        before, begin = kept(target), len(endpoint.requests)
+        with subprocess.Popen(
+            command(*flags, f"--target={target}"),
+            env=environment(TEST_KEY=KEY),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            while process.poll() is None and (point is None or len(before) + len(endpoint.requests) - begin < point):
+                time.sleep(0.003)
+            if point is not None and process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+        time.sleep(0.05)  # the server takes note of what was on its way
+        questions = [answer(*question) for question in endpoint.texts[begin:]]
+        assert len(set(questions)) == len(questions)
+        assert not set(questions) & before, "a question was asked whose answer was kept"
+        lost += len(set(questions) - kept(target))
+        assert len(set(questions) - kept(target)) <= CONCURRENCY  # those under way when it was killed
+    assert process.returncode == 0 and lost <= kills * CONCURRENCY
+    assert triplets(target) == triplets(whole)
+    assert kept(target) == kept(whole)
+
+
+def test_the_set_trains_and_is_traceable(whole):
+    rows = [json.loads(line) for line in (whole / "train.jsonl").read_text().splitlines()]
+    assert len(rows) == 24
+    with sqlite3.connect(whole / "synthesis" / "answers.sqlite") as database:
+        answers = dict(database.execute("SELECT key, text FROM answers"))
+    for row in rows:
+        assert [step["model"] for step in row["made_by"]] == ["m"] * 3
+        assert row["caption"] in answers[row["made_by"][-1]["answer"]]
+        assert "duplicates" in row["passed"] and "grammar" not in row["passed"]
+    assert len(READERS["manifest"](whole).records("train")) == 24
+
+
+def test_a_dry_run_tells_what_a_run_then_asks(asked, whole, tmp_path):
+    endpoint, flags = asked
+    before = len(endpoint.requests)
+    prices = ["--price_in=2", "--price_out=10", "--picture_tokens=100", "--answer_tokens=200"]
+    told = synthesize(*flags, *prices, f"--target={tmp_path / 'set'}", "--dry_run")  # needs no key
+    assert len(endpoint.requests) == before and not (tmp_path / "set" / "train.jsonl").exists()
+    counts = {name: int(count) for name, count in re.findall(r"^(\w+)\.v1:\w+: (\d+) asked", told, re.MULTILINE)}
+    ledger = json.loads((whole / "synthesis" / "ledger.jsonl").read_text().splitlines()[0])
+    assert counts == {name.partition(".")[0]: own["asked"] for name, own in ledger["prompts"].items()}
+    outs = 100 * sum(counts.values())
+    cost = float(re.search(r"Cost: about ([\d.]+)", told)[1])
+    assert cost > 10 * outs / 1e6
+    again = synthesize(*flags, *prices[:2], f"--target={whole}", "--dry_run")  # another length asks other questions
+    assert all(line.split(": ")[1].startswith("0 asked") for line in again.splitlines() if ".v1:" in line)
+    assert "Cost: about 0.00" in again
+
+
+def test_decisions_are_honoured_and_counted(asked, whole, tmp_path):
+    target = Path(shutil.copytree(whole, tmp_path / "set"))
+    ids = [json.loads(line)["id"] for line in (target / "train.jsonl").read_text().splitlines()]
+    page = (target / "synthesis" / "review.train.html").read_text()
+    assert all(f'data-id="{id}"' in page for id in ids)
+    decisions = {**dict.fromkeys(ids[:3], "reject"), **dict.fromkeys(ids[3:12], "accept")}
+    (tmp_path / "decisions.json").write_text(json.dumps({"decisions": decisions}))
+    before = len(asked[0].requests)
+    told = synthesize(*asked[1], f"--target={target}", f"--decisions={tmp_path / 'decisions.json'}", TEST_KEY=KEY)
+    assert "Accepted: 9 of 12, 75.0 % (95 % interval 46.8 to 91.1, Wilson)" in told
+    rows = [json.loads(line) for line in (target / "train.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == ids[3:]
+    assert ["review" in row["passed"] for row in rows] == [True] * 9 + [False] * 12
+    assert len(asked[0].requests) == before
+    assert "a person rejected it" in (target / "synthesis" / "filters.train.html").read_text()
+
+
+MISTAKES = {
+    "no target": ([], "--target is missing"),
+    "two sources": (["--pictures=x"], "Expected --data=SET"),
+    "batch of rules": (["--backend=rules", "--batch=x"], "--batch is for --backend=openai"),
+    "a foreign folder": (["--target=."], "holds something else"),
+    "credentials": (["--address=http://me:secret@localhost/v1"], "not in --address"),
+    "a prompt": (["--prompts=configs"], "configs has no describe_reference"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_sentence(name, asked, tmp_path):
+    more, sentence = MISTAKES[name]
+    target = [f"--target={tmp_path / 'set'}"] if name != "no target" else []
+    done = synthesize(*asked[1], *target, *more, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+    assert sentence in done.stderr and "secret" not in done.stderr
+
+
+def test_by_batch_files_nothing_is_asked_at_once(asked, tmp_path):
+    endpoint, flags = asked
+    before = len(endpoint.requests)
+    told = synthesize(*flags, f"--target={tmp_path / 'set'}", f"--batch={tmp_path / 'batch'}")
+    count = len((tmp_path / "batch" / "requests-0001.jsonl").read_text().splitlines())
+    assert "24 pairs wait for answers" in told and f"{tmp_path / 'batch' / 'requests-0001.jsonl'}" in told
+    assert 0 < count <= 24 and len(endpoint.requests) == before and not (tmp_path / "set" / "train.jsonl").exists()

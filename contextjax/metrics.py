@@ -184,11 +184,9 @@ def share_interval(hits: int, total: int, *, z: float = 1.96) -> tuple[float, fl
     if not 0 <= hits <= total or not total:
         raise ValueError(f"Got {hits} hits of {total}; expected at least one trial and no more hits than trials.")
     share, spread = hits / total, z * z / total
-    middle = share + spread / 2
-    half = z * np.sqrt(share * (1 - share) / total + spread / (4 * total))
-    return float(100 * max(0.0, middle - half) / (1 + spread)), float(
-        100 * min(1.0 + spread, middle + half) / (1 + spread)
-    )
+    middle, half = share + spread / 2, z * np.sqrt(share * (1 - share) / total + spread / (4 * total))
+    low, high = (float(100 * bound / (1 + spread)) for bound in (middle - half, middle + half))
+    return low if hits else 0.0, high if hits < total else 100.0
 
 
 def pair_accuracy(ranks: Int[np.ndarray, " q"], pair_ids: Sequence[str] | np.ndarray) -> float:

@@ -50,7 +50,7 @@ class TextTokenizer:
         Raises:
           UserError: the vocabulary lacks one of them, or the token that stands for unknown words.
         """
-        self.length = length
+        self.length, self.specials = length, specials
         unknown = getattr(tokenizer.model, "unk_token", None)  # one word without it would fail its whole batch
         self._first, self._last, self._pad, *_ = _ids(tokenizer, [*specials, *([unknown] if unknown else [])])
         self._json = tokenizer.to_str(pretty=True)  # before a truncation or padding of its own is taken off

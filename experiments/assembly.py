@@ -170,6 +170,12 @@ def _read_towers(model: Any) -> Pretrained:
         raise UserError(
             f"model.pretrained fixes the sizes, but {odd[0]} is given; with it only {', '.join(known)} are."
         )
+    scanned = model.vision.get("scan", False)
+    if model.text.get("scan", scanned) != scanned:
+        raise UserError(
+            f"model.text.scan is {model.text.scan}, but of a model.pretrained both towers are as model.vision.scan "
+            f"says, which is {scanned}; set both alike."
+        )
     found = read_pretrained(model.pretrained, **{key: model.vision[key] for key in read if key in model.vision})
     expected = SYSTEMS[model.system].tower_config
     if not isinstance(found.model.config, expected):

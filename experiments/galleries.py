@@ -48,7 +48,7 @@ def embedded_index(system: Any, gallery: Path, workdir: Path) -> tuple[Any, str]
     from contextjax.serving.embedding import embed, told
 
     pictures = open_gallery(gallery)
-    key = hashlib.blake2b(f"{system.fingerprint}\0{pictures.place}".encode(errors="replace"), digest_size=8).hexdigest()
+    key = hashlib.blake2b(f"{system.identity}\0{pictures.place}".encode(errors="replace"), digest_size=8).hexdigest()
     with tempfile.TemporaryDirectory() as scratch:
         index = embed(system, pictures, (Path(scratch) if is_remote(workdir) else workdir / "galleries") / key)
         index.load()
@@ -63,12 +63,12 @@ def open_index(system: Any, place: str) -> tuple[Any, str]:
         from contextjax.serving.milvus import MilvusIndex
 
         found = MilvusIndex(place)
-        found.check(system.fingerprint)
+        found.check(system.identity)
         return found, found.about["gallery"]
     from contextjax.serving.index import Index
 
     index = Index(local_path(place))
-    index.check(system.fingerprint)
+    index.check(system.identity)
     return index, index.manifest.gallery
 
 
@@ -76,7 +76,8 @@ class Speed:
     """Pictures a second, beside what matrix products reach in this process."""
 
     def __init__(self, system: Any):
-        self._system, self._begin, self._last, self._done = system, time.perf_counter(), 0.0, 0
+        self._system, self._done = system, 0
+        self._begin = self._last = time.perf_counter()
         self._bar: Any = None
 
     def tell(self, new: int, left: int) -> None:

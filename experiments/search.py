@@ -35,7 +35,7 @@ def main() -> None:
     query = system.encode_query([image], [text])[0]
     for cut in system.truncated([text]):
         print(f"The text is longer than {system.tokenizer.length} tokens; read as: {cut}")
-    index, place = embedded_index(system, gallery, workdir) if gallery else open_index(system, INDEX.value)
+    index, place = embedded_index(system, gallery, workdir) if gallery else open_index(system, cli.required(INDEX))
     for rank, (name, score) in enumerate(search_others(index, query, TOP.value, place=place, without=image), start=1):
         file = file_of(place, name)
         print(f"{rank:3d}  {score:.4f}  {file if file.is_file() else name}")

@@ -54,17 +54,27 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.drills": TYPES
     | FILES
     | {f"contextjax.{name}" for name in ("drills", "training", "checkpoints", "checksums", "sharding")},
+    "contextjax.retriever": TYPES | {"contextjax.images", "contextjax.tokenizers"},
     "contextjax.system": MODELS
     | TYPES
-    | {f"contextjax.{name}" for name in ("images", "tokenizers", "pretrained", "sharding")},
+    | {f"contextjax.{name}" for name in ("retriever", "tokenizers", "pretrained", "sharding")},
     "contextjax.loading": {"contextjax.variants"}
     | TYPES
     | FILES
-    | {f"contextjax.{name}" for name in ("system", "checkpoints", "sharding", "tokenizers", "pretrained")},
+    | {
+        f"contextjax.{name}"
+        for name in ("system", "retriever", "export", "checkpoints", "sharding", "tokenizers", "pretrained")
+    },
+    "contextjax.export": TYPES
+    | FILES
+    | {f"contextjax.{name}" for name in ("export", "system", "retriever", "metrics", "tokenizers", "pretrained")},
     "contextjax.evaluation": TYPES | {f"contextjax.{name}" for name in ("evaluation", "system", "metrics")},
     "contextjax.serving": TYPES
     | FILES
-    | {f"contextjax.{name}" for name in ("serving", "system", "metrics", "images", "tokenizers", "sharding")},
+    | {
+        f"contextjax.{name}"
+        for name in ("serving", "system", "retriever", "metrics", "images", "tokenizers", "sharding")
+    },
     "contextjax.reports": TYPES | {f"contextjax.{name}" for name in ("reports", "system", "metrics", "evaluation")},
     "contextjax": TYPES,
     "data_pipelines": {
@@ -166,7 +176,15 @@ def test_the_step_and_the_entry_points_stay_short():
 
 
 @pytest.mark.parametrize(
-    "name", ["contextjax", "contextjax.types", "contextjax.files", "contextjax.images", "contextjax.tokenizers"]
+    "name",
+    [
+        "contextjax",
+        "contextjax.types",
+        "contextjax.files",
+        "contextjax.images",
+        "contextjax.tokenizers",
+        "contextjax.retriever",
+    ],
 )
 def test_host_side_modules_import_no_framework(name):
     code = f"import sys, {name}; sys.exit(bool({{'jax', 'torch', 'transformers'}} & set(sys.modules)))"

@@ -12,6 +12,7 @@ from contextjax.sharding.processes import COORDINATOR, PROCESS, PROCESSES
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "launch").glob("*.sh"))
+DEADLINE = 60  # seconds that a script may take
 MANIFESTS = sorted((ROOT / "launch").glob("*.yaml"))
 TEXTS = [*sorted((ROOT / "docs" / "launch").glob("*.md")), *sorted((ROOT / "launch").iterdir())]
 
@@ -23,7 +24,7 @@ def command(script: str, *arguments: str, tools: dict[str, str], folder: Path, *
         (folder / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", **variables}
     done = subprocess.run([str(ROOT / "launch" / script), *arguments], cwd=ROOT, env=environment, text=True,
-                          capture_output=True, check=True)  # fmt: skip
+                          capture_output=True, check=True, timeout=DEADLINE)  # fmt: skip
     return done.stdout
 
 
@@ -32,7 +33,7 @@ FLAGS = ["--config=configs/context_cir.py:B32", "--workdir=a folder"]
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_are_bash_and_may_be_run(script):
-    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+    assert subprocess.run(["bash", "-n", str(script)], check=False, timeout=DEADLINE).returncode == 0
     assert os.access(script, os.X_OK) and "set -euo pipefail" in script.read_text()
 
 
@@ -65,7 +66,10 @@ def test_a_tpu_vm_gets_the_code_and_the_command_on_every_host(tmp_path):
     sent = next(line for line in said.splitlines() if line.startswith("--command="))
     (tmp_path / "x").write_text(sent.removeprefix("--command=").split(" && exec ")[1])
     told = subprocess.run(
-        ["bash", "-c", f"printf '%s\\n' {(tmp_path / 'x').read_text()}"], capture_output=True, text=True
+        ["bash", "-c", f"printf '%s\\n' {(tmp_path / 'x').read_text()}"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
     )
     assert told.stdout.splitlines() == [".venv/bin/python", "-m", "experiments.train", *FLAGS]
 
@@ -104,18 +108,21 @@ def test_commands_recipes_flags_and_files_that_are_named_are_there(text):
         assert (ROOT / path).exists(), path
     for link in re.findall(r"\]\(([\w./]+)\)", said):
         assert (text.parent / link).exists(), link
-    code = "".join((ROOT / "experiments" / f"{name}.py").read_text() for name in ("cli", "train", "evaluate", "launch"))
+    code = "".join(
+        (ROOT / "experiments" / f"{name}.py").read_text() for name in ("cli", "train", "evaluate", "launch", "serve")
+    )
     for flag in re.findall(r"`--(\w+)`", said):
         assert f'"{flag}"' in code or flag in ("requeue",), flag
 
 
-def test_the_image_is_made_of_what_is_there():
-    lines = (ROOT / "launch" / "Dockerfile").read_text().splitlines()
+@pytest.mark.parametrize(("file", "user"), [("Dockerfile", "trainer"), ("Dockerfile.serve", "server")])
+def test_the_images_are_made_of_what_is_there_and_need_no_rights(file, user):
+    lines = (ROOT / "launch" / file).read_text().splitlines()
     for line in lines:
-        if line.startswith("COPY "):
+        if line.startswith("COPY ") and "--from" not in line:
             for name in line.split()[1:-1]:
                 assert (ROOT / name).exists(), name
-    extras = set(re.findall(r'"(\w+)": \[', (ROOT / "setup.py").read_text()))
+    extras = set(re.findall(r'"(\w+)": (?:\[|SERVE)', (ROOT / "setup.py").read_text()))
     named = {extra for line in lines for group in re.findall(r"EXTRAS=([\w,]+)", line) for extra in group.split(",")}
     assert named <= extras
-    assert any(line == "USER trainer" for line in lines)
+    assert f"USER {user}" in lines

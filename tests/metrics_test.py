@@ -16,6 +16,7 @@ from contextjax.metrics import (
     rank_of_truth,
     recall_at,
     recall_interval,
+    share_interval,
     standard_error,
     top_k,
 )
@@ -270,3 +271,22 @@ def test_a_million_pictures_are_ranked_in_little_memory():
     assert peak < 100 * 2**20  # [Q, G] would be 2,000 MiB of float32
     first = np.sort(-(queries[:1].astype(np.float64) @ gallery.T.astype(np.float64))[0])
     np.testing.assert_allclose(found.scores[0], -first[:50], atol=1e-6)
+
+
+@pytest.mark.parametrize(("hits", "total"), [(0, 1), (1, 1), (0, 20), (7, 9), (450, 500), (500, 500)])
+def test_wilsons_interval_holds_the_shares_that_are_near_enough(hits, total):
+    """Its bounds are the shares p that lie z standard errors, of p itself, from what was found."""
+    low, high = share_interval(hits, total)
+    for bound in (low / 100, high / 100):
+        assert 0 <= bound <= 1
+        if 0 < bound < 1:
+            error = np.sqrt(bound * (1 - bound) / total)
+            assert abs(hits / total - bound) == pytest.approx(1.96 * error, rel=1e-6)
+    assert low <= 100 * hits / total <= high
+    assert (low == 0) == (hits == 0) and (high == 100) == (hits == total)
+
+
+def test_an_interval_needs_trials():
+    for hits, total in ((0, 0), (2, 1), (-1, 3)):
+        with pytest.raises(ValueError, match="expected at least one trial"):
+            share_interval(hits, total)

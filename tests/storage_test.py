@@ -23,6 +23,7 @@ pytest.importorskip("gcsfs", reason="gs:// needs gcsfs: pip install -e '.[storag
 pytest.importorskip("gcp_storage_emulator", reason="needs an emulator: pip install -e '.[storage,test-storage]'")
 pytestmark = [pytest.mark.storage, pytest.mark.filterwarnings("ignore")]  # of the emulator's client
 
+DEADLINE = 300  # seconds that a process may take
 # The emulator, with two things that it leaves out and tensorstore relies on: the generation of what is read, and
 # writes that are refused where another one came first.
 SERVER = """
@@ -65,19 +66,26 @@ def store() -> Iterator[str]:
         port = found.getsockname()[1]
     url = f"http://localhost:{port}"
     server = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stderr=subprocess.DEVNULL)
-    for _ in range(200):
-        try:
-            urllib.request.urlopen(f"{url}/storage/v1/b/bucket").close()
-            break
-        except OSError:
-            assert server.poll() is None
+    until = time.monotonic() + DEADLINE
+    try:
+        while not answers(f"{url}/storage/v1/b/bucket"):
+            assert server.poll() is None and time.monotonic() < until, "the emulator does not answer"
             time.sleep(0.1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORAGE_EMULATOR_HOST", url)  # of gcsfs, by which epath reads and writes
-        patch.setenv("TENSORSTORE_GCS_HTTP_URL", url)  # of tensorstore, by which arrays are
-        yield "gs://bucket"
-    server.kill()
-    server.wait()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STORAGE_EMULATOR_HOST", url)  # of gcsfs, by which epath reads and writes
+            patch.setenv("TENSORSTORE_GCS_HTTP_URL", url)  # of tensorstore, by which arrays are
+            yield "gs://bucket"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -161,7 +169,7 @@ def test_the_commands_in_two_processes(store, tmp_path):
 
     def run(*command: str) -> str:
         done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment(), text=True,
-                              capture_output=True, check=False)  # fmt: skip
+                              capture_output=True, check=False, timeout=DEADLINE)  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import contextjax
+from contextjax import retriever
 from contextjax import system as system_module
 from contextjax.tokenizers import train_tokenizer
 from contextjax.types import UserError
@@ -38,7 +39,7 @@ def test_embeddings_are_normalised_and_do_not_depend_on_the_batch(system, pictur
 
 def test_many_rows_go_in_parts(system, pictures, monkeypatch):
     whole = system.encode_gallery(pictures * 3)
-    monkeypatch.setattr(system_module, "BATCH", 4)
+    monkeypatch.setattr(retriever, "BATCH", 4)
     np.testing.assert_allclose(system.encode_gallery(pictures * 3), whole, atol=1e-5)
 
 
@@ -97,5 +98,5 @@ def test_retrieval_costs_nothing_of_the_consistency_branch(system):
         ("query:fusion", (pixels, ids, mask), tower + block * text.layers + fusion + pooling + 1),
         ("gallery", (pixels,), tower + 1),
     ):
-        lowered = system_module._program(system.model, name).lower(system.params, *inputs).as_text()
+        lowered = system_module.program(system.model, name).lower(system.params, *inputs).as_text()
         assert len(re.findall(r"dot_general", lowered)) == expected

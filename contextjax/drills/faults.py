@@ -7,6 +7,7 @@ import errno
 import os
 import resource
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from contextjax.drills.interruptions import Disturb, Run, pause
 
 SMALL = 1 << 30  # bytes: a file system that is not larger may be filled
 HOLDS = 1.5  # seconds that a fault lasts, at most
+TRIES = 100  # to put back what a fault has moved, while the run goes on
 ROOM = 1 << 12  # bytes that a file may still have, where the disk itself is not filled
 
 Fault = Callable[[int, Path], contextlib.AbstractContextManager[None]]  # of a process and its workdir
@@ -108,14 +110,24 @@ def _renamed(folder: Path, away: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if folder.is_dir():
-            for path in folder.iterdir():
-                if not (away / path.name).exists():
-                    path.rename(away / path.name)
-            shutil.rmtree(folder)
+        for _ in range(TRIES):
+            with contextlib.suppress(OSError):  # the run is making it anew at this moment
+                _put_back(folder, away)
+                break
+            time.sleep(0.02)
         else:
-            folder.unlink(missing_ok=True)
-        away.rename(folder)
+            _put_back(folder, away)
+
+
+def _put_back(folder: Path, away: Path) -> None:
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if not (away / path.name).exists():
+                path.rename(away / path.name)
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
+    away.rename(folder)
 
 
 @contextlib.contextmanager

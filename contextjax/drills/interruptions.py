@@ -87,6 +87,7 @@ class Interruptions:
         self._start, self._workdir, self._reference, self._disturb = start, workdir, reference, disturb
         self._times, self._rng, self._last = times, np.random.default_rng(seed), acknowledged(reference)
         self.done = self.lost = self.corrupt = 0
+        self.ended = 0  # starts that ended by themselves, with an error
         self.problems: list[str] = []
         self._seconds = 0.0  # that the last start took
 
@@ -114,11 +115,18 @@ class Interruptions:
         while attempt.run.poll() is None:
             if self.done < self._times and attempt.wait(self._rng, self._seconds):
                 safe, self.done = max(safe, acknowledged(self._workdir)), self.done + 1
+                step = attempt.step
                 self.problems += self._disturb(attempt.run, self._workdir, self._rng)
+                if attempt.run.poll() == -signal.SIGTERM and step and attempt.step < self._last:
+                    self.problems.append(
+                        f"SIGTERM ended the run after step {attempt.step}, and nothing was saved for it"
+                    )
             elif self.done == self._times:
                 attempt.run.wait()
             self._seconds = attempt.seconds or self._seconds
-        return attempt.run.poll(), max(safe, acknowledged(self._workdir))
+        code = attempt.run.poll()
+        self.ended += bool(code and code > 0 and code != STOPPED)
+        return code, max(safe, acknowledged(self._workdir))
 
 
 def interrupt(
@@ -138,7 +146,8 @@ def interrupt(
     found = Interruptions(start, workdir, reference, disturb, times=times, seed=seed)
     while found.done < times and not found.problems:
         found.one_run()
-    return Row(drill, found.done, found.lost, found.corrupt, found.problems)
+    note = f"{found.ended} starts ended with an error" if found.ended else ""
+    return Row(drill, found.done, found.lost, found.corrupt, found.problems, note=note)
 
 
 def pause(run: Run, seconds: float) -> bool:

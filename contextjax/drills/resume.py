@@ -53,7 +53,7 @@ def resume(
         start = acknowledged(workdir)
         starts.append(start)
         seen = train(workdir, cut)
-        expected = rows[start : start + len(seen)] if cut else rows[start:]
+        expected = rows[start : start + cut] if cut else rows[start:]
         if len(seen) != len(expected) or not all(map(np.array_equal, seen, expected)):
             problems.append(f"the batches after step {start} are not those of the uninterrupted run")
     corrupt = 0

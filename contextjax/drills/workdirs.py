@@ -13,6 +13,7 @@ import numpy as np
 from contextjax import checksums
 from contextjax.checkpoints import UNFINISHED, Checkpoints
 from contextjax.training.hooks import METRICS, read_metrics
+from contextjax.types import UserError
 
 
 def acknowledged(workdir: Path) -> int:
@@ -29,7 +30,10 @@ def taken(workdir: Path) -> tuple[int, Any]:
         contextlib.redirect_stderr(io.StringIO()),  # of those that are damaged, on purpose
         contextlib.closing(Checkpoints(workdir / "checkpoints", read_only=True)) as checkpoints,
     ):
-        state, meta = checkpoints.restore_arrays("newest")
+        try:
+            state, meta = checkpoints.restore_arrays("newest")
+        except UserError:  # all of them are damaged
+            return 0, None
     return meta["step"], state
 
 

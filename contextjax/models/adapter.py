@@ -59,10 +59,10 @@ class ConvolutionalAdapter(nn.Module):
         x = taps[-1]
         hidden = reduce(self, x, "down")
         cls, patches = hidden[:, :1], hidden[:, 1:]
-        place = jnp.broadcast_to(jnp.arange(self.grid**2), (len(x), self.grid**2)) if visible is None else visible
-        empty = jnp.zeros((len(x), self.grid**2, hidden.shape[-1]), hidden.dtype)
+        place = jnp.broadcast_to(jnp.arange(self.grid**2), (x.shape[0], self.grid**2)) if visible is None else visible
+        empty = jnp.zeros((x.shape[0], self.grid**2, hidden.shape[-1]), hidden.dtype)
         grid = jax.vmap(lambda empty, place, x: empty.at[place].set(x))(empty, place, patches)
-        grid = grid.reshape(len(x), self.grid, self.grid, -1)
+        grid = grid.reshape(x.shape[0], self.grid, self.grid, -1)
         scales = [jnp.broadcast_to(hidden.mean(axis=1, keepdims=True), hidden.shape)]
         for size in self.sizes:
             kernel = logical(nn.initializers.lecun_normal(), None, None, None, "mlp")

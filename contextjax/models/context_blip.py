@@ -209,7 +209,7 @@ class ContextBLIP(nn.Module):
         embedded = embedded.reshape(*images.shape[:2], *embedded.shape[1:])
         short = Tokens(ids[:, None], mask[:, None]) if propositions is None else propositions
         text, real = self.base_of_text(self.encode_text(*short)), short.mask.any(-1)
-        features = self._read_sets(self.adapt(image), ids, mask, len(images), sets)
+        features = self._read_sets(self.adapt(image), ids, mask, images.shape[0], sets)
         base = self.base_score(_of_each(embedded, len(ids)) if sets is None else embedded[sets], text, real)
         summary = self.encode_text(ids, mask).pooled.astype(jnp.float32)
         return Sets(features, base, embedded, text, real, summary)
@@ -218,12 +218,12 @@ class ContextBLIP(nn.Module):
         self, tokens: Float[Array, "c n w"], ids: Int[Array, "s t"], mask: Bool[Array, "s t"], count: int, sets: Any
     ) -> Float[Array, "s k width"]:
         """f of each text and every candidate of its set; `tokens` are those of `count` sets, one after the other."""
-        candidates = len(tokens) // count
+        candidates = tokens.shape[0] // count
         if sets is not None:
             repeat = lambda x: jnp.repeat(x, candidates, axis=0)
             rows = (sets[:, None] * candidates + jnp.arange(candidates)).reshape(-1)
             fused = self.read(tokens, repeat(ids), repeat(mask), rows)
-            return self.feature(fused).reshape(len(ids), candidates, -1)
+            return self.feature(fused).reshape(ids.shape[0], candidates, -1)
         # [U, K, texts of a set, ...]: on several devices each reads the candidates of its own sets.
         tokens = tokens.reshape(count, candidates, 1, *tokens.shape[1:])
         shape = (count, candidates, len(ids) // count, ids.shape[-1])

@@ -58,7 +58,7 @@ class InterContextEncoder(nn.Module):
         if self.reads_text:
             token = dense(width, ("embed", None), name="text", dtype=self.dtype)(text)
             x = jnp.concatenate([x, token[:, None]], axis=1)
-            valid = jnp.concatenate([valid, jnp.ones((len(valid), 1), bool)], axis=1)
+            valid = jnp.concatenate([valid, jnp.ones((valid.shape[0], 1), bool)], axis=1)
         for i in range(self.layers):
             block = BertBlock(self.heads, 4 * width, "gelu", 1e-12, self.dtype, self.dropout, name=f"layer_{i}")
             x, _ = block((x, None), valid[:, None, None, :])

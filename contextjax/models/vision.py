@@ -93,7 +93,7 @@ class VisionTransformer(nn.Module):
         c = self.config
         std = jnp.asarray(c.std, jnp.float32)
         x = blocks((images.astype(jnp.float32) / 255 - jnp.asarray(c.mean, jnp.float32)) / std, c.patch_size)
-        return x.reshape(len(x), -1, x.shape[-1])
+        return x.reshape(x.shape[0], -1, x.shape[-1])
 
     @nn.compact
     def encode(
@@ -113,7 +113,7 @@ class VisionTransformer(nn.Module):
         x = placed(x)
         normal = nn.initializers.normal(c.width**-0.5)
         cls = self.param("class_embedding", logical(normal, "embed"), (c.width,)).astype(x.dtype)
-        x = jnp.concatenate([jnp.broadcast_to(cls, (len(x), 1, c.width)), x], axis=1)
+        x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], 1, c.width)), x], axis=1)
         positions = nn.initializers.normal(c.position_std) if c.position_std else normal
         count = 1 + (c.image_size // c.patch_size) ** 2
         positions = self.param("position_embedding", logical(positions, None, "embed"), (count, c.width))

@@ -81,7 +81,7 @@ def read_pretrained(source: str | Path, *, image_size: int | None = None, scan: 
     tensors = tensors_of(place)
     family, config = _identify(place, tensors)
     tensors = {family.rename(name): tensor for name, tensor in tensors.items()}
-    config = _change_towers(config, lambda tower: dataclasses.replace(tower, scan=scan, remat=remat))
+    config = change_towers(config, lambda tower: dataclasses.replace(tower, scan=scan, remat=remat))
     model = family.module(config, dtype)
     abstract = abstract_params(model)
     shapes = {path: x.shape for path, x in flatten(nn.unbox(abstract)).items()}
@@ -202,14 +202,14 @@ def towers(config: Any) -> Any:
     return getattr(config, "clip", getattr(config, "blip", config))
 
 
-def _change_towers(config: Any, change: Callable[[Any], Any]) -> Any:
+def change_towers(config: Any, change: Callable[[Any], Any]) -> Any:
     """The config with `change` made to its vision and its text."""
     if isinstance(config, BertConfig):
         return change(config)
     if isinstance(config, ContextCIRConfig):
-        return dataclasses.replace(config, clip=_change_towers(config.clip, change))
+        return dataclasses.replace(config, clip=change_towers(config.clip, change))
     if isinstance(config, ContextBLIPConfig):
-        return dataclasses.replace(config, blip=_change_towers(config.blip, change))
+        return dataclasses.replace(config, blip=change_towers(config.blip, change))
     return dataclasses.replace(config, vision=change(config.vision), text=change(config.text))
 
 
@@ -222,4 +222,4 @@ def _at_resolution(config: Any, leaves: Mapping[str, Leaf], image_size: int) -> 
     patches, leaf = (image_size // patch) ** 2, leaves[path]
     resized = Leaf((1 + patches, leaf.shape[1]), lambda: resize_positions(leaf.read(), patches))
     change = lambda tower: dataclasses.replace(tower, image_size=image_size) if hasattr(tower, "image_size") else tower
-    return _change_towers(config, change), {**leaves, path: resized}
+    return change_towers(config, change), {**leaves, path: resized}

@@ -80,6 +80,7 @@ def save(folder: Path, tensors: Mapping[str, np.ndarray], *, dtype: str, metadat
     kind = np.float32 if dtype == "float32" else ml_dtypes.bfloat16
     partial = folder / "model.safetensors.partial"
     save_file({name: x.astype(kind, copy=False) for name, x in tensors.items()}, partial, metadata=metadata)
+    partial.chmod(0o644)  # save_file's own is for its writer alone
     partial.replace(folder / "model.safetensors")
 
 

@@ -38,7 +38,7 @@ NAMED = 10  # bad pictures that a message names
 class Encoder(Protocol):
     """What embedding needs of a system."""
 
-    fingerprint: str
+    identity: str  # which model it is
 
     @property
     def image_size(self) -> int:
@@ -110,16 +110,16 @@ def _opened(system: Encoder, gallery: Gallery, folder: Path, storage: str | None
     """The index to work on."""
     if not (folder / parts.MANIFEST).exists():
         pack(np.zeros((0, 1)), storage or "float32")  # an unknown one is told before anything is computed
-        blank = np.zeros((1, system.image_size, system.image_size, 3), np.uint8)
+        blank = [np.zeros((system.image_size, system.image_size, 3), np.uint8)]
         return Index.create(
             folder,
             system.encode_gallery(blank).shape[1],
             storage=storage or "float32",
-            fingerprint=system.fingerprint,
+            fingerprint=system.identity,
             gallery=gallery.place,
         )
     index = Index(folder)
-    index.check(system.fingerprint)
+    index.check(system.identity)
     m = index.manifest
     for what, was, now in (("the gallery", m.gallery, gallery.place), ("storage", m.storage, storage or m.storage)):
         if was != now:

@@ -119,20 +119,29 @@ class Index:
         return parts.read_stamps(self.folder, self.manifest)
 
     def replace(self, gone: Collection[str], staged: Sequence[tuple[Path, int]]) -> None:
-        """Removes pictures, also those that were skipped, and appends files of parts.write_part, all at once."""
+        """Removes pictures, also those that were skipped, and appends files of parts.write_part, all at once.
+
+        Raises:
+          UserError: a file has names that are in the index and stay there.
+        """
         with locked(self.folder):
             self._refresh()
-            self._change(set(gone), staged)
+            gone = set(gone)
+            new = [name for path, _ in staged for name in parts.read_listing(path)[0]]
+            check_new(new, [name for name in self.names if name not in gone], place=str(self.folder))
+            self._change(gone, staged)
 
     def _change(self, gone: set[str], staged: Sequence[tuple[Path, int]] = ()) -> None:
         parts.remove_unused(self.folder, self.manifest)
         kept = []
         for file, count in self.manifest.parts:
-            part = parts.read_part(self.folder / parts.FOLDER / file) if gone else None
-            if part is None or gone.isdisjoint([*part.names, *(bad.name for bad in part.skipped)]):
+            path = self.folder / parts.FOLDER / file
+            names, skipped = parts.read_listing(path) if gone else ([], [])
+            if gone.isdisjoint([*names, *(bad.name for bad in skipped)]):
                 kept.append((file, count))
                 continue
-            skipped = [bad for bad in part.skipped if bad.name not in gone]
+            skipped = [bad for bad in skipped if bad.name not in gone]
+            part = parts.read_part(path)
             left = part.only(np.asarray([name not in gone for name in part.names], bool), skipped)
             if left.names or left.skipped:
                 kept.append(parts.add_part(self.folder, left))
@@ -203,7 +212,7 @@ def check_rows(names: Sequence[str], embeddings: np.ndarray, dimension: int) -> 
 
 def check_new(names: Sequence[str], known: Collection[str], *, place: str) -> None:
     """Raises a UserError where some names are in the index already."""
-    if repeated := sorted(set(known).intersection(names)):
+    if repeated := sorted(set(names).intersection(known)):
         raise UserError(f"{place} has {listed(repeated)} already; remove them first, or give other names.")
 
 

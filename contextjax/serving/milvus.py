@@ -54,7 +54,7 @@ class MilvusIndex:
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what goes wrong is told by a UserError
         self.address, self._collection = address, collection
         with self._told():
-            self._client: Any = MilvusClient(address, **({"token": token} if token else {}))
+            self._client: Any = MilvusClient(address, token=token)
             about = {"dimension": dimension, "fingerprint": fingerprint, "gallery": gallery}
             self.about = self._known() or self._create(about, index_type)
         if dimension:
@@ -142,6 +142,8 @@ class MilvusIndex:
         """What the collection was made for; it stands in one of its own, for Milvus Lite keeps no descriptions."""
         if not (self._client.has_collection(self._collection) and self._client.has_collection(self._about)):
             return None
+        for name in (self._collection, self._about):
+            self._client.load_collection(name)
         rows = self._client.get(self._about, ids=["about"], output_fields=["value"])
         return json.loads(rows[0]["value"]) if rows else None
 

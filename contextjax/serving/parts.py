@@ -89,8 +89,9 @@ def read_manifest(folder: Path) -> Manifest:
         if version != VERSION:
             raise UserError(f"{path} is of version {version}; this contextjax reads version {VERSION}: embed again.")
         parts = tuple((str(name), int(count)) for name, count in found.pop("parts"))
-        if found["storage"] not in DTYPES or any(Path(name).name != name or count < 0 for name, count in parts):
-            raise ValueError("a storage or a part that can't be")
+        fits = isinstance(found["dimension"], int) and found["dimension"] > 0 and found["storage"] in DTYPES
+        if not fits or any(Path(name).name != name or count < 0 for name, count in parts):
+            raise ValueError("a dimension, storage or part that can't be")
         return Manifest(**found, parts=parts)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"There is no index at {folder}; make one with experiments.embed --target={folder}.") from error
@@ -151,7 +152,7 @@ def read_part(path: Path) -> Part:
     (names, skipped), vectors, stamps = found["names"], found["embeddings"], found["stamps"]
     if not len(names) == len(vectors) == len(stamps):
         raise UserError(f"{path} has {len(names)} names of {len(vectors)} embeddings; it is damaged: embed again.")
-    return Part(names, Packed(vectors, found["scales"]), stamps, [Skipped(*bad) for bad in skipped])
+    return Part(names, Packed(vectors, found["scales"]), stamps, skipped)
 
 
 def _read(path: Path, wanted: list[str]) -> dict[str, Any]:
@@ -162,21 +163,28 @@ def _read(path: Path, wanted: list[str]) -> dict[str, Any]:
         with safe_open(str(path), framework="numpy") as file:
             known = set(file.keys()) | {"names", "embeddings", "stamps"}
             found: dict[str, Any] = {name: file.get_tensor(name) if name in known else None for name in wanted}
-        found["names"] = json.loads(found["names"].tobytes())
+        names, skipped = json.loads(found["names"].tobytes())
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("a name that is no text")
+        found["names"] = names, [Skipped(*bad) for bad in skipped]
         return found
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise UserError(f"{path} is not a whole part of an index ({error}); embed again.") from error
 
 
-def read_names(folder: Path, manifest: Manifest) -> tuple[list[str], list[Skipped]]:
-    """The names of all rows, and the bad pictures, without embeddings.
+def read_listing(path: Path) -> tuple[list[str], list[Skipped]]:
+    """The names of a part's rows, and its bad pictures, without embeddings.
 
     Raises:
-      UserError: a part is not whole.
+      UserError: it is missing, or not whole.
     """
-    found = [_read(folder / FOLDER / file, ["names"])["names"] for file, _ in manifest.parts]
-    skipped = [Skipped(*bad) for _, bads in found for bad in bads]
-    return [name for names, _ in found for name in names], skipped
+    return _read(path, ["names"])["names"]
+
+
+def read_names(folder: Path, manifest: Manifest) -> tuple[list[str], list[Skipped]]:
+    """read_listing of all parts."""
+    found = [read_listing(folder / FOLDER / file) for file, _ in manifest.parts]
+    return [name for names, _ in found for name in names], [bad for _, skipped in found for bad in skipped]
 
 
 def read_stamps(folder: Path, manifest: Manifest) -> np.ndarray:

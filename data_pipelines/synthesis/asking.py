@@ -46,7 +46,7 @@ class Ledger:
         if self.prices != Prices():
             at = f"at {self.prices.tokens_in:g} in and {self.prices.tokens_out:g} out a million tokens"
             lines.append(f"Cost: {about}{self.cost:,.2f}, {at}")
-        return lines or ["Nothing was asked: every answer was kept from before."]
+        return lines or ["No answer was new."]
 
     def to_json(self) -> Mapping[str, object]:
         """The counts, and the cost at these prices."""

@@ -105,5 +105,10 @@ class Waiting(Exception):
 class NoAnswer(Exception):
     """The answer is of no use; says why."""
 
+    def __init__(self, why: str, *, final: bool = False):
+        """`final`: asking once more would not help."""
+        super().__init__(why)
+        self.final = final
+
 
 Ask = Callable[[Question], Reply]

@@ -45,8 +45,10 @@ def parse_texts(reply: Reply) -> tuple[str, ...]:
             raise
     texts = [plain(item, most=10 * MAX_ITEM) for item in found]
     texts = [item for item in texts if item]
+    if not found:
+        raise NoAnswer("lists no texts: no difference was seen", final=True)
     if not texts:
-        raise NoAnswer("lists no texts: no difference was seen" if not found else f"lists no texts ({text[:60]!r})")
+        raise NoAnswer(f"lists no texts ({text[:60]!r})")
     return tuple(texts[:MAX_ITEMS])
 
 
@@ -60,7 +62,7 @@ def plain(value: Any, *, most: int = MAX_ITEM) -> str:
 
 def _answered(reply: Reply) -> str:
     if reply.refused:
-        raise NoAnswer(f"is a refusal ({plain(reply.refused)[:80]})")
+        raise NoAnswer(f"is a refusal ({plain(reply.refused)[:80]})", final=True)
     if len(reply.text) > MAX_CHARACTERS:
         raise NoAnswer(f"has {len(reply.text):,} characters")
     return reply.text

@@ -36,14 +36,19 @@ _CHANGE = {"small": "smaller", "large": "larger"}
 def read_scenes(folder: Path, split: str) -> dict[str, Any]:
     """Picture name -> scene graph, of a split of the pictograms in CIRR's layout.
 
+    Args:
+      folder: theirs, or one of pictures inside it.
+      split: of them.
+
     Raises:
       UserError: the folder has none.
     """
-    path = folder / "scenes" / f"scenes.{split}.json"
-    if not path.exists():
+    file = f"scenes/scenes.{split}.json"
+    path = next((place / file for place in (folder, *folder.absolute().parents) if (place / file).exists()), None)
+    if path is None:
         raise UserError(
-            f"{path} is missing; --backend=rules reads the scene graphs of the pictograms (experiments.generate writes "
-            "them): give another backend for other pictures."
+            f"{folder} has no {file}; --backend=rules reads the scene graphs of the pictograms (of "
+            "experiments.generate): give another backend for other pictures."
         )
     return read_json(path, dict, layout="the pictograms")
 
@@ -55,7 +60,7 @@ class RulesModel:
     settings: Mapping[str, Any] = {"version": 1}
 
     def __init__(self, scenes: Mapping[str, Any]):
-        """`scenes`: picture id -> scene graph."""
+        """`scenes`: picture name, without folder and ending -> scene graph."""
         self._scenes = scenes
 
     def answer(self, question: Question) -> Reply:
@@ -65,12 +70,10 @@ class RulesModel:
             found: list[Any] = _texts(_scene(values["reference"]), _scene(values["target"]), values, Random(key))
         else:
             shown = question.pictures[0].id
-            if shown not in self._scenes:
+            scene = self._scenes.get(Path(shown).stem)
+            if scene is None:
                 raise UserError(f"There is no scene graph of {shown}; --backend=rules is for pictograms only.")
-            found = [
-                {"object": thing["name"], "details": f"{thing['size']}, in the {thing['place']}"}
-                for thing in self._scenes[shown]
-            ]
+            found = [{"object": thing["name"], "details": f"{thing['size']}, {thing['place']}"} for thing in scene]
         return Reply(key, self.name, question.prompt.id, json.dumps(found))
 
 
@@ -78,7 +81,7 @@ def _scene(listed: str) -> Scene:
     """The scene that a list of this model's own describes."""
     things = []
     for thing in json.loads(listed):
-        size, _, place = thing["details"].partition(", in the ")
+        size, _, place = thing["details"].partition(", ")
         if size not in SIZES or place not in PLACES:
             raise UserError(f"'{thing['details']}' is no description by rule; don't mix --backend=rules with another.")
         things.append(Placed(PLACES.index(place), thing["object"], size))

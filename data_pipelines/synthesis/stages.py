@@ -98,13 +98,13 @@ def listed(things: Sequence[Thing]) -> str:
 
 
 def _useful(question: Question, ask: Ask, parse: Callable[[Reply], Found]) -> tuple[Reply, Found]:
-    """The first answer that can be read, of a few; a refusal is not asked about again."""
+    """The first answer that can be read, of a few."""
     for attempt in range(TRIES):
         reply = ask(dataclasses.replace(question, attempt=attempt))
         try:
             return reply, parse(reply)
-        except NoAnswer:
-            if reply.refused or attempt + 1 == TRIES:
+        except NoAnswer as error:
+            if error.final or attempt + 1 == TRIES:
                 raise
     raise AssertionError("unreachable")
 

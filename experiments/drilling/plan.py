@@ -126,12 +126,12 @@ class Plan:
         for system, what, changes in kinds:
             own, plain = (
                 str(
-                    self._recipe(system, re.sub("[^a-z0-9]+", "-", f"{system} {name}"), steps=12, every=3, changes=more)
+                    self._recipe(system, re.sub("[^a-z0-9]+", "-", f"{system} {name}"), steps=12, every=2, changes=more)
                 )
                 for name, more in ((what, changes), ("0 workers", {"data.workers": 0}))
             )
             reference = own if "micro" in what else plain
-            cuts = [int(cut) for cut in rng.integers(1, 7, self._sizes.cuts)]
+            cuts = [int(cut) for cut in rng.integers(3, 8, self._sizes.cuts)]
             runs.append({"drill": f"cut and resumed: {system}, {what}", "recipe": own, "reference": reference,
                          "cuts": cuts})  # fmt: skip
         for row in call("resumed", self._environment, self._folder / "cuts.log", runs=runs, workdir=str(self._folder)):

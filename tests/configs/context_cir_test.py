@@ -112,6 +112,25 @@ def test_the_backbone_has_its_own_rate(tiny, scale):
         jax.tree.map(lambda a, b, f=factor: np.testing.assert_allclose(a, f * b, rtol=1e-5), scaled["clip"][name], tree)
 
 
+def test_of_a_pretrained_model_both_towers_are_scanned_or_none(tiny, tmp_path):
+    from contextjax.models.clip import CLIP
+    from contextjax.pretrained import write_pretrained
+    from tests.pretrained.conftest import random_params
+
+    config = get_config("B32")
+    config.model.pretrained = str(write_pretrained(tmp_path / "clip", tiny.clip, random_params(CLIP(tiny.clip))))
+    with config.unlocked():
+        config.model.text.scan = True
+    with pytest.raises(
+        UserError, match=r"text\.scan is True, but .* model\.vision\.scan says, which is False; set both"
+    ):
+        assembly.resolve_model(config)
+    with config.unlocked():
+        config.model.vision.scan = True
+    found = assembly.resolve_model(config)
+    assert found["vision"]["scan"] and found["text"]["scan"]
+
+
 def test_a_benchmark_without_a_folder_is_left_out_and_that_is_said(capsys):
     config = get_config("B32")
     config.data.folder = "CIRR"

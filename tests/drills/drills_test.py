@@ -98,6 +98,17 @@ def test_a_run_that_does_not_save_what_it_has_made_is_told(whole, tmp_path):
     assert problems == ["the run was told to end after step 12, and 10 is saved"]
 
 
+def test_a_run_that_does_not_hear_sigterm_is_found_out(whole, tmp_path):
+    """It is at its steps, and just ends."""
+    code = (
+        "import json, pathlib, sys, time; w = pathlib.Path(sys.argv[1]); w.mkdir(exist_ok=True); "
+        "(w / 'metrics.jsonl').write_text(json.dumps({'step': 3}) + chr(10)); time.sleep(60)"
+    )
+    deaf = lambda workdir: subprocess.Popen([sys.executable, "-c", code, str(workdir)])
+    row = drills.interrupt("SIGTERM", deaf, tmp_path / "run", whole[0], times=1, disturb=drills.terminated, seed=1)
+    assert not row.passed and any("SIGTERM ended the run after step 3" in problem for problem in row.problems), row
+
+
 def test_a_run_that_can_not_go_on_is_told(whole, tmp_path):
     broken = lambda workdir: subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
     row = drills.interrupt("kill -9", broken, tmp_path / "run", whole[0], times=2, disturb=drills.killed)

@@ -146,6 +146,7 @@ def test_decisions_are_honoured_and_counted(asked, whole, tmp_path):
 MISTAKES = {
     "no target": ([], "--target is missing"),
     "two sources": (["--pictures=x"], "Expected --data=SET"),
+    "target in the pictures": (["--data=", "--pictures=/"], "lies in --pictures"),
     "batch of rules": (["--backend=rules", "--batch=x"], "--batch is for --backend=openai"),
     "a foreign folder": (["--target=."], "holds something else"),
     "credentials": (["--address=http://me:secret@localhost/v1"], "not in --address"),
@@ -160,3 +161,12 @@ def test_a_mistake_is_one_sentence(name, asked, tmp_path):
     done = synthesize(*asked[1], *target, *more, check=False)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
     assert sentence in done.stderr and "secret" not in done.stderr
+
+
+def test_by_batch_files_nothing_is_asked_at_once(asked, tmp_path):
+    endpoint, flags = asked
+    before = len(endpoint.requests)
+    told = synthesize(*flags, f"--target={tmp_path / 'set'}", f"--batch={tmp_path / 'batch'}")
+    count = len((tmp_path / "batch" / "requests-0001.jsonl").read_text().splitlines())
+    assert "24 pairs wait for answers" in told and f"{tmp_path / 'batch' / 'requests-0001.jsonl'}" in told
+    assert 0 < count <= 24 and len(endpoint.requests) == before and not (tmp_path / "set" / "train.jsonl").exists()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import contextjax
+from contextjax import retriever
 from contextjax import system as system_module
 from contextjax.models.blip import BLIP
 from contextjax.models.clip import CLIP
@@ -76,13 +77,13 @@ def test_candidates_are_scored_by_cosine_by_matching_and_by_their_sum(systems, p
 @pytest.fixture
 def towers(monkeypatch):
     """How many pictures (or sets) and rows every program is given."""
-    calls, make = [], system_module._program
+    calls, make = [], system_module.program
 
     def program(model, name):
         run = make(model, name)
         return lambda params, *inputs: calls.append((len(inputs[0]), len(inputs[1]))) or run(params, *inputs)
 
-    monkeypatch.setattr(system_module, "_program", program)
+    monkeypatch.setattr(system_module, "program", program)
     return calls
 
 
@@ -115,7 +116,7 @@ def test_queries_and_maps_of_one_picture_encode_it_once(systems, pictures, tower
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 7])
 def test_rows_of_one_picture_stay_together_where_they_fit(batch):
     rows = np.asarray([0, 0, 1, 2, 2, 2, 3, 3, 3, 3, 3, 4])
-    parts = list(system_module._parts(rows, batch))
+    parts = list(retriever._parts(rows, batch))
     np.testing.assert_array_equal(np.concatenate([rows[part] for part in parts]), rows)
     assert all(0 < part.stop - part.start <= batch for part in parts)
     for number in range(5):

@@ -1,5 +1,11 @@
 """Embedding a gallery: what comes, changes and goes; bad pictures; interrupted work; what is held in memory."""
 
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +15,9 @@ from contextjax.serving.embedding import embed
 from contextjax.serving.gallery import Gallery, folder_gallery
 from contextjax.serving.index import Index
 from contextjax.types import UserError
+from tests.commands import environment
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 class Colours:
@@ -16,13 +25,14 @@ class Colours:
 
     image_size, fit = 8, "crop"
 
-    def __init__(self, *, last=10**9, fingerprint="colours-1"):
-        self.encoded, self.last, self.fingerprint = [], last, fingerprint
+    def __init__(self, *, last=10**9, identity="colours-1", seconds=0):
+        self.encoded, self.last, self.identity, self.seconds = [], last, identity, seconds
 
     def encode_gallery(self, images):
         if sum(self.encoded) > self.last:
             raise KeyboardInterrupt
         self.encoded.append(len(images))
+        time.sleep(self.seconds)
         means = np.stack([1 + image.mean((0, 1)) for image in images]).astype(np.float32)
         return means / np.linalg.norm(means, axis=1, keepdims=True)
 
@@ -148,7 +158,7 @@ def test_mistakes_are_told(folder, tmp_path):
     other.mkdir()
     (other / "x.png").write_bytes(b"")
     for system, gallery, options, sentence in (
-        (Colours(fingerprint="colours-2"), folder, {}, "of the model colours-1, but this one is colours-2"),
+        (Colours(identity="colours-2"), folder, {}, "of the model colours-1, but this one is colours-2"),
         (Colours(), folder, {"storage": "float32"}, "storage int8, not float32"),
     ):
         with pytest.raises(UserError, match=sentence):
@@ -161,3 +171,59 @@ def test_mistakes_are_told(folder, tmp_path):
     with pytest.raises(UserError, match="int4"):
         embed(Colours(), folder_gallery(other), tmp_path / "new", storage="int4")
     assert not (tmp_path / "new").exists()
+
+
+PROCESS = """
+import sys
+from contextjax.sharding import is_first_process, start_processes
+start_processes(timeout=60)
+from pathlib import Path
+from contextjax.serving import embedding
+from contextjax.serving.gallery import folder_gallery
+from tests.serving.embedding_test import Colours
+embedding.PART, embedding.BATCH = 6, 4
+system = Colours(seconds=float(sys.argv[3]))
+print("ready", flush=True)
+index = embedding.embed(system, folder_gallery(Path(sys.argv[1])), Path(sys.argv[2]))
+print(sum(system.encoded), len(index))
+"""
+
+
+def test_several_processes_share_the_work_and_the_index_is_the_same(folder, tmp_path):
+    """Parts 0 and 2 are the first process's, who also looks at a blank picture; 1 and 3 the second's."""
+    alone = embed(Colours(), folder_gallery(folder), tmp_path / "alone")
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    of = {"CONTEXTJAX_COORDINATOR": address, "CONTEXTJAX_PROCESSES": "2"}
+    command = [sys.executable, "-c", PROCESS, str(folder), str(tmp_path / "index"), "0"]
+    running = [
+        subprocess.Popen(command, cwd=ROOT, env=environment(**of, CONTEXTJAX_PROCESS=str(i)), stdout=subprocess.PIPE)
+        for i in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0].split() for process in running]
+    assert said == [[b"ready", b"13", b"20"], [b"ready", b"8", b"20"]]
+    assert files(Index(tmp_path / "index")) == files(alone)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_and_the_index_is_the_same(folder, tmp_path):
+    """Killed and started again, until it is through."""
+    rng, kills = np.random.default_rng(0), 0
+    alone = files(embed(Colours(), folder_gallery(folder), tmp_path / "alone"))
+    for attempt in range(3):
+        target = tmp_path / str(attempt)
+        command = [sys.executable, "-c", PROCESS, str(folder), str(target), "0.1"]
+        for tries in range(10):
+            process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE)
+            assert process.stdout.readline() == b"ready\n"
+            try:
+                process.wait(rng.uniform(0.2, 0.5) * (1 + tries))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                kills += 1
+            process.communicate()
+            if process.returncode == 0:
+                break
+        assert process.returncode == 0 and files(Index(target)) == alone
+    assert kills >= 3

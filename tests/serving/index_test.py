@@ -161,7 +161,7 @@ def test_mistakes_are_told(tmp_path):
     manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))
     with pytest.raises(UserError, match="version 9"):
         Index(tmp_path)
-    manifest.write_text('{"version": 1, "parts": [["../x", 1]], "storage": "int8"}')
+    manifest.write_text('{"version": 1, "parts": [["../x", 1]], "storage": "int8", "dimension": 16}')
     with pytest.raises(UserError, match="is no index"):
         Index(tmp_path)
 

@@ -95,3 +95,11 @@ def test_a_question_is_another_where_anything_differs():
     assert len({question.key(model) for question in (base, *others)}) == 3
     model.settings = {"temperature": 1}
     assert base.key(model) not in {question.key(Says(lambda question: "")) for question in (base, *others)}
+
+
+@pytest.mark.parametrize(("answer", "times"), [("[]", 1), ("no list", 2), ('[""]', 2)])
+def test_what_was_said_plainly_is_not_asked_again(answer, times, make_plan, pairs):
+    model = Says(lambda q: answer if q.prompt.name == "difference" else THINGS)
+    (draft,) = run_local(pairs[:1], make_plan(model))
+    assert draft.problem.startswith("write differences") and not draft.kept
+    assert sum(question.prompt.name == "difference" for question in model.asked) == times

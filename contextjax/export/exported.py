@@ -1,0 +1,115 @@
+"""An export as an object with the methods of a System. Imports neither Flax nor JAX; its StableHLO form imports JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contextjax.export.folder import read_manifest
+from contextjax.retriever import Retriever
+from contextjax.tokenizers import TextTokenizer
+from contextjax.types import UserError
+
+RUNTIMES = ("stablehlo", "onnx")
+_LEFT_OUT = {
+    "attention_maps": "attention maps",
+    "with_query": "other ways to query",
+    "with_score": "other ways to score",
+    "set_features": "features of candidate sets",
+    "model": "a module",
+    "params": "parameters",
+}
+
+
+class Exported(Retriever):
+    """Runs the programs of an export: encode_query, encode_gallery, encode_text, score_candidates, score_sets."""
+
+    def __init__(self, manifest: Mapping[str, Any], tokenizer: TextTokenizer, programs: Mapping[str, Callable]):
+        """`programs`: name -> function of numpy arrays; `manifest`: what export.json says."""
+        preprocessing = manifest["preprocessing"]
+        super().__init__(
+            tokenizer, image_size=preprocessing["image_size"], fit=preprocessing["fit"], query=manifest["query"],
+            score=manifest["score"], propositions=tuple(manifest["propositions"]), fingerprint=manifest["fingerprint"],
+        )  # fmt: skip
+        self.identity = self.fingerprint
+        self.manifest, self.programs = manifest, programs
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _LEFT_OUT:
+            raise UserError(
+                f"An export of programs has no {_LEFT_OUT[name]}; load the run it was made of, or an export with "
+                "--format=safetensors alone."
+            )
+        raise AttributeError(f"'Exported' has no attribute '{name}'")
+
+    def score_sets(
+        self, sets: Sequence[Sequence[Any]], texts: Sequence[str], ordered: Sequence[bool] | None = None
+    ) -> np.ndarray:
+        """float32 [S, K]: score_candidates of S sets of K pictures each, with a text each.
+
+        Raises:
+          UserError: a set has more candidates than the model has positions.
+        """
+        limit, largest = self.manifest["limits"].get("candidates"), max(map(len, sets), default=0)
+        if limit and largest > limit:
+            raise UserError(f"A set has {largest} candidates, and this export takes {limit}; give fewer.")
+        return super().score_sets(sets, texts, ordered)
+
+    def _run(self, name: str, *inputs: np.ndarray) -> np.ndarray:
+        kind = name.partition(":")[0]
+        if kind == "query":
+            pixels, ids, mask, rows = inputs
+            return self.programs[kind](pixels[rows], ids, mask)
+        if kind == "score":
+            return np.stack([self._score(inputs, row) for row in range(len(inputs[1]))])
+        return self.programs[kind](*inputs)
+
+    def _score(self, inputs: Sequence[np.ndarray], row: int) -> np.ndarray:
+        """[K] of one text and its set; the program has as inputs what its model reads."""
+        pixels, *arrays, rows = inputs
+        names = ("ids", "mask", "proposition_ids", "proposition_mask", "ordered")
+        given = {"pictures": pixels[rows[row]], **dict(zip(names, (x[row] for x in arrays), strict=True))}
+        return self.programs["score"](*(given[x["name"]] for x in self.manifest["programs"]["score"]["inputs"]))
+
+
+def open_export(folder: Path, *, runtime: str = "", manifest: Mapping[str, Any] | None = None) -> Exported:
+    """An export, its files checked.
+
+    Args:
+      folder: what experiments.export wrote.
+      runtime: "stablehlo" (needs jax) or "onnx" (needs onnxruntime, and no jax); default: the first that is there.
+      manifest: what `read_manifest` has found there, where that has been done.
+
+    Raises:
+      UserError: it is no export, of another version, damaged, or has no such programs.
+    """
+    manifest = manifest or read_manifest(folder)
+    there = [name for name in RUNTIMES if name in manifest["formats"]]
+    if runtime not in ("", *there) or not there:
+        raise UserError(
+            f"{folder} holds {', '.join(manifest['formats'])}, but {runtime or ' or '.join(RUNTIMES)} is asked for; "
+            "export with that --format."
+        )
+    return Exported(manifest, _tokenizer(folder, manifest), open_programs(folder, manifest, runtime or there[0]))
+
+
+def open_programs(folder: Path, manifest: Mapping[str, Any], runtime: str) -> dict[str, Callable[..., np.ndarray]]:
+    """name -> function of numpy arrays."""
+    if runtime == "onnx":
+        from contextjax.export.onnx_runtime import open_onnx
+
+        return open_onnx(folder, manifest["programs"])
+    from contextjax.export.stablehlo import open_stablehlo
+
+    return open_stablehlo(folder, manifest["programs"])
+
+
+def _tokenizer(folder: Path, manifest: Mapping[str, Any]) -> TextTokenizer:
+    from tokenizers import Tokenizer
+
+    facts = manifest["tokenizer"]
+    found = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    return TextTokenizer(found, length=facts["length"], specials=tuple(facts["specials"]))

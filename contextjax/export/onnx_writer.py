@@ -1,0 +1,94 @@
+"""A traced program as an ONNX graph: its inputs, its output, and where its parameters lie.
+
+jax2onnx 0.17.1 asks for an orbax-checkpoint below 0.11.37, and its releases that do not fail under JAX 0.10; so the few
+operations of these models are written out in onnx_rules. The parameters stay in model.safetensors: a graph names their
+place in it as external data, so that all programs and both formats share one file.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from contextjax.export.onnx_graph import Graph, Value
+from contextjax.export.onnx_rules import run
+
+OPSET, IR_VERSION = 18, 9
+
+
+def to_onnx(call: Callable[..., Any], tensors: Mapping[str, Any], inputs: Sequence[Any], names: Sequence[str],
+            output: str, weights: Path) -> Any:  # fmt: skip
+    """The ONNX model of a function of (named tensors, *inputs) that gives one array.
+
+    Args:
+      call: traced with symbolic sizes where `inputs` have them.
+      tensors: float32; they are those of `weights`, a safetensors file that lies beside the model.
+      inputs: abstract arrays.
+      names: of the inputs.
+      output: its name.
+      weights: only its place in the file is written for each tensor.
+
+    Raises:
+      UserError: an operation has no rule here.
+    """
+    from onnx import helper
+
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in tensors.items()}
+    closed = jax.make_jaxpr(call)(shapes, *inputs)
+    graph = Graph()
+    own = sorted(tensors)  # as jax flattens a dict
+    for name, var in zip([*own, *names], closed.jaxpr.invars, strict=True):
+        graph.values[var] = Value(name)
+    for name, x in zip(names, inputs, strict=True):
+        graph.note_sizes(name, x.shape)
+    (found,) = run(graph, closed.jaxpr, closed.consts)
+    result = closed.jaxpr.outvars[0]
+    graph.add("Identity", graph.expand(found, result.aval.shape), name=output)
+    nodes, used = _needed(graph.nodes, output)
+    outside = _external(weights, [name for name in own if name in used])
+    type_of = lambda x: helper.np_dtype_to_tensor_dtype(np.dtype(x.dtype))
+    info = lambda name, x: helper.make_tensor_value_info(
+        name, type_of(x), [d if isinstance(d, int) else str(d) for d in x.shape]
+    )
+    return helper.make_model(
+        helper.make_graph(
+            nodes, output, [info(n, x) for n, x in zip(names, inputs, strict=True)], [info(output, result.aval)],
+            [*(x for x in graph.constants.values() if x.name in used), *outside],
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="contextjax",
+    )  # fmt: skip
+
+
+def _needed(nodes: Sequence[Any], output: str) -> tuple[list[Any], set[str]]:
+    """The nodes that the output comes from, and the names that these read."""
+    kept, used = [], {output}
+    for node in reversed(nodes):
+        if used & set(node.output):
+            kept.append(node)
+            used |= set(node.input)
+    return kept[::-1], used
+
+
+def _external(weights: Path, names: Sequence[str]) -> list[Any]:
+    """Initialisers whose data are where a safetensors file has them."""
+    from onnx import TensorProto
+
+    with weights.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    found = []
+    for name in names:
+        begin, end = header[name]["data_offsets"]
+        tensor = TensorProto(
+            name=name, dims=header[name]["shape"], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL
+        )
+        for key, value in (("location", weights.name), ("offset", 8 + length + begin), ("length", end - begin)):
+            tensor.external_data.add(key=key, value=str(value))
+        found.append(tensor)
+    return found

@@ -1,0 +1,128 @@
+"""How far an export is from the live model, on inputs that neither has seen."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from contextjax.export.programs import Program
+from contextjax.system import System
+from contextjax.tokenizers import split_propositions, tokenize_propositions
+from contextjax.types import UserError
+
+BATCHES, INPUTS = (1, 3, 17), 64  # at least so many inputs at each batch
+TOLERANCES: Mapping[str, float] = {"float32": 1e-5, "bfloat16": 5e-2}
+DIFFERENCE = "largest |export - live| / max(1, |live|) over all inputs; the live model computes as it was trained"
+
+
+def certify(system: System, live: Sequence[Program], opened: Mapping[str, Mapping[str, Callable[..., np.ndarray]]],
+            *, dtype: str, seed: int = 0) -> dict[str, Any]:  # fmt: skip
+    """The certificate: format -> program -> batch -> largest difference, and with what it was measured.
+
+    Args:
+      system: the live one.
+      live: its own programs.
+      opened: format -> program -> function, read from the written files.
+      dtype: of the export.
+      seed: of the inputs.
+
+    Raises:
+      UserError: a difference is above the tolerance, or not a number.
+    """
+    inputs, found = _fresh(system, seed), {form: {p.name: {} for p in live} for form in opened}
+    for program in live:
+        run = jax.jit(program.call)
+        largest = program.limits.get("candidates", BATCHES[-1]) if program.name == "score" else BATCHES[-1]
+        for place, batch in enumerate(sorted({min(batch, largest) for batch in BATCHES})):
+            worst = dict.fromkeys(opened, 0.0)
+            for arrays in _cut(program, inputs, batch, place):
+                expected = np.asarray(run(system.params, *arrays))
+                for form, programs in opened.items():
+                    got = programs[program.name](*arrays)
+                    if got.shape != expected.shape or got.dtype != expected.dtype:
+                        raise UserError(
+                            f"{form}, {program.name} gives {got.dtype} {list(got.shape)}, and the live model "
+                            f"{expected.dtype} {list(expected.shape)}; nothing was written."
+                        )
+                    difference = np.abs(got - expected) / np.maximum(1, np.abs(expected))
+                    worst[form] = float(np.maximum(worst[form], difference.max()))  # a NaN stays one
+            for form, value in worst.items():
+                found[form][program.name][str(batch)] = value
+                if not value <= TOLERANCES[dtype]:
+                    raise UserError(
+                        f"{form}, {program.name} differs from the live model by {value:.1e} at batch {batch}; at most "
+                        f"{TOLERANCES[dtype]:g} is allowed in {dtype}, so nothing was written: leave {form} out."
+                    )
+    return {
+        "difference": DIFFERENCE,
+        "tolerance": TOLERANCES[dtype],
+        "dtype": dtype,
+        "inputs": f"at least {INPUTS} a batch, seed {seed}: noise, blocks of colour, flat pictures; random texts",
+        "largest_difference": found,
+        "versions": _versions(),
+        "hardware": _hardware(),
+    }
+
+
+def _fresh(system: System, seed: int) -> dict[str, np.ndarray]:
+    """Pictures, and texts as the system's tokenizer has them; as many as the largest batch needs."""
+    rng, size, count = np.random.default_rng(seed), system.image_size, -(-INPUTS // BATCHES[-1]) * BATCHES[-1]
+    noise = rng.integers(0, 256, (count, size, size, 3), np.uint8)
+    coarse = rng.integers(0, 256, (count, 4, 4, 3), np.uint8)
+    places = np.arange(size) * 4 // size
+    smooth, flat = coarse[:, places][:, :, places], np.broadcast_to(coarse[:, :1, :1], noise.shape)
+    kind = np.arange(count) % 3
+    pictures = np.where(
+        (kind == 0)[:, None, None, None], noise, np.where((kind == 1)[:, None, None, None], smooth, flat)
+    )
+    letters = np.array(list("aaaeeeiioobcdfglmnprsttu"))
+    word = lambda: "".join(rng.choice(letters, rng.integers(1, 8)))
+    sentence = lambda: " ".join(word() for _ in range(rng.integers(1, 7)))
+    texts = ["; ".join(sentence() for _ in range(rng.integers(1, 4))) for _ in range(count)]
+    ids, mask = system.tokenizer(texts).tokens
+    found = {"pictures": pictures, "ids": ids, "mask": mask, "ordered": rng.random(count) < 0.5}
+    limit, length = system.propositions
+    if limit:
+        assert any(len(split_propositions(text, limit)) > 1 for text in texts)
+        short, _ = tokenize_propositions(system.tokenizer, texts, limit=limit, length=length)
+        found |= {"proposition_ids": short.ids, "proposition_mask": short.mask}
+    return found
+
+
+def _cut(program: Program, inputs: Mapping[str, np.ndarray], batch: int, place: int) -> list[list[np.ndarray]]:
+    """The program's arguments, `batch` pictures at a time. `place`: of several lengths of texts, which one."""
+    longest = int(inputs["mask"].sum(-1).max())
+    length = min(longest + 5 * place, inputs["ids"].shape[1])
+    arrays = {name: x[:, :length] if name in ("ids", "mask") else x for name, x in inputs.items()}
+    found = []
+    for number in range(-(-INPUTS // batch)):
+        rows = slice(number * batch, (number + 1) * batch)
+        one = program.name == "score"  # one text a set
+        found.append([arrays[x.name][rows if x.name == "pictures" or not one else number] for x in program.inputs])
+    return found
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("contextjax", "jax", "jaxlib", "flax", "numpy", "onnx", "onnxruntime", "tokenizers", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _hardware() -> str:
+    """Device and processor."""
+    device, info, name = jax.devices()[0], Path("/proc/cpuinfo"), platform.processor()
+    if info.is_file():
+        lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{device.platform} ({device.device_kind}); {name or platform.machine()}, {os.cpu_count()} cores"

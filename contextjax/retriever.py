@@ -1,0 +1,173 @@
+"""What a system and its export have in common: pictures and texts to arrays, in parts of a fitting size, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from contextjax import images as image_files
+from contextjax.tokenizers import TextTokenizer, tokenize_propositions
+from contextjax.types import UserError
+
+BATCH = 256  # the largest batch of one call; smaller ones are padded to a power of two, so few programs are compiled
+TOKENS = 16  # texts are padded to a multiple of this, for the same reason
+
+
+def identity_of(tensors: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> str:
+    """32 hex digits of named parameters and of what else decides on embeddings: which model it is, whatever file or
+    program it comes from."""
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in sorted(tensors):
+        x = np.ascontiguousarray(tensors[name])
+        digest.update(json.dumps([name, str(x.dtype), x.shape]).encode())
+        digest.update(x.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()[:32]
+
+
+class Retriever:
+    """Encodes queries and galleries and scores candidates; `_run`, the programs, is left to who has them.
+
+    Images are paths, PIL pictures or uint8 arrays [H, W, 3].
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, *, image_size: int, fit: str, query: str, score: str,
+                 propositions: tuple[int, int] = (0, 0), fingerprint: str = ""):  # fmt: skip
+        self.tokenizer = tokenizer
+        self.image_size = image_size  # side in pixels of the pictures that the model sees
+        self.fit = fit  # how pictures are made square, see images.preprocess
+        self.query, self.score = query, score  # the way to query, and to score candidates
+        self.propositions = propositions  # of a ContextBLIP: into how many each text is split, of how many tokens
+        self.fingerprint = fingerprint  # which model it is: what an index of a gallery belongs to
+
+    def encode_query(self, images: Sequence[Any], texts: Sequence[str]) -> np.ndarray:
+        """Query embeddings float32 [B, D], L2-normalised, of a reference picture and a modification text each."""
+        if len(images) != len(texts):
+            raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
+        return self._map_shared(f"query:{self.query}", self._each(images), *self._tokens(texts))
+
+    def encode_gallery(self, images: Sequence[Any]) -> np.ndarray:
+        """Gallery embeddings float32 [N, D], L2-normalised."""
+        if not len(images):
+            raise UserError("The gallery is empty; expected at least one picture.")
+        return self._map("gallery", self._pixels(images))
+
+    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
+        """Text embeddings float32 [B, D], L2-normalised: those of the text tower alone."""
+        return self._map("text", *self._tokens(texts))
+
+    def score_candidates(self, images: Sequence[Any], text: str, *, ordered: bool = False) -> np.ndarray:
+        """How well each of K pictures fits the text: float32 [K], higher is better.
+
+        `ordered`: the pictures are one after the other in time.
+        """
+        return self.score_sets([images], [text], [ordered])[0]
+
+    def score_sets(
+        self, sets: Sequence[Sequence[Any]], texts: Sequence[str], ordered: Sequence[bool] | None = None
+    ) -> np.ndarray:
+        """float32 [S, K]: score_candidates of S sets of K pictures each, with a text each.
+
+        A set may come with several texts: its pictures are encoded once.
+        """
+        pixels, batch = self._set_pixels(sets)
+        orders = np.asarray([False] * len(texts) if ordered is None else ordered, bool)
+        return self._map_shared(f"score:{self.score}", pixels, *self._set_tokens(texts), orders, batch=batch)
+
+    def truncated(self, texts: Sequence[str]) -> list[str]:
+        """What is read of each text that is longer than the tokenizer's length; empty where all fit."""
+        encoded = self.tokenizer(texts)
+        ends = encoded.offsets[:, :, 1].max(axis=1)
+        return [text[:end] for text, end, cut in zip(texts, ends, encoded.truncated, strict=True) if cut]
+
+    def _tokens(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and mask, as long as the longest text needs."""
+        for text in texts:
+            if not text.strip():
+                raise UserError("A text is empty; say what the picture that you look for is like.")
+        ids, mask = self.tokenizer(texts).tokens
+        length = min(-(-int(mask.sum(-1).max(initial=1)) // TOKENS) * TOKENS, ids.shape[1])
+        return ids[:, :length], mask[:, :length]
+
+    def _set_tokens(self, texts: Sequence[str]) -> tuple[np.ndarray, ...]:
+        """Ids and mask of whole texts [N, T], then those of their propositions [N, J, T']: the texts, where J is 0."""
+        ids, mask = self._tokens(texts)
+        limit, length = self.propositions
+        if not limit:
+            return ids, mask, ids[:, None], mask[:, None]
+        return ids, mask, *tokenize_propositions(self.tokenizer, texts, limit=limit, length=length)[0]
+
+    def _set_pixels(self, sets: Sequence[Sequence[Any]]) -> tuple[Iterator[np.ndarray], int]:
+        """uint8 [K, H, W, 3] of each set, and how many sets go together."""
+        sizes = sorted({len(images) for images in sets})
+        if sizes in ([], [0]):
+            raise UserError("There are no candidates; expected at least one picture.")
+        if len(sizes) > 1:
+            raise UserError(f"The sets have {sizes[0]} to {sizes[-1]} candidates; score those of one size together.")
+        return (self._pixels(images) for images in sets), max(BATCH // sizes[0], 1)
+
+    def _pixels(self, images: Sequence[Any]) -> np.ndarray:
+        return np.stack(list(self._each(images)))
+
+    def _each(self, images: Sequence[Any]) -> Iterator[np.ndarray]:
+        return (image_files.load(image, self.image_size, fit=self.fit) for image in images)
+
+    def _map(self, name: str, *arrays: np.ndarray) -> np.ndarray:
+        """A program of arrays [N, ...], at most BATCH rows at a time."""
+        found = []
+        for begin in range(0, len(arrays[0]), BATCH):
+            part = [array[begin : begin + BATCH] for array in arrays]
+            found.append(self._run(name, *(_padded(x, BATCH) for x in part))[: len(part[0])])
+        return np.concatenate(found)
+
+    def _map_shared(self, name: str, pictures: Iterable[np.ndarray], *arrays: np.ndarray, batch: int = 0) -> np.ndarray:
+        """A program of N pictures or sets and arrays [N, ...] that is given equal pictures once, at most `batch` rows
+        at a time: rows of one picture go together, unless there are more of them."""
+        batch = batch or BATCH
+        pixels, rows = _distinct(pictures)
+        order, found = np.argsort(rows, kind="stable"), []
+        for part in _parts(rows[order], batch):
+            own = order[part]
+            used, local = np.unique(rows[own], return_inverse=True)
+            inputs = pixels[used], *(array[own] for array in arrays), local.astype(np.int32)
+            found.append(self._run(name, *(_padded(x, batch) for x in inputs))[: len(own)])
+        return np.concatenate(found)[np.argsort(order)]
+
+    def _run(self, name: str, *inputs: np.ndarray) -> np.ndarray:
+        """What the program of that name gives for each row of its inputs; the last one says whose picture is a row's,
+        where rows share them."""
+        raise NotImplementedError
+
+
+def _distinct(pictures: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The different ones of some arrays, stacked, and which of them each is."""
+    place: dict[bytes, int] = {}
+    kept, rows = [], []
+    for pixels in pictures:
+        key = hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
+        if key not in place:
+            place[key] = len(kept)
+            kept.append(pixels)
+        rows.append(place[key])
+    return np.stack(kept), np.asarray(rows)
+
+
+def _parts(rows: np.ndarray, batch: int) -> Iterator[slice]:
+    """Parts of at most `batch` of some ascending numbers; equal ones stay together where they fit."""
+    begin = 0
+    while begin < len(rows):
+        end = min(begin + batch, len(rows))
+        if end < len(rows) and rows[end - 1] == rows[end]:
+            first = int(np.searchsorted(rows, rows[end]))
+            end = first if first > begin else end
+        yield slice(begin, end)
+        begin = end
+
+
+def _padded(rows: np.ndarray, batch: int) -> np.ndarray:
+    """Padded (by the first row) to a power of two or to `batch`."""
+    missing = min(1 << (len(rows) - 1).bit_length(), batch) - len(rows)
+    return np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])

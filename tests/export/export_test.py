@@ -1,0 +1,252 @@
+"""An export answers as the live system does, without Flax or without JAX, and refuses what is not whole."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import contextjax
+from contextjax.export.exported import open_export
+from contextjax.export.folder import check_formats, read_manifest, sha256
+from contextjax.export.parity import BATCHES, INPUTS
+from contextjax.export.write import write_export
+from contextjax.types import UserError
+from tests.commands import environment
+from tests.export.conftest import SIZES, TEXTS, make_system
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def answers(system, pictures):
+    """What a system says to a few inputs."""
+    return {
+        "query": system.encode_query([*pictures, pictures[0]], [*TEXTS, TEXTS[1]]),
+        "gallery": system.encode_gallery(pictures),
+        "text": system.encode_text(TEXTS),
+        "score": system.score_candidates(pictures, TEXTS[1], ordered=True),
+        "sets": system.score_sets([pictures[:2], pictures[1:]], TEXTS[:2]),
+    }
+
+
+@pytest.mark.parametrize("runtime", ["stablehlo", "onnx"])
+def test_every_method_answers_as_the_live_system(case, pictures, runtime):
+    exported = open_export(case.export, runtime=runtime)
+    expected = answers(case.system, pictures)
+    for name, found in answers(exported, pictures).items():
+        assert found.shape == expected[name].shape and found.dtype == np.float32, name
+        np.testing.assert_allclose(found, expected[name], atol=2e-5, rtol=1e-5, err_msg=name)
+    long = "remove the dog " * 20
+    assert exported.truncated([long]) == case.system.truncated([long]) != []
+    assert exported.identity == case.system.identity
+
+
+def test_the_certificate_is_of_the_written_programs(case):
+    found = json.loads((case.export / "parity.json").read_text())
+    manifest = read_manifest(case.export)
+    assert found["tolerance"] == 1e-5 and found["versions"]["jax"] and found["hardware"].startswith("cpu")
+    largest = manifest["limits"].get("candidates", BATCHES[-1])
+    for form in ("stablehlo", "onnx"):
+        assert set(found["largest_difference"][form]) == {"query", "gallery", "text", "score"}
+        for name, batches in found["largest_difference"][form].items():
+            most = largest if name == "score" else BATCHES[-1]
+            assert set(batches) == {str(min(batch, most)) for batch in BATCHES}
+            assert all(value <= 1e-5 for value in batches.values())
+    assert INPUTS >= 64
+
+
+BLOCK = """
+import importlib.abc, sys
+class Block(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {names}:
+            raise ImportError(f"{{name}} is blocked")
+sys.meta_path.insert(0, Block())
+import numpy as np, contextjax
+inputs = np.load(sys.argv[2])
+pictures = [inputs[name] for name in sorted(inputs.files)]
+system = {opened}
+np.savez(sys.argv[3], query=system.encode_query(pictures[:2], ["remove the dog", "make it large"]),
+         gallery=system.encode_gallery(pictures), score=system.score_candidates(pictures, "make it large"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "opened"),
+    [
+        (("flax", "optax", "orbax"), "contextjax.load(sys.argv[1])"),
+        (
+            ("flax", "optax", "orbax", "jax", "jaxlib"),
+            "__import__('contextjax.export.exported', fromlist=['x']).open_export("
+            "__import__('pathlib').Path(sys.argv[1]), runtime='onnx')",
+        ),
+    ],
+    ids=["stablehlo without flax", "onnx without jax"],
+)
+def test_it_runs_where_the_frameworks_are_not_installed(case, pictures, tmp_path, names, opened):
+    np.savez(tmp_path / "in.npz", **{str(i): x for i, x in enumerate(pictures)})
+    code = BLOCK.format(names=set(names), opened=opened)
+    command = [sys.executable, "-c", code, str(case.export), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = np.load(tmp_path / "out.npz")
+    queries = case.system.encode_query(pictures[:2], ["remove the dog", "make it large"])
+    np.testing.assert_allclose(found["query"], queries, atol=1e-5)
+    np.testing.assert_allclose(found["gallery"], case.system.encode_gallery(pictures), atol=1e-5)
+    scores = case.system.score_candidates(pictures, "make it large")
+    np.testing.assert_allclose(found["score"], scores, atol=2e-5, rtol=1e-5)
+
+
+def test_onnx_alone_is_loaded_without_jax_by_load(tmp_path, pictures):
+    system, config = make_system("context_cir")
+    write_export(system, tmp_path / "out", formats=("onnx",), config=config)
+    np.savez(tmp_path / "in.npz", **{str(i): x for i, x in enumerate(pictures)})
+    code = BLOCK.format(names={"jax", "flax"}, opened="contextjax.load(sys.argv[1])")
+    command = [sys.executable, "-c", code, str(tmp_path / "out"), str(tmp_path / "in.npz"), str(tmp_path / "o.npz")]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "o.npz")["gallery"], system.encode_gallery(pictures), atol=1e-5)
+
+
+def test_nothing_of_the_consistency_branch_is_in_it(case):
+    """The matrix products of towers, fusion and head, and no other; every program is there for three platforms."""
+    import jax
+    import onnx
+
+    if case.config["model"]["system"] != "context_cir":
+        pytest.skip("ContextBLIP has none")
+    vision, text, block = case.config["model"]["vision"], case.config["model"]["text"], 6
+    tower = 1 + 1 + block * vision["layers"] + 1  # stem, patches, blocks, pooling over the grid
+    fusion = 8 + 4  # query, key, value, scores, mixture, out, up, down; self-attention: qkv, scores, mixture, out
+    expected = {"query": tower - 1 + block * text["layers"] + fusion + 6 + 1, "gallery": tower + 1}
+    for name, count in expected.items():
+        exported = jax.export.deserialize(bytearray((case.export / f"{name}.stablehlo").read_bytes()))
+        assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
+        # jax.export writes a product once for each platform
+        assert len(re.findall(r"stablehlo\.dot_general", exported.mlir_module())) == 3 * count, name
+        nodes = onnx.load(case.export / f"{name}.onnx", load_external_data=False).graph.node
+        assert sum(node.op_type in ("MatMul", "Einsum") for node in nodes) == count, name
+    manifest = read_manifest(case.export)
+    inputs = {x["name"] for program in manifest["programs"].values() for x in program["inputs"]}
+    assert inputs == {"pictures", "ids", "mask"}  # no phrases
+
+
+def test_the_folder_says_what_it_is(case):
+    manifest = read_manifest(case.export)
+    assert manifest["class"] == type(case.system.model).__name__ and manifest["run"] == {
+        "config_hash": "abc",
+        "step": 7,
+    }
+    assert set(manifest["files"]) == {path.name for path in case.export.iterdir()} - {"export.json"}
+    assert all(sha256(case.export / name) == facts["sha256"] for name, facts in manifest["files"].items())
+    card = (case.export / "README.md").read_text()
+    for needed in ("## Recipe", "No evaluation", "## Parity", "16, 16, 3", "## Licence", "config abc"):
+        assert needed in card
+    weights = (case.export / "model.safetensors").stat().st_size
+    assert sum(path.stat().st_size for path in case.export.glob("*.onnx")) < 4 * weights  # parameters lie there once
+
+
+def test_what_an_export_cannot_do_is_told(case, pictures):
+    exported = contextjax.load(case.export)
+    for call in (lambda: exported.attention_maps(pictures, TEXTS), lambda: exported.with_query("sum"),
+                 lambda: exported.params):  # fmt: skip
+        with pytest.raises(UserError, match="An export of programs has no"):
+            call()
+    if limit := exported.manifest["limits"].get("candidates"):
+        with pytest.raises(UserError, match=f"{limit + 1} candidates"):
+            exported.score_candidates([pictures[0]] * (limit + 1), TEXTS[0])
+    with pytest.raises(UserError, match="leave out mesh"):
+        contextjax.load(case.export, checkpoint="best")
+
+
+@pytest.fixture
+def copy(case, tmp_path):
+    return Path(shutil.copytree(case.export, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda f: (f / "query.stablehlo").write_bytes((f / "query.stablehlo").read_bytes()[:-1]), "SHA-256"),
+        (lambda f: (f / "model.safetensors").unlink(), "lacks model.safetensors"),
+        (lambda f: (f / "export.json").write_text("{"), "can't be read"),
+        (lambda f: (f / "export.json").write_text('{"export": 1}'), "is not whole"),
+        (lambda f: _edit(f, lambda m: m | {"export": 2}), "export of version 2"),
+        (lambda f: _edit(f, lambda m: m | {"files": m["files"] | {"../x": {"sha256": ""}}}), "not beside it"),
+        (lambda f: _edit(f, lambda m: m | {"files": {}}), "no checksum of"),
+        (lambda f: _edit(f, lambda m: m | {"formats": ["tensorrt"]}), "no.*config.json|is asked for"),
+    ],
+)
+def test_a_folder_that_is_not_whole_is_refused(copy, damage, sentence):
+    damage(copy)
+    with pytest.raises(UserError, match=sentence):
+        open_export(copy)
+
+
+def _edit(folder, change):
+    path = folder / "export.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def test_an_export_of_parameters_alone_is_the_live_system(tmp_path, pictures):
+    """Stacked layers too: they are written one by one, and read into stacked ones."""
+    system, config = make_system("context_cir", vision={**SIZES["vision"], "scan": True})
+    write_export(system, tmp_path / "out", formats=("safetensors",), config=config)
+    loaded = contextjax.load(tmp_path / "out")
+    assert isinstance(loaded, contextjax.System) and loaded.fingerprint == "abc-7"
+    assert loaded.identity == system.identity
+    np.testing.assert_allclose(loaded.encode_query(pictures, TEXTS), system.encode_query(pictures, TEXTS), atol=1e-6)
+    write_export(system, tmp_path / "programs", formats=("stablehlo",), config=config)
+    exported = contextjax.load(tmp_path / "programs")
+    assert exported.identity == system.identity
+    np.testing.assert_allclose(exported.encode_query(pictures, TEXTS), system.encode_query(pictures, TEXTS), atol=1e-5)
+
+
+def test_bfloat16_is_half_the_size_and_another_model(case, tmp_path, pictures):
+    write_export(case.system, tmp_path / "half", formats=("stablehlo",), dtype="bfloat16", config=case.config)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path / "half", case.export)]
+    assert sizes[0] < 0.6 * sizes[1]
+    exported = contextjax.load(tmp_path / "half")
+    assert exported.identity != case.system.identity
+    gallery = exported.encode_gallery(pictures)
+    np.testing.assert_allclose(np.linalg.norm(gallery, axis=1), 1, atol=1e-5)
+    difference = np.abs(gallery - case.system.encode_gallery(pictures)).max()
+    assert 0 < difference < json.loads((tmp_path / "half" / "parity.json").read_text())["tolerance"]
+
+
+def test_nothing_is_left_where_a_program_is_wrong(case, tmp_path, monkeypatch):
+    """The certificate reads what was written: a program of other parameters does not pass."""
+    from contextjax.export import write
+
+    honest = write.open_programs
+    broken = lambda *a: {n: (lambda *x, run=run: run(*x) + 1e-4) for n, run in honest(*a).items()}
+    monkeypatch.setattr(write, "open_programs", broken)
+    with pytest.raises(UserError, match=r"differs from the live model by 1\.\de-04"):
+        write_export(case.system, tmp_path / "out", formats=("stablehlo",), config=case.config)
+    monkeypatch.setattr(
+        write, "open_programs", lambda *a: {n: (lambda *x, r=r: r(*x) * np.nan) for n, r in honest(*a).items()}
+    )
+    with pytest.raises(UserError, match="nan"):
+        write_export(case.system, tmp_path / "out", formats=("stablehlo",), config=case.config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_requests_that_cannot_be_met(case, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").write_text("mine")
+    for target, options, sentence in (
+        ("there", {"formats": ("stablehlo",)}, "exists already"),
+        ("out", {"formats": ("onnx",), "dtype": "bfloat16"}, "leave onnx out"),
+        ("out", {"formats": ("safetensors",), "config": None}, "experiments.convert"),
+        ("out", {"formats": ("stablehlo",), "dtype": "float8"}, "float8"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            write_export(case.system, tmp_path / target, **{"config": case.config, **options})
+    assert [path.name for path in tmp_path.rglob("*")] == ["there", "file"]
+    with pytest.raises(UserError, match="tensorrt"):
+        check_formats(["stablehlo", "tensorrt"])
+    assert check_formats(["onnx", "stablehlo", "onnx"]) == ("stablehlo", "onnx")

@@ -1,0 +1,97 @@
+"""Plain CLIP and BLIP, other forms of the towers, and the command."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import contextjax
+from contextjax.export.folder import read_manifest
+from contextjax.export.write import write_export
+from contextjax.pretrained import write_own, write_pretrained
+from contextjax.tokenizers import train_tokenizer
+from contextjax.types import UserError
+from experiments.export import export
+from tests.export.conftest import TEXTS, make_system
+from tests.pretrained.conftest import BLIP_CONFIG, random_params
+
+
+@pytest.mark.parametrize("name", ["clip", "blip"])
+def test_a_published_model_is_exported(tiny, tmp_path, pictures, name):
+    from contextjax.models.blip import BLIP
+    from contextjax.models.clip import CLIP
+
+    tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=10)
+    config = tiny.clip if name == "clip" else BLIP_CONFIG
+    text = dataclasses.replace(config.text, vocabulary=280, **({"eos_token": 1} if name == "clip" else {}))
+    config = dataclasses.replace(config, text=text)
+    write_pretrained(tmp_path / name, config, random_params((CLIP if name == "clip" else BLIP)(config)))
+    tokenizer.save(tmp_path / name / "tokenizer.json")
+    export(str(tmp_path / name), tmp_path / "out", formats=["stablehlo", "onnx"])
+    system, exported = contextjax.load(tmp_path / name), contextjax.load(tmp_path / "out")
+    assert exported.identity == system.identity and exported.score == system.score
+    for call in (
+        lambda s: s.encode_query(pictures, TEXTS),
+        lambda s: s.encode_text(TEXTS),
+        lambda s: s.score_candidates(pictures, TEXTS[0]),
+    ):
+        np.testing.assert_allclose(call(exported), call(system), atol=1e-5, rtol=1e-5)
+    with pytest.raises(UserError, match=r"experiments\.convert"):
+        export(str(tmp_path / name), tmp_path / "more", formats=["safetensors"])
+
+
+def test_an_adapter_of_convolutions_has_stablehlo_and_no_onnx(tmp_path, pictures):
+    system, config = make_system("context_blip", adapter="convolutions", selection="none", propositions=False,
+                                 pooling_heads=0, context_layers=0)  # fmt: skip
+    write_export(system, tmp_path / "out", formats=("stablehlo",), config=config)
+    exported = contextjax.load(tmp_path / "out")
+    found, expected = (s.score_candidates(pictures, TEXTS[1]) for s in (exported, system))
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(UserError, match="has no ONNX form"):
+        write_export(system, tmp_path / "onnx", formats=("onnx",), config=config)
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_the_command(tmp_path, capsys):
+    """A run's folder goes out with its metrics, if they are of this checkpoint; mistakes are told before any work."""
+    system, config = make_system("context_cir")
+    config["exported"] = {"config_hash": "abc", "step": 7}
+    write_own(tmp_path / "run", config, system.params, title="A run")
+    system.tokenizer.save(tmp_path / "run" / "tokenizer.json")
+    evaluation = {"protocol": "cirr", "split": "val", "n_queries": 20, "n_gallery": 30, "query": "fusion",
+                  "metrics": {"R@1": 12.34, "mAP": None}, "config_hash": "abc", "step": 7}  # fmt: skip
+    (tmp_path / "run" / "evaluation.json").write_text(json.dumps(evaluation))
+    export(str(tmp_path / "run"), tmp_path / "out", formats=["safetensors"])
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Protocol cirr, split val: 20 queries, 30 pictures" in card and "| R@1 | 12.3 |" in card
+    assert read_manifest(tmp_path / "out")["run"]["step"] == 7 and "wrote" in capsys.readouterr().out
+    (tmp_path / "run" / "evaluation.json").write_text(json.dumps(evaluation | {"step": 6}))
+    export(str(tmp_path / "run"), tmp_path / "other", formats=["safetensors"])
+    assert "R@1" not in (tmp_path / "other" / "README.md").read_text()
+    (tmp_path / "empty").mkdir()
+    for source, target, formats, sentence in (
+        ("run", "new", ["tensorrt"], "--format is 'tensorrt'"),
+        ("run", "out", ["safetensors"], "exists already"),
+        ("out", "new", ["safetensors"], "is an export itself"),
+        ("empty", "new", ["safetensors"], "no config.json"),
+        ("none", "new", ["safetensors"], "nothing at"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            export(str(tmp_path / source), tmp_path / target, formats=formats)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_index_of_the_live_system_is_searched_by_its_export(case, tmp_path, pictures):
+    """They are one model; of another one it is refused."""
+    from contextjax.serving.index import Index
+
+    exported = contextjax.load(case.export)
+    index = Index.create(tmp_path / "index", 8, fingerprint=case.system.identity)
+    index.add(["a", "b", "c"], case.system.encode_gallery(pictures))
+    index.check(exported.identity)
+    (found,) = index.search(exported.encode_gallery(pictures[1:2]), 1)
+    assert found[0][0] == "b"
+    other, _ = make_system(case.config["model"]["system"], projection=16)
+    with pytest.raises(UserError, match="of the model"):
+        index.check(other.identity)

@@ -1,0 +1,77 @@
+"""The page in a real browser: pick, type, search, by keyboard, and on a phone. Needs Chromium and playwright."""
+
+import shutil
+
+import pytest
+
+from tests.serving.service_test import gallery, index, png, server, system  # noqa: F401 (fixtures)
+
+playwright = pytest.importorskip("playwright.sync_api", exc_type=ImportError)
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+pytestmark = [
+    pytest.mark.skipif(not BROWSER, reason="no Chromium is installed"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=BROWSER, args=OPTIONS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(params=[(1100, 900), (390, 844)], ids=["desk", "phone"])
+def page(browser, server, request):  # noqa: F811
+    width, height = request.param
+    opened = browser.new_page(viewport={"width": width, "height": height})
+    errors = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on(
+        "console", lambda line: errors.append(line.text) if line.type == "error" and "422" not in line.text else None
+    )
+    opened.goto(server.url)
+    opened.wait_for_selector("#names li")
+    yield opened
+    assert not errors
+    # Nothing is wider than the window.
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    opened.close()
+
+
+def test_an_uploaded_picture_and_a_text_find_pictures_and_maps(page):
+    page.set_input_files("#file", {"name": "mine.png", "mimeType": "image/png", "buffer": png()})
+    page.fill("#text", "make the dog small")
+    page.click("#go")
+    page.wait_for_selector("#results li")
+    assert page.locator("#results li").count() == 12 and page.inner_text("#said") == "12 pictures."
+    scores = [float(text) for text in page.locator("#results b").all_inner_texts()]
+    assert scores == sorted(scores, reverse=True)
+    page.wait_for_selector("#maps canvas")
+    assert page.locator("#maps span").all_inner_texts() == ["make", "the dog small"]
+
+
+def test_the_keyboard_is_enough(page):
+    page.focus("#names li:nth-child(3) button")
+    page.keyboard.press("Enter")
+    assert page.get_attribute("#shown", "alt") == "02.png"
+    assert page.evaluate("document.activeElement.id") == "text"
+    page.keyboard.type("with a red hat")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#results li")
+    names = page.locator("#results img").evaluate_all("found => found.map(image => image.alt)")
+    assert len(names) == 11 and "02.png" not in names
+
+
+def test_mistakes_are_told_where_one_looks(page):
+    page.fill("#text", "a")
+    page.click("#go")
+    assert page.inner_text("#said") == "Choose a picture first."
+    page.set_input_files("#file", {"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"})
+    page.click("#go")
+    page.wait_for_function("document.getElementById('said').className === 'wrong'")
+    assert "can't be read as a picture" in page.inner_text("#said")
+    assert page.is_enabled("#go")

@@ -21,7 +21,7 @@ def soak(drill: str, start: Start, workdir: Path, *, steps: int) -> Row:
     """Watches a run of `steps` that logs every step and has to begin here, in an empty workdir. On Linux."""
     attempt, seen = Attempt(start, workdir), []
     while attempt.run.poll() is None:
-        if (step := attempt.step) > WARM * steps:
+        if WARM * steps < (step := attempt.step) < steps:  # what is evaluated after the last is no step
             seen.append((time.monotonic(), _megabytes(attempt.run.pid), step))
         time.sleep(EVERY)
     lines, problems = read_metrics(workdir), []

@@ -45,8 +45,9 @@ demo: .venv/.done
 serve: .venv/.done-serve
 	$(PY) -m experiments.serve --source=$(RUN) --gallery=$(DATA)/cirr/img_raw/dev
 
+# In the order of names: the files with the fewest tests, which else come last, are the slowest ones.
 test: .venv/.done
-	$(PY) -m pytest --numprocesses=2 --dist=loadfile
+	$(PY) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 test-slow: .venv/.done
 	$(PY) -m pytest -m slow

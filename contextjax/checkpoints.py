@@ -49,7 +49,7 @@ class Checkpoints:
 
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong is told once, by this class
         self._ocp, self._folder, self._keep, self._read_only = ocp, _absolute(folder), keep, read_only
-        self._saving, self._failure = 0, ""
+        self._saving, self._failure, self._is_stale = 0, "", False
         self._thread, self._error = threading.Thread(), None  # of the save in the background
         if not read_only:
             self._clear_unfinished()
@@ -98,12 +98,13 @@ class Checkpoints:
         ocp = self._ocp
         self._settle()
         step = int(meta["step"])
-        if step in self._manager.all_steps():
-            return
         args = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), meta=ocp.args.JsonSave(meta))
         is_number = score is not None and math.isfinite(score)
-        self._saving, self._failure = step, ""
         try:
+            self._renew()
+            if step in self._manager.all_steps():
+                return
+            self._saving, self._failure = step, ""
             self._manager.save(step, args=args, metrics={"score": score} if is_number else None)
         except Exception as error:
             self._fail(error)
@@ -225,16 +226,26 @@ class Checkpoints:
     def _fail(self, error: Exception) -> None:
         """Tells of a failed save, and clears away what there is of it, so that the next one can be made."""
         self._failure = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        print(
-            f"The checkpoint of step {self._saving} could not be written ({self._failure}); training goes on, and the "
-            "next one will be tried.",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+        with contextlib.suppress(OSError):  # it may be the same disk that is full
+            print(
+                f"The checkpoint of step {self._saving} could not be written ({self._failure}); training goes on, and "
+                "the next one will be tried.",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+        self._is_stale = True
+        with contextlib.suppress(Exception):  # what it is about may still last
+            self._renew()
+
+    def _renew(self) -> None:
+        """After a save that failed: the old manager would give its error again at the next one."""
+        if not self._is_stale:
+            return
         if self._ocp.multihost.is_primary_host(0):
             _remove(self._folder / str(self._saving))  # whole, but without its checksums
         with contextlib.suppress(Exception):  # what has been told
             self._manager.close()
-        self._manager = self._open()  # the old one would give its error again at the next save
+        self._manager = self._open()
+        self._is_stale = False
 
     def _sound(self, which: str | int) -> tuple[int, list[int]]:
         """(The undamaged checkpoint to take, damaged ones that would have been taken before it)."""
@@ -270,6 +281,8 @@ class Checkpoints:
             whole = [step for step, path in steps.items() if (path / checksums.NAME).exists()]
             for step in steps.keys() - whole:
                 if whole and step > max(whole):
+                    print(f"The checkpoint of step {step} was not finished ({checksums.MISSING}): it is removed.",
+                          file=sys.stderr, flush=True)  # fmt: skip
                     _remove(steps[step])
                 elif len(steps) == 1:
                     print(
@@ -293,10 +306,16 @@ class Checkpoints:
         self._manager.reload()
 
     def _move_aside(self, step: int) -> None:
-        place = self._folder.with_name(f"{self._folder.name}.damaged")
-        place.mkdir(exist_ok=True)
-        number = sum(path.name.split("-")[0] == str(step) for path in place.iterdir())
-        (self._folder / str(step)).rename(place / f"{step}-{number}")
+        place, damaged = self._folder.with_name(f"{self._folder.name}.damaged"), self._folder / str(step)
+        number = len({path.relative_to(place).parts[0] for path in place.glob(f"{step}-*")}) if place.exists() else 0
+        target = place / f"{step}-{number}"
+        if not is_remote(damaged):
+            place.mkdir(exist_ok=True)
+            damaged.rename(target)
+            return
+        for name in checksums.files_under(damaged):  # a store renames files alone
+            (target / name).write_bytes((damaged / name).read_bytes())
+        damaged.rmtree()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _by_path(tree: Any, value_of: Callable[[Any], Any]) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from contextjax.files import write_whole
+from contextjax.files import is_remote, write_whole
 
 NAME = "checksums.json"
 MISSING = f"it has no {NAME}"
@@ -16,9 +17,10 @@ PART = 1 << 22  # bytes that are read at a time
 
 def write(folder: Path) -> None:
     """Writes size and digest of every file under `folder` to its checksums.json, with a digest of that list."""
-    files = {name: _seen(folder / name) for name in _files(folder)}
+    files = {name: _seen(folder / name, is_kept=True) for name in files_under(folder)}
     listed = json.dumps(files, sort_keys=True)
-    write_whole(folder / NAME, json.dumps({"files": files, "digest": _digest(listed.encode())}, sort_keys=True))
+    whole = json.dumps({"files": files, "digest": _digest(listed.encode())}, sort_keys=True)
+    write_whole(folder / NAME, whole, is_kept=True)
 
 
 def damage(folder: Path) -> str:
@@ -34,7 +36,7 @@ def damage(folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{NAME} can't be read ({error})"
     try:
-        found = set(_files(folder))
+        found = set(files_under(folder))
     except OSError as error:
         return f"its files can't be listed ({error})"
     if lost := sorted(files.keys() - found):
@@ -50,21 +52,23 @@ def damage(folder: Path) -> str:
     return ""
 
 
-def _files(folder: Path, under: str = "") -> list[str]:
+def files_under(folder: Path, under: str = "") -> list[str]:
     """The names of all files, as seen from the folder, but its checksums.json."""
     found: list[str] = []
     for path in sorted(folder.iterdir()):
-        found += _files(path, f"{under}{path.name}/") if path.is_dir() else [under + path.name]
+        found += files_under(path, f"{under}{path.name}/") if path.is_dir() else [under + path.name]
     return [name for name in found if name != NAME]
 
 
-def _seen(path: Path) -> list[Any]:
-    """[bytes, digest]."""
+def _seen(path: Path, *, is_kept: bool = False) -> list[Any]:
+    """[bytes, digest]; `is_kept`: on this machine, what has been read is on the disk, whatever happens to the power."""
     digest, size = hashlib.blake2b(digest_size=16), 0
     with path.open("rb") as file:
         while part := file.read(PART):
             digest.update(part)
             size += len(part)
+        if is_kept and not is_remote(path):
+            os.fsync(file.fileno())
     return [size, digest.hexdigest()]
 
 

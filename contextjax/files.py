@@ -54,16 +54,61 @@ def is_remote(place: str | os.PathLike[str]) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]*://", str(place)) is not None
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a whole file or nothing: under another name first; in a store, a write is seen when it is done."""
+def write_whole(path: Path, content: str | bytes, *, is_kept: bool = False) -> None:
+    """Writes a whole file or nothing: under another name first; in a store, a write is seen when it is done.
+
+    `is_kept`: it is on the disk when this returns, whatever happens to the power. That takes longer.
+    """
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     if is_remote(path):
         path.write_bytes(data)
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            if is_kept:
+                file.flush()
+                os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    if is_kept:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The names in a folder are on the disk, too."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """A folder of this machine that one process alone may work in; the system takes the claim from one that dies.
+
+    Raises:
+      UserError: another has it.
+    """
+    if is_remote(folder):
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"Another process is at work in {folder}; wait until it has ended, or give another --workdir."
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def remove_partials(folder: Path) -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -152,6 +155,17 @@ def batches(
 
 
 def _work_on(*_: int) -> None:
-    """A worker ends with its run, which may want to save before it goes: signals to all of them are for the run."""
+    """A worker ends with its run, which may want to save before it goes: signals to all of them are for the run.
+
+    Of a run that was killed it hears nothing, and looks for itself.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    run = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == run:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="run watch", daemon=True).start()

@@ -59,6 +59,7 @@ def launch(command: Sequence[str], *, processes: int, gpus: bool = False) -> int
         grace = GRACE_TO_SAVE
         raise
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # that is what is being done
         _end(running, grace)
         for thread in threads:
             thread.join()

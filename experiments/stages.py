@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -35,23 +36,38 @@ def main() -> None:
     named = [name for name, _ in _named_settings() if name]
     if unknown := [stage for stage in (*stages, *named) if stage not in known]:
         raise UserError(f"{recipe} has no stage '{unknown[0]}'; it has {', '.join(known)}.")
+    commands = _Commands()
     for stage in stages:
         argument = ",".join(filter(None, (stage, ARGUMENT.value)))
         command = [sys.executable, "-m", "experiments.train", f"--config={recipe}:{argument}"]
         command += [f"--workdir={workdir / stage}", f"--config.model.start={start}"]
         command += [f"--config.{setting}" for setting in _settings(stage)]
         print(f"Stage {stage}: {workdir / stage}", flush=True)
-        if code := _run(command):
+        if code := commands.run(command):
             sys.exit(code)  # what was wrong has been said
         start = str(workdir / stage)
 
 
-def _run(command: list[str]) -> int:
-    """The exit code of a command; where this one is told to end, so is it, and waited for: training saves first."""
-    process = subprocess.Popen(command)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    code = process.wait()
-    return code if code >= 0 else 128 - code
+class _Commands:
+    """One command after the other. SIGTERM is passed on and waited for (training saves first); then it is the last."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen | None = None
+        self._is_told = False
+        signal.signal(signal.SIGTERM, self._hear)
+
+    def run(self, command: list[str]) -> int:
+        """The exit code."""
+        self._process = subprocess.Popen(command)
+        if self._is_told:
+            self._process.terminate()
+        code = self._process.wait()
+        return cli.STOPPED if self._is_told else code if code >= 0 else 128 - code
+
+    def _hear(self, *_: Any) -> None:
+        self._is_told = True
+        if self._process is not None:
+            self._process.terminate()
 
 
 def _known(recipe: str) -> tuple[str, ...]:

@@ -19,12 +19,21 @@ PROFILE = flags.DEFINE_string("profile", "", "Steps to record in WORKDIR/profile
 
 def main() -> None:
     """Config -> data -> fit."""
+    from contextjax.training.ledger import Ledger, process_age
+
     config, workdir = cli.required(CONFIG), path_of(cli.required(WORKDIR))
-    train(config, workdir, step_timeout=STEP_TIMEOUT.value, profile=PROFILE.value)
+    ledger = Ledger(before=process_age())
+    train(config, workdir, step_timeout=STEP_TIMEOUT.value, profile=PROFILE.value, ledger=ledger)
 
 
 def train(
-    config, workdir: Path, *, through: Callable[[Iterator], Iterator] = iter, step_timeout: float = 0, profile: str = ""
+    config,
+    workdir: Path,
+    *,
+    through: Callable[[Iterator], Iterator] = iter,
+    step_timeout: float = 0,
+    profile: str = "",
+    ledger=None,
 ):
     """Runs (or goes on with) the training of `config` in `workdir`; batches go `through` what measures them, say.
 
@@ -40,7 +49,7 @@ def train(
     from experiments import assembly
     from experiments.data import data_hash, load_data
 
-    ledger = Ledger()
+    ledger = ledger or Ledger()
     if profile and is_remote(workdir):
         raise UserError(f"--profile needs a workdir on this machine, and {workdir} is none; give another --workdir.")
     recorded = parse_steps(profile, steps=config.training.steps)

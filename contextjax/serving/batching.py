@@ -16,8 +16,8 @@ class Full(Exception):
 class Batcher:
     """Awaits like a function of one item; `run` computes several at once, in a thread of its own.
 
-    A batch begins with the first item that waits, and is run when `largest` are there or `wait` seconds have passed.
-    While one is run, the next gathers.
+    What it gives for an item may be an exception, which is raised for that one. A batch begins with the first item that
+    waits, and is run when `largest` are there or `wait` seconds have passed. While one is run, the next gathers.
     """
 
     def __init__(
@@ -35,6 +35,11 @@ class Batcher:
         """How many wait."""
         return len(self._queue)
 
+    def check(self) -> None:
+        """Raises Full where another one would be refused."""
+        if len(self._queue) >= self._waiting:
+            raise Full
+
     async def __call__(self, item: Any) -> Any:
         """What `run` gives for the item.
 
@@ -43,8 +48,7 @@ class Batcher:
         """
         if self._task is None:
             self._task = asyncio.create_task(self._work())
-        if len(self._queue) >= self._waiting:
-            raise Full
+        self.check()
         future = asyncio.get_running_loop().create_future()
         self._queue.append((item, future))
         self._came.set()
@@ -72,7 +76,7 @@ class Batcher:
                 self._came.clear()
             if len(self._queue) < self._largest:
                 self._is_full.clear()
-            await self._finish([(item, future) for item, future in taken if not future.done()])  # clients that left
+            await self._finish([(item, future) for item, future in taken if not future.done()])  # cancelled
 
     async def _finish(self, taken: Sequence[tuple[Any, asyncio.Future[Any]]]) -> None:
         if not taken:
@@ -87,5 +91,9 @@ class Batcher:
                     future.set_exception(error)
             return
         for (_, future), result in zip(taken, found, strict=True):
-            if not future.done():
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
                 future.set_result(result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -13,20 +14,29 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class BodyLimit:
-    """ASGI middleware: bodies of at most `size` bytes, which come within `seconds`; at most `bodies` at a time."""
+    """ASGI middleware: bodies of at most `size` bytes, which come within `seconds`; at most `requests` at a time.
 
-    def __init__(self, app: Any, *, size: int, seconds: float, bodies: int):
-        self._app, self._size, self._seconds, self._bodies, self._reading = app, size, seconds, bodies, 0
+    A request counts until it is answered, for so long its pictures are held.
+    """
+
+    def __init__(self, app: Any, *, size: int, seconds: float, requests: int):
+        self._app, self._size, self._seconds, self._requests, self._open = app, size, seconds, requests, 0
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answers 408, 413 or 503 where a body does not keep to the limits."""
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
-        if self._reading >= self._bodies:
-            await _refuse(send, 503, f"{self._bodies} requests are being read; try again in a moment.")
+        if self._open >= self._requests:
+            await _refuse(send, 503, f"{self._requests} requests are being answered; try again in a moment.")
             return
-        self._reading += 1
+        self._open += 1
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._open -= 1
+
+    async def _answer(self, scope: Any, receive: Receive, send: Send) -> None:
         try:
             body = await self._read(scope, receive)
         except TimeoutError:
@@ -35,10 +45,10 @@ class BodyLimit:
         except ValueError:
             await _refuse(send, 413, f"The request has more than {self._size:,} bytes; send smaller or fewer pictures.")
             return
-        finally:
-            self._reading -= 1
-        if body is not None:
-            await self._app(scope, _replay(body, receive), send)
+        if body is None:  # the client has left: nobody hears it
+            await _refuse(send, 400, "The request has ended before it was whole.")
+            return
+        await self._app(scope, _replay([body], receive), send)
 
     async def _read(self, scope: Any, receive: Receive) -> bytes | None:
         """The body; None where the client has left."""
@@ -59,16 +69,13 @@ class BodyLimit:
                     return b"".join(parts)
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """What gives the body that has been read, then what comes after it."""
-    given = False
+def _replay(bodies: list[bytes], receive: Receive) -> Receive:
+    """What gives the body that has been read, and forgets it, then what comes after it."""
 
     async def replayed() -> Message:
-        nonlocal given
-        if given:
+        if not bodies:
             return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return {"type": "http.request", "body": bodies.pop(), "more_body": False}
 
     return replayed
 
@@ -81,3 +88,28 @@ async def _refuse(send: Send, status: int, sentence: str) -> None:
     headers.append((b"connection", b"close"))  # what is left of the body is not read
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+class Count:
+    """ASGI middleware: tells of each answer its route, its status and the seconds it took."""
+
+    def __init__(self, app: Any, *, tell: Callable[[str, int, float], None]):
+        self._app, self._tell = app, tell
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """An answer that was never begun is a 500."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin, status = time.perf_counter(), 500
+
+        async def seen(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, seen)
+        finally:
+            self._tell(getattr(scope.get("route"), "path", "other"), status, time.perf_counter() - begin)

@@ -14,8 +14,8 @@ PROBLEMS = {
 }
 
 
-def make_router(service: Any, *, page: str, thumbnail: int) -> Any:
-    """What the service's system and index can do; `thumbnail`: longer side in pixels of the pictures shown."""
+def make_router(service: Any, *, page: str) -> Any:
+    """What the service's system and index can do."""
     from fastapi import APIRouter, File, Form, Response, UploadFile
     from fastapi.responses import HTMLResponse
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -105,6 +105,7 @@ def make_router(service: Any, *, page: str, thumbnail: int) -> Any:
         text: Text, images: Annotated[list[UploadFile], File(min_length=1, max_length=limits.candidates)]
     ) -> Scores:
         """How well each of some pictures fits a text."""
+        service.check("candidates")
         cut = read(text)
         pictures = [await service.decode(await image.read(), f"images[{row}]") for row, image in enumerate(images)]
         scores = await service.score(pictures, text)
@@ -118,6 +119,7 @@ def make_router(service: Any, *, page: str, thumbnail: int) -> Any:
             k: Annotated[int, Form(ge=1, le=limits.results, description="How many.")] = 10,
         ) -> Answer:  # fmt: skip
             """The pictures of the index that are like the reference, but as the text says."""
+            service.check("search")
             cut = read(text)
             found = await service.search(await reference(image, name), text, k + bool(name))
             kept = [Found(name=other, score=score) for other, score in found if other != name][:k]
@@ -131,9 +133,9 @@ def make_router(service: Any, *, page: str, thumbnail: int) -> Any:
             return service.names[start : start + count]
 
         @router.get("/v1/picture", response_class=Response, responses={422: problems[422]})
-        def picture(name: str) -> Response:
+        async def picture(name: str) -> Response:
             """A picture of the gallery, small, as JPEG."""
-            made = service.thumbnail(name, thumbnail)
+            made = await service.thumbnail(name)
             return Response(made, media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
 
     if service.has_maps:
@@ -141,6 +143,7 @@ def make_router(service: Any, *, page: str, thumbnail: int) -> Any:
         @router.post("/v1/maps", responses=problems)
         async def maps(text: Text, image: Upload = None, name: Name = None) -> Maps:
             """Where each noun phrase of the text is seen in the reference."""
+            service.check("maps")
             read(text)
             found = await service.maps(await reference(image, name), text)
             return Maps(phrases=[PhraseMap(text=phrase.text, map=phrase.map) for phrase in found])

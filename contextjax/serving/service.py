@@ -9,25 +9,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import io
-import time
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from PIL import Image
 
 from contextjax import images
 from contextjax.serving.batching import Batcher, Full
 from contextjax.serving.gallery import Gallery
-from contextjax.serving.limits import BodyLimit
+from contextjax.serving.limits import BodyLimit, Count
 from contextjax.types import UserError
 
 PAGE = Path(__file__).parent / "page.html"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # bounds of the histogram of answers
 THUMBNAIL = 256  # pixels: the longer side of the pictures that the page shows
+VERSION = "1"  # of the routes
+
+
+class Unavailable(Exception):
+    """The index can't be searched: no fault of the client's."""
 
 
 class Searchable(Protocol):
@@ -42,16 +48,16 @@ class Searchable(Protocol):
 class Limits:
     """What a client may ask for, and how long it may take."""
 
-    body_bytes: int = 32_000_000  # of a request
+    body_bytes: int = 16_000_000  # of a request
     body_seconds: float = 30.0  # that it may take to come
-    bodies: int = 64  # requests that are read at a time
+    requests: int = 192  # that are read, waiting or being answered; each may hold its body
     text: int = 2000  # characters
     pixels: int = 40_000_000  # of an uploaded picture
     candidates: int = 32  # pictures of one set
     results: int = 100
     batch: int = 32  # requests that are computed together
     wait: float = 0.005  # seconds that a request waits for others
-    waiting: int = 256  # requests that may wait; more are refused
+    waiting: int = 128  # requests that may wait; more are refused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +99,7 @@ class Service:
             )
             gauge.set_function(lambda kind=kind: len(self._batchers[kind]))
         self._decoders = ThreadPoolExecutor(4, thread_name_prefix="decode")
+        self._thumbnail = functools.lru_cache(maxsize=1024)(self._small)
 
     @property
     def has_maps(self) -> bool:
@@ -105,33 +112,45 @@ class Service:
         Raises:
           UserError: it is no such picture, or too large.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, self._decoded, data, name)
+        return await self._beside(self._decoded, data, name)
 
     async def named(self, name: str) -> np.ndarray:
-        """`decode` of a picture in the index."""
+        """`decode` of a picture of the gallery."""
         load = lambda: images.load(self._named(name), self.system.image_size, fit=self.system.fit)
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, load)
+        return await self._beside(load)
+
+    async def _beside(self, run: Callable, *given: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, run, *given)
 
     def _decoded(self, data: bytes, name: str) -> np.ndarray:
         picture = images.decode(data, name=name, max_pixels=self.limits.pixels)
         return images.preprocess(picture, self.system.image_size, fit=self.system.fit)
 
-    def thumbnail(self, name: str, side: int) -> bytes:
-        """A picture of the gallery as JPEG, its longer side at most `side` pixels.
+    async def thumbnail(self, name: str) -> bytes:
+        """A picture of the gallery as JPEG, its longer side at most THUMBNAIL pixels.
 
         Raises:
           UserError: there is none of that name.
         """
+        return await self._beside(self._thumbnail, name)
+
+    def _small(self, name: str) -> bytes:
         source = self._named(name)
-        shown = images.decode(source.read_bytes(), name=name) if isinstance(source, Path) else source
-        shown.thumbnail((side, side))
+        shown = source if isinstance(source, Image.Image) else images.decode(source.read_bytes(), name=name)
+        shown.thumbnail((THUMBNAIL, THUMBNAIL))
         shown.save(file := io.BytesIO(), "JPEG", quality=85)
         return file.getvalue()
 
     def _named(self, name: str) -> Any:
-        if name not in self._known or self._gallery is None:
-            raise UserError(f"There is no picture {name!r} here; upload one, or take a name of v1/names.")
-        return self._gallery.picture(name)
+        if name in self._known and self._gallery is not None:
+            source = self._gallery.picture(name)
+            if not isinstance(source, Path) or source.is_file():
+                return source
+        raise UserError(f"There is no picture {name!r} here; upload one, or take a name of v1/names.")
+
+    def check(self, kind: str) -> None:
+        """Raises Full where a request of this kind ("search", "candidates", "maps") would wait too long."""
+        self._batchers[kind].check()
 
     async def search(self, pixels: np.ndarray, text: str, k: int) -> list[tuple[str, float]]:
         """The best k (name, cosine) for a picture and what shall be otherwise."""
@@ -148,16 +167,24 @@ class Service:
     def _search(self, asked: Sequence[tuple[np.ndarray, str, int]]) -> Sequence[Any]:
         assert self.index is not None
         pictures, texts, ks = zip(*asked, strict=True)
-        found = self.index.search(self.system.encode_query(list(pictures), list(texts)), max(ks))
+        queries = self.system.encode_query(list(pictures), list(texts))
+        most = self.limits.results + 1  # always the same, for it is part of the program; one may be the reference
+        try:
+            found = self.index.search(queries, most)
+        except Exception as error:
+            raise Unavailable from error
         return [list(each)[:k] for each, k in zip(found, ks, strict=True)]
 
     def _score(self, asked: Sequence[tuple[np.ndarray, str]]) -> Sequence[Any]:
-        found: dict[int, list[float]] = {}
+        found: dict[int, Any] = {}
         sizes = [len(pictures) for pictures, _ in asked]
         for size in set(sizes):  # sets of one size go together
             rows = [row for row, own in enumerate(sizes) if own == size]
-            scores = self.system.score_sets([asked[row][0] for row in rows], [asked[row][1] for row in rows])
-            found |= dict(zip(rows, scores.tolist(), strict=True))
+            try:
+                scores = self.system.score_sets([asked[row][0] for row in rows], [asked[row][1] for row in rows])
+                found |= dict(zip(rows, scores.tolist(), strict=True))
+            except UserError as error:  # more than the model has positions for
+                found |= dict.fromkeys(rows, error)
         return [found[row] for row in range(len(asked))]
 
     def _maps(self, asked: Sequence[tuple[np.ndarray, str]]) -> Sequence[list[Phrase]]:
@@ -170,17 +197,19 @@ class Service:
         ]
 
     def warm(self) -> None:
-        """Compiles what batches of every size and length need, so that no client waits for it."""
+        """Compiles what searches in batches of every size and length need, so that no client waits for it.
+
+        Not: what equal pictures in one batch need, and candidates and maps.
+        """
+        if self.index is None:
+            return
         side, size = self.system.image_size, 1
-        pictures = [
-            np.full((side, side, 3), shade, np.uint8) for shade in range(self.limits.batch)
-        ]  # equal ones are one
+        pictures = [np.full((side, side, 3), (row % 256, row // 256, 0), np.uint8) for row in range(self.limits.batch)]
         length = self.system.tokenizer.length
         texts = dict.fromkeys(" ".join(["a"] * max(n - 2, 1)) for n in range(16, length + 16, 16))
         while True:
             for text in texts:
-                if self.index is not None:
-                    self._search([(picture, text, 10) for picture in pictures[:size]])
+                self._search([(picture, text, 1) for picture in pictures[:size]])
             if size >= self.limits.batch:
                 return
             size = min(2 * size, self.limits.batch)
@@ -197,7 +226,7 @@ def _phrase(text: str, found: np.ndarray) -> Phrase:
     return Phrase(text, ((found - low) / max(high - low, 1e-12)).round(3).tolist())
 
 
-def make_app(service: Service, *, title: str = "contextjax", thumbnail: int = THUMBNAIL) -> Any:
+def make_app(service: Service) -> Any:
     """The FastAPI application of a service."""
     from fastapi import FastAPI, Request
     from fastapi.exceptions import RequestValidationError
@@ -210,8 +239,8 @@ def make_app(service: Service, *, title: str = "contextjax", thumbnail: int = TH
         yield
         await service.close()  # every request has been answered
 
-    app = FastAPI(title=title, version=version("contextjax"), lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.include_router(make_router(service, page=PAGE.read_text(encoding="utf-8"), thumbnail=thumbnail))
+    app = FastAPI(title="contextjax", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.include_router(make_router(service, page=PAGE.read_text(encoding="utf-8")))
 
     def refuse(status: int, sentence: str) -> JSONResponse:
         headers = {"retry-after": "1"} if status in (429, 503) else None
@@ -220,6 +249,11 @@ def make_app(service: Service, *, title: str = "contextjax", thumbnail: int = TH
     @app.exception_handler(UserError)
     async def _mistake(request: Request, error: UserError) -> JSONResponse:
         return refuse(422, str(error))
+
+    @app.exception_handler(Unavailable)
+    async def _unavailable(request: Request, error: Unavailable) -> JSONResponse:
+        logging.getLogger("contextjax.serving").error("The index can't be searched: %s", error.__cause__)
+        return refuse(503, "The index can't be searched now; try again in a moment.")
 
     @app.exception_handler(Full)
     async def _full(request: Request, error: Full) -> JSONResponse:
@@ -230,20 +264,11 @@ def make_app(service: Service, *, title: str = "contextjax", thumbnail: int = TH
         told = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
         return refuse(422, "; ".join(told))
 
+    def tell(route: str, status: int, seconds: float) -> None:
+        service.answers.labels(route, str(status)).inc()
+        service.seconds.labels(route).observe(seconds)
+
     limits = service.limits
-    app.add_middleware(BodyLimit, size=limits.body_bytes, seconds=limits.body_seconds, bodies=limits.bodies)
-
-    @app.middleware("http")
-    async def _count(request: Request, answer: Callable) -> Any:
-        begin = time.perf_counter()
-        status = 500
-        try:
-            response = await answer(request)
-            status = response.status_code
-            return response
-        finally:
-            route = getattr(request.scope.get("route"), "path", "other")
-            service.answers.labels(route, str(status)).inc()
-            service.seconds.labels(route).observe(time.perf_counter() - begin)
-
+    app.add_middleware(BodyLimit, size=limits.body_bytes, seconds=limits.body_seconds, requests=limits.requests)
+    app.add_middleware(Count, tell=tell)
     return app

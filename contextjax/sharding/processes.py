@@ -187,6 +187,15 @@ def _replicate(mesh: Mesh) -> Any:
     return jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
+def rows_of_all(rows: np.ndarray) -> np.ndarray:
+    """Rows of each process, one after the other's; all ask at the same time."""
+    if jax.process_count() == 1:
+        return rows
+    from jax.experimental.multihost_utils import process_allgather
+
+    return np.asarray(process_allgather(rows, tiled=True))
+
+
 def gather(tree: Any) -> Any:
     """A tree of arrays, wherever they are, whole and as numpy in every process; one array after the other."""
 

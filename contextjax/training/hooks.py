@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from contextjax.files import is_remote, write_whole
-from contextjax.sharding import is_first_process
+from contextjax.sharding import is_first_process, rows_of_all
 from contextjax.types import UserError
 
 METRICS = "metrics.jsonl"
@@ -67,25 +67,33 @@ class MetricsLog:
             while self._unwritten:
                 self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
         except OSError as error:
-            if not self._is_told:
-                told = f"{self._workdir / METRICS} can't be written ({error}); training goes on, its lines are kept."
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        if not self._is_told:
+            told = f"{self._workdir / METRICS} can't be written ({error}); training goes on, its lines are kept."
+            with contextlib.suppress(OSError):
                 print(told, file=sys.stderr, flush=True)
-            self._is_told = True
+        self._is_told = True
 
     def sync(self) -> None:
-        """Brings a workdir in an object store up to date."""
-        if not self._writes or self._here == self._workdir:
+        """Writes what is left to write, and brings a workdir in an object store up to date; what fails, later."""
+        if not self._writes:
             return
-        for path in (self._here / METRICS, *(self._here / "tensorboard").iterdir()):
-            write_whole(self._workdir / path.relative_to(self._here), path.read_bytes())
+        self._flush()
         self._synced = time.monotonic()
+        try:
+            for path in (self._here / METRICS, *(self._here / "tensorboard").iterdir()) if self.is_remote else ():
+                write_whole(self._workdir / path.relative_to(self._here), path.read_bytes())
+        except Exception as error:  # stores have errors of their own
+            self._tell(error)
 
     def close(self) -> None:
         """Closes both writers."""
         if not self._writes:
             return
         self._flush()
-        self._file.close()
+        self._file.close()  # unbuffered: nothing is left in it
         self._board.close()
         self.sync()
 
@@ -230,7 +238,7 @@ class BadStepWatch:
             if is_finite
             else "a non-finite loss or gradient"
         )
-        names = list(self._name_records(records))
+        names = list(self._name_records(rows_of_all(records)))
         self._log(step, {"kind": "spike" if is_finite else "not finite", "loss": repr(loss), "grad_norm": repr(norm),
                          "records": names})  # fmt: skip
         told = f"Step {step} had {what} ({bad} in a row, training.max_bad_steps is {self._limit}); the parameters are"
@@ -245,8 +253,8 @@ class BadStepWatch:
 class Watchdog:
     """Ends a process in which no step has finished for `timeout` seconds, after the stacks of its threads.
 
-    A step that waits for another process, which is stuck, would wait for ever. Up to the end of the first step, and in
-    `paused` blocks, anything may take its time. 0 seconds: nothing is watched.
+    A step that waits for another process, which is stuck, would wait for ever. Until `step_done` is first called, and
+    in `paused` blocks, anything may take its time. 0 seconds: nothing is watched.
     """
 
     def __init__(self, timeout: float):
@@ -255,7 +263,7 @@ class Watchdog:
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def step_done(self) -> None:
-        """A step has been done."""
+        """A step has been done, or the first one is about to be started."""
         self._last = time.monotonic()
 
     @contextlib.contextmanager

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import itertools
 import json
+import os
 import queue
 import threading
 import time
@@ -24,10 +25,10 @@ KINDS = ("start", "compile", "step", "data", "checkpoint", "evaluation")
 class Ledger:
     """Seconds of one start of a command, each of exactly one kind, so that they add up to its wall time."""
 
-    def __init__(self) -> None:
-        """The time of a start counts from here on."""
-        self.began = datetime.datetime.now(datetime.UTC)
-        self._spent, self._kind, self._since = dict.fromkeys(KINDS, 0.0), "start", time.monotonic()
+    def __init__(self, *, before: float = 0.0) -> None:
+        """The time of a start counts from here on, and the seconds `before`."""
+        self.began = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=before)
+        self._spent, self._kind, self._since = dict.fromkeys(KINDS, 0.0), "start", time.monotonic() - before
 
     def enter(self, kind: str) -> str:
         """What follows is of this kind; returns what was before."""
@@ -70,6 +71,12 @@ class LedgerFile:
         """The run goes on after `step`."""
         self._path, self._ledger, self._first = workdir / LEDGER, ledger, step
         self._before = "".join(json.dumps(line) + "\n" for line in read_ledger(workdir))
+        self.write(step)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was written."""
+        return time.monotonic() - self._written
 
     def write(self, step: int) -> None:
         """The steps up to `step` have been made."""
@@ -78,15 +85,19 @@ class LedgerFile:
             "steps": [self._first, step],
             "seconds": {kind: round(seconds, 3) for kind, seconds in self._ledger.seconds.items()},
         }
-        with contextlib.suppress(OSError):  # a full disk, say; it is an account of the run, no part of it
+        self._written = time.monotonic()
+        with contextlib.suppress(Exception):  # a full disk, say; it is an account of the run, no part of it
             write_whole(self._path, self._before + json.dumps(line) + "\n")
 
 
 def read_ledger(workdir: Path) -> list[dict[str, Any]]:
     """The lines of a workdir's ledger: "began", "steps" (after which it went on, and the last it is known to have made)
     and "seconds" by kind."""
-    path = workdir / LEDGER
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    path, found = workdir / LEDGER, []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):  # one that was cut with the power
+            found.append(json.loads(line))
+    return found
 
 
 def summary(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, float]]:
@@ -126,6 +137,15 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
         f"  {what:28}{seconds:10.1f} s {share:7.1%}" for what, seconds, share in summary(lines) if round(seconds, 1) > 0
     ]
     return "\n".join([head, *rows])
+
+
+def process_age() -> float:
+    """Seconds since this process began; 0 where the system does not tell."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, AttributeError, IndexError):
+        return 0.0
 
 
 class DeviceWatch:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,9 +15,9 @@ import numpy as np
 import optax
 
 from contextjax.checkpoints import Checkpoints
+from contextjax.files import claimed
 from contextjax.sharding import (
     activations,
-    agree,
     batch_parts,
     init_sharded,
     is_first_process,
@@ -27,11 +26,11 @@ from contextjax.sharding import (
     placement_table,
     wait_for_all,
 )
-from contextjax.training.hooks import BadStepWatch, CompileCounter, MetricsLog, Progress, StepProfile, Watchdog
-from contextjax.training.ledger import DeviceWatch, Ledger, LedgerFile, read_ledger, table
+from contextjax.training.hooks import StepProfile
+from contextjax.training.ledger import DeviceWatch, Ledger, read_ledger, table
 from contextjax.training.micro_batches import in_micro_batches
+from contextjax.training.observer import FitConfig, Observer
 from contextjax.training.step import Objective, train_step
-from contextjax.training.stop import StopRequest
 from contextjax.types import Stopped, TrainState, UserError
 
 
@@ -41,25 +40,6 @@ class Phase:
 
     start: int
     objective: Objective
-
-
-@dataclasses.dataclass(frozen=True)
-class FitConfig:
-    """The config's `training` section, and what identifies the run."""
-
-    steps: int
-    log_every: int
-    checkpoint_every: int
-    evaluate_every: int
-    max_bad_steps: int  # sick steps in a row that end the run
-    diagnose_every: int
-    best: Mapping[str, float]  # metric -> weight in a checkpoint's score: the best is kept; none: only the newest are
-    mesh: str
-    frozen: Sequence[str]  # paths of parameters that are not trained
-    meta: Mapping[str, Any]  # goes into every checkpoint; its "config_hash" and "data" must agree on resume
-    step_timeout: float = 0  # seconds without a step after which the process ends; 0: it waits for ever
-    micro_batches: int = 1  # that a batch is represented in, one after the other
-    spike_factor: float = 0.0  # a gradient norm above so many times the mean is sick; 0: none is
 
 
 def fit(
@@ -111,7 +91,7 @@ def fit(
             "training.diagnose_every needs the whole batch at once, but training.micro_batches is "
             f"{config.micro_batches}; set one of them to its default."
         )
-    with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+    with _alone_in(workdir), contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         fresh = functools.partial(init_state, init_params, optimizer, seed)
         state, shardings = _first_state(checkpoints, fresh, mesh, config, start_from)
         start = int(state.step)
@@ -134,7 +114,7 @@ def fit(
                 diagnose = jax.jit(diagnose).lower(state.params, first[1]).compile()
         hooks = {"schedule": schedule, "diagnose": diagnose, "evaluate": evaluate, "name_records": name_records}
         hooks |= {"profile": StepProfile(workdir / "profile", profile), "ledger": ledger}
-        with _Observer(config, checkpoints, workdir, start, phases[-1].start, **hooks) as observer:
+        with Observer(config, checkpoints, workdir, start, phases[-1].start, **hooks) as observer:
             state, is_stopped = _run(state, first, stream, lambda step: programs[_phase_of(phases, step)], observer)
     if is_stopped:
         wait_for_all()  # the first process may still be writing
@@ -144,8 +124,13 @@ def fit(
     return state
 
 
+def _alone_in(workdir: Path) -> contextlib.AbstractContextManager[None]:
+    """The workdir is this run's."""
+    return claimed(workdir) if is_first_process() else contextlib.nullcontext()
+
+
 def _run(
-    state: TrainState, upcoming: Any, stream: Iterator[Any], program_of: Callable[[int], Any], observer: _Observer
+    state: TrainState, upcoming: Any, stream: Iterator[Any], program_of: Callable[[int], Any], observer: Observer
 ) -> tuple[TrainState, bool]:
     """The steps: (state after the last one, whether there would be more, but the run was told to end)."""
     start, ledger, device = int(state.step), observer.ledger, DeviceWatch()
@@ -166,109 +151,6 @@ def _run(
     finally:
         device.close()
     return state, False
-
-
-class _Observer:
-    """What happens beside the steps: diagnoses, log lines, the watch over bad steps, checkpoints and evaluations."""
-
-    def __init__(
-        self, config: FitConfig, checkpoints: Checkpoints, workdir: Path, start: int, last_phase: int, *,
-        schedule: Callable, diagnose: Callable | None, evaluate: Callable | None, name_records: Callable,
-        profile: StepProfile, ledger: Ledger,
-    ):  # fmt: skip
-        """What `fit` was given; the run goes on after step `start`, and is diagnosed after step `last_phase`."""
-        self._config, self._checkpoints, self._last_phase = config, checkpoints, last_phase
-        self.steps, self._first = config.steps, start + 1
-        self._diagnose, self._evaluate, self.profile, self.ledger = diagnose, evaluate, profile, ledger
-        self._rate = jax.jit(schedule)
-        self._rate(start)
-        self._compiles = CompileCounter()  # from here on only what a save or an evaluation needs may be compiled
-        self._log = MetricsLog(workdir, step=start)
-        self._ledger_file = LedgerFile(workdir, ledger, step=start) if is_first_process() else None
-        self._progress = Progress(start=start, steps=config.steps)
-        self._watch = BadStepWatch(
-            config.max_bad_steps, name_records, lambda step, known: self._write(step, {}, bad_step=known)
-        )
-        self._watchdog = Watchdog(config.step_timeout)
-        self._stop = StopRequest()
-
-    def __enter__(self) -> _Observer:
-        self._stop.__enter__()
-        return self
-
-    def __exit__(self, error: type | None, *_: Any) -> None:
-        self._progress.close()
-        self._watchdog.close()
-        self.profile.close()
-        self._stop.__exit__()
-        try:
-            if error is None:
-                self._watch.check_previous()
-        finally:
-            self._log.close()
-
-    def before(self, step: int, state: TrainState, batch: Any) -> None:
-        """Diagnoses the step to come, where that is due."""
-        every = self._config.diagnose_every
-        if self._diagnose and every and step % every == 0 and step > self._last_phase:
-            with self.ledger.during("evaluation"), self._watchdog.paused():
-                self._write(step, jax.device_get(self._diagnose(state.params, batch)))
-
-    def after(self, step: int, state: TrainState, metrics: Mapping[str, Any], records: np.ndarray) -> bool:
-        """Whatever is due after a step; whether to stop before the next one."""
-        config, is_last = self._config, step == self._config.steps
-        self._watch.check_previous()  # one step behind: the device is never waited for
-        self._watch.add(step, metrics, records)
-        if step > self._first:  # the one before is done
-            self._watchdog.step_done()
-        if is_last or step % config.log_every == 0:
-            self._log_step(step, metrics)
-        score = None
-        if self._evaluate and (is_last or step % config.evaluate_every == 0):
-            score = self._evaluate_step(step, state)
-        is_stopped = not is_last and self._stop.is_due(step)
-        is_best = False
-        if score is not None and math.isfinite(score):
-            best = self._checkpoints.best_score
-            is_best = best is None or score >= best
-        if is_last or is_stopped or is_best or step % config.checkpoint_every == 0:
-            self._save(step, state, score, waits=is_last or is_stopped)
-        return is_stopped
-
-    def _save(self, step: int, state: TrainState, score: float | None, *, waits: bool) -> None:
-        self._watch.check_previous()
-        with self.ledger.during("checkpoint"), self._compiles.expected(), self._watchdog.paused():
-            self._log.sync()
-            self._checkpoints.save(state, {"step": step, **self._config.meta}, score=score)
-            if waits:
-                self._checkpoints.wait()
-        if self._ledger_file:
-            self._ledger_file.write(step)
-
-    def _evaluate_step(self, step: int, state: TrainState) -> float | None:
-        """Logs the metrics; returns their weighted sum where the config has a rule of what is best."""
-        assert self._evaluate is not None
-        self._watch.check_previous()
-        with self.ledger.during("evaluation"), self._compiles.expected(), self._watchdog.paused():
-            values, rule = agree(self._evaluate(state.params)), self._config.best
-            if unknown := [name for name in rule if name not in values]:
-                raise UserError(
-                    f"training.best names '{unknown[0]}', which is not evaluated; the metrics are {', '.join(values)}."
-                )
-            score = sum(weight * values[name] for name, weight in rule.items())
-            self._write(step, values | ({"score": score} if rule else {}))
-        return score if rule else None
-
-    def _log_step(self, step: int, metrics: Mapping[str, Any]) -> None:
-        values = jax.device_get(metrics) | {"learning_rate": self._rate(step - 1)}
-        values["recompiles"] = self._compiles.unexpected
-        self._write(step, values)
-        self._progress.show(step, {"loss": float(values["loss"])})
-        if self._ledger_file and not self._log.is_remote:
-            self._ledger_file.write(step)
-
-    def _write(self, step: int, values: Mapping[str, Any], **more: Any) -> None:
-        self._log.write(step, values, seconds=self._log.seconds + self.ledger.trained, **more)
 
 
 def init_state(init_params: Callable, optimizer: optax.GradientTransformation, seed: int) -> TrainState:

@@ -18,13 +18,14 @@ from typing import Any
 
 from contextjax.files import write_whole
 from contextjax.types import UserError
-from data_pipelines.records import check_file, parse_json
-from data_pipelines.synthesis.chat import BODY, SIDE, chat_request, read_completion
+from data_pipelines.records import check_file
+from data_pipelines.synthesis.chat import BODY, SIDE, chat_request, read_body, read_completion
 from data_pipelines.synthesis.drafts import Reply
 from data_pipelines.synthesis.questions import Question, Waiting
 
 MAX_REQUESTS, MAX_BYTES = 50_000, 190_000_000  # of a file, as the hosted endpoint takes it
 MAX_FILE = 4_000_000_000
+_ASKED = re.compile(r'\{"custom_id": "([0-9a-f]{32})"')  # as `answer` writes it
 
 
 class BatchModel:
@@ -45,10 +46,10 @@ class BatchModel:
         self._lock = threading.Lock()
         self._new: dict[str, int] = {}  # key -> bytes of its line
         self._writer: Any = None
-        for row in self._rows(sorted((folder / "answers").glob("*.jsonl"))):
-            self._take(row)
-        rows = self._rows(sorted(folder.glob("requests-*.jsonl")))
-        self._asked = collections.Counter(str(row.get("custom_id")) for row in rows)
+        for line in _lines(sorted((folder / "answers").glob("*.jsonl"))):
+            self._take(line)
+        asked = map(_ASKED.match, _lines(sorted(folder.glob("requests-*.jsonl"))))  # their pictures are not parsed
+        self._asked = collections.Counter(found[1] for found in asked if found)
 
     @property
     def waiting(self) -> int:
@@ -62,9 +63,8 @@ class BatchModel:
     def answer(self, question: Question) -> Reply:
         """The answer of a file; otherwise the question is noted, and Waiting raised."""
         key = question.key(self)
-        found = self._answered.get(key)
-        if found is not None:
-            return read_completion(found, key, self.name, question.prompt.id)
+        if key in self._answered:
+            return read_completion(self._answered[key], key, self.name, question.prompt.id)
         with self._lock:
             if not self._is_asked(key) and key not in self._new:
                 line = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions"}
@@ -116,31 +116,28 @@ class BatchModel:
     def _unwritable(self, error: OSError) -> UserError:
         return UserError(f"{self.folder} can't be written ({error}); make room for it and run again.")
 
-    def _rows(self, files: list[Path]) -> Iterator[dict[str, Any]]:
-        for path in files:
-            try:
-                check_file(path, limit=MAX_FILE)
-                with path.open(encoding="utf-8", errors="replace") as file:
-                    for line in filter(str.strip, file):
-                        try:
-                            row = parse_json(line)
-                        except ValueError:
-                            row = None
-                        if isinstance(row, dict):
-                            yield row
-                        else:
-                            self.malformed += 1
-            except OSError as error:
-                raise UserError(f"{path} can't be read ({error}); check the folder of --batch.") from error
-
-    def _take(self, row: Mapping[str, Any]) -> None:
+    def _take(self, line: str) -> None:
         """A line of an answers' file: the body of a completion, or a failure: then it is to be asked again."""
-        key, response = str(row.get("custom_id")), row.get("response")
-        if not re.fullmatch("[0-9a-f]{32}", key):
+        try:
+            row = read_body(line)
+        except ValueError:
+            row = None
+        key = str(row.get("custom_id")) if isinstance(row, dict) else ""
+        if not isinstance(row, dict) or not re.fullmatch("[0-9a-f]{32}", key):
             self.malformed += 1
             return
-        status = response.get("status_code") if isinstance(response, dict) else None
-        if status == 200 and isinstance(response, dict) and isinstance(response.get("body"), dict):
-            self._answered[key] = response["body"]
-        else:
+        response = row.get("response")
+        if not isinstance(response, dict) or response.get("status_code") != 200:
             self._failed.setdefault(key, set()).add(str(row.get("id")))
+        else:
+            self._answered[key] = response.get("body")
+
+
+def _lines(files: list[Path]) -> Iterator[str]:
+    for path in files:
+        try:
+            check_file(path, limit=MAX_FILE)
+            with path.open(encoding="utf-8", errors="replace") as file:
+                yield from filter(str.strip, file)
+        except OSError as error:
+            raise UserError(f"{path} can't be read ({error}); check the folder of --batch.") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -18,7 +19,6 @@ from PIL import Image
 
 from contextjax import images
 from contextjax.types import UserError
-from data_pipelines.records import parse_json
 from data_pipelines.synthesis.drafts import Reply
 from data_pipelines.synthesis.questions import Question
 from data_pipelines.synthesis.retries import TRIES, RateLimit, Retry, with_retries
@@ -26,6 +26,7 @@ from data_pipelines.synthesis.retries import TRIES, RateLimit, Retry, with_retri
 BODY: Mapping[str, Any] = {"temperature": 0, "max_completion_tokens": 800}
 SIDE = 768  # pixels of a picture's longer side as it is sent
 _REFUSED = re.compile(r"content|policy|safety|image|picture", re.IGNORECASE)  # in a 400: this question, not the setup
+MAX_BODY = 5_000_000  # characters of an answer
 _MARK = "[key]"
 
 
@@ -108,7 +109,7 @@ class ChatModel:
         self._limit.wait(_tokens_of(request))
         try:
             text = client.chat.completions.with_raw_response.create(**request).http_response.text
-            return parse_json(text)
+            return read_body(text)
         except openai.APIStatusError as error:
             raise_for_status(error.status_code, self._without_key(str(error)), dict(error.response.headers))
             return {"refusal": self._without_key(str(error))}
@@ -122,6 +123,20 @@ class ChatModel:
 def hidden(text: str, key: str) -> str:
     """The text without the key."""
     return text.replace(key, _MARK) if len(key) > 3 else text
+
+
+def read_body(text: str) -> Any:
+    """The JSON of an answer.
+
+    Raises:
+      ValueError: it is none, or larger than any answer.
+    """
+    if len(text) > MAX_BODY:
+        raise ValueError(f"it has {len(text):,} characters")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def raise_for_status(status: int, message: str, headers: Mapping[str, str]) -> None:
@@ -203,6 +218,8 @@ def read_completion(found: Any, key: str, model: str, prompt: str, *, hide: Any 
 
 def _at(found: Any, *path: str | int) -> Any:
     for step in path:
-        is_there = isinstance(found, dict) if isinstance(step, str) else isinstance(found, list) and len(found) > step
-        found = (found.get(step) if isinstance(step, str) else found[step]) if is_there else None
+        if isinstance(step, str):
+            found = found.get(step) if isinstance(found, dict) else None
+        else:
+            found = found[step] if isinstance(found, list) and len(found) > step else None
     return found

@@ -73,9 +73,7 @@ class RulesModel:
             scene = self._scenes.get(Path(shown).stem)
             if scene is None:
                 raise UserError(f"There is no scene graph of {shown}; --backend=rules is for pictograms only.")
-            found = [
-                {"object": thing["name"], "details": f"{thing['size']}, in the {thing['place']}"} for thing in scene
-            ]
+            found = [{"object": thing["name"], "details": f"{thing['size']}, {thing['place']}"} for thing in scene]
         return Reply(key, self.name, question.prompt.id, json.dumps(found))
 
 
@@ -83,7 +81,7 @@ def _scene(listed: str) -> Scene:
     """The scene that a list of this model's own describes."""
     things = []
     for thing in json.loads(listed):
-        size, _, place = thing["details"].partition(", in the ")
+        size, _, place = thing["details"].partition(", ")
         if size not in SIZES or place not in PLACES:
             raise UserError(f"'{thing['details']}' is no description by rule; don't mix --backend=rules with another.")
         things.append(Placed(PLACES.index(place), thing["object"], size))

@@ -131,7 +131,6 @@ class _Writer:
             self.captions.setdefault(name, caption(things))
 
     def _rows(self, draft: Draft) -> Iterator[dict[str, Any]]:
-        made = [{"model": r.model, "prompt": r.prompt, "answer": r.key} for r in draft.replies]
         reference, target = (f"img_raw/{self.pictures.place(name)}" for name in (draft.reference, draft.target))
         for sentence in draft.kept:
             yield {
@@ -139,7 +138,7 @@ class _Writer:
                 "target": target,
                 "caption": sentence.text,
                 "id": triplet_id(draft, sentence.text),
-                "made_by": made,
+                "made_by": made_by(draft),
                 "passed": sentence.passed,
             }
 
@@ -148,18 +147,19 @@ class _Writer:
             "query_image_url": f"{self.names[draft.reference]}.png",
             "retrieved_image_url": f"{self.names[draft.target]}.png",
             "difference_captions": [sentence.text for sentence in draft.kept],
+            "made_by": made_by(draft),
         }
 
     def _triplet(self, draft: Draft) -> dict[str, Any]:
         target = self.names[draft.target]
-        row: dict[str, Any] = {
+        return {
             "pairid": triplet_id(draft, draft.kept[0].text),
             "reference": self.names[draft.reference],
             "target_hard": target,
             "target_soft": {target: 1.0},
             "caption": draft.kept[0].text,
+            "made_by": made_by(draft),
         }
-        return row
 
     def _write_pictures(self, out: Mapping[str, Callable[[str], Any]]) -> None:
         splits, captions = _List(out["splits"], "{}"), _List(out["captions"])
@@ -171,6 +171,11 @@ class _Writer:
             captions.add({"image": f"{self.names[name]}.png", "caption": text})
         splits.end()
         captions.end()
+
+
+def made_by(draft: Draft) -> list[dict[str, str]]:
+    """The model, the prompt and the key of the answer of each step that led to a draft's texts."""
+    return [{"model": reply.model, "prompt": reply.prompt, "answer": reply.key} for reply in draft.replies]
 
 
 def caption(things: Sequence[Thing]) -> str:

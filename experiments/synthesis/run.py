@@ -39,6 +39,10 @@ def synthesize(flags: Any, beam_options: Sequence[str]) -> None:
         raise UserError(f"got the extra argument '{beam_options[0]}'; Beam's options need --runner=beam.")
     if bool(flags.data) == bool(flags.pictures):
         raise UserError("Expected --data=SET, whose pairs are taken, or --pictures=FOLDER, whose pairs are mined: one.")
+    if flags.pictures and target.resolve().is_relative_to(local_path(flags.pictures).resolve()):
+        raise UserError(
+            f"{target} lies in --pictures, and its copies would be taken for more of them; give another place."
+        )
     pictures, pairs = _existing(flags) if flags.data else _mined(flags, target)
     if 0 < flags.pairs < len(pairs):
         pairs = [pairs[i] for i in sorted(Random(flags.seed).sample(range(len(pairs)), flags.pairs))]
@@ -142,6 +146,8 @@ def _by_files(flags: Any, plan: Plan) -> tuple[Plan, list[Any]]:
 
 
 def _tell(flags: Any, found: Written, target: Path, files: Sequence[str], batches: Sequence[Any]) -> None:
+    if malformed := sum(batch.malformed for batch in batches):
+        print(f"{malformed:,} lines in the answers' files are no answers; their questions are as if unanswered.")
     if found.waiting:
         print(
             f"{found.waiting:,} pairs wait for answers: {sum(batch.waiting for batch in batches):,} of earlier files."

@@ -104,6 +104,33 @@ def test_a_run_that_can_not_go_on_is_told(whole, tmp_path):
     assert not row.passed and row.times == 0 and "exit code 3" in row.problems[0]
 
 
+# ---------------------------------------------------------------------------------------------------- soak
+
+LONG_RUN = """
+import json, pathlib, sys, time
+workdir, grows, compiles = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+workdir.mkdir()
+held, log = [], (workdir / "metrics.jsonl").open("a", buffering=1)
+for step in range(1, 41):
+    held.append(bytes(range(256)) * 4096 if grows else b"")  # a megabyte
+    print(json.dumps({"step": step, "recompiles": compiles * (step > 20)}), file=log)
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize(
+    ("grows", "compiles", "said"), [(0, 0, ""), (1, 0, "memory grows by"), (0, 2, "2 programs were compiled")]
+)
+def test_a_run_that_grows_or_compiles_again_is_found_out(tmp_path, monkeypatch, grows, compiles, said):
+    monkeypatch.setattr(sys.modules["contextjax.drills.soak"], "EVERY", 0.02)
+    start = lambda workdir: subprocess.Popen([sys.executable, "-c", LONG_RUN, str(workdir), str(grows), str(compiles)])
+    row = drills.soak("soak", start, tmp_path / "run", steps=40)
+    assert (row.times, row.lost, row.corrupt, row.passed) == (40, 0, 0, not said), row
+    assert len(row.problems) == bool(said) and all(said in problem for problem in row.problems), row
+    short = drills.soak("soak", start, tmp_path / "other", steps=400)
+    assert any("is not through" in problem for problem in short.problems)
+
+
 # -------------------------------------------------------------------------------------------------- faults
 
 

@@ -146,6 +146,7 @@ def test_decisions_are_honoured_and_counted(asked, whole, tmp_path):
 MISTAKES = {
     "no target": ([], "--target is missing"),
     "two sources": (["--pictures=x"], "Expected --data=SET"),
+    "target in the pictures": (["--data=", "--pictures=/"], "lies in --pictures"),
     "batch of rules": (["--backend=rules", "--batch=x"], "--batch is for --backend=openai"),
     "a foreign folder": (["--target=."], "holds something else"),
     "credentials": (["--address=http://me:secret@localhost/v1"], "not in --address"),

@@ -36,7 +36,7 @@ OWN = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def no_shape_checks():
     """jaxtyping takes no symbolic sizes; with numbers, the other tests check the same functions."""
     jaxtyping.config.update("jaxtyping_disable", True)
@@ -69,7 +69,7 @@ def make_system(kind: str, **model: Any) -> tuple[Any, dict[str, Any]]:
     return contextjax.System(module, params, tokenizer, propositions=propositions, fingerprint="abc-7"), described
 
 
-@pytest.fixture(scope="session", params=["context_cir", "context_blip"])
+@pytest.fixture(scope="package", params=["context_cir", "context_blip"])
 def case(request, tmp_path_factory, no_shape_checks) -> Case:
     """Read only."""
     system, config = make_system(request.param)

@@ -80,3 +80,18 @@ def test_the_command(tmp_path, capsys):
         with pytest.raises(UserError, match=sentence):
             export(str(tmp_path / source), tmp_path / target, formats=formats)
     assert not (tmp_path / "new").exists()
+
+
+def test_an_index_of_the_live_system_is_searched_by_its_export(case, tmp_path, pictures):
+    """They are one model; of another one it is refused."""
+    from contextjax.serving.index import Index
+
+    exported = contextjax.load(case.export)
+    index = Index.create(tmp_path / "index", 8, fingerprint=case.system.identity)
+    index.add(["a", "b", "c"], case.system.encode_gallery(pictures))
+    index.check(exported.identity)
+    (found,) = index.search(exported.encode_gallery(pictures[1:2]), 1)
+    assert found[0][0] == "b"
+    other, _ = make_system(case.config["model"]["system"], projection=16)
+    with pytest.raises(UserError, match="of the model"):
+        index.check(other.identity)

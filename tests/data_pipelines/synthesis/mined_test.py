@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,12 +14,15 @@ from contextjax.models.clip import CLIP
 from contextjax.pretrained import write_pretrained
 from contextjax.tokenizers import train_tokenizer
 from contextjax.types import UserError
+from data_pipelines.datasets import READERS
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.mining import Band, mine_groups, on_grid
+from data_pipelines.synthesis.review import read_drafts
 from data_pipelines.synthesis.runners import run_local
 from data_pipelines.synthesis.sources import folder_pictures, grouped_pairs
 from experiments.synthesis import pages
 from experiments.synthesis.embedding import agreement_of, embed, load_system
+from tests.commands import environment
 from tests.data_pipelines.synthesis.conftest import saying
 from tests.pretrained.conftest import random_params
 from tests.reports.pages import Tags
@@ -109,7 +114,6 @@ def test_a_folder_of_unreadable_pictures_is_told(clip, tmp_path):
 
 
 def test_the_pages_of_a_run_show_what_was_removed_and_escape_it(make_plan, pairs, tmp_path):
-    from data_pipelines.synthesis.review import read_drafts
     from data_pipelines.synthesis.write import write_set
 
     hostile = "<script>alert(1)</script> dog"
@@ -127,3 +131,20 @@ def test_the_pages_of_a_run_show_what_was_removed_and_escape_it(make_plan, pairs
     assert card["data-id"] in {row["id"] for row in rows}
     (script,) = Tags(page).named("script")
     assert not script
+
+
+def test_the_command_makes_a_set_of_a_folder_and_the_same_again(clip, pictograms, tmp_path):
+    target = tmp_path / "set"
+    flags = [f"--pictures={pictograms / 'img_raw' / 'train'}", f"--workdir={clip}", f"--target={target}"]
+    command = [sys.executable, "-m", "experiments.synthesize", *flags, "--backend=rules", "--band=-1,1", "--group=3"]
+    told = [
+        subprocess.run([*command, *more], env=environment(), capture_output=True, text=True, check=True).stdout
+        for more in ((), ("--agreement=-2", "--seed=0"))
+    ]
+    assert all("Groups of 3 in the band: 6; " in text and "18 pairs of 18 pictures." in text for text in told)
+    drafts = list(read_drafts(target, "train"))
+    assert len(drafts) == 18 and all(len(draft.group) == 3 and draft.reference in draft.group for draft in drafts)
+    kept = [sentence for draft in drafts for sentence in draft.kept]
+    assert kept and all("agreement" in sentence.passed for sentence in kept)
+    assert (target / "synthesis" / "band.html").exists()
+    assert [record.text for record in READERS["manifest"](target).records("train")] == [s.text for s in kept]

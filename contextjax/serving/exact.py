@@ -7,7 +7,9 @@ devices and chunks: each of them is in the order of rows, and jax.lax.top_k puts
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +24,7 @@ from contextjax.types import UserError
 VALUES = 1 << 22  # of a chunk on one device: 16 MiB as float32
 GROUP = 32  # columns whose maximum is looked at first
 QUERIES = 256  # of one program; more go one after the other
+FEW = 16  # queries whose product with a chunk waits for the memory
 MERGED = 64  # chunks whose answers are merged at a time
 
 
@@ -64,7 +67,7 @@ class ExactSearch:
         """The best min(k, rows) rows of each query [B, D], best first: (rows int64 [B, k], scores float32 [B, k]).
 
         Beside the embeddings a device needs at most `scratch_bytes` for each chunk that it works on: one, or on a CPU
-        as many as it has threads.
+        with few queries as many as it has cores.
 
         Raises:
           UserError: nothing to search, queries of another dimension or with values that are not finite, or k < 1.
@@ -93,14 +96,32 @@ class ExactSearch:
             queries[:1], (1 << (count - 1).bit_length()) - count, axis=0
         )  # so few programs are compiled
         placed = jnp.asarray(np.concatenate([queries, padding]))
+        chunks = [*self._full, *self._last]
+        threads = min(self._threads, len(chunks)) if len(placed) <= FEW else 1
+        shares = [chunks[len(chunks) * i // threads : len(chunks) * (i + 1) // threads] for i in range(threads)]
+        run = lambda share: jax.block_until_ready(self._search_chunks(placed, share, k))
+        scores, rows = _merge(list(self._pool.map(run, shares) if threads > 1 else map(run, shares)), k=k)
+        return np.asarray(rows)[:count], np.asarray(scores)[:count]
+
+    def _search_chunks(self, queries: jax.Array, chunks: Sequence[_Chunk], k: int) -> tuple[jax.Array, jax.Array]:
+        """(scores, rows) of some chunks in a row."""
         found: list[tuple[jax.Array, jax.Array]] = []
-        for chunk in (*self._full, *self._last):
-            # Each chunk by itself: on a CPU two run at once, and one's selection does not wait for the other's product.
-            found.append(_search_chunk(placed, *chunk, mesh=self._mesh, k=k))
+        for chunk in chunks:
+            found.append(_search_chunk(queries, *chunk, mesh=self._mesh, k=k))
             if len(found) == MERGED:
                 found = [_merge(found, k=k)]
-        scores, rows = found[0] if len(found) == 1 else _merge(found, k=k)
-        return np.asarray(rows)[:count], np.asarray(scores)[:count]
+        return found[0] if len(found) == 1 else _merge(found, k=k)
+
+    @functools.cached_property
+    def _threads(self) -> int:
+        """How many programs run at once. A CPU's product with few queries is of one thread, and a thread's programs
+        come one after the other; programs of several devices wait for each other, and must not meet in another order.
+        """
+        return _cores() if batch_parts(self._mesh) == 1 and jax.default_backend() == "cpu" else 1
+
+    @functools.cached_property
+    def _pool(self) -> concurrent.futures.Executor:
+        return concurrent.futures.ThreadPoolExecutor(self._threads)
 
     def _placed(self, packed: Packed, first: int) -> _Chunk:
         """Rows on the devices, padded to a power of two on each."""
@@ -182,3 +203,8 @@ def _merge(found: Sequence[tuple[Any, Any]], *, k: int) -> tuple[Any, Any]:
 
 def _no_scales(storage: str) -> np.ndarray | None:
     return np.zeros(0, np.float32) if storage == "int8" else None
+
+
+def _cores() -> int:
+    """Of this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -37,8 +37,9 @@ def brute_force(queries, stored, k):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """64 rows a chunk and device at 16 dimensions, and answers merged three at a time."""
+    """64 rows a chunk and device at 16 dimensions, answers merged three at a time, three threads for one device."""
     monkeypatch.setattr(exact, "VALUES", 1024)
+    monkeypatch.setattr(exact, "_cores", lambda: 3)
     monkeypatch.setattr(exact, "MERGED", 3)
 
 
@@ -49,8 +50,8 @@ def test_search_is_what_sorting_all_scores_gives(small_chunks, storage, devices)
     search = ExactSearch(16, storage, devices=devices)
     for begin in range(0, 1801, 300):  # in several goes, none of them a whole chunk
         search.add(packed[begin : begin + 300])
-    queries = vectors(5, seed=1)
-    for k in (1, 7, 40):
+    for count, k in ((5, 1), (5, 7), (5, 40), (exact.FEW + 1, 7)):
+        queries = vectors(count, seed=1)
         rows, scores = search.search(queries, k)
         expected, best = brute_force(queries, unpack(packed), k)
         np.testing.assert_array_equal(rows, expected)

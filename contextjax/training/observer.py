@@ -145,7 +145,7 @@ class Observer:
 
     def _log_step(self, step: int, metrics: Mapping[str, Any]) -> None:
         values = jax.device_get(metrics)
-        left_out = int(values["skipped"]) - (values["bad_steps"] > 0)  # before this step: the schedule stood still
+        left_out = int(values["skipped"]) - int(values["bad_steps"] > 0)  # before this step: the schedule stood still
         values["learning_rate"] = self._rate(step - 1 - left_out)
         values["recompiles"] = self._compiles.unexpected
         self._write(step, values)

@@ -103,6 +103,7 @@ def test_what_is_due_when(workdir):
     diagnoses = {line["step"]: line["goal"] for line in found if "goal" in line}
     assert diagnoses == pytest.approx({step: 1 + 0.1 * (step - 1) for step in (4, 8, 12)})
     assert "score" not in found[-1]
+    assert not any(line.get("recompiles") for line in found)
 
 
 def test_the_best_by_the_rule_is_kept_even_where_no_checkpoint_is_due(workdir):

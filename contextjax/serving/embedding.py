@@ -2,13 +2,15 @@
 
 A plan says which pictures are to come and to go. Each part of it is embedded by one process, into a file of its own
 beside the index; when all are there, the first process makes them the index's, in one move. A part's embeddings depend
-on the plan alone: however often the work was interrupted, and however many processes did it, the index is the same.
+on the plan alone: however often the work was interrupted, and however many processes did it, the index is the same. One
+call at a time works on an index; another one waits.
 """
 
 from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import os
@@ -20,16 +22,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from contextjax import images
-from contextjax.files import write_whole
+from contextjax.files import locked, write_whole
 from contextjax.serving import parts
 from contextjax.serving.gallery import Gallery
 from contextjax.serving.index import Index, check_rows
-from contextjax.serving.parts import Part, Skipped
+from contextjax.serving.parts import Manifest, Part, Skipped
 from contextjax.serving.storage import pack
 from contextjax.sharding import first_process_first, is_first_process, share_of_process, wait_for_all
 from contextjax.types import UserError
 
-STAGING, PLAN = ".staging", "plan.json"
+STAGING, PLAN, TURN = ".staging", "plan.json", ".embedding"
 PART = 1024  # pictures
 BATCH = 256  # pictures that are embedded at a time; at most two batches of them are decoded
 NAMED = 10  # bad pictures that a message names
@@ -59,19 +61,20 @@ class Encoder(Protocol):
 class _Plan:
     """What is to be done to an index that is at `base`."""
 
-    base: dict[str, Any]
+    base: Manifest
+    part: int  # pictures of a part
     names: list[str]  # of pictures to embed
     stamps: list[list[int]]
     gone: list[str]  # names to remove; changed pictures are also among `names`
 
     def rows(self, number: int) -> range:
         """Of the part of this number."""
-        return range(number * PART, min((number + 1) * PART, len(self.names)))
+        return range(number * self.part, min((number + 1) * self.part, len(self.names)))
 
     @property
     def parts(self) -> int:
         """How many there are."""
-        return -(-len(self.names) // PART)
+        return -(-len(self.names) // self.part)
 
 
 def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | None = None,
@@ -79,7 +82,8 @@ def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | Non
     """Makes the index in `folder` that of a gallery: new and changed pictures are embedded, others removed.
 
     Bad pictures are skipped: they are in the index's `skipped`, and not tried again until they change. Several
-    processes share the work; all of them call this, with the same arguments.
+    processes share the work; all of them call this, with the same arguments. Where others are at work on the index, it
+    waits until they are through.
 
     Args:
       system: makes the embeddings.
@@ -89,27 +93,36 @@ def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | Non
       progress: told (pictures that are newly done, pictures left to do), both of this process.
 
     Raises:
-      UserError: the index is of another system, gallery, dimension or storage, or no picture can be read.
+      UserError: the index is of another system, gallery, dimension or storage, no picture can be read, or the processes
+        don't see one folder.
     """
-    while True:
+    pack(np.zeros((0, 1)), storage or "float32")  # an unknown one is told before anything is made
+    with contextlib.ExitStack() as turn:
         with first_process_first():
             if is_first_process():
-                _write_plan(_opened(system, gallery, folder, storage), gallery)
-        plan = _read_plan(folder)
-        assert plan is not None
-        _stage(system, gallery, plan, folder, progress)
-        wait_for_all()
-        with first_process_first():
-            if is_first_process():
-                _commit(folder, plan)
-        if not plan.names and not plan.gone:
-            return _whole(Index(folder), gallery)
+                turn.enter_context(locked(folder / TURN))
+        while True:
+            with first_process_first():
+                if is_first_process():
+                    _write_plan(_opened(system, gallery, folder, storage), gallery)
+            plan = _read_plan(folder)
+            if plan is None:
+                raise UserError(
+                    f"There is no plan in {folder} here, but the first process has written one there; give a folder "
+                    "that all processes see, on a file system that their machines share."
+                )
+            _stage(system, gallery, plan, folder, progress)
+            wait_for_all()
+            with first_process_first():
+                if is_first_process():
+                    _commit(folder, plan)
+            if not plan.names and not plan.gone:
+                return _whole(Index(folder), gallery)
 
 
 def _opened(system: Encoder, gallery: Gallery, folder: Path, storage: str | None) -> Index:
     """The index to work on."""
     if not (folder / parts.MANIFEST).exists():
-        pack(np.zeros((0, 1)), storage or "float32")  # an unknown one is told before anything is computed
         blank = [np.zeros((system.image_size, system.image_size, 3), np.uint8)]
         return Index.create(
             folder,
@@ -129,29 +142,32 @@ def _opened(system: Encoder, gallery: Gallery, folder: Path, storage: str | None
 
 def _write_plan(index: Index, gallery: Gallery) -> None:
     """A plan of an earlier run that can be gone on with stays."""
-    earlier, base = _read_plan(index.folder), dataclasses.asdict(index.manifest)
-    base["parts"] = [list(part) for part in base["parts"]]
-    if earlier is not None and earlier.base == base and earlier.names:
+    earlier = _read_plan(index.folder)
+    if earlier is not None and (earlier.base, earlier.part) == (index.manifest, PART) and earlier.names:
         return
     shutil.rmtree(index.folder / STAGING, ignore_errors=True)
     known, now = index.stamps(), dict(zip(gallery.names, gallery.stamps.tolist(), strict=True))
     names = [name for name in gallery.names if known.get(name) != now[name]]
     gone = [name for name in known if known[name] != now.get(name)]
-    plan = _Plan(base, names, [now[name] for name in names], gone)
+    plan = _Plan(index.manifest, PART, names, [now[name] for name in names], gone)
     write_whole(index.folder / STAGING / PLAN, json.dumps(dataclasses.asdict(plan)))
 
 
 def _read_plan(folder: Path) -> _Plan | None:
     try:
-        return _Plan(**json.loads((folder / STAGING / PLAN).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        found = json.loads((folder / STAGING / PLAN).read_text(encoding="utf-8"))
+        base = found.pop("base")
+        base["parts"] = tuple((name, count) for name, count in base["parts"])
+        return _Plan(Manifest(**base), **found)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
 def _commit(folder: Path, plan: _Plan) -> None:
     files = [_file(folder, number) for number in range(plan.parts)]
     if files or plan.gone:
-        Index(folder).replace(plan.gone, [(file, len(parts.read_part(file))) for file in files])
+        staged = [(file, len(parts.read_part(file))) for file in files]
+        Index(folder).replace(plan.gone, staged, expected=plan.base)
     shutil.rmtree(folder / STAGING)
 
 
@@ -161,7 +177,7 @@ def _file(folder: Path, number: int) -> Path:
 
 def _stage(system: Encoder, gallery: Gallery, plan: _Plan, folder: Path, progress: Callable[[int, int], None]) -> None:
     """Embeds this process's parts of the plan that are not there yet."""
-    dimension, storage = plan.base["dimension"], plan.base["storage"]
+    dimension, storage = plan.base.dimension, plan.base.storage
     todo = [number for number in share_of_process(plan.parts) if not _file(folder, number).exists()]
     left = sum(len(plan.rows(number)) for number in todo)
     decoded = _decoded(system, gallery, (plan.names[row] for number in todo for row in plan.rows(number)))

@@ -118,14 +118,21 @@ class Index:
         """int64 [N, 2], of every row."""
         return parts.read_stamps(self.folder, self.manifest)
 
-    def replace(self, gone: Collection[str], staged: Sequence[tuple[Path, int]]) -> None:
+    def replace(self, gone: Collection[str], staged: Sequence[tuple[Path, int]], *, expected: Manifest) -> None:
         """Removes pictures, also those that were skipped, and appends files of parts.write_part, all at once.
 
+        Args:
+          gone: names to remove.
+          staged: files and their row counts.
+          expected: what the index is; both were made for that.
+
         Raises:
-          UserError: a file has names that are in the index and stay there.
+          UserError: the index has changed, or a file has names that come twice, or are in the index and stay there.
         """
         with locked(self.folder):
             self._refresh()
+            if self.manifest != expected:
+                raise UserError(f"Another process has changed {self.folder} meanwhile; run the same command again.")
             gone = set(gone)
             new = [name for path, _ in staged for name in parts.read_listing(path)[0]]
             check_new(new, [name for name in self.names if name not in gone], place=str(self.folder))
@@ -206,12 +213,12 @@ def check_rows(names: Sequence[str], embeddings: np.ndarray, dimension: int) -> 
             f"The embeddings are {list(embeddings.shape)}; expected {[len(names), dimension]}, a row for each name and "
             "the dimension of the index."
         )
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        raise UserError(f"{listed(repeated)} come(s) more than once; give each picture a name of its own.")
 
 
 def check_new(names: Sequence[str], known: Collection[str], *, place: str) -> None:
-    """Raises a UserError where some names are in the index already."""
+    """Raises a UserError where some names are in the index already, or come twice."""
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f"{listed(repeated)} come(s) more than once; give each picture a name of its own.")
     if repeated := sorted(set(names).intersection(known)):
         raise UserError(f"{place} has {listed(repeated)} already; remove them first, or give other names.")
 

@@ -1,5 +1,6 @@
 """Embedding a gallery: what comes, changes and goes; bad pictures; interrupted work; what is held in memory."""
 
+import concurrent.futures
 import socket
 import subprocess
 import sys
@@ -136,6 +137,46 @@ def test_pictures_that_change_meanwhile_are_seen_by_the_next_run(folder, tmp_pat
     assert rows(index) == rows(fresh) and index.skipped == []
 
 
+def test_two_at_once_take_turns_and_the_index_is_that_of_one(folder, tmp_path):
+    target, systems = tmp_path / "index", [Colours(seconds=0.05), Colours(seconds=0.05)]
+    alone = embed(Colours(), folder_gallery(folder), tmp_path / "alone")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda system: embed(system, folder_gallery(folder), target), systems))
+    assert sorted(sum(system.encoded) for system in systems) == [0, 21]  # one had it all done
+    assert files(made[0]) == files(made[1]) == files(Index(target)) == files(alone)
+
+
+def test_an_index_that_changes_under_the_plan_is_left_as_it_is(folder, tmp_path):
+    target = tmp_path / "index"
+
+    class Meddling(Colours):
+        def encode_gallery(self, images):
+            if sum(self.encoded) == 17:
+                Index(target).add(["19.png"], np.full((1, 3), 0.5))
+            return super().encode_gallery(images)
+
+    with pytest.raises(UserError, match=r"changed .* meanwhile; run the same command again"):
+        embed(Meddling(), folder_gallery(folder), target)
+    assert Index(target).names == ["19.png"]
+    assert sorted(embed(Colours(), folder_gallery(folder), target).names) == [f"{i:02d}.png" for i in range(20)]
+
+
+def test_a_plan_in_other_parts_is_made_anew(folder, tmp_path, monkeypatch):
+    target = tmp_path / "index"
+    with pytest.raises(KeyboardInterrupt):
+        embed(Colours(last=9), folder_gallery(folder), target)
+    monkeypatch.setattr(embedding, "PART", 5)
+    index = embed(Colours(), folder_gallery(folder), target)
+    assert files(index) == files(embed(Colours(), folder_gallery(folder), tmp_path / "whole"))
+    assert [count for _, count in index.manifest.parts] == [5] * 4
+
+
+def test_a_process_that_does_not_see_the_first_one_s_folder_is_told(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding, "is_first_process", lambda: False)
+    with pytest.raises(UserError, match=r"no plan in .*; give a folder that all processes see"):
+        embed(Colours(), folder_gallery(folder), tmp_path / "index")
+
+
 def test_few_pictures_are_decoded_at_a_time(tmp_path):
     """Counted: those asked for and not yet embedded."""
     asked, system = [], Colours()
@@ -148,7 +189,7 @@ def test_few_pictures_are_decoded_at_a_time(tmp_path):
 
     names = [str(i) for i in range(500)]
     gallery = Gallery("made up", names, np.zeros((500, 2), np.int64), picture)
-    assert embed(system, gallery, tmp_path / "index").names == names == asked
+    assert embed(system, gallery, tmp_path / "index").names == names == sorted(asked, key=int)
 
 
 def test_mistakes_are_told(folder, tmp_path):

@@ -1,5 +1,6 @@
 """The index: beside brute force, over chunks and devices, on the disk, and killed."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -133,6 +134,24 @@ def test_an_index_grows_shrinks_and_is_read_again(tmp_path):
     index.remove(index.names)
     with pytest.raises(UserError, match="empty"):
         index.search(stored[:1], 1)
+
+
+def test_a_name_comes_once_whatever_is_staged(tmp_path):
+    index = Index.create(tmp_path / "index", 16)
+    index.add(["a", "b"], vectors(2))
+    for file, names in (("1", ["b", "c"]), ("2", ["c", "d"])):
+        part = parts.Part(names, pack(vectors(2), "float32"), np.zeros((2, 2), np.int64))
+        parts.write_part(tmp_path / file, part)
+    staged, now = [(tmp_path / "1", 2), (tmp_path / "2", 2)], index.manifest
+    for gone, files, expected, sentence in (
+        (["b"], staged, now, "'c' come"),
+        ([], staged[:1], now, "has 'b' already"),
+        ([], staged[1:], dataclasses.replace(now, parts=()), "Another process has changed"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            index.replace(gone, files, expected=expected)
+    index.replace(["b"], staged[:1], expected=now)
+    assert index.names == Index(tmp_path / "index").names == ["a", "b", "c"]
 
 
 def test_mistakes_are_told(tmp_path):

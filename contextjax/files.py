@@ -76,10 +76,10 @@ def write_whole(path: Path, content: str | bytes, *, is_kept: bool = False) -> N
         partial.unlink(missing_ok=True)
         raise
     if is_kept:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """The names in a folder are on the disk, too."""
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -69,6 +69,7 @@ def open_index(system: Any, place: str) -> tuple[Any, str]:
 
     index = Index(local_path(place))
     index.check(system.identity)
+    index.load()
     return index, index.manifest.gallery
 
 

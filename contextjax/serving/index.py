@@ -55,9 +55,16 @@ class Index:
         return cls(folder, devices=devices)
 
     def _open(self, manifest: Manifest) -> None:
-        self.manifest = manifest
-        self.names, self.skipped = parts.read_names(self.folder, manifest)
+        try:
+            self.names, self.skipped = parts.read_names(self.folder, manifest)
+        except UserError:
+            now = parts.read_manifest(self.folder)
+            if now == manifest:
+                raise
+            return self._open(now)  # another process has moved on since it was read, and has removed old parts
+        self.manifest: Manifest = manifest
         self._search: ExactSearch | None = None
+        return None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -176,13 +183,23 @@ class Index:
         return self.load().search(queries, k)
 
     def load(self) -> ExactSearch:
-        """Reads the embeddings, if they have not been."""
+        """Reads the embeddings, if they have not been: those of now, where the ones of then are gone."""
         if self._search is None:
-            search = ExactSearch(self.dimension, self.manifest.storage, devices=self._devices)
-            for part in parts.iterate(self.folder, self.manifest):
-                search.add(part.embeddings)
-            self._search = search
+            try:
+                self._search = self._read()
+            except UserError:
+                before = self.manifest
+                self._refresh()
+                if self.manifest == before:
+                    raise
+                self._search = self._read()
         return self._search
+
+    def _read(self) -> ExactSearch:
+        search = ExactSearch(self.dimension, self.manifest.storage, devices=self._devices)
+        for part in parts.iterate(self.folder, self.manifest):
+            search.add(part.embeddings)
+        return search
 
     def search(self, queries: np.ndarray, k: int) -> list[Found]:
         """The best k (name, cosine) of each query [B, D], best first; of equals, what came first.

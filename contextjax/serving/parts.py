@@ -1,8 +1,8 @@
 """An index on the disk: parts in safetensors files, and index.json, which says which of them count.
 
-A change writes new parts under names of their own, then index.json in one move: killed at any moment, the index is what
-it was or what it should be. Files that no longer count stay until the next change, for readers that came before this
-one.
+A change writes new parts under names of their own, then index.json in one move, each on the disk before the next:
+whatever happens to the process or the power, the index is what it was or what it should be. Files that no longer count
+stay until the next change, for readers that came before this one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from contextjax.files import write_whole
+from contextjax.files import sync_folder, write_whole
 from contextjax.serving.storage import DTYPES, Packed, concatenate
 from contextjax.types import UserError
 
@@ -103,11 +103,16 @@ def read_manifest(folder: Path) -> Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """The moment of a change."""
-    write_whole(folder / MANIFEST, json.dumps({"version": VERSION, **dataclasses.asdict(manifest)}, indent=1))
+    text = json.dumps({"version": VERSION, **dataclasses.asdict(manifest)}, indent=1)
+    write_whole(folder / MANIFEST, text, is_kept=True)
 
 
 def write_part(path: Path, part: Part) -> None:
     """Writes a part's file, whole or not at all."""
+    write_whole(path, _serialised(part), is_kept=True)
+
+
+def _serialised(part: Part) -> bytes:
     from safetensors.numpy import save
 
     tensors = {
@@ -117,28 +122,33 @@ def write_part(path: Path, part: Part) -> None:
     }
     if part.embeddings.scales is not None:
         tensors["scales"] = part.embeddings.scales
-    write_whole(path, save({name: np.ascontiguousarray(value) for name, value in tensors.items()}))
+    return save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+
+
+def _place(folder: Path, content: bytes) -> Path:
+    """Of a part's file in an index: it is called by what is in it."""
+    return folder / FOLDER / f"{hashlib.blake2b(content, digest_size=12).hexdigest()}.safetensors"
 
 
 def add_part(folder: Path, part: Part) -> tuple[str, int]:
-    """Writes a part of the index in `folder`; its file is called by what is in it. It counts with the next manifest."""
-    digest = hashlib.blake2b(_bytes([part.names, part.skipped]).tobytes(), digest_size=12)
-    digest.update(np.ascontiguousarray(part.embeddings.vectors).tobytes() + part.stamps.tobytes())
-    name = f"{digest.hexdigest()}.safetensors"
-    write_part(folder / FOLDER / name, part)
-    return name, len(part)
+    """Writes a part of the index in `folder`. It counts with the next manifest."""
+    content = _serialised(part)
+    target = _place(folder, content)
+    write_whole(target, content, is_kept=True)
+    return target.name, len(part)
 
 
 def adopt_part(folder: Path, path: Path, count: int) -> tuple[str, int]:
     """Makes a file of write_part one of the index, without copying it where the disk can do that; `path` stays."""
-    digest = hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()
-    target = folder / FOLDER / f"{digest}.safetensors"
+    content = path.read_bytes()
+    target = _place(folder, content)
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         try:
             os.link(path, target)
+            sync_folder(target.parent)
         except OSError:
-            write_whole(target, path.read_bytes())
+            write_whole(target, content, is_kept=True)
     return target.name, count
 
 

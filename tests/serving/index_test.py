@@ -136,6 +136,72 @@ def test_an_index_grows_shrinks_and_is_read_again(tmp_path):
         index.search(stored[:1], 1)
 
 
+def test_an_open_index_that_has_moved_on_is_read_as_it_is_now(tmp_path):
+    """Two changes remove the files that it was opened with."""
+    index, names = Index.create(tmp_path / "index", 16), ["a", "b", "c", "d"]
+    index.add(names, vectors(4))
+    opened, loaded = Index(tmp_path / "index"), Index(tmp_path / "index")
+    loaded.load()
+    index.remove(["a"])
+    index.remove(["b"])
+    assert opened.search(vectors(1), 4) == index.search(vectors(1), 4) and opened.names == ["c", "d"]
+    assert loaded.search(vectors(1), 1)[0][0][0] == "a"  # what is in memory stays whole
+    (file,) = (tmp_path / "index" / parts.FOLDER).glob(index.manifest.parts[0][0])
+    opened = Index(tmp_path / "index")
+    file.unlink()
+    with pytest.raises(UserError, match="not a whole part"):  # and nobody has moved on
+        opened.search(vectors(1), 1)
+
+
+def test_an_index_that_moves_on_while_it_is_opened_is_read_as_it_is_now(tmp_path, monkeypatch):
+    index = Index.create(tmp_path / "index", 16)
+    index.add(["a", "b", "c"], vectors(3))
+    read = parts.read_manifest
+
+    def slow(folder):
+        found = read(folder)
+        monkeypatch.setattr(parts, "read_manifest", read)
+        index.remove(["a"])
+        index.remove(["b"])
+        return found
+
+    monkeypatch.setattr(parts, "read_manifest", slow)
+    assert Index(tmp_path / "index").names == ["c"]
+
+
+def test_parts_that_differ_in_scales_alone_have_files_of_their_own(tmp_path):
+    packed = pack(np.ones((1, 4), np.float32), "int8")
+    made = [
+        parts.Part(["a"], packed._replace(scales=np.full(1, scale, np.float32)), np.zeros((1, 2), np.int64))
+        for scale in (0.5, 0.25)
+    ]
+    (one, _), (two, _) = (parts.add_part(tmp_path, part) for part in made)
+    parts.write_part(tmp_path / "staged", made[1])
+    assert one != two == parts.adopt_part(tmp_path, tmp_path / "staged", 1)[0]
+    assert parts.read_part(tmp_path / parts.FOLDER / one).embeddings.scales == [0.5]
+
+
+def test_parts_are_on_the_disk_before_the_manifest_and_it_before_the_change_returns(tmp_path, monkeypatch):
+    """Counted: an fsync of a file, and one of its folder after it has its name."""
+    done, sync, replace = [], os.fsync, Path.replace
+    where = lambda handle: Path(f"/proc/self/fd/{handle}").readlink().name
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append(("sync", where(handle))), sync(handle)))
+    monkeypatch.setattr(Path, "replace", lambda a, b: (done.append(("move", Path(b).name)), replace(a, b))[1])
+    index = Index.create(tmp_path / "index", 16)
+    done.clear()
+    index.add(["a"], vectors(1))
+    ((part, _),) = index.manifest.parts
+    kinds = [(kind, name if kind == "move" or "partial" not in name else "file") for kind, name in done]
+    assert kinds == [
+        ("sync", "file"), ("move", part), ("sync", parts.FOLDER),
+        ("sync", "file"), ("move", parts.MANIFEST), ("sync", "index"),
+    ]  # fmt: skip
+    parts.write_part(tmp_path / "staged", parts.Part(["b"], pack(vectors(1), "float32"), np.zeros((1, 2), np.int64)))
+    done.clear()
+    index.replace([], [(tmp_path / "staged", 1)], expected=index.manifest)
+    assert done[0] == ("sync", parts.FOLDER) and done[-1] == ("sync", "index")
+
+
 def test_a_name_comes_once_whatever_is_staged(tmp_path):
     index = Index.create(tmp_path / "index", 16)
     index.add(["a", "b"], vectors(2))

@@ -145,6 +145,11 @@ def define_config() -> Any:
     return config_flags.DEFINE_config_file("config", None, "A recipe: configs/NAME.py[:argument].", lock_config=True)
 
 
+def define_collection() -> Any:
+    """The --milvus_collection flag."""
+    return flags.DEFINE_string("milvus_collection", "contextjax", "The collection in Milvus; each gallery has its own.")
+
+
 def required(flag: Any) -> Any:
     """A flag's value, or one sentence that it is missing."""
     if flag.value is None:

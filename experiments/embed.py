@@ -2,7 +2,8 @@
 
 PICTURES is a folder, a text file that lists pictures (a path a line), or a prepared table in array_record files
 (PREPARED/pictures.SPLIT.json). The same command goes on where it stopped, and later brings the index up to date. With
---milvus the index is then copied to Milvus: into a file, or to a server's address.
+--milvus the index is then copied to Milvus: into a file, or to a server's address, whose login is what the environment
+has as CONTEXTJAX_MILVUS_TOKEN=user:password.
 """
 
 import time
@@ -18,7 +19,7 @@ GALLERY = flags.DEFINE_string("gallery", None, "What is embedded: a folder, a li
 TARGET = flags.DEFINE_string("target", None, "The folder of the index.")
 STORAGE = flags.DEFINE_enum("storage", None, ["float32", "bfloat16", "int8"], "Of a new index; default: float32.")
 MILVUS = flags.DEFINE_string("milvus", None, "Copy the index to this Milvus: FILE.db, or http://HOST:PORT.")
-TOKEN = flags.DEFINE_string("milvus_token", "", "user:password of a Milvus server.")
+COLLECTION = cli.define_collection()
 
 
 def main() -> None:
@@ -38,17 +39,17 @@ def main() -> None:
         print(told(index.skipped))
     print(f"{target} holds {len(index)} pictures, {index.dimension} values each as {index.manifest.storage}.")
     if MILVUS.value and is_first_process():
-        copy(index, MILVUS.value)
+        copy(index, MILVUS.value, COLLECTION.value)
 
 
-def copy(index: Any, address: str) -> None:
+def copy(index: Any, address: str, collection: str) -> None:
     """Makes a collection in Milvus what the index is."""
-    from contextjax.serving.milvus import MilvusIndex, mirror
+    from contextjax.serving.milvus import mirror
+    from experiments.galleries import open_milvus
 
     begin = time.perf_counter()
     m = index.manifest
-    about = {"dimension": m.dimension, "fingerprint": m.fingerprint, "gallery": m.gallery}
-    target = MilvusIndex(address, **about, token=TOKEN.value)
+    target = open_milvus(address, collection, dimension=m.dimension, fingerprint=m.fingerprint, gallery=m.gallery)
     added, removed = mirror(index, target)
     seconds = time.perf_counter() - begin
     print(f"{address} holds {len(target)} pictures: {added} came and {removed} went in {seconds:.1f} s.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -57,12 +58,18 @@ def embedded_index(system: Any, gallery: Path, workdir: Path) -> tuple[Any, str]
     return index, str(gallery)
 
 
-def open_index(system: Any, place: str) -> tuple[Any, str]:
-    """The index at a place, and the place of its gallery."""
-    if "://" in place or place.endswith(".db"):
-        from contextjax.serving.milvus import MilvusIndex
+def open_milvus(address: str, collection: str, **about: Any) -> Any:
+    """A MilvusIndex. Its login is in the environment: every user of the machine can read the flags of a process."""
+    from contextjax.serving.milvus import MilvusIndex
 
-        found = MilvusIndex(place)
+    token = os.environ.get("CONTEXTJAX_MILVUS_TOKEN", "")
+    return MilvusIndex(address, collection=collection, token=token, **about)
+
+
+def open_index(system: Any, place: str, *, collection: str) -> tuple[Any, str]:
+    """The index at a place, in Milvus a collection, and the place of its gallery."""
+    if "://" in place or place.endswith(".db"):
+        found = open_milvus(place, collection)
         found.check(system.identity)
         return found, found.about["gallery"]
     from contextjax.serving.index import Index
@@ -106,7 +113,7 @@ class Speed:
             return "Nothing was to be embedded."
         rate = self._done / seconds
         line = f"{self._done} pictures in {seconds:.1f} s, {rate:.1f} pictures/s"
-        if not hasattr(self._system, "model"):
+        if "model" not in vars(self._system):  # an export of programs
             return line + "."
         share = rate * _flops(self._system) / _roof(self._system)
         return f"{line}, {100 * share:.0f} % of the matmul roofline of this process."

@@ -15,6 +15,7 @@ GALLERY = flags.DEFINE_string("gallery", None, "The pictures to search. Embedded
 INDEX = flags.DEFINE_string("index", None, "An index to search instead of a gallery.")
 IMAGE = flags.DEFINE_string("image", None, "The reference picture.")
 TEXT = flags.DEFINE_string("text", None, "How the wanted picture differs from it.")
+COLLECTION = cli.define_collection()
 TOP = flags.DEFINE_integer("top", 10, "How many pictures to name.", lower_bound=1)
 
 
@@ -35,7 +36,10 @@ def main() -> None:
     query = system.encode_query([image], [text])[0]
     for cut in system.truncated([text]):
         print(f"The text is longer than {system.tokenizer.length} tokens; read as: {cut}")
-    index, place = embedded_index(system, gallery, workdir) if gallery else open_index(system, cli.required(INDEX))
+    if gallery:
+        index, place = embedded_index(system, gallery, workdir)
+    else:
+        index, place = open_index(system, cli.required(INDEX), collection=COLLECTION.value)
     for rank, (name, score) in enumerate(search_others(index, query, TOP.value, place=place, without=image), start=1):
         file = file_of(place, name)
         print(f"{rank:3d}  {score:.4f}  {file if file.is_file() else name}")

@@ -17,6 +17,7 @@ GALLERY = flags.DEFINE_string("gallery", "", "The pictures to search.")
 INDEX = flags.DEFINE_string(
     "index", "", "What experiments.embed made of them: a folder, or a Milvus FILE.db or address."
 )
+COLLECTION = cli.define_collection()
 HOST = flags.DEFINE_string("host", "127.0.0.1", "The address to listen on; 0.0.0.0: every one of this machine.")
 PORT = flags.DEFINE_integer("port", 8000, "The port.", lower_bound=0, upper_bound=65535)
 BATCH = flags.DEFINE_integer(
@@ -35,7 +36,7 @@ def main() -> None:
     from contextjax.serving.service import Limits, make_app
 
     service = make_service(
-        cli.required(SOURCE), gallery=GALLERY.value, index=INDEX.value,
+        cli.required(SOURCE), gallery=GALLERY.value, index=INDEX.value, collection=COLLECTION.value,
         limits=Limits(batch=BATCH.value, waiting=WAITING.value),
     )  # fmt: skip
     if WARM.value:
@@ -48,7 +49,7 @@ def main() -> None:
     )  # fmt: skip
 
 
-def make_service(source: str, *, gallery: str, index: str, limits):
+def make_service(source: str, *, gallery: str, index: str, collection: str, limits):
     """A system and, where there is one, an index of the pictures."""
     import contextjax
     from contextjax.serving.service import Service
@@ -57,7 +58,7 @@ def make_service(source: str, *, gallery: str, index: str, limits):
 
     system, found, place = contextjax.load(source), None, gallery
     if index:
-        found, made_of = open_index(system, index)
+        found, made_of = open_index(system, index, collection=collection)
         place = gallery or made_of
     elif gallery:
         found, _ = embedded_index(system, local_path(gallery), path_of(source))

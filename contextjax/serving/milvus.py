@@ -34,7 +34,7 @@ class MilvusIndex:
 
         Args:
           address: FILE.db, or http://HOST:PORT of a server.
-          dimension: of the embeddings of a new collection; 0: it must be there.
+          dimension: of the embeddings of a new collection; 0: it must be there, and may be of any system and gallery.
           fingerprint: of the system that makes the embeddings of a new one.
           gallery: what a new one is of.
           collection: its name.
@@ -43,7 +43,7 @@ class MilvusIndex:
 
         Raises:
           UserError: pymilvus is missing, the server can't be reached, there is no such collection, or it is of another
-            system or dimension than is given.
+            system, dimension or gallery than is given.
         """
         if "://" not in address and not address.endswith(".db"):
             raise UserError(f"The address of Milvus is '{address}'; expected FILE.db, or http://HOST:PORT.")
@@ -61,6 +61,12 @@ class MilvusIndex:
             check_fingerprint(self.about["fingerprint"], fingerprint, place=address)
             if self.about["dimension"] != dimension:
                 raise UserError(f"{address} holds {self.about['dimension']} values a picture; expected {dimension}.")
+            if self.about["gallery"] != gallery:
+                raise UserError(
+                    f"The collection '{collection}' at {address} is of the gallery "
+                    f"{self.about['gallery'] or '(unnamed)'}, not {gallery or '(unnamed)'}; give this one another "
+                    "--milvus_collection."
+                )
 
     @property
     def dimension(self) -> int:

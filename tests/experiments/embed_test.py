@@ -5,8 +5,11 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -14,7 +17,7 @@ from contextjax.serving.embedding import embed
 from contextjax.serving.index import Index
 from contextjax.types import UserError
 from experiments.data import make_reader
-from experiments.galleries import Speed, open_gallery
+from experiments.galleries import Speed, open_gallery, open_index, open_milvus
 from tests.commands import environment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,6 +71,51 @@ def test_a_folder_becomes_an_index_and_a_collection_that_are_searched(clip, fold
         found.append([line.split()[-1] for line in query.stdout.splitlines()])
     assert len(found[0]) == 11 and str(image) not in found[0] and all(Path(name).is_file() for name in found[0])
     assert found[0] == found[-1]
+
+
+def test_the_login_of_milvus_is_read_where_it_is_opened_to_write_and_to_search(tmp_path, monkeypatch):
+    """By a client that notes it; the embedded file has no login."""
+    pymilvus = pytest.importorskip("pymilvus", reason="needs the extra [milvus]")
+    told = []
+
+    class Noting(pymilvus.MilvusClient):
+        def __init__(self, *arguments, token, **options):
+            told.append(token)
+            super().__init__(*arguments, token=token, **options)
+
+    monkeypatch.setattr(pymilvus, "MilvusClient", Noting)
+    monkeypatch.setenv("CONTEXTJAX_MILVUS_TOKEN", "someone:secret")
+    file = str(tmp_path / "m.db")
+    made = open_milvus(file, "mine", dimension=4, fingerprint="m-1", gallery="here")
+    made.add(["a"], np.eye(1, 4, dtype=np.float32))
+    made.close()
+    found, place = open_index(types.SimpleNamespace(identity="m-1"), file, collection="mine")
+    assert (len(found), place, told) == (1, "here", ["someone:secret"] * 2)
+    found.close()
+
+
+@pytest.fixture
+def export(tmp_path) -> Iterator[Path]:
+    """Of programs. jaxtyping takes no symbolic sizes."""
+    from contextjax.export.write import write_export
+    from tests.export.conftest import make_system
+
+    jaxtyping.config.update("jaxtyping_disable", True)
+    system, config = make_system("context_cir")
+    write_export(system, tmp_path / "export", formats=("stablehlo",), config=config)
+    yield tmp_path / "export"
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_an_export_of_programs_embeds_and_tells_how_fast(export, folder, tmp_path):
+    import contextjax
+    from contextjax.export.exported import Exported
+
+    system = contextjax.load(export)
+    speed = Speed(system)
+    index = embed(system, open_gallery(folder), tmp_path / "index", progress=speed.tell)
+    assert isinstance(system, Exported) and len(index) == 12
+    assert speed.summary().startswith("12 pictures in") and "roofline" not in speed.summary()
 
 
 def test_a_list_and_a_table_are_embedded_as_a_folder_is(clip, folder, pictograms_copy, tmp_path):

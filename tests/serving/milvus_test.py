@@ -74,6 +74,22 @@ def test_it_is_opened_again_and_mistakes_are_told(both, tmp_path):
     again.close()
 
 
+def test_a_collection_is_of_one_gallery_and_another_has_its_own(tmp_path):
+    file, about = str(tmp_path / "m.db"), {"dimension": 16, "fingerprint": "m-1"}
+    first = MilvusIndex(file, **about, gallery="one")
+    first.add(["a"], vectors(1))
+    first.close()
+    with pytest.raises(UserError, match=r"of the gallery one, not two; give this one another --milvus_collection"):
+        MilvusIndex(file, **about, gallery="two")
+    second = MilvusIndex(file, **about, gallery="two", collection="second")
+    second.add(["a", "b"], vectors(2))
+    second.close()
+    for collection, gallery, count in (("contextjax", "one", 1), ("second", "two", 2)):
+        found = MilvusIndex(file, collection=collection)
+        assert (found.about["gallery"], len(found)) == (gallery, count)
+        found.close()
+
+
 @pytest.mark.slow
 def test_its_best_are_the_exact_index_best_of_50000(tmp_path):
     stored, names = vectors(50_000, 64), [str(i) for i in range(50_000)]

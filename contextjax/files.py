@@ -54,6 +54,15 @@ def is_remote(place: str | os.PathLike[str]) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]*://", str(place)) is not None
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a name is text: that of a file may be any bytes, which Python holds as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def write_whole(path: Path, content: str | bytes, *, is_kept: bool = False) -> None:
     """Writes a whole file or nothing: under another name first; in a store, a write is seen when it is done.
 

@@ -42,7 +42,7 @@ def decode(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) 
                 raise UserError(f"{name} is drawn in more passes than are read; save it as a plain JPEG or remove it.")
             ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies pictures that lie right, too
             return _to_rgb(image)
-    except UserError:
+    except (UserError, MemoryError):  # too little memory is no fault of the picture's
         raise
     except Exception as error:  # broken files make Pillow raise nearly anything
         reason = "of no such format" if isinstance(error, UnidentifiedImageError) else error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import os
 import sys
@@ -35,6 +36,8 @@ def run(main: Callable[..., None], *, doc: str | None, computes: bool = False, w
       wraps: what stands after "--" is another command, which `main` takes.
     """
     sys.modules["__main__"].__doc__ = doc
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may be no text, or the terminal's not UTF-8
     timeout: Any = None
     if computes:
         timeout = flags.DEFINE_integer(

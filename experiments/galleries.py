@@ -25,7 +25,10 @@ def open_gallery(place: Path) -> Gallery:
     """
     if place.is_file():
         return _table_gallery(place) if place.suffix == ".json" else listed_gallery(place)
-    return folder_gallery(place)
+    found = folder_gallery(place)
+    if found.left_out:
+        print(f"{found.left_out} picture(s) of {place} are left out: their names are not UTF-8; rename them.")
+    return found
 
 
 def _table_gallery(about: Path) -> Gallery:

@@ -22,6 +22,15 @@ def noise(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
+def test_too_little_memory_is_no_bad_picture(monkeypatch):
+    def short(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(images, "_to_rgb", short)
+    with pytest.raises(MemoryError):
+        images.decode(encoded(Image.new("RGB", (4, 4))))
+
+
 def test_rgb_comes_back_exactly():
     pixels = noise(5, 7, 3)
     decoded = images.decode(encoded(Image.fromarray(pixels)))

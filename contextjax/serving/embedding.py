@@ -12,6 +12,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ from contextjax.types import UserError
 STAGING, PLAN, TURN = ".staging", "plan.json", ".embedding"
 PART = 1024  # pictures
 BATCH = 256  # pictures that are embedded at a time; at most two batches of them are decoded
+ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}  # what a file that isn't there gives
 NAMED = 10  # bad pictures that a message names
 
 
@@ -81,9 +83,9 @@ def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | Non
           progress: Callable[[int, int], None] = lambda new, left: None) -> Index:  # fmt: skip
     """Makes the index in `folder` that of a gallery: new and changed pictures are embedded, others removed.
 
-    Bad pictures are skipped: they are in the index's `skipped`, and not tried again until they change. Several
-    processes share the work; all of them call this, with the same arguments. Where others are at work on the index, it
-    waits until they are through.
+    Bad pictures are skipped: they are in the index's `skipped`, and not tried again until they change. Where the disk
+    fails, the call ends, and the next one goes on. Several processes share the work; all of them call this, with the
+    same arguments. Where others are at work on the index, it waits until they are through.
 
     Args:
       system: makes the embeddings.
@@ -93,8 +95,8 @@ def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | Non
       progress: told (pictures that are newly done, pictures left to do), both of this process.
 
     Raises:
-      UserError: the index is of another system, gallery, dimension or storage, no picture can be read, or the processes
-        don't see one folder.
+      UserError: the index is of another system, gallery, dimension or storage, a file can't be read, no picture is
+        good, or the processes don't see one folder.
     """
     pack(np.zeros((0, 1)), storage or "float32")  # an unknown one is told before anything is made
     with contextlib.ExitStack() as turn:
@@ -212,7 +214,12 @@ def _decoded(system: Encoder, gallery: Gallery, names: Iterable[str]) -> Iterato
         except UserError as error:
             return None, str(error)
         except OSError as error:
-            return None, f"{name} can't be read ({error})"
+            if error.errno in ABSENT:
+                return None, f"There is no picture {name} ({error})."
+            raise UserError(  # of the disk or the network: another time the picture may be good
+                f"{name} can't be read ({error}); see to that and run the same command again, which goes on, or remove "
+                "the picture."
+            ) from error
 
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     waiting: collections.deque[concurrent.futures.Future[tuple[Any, str]]] = collections.deque()

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from contextjax import images
+from contextjax.files import is_utf8
 from contextjax.types import UserError
 
 
@@ -23,10 +24,11 @@ class Gallery:
     names: list[str]
     stamps: np.ndarray  # int64 [N, 2]: another one where a picture has changed
     picture: Callable[[str], Any]  # of a name, as images.load takes it; raises a UserError where it is a bad one
+    left_out: int = 0  # files whose names are not UTF-8: no answer could name them
 
 
 def folder_gallery(folder: Path) -> Gallery:
-    """The pictures of a folder and its subfolders, called by their paths within it.
+    """The pictures of a folder and its subfolders, called by their paths within it, where those are text.
 
     Raises:
       UserError: the folder is missing or holds no pictures.
@@ -34,9 +36,11 @@ def folder_gallery(folder: Path) -> Gallery:
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; give a folder of PNG, JPEG or WebP files as the gallery.")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES and path.is_file())
-    if not files:
-        raise UserError(f"{folder} holds no pictures; expected PNG, JPEG or WebP files.")
-    return _of_files(folder, folder, [path.relative_to(folder).as_posix() for path in files])
+    names = [path.relative_to(folder).as_posix() for path in files]
+    kept = [name for name in names if is_utf8(name)]
+    if not kept:
+        raise UserError(f"{folder} holds no pictures; expected PNG, JPEG or WebP files with names in UTF-8.")
+    return dataclasses.replace(_of_files(folder, folder, kept), left_out=len(names) - len(kept))
 
 
 def listed_gallery(file: Path) -> Gallery:

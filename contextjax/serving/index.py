@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contextjax.files import locked
+from contextjax.files import is_utf8, locked
 from contextjax.serving import parts
 from contextjax.serving.exact import ExactSearch
 from contextjax.serving.parts import Manifest, Part
@@ -233,7 +233,9 @@ def check_rows(names: Sequence[str], embeddings: np.ndarray, dimension: int) -> 
 
 
 def check_new(names: Sequence[str], known: Collection[str], *, place: str) -> None:
-    """Raises a UserError where some names are in the index already, or come twice."""
+    """Raises a UserError where some names are in the index already, come twice, or are no text."""
+    if bad := [name for name in names if not is_utf8(name)]:
+        raise UserError(f"{listed(bad)} can't be written in UTF-8; give other names.")
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{listed(repeated)} come(s) more than once; give each picture a name of its own.")
     if repeated := sorted(set(names).intersection(known)):

@@ -1,6 +1,6 @@
 """The routes of the service, and what they take and give."""
 
-# Annotations are values here: FastAPI reads them, and they are made of the service's limits.
+# Annotations are values here: FastAPI reads them, and they are made of the service's limits. Pyright takes none such.
 from typing import Annotated, Any
 
 from contextjax.types import UserError
@@ -102,7 +102,8 @@ def make_router(service: Any, *, page: str) -> Any:
 
     @router.post("/v1/candidates", responses=problems)
     async def candidates(
-        text: Text, images: Annotated[list[UploadFile], File(min_length=1, max_length=limits.candidates)]
+        text: Text,  # pyright: ignore[reportInvalidTypeForm]
+        images: Annotated[list[UploadFile], File(min_length=1, max_length=limits.candidates)],
     ) -> Scores:
         """How well each of some pictures fits a text."""
         service.check("candidates")
@@ -115,7 +116,7 @@ def make_router(service: Any, *, page: str) -> Any:
 
         @router.post("/v1/search", responses=problems)
         async def search(
-            text: Text, image: Upload = None, name: Name = None,
+            text: Text, image: Upload = None, name: Name = None,  # pyright: ignore[reportInvalidTypeForm]
             k: Annotated[int, Form(ge=1, le=limits.results, description="How many.")] = 10,
         ) -> Answer:  # fmt: skip
             """The pictures of the index that are like the reference, but as the text says."""
@@ -141,7 +142,9 @@ def make_router(service: Any, *, page: str) -> Any:
     if service.has_maps:
 
         @router.post("/v1/maps", responses=problems)
-        async def maps(text: Text, image: Upload = None, name: Name = None) -> Maps:
+        async def maps(
+            text: Text, image: Upload = None, name: Name = None,  # pyright: ignore[reportInvalidTypeForm]
+        ) -> Maps:  # fmt: skip
             """Where each noun phrase of the text is seen in the reference."""
             service.check("maps")
             read(text)

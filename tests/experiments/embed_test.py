@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -57,11 +58,13 @@ def folder(pictograms, tmp_path) -> Path:
 def test_a_folder_becomes_an_index_and_a_collection_that_are_searched(clip, folder, tmp_path):
     bad, image = folder / "bad.png", sorted(folder.iterdir())[0]
     bad.write_bytes(b"no picture")
+    shutil.copy(image, folder / os.fsdecode(b"\xff.png"))
     target, file = tmp_path / "index", tmp_path / "m.db"
     arguments = [f"--workdir={clip}", f"--gallery={folder}", f"--target={target}", "--storage=bfloat16"]
     has_milvus = bool(importlib.util.find_spec("pymilvus"))
     done = run("embed", *arguments, *([f"--milvus={file}"] if has_milvus else []))
     assert done.returncode == 0, done.stderr
+    assert f"1 picture(s) of {folder} are left out" in done.stdout
     assert "13 pictures in" in done.stdout and "matmul roofline" in done.stdout
     assert f"1 picture(s) can't be read: {bad}" in done.stdout and "holds 12 pictures, 8 values each" in done.stdout
     found = []

@@ -1,6 +1,7 @@
 """Embedding a gallery: what comes, changes and goes; bad pictures; interrupted work; what is held in memory."""
 
 import concurrent.futures
+import errno
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from PIL import Image
 
 from contextjax.serving import embedding, parts
 from contextjax.serving.embedding import embed
-from contextjax.serving.gallery import Gallery, folder_gallery
+from contextjax.serving.gallery import Gallery, folder_gallery, listed_gallery
 from contextjax.serving.index import Index
 from contextjax.types import UserError
 from tests.commands import environment
@@ -96,6 +97,33 @@ def test_bad_pictures_are_skipped_and_named_once(folder, tmp_path):
     again = embed(system, folder_gallery(folder), target)
     assert again.names[-1] == "04.png" and [bad.name for bad in again.skipped] == ["05.png"]
     assert Index(target).skipped == again.skipped
+
+
+def test_a_disk_that_fails_ends_the_run_and_no_picture_is_lost(folder, tmp_path, monkeypatch):
+    target, read = tmp_path / "index", Path.read_bytes
+    (folder / "14.png").unlink()
+    gallery = folder_gallery(folder)
+    (folder / "16.png").unlink()  # it is bad, not the disk
+
+    def failing(path):
+        if path.name == "15.png":
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    system = Colours()
+    with pytest.raises(UserError, match=r"15\.png can't be read .*Input/output error.* run the same command again"):
+        embed(system, gallery, target)
+    monkeypatch.setattr(Path, "read_bytes", read)
+    index = embed(rest := Colours(), gallery, target)
+    assert "15.png" in index.names and [bad.name for bad in index.skipped] == ["16.png"]
+    assert sum(system.encoded) >= 12 and sum(rest.encoded) <= 6  # the first parts are kept
+
+
+def test_a_name_that_no_file_can_have_is_a_bad_picture(folder, tmp_path):
+    (folder / "list.txt").write_text(f"00.png\n{'x' * 300}.png\n00.png/y.png\n")
+    index = embed(Colours(), listed_gallery(folder / "list.txt"), tmp_path / "index")
+    assert index.names == ["00.png"] and len(index.skipped) == 2
 
 
 @pytest.mark.parametrize("last", [0, 1, 7, 9, 14, 16])

@@ -1,5 +1,8 @@
 """Galleries and the search that leaves the query's own picture out."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,6 +29,19 @@ def test_a_folder_s_names_are_its_paths_and_stamps_tell_changes(folder):
     Image.new("RGB", (30, 30)).save(folder / "b.png")
     changed = (folder_gallery(folder).stamps != before.stamps).any(axis=1)
     assert changed.tolist() == [False, True, False, False]
+
+
+def test_names_that_are_no_text_are_left_out_and_counted(folder):
+    """A name of a file is bytes."""
+    bad = folder / os.fsdecode(b"\xff.png")
+    shutil.copy(folder / "a.png", bad)
+    (folder / "deep").rename(folder / os.fsdecode(b"deep\xe9"))
+    found = folder_gallery(folder)
+    assert found.names == ["a.png", "b.png", "d.png"] and found.left_out == 2 and len(found.stamps) == 3
+    for name in found.names:
+        (folder / name).unlink()
+    with pytest.raises(UserError, match=r"no pictures; expected .* names in UTF-8"):
+        folder_gallery(folder)
 
 
 def test_a_list_names_files_from_where_it_is(folder):

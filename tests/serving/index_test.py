@@ -226,6 +226,7 @@ def test_mistakes_are_told(tmp_path):
     for call, sentence in (
         (lambda: index.add(["c", "c"], vectors(2)), "'c' come"),
         (lambda: index.add(["b"], vectors(1)), r"has 'b' already"),
+        (lambda: index.add(["c\udcff"], vectors(1)), r"'c\\udcff' can't be written in UTF-8"),
         (lambda: index.add(["c"], vectors(1, 8)), r"\[1, 8\]; expected \[1, 16\]"),
         (lambda: index.add(["c"], np.full((1, 16), np.nan)), "not finite"),
         (lambda: index.remove(["x"]), "has no 'x'"),

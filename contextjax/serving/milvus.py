@@ -58,15 +58,7 @@ class MilvusIndex:
             about = {"dimension": dimension, "fingerprint": fingerprint, "gallery": gallery}
             self.about = self._known() or self._create(about, index_type)
         if dimension:
-            check_fingerprint(self.about["fingerprint"], fingerprint, place=address)
-            if self.about["dimension"] != dimension:
-                raise UserError(f"{address} holds {self.about['dimension']} values a picture; expected {dimension}.")
-            if self.about["gallery"] != gallery:
-                raise UserError(
-                    f"The collection '{collection}' at {address} is of the gallery "
-                    f"{self.about['gallery'] or '(unnamed)'}, not {gallery or '(unnamed)'}; give this one another "
-                    "--milvus_collection."
-                )
+            self.check_made_for(dimension, fingerprint, gallery)
 
     @property
     def dimension(self) -> int:
@@ -76,6 +68,17 @@ class MilvusIndex:
     def check(self, fingerprint: str) -> None:
         """Raises a UserError where another system than this one made the embeddings."""
         check_fingerprint(self.about["fingerprint"], fingerprint, place=self.address)
+
+    def check_made_for(self, dimension: int, fingerprint: str, gallery: str) -> None:
+        """Raises a UserError where the collection is not of this dimension, system and gallery."""
+        self.check(fingerprint)
+        if self.dimension != dimension:
+            raise UserError(f"{self.address} holds {self.dimension} values a picture; expected {dimension}.")
+        if (known := self.about["gallery"]) != gallery:
+            raise UserError(
+                f"The collection '{self._collection}' at {self.address} is of the gallery {known or '(unnamed)'}, not "
+                f"{gallery or '(unnamed)'}; give this one another --milvus_collection."
+            )
 
     def close(self) -> None:
         """Lets go of the file or the connection."""
@@ -194,7 +197,13 @@ class MilvusIndex:
 
 
 def mirror(index: Index, target: MilvusIndex) -> tuple[int, int]:
-    """Makes a collection what an index is, a part at a time; what is there already stays. Returns (added, removed)."""
+    """Makes a collection what an index is, a part at a time; what is there already stays. Returns (added, removed).
+
+    Raises:
+      UserError: the collection is of another dimension, system or gallery.
+    """
+    m = index.manifest
+    target.check_made_for(m.dimension, m.fingerprint, m.gallery)
     known, count = target.stamps(), 0
     now = {name: _stamp(stamp) for name, stamp in zip(index.names, index.row_stamps(), strict=True)}
     gone = [name for name, stamp in known.items() if now.get(name) != stamp]

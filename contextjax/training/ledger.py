@@ -19,7 +19,7 @@ import jax
 from contextjax.files import write_whole
 
 LEDGER = "ledger.jsonl"
-KINDS = ("start", "compile", "step", "data", "checkpoint", "evaluation")
+KINDS: tuple[str, ...] = ("start", "compile", "step", "data", "checkpoint", "evaluation")
 
 
 class Ledger:

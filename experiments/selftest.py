@@ -15,7 +15,7 @@ from experiments import cli
 WORKDIR = flags.DEFINE_string("workdir", None, "What the drills leave is kept there; default: it is removed.")
 CONFIG = cli.define_config()
 MESH = flags.DEFINE_string("mesh", "", "Where the runs go, as data:8; default: the config's.")
-LONG = flags.DEFINE_bool("long", False, "As often as `make test-slow`, with a soak of 2,000 steps.")
+LONG = flags.DEFINE_bool("long", False, "As often as `make test-slow`, with a soak of 20,000 steps.")
 ONLY = flags.DEFINE_list("only", [], "Some of damage, kill, sigterm, disk, io, cuts, meshes, soak; default: all.")
 
 

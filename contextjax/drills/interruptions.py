@@ -95,12 +95,12 @@ class Interruptions:
         """A run from its first step to its last."""
         shutil.rmtree(self._workdir, ignore_errors=True)
         safe, failures = 0, 0
-        while acknowledged(self._workdir) < self._last:
+        while acknowledged(self._workdir) < self._last and not self.problems:
             before = self.done
             code, safe = self._one_start(safe)
             step, _ = taken(self._workdir)
             self.lost += step < safe
-            failures = failures + 1 if code and self.done == before else 0
+            failures = failures + 1 if self.done == before else 0
             if failures == 3:  # by itself, in a row
                 self.problems.append(f"the run ended with exit code {code}, and so did its next starts")
                 return

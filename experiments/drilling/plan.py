@@ -40,7 +40,7 @@ class Sizes:
 
 
 SHORT = Sizes(60, 4, 4, 2, 3, cuts=2, workers=(0,), meshes=(2, 1), steps=24, soak=0)
-LONG = Sizes(300, 50, 50, 10, 10, cuts=4, workers=(0, 2, 4), meshes=(8, 4, 2, 1), steps=100, soak=2000)
+LONG = Sizes(300, 50, 50, 10, 10, cuts=4, workers=(0, 2, 4), meshes=(8, 4, 2, 1), steps=100, soak=20_000)
 
 
 class Plan:
@@ -158,7 +158,7 @@ class Plan:
 
     def _soak(self) -> Iterator[Any]:
         steps = self._sizes.soak or LONG.soak
-        recipe = self._recipe("fast", "soak", steps=steps, every=steps // 10)
+        recipe = self._recipe("fast", "soak", steps=steps, every=steps // 4)
         start = Command(recipe, self._environment).start
         yield drills.soak(f"soak of {steps} steps", start, self._folder / "soak", steps=steps)
 

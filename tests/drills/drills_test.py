@@ -102,7 +102,7 @@ def test_a_run_that_does_not_hear_sigterm_is_found_out(whole, tmp_path):
     """It is at its steps, and just ends."""
     code = (
         "import json, pathlib, sys, time; w = pathlib.Path(sys.argv[1]); w.mkdir(exist_ok=True); "
-        "(w / 'metrics.jsonl').write_text(json.dumps({'step': 3}) + chr(10)); time.sleep(60)"
+        "(w / 'metrics.jsonl').write_text(json.dumps({'step': 3}) + chr(10)); time.sleep(20)"
     )
     deaf = lambda workdir: subprocess.Popen([sys.executable, "-c", code, str(workdir)])
     row = drills.interrupt("SIGTERM", deaf, tmp_path / "run", whole[0], times=1, disturb=drills.terminated, seed=1)

@@ -19,7 +19,7 @@ def selftest(*arguments: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 def test_nothing_is_lost():
-    """50 kills, 50 SIGTERM, 10 full disks, 10 I/O errors, 300 damages, cuts of both systems, meshes, 2,000 steps."""
+    """50 kills, 50 SIGTERM, 10 full disks, 10 I/O errors, 300 damages, cuts of both systems, meshes, 20,000 steps."""
     done = selftest("--long")
     assert done.returncode == 0, done.stdout + done.stderr
     table = re.findall(r"^\| ([^|]+) \| ([0-9]+) \| 0 \| 0 \| pass", done.stdout, re.MULTILINE)

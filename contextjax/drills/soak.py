@@ -17,8 +17,12 @@ WARM = 0.25  # share of the steps before memory counts
 SLOPE = 1.0  # MB a minute, at most
 
 
-def soak(drill: str, start: Start, workdir: Path, *, steps: int) -> Row:
-    """Watches a run of `steps` that logs every step and has to begin here, in an empty workdir. On Linux."""
+def soak(drill: str, start: Start, workdir: Path, *, steps: int, every: int = 0) -> Row:
+    """Watches a run of `steps` that logs every step and has to begin here, in an empty workdir. On Linux.
+
+    It saves after `every` steps (0: never): what memory grows by a minute is seen between saves, and what it grows by a
+    save is told, for saves are as rare as one likes.
+    """
     attempt, seen = Attempt(start, workdir), []
     while attempt.run.poll() is None:
         if WARM * steps < (step := attempt.step) < steps:  # what is evaluated after the last is no step
@@ -33,12 +37,24 @@ def soak(drill: str, start: Start, workdir: Path, *, steps: int) -> Row:
     seen = [each for each in seen if each[1]]
     if len(seen) < 10:
         return Row(drill, steps, problems=[*problems, "the run is too short to see its memory grow"])
-    times, sizes, _ = map(np.asarray, zip(*seen, strict=True))
-    slope = float(np.polyfit(times - times[0], sizes, 1)[0]) * 60
+    slope, saves = _growth(np.asarray(seen), every or steps)
     if slope >= SLOPE:
         problems.append(f"memory grows by {slope:.2f} MB a minute")
-    note = f"{slope:+.2f} MB a minute over {times[-1] - times[0]:.0f} s, {recompiles:g} recompiles"
+    watched = seen[-1][0] - seen[0][0]
+    note = f"{slope:+.2f} MB a minute over {watched:.0f} s, {saves:+.2f} MB a save, {recompiles:g} recompiles"
     return Row(drill, steps, problems=problems, note=note)
+
+
+def _growth(seen: np.ndarray, every: int) -> tuple[float, float]:
+    """(MB a minute between saves, MB a save) of rows of time, MB, step; the first tenth after a save is the save's."""
+    kept = seen[(seen[:, 2] % every >= 0.1 * every) | (seen[:, 2] < every)]
+    parts = [rows for part in np.unique(kept[:, 2] // every) if len(rows := kept[kept[:, 2] // every == part]) > 2]
+    if not parts:
+        return 0.0, 0.0
+    moved = np.concatenate([rows[:, :2] - rows[:, :2].mean(axis=0) for rows in parts])
+    slope = float((moved[:, 0] @ moved[:, 1]) / (moved[:, 0] @ moved[:, 0])) * 60
+    levels = [float(np.median(rows[:, 1])) for rows in parts]
+    return slope, (levels[-1] - levels[0]) / max(len(levels) - 1, 1)
 
 
 def _megabytes(pid: int) -> float:

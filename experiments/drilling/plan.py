@@ -158,9 +158,9 @@ class Plan:
 
     def _soak(self) -> Iterator[Any]:
         steps = self._sizes.soak or LONG.soak
-        recipe = self._recipe("fast", "soak", steps=steps, every=steps // 4)
+        recipe = self._recipe("fast", "soak", steps=steps, every=steps // 8)
         start = Command(recipe, self._environment).start
-        yield drills.soak(f"soak of {steps} steps", start, self._folder / "soak", steps=steps)
+        yield drills.soak(f"soak of {steps} steps", start, self._folder / "soak", steps=steps, every=steps // 8)
 
 
 def simulated(environment: Mapping[str, str], devices: int) -> dict[str, str]:

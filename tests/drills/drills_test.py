@@ -142,6 +142,17 @@ def test_a_run_that_grows_or_compiles_again_is_found_out(tmp_path, monkeypatch, 
     assert any("is not through" in problem for problem in short.problems)
 
 
+def test_what_saves_add_is_told_apart_from_what_steps_add():
+    growth = sys.modules["contextjax.drills.soak"]._growth
+    steps = np.arange(500, 2000, 5)
+    size = lambda by_step, by_save: 400 + by_step * steps + by_save * (steps // 250)
+    for by_step, by_save in ((0.0, 3.0), (0.01, 0.0), (0.01, 2.0)):
+        rows = np.stack([0.1 * steps, size(by_step, by_save), steps], axis=1)  # ten steps a second
+        slope, saves = growth(rows, 250)
+        np.testing.assert_allclose(slope, by_step * 600, atol=1e-6)
+        np.testing.assert_allclose(saves, by_save + 250 * by_step, atol=1e-6)
+
+
 # -------------------------------------------------------------------------------------------------- faults
 
 

@@ -59,10 +59,11 @@ def launch(command: Sequence[str], *, processes: int, gpus: bool = False) -> int
         grace = GRACE_TO_SAVE
         raise
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # that is what is being done
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # to end is what is being done
         _end(running, grace)
         for thread in threads:
             thread.join()
+        signal.signal(signal.SIGTERM, before)
     return code if code >= 0 else 128 - code
 
 

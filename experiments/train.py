@@ -37,19 +37,19 @@ def train(
 ):
     """Runs (or goes on with) the training of `config` in `workdir`; batches go `through` what measures them, say.
 
+    The time of the run counts from where `ledger` began; without one, from where `fit` does.
+
     Returns the state after the last step.
     """
     from contextjax.optim import make_optimizer, make_schedule
     from contextjax.sharding import batch_parts, check_batch, first_process_first, make_mesh, process_rows
     from contextjax.training.hooks import parse_steps
-    from contextjax.training.ledger import Ledger
     from contextjax.training.loop import fit
     from contextjax.variants import make_model
     from data_pipelines.loader import batches
     from experiments import assembly
     from experiments.data import data_hash, load_data
 
-    ledger = ledger or Ledger()
     if profile and is_remote(workdir):
         raise UserError(f"--profile needs a workdir on this machine, and {workdir} is none; give another --workdir.")
     recorded = parse_steps(profile, steps=config.training.steps)

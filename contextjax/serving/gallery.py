@@ -65,7 +65,7 @@ def listed_gallery(file: Path) -> Gallery:
 
 
 class Searched(Protocol):
-    """What search_others needs of an index."""
+    """What is asked of an index, an Index or a MilvusIndex."""
 
     def __len__(self) -> int: ...
 

@@ -15,14 +15,14 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from contextjax import images
 from contextjax.serving.batching import Batcher, Full
-from contextjax.serving.gallery import Gallery
+from contextjax.serving.gallery import Gallery, Searched
 from contextjax.serving.limits import BodyLimit, Count
 from contextjax.types import UserError
 
@@ -34,14 +34,6 @@ VERSION = "1"  # of the routes
 
 class Unavailable(Exception):
     """The index can't be searched: no fault of the client's."""
-
-
-class Searchable(Protocol):
-    """An index."""
-
-    def search(self, queries: np.ndarray, k: int) -> Sequence[Sequence[tuple[str, float]]]:
-        """The best k (name, cosine) of each query [B, D]."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +64,7 @@ class Service:
     """What the routes call: a system, an index, and the batches of each."""
 
     def __init__(
-        self, system: Any, index: Searchable | None, *, gallery: Gallery | None = None,
+        self, system: Any, index: Searched | None, *, gallery: Gallery | None = None,
         phrases_of: Callable[[str], Sequence[tuple[int, int]]] | None = None, limits: Limits = Limits(),
     ):  # fmt: skip
         """`system`: a System or an Exported; `gallery`: the pictures of the index, where clients may see them;

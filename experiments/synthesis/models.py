@@ -12,8 +12,6 @@ from typing import Any
 from contextjax.types import UserError
 from data_pipelines.synthesis.questions import Model
 
-BACKENDS = ("openai", "transformers", "rules")
-
 
 def model_makers(flags: Any, *, folder: Path, split: str) -> tuple[Callable[[], Model], Callable[[], Model] | None]:
     """What makes the model that sees pictures, and the one that writes texts (None: the same).

@@ -37,7 +37,7 @@ UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder unt
 
 
 class Checkpoints:
-    """The checkpoints of a workdir: the newest are kept, and of those with a score the best (the newest of equals).
+    """The checkpoints of a workdir: the newest are kept, and of those with a score the two best (of equals the newer).
 
     A save that fails (a full disk, say) is told and takes nothing with it: older checkpoints stay, and the next save is
     tried.
@@ -65,7 +65,8 @@ class Checkpoints:
             if ocp.multihost.is_primary_host(0):
                 for path in self._folder.glob(f"*{UNFINISHED}*"):
                     _remove(path)
-            best = BestN(get_metric_fn=_score_of, n=1, keep_checkpoints_without_metrics=False)
+            # Two: older ones go before the new one has its checksums, and a kill may take it in between.
+            best = BestN(get_metric_fn=_score_of, n=2, keep_checkpoints_without_metrics=False)
             kinds["preservation_policy"] = AnyPreservationPolicy([LatestN(self._keep), best])
         else:
             kinds["read_only"] = True

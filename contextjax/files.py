@@ -97,29 +97,6 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-@contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """A folder of this machine that one process alone may work in; the system takes the claim from one that dies.
-
-    Raises:
-      UserError: another has it.
-    """
-    if is_remote(folder):
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"Another process is at work in {folder}; wait until it has ended, or give another --workdir."
-            ) from error
-        except OSError:  # a file system without locks
-            pass
-        yield
-
-
 def remove_partials(folder: Path) -> None:
     """Removes what `write_whole` has left in a folder where it was killed; no other process may be writing there."""
     if not is_remote(folder):
@@ -128,12 +105,21 @@ def remove_partials(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(place: Path) -> Iterator[None]:
-    """One process at a time; the system takes the lock from one that dies. Without it where nothing can be written.
+def locked(place: Path, *, waits: bool = True) -> Iterator[None]:
+    """A folder for one process at a time; the system takes the lock from one that dies.
+
+    There is no lock in an object store, where nothing can be written, and on a file system without locks.
+
+    Args:
+      place: the folder; it is made.
+      waits: for another that has it.
 
     Raises:
-      UserError: the folder isn't there and can't be made.
+      UserError: the folder isn't there and can't be made, or another process has it and this one does not wait.
     """
+    if is_remote(place):
+        yield
+        return
     try:
         place.mkdir(parents=True, exist_ok=True)
         file = (place / ".lock").open("a")
@@ -143,5 +129,12 @@ def locked(place: Path) -> Iterator[None]:
         yield
         return
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise UserError(
+                f"Another process is at work in {place}; wait until it has ended, or give another folder."
+            ) from error
+        except OSError:
+            pass
         yield

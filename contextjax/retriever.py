@@ -43,11 +43,18 @@ class Retriever:
         self.propositions = propositions  # of a ContextBLIP: into how many each text is split, of how many tokens
         self.fingerprint = fingerprint  # which model it is: what an index of a gallery belongs to
 
-    def encode_query(self, images: Sequence[Any], texts: Sequence[str]) -> np.ndarray:
-        """Query embeddings float32 [B, D], L2-normalised, of a reference picture and a modification text each."""
+    def encode_query(self, images: Sequence[Any], texts: Sequence[str], *, shares: bool = True) -> np.ndarray:
+        """Query embeddings float32 [B, D], L2-normalised, of a reference picture and a modification text each.
+
+        `shares`: equal pictures are encoded once. Otherwise each is, by one program for all batches of a size.
+        """
         if len(images) != len(texts):
             raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
-        return self._map_shared(f"query:{self.query}", self._each(images), *self._tokens(texts))
+        pixels, tokens = self._each(images), self._tokens(texts)
+        if shares:
+            return self._map_shared(f"query:{self.query}", pixels, *tokens)
+        rows = np.arange(len(images), dtype=np.int32) % BATCH
+        return self._map(f"query:{self.query}", np.stack(list(pixels)), *tokens, rows)
 
     def encode_gallery(self, images: Sequence[Any]) -> np.ndarray:
         """Gallery embeddings float32 [N, D], L2-normalised."""

@@ -15,7 +15,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from contextjax.files import remove_partials, write_whole
+from contextjax.files import write_whole
 from contextjax.types import Stopped, UserError
 from experiments.compile_cache import use_compile_cache
 
@@ -168,12 +168,11 @@ def required(flag: Any) -> Any:
 
 
 def write_config(workdir: Path, config: Any) -> None:
-    """Writes config.json, or checks that a resumed run has the same one; what a killed one left half written goes.
+    """Writes config.json, or checks that a resumed run has the same one.
 
     Raises:
       UserError: the workdir is of another config.
     """
-    remove_partials(workdir)
     path, text = workdir / "config.json", config.to_json(indent=2)
     if path.exists():
         before, now = (_flat(ConfigDict(json.loads(t))) for t in (path.read_text(encoding="utf-8"), text))

@@ -1,6 +1,7 @@
 """What is saved is what is restored, bit for bit."""
 
 import contextlib
+import math
 import resource
 import shutil
 import threading
@@ -11,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 
+from contextjax import checksums
 from contextjax.checkpoints import Checkpoints
 from contextjax.types import Health, TrainState, UserError
 
@@ -177,7 +179,8 @@ def test_the_best_is_kept_beside_the_newest(tmp_path, scores, best):
         checkpoints.wait()
         assert (checkpoints.latest, checkpoints.best) == (len(scores), best)
         assert checkpoints.best_score == (None if best is None else scores[best - 1])
-        kept = {len(scores) - 1, len(scores)} | ({best} if best else set())
+        ranked = sorted((s, step) for step, s in enumerate(scores, 1) if s is not None and math.isfinite(s))
+        kept = {len(scores) - 1, len(scores)} | {step for _, step in ranked[-2:]}
         assert steps_in(tmp_path / folder) == sorted(kept)
         for which, step in {
             "": best or len(scores),
@@ -189,6 +192,15 @@ def test_the_best_is_kept_beside_the_newest(tmp_path, scores, best):
             same_bits(params, make_state(step, step).params)
         assert int(checkpoints.restore(abstract(make_state()))[0].step) == len(scores)  # a run goes on from the newest
         checkpoints.close()
+
+
+def test_a_new_best_that_was_not_finished_leaves_the_one_before_it(tmp_path):
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        for step, score in enumerate([5.0, 1.0, 2.0, 9.0], 1):
+            checkpoints.save(make_state(step, step), {"step": step}, score=score)
+    (tmp_path / "4" / checksums.NAME).unlink()  # as a kill after it was visible leaves it
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        assert (checkpoints.latest, checkpoints.best, checkpoints.best_score) == (3, 1, 5.0)
 
 
 def test_a_checkpoint_that_is_not_there_is_told(checkpoints):

@@ -38,9 +38,11 @@ def test_embeddings_are_normalised_and_do_not_depend_on_the_batch(system, pictur
 
 
 def test_many_rows_go_in_parts(system, pictures, monkeypatch):
-    whole = system.encode_gallery(pictures * 3)
+    whole, queries = system.encode_gallery(pictures * 3), system.encode_query(pictures * 3, TEXTS * 3)
     monkeypatch.setattr(retriever, "BATCH", 4)
     np.testing.assert_allclose(system.encode_gallery(pictures * 3), whole, atol=1e-5)
+    for shares in (True, False):
+        np.testing.assert_allclose(system.encode_query(pictures * 3, TEXTS * 3, shares=shares), queries, atol=1e-5)
 
 
 def test_the_baselines_are_what_they_say(system, pictures):

@@ -1,8 +1,8 @@
 """A traced program as an ONNX graph: its inputs, its output, and where its parameters lie.
 
-jax2onnx 0.17.1 asks for an orbax-checkpoint below 0.11.37, and its releases that do not fail under JAX 0.10; so the few
-operations of these models are written out in onnx_rules. The parameters stay in model.safetensors: a graph names their
-place in it as external data, so that all programs and both formats share one file.
+The few operations of these models have a rule each in onnx_rules (docs/export.md says why no converter is used). The
+parameters stay in model.safetensors: a graph names their place in it as external data, so that all programs and both
+formats share one file.
 """
 
 from __future__ import annotations

@@ -21,10 +21,12 @@ from contextjax.serving.storage import DTYPES, Packed, concatenate
 from contextjax.sharding import batch_parts, make_mesh, map_over_devices, place_batch
 from contextjax.types import UserError
 
-VALUES = 1 << 22  # of a chunk on one device: 16 MiB as float32
+VALUES = 1 << 23  # of a chunk of float32 on one device: 32 MiB
+CONVERTED = (
+    4  # times as small are the chunks of other storages, so that what they are converted to stays in a CPU's cache
+)
 GROUP = 32  # columns whose maximum is looked at first
 QUERIES = 256  # of one program; more go one after the other
-FEW = 16  # queries whose product with a chunk waits for the memory
 MERGED = 64  # chunks whose answers are merged at a time
 
 
@@ -42,7 +44,7 @@ class ExactSearch:
         """`devices`: the first so many of this process's; default: all."""
         self.dimension, self.storage = dimension, storage
         self._mesh = make_mesh("data:-1", devices=devices)
-        self._width = chunk_width(dimension)
+        self._width = chunk_width(dimension, storage)
         self._full: list[_Chunk] = []
         self._rest = Packed(np.zeros((0, dimension), DTYPES[storage]), _no_scales(storage))
         self._last: list[_Chunk] = []  # of the rest: none or one
@@ -67,7 +69,7 @@ class ExactSearch:
         """The best min(k, rows) rows of each query [B, D], best first: (rows int64 [B, k], scores float32 [B, k]).
 
         Beside the embeddings a device needs at most `scratch_bytes` for each chunk that it works on: one, or on a CPU
-        with few queries as many as it has cores.
+        as many as it has cores.
 
         Raises:
           UserError: nothing to search, queries of another dimension or with values that are not finite, or k < 1.
@@ -97,7 +99,7 @@ class ExactSearch:
         )  # so few programs are compiled
         placed = jnp.asarray(np.concatenate([queries, padding]))
         chunks = [*self._full, *self._last]
-        threads = min(self._threads, len(chunks)) if len(placed) <= FEW else 1
+        threads = min(self._threads, len(chunks))
         shares = [chunks[len(chunks) * i // threads : len(chunks) * (i + 1) // threads] for i in range(threads)]
         run = lambda share: jax.block_until_ready(self._search_chunks(placed, share, k))
         scores, rows = _merge(list(self._pool.map(run, shares) if threads > 1 else map(run, shares)), k=k)
@@ -114,8 +116,8 @@ class ExactSearch:
 
     @functools.cached_property
     def _threads(self) -> int:
-        """How many programs run at once. A CPU's product with few queries is of one thread, and a thread's programs
-        come one after the other; programs of several devices wait for each other, and must not meet in another order.
+        """How many programs run at once. On a CPU a product with few queries is of one thread, and so is the ordering;
+        programs of several devices wait for each other, and must not meet in another order.
         """
         return _cores() if batch_parts(self._mesh) == 1 and jax.default_backend() == "cpu" else 1
 
@@ -138,9 +140,10 @@ class ExactSearch:
         return _Chunk(columns, scales, np.int32(first), padded)
 
 
-def chunk_width(dimension: int) -> int:
+def chunk_width(dimension: int, storage: str = "float32") -> int:
     """Rows of a chunk on one device, a power of two."""
-    return max(GROUP, 1 << (VALUES // dimension).bit_length() - 1)
+    values = VALUES if storage == "float32" else VALUES // CONVERTED
+    return max(GROUP, 1 << (values // dimension).bit_length() - 1)
 
 
 def scratch_bytes(dimension: int, *, k: int, queries: int = QUERIES, devices: int = 1) -> int:

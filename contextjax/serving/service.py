@@ -159,7 +159,7 @@ class Service:
     def _search(self, asked: Sequence[tuple[np.ndarray, str, int]]) -> Sequence[Any]:
         assert self.index is not None
         pictures, texts, ks = zip(*asked, strict=True)
-        queries = self.system.encode_query(list(pictures), list(texts))
+        queries = self.system.encode_query(list(pictures), list(texts), shares=False)
         most = self.limits.results + 1  # always the same, for it is part of the program; one may be the reference
         try:
             found = self.index.search(queries, most)
@@ -191,7 +191,7 @@ class Service:
     def warm(self) -> None:
         """Compiles what searches in batches of every size and length need, so that no client waits for it.
 
-        Not: what equal pictures in one batch need, and candidates and maps.
+        Not: candidates, whose programs are of each number of pictures, and maps.
         """
         if self.index is None:
             return

@@ -94,7 +94,7 @@ def read_ledger(workdir: Path) -> list[dict[str, Any]]:
     """The lines of a workdir's ledger: "began", "steps" (after which it went on, and the last it is known to have made)
     and "seconds" by kind."""
     path, found = workdir / LEDGER, []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+    for line in path.read_bytes().decode("utf-8", "replace").splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):  # one that was cut with the power
             found.append(json.loads(line))
     return found

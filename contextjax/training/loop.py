@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from contextjax.checkpoints import Checkpoints
-from contextjax.files import claimed
+from contextjax.files import locked, remove_partials
 from contextjax.sharding import (
     activations,
     batch_parts,
@@ -124,9 +124,15 @@ def fit(
     return state
 
 
-def _alone_in(workdir: Path) -> contextlib.AbstractContextManager[None]:
-    """The workdir is this run's."""
-    return claimed(workdir) if is_first_process() else contextlib.nullcontext()
+@contextlib.contextmanager
+def _alone_in(workdir: Path) -> Iterator[None]:
+    """The workdir is this run's; what a killed one has left half written goes."""
+    if not is_first_process():
+        yield
+        return
+    with locked(workdir, waits=False):
+        remove_partials(workdir)
+        yield
 
 
 def _run(

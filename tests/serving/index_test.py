@@ -38,7 +38,7 @@ def brute_force(queries, stored, k):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """64 rows a chunk and device at 16 dimensions, answers merged three at a time, three threads for one device."""
+    """64 rows of float32 a chunk and device at 16 dimensions, answers merged three at a time, three threads for one."""
     monkeypatch.setattr(exact, "VALUES", 1024)
     monkeypatch.setattr(exact, "_cores", lambda: 3)
     monkeypatch.setattr(exact, "MERGED", 3)
@@ -51,7 +51,7 @@ def test_search_is_what_sorting_all_scores_gives(small_chunks, storage, devices)
     search = ExactSearch(16, storage, devices=devices)
     for begin in range(0, 1801, 300):  # in several goes, none of them a whole chunk
         search.add(packed[begin : begin + 300])
-    for count, k in ((5, 1), (5, 7), (5, 40), (exact.FEW + 1, 7)):
+    for count, k in ((5, 1), (5, 7), (5, 40), (17, 7)):
         queries = vectors(count, seed=1)
         rows, scores = search.search(queries, k)
         expected, best = brute_force(queries, unpack(packed), k)
@@ -93,12 +93,12 @@ def test_equal_pictures_have_equal_scores_wherever_they_are(small_chunks):
 @pytest.mark.parametrize("devices", [1, 8])
 def test_memory_beside_the_embeddings_is_bounded(storage, devices):
     """Read in the compiled program, which sees a chunk and not how many there are."""
-    k, width = 10, exact.chunk_width(512)
+    k, width = 10, exact.chunk_width(512, storage)
     search = ExactSearch(512, storage, devices=devices)
     search.add(pack(np.zeros((width * devices, 512), np.float32), storage))
     queries = np.zeros((exact.QUERIES, 512), np.float32)
     program = exact._search_chunk.lower(queries, *search._full[0], mesh=search._mesh, k=k).compile()
-    assert width * 512 == exact.VALUES
+    assert exact.chunk_width(512) * 512 == exact.VALUES
     held = program.memory_analysis().temp_size_in_bytes
     assert 4 * exact.QUERIES * width <= held <= exact.scratch_bytes(512, k=k, devices=devices)
 

@@ -17,6 +17,7 @@ from contextjax.serving.embedding import embed
 from contextjax.serving.gallery import folder_gallery
 from contextjax.serving.service import Limits, Service, make_app
 from contextjax.tokenizers import train_tokenizer
+from contextjax.training.hooks import CompileCounter
 
 TEXTS = ["make the dog small", "with a red hat", "two owls instead of one, and no rain or snow or fog or sun"]
 LIMITS = Limits(
@@ -84,6 +85,17 @@ def server(system, index, gallery):
 def client(server):
     with httpx.Client(base_url=server.url, timeout=60) as opened:
         yield opened
+
+
+def test_a_search_compiles_nothing_after_the_warming(system, index):
+    service = Service(system, index, limits=LIMITS)
+    service.warm()
+    counter, rng = CompileCounter(), np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (3, system.image_size, system.image_size, 3), np.uint8)
+    for size in range(1, LIMITS.batch + 1):
+        for distinct in (1, 2, 3):  # clients may ask of one picture at the same time
+            service._search([(pictures[i % distinct], TEXTS[i % 3], 1 + i) for i in range(size)])
+    assert counter.unexpected == 0
 
 
 def png(seed=0, size=(18, 30)):

@@ -40,3 +40,9 @@ def _report(target: Path) -> None:
         for form, programs in parity["largest_difference"].items():
             worst = ", ".join(f"{name} {max(batches.values()):.1e}" for name, batches in programs.items())
             print(f"largest difference from the live model, {form}: {worst} (at most {parity['tolerance']:g})")
+        trained = parity["trained"]
+        if apart := [max(batches.values()) for batches in trained["largest_difference"].values()]:
+            print(
+                f"trained in {trained['dtype']}: the live model as trained is up to {max(apart):.1e} from itself in "
+                f"{parity['dtype']}"
+            )

@@ -75,9 +75,14 @@ def _parity(parity: Mapping[str, Any] | None) -> str:
         f"| {form} | {name} | {max(batches.values()):.1e} |"
         for form, programs in parity["largest_difference"].items() for name, batches in programs.items()
     )  # fmt: skip
+    apart = [max(batches.values()) for batches in parity["trained"]["largest_difference"].values()]
+    trained = (
+        f" The run was trained in {parity['trained']['dtype']}, which takes the live model up to {max(apart):.1e} from "
+        f"itself in {parity['dtype']}." if apart else ""
+    )  # fmt: skip
     return (
         f"## Parity with the live model\n\nAt most {parity['tolerance']:g} is allowed ({parity['difference']}). "
-        f"Measured on {parity['hardware']}; `parity.json` has every batch and version.\n\n"
+        f"Measured on {parity['hardware']}; `parity.json` has every batch and version.{trained}\n\n"
         f"| format | program | largest difference |\n|---|---|---|\n{rows}"
     )
 

@@ -103,7 +103,7 @@ def _fill(
     parity = None
     if runtimes:
         opened = {name: open_programs(folder, manifest, name) for name in runtimes}
-        parity = certify(system, make_programs(system, system.model), opened, dtype=dtype)
+        parity = certify(system, opened, dtype=dtype)
         _json(folder / "parity.json", parity)
     (folder / "README.md").write_text(make_card(manifest, config, evaluation, parity), encoding="utf-8")
     write_manifest(folder, manifest)

@@ -48,6 +48,7 @@ def test_every_method_answers_as_the_live_system(case, pictures, runtime):
 def test_the_certificate_is_of_the_written_programs(case):
     found = json.loads((case.export / "parity.json").read_text())
     manifest = read_manifest(case.export)
+    assert found["trained"] == {"dtype": "float32", "largest_difference": {}}
     assert found["tolerance"] == 1e-5 and found["versions"]["jax"] and found["hardware"].startswith("cpu")
     largest = manifest["limits"].get("candidates", BATCHES[-1])
     for form in ("stablehlo", "onnx"):
@@ -216,6 +217,27 @@ def test_bfloat16_is_half_the_size_and_another_model(case, tmp_path, pictures):
     np.testing.assert_allclose(np.linalg.norm(gallery, axis=1), 1, atol=1e-5)
     difference = np.abs(gallery - case.system.encode_gallery(pictures)).max()
     assert 0 < difference < json.loads((tmp_path / "half" / "parity.json").read_text())["tolerance"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "formats"), [("context_cir", ("safetensors", "stablehlo", "onnx")), ("context_blip", ("stablehlo",))]
+)
+def test_a_run_in_bfloat16_is_exported_in_float32_and_the_distance_is_told(tmp_path, pictures, kind, formats):
+    """As the full-size recipes train."""
+    system, config = make_system(kind, dtype="bfloat16")
+    write_export(system, tmp_path / "out", formats=formats, config=config)
+    found = json.loads((tmp_path / "out" / "parity.json").read_text())
+    for programs in found["largest_difference"].values():
+        assert all(value <= 1e-5 for batches in programs.values() for value in batches.values())
+    assert "live model computes in float32" in found["difference"] and found["trained"]["dtype"] == "bfloat16"
+    apart = max(max(batches.values()) for batches in found["trained"]["largest_difference"].values())
+    assert apart > 1e-4 and f"up to {apart:.1e} from itself" in (tmp_path / "out" / "README.md").read_text()
+    exported = open_export(tmp_path / "out", runtime="stablehlo")
+    assert exported.identity == system.identity
+    plain = make_system(kind)[0]
+    expected, own = (each.encode_query(pictures, TEXTS) for each in (plain, system))
+    np.testing.assert_allclose(exported.encode_query(pictures, TEXTS), expected, atol=2e-5)
+    assert np.abs(own - expected).max() > 1e-4
 
 
 def test_nothing_is_left_where_a_program_is_wrong(case, tmp_path, monkeypatch):

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-EXPORT = ["flatbuffers", "onnx>=1.20", "onnxruntime>=1.24"]
-SERVE = ["fastapi>=0.115", "prometheus-client", "python-multipart", "uvicorn>=0.34"]
+RUN = ["flatbuffers", "onnxruntime>=1.24"]  # what running the programs of an export needs
+EXPORT = [*RUN, "onnx>=1.20"]
+SERVE = [*RUN, "fastapi>=0.115", "prometheus-client", "python-multipart", "uvicorn>=0.34"]
 
 setup(
     name="contextjax",

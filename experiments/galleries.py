@@ -41,20 +41,29 @@ def _table_gallery(about: Path) -> Gallery:
     ids, rows = table.about["ids"], Rows(table.folder)
     row = {name: number for number, name in enumerate(ids)}
     stamp = int(table.about["made"][:15], 16)  # one for all: a table is written as a whole
-    picture = lambda name: images.decode(rows[row[name]]["image"], name=f"Picture {name}")
+
+    def picture(name: str) -> Any:
+        if name not in row:
+            raise UserError(f"There is no picture {name} in {about}.")
+        return images.decode(rows[row[name]]["image"], name=f"Picture {name}")
+
     return Gallery(str(about.resolve()), ids, np.tile(np.asarray([[stamp, 0]], np.int64), (len(ids), 1)), picture)
 
 
 def embedded_index(system: Any, gallery: Path, workdir: Path) -> tuple[Any, str]:
-    """The index of a gallery, kept in the workdir or in a folder that goes away, and the gallery's place."""
+    """The index of a gallery and the gallery's place; kept in the workdir where that is a folder of this machine.
+
+    Of a hub id or an object store it is made in a folder that goes away.
+    """
     import tempfile
 
     from contextjax.serving.embedding import embed, told
 
     pictures = open_gallery(gallery)
     key = hashlib.blake2b(f"{system.identity}\0{pictures.place}".encode(errors="replace"), digest_size=8).hexdigest()
+    is_kept = not is_remote(workdir) and workdir.is_dir()
     with tempfile.TemporaryDirectory() as scratch:
-        index = embed(system, pictures, (Path(scratch) if is_remote(workdir) else workdir / "galleries") / key)
+        index = embed(system, pictures, (workdir / "galleries" if is_kept else Path(scratch)) / key)
         index.load()
     if index.skipped:
         print(told(index.skipped))

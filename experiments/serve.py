@@ -5,6 +5,8 @@ experiments.embed made (then --gallery says where its pictures are now). SIGTERM
 come is answered.
 """
 
+import signal
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -31,8 +33,10 @@ CONNECTIONS = 1000  # at a time; one more is answered with 503
 
 def main() -> None:
     """Source and pictures -> a server."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.STOPPED))  # process 1 of a container hears no other
     import uvicorn
 
+    from contextjax.serving.connections import HeadLimit
     from contextjax.serving.service import Limits, make_app
 
     service = make_service(
@@ -42,10 +46,10 @@ def main() -> None:
     if WARM.value:
         print("Compiling for all sizes of a batch.", flush=True)
         service.warm()
-    print(f"http://{HOST.value}:{PORT.value}/ has {len(service.names)} pictures.", flush=True)
+    print(f"http://{HOST.value}:{PORT.value}/ has {service.pictures} pictures.", flush=True)
     uvicorn.run(
         make_app(service), host=HOST.value, port=PORT.value, log_level="warning", server_header=False,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=CONNECTIONS, http=HeadLimit,
     )  # fmt: skip
 
 

@@ -81,10 +81,12 @@ def certify(system: System, opened: Mapping[str, Mapping[str, Callable[..., np.n
 
 def _runs(system: System, model: Any) -> dict[str, Callable[..., np.ndarray]]:
     """name -> function of numpy arrays, of a live model."""
-    return {
-        program.name: lambda *inputs, run=jax.jit(program.call): np.asarray(run(system.params, *inputs))
-        for program in make_programs(system, model)
-    }
+
+    def compiled(call: Callable[..., Any]) -> Callable[..., np.ndarray]:
+        run = jax.jit(call)
+        return lambda *inputs: np.asarray(run(system.params, *inputs))
+
+    return {program.name: compiled(program.call) for program in make_programs(system, model)}
 
 
 def _fresh(system: System, seed: int) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ def open_stablehlo(folder: Path, programs: Mapping[str, Mapping[str, Any]]) -> d
     """name -> function of numpy arrays. The parameters are on the device once, for all of them.
 
     Raises:
-      UserError: this JAX does not read the programs.
+      UserError: flatbuffers is missing, or this JAX does not read the programs.
     """
     from safetensors import safe_open
 
@@ -36,6 +36,10 @@ def open_stablehlo(folder: Path, programs: Mapping[str, Mapping[str, Any]]) -> d
         path = folder / programs[name]["files"]["stablehlo"]
         try:
             call = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)
+        except ImportError as error:
+            raise UserError(
+                f"{folder} needs a package that is not installed ({error}); pip install 'contextjax[export]'."
+            ) from error
         except Exception as error:  # flatbuffers and StableHLO raise what they like
             reason = str(error).partition("\n")[0]
             raise UserError(

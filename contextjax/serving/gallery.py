@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,6 +69,10 @@ class Searched(Protocol):
 
     def __len__(self) -> int: ...
 
+    def present(self, names: Sequence[str]) -> list[str]:
+        """Those of some names that are there, in any order."""
+        ...
+
     def search(self, queries: np.ndarray, k: int) -> list[list[tuple[str, float]]]:
         """The best k (name, cosine) of each query [B, D]."""
         ...
@@ -106,7 +110,7 @@ def file_of(place: str, name: str) -> Path:
 def _of_files(place: Path, root: Path, names: list[str]) -> Gallery:
     """Files by their paths from `root`; their stamps are size and time."""
     sizes = np.asarray([_stamp(root / name) for name in names], np.int64)
-    return Gallery(str(place.resolve()), names, sizes, lambda name: _checked(root / name))
+    return Gallery(str(place.resolve()), names, sizes, lambda name: _checked(root / name, name))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -117,8 +121,8 @@ def _stamp(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _checked(path: Path) -> Path:
+def _checked(path: Path, name: str) -> Path:
     size, _ = _stamp(path)
     if size > images.MAX_BYTES:
-        raise UserError(f"{path} has {size:,} bytes; at most {images.MAX_BYTES:,} are read: shrink or remove it.")
+        raise UserError(f"{name} has {size:,} bytes; at most {images.MAX_BYTES:,} are read: shrink or remove it.")
     return path

@@ -74,6 +74,11 @@ class Index:
         """Of the embeddings."""
         return self.manifest.dimension
 
+    def present(self, names: Sequence[str]) -> list[str]:
+        """Those of some names that are there."""
+        known = set(self.names)
+        return [name for name in names if name in known]
+
     def check(self, fingerprint: str) -> None:
         """Raises a UserError where another system than this one made the embeddings."""
         check_fingerprint(self.manifest.fingerprint, fingerprint, place=str(self.folder))
@@ -87,11 +92,12 @@ class Index:
           stamps: int64 [N, 2], what changes when a picture does.
 
         Raises:
-          UserError: names that repeat, embeddings of another dimension or with values that are not finite.
+          UserError: names that repeat, embeddings of another dimension or with values that are not finite, stamps
+            that are not one for each name.
         """
         check_rows(names, embeddings, self.dimension)
         packed = pack(embeddings, self.manifest.storage)
-        stamps = np.zeros((len(names), 2), np.int64) if stamps is None else stamps
+        stamps = check_stamps(names, stamps)
         with locked(self.folder):
             self._refresh()
             check_new(names, self.names, place=str(self.folder))
@@ -230,6 +236,14 @@ def check_rows(names: Sequence[str], embeddings: np.ndarray, dimension: int) -> 
             f"The embeddings are {list(embeddings.shape)}; expected {[len(names), dimension]}, a row for each name and "
             "the dimension of the index."
         )
+
+
+def check_stamps(names: Sequence[str], stamps: np.ndarray | None) -> np.ndarray:
+    """int64 [N, 2], zeros where there are none. Raises a UserError where they are not one for each name."""
+    found = np.zeros((len(names), 2), np.int64) if stamps is None else np.asarray(stamps)
+    if found.shape != (len(names), 2) or found.dtype.kind not in "iu":
+        raise UserError(f"The stamps are {found.dtype} {list(found.shape)}; expected int64 {[len(names), 2]}.")
+    return found.astype(np.int64, copy=False)
 
 
 def check_new(names: Sequence[str], known: Collection[str], *, place: str) -> None:

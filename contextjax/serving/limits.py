@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 Message = MutableMapping[str, Any]
@@ -16,19 +16,23 @@ Send = Callable[[Message], Awaitable[None]]
 class BodyLimit:
     """ASGI middleware: bodies of at most `size` bytes, which come within `seconds`; at most `requests` at a time.
 
-    A request counts until it is answered, for so long its pictures are held.
+    A request counts until it is answered, for so long its pictures are held. Texts are in UTF-8: others would be
+    decoded, on the event loop, by whatever codec of Python's the client names, and some take a time that is quadratic.
     """
 
     def __init__(self, app: Any, *, size: int, seconds: float, requests: int):
         self._app, self._size, self._seconds, self._requests, self._open = app, size, seconds, requests, 0
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answers 408, 413 or 503 where a body does not keep to the limits."""
+        """Answers 408, 413, 422 or 503 where a body does not keep to the limits."""
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
         if self._open >= self._requests:
             await _refuse(send, 503, f"{self._requests} requests are being answered; try again in a moment.")
+            return
+        if other := _charsets(scope["headers"]) - {"utf-8", "utf8"}:
+            await _refuse(send, 422, f"The texts are in the charset {min(other)[:40]!r}; send them in utf-8.")
             return
         self._open += 1
         try:
@@ -67,6 +71,14 @@ class BodyLimit:
                     raise ValueError
                 if not message.get("more_body"):
                     return b"".join(parts)
+
+
+def _charsets(headers: Iterable[tuple[bytes, bytes]]) -> set[str]:
+    """What a request's content types name, read as the parser of forms reads them; it takes no other's word."""
+    from python_multipart.multipart import parse_options_header
+
+    found = [parse_options_header(value)[1] for name, value in headers if name == b"content-type"]
+    return {options[b"charset"].decode("latin-1").lower() for options in found if b"charset" in options}
 
 
 def _replay(bodies: list[bytes], receive: Receive) -> Receive:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from contextjax.serving import parts
-from contextjax.serving.index import Found, Index, check_fingerprint, check_new, check_rows, listed
+from contextjax.serving.index import Found, Index, check_fingerprint, check_new, check_rows, check_stamps, listed
 from contextjax.serving.storage import unpack
 from contextjax.types import UserError
 
@@ -29,7 +29,8 @@ class MilvusIndex:
     """
 
     def __init__(self, address: str = "index.db", *, dimension: int = 0, fingerprint: str = "", gallery: str = "",
-                 collection: str = "contextjax", index_type: str = "FLAT", token: str = ""):  # fmt: skip
+                 collection: str = "contextjax", index_type: str = "FLAT", token: str = "",
+                 timeout: float = 10.0):  # fmt: skip
         """Opens a collection, or makes it.
 
         Args:
@@ -40,6 +41,7 @@ class MilvusIndex:
           collection: its name.
           index_type: of a new one: Milvus's name of a way to search. FLAT is exact; others are not.
           token: user:password.
+          timeout: seconds after which a server that does not answer a question is away; it has longer for new rows.
 
         Raises:
           UserError: pymilvus is missing, the server can't be reached, there is no such collection, or it is of another
@@ -52,9 +54,9 @@ class MilvusIndex:
         except ImportError as error:
             raise UserError(f"Milvus needs pymilvus ({error}); pip install 'contextjax[milvus]'.") from error
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what goes wrong is told by a UserError
-        self.address, self._collection = address, collection
+        self.address, self._collection, self._timeout = address, collection, timeout
         with self._told():
-            self._client: Any = MilvusClient(address, token=token)
+            self._client: Any = MilvusClient(address, token=token, timeout=timeout)
             about = {"dimension": dimension, "fingerprint": fingerprint, "gallery": gallery}
             self.about = self._known() or self._create(about, index_type)
         if dimension:
@@ -86,7 +88,8 @@ class MilvusIndex:
 
     def __len__(self) -> int:
         with self._told():
-            return self._client.query(self._collection, filter="", output_fields=["count(*)"])[0]["count(*)"]
+            asked = {"output_fields": ["count(*)"], "timeout": self._timeout}
+            return self._client.query(self._collection, filter="", **asked)[0]["count(*)"]
 
     def add(self, names: Sequence[str], embeddings: np.ndarray, *, stamps: np.ndarray | None = None) -> None:
         """As Index.add; a failure may leave the first of many rows."""
@@ -95,9 +98,8 @@ class MilvusIndex:
             raise UserError("An embedding holds values that are not finite; the model has diverged.")
         if long := [name for name in names if len(name.encode(errors="replace")) > LONGEST]:
             raise UserError(f"{long[0][:60]}... has more than {LONGEST} characters; Milvus holds shorter names.")
-        check_new(names, self._present(names), place=self.address)
-        stamps = np.zeros((len(names), 2), np.int64) if stamps is None else stamps
-        rows = zip(names, map(_stamp, stamps), embeddings.astype(np.float32), strict=True)
+        check_new(names, self.present(names), place=self.address)
+        rows = zip(names, map(_stamp, check_stamps(names, stamps)), embeddings.astype(np.float32), strict=True)
         data = [{"name": name, "stamp": stamp, "embedding": vector} for name, stamp, vector in rows]
         with self._told():
             for begin in range(0, len(data), ROWS):
@@ -105,7 +107,7 @@ class MilvusIndex:
 
     def remove(self, names: Collection[str]) -> None:
         """As Index.remove."""
-        known = set(self._present(list(names)))
+        known = set(self.present(list(names)))
         if unknown := sorted(set(names) - known):
             raise UserError(f"{self.address} has no {listed(unknown)}; only what is in it can be removed.")
         gone = sorted(known)
@@ -115,17 +117,17 @@ class MilvusIndex:
 
     def search(self, queries: np.ndarray, k: int) -> list[Found]:
         """As Index.search."""
-        count = len(self)
-        if not count:
-            raise UserError("The index is empty; add pictures to it before it is searched.")
         if queries.ndim != 2 or queries.shape[1] != self.dimension or not len(queries) or k < 1:
             raise UserError(f"k is {k}, the queries {list(queries.shape)}; expected 1 or more, [B, {self.dimension}].")
         if not np.isfinite(queries).all():
             raise UserError("A query holds values that are not finite; expected an embedding.")
         with self._told():
             found = self._client.search(
-                self._collection, data=list(queries.astype(np.float32)), limit=min(k, count), output_fields=["name"]
-            )
+                self._collection, data=list(queries.astype(np.float32)), limit=k, output_fields=["name"],
+                timeout=self._timeout,
+            )  # fmt: skip
+        if not any(found):
+            raise UserError("The index is empty; add pictures to it before it is searched.")
         return [[(hit["entity"]["name"], float(hit["distance"])) for hit in hits] for hits in found]
 
     def stamps(self) -> dict[str, str]:
@@ -138,23 +140,34 @@ class MilvusIndex:
             rows.close()
         return found
 
-    def _present(self, names: Sequence[str]) -> list[str]:
-        """Those of some names that are there."""
+    def present(self, names: Sequence[str]) -> list[str]:
+        """Those of some names that are there, in Milvus's order."""
+        asked = {"output_fields": ["name"], "timeout": self._timeout}
         with self._told():
             return [
                 row["name"]
                 for begin in range(0, len(names), ROWS)
-                for row in self._client.get(self._collection, ids=names[begin : begin + ROWS], output_fields=["name"])
+                for row in self._client.get(self._collection, ids=names[begin : begin + ROWS], **asked)
             ]
 
     def _known(self) -> dict[str, Any] | None:
-        """What the collection was made for; it stands in one of its own, for Milvus Lite keeps no descriptions."""
-        if not (self._client.has_collection(self._collection) and self._client.has_collection(self._about)):
+        """What the collection was made for, None where there is none.
+
+        It stands in one of its own, for Milvus Lite keeps no descriptions.
+        """
+        there = [self._client.has_collection(name, timeout=self._timeout) for name in (self._collection, self._about)]
+        if not there[0]:
             return None
-        for name in (self._collection, self._about):
+        for name in (self._collection, self._about)[: sum(there)]:
             self._client.load_collection(name)
-        rows = self._client.get(self._about, ids=["about"], output_fields=["value"])
-        return json.loads(rows[0]["value"]) if rows else None
+        asked = {"output_fields": ["value"], "timeout": self._timeout}
+        rows = self._client.get(self._about, ids=["about"], **asked) if there[1] else []
+        if not rows:
+            raise UserError(
+                f"Nothing at {self.address} tells what the collection '{self._collection}' is of: contextjax did not "
+                "make it; give another --milvus_collection, or drop it."
+            )
+        return json.loads(rows[0]["value"])
 
     @property
     def _about(self) -> str:
@@ -165,17 +178,18 @@ class MilvusIndex:
             raise UserError(
                 f"{self.address} has no collection '{self._collection}'; make it with experiments.embed --milvus."
             )
-        self._make(self._collection, {"name": LONGEST, "stamp": 64}, "embedding", about["dimension"], index_type)
-        self._make(self._about, {"name": 64, "value": 65_535}, "unused", 2, "FLAT")  # a vector is a must
+        if not self._client.has_collection(
+            self._about, timeout=self._timeout
+        ):  # it comes first: whatever is killed, no collection is without
+            self._make(self._about, {"name": 64, "value": 65_535}, "unused", 2, "FLAT")  # a vector is a must
         row = {"name": "about", "value": json.dumps(about), "unused": [0.0, 1.0]}
         self._client.upsert(self._about, [row])
+        self._make(self._collection, {"name": LONGEST, "stamp": 64}, "embedding", about["dimension"], index_type)
         return about
 
     def _make(self, name: str, texts: dict[str, int], vector: str, dimension: int, index_type: str) -> None:
         from pymilvus import DataType
 
-        if self._client.has_collection(name):
-            return
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
         for field, length in texts.items():
             schema.add_field(field, DataType.VARCHAR, max_length=length, is_primary=field == "name")

@@ -74,6 +74,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": told} for status, told in PROBLEMS.items()
 }
 ONLY_MISTAKES = {422: RESPONSES[422]}
+OF_PICTURES = {status: RESPONSES[status] for status in (422, 429)}
 
 
 def make_router(service: Any, *, page: str) -> APIRouter:
@@ -98,7 +99,7 @@ def _add_facts(router: APIRouter, service: Any, page: str) -> None:
     async def health() -> Facts:
         """Whether the service runs, and what it can do."""
         can = ["search"] * (service.index is not None) + ["candidates"] + ["maps"] * service.has_maps
-        return Facts(status="ok", model=service.system.identity, pictures=len(service.names), can=can)
+        return Facts(status="ok", model=service.system.identity, pictures=service.pictures, can=can)
 
     @router.get("/metrics", response_class=Response, include_in_schema=False)
     async def metrics() -> Response:
@@ -138,12 +139,12 @@ def _add_search(router: APIRouter, service: Any) -> None:
 def _add_gallery(router: APIRouter, service: Any) -> None:
     @router.get("/v1/names", responses=ONLY_MISTAKES)
     async def names(start: int = 0, count: int = 60) -> list[str]:
-        """Names of the pictures in the gallery, in its order."""
+        """Names of the index's pictures that can be seen here, in the gallery's order."""
         if not (0 <= start <= 2**31 and 1 <= count <= 1000):
             raise UserError(f"start is {start} and count is {count}; expected 0 or more, and 1 to 1000.")
         return service.names[start : start + count]
 
-    @router.get("/v1/picture", response_class=Response, responses=ONLY_MISTAKES)
+    @router.get("/v1/picture", response_class=Response, responses=OF_PICTURES)
     async def picture(name: str) -> Response:
         """A picture of the gallery, small, as JPEG."""
         made = await service.thumbnail(name)

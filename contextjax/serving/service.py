@@ -29,6 +29,7 @@ from contextjax.types import UserError
 PAGE = Path(__file__).parent / "page.html"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # bounds of the histogram of answers
 THUMBNAIL = 256  # pixels: the longer side of the pictures that the page shows
+THUMBNAILS = 64  # that are made or wait for it; more are refused
 VERSION = "1"  # of the routes
 
 
@@ -72,8 +73,10 @@ class Service:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self.system, self.index, self.limits = system, index, limits
-        self.names = list(gallery.names) if gallery is not None else []
-        self._known, self._gallery, self._phrases_of = frozenset(self.names), gallery, phrases_of
+        self.pictures = 0 if index is None else len(index)  # when it was opened
+        self._known = frozenset(index.present(gallery.names) if index is not None and gallery is not None else ())
+        self.names = [name for name in gallery.names if name in self._known] if gallery is not None else []
+        self._gallery, self._phrases_of = gallery, phrases_of
         self.registry = registry = CollectorRegistry()
         self.answers = Counter("contextjax_requests", "Requests by route and status.", ["route", "status"],
                                registry=registry)  # fmt: skip
@@ -91,6 +94,7 @@ class Service:
             )
             gauge.set_function(lambda kind=kind: len(self._batchers[kind]))
         self._decoders = ThreadPoolExecutor(4, thread_name_prefix="decode")
+        self._shrinkers, self._shrinking = ThreadPoolExecutor(2, thread_name_prefix="thumbnails"), 0
         self._thumbnail = functools.lru_cache(maxsize=1024)(self._small)
 
     @property
@@ -104,41 +108,50 @@ class Service:
         Raises:
           UserError: it is no such picture, or too large.
         """
-        return await self._beside(self._decoded, data, name)
+        load = lambda: images.decode(data, name=name, max_pixels=self.limits.pixels)
+        return await self._beside(self._decoders, self._seen, load)
 
     async def named(self, name: str) -> np.ndarray:
         """`decode` of a picture of the gallery."""
-        load = lambda: images.load(self._named(name), self.system.image_size, fit=self.system.fit)
-        return await self._beside(load)
+        return await self._beside(self._decoders, self._seen, lambda: self._opened(name))
 
-    async def _beside(self, run: Callable, *given: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, run, *given)
+    async def _beside(self, pool: ThreadPoolExecutor, run: Callable, *given: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(pool, run, *given)
 
-    def _decoded(self, data: bytes, name: str) -> np.ndarray:
-        picture = images.decode(data, name=name, max_pixels=self.limits.pixels)
-        return images.preprocess(picture, self.system.image_size, fit=self.system.fit)
+    def _seen(self, load: Callable[[], Image.Image]) -> np.ndarray:
+        return images.preprocess(load(), self.system.image_size, fit=self.system.fit)
 
     async def thumbnail(self, name: str) -> bytes:
         """A picture of the gallery as JPEG, its longer side at most THUMBNAIL pixels.
 
         Raises:
-          UserError: there is none of that name.
+          UserError: there is none of that name, or it can't be read.
+          Full: too many wait.
         """
-        return await self._beside(self._thumbnail, name)
+        if self._shrinking >= THUMBNAILS:
+            raise Full
+        self._shrinking += 1
+        try:
+            return await self._beside(self._shrinkers, self._thumbnail, name)
+        finally:
+            self._shrinking -= 1
 
     def _small(self, name: str) -> bytes:
-        source = self._named(name)
-        shown = source if isinstance(source, Image.Image) else images.decode(source.read_bytes(), name=name)
+        shown = self._opened(name)
         shown.thumbnail((THUMBNAIL, THUMBNAIL))
         shown.save(file := io.BytesIO(), "JPEG", quality=85)
         return file.getvalue()
 
-    def _named(self, name: str) -> Any:
-        if name in self._known and self._gallery is not None:
+    def _opened(self, name: str) -> Image.Image:
+        """A picture of the gallery. Raises a UserError that says nothing of where it lies."""
+        if name not in self._known or self._gallery is None:
+            raise UserError(f"There is no picture {name!r} here; upload one, or take a name of v1/names.")
+        try:
             source = self._gallery.picture(name)
-            if not isinstance(source, Path) or source.is_file():
-                return source
-        raise UserError(f"There is no picture {name!r} here; upload one, or take a name of v1/names.")
+            return source if isinstance(source, Image.Image) else images.decode(source.read_bytes(), name=name)
+        except OSError as error:
+            logging.getLogger("contextjax.serving").error("A picture can't be read: %s", error)
+            raise UserError(f"The picture {name!r} can't be read; upload it, or take another name.") from error
 
     def check(self, kind: str) -> None:
         """Raises Full where a request of this kind ("search", "candidates", "maps") would wait too long."""
@@ -211,6 +224,7 @@ class Service:
         for batcher in self._batchers.values():
             await batcher.close()
         self._decoders.shutdown()
+        self._shrinkers.shutdown()
 
 
 def _phrase(text: str, found: np.ndarray) -> Phrase:
@@ -220,9 +234,11 @@ def _phrase(text: str, found: np.ndarray) -> Phrase:
 
 def make_app(service: Service) -> Any:
     """The FastAPI application of a service."""
-    from fastapi import FastAPI, Request
+    from fastapi import FastAPI, Request, Response
+    from fastapi.exception_handlers import http_exception_handler
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
+    from starlette.exceptions import HTTPException
 
     from contextjax.serving.routes import make_router
 
@@ -249,7 +265,13 @@ def make_app(service: Service) -> Any:
 
     @app.exception_handler(Full)
     async def _full(request: Request, error: Full) -> JSONResponse:
-        return refuse(429, f"{service.limits.waiting} requests are waiting; try again in a moment.")
+        return refuse(429, "Too many requests are waiting; try again in a moment.")
+
+    @app.exception_handler(HTTPException)
+    async def _refused(request: Request, error: HTTPException) -> Response:
+        if error.status_code != 400:
+            return await http_exception_handler(request, error)
+        return refuse(422, f"The form can't be read ({error.detail}); send one as /openapi.json tells.")
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -18,7 +18,7 @@ from contextjax.serving.embedding import embed
 from contextjax.serving.index import Index
 from contextjax.types import UserError
 from experiments.data import make_reader
-from experiments.galleries import Speed, open_gallery, open_index, open_milvus
+from experiments.galleries import Speed, embedded_index, open_gallery, open_index, open_milvus
 from tests.commands import environment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -148,8 +148,21 @@ def test_a_list_and_a_table_are_embedded_as_a_folder_is(clip, folder, pictograms
         assert other.keys() == found[0].keys()
         np.testing.assert_allclose([other[key] for key in found[0]], list(found[0].values()), atol=1e-5)
     assert embed(system, open_gallery(places["table"]), tmp_path / "table").names == prepared.ids
+    with pytest.raises(UserError, match=r"no picture none in .*pictures\.val\.json"):  # of a plan before this table
+        open_gallery(places["table"]).picture("none")
     with pytest.raises(UserError, match="no prepared table"):
         open_gallery(next(prepared.place.glob("census*.json")))
+
+
+def test_an_index_is_kept_beside_a_workdir_and_nowhere_of_a_hub_id(clip, folder, tmp_path, monkeypatch):
+    import contextjax
+
+    monkeypatch.chdir(tmp_path)
+    system = contextjax.load(clip)
+    for workdir in (Path("owner/name"), clip):
+        index, place = embedded_index(system, folder, workdir)
+        assert len(index.search(np.eye(1, 8, dtype=np.float32), 20)[0]) == 12 and place == str(folder)
+    assert not (tmp_path / "owner").exists() and len(list((clip / "galleries").iterdir())) == 1
 
 
 @pytest.mark.parametrize(

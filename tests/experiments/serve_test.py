@@ -9,11 +9,15 @@ import time
 from pathlib import Path
 
 import httpx
+import jaxtyping
 import numpy as np
 import pytest
 from PIL import Image
 
+import contextjax
 from contextjax.export.write import write_export
+from contextjax.serving.service import Limits
+from experiments.serve import make_service
 from tests.commands import environment
 from tests.export.conftest import make_system
 
@@ -22,15 +26,18 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    """(an export, a folder of pictures)."""
+    """(an export of programs, one of parameters alone, a folder of pictures). jaxtyping takes no symbolic sizes."""
     folder = tmp_path_factory.mktemp("serve")
     system, config = make_system("context_cir")
-    write_export(system, folder / "export", formats=("safetensors",), config=config)
+    jaxtyping.config.update("jaxtyping_disable", True)
+    write_export(system, folder / "programs", formats=("stablehlo",), config=config)
+    jaxtyping.config.update("jaxtyping_disable", False)
+    write_export(system, folder / "parameters", formats=("safetensors",), config=config)
     (folder / "pictures").mkdir()
     for seed in range(5):
         pixels = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
         Image.fromarray(pixels).save(folder / "pictures" / f"{seed}.png")
-    return folder / "export", folder / "pictures"
+    return folder / "programs", folder / "parameters", folder / "pictures"
 
 
 def serve(*flags: str) -> list[str]:
@@ -38,7 +45,8 @@ def serve(*flags: str) -> list[str]:
 
 
 def test_it_answers_and_ends_when_all_that_has_come_is_answered(places, tmp_path):
-    source, pictures = places
+    """An export of programs, as its live system does."""
+    source, parameters, pictures = places
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -54,7 +62,7 @@ def test_it_answers_and_ends_when_all_that_has_come_is_answered(places, tmp_path
             except httpx.TransportError:
                 assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
                 time.sleep(0.2)
-        assert facts["pictures"] == 5 and facts["can"] == ["search", "candidates", "maps"]
+        assert facts["pictures"] == 5 and facts["can"] == ["search", "candidates"]  # programs have no maps
         ask = lambda name: httpx.post(f"{url}/v1/search", data={"text": "make it large", "name": name}, timeout=200)
         with concurrent.futures.ThreadPoolExecutor(5) as pool:
             waiting = [pool.submit(ask, f"{row}.png") for row in range(5)]  # the first one compiles
@@ -64,14 +72,38 @@ def test_it_answers_and_ends_when_all_that_has_come_is_answered(places, tmp_path
             process.send_signal(signal.SIGTERM)
             answers = [future.result() for future in waiting]
         assert [answer.status_code for answer in answers] == [200] * 5
-        assert all(len(answer.json()["results"]) == 4 for answer in answers)
-        assert process.wait(30) in (0, -signal.SIGTERM)
+        live = contextjax.load(parameters)
+        queries = live.encode_query(sorted(pictures.iterdir()), ["make it large"] * 5)
+        scores = queries @ live.encode_gallery(sorted(pictures.iterdir())).T
+        for row, answer in enumerate(answers):
+            found = {hit["name"]: hit["score"] for hit in answer.json()["results"]}
+            assert set(found) == {f"{other}.png" for other in range(5) if other != row}
+            np.testing.assert_allclose([found[name] for name in sorted(found)], np.delete(scores[row], row), atol=2e-5)
+        assert process.wait(30) == 143 and "Traceback" not in (tmp_path / "log").read_text()
     finally:
         process.kill()
 
 
+def test_it_ends_before_it_serves_too(places, tmp_path):
+    """By a handler of its own: process 1 of a container is not ended by a signal that has none."""
+    flags = (f"--source={places[1]}", f"--gallery={places[2]}", "--port=0")
+    env = environment() | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(serve(*flags), cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(line.startswith("Compiling") for line in process.stdout)
+        process.send_signal(signal.SIGTERM)
+        assert "pictures" not in process.stdout.read() and process.wait(120) == 143
+
+
+def test_a_live_system_has_maps_and_its_index_stays_in_its_folder(places):
+    _, parameters, pictures = places
+    service = make_service(str(parameters), gallery=str(pictures), index="", collection="", limits=Limits())
+    assert service.has_maps and service.pictures == len(service.names) == 5
+    assert (parameters / "galleries").is_dir()
+
+
 def test_mistakes_are_told(places, tmp_path):
-    source, pictures = places
+    source, _, pictures = places
     for flags, said in (
         ((f"--source={tmp_path}/none", f"--gallery={pictures}"), "none"),
         ((f"--source={source}", f"--index={tmp_path}"), "index"),

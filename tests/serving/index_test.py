@@ -220,6 +220,15 @@ def test_a_name_comes_once_whatever_is_staged(tmp_path):
     assert index.names == Index(tmp_path / "index").names == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("stamps", [np.zeros((1, 2), np.int64), np.zeros(2, np.int64), np.zeros((2, 2))])
+def test_stamps_of_another_length_leave_the_index_as_it_is(tmp_path, stamps):
+    index = Index.create(tmp_path, 16)
+    with pytest.raises(UserError, match=r"The stamps are .*; expected int64 \[2, 2\]"):
+        index.add(["a", "b"], vectors(2), stamps=stamps)
+    index.add(["a", "b"], vectors(2))
+    assert Index(tmp_path).names == ["a", "b"]
+
+
 def test_mistakes_are_told(tmp_path):
     index = Index.create(tmp_path, 16, fingerprint="m-1")
     index.add(["a", "b"], vectors(2))

@@ -93,6 +93,56 @@ def test_a_collection_is_of_one_gallery_and_another_has_its_own(tmp_path):
         found.close()
 
 
+def test_a_killed_beginning_is_begun_again_and_a_collection_of_others_is_left(tmp_path, monkeypatch):
+    from pymilvus import MilvusClient
+
+    file, made = str(tmp_path / "m.db"), MilvusIndex._make
+
+    def killed(self, name, *more):
+        if name == "contextjax":
+            raise KeyboardInterrupt
+        made(self, name, *more)
+
+    monkeypatch.setattr(MilvusIndex, "_make", killed)
+    with pytest.raises(KeyboardInterrupt):
+        MilvusIndex(file, dimension=8, fingerprint="m-1")
+    monkeypatch.undo()
+    again = MilvusIndex(file, dimension=16, fingerprint="m-2")
+    again.add(["a"], vectors(1))
+    again.close()
+    client = MilvusClient(file)
+    client.create_collection("theirs", dimension=8)
+    client.close()
+    with pytest.raises(UserError, match=r"what the collection 'theirs' is of.*give another --milvus_collection"):
+        MilvusIndex(file, dimension=16, collection="theirs")
+    found = MilvusIndex(file)
+    assert (found.dimension, found.present(["b", "a"])) == (16, ["a"])
+    found.close()
+
+
+def test_whatever_a_search_or_an_opening_asks_has_a_timeout(tmp_path, monkeypatch):
+    """A server that is away is not waited for: by a client that notes how long it would wait."""
+    import pymilvus
+
+    told = {}
+
+    def noting(name):
+        asked = getattr(pymilvus.MilvusClient, name)
+        return lambda self, *given, **options: (told.setdefault(name, []).append(options.get("timeout")),
+                                                asked(self, *given, **options))[1]  # fmt: skip
+
+    MilvusIndex(file := str(tmp_path / "m.db"), dimension=16).close()
+    names = ("__init__", "has_collection", "query", "get", "search")
+    client = type("Noting", (pymilvus.MilvusClient,), {name: noting(name) for name in names})
+    monkeypatch.setattr(pymilvus, "MilvusClient", client)
+    found = MilvusIndex(file, timeout=7)
+    assert found.present(["a"]) == [] and len(found) == 0
+    with pytest.raises(UserError, match="empty"):
+        found.search(vectors(1), 1)
+    found.close()
+    assert set(told) == set(names) and {timeout for each in told.values() for timeout in each} == {7}
+
+
 @pytest.mark.slow
 def test_its_best_are_the_exact_index_best_of_50000(tmp_path):
     stored, names = vectors(50_000, 64), [str(i) for i in range(50_000)]

@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 import contextjax
+from contextjax.serving.connections import HeadLimit
 from contextjax.serving.embedding import embed
 from contextjax.serving.gallery import folder_gallery
+from contextjax.serving.index import Index
 from contextjax.serving.service import Limits, Service, make_app
 from contextjax.tokenizers import train_tokenizer
 from contextjax.training.hooks import CompileCounter
@@ -52,10 +54,10 @@ def index(system, gallery, tmp_path_factory):
 class Server:
     """A real server in a thread."""
 
-    def __init__(self, app):
+    def __init__(self, app, http=HeadLimit):
         import uvicorn
 
-        self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+        self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", http=http))
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         while not self.server.started:
@@ -169,6 +171,16 @@ BOMB = io.BytesIO()
 Image.new("L", (30_000, 2_000)).save(BOMB, "PNG")
 
 
+def encoded(charset, text, name=b"03.png"):
+    """A request whose texts are said to be in a charset."""
+    parts = ((b"text", text), (b"name", name))
+    body = b"".join(b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % part for part in parts)
+    return {
+        "content": body + b"--b--\r\n",
+        "headers": {"content-type": f"multipart/form-data; boundary=b; charset={charset}"},
+    }
+
+
 @pytest.mark.parametrize(
     ("path", "asked", "status", "said"),
     [
@@ -187,6 +199,13 @@ Image.new("L", (30_000, 2_000)).save(BOMB, "PNG")
         ("candidates", {"data": {"text": "a"}, "files": [("images", png())] * 6}, 422, "at most 5 items"),
         ("candidates", {"data": {"text": "a"}}, 422, "images: Field required"),
         ("search", {"content": b"--x", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 422, "text"),
+        ("search", {"content": b"--x", "headers": {"content-type": "multipart/form-data"}}, 422, "Missing boundary"),
+        ("search", {"data": {str(row): "a" for row in range(1001)}}, 422, "1000"),
+        ("search", {"files": [("a", (None, "b"))] * 1001}, 422, "form can't be read (Too many fields"),
+        ("search", encoded("punycode", b"x" * 30_000 + b"-" + b"z" * 30_000), 422, "'punycode'; send them in utf-8"),
+        ("search", encoded("utf-7", b"+2AA-"), 422, "charset 'utf-7'"),
+        ("search", encoded('"UTF-8"; charset=utf-7', b"+2AA-"), 422, "charset 'utf-7'"),
+        ("search", encoded("UTF-8", b"\xed\xa0\x80", b"x.png"), 422, "no picture 'x.png'"),
     ],
 )  # fmt: skip
 def test_what_is_not_as_it_should_be_is_told(client, path, asked, status, said):
@@ -217,15 +236,125 @@ def test_slow_and_broken_uploads_end_and_harm_nobody(server, client):
     assert 'status="408"' in counted and 'status="413"' in counted and 'status="500"' not in counted
 
 
+class Slow(Index):
+    """Answers when it is told to."""
+
+    def __init__(self, folder, go):
+        super().__init__(folder)
+        self.go = go
+
+    def search(self, queries, k):
+        self.go.wait(60)
+        return super().search(queries, k)
+
+
+def test_more_requests_than_may_be_open_are_refused(system, index, gallery):
+    go, asked = threading.Event(), {"text": TEXTS[0], "name": "01.png"}
+    server = Server(
+        make_app(Service(system, Slow(index.folder, go), gallery=gallery, limits=Limits(requests=2, batch=1)))
+    )
+    ask = lambda: httpx.post(f"{server.url}/v1/search", data=asked, timeout=60)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(ask) for _ in range(2)]
+        while "contextjax_waiting_search 1.0" not in httpx.get(f"{server.url}/metrics").text:  # behind the other
+            time.sleep(0.01)
+        refused = ask()
+        assert refused.status_code == 503 and "2 requests are being answered" in refused.json()["detail"]
+        assert refused.headers["retry-after"] == "1" and httpx.get(f"{server.url}/health").status_code == 200
+        go.set()
+        assert [each.result().status_code for each in waiting] == [200, 200]
+    assert ask().status_code == 200
+    server.close()
+
+
+def test_many_thumbnails_wait_for_none_but_themselves(system, index, gallery, monkeypatch):
+    """A search by a named picture is answered while all that shrinks pictures is busy, and too many are refused."""
+    import dataclasses
+
+    go = threading.Event()
+
+    def slow(name):
+        if threading.current_thread().name.startswith("thumbnails"):
+            go.wait(60)
+        return gallery.picture(name)
+
+    monkeypatch.setattr("contextjax.serving.service.THUMBNAILS", 4)
+    changed = dataclasses.replace(gallery, picture=slow)
+    server = Server(make_app(Service(system, index, gallery=changed, limits=LIMITS)))
+    show = lambda row: httpx.get(f"{server.url}/v1/picture", params={"name": f"{row:02d}.png"}, timeout=60)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        shown = [pool.submit(show, row) for row in range(6)]
+        while sum(each.done() for each in shown) < 2:
+            time.sleep(0.01)
+        found = httpx.post(f"{server.url}/v1/search", data={"text": "a", "name": "01.png"}, timeout=60)
+        assert found.status_code == 200 and sum(each.done() for each in shown) == 2
+        go.set()
+        answers = [each.result() for each in shown]
+    assert sorted(answer.status_code for answer in answers) == [200] * 4 + [429] * 2
+    assert next(answer for answer in answers if answer.status_code == 429).headers["retry-after"] == "1"
+    server.close()
+
+
+def test_pictures_that_cannot_be_read_and_those_not_in_the_index_are_told_without_their_place(system, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("whole", "gone", "broken", "folder"):
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    made = embed(system, folder_gallery(tmp_path), tmp_path / "index")
+    Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(tmp_path / "new.png")
+    service = Service(system, made, gallery=folder_gallery(tmp_path), limits=LIMITS)
+    (tmp_path / "gone.png").unlink()
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "folder.png").unlink()
+    (tmp_path / "folder.png").mkdir()
+    server = Server(make_app(service))
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        assert client.get("/v1/names").json() == ["broken.png", "folder.png", "gone.png", "whole.png"]
+        for name, status in (("whole", 200), ("gone", 422), ("broken", 422), ("folder", 422), ("new", 422)):
+            for answer in (client.get("/v1/picture", params={"name": f"{name}.png"}),
+                           client.post("/v1/search", data={"text": "a", "name": f"{name}.png"})):  # fmt: skip
+                assert answer.status_code == status and str(tmp_path) not in answer.text, answer.text
+    server.close()
+
+
+def test_an_index_without_its_pictures_is_counted(system, index):
+    server = Server(make_app(Service(system, index, limits=LIMITS)))
+    assert httpx.get(f"{server.url}/health").json()["pictures"] == 12
+    assert httpx.get(f"{server.url}/v1/names").json() == []
+    server.close()
+
+
+def test_connections_that_ask_nothing_are_closed_and_those_that_do_are_kept(system, index, gallery):
+    server = Server(
+        make_app(Service(system, index, gallery=gallery, limits=LIMITS)), type("Quick", (HeadLimit,), {"seconds": 0.5})
+    )
+    whole = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        silent, slow, endless, again = (
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=20)) for _ in range(4)
+        )
+        slow.sendall(whole[:20])
+        again.sendall(whole)
+        assert again.recv(4096).startswith(b"HTTP/1.1 200")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(40):  # a byte now and then does not help
+                endless.sendall(whole[:1])
+                time.sleep(0.05)
+        assert silent.recv(1) == slow.recv(1) == b""
+        with pytest.raises(ConnectionError):
+            while True:
+                endless.sendall(whole[:1])
+                time.sleep(0.01)
+        again.sendall(whole)  # uvicorn keeps it for 5 seconds
+        assert again.recv(4096).startswith(b"HTTP/1.1 200")
+        again.sendall(whole[:20])
+        assert again.recv(1) == b""
+    server.close()
+
+
 def test_a_full_queue_refuses_and_ends_answer_all_that_was_taken(system, index, gallery):
     go, asked = threading.Event(), {"text": TEXTS[0], "name": "01.png", "k": 2}
-
-    class Slow:
-        def search(self, queries, k):
-            go.wait(30)
-            return index.search(queries, k)
-
-    service = Service(system, Slow(), gallery=gallery, limits=Limits(batch=1, wait=0.0, waiting=3))
+    slow = Slow(index.folder, go)
+    service = Service(system, slow, gallery=gallery, limits=Limits(batch=1, wait=0.0, waiting=3))
     server = Server(make_app(service))
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         waiting = [pool.submit(httpx.post, f"{server.url}/v1/search", data=asked, timeout=60) for _ in range(10)]
@@ -240,10 +369,10 @@ def test_a_full_queue_refuses_and_ends_answer_all_that_was_taken(system, index, 
     server.close()
 
 
-def test_a_set_that_is_too_large_for_the_model_and_an_index_that_fails_harm_nobody_else(system, gallery):
+def test_a_set_that_is_too_large_for_the_model_and_an_index_that_fails_harm_nobody_else(system, index, gallery):
     from contextjax.types import UserError
 
-    class Broken:
+    class Broken(Index):
         def search(self, queries, k):
             raise UserError("the cluster at secret.example.org is away")
 
@@ -256,7 +385,7 @@ def test_a_set_that_is_too_large_for_the_model_and_an_index_that_fails_harm_nobo
                 raise UserError("A set has 4 candidates, and this model takes 3; give fewer.")
             return system.score_sets(sets, texts)
 
-    server = Server(make_app(Service(Few(), Broken(), gallery=gallery, limits=Limits(batch=8, wait=0.2))))
+    server = Server(make_app(Service(Few(), Broken(index.folder), gallery=gallery, limits=Limits(batch=8, wait=0.2))))
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         ask = lambda count: httpx.post(
             f"{server.url}/v1/candidates",
@@ -328,14 +457,27 @@ def test_ten_thousand_requests_leave_no_memory_behind(server, client):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
-    asked = {"data": {"text": TEXTS[0], "k": 5}, "files": {"image": png()}}
+    text, uploaded = {"text": TEXTS[0]}, {"image": png()}
+    kinds = [  # status, method, path, what is asked
+        (200, "POST", "/v1/search", {"data": text | {"k": 5}, "files": uploaded}),
+        (200, "POST", "/v1/search", {"data": text | {"name": "03.png"}}),
+        (200, "GET", "/v1/picture", {"params": {"name": "05.png"}}),
+        (200, "POST", "/v1/candidates", {"data": text, "files": [("images", png(seed)) for seed in range(3)]}),
+        (422, "POST", "/v1/search", {"data": text, "files": {"image": b"no picture"}}),
+        (413, "POST", "/v1/search", {"data": text, "files": {"image": b"x" * 400_000}}),
+        (422, "POST", "/v1/search", {"data": text | {"name": "none.png"}}),
+    ]
+
+    def ask(number):
+        status, method, path, asked = kinds[number % len(kinds)]
+        return client.request(method, path, **asked).status_code == status
 
     def send(count):
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            statuses = list(pool.map(lambda _: client.post("/v1/search", **asked).status_code, range(count)))
-        assert set(statuses) == {200}
+            assert all(pool.map(ask, range(count)))
 
     send(2000)  # pools and caches fill
     before = resident()
     send(10_000)
+    print(f"{before:,} bytes, then {resident():,}")
     assert resident() < 1.02 * before

@@ -71,15 +71,23 @@ def new_folder(folder: str | Path) -> Path:
 
 
 def save(folder: Path, tensors: Mapping[str, np.ndarray], *, dtype: str, metadata: dict[str, str]) -> None:
-    """Writes model.safetensors, whole or not at all."""
+    """Writes model.safetensors, whole or not at all.
+
+    Raises:
+      UserError: an unknown dtype, or the disk takes no more.
+    """
     import ml_dtypes
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     if dtype not in DTYPES:
         raise UserError(f"dtype is '{dtype}'; expected one of {', '.join(DTYPES)}.")
     kind = np.float32 if dtype == "float32" else ml_dtypes.bfloat16
     partial = folder / "model.safetensors.partial"
-    save_file({name: x.astype(kind, copy=False) for name, x in tensors.items()}, partial, metadata=metadata)
+    try:
+        save_file({name: x.astype(kind, copy=False) for name, x in tensors.items()}, partial, metadata=metadata)
+    except SafetensorError as error:  # of the disk too, where others raise an OSError
+        raise UserError(f"{folder} can't be written ({error}); make room for it and try again.") from error
     partial.chmod(0o644)  # save_file's own is for its writer alone
     partial.replace(folder / "model.safetensors")
 

@@ -70,11 +70,10 @@ class Facts(BaseModel):
     can: list[str]
 
 
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": told} for status, told in PROBLEMS.items()
-}
-ONLY_MISTAKES = {422: RESPONSES[422]}
-OF_PICTURES = {status: RESPONSES[status] for status in (422, 429)}
+Responses = dict[int | str, dict[str, Any]]
+RESPONSES: Responses = {status: {"model": Problem, "description": told} for status, told in PROBLEMS.items()}
+ONLY_MISTAKES: Responses = {422: RESPONSES[422]}
+OF_PICTURES: Responses = {status: RESPONSES[status] for status in (422, 429)}
 
 
 def make_router(service: Any, *, page: str) -> APIRouter:

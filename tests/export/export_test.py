@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -255,6 +256,34 @@ def test_nothing_is_left_where_a_program_is_wrong(case, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="nan"):
         write_export(case.system, tmp_path / "out", formats=("stablehlo",), config=case.config)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_takes_no_more_is_told_and_nothing_is_left(case, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"can't be written .*; make room"):
+            write_export(case.system, tmp_path / "out", formats=("safetensors",), config=case.config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_running_it_lacks_is_named(case):
+    code = f"""
+import sys
+sys.modules["flatbuffers"] = None
+import contextjax
+from contextjax.types import UserError
+try:
+    contextjax.load({str(case.export)!r})
+except UserError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert re.search(r"needs a package .*flatbuffers.*pip install 'contextjax\[export\]'", done.stdout), done.stdout
 
 
 def test_requests_that_cannot_be_met(case, tmp_path):

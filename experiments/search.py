@@ -1,7 +1,8 @@
 """Searches pictures: python -m experiments.search --workdir=DIR --gallery=PICTURES --image=Q.png --text="the same but".
 
 PICTURES are a folder, a list or a prepared table, as for experiments.embed; they are embedded once, then kept in the
-workdir. --index=INDEX in their place is what experiments.embed made: its folder, or a Milvus FILE.db or address.
+workdir, where that is a folder of this machine. --index=INDEX in their place is what experiments.embed made: its
+folder, or a Milvus FILE.db or address.
 """
 
 from absl import flags

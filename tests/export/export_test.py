@@ -16,7 +16,9 @@ from contextjax.export.exported import open_export
 from contextjax.export.folder import check_formats, read_manifest, sha256
 from contextjax.export.parity import BATCHES, INPUTS
 from contextjax.export.write import write_export
+from contextjax.pretrained import write_own
 from contextjax.types import UserError
+from experiments.exporting import export
 from tests.commands import environment
 from tests.export.conftest import SIZES, TEXTS, make_system
 
@@ -221,18 +223,22 @@ def test_bfloat16_is_half_the_size_and_another_model(case, tmp_path, pictures):
 
 
 @pytest.mark.parametrize(
-    ("kind", "formats"), [("context_cir", ("safetensors", "stablehlo", "onnx")), ("context_blip", ("stablehlo",))]
+    ("kind", "formats"), [("context_cir", ["safetensors", "stablehlo", "onnx"]), ("context_blip", ["stablehlo"])]
 )
-def test_a_run_in_bfloat16_is_exported_in_float32_and_the_distance_is_told(tmp_path, pictures, kind, formats):
+def test_a_run_in_bfloat16_is_exported_in_float32_and_the_distance_is_told(tmp_path, pictures, capsys, kind, formats):
     """As the full-size recipes train."""
     system, config = make_system(kind, dtype="bfloat16")
-    write_export(system, tmp_path / "out", formats=formats, config=config)
+    config["exported"] = {"config_hash": "abc", "step": 7}
+    write_own(tmp_path / "run", config, system.params, title="A run")
+    system.tokenizer.save(tmp_path / "run" / "tokenizer.json")
+    export(str(tmp_path / "run"), tmp_path / "out", formats=formats)
     found = json.loads((tmp_path / "out" / "parity.json").read_text())
     for programs in found["largest_difference"].values():
         assert all(value <= 1e-5 for batches in programs.values() for value in batches.values())
     assert "live model computes in float32" in found["difference"] and found["trained"]["dtype"] == "bfloat16"
     apart = max(max(batches.values()) for batches in found["trained"]["largest_difference"].values())
-    assert apart > 1e-4 and f"up to {apart:.1e} from itself" in (tmp_path / "out" / "README.md").read_text()
+    for told in ((tmp_path / "out" / "README.md").read_text(), capsys.readouterr().out):
+        assert apart > 1e-4 and f"up to {apart:.1e} from itself" in told
     exported = open_export(tmp_path / "out", runtime="stablehlo")
     assert exported.identity == system.identity
     plain = make_system(kind)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import urllib.error
 import urllib.parse
@@ -27,10 +28,7 @@ class LanguageTool:
         Raises:
           UserError: it is no address of the web.
         """
-        if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
-            raise UserError(
-                f"--grammar is '{address}'; expected the address of a LanguageTool server, as http://HOST:8081."
-            )
+        check_address(address)
         self._address, self._answers, self._language = address.rstrip("/"), answers, language
 
     def __call__(self, text: str) -> str:
@@ -62,5 +60,19 @@ class LanguageTool:
             raise UserError(
                 f"LanguageTool at {self._address} answers with status {error.code}; check --grammar and --language."
             ) from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Retry(str(error)) from error
+
+
+def check_address(address: str) -> None:
+    """Raises UserError where a text is no address of a server, or has a password in it, which pages would show."""
+    expected = "expected the address of a LanguageTool server, as http://HOST:8081"
+    if "@" in address:
+        raise UserError(f"--grammar has a name or password in it; {expected}, of one that asks for none.")
+    try:
+        found = urllib.parse.urlsplit(address)
+        sound = found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+    except ValueError:  # a port that is no number
+        sound = False
+    if not sound or not address.isascii() or not address.isprintable() or " " in address:
+        raise UserError(f"--grammar is '{address}'; {expected}.")

@@ -19,6 +19,7 @@ from contextjax.types import UserError
 from data_pipelines.synthesis.answers import Answers
 from data_pipelines.synthesis.asking import DryAsker, Ledger, Prices
 from data_pipelines.synthesis.drafts import Draft
+from data_pipelines.synthesis.grammar import check_address
 from data_pipelines.synthesis.plan import Plan
 from data_pipelines.synthesis.questions import PROMPTS, read_prompts
 from data_pipelines.synthesis.review import read_decisions, read_drafts
@@ -58,6 +59,8 @@ def make_plan(flags: Any, pictures: Pictures, target: Path) -> Plan:
     """The plan that the flags ask for."""
     prompts = Path(flags.prompts) if flags.prompts else PROMPTS
     read_prompts(prompts)
+    if flags.grammar:
+        check_address(flags.grammar)
     make_model, make_writer = model_makers(flags, folder=pictures.folder, split=flags.split)
     make_agreement = None
     if flags.agreement is not None:
@@ -116,8 +119,7 @@ def _run(flags: Any, plan: Plan, pairs: Sequence[Draft], target: Path, beam_opti
              "triplets": found.triplets, "removed": found.removed, "problems": found.problems,
              "grammar": bool(plan.grammar)}  # fmt: skip
     _append(target / MARK / "ledger.jsonl", json.dumps(about))
-    files = [str(path) for batch in batches for path in batch.write()]
-    _tell(flags, found, target, files, batches)
+    _tell(flags, found, target, batches)
 
 
 def _drafts(flags: Any, plan: Plan, pairs: Sequence[Draft], target: Path, options: Sequence[str]) -> Iterable[Draft]:
@@ -145,14 +147,15 @@ def _by_files(flags: Any, plan: Plan) -> tuple[Plan, list[Any]]:
     return made, [model, *([writer] if writer else [])]
 
 
-def _tell(flags: Any, found: Written, target: Path, files: Sequence[str], batches: Sequence[Any]) -> None:
+def _tell(flags: Any, found: Written, target: Path, batches: Sequence[Any]) -> None:
     if malformed := sum(batch.malformed for batch in batches):
         print(f"{malformed:,} lines in the answers' files are no answers; their questions are as if unanswered.")
     if found.waiting:
-        print(
-            f"{found.waiting:,} pairs wait for answers: {sum(batch.waiting for batch in batches):,} of earlier files."
-        )
-        print(f"New questions: {', '.join(files) or 'none'}. Put the answers in {flags.batch}/answers and run again.")
+        print(f"{found.waiting:,} pairs wait for answers.")
+        for batch in batches:
+            if (files := batch.write()) or batch.waiting:
+                new = f"New questions: {', '.join(map(str, files)) or 'none'}; {batch.waiting:,} of earlier files wait."
+                print(f"{new} Put the answers in {batch.folder / 'answers'} and run again.")
     if found.triplets:
         print(f"{found.triplets:,} triplets of {found.pairs:,} pairs and {found.pictures:,} pictures are in {target}.")
     elif not found.waiting:

@@ -16,7 +16,7 @@ import pytest
 
 from data_pipelines.datasets import READERS
 from tests.commands import environment
-from tests.data_pipelines.synthesis.server import KEY, Endpoint, serving
+from tests.data_pipelines.synthesis.server import KEY, Endpoint, completion, question_of, serving
 
 CONCURRENCY = 4
 
@@ -150,6 +150,9 @@ MISTAKES = {
     "batch of rules": (["--backend=rules", "--batch=x"], "--batch is for --backend=openai"),
     "a foreign folder": (["--target=."], "holds something else"),
     "credentials": (["--address=http://me:secret@localhost/v1"], "not in --address"),
+    "a stream": (['--request={"stream": true}'], "stream, extra_headers"),
+    "a secret header": (['--request={"extra_headers": {"X": "secret"}}'], "are not given there"),
+    "a grammar server": (["--grammar=http://host:port"], "expected the address of a LanguageTool server"),
     "a prompt": (["--prompts=configs"], "configs has no describe_reference"),
 }
 
@@ -170,3 +173,17 @@ def test_by_batch_files_nothing_is_asked_at_once(asked, tmp_path):
     count = len((tmp_path / "batch" / "requests-0001.jsonl").read_text().splitlines())
     assert "24 pairs wait for answers" in told and f"{tmp_path / 'batch' / 'requests-0001.jsonl'}" in told
     assert 0 < count <= 24 and len(endpoint.requests) == before and not (tmp_path / "set" / "train.jsonl").exists()
+
+
+def test_the_answers_of_a_writer_have_a_folder_of_their_own_that_is_told(asked, tmp_path):
+    folder, flags = tmp_path / "batch", [*asked[1], "--pairs=1", "--writer=w", f"--target={tmp_path / 'set'}"]
+    for place, model in ((folder, "m"), (folder, "m"), (folder / "writer", "w")):
+        told = synthesize(*flags, f"--batch={folder}")
+        (path,) = re.findall(rf"New questions: (\S+\.jsonl); .* in {place}/answers and", told)
+        (row,) = map(json.loads, Path(path).read_text().splitlines())
+        assert row["body"]["model"] == model
+        body = completion(answer(*question_of(row["body"])))
+        (place / "answers").mkdir(exist_ok=True)
+        line = {"id": path, "custom_id": row["custom_id"], "response": {"status_code": 200, "body": body}}
+        (place / "answers" / Path(path).name).write_text(json.dumps(line))
+    assert "1 triplets of 1 pairs" in synthesize(*flags, f"--batch={folder}")

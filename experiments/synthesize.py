@@ -55,7 +55,7 @@ flags.DEFINE_string("language", "en-US", "The texts' language, for --grammar.")
 flags.DEFINE_float(
     "agreement", None, "The least agreement of a text with target minus reference, as --workdir sees it."
 )
-flags.DEFINE_string("decisions", None, "Decisions that the review page saved: what was rejected is left out.")
+flags.DEFINE_list("decisions", [], "Files that review pages saved, a later one wins: what was rejected is left out.")
 flags.DEFINE_integer("review", 100, "Triplets on the review page.", lower_bound=0)
 flags.DEFINE_enum("runner", "local", ["local", "beam"], "Threads of this process, or Apache Beam.")
 

@@ -11,7 +11,7 @@ import urllib.request
 from typing import Any
 
 from contextjax.types import UserError
-from data_pipelines.synthesis.answers import Answers
+from data_pipelines.synthesis.answers import GRAMMAR, Answers
 from data_pipelines.synthesis.drafts import Reply
 from data_pipelines.synthesis.retries import Retry, with_retries
 
@@ -45,7 +45,7 @@ class LanguageTool:
         matches = with_retries(lambda: self._check(text), what=f"LanguageTool at {self._address}")
         why = f"{matches[0]} ({len(matches)} finding{'s' * (len(matches) > 1)})" if matches else ""
         reply = Reply(key, "LanguageTool", f"grammar:{self._language}", why)
-        self._answers.put(reply, run="grammar")
+        self._answers.put(reply, run=GRAMMAR)
         return reply
 
     def _check(self, text: str) -> list[str]:

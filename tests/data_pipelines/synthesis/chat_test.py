@@ -160,6 +160,13 @@ def test_bare_prose_is_asked_about_once_more_and_then_given_up(run, endpoint, pa
     assert run(pairs[:1]) == [draft] and len(endpoint.requests) == 2
 
 
+def test_the_second_try_asks_for_the_list_alone(run, endpoint, pairs):
+    """A model at temperature 0 would say the same again."""
+    endpoint.answer = lambda text, digest: sensible(text, digest) if "JSON array alone" in text else "Lovely."
+    (draft,) = run(pairs[:1])
+    assert draft.kept and len(endpoint.requests) == 2 * 3
+
+
 def test_texts_may_stand_behind_bullets(run, endpoint, pairs):
     bullets = "Here you are:\n1. Add a cup.\n- Remove the ball.\n* Make it red.\n"
     endpoint.answer = lambda text, digest: bullets if "Two lists" in text else sensible(text, digest)

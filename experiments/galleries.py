@@ -57,17 +57,25 @@ def embedded_index(system: Any, gallery: Path, workdir: Path) -> tuple[Any, str]
     """
     import tempfile
 
-    from contextjax.serving.embedding import embed, told
-
-    pictures = open_gallery(gallery)
-    key = hashlib.blake2b(f"{system.identity}\0{pictures.place}".encode(errors="replace"), digest_size=8).hexdigest()
     is_kept = not is_remote(workdir) and workdir.is_dir()
     with tempfile.TemporaryDirectory() as scratch:
-        index = embed(system, pictures, (workdir / "galleries" if is_kept else Path(scratch)) / key)
+        index = kept_index(system, open_gallery(gallery), workdir / "galleries" if is_kept else Path(scratch))
         index.load()
+    return index, str(gallery)
+
+
+def kept_index(system: Any, gallery: Gallery, folder: Path, **options: Any) -> Any:
+    """The index of a gallery by a system, one of any number in the folder: what was embedded earlier is not again.
+
+    `options` are those of contextjax.serving.embedding.embed.
+    """
+    from contextjax.serving.embedding import embed, told
+
+    key = hashlib.blake2b(f"{system.identity}\0{gallery.place}".encode(errors="replace"), digest_size=8).hexdigest()
+    index = embed(system, gallery, folder / key, **options)
     if index.skipped:
         print(told(index.skipped))
-    return index, str(gallery)
+    return index
 
 
 def open_milvus(address: str, collection: str, **about: Any) -> Any:

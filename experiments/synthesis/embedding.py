@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ import numpy as np
 from contextjax import images
 from contextjax.files import path_of
 from contextjax.serving import parts
-from contextjax.serving.embedding import embed, told
 from contextjax.serving.gallery import folder_gallery
 from contextjax.serving.storage import unpack
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.filters import Agreement
 from data_pipelines.synthesis.sources import Pictures
-from experiments.galleries import Speed
+from experiments.galleries import Speed, kept_index
 
 
 def load_system(workdir: str) -> Any:
@@ -34,12 +32,9 @@ def embedded(system: Any, folder: Path, cache: Path) -> tuple[list[str], np.ndar
 
     They are kept as an index of experiments.embed: what an earlier call has embedded, also one that was killed, stays.
     """
-    gallery, speed = folder_gallery(folder), Speed(system)
-    key = hashlib.blake2b(f"{system.identity}\0{gallery.place}".encode(errors="replace"), digest_size=8).hexdigest()
-    index = embed(system, gallery, cache / key, progress=speed.tell)
+    speed = Speed(system)
+    index = kept_index(system, folder_gallery(folder), cache, progress=speed.tell)
     print(speed.summary())
-    if index.skipped:
-        print(told(index.skipped))
     rows = np.concatenate([unpack(part.embeddings) for part in parts.iterate(index.folder, index.manifest)])
     order = sorted(range(len(rows)), key=index.names.__getitem__)  # pictures that came later stand behind the others
     return [index.names[row] for row in order], rows[order]

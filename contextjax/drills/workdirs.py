@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from contextjax import checksums
-from contextjax.checkpoints import UNFINISHED, Checkpoints
+from contextjax.checkpoint_folders import UNFINISHED
+from contextjax.checkpoints import Checkpoints
 from contextjax.training.hooks import METRICS, read_metrics
 from contextjax.types import UserError
 

@@ -8,9 +8,9 @@ and without them it is not taken: its checksums.json is the report that a step i
 that was evaluated by a rule of what is best has its score in its `meta`; it counts while that file is what was written.
 
 Restore order of a run:
-  1. config.json must be the config of this run;  2. of the whole checkpoints the newest whose files have their
-  checksums gives the state, and damaged newer ones are set aside;  3. its hashes of config and data must agree;
-  4. metrics lines past its step are cut;  5. the loader starts at its step.
+  1. config.json must be the config of this run, wherever that is computed;  2. of the whole checkpoints the newest
+  whose files have their checksums gives the state, and damaged newer ones are set aside;  3. its hashes of config and
+  data must agree;  4. metrics lines past its step are cut;  5. the loader starts at its step.
 """
 
 from __future__ import annotations

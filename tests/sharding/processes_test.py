@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from contextjax.checkpoints import Checkpoints
+from contextjax.files import locked
 from contextjax.sharding import agree, first_process_first, gather, is_first_process
 from contextjax.sharding.processes import COORDINATOR, PROCESS, PROCESSES, start_processes
 from contextjax.training.hooks import STUCK, read_metrics
@@ -236,6 +237,34 @@ def test_a_mistake_ends_every_process_with_its_sentence(recipe, tmp_path, settin
         told = [line for line in lines if not line.startswith("[Gloo]")]
         assert len(told) == 1 and told[0].startswith("error: ") and sentence in told[0], lines
     assert not (tmp_path / "run").exists()
+
+
+TAKES = """
+import pathlib, sys
+from contextjax.sharding import end_together, start_processes
+from contextjax.training.loop import _alone_in
+from contextjax.types import UserError
+start_processes(timeout=30)
+try:
+    with _alone_in(pathlib.Path(sys.argv[1])):
+        print("has it")
+except UserError as error:
+    print(error)
+end_together(30)
+"""
+
+
+def test_all_processes_hear_that_a_workdir_is_anothers(tmp_path):
+    """Only the first looks."""
+    port = free_port()
+    with locked(tmp_path / "run"):
+        options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        command = [sys.executable, "-c", TAKES, str(tmp_path / "run")]
+        processes = [
+            subprocess.Popen(command, env=environment(**explicit(index, port)), **options) for index in range(2)
+        ]
+        said = [process.communicate(timeout=120)[0] for process in processes]
+    assert all(f"Another process is at work in {tmp_path / 'run'}" in text for text in said), said
 
 
 # ------------------------------------------------------------------------------- four processes, lost processes

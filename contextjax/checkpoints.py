@@ -26,6 +26,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from contextjax import checksums
 from contextjax.checkpoint_folders import UNFINISHED, clear_unfinished, move_aside, remove, score_of
@@ -33,6 +34,7 @@ from contextjax.files import is_remote, path_of
 from contextjax.types import Health, TrainState, UserError
 
 TOLD = 512  # bytes of what is wrong with a checkpoint that other processes are told
+MEETING = 600  # seconds that processes wait for one another when they have written what is theirs
 TRIES = 5  # to read a checkpoint of a run that goes on, and takes older ones away
 
 
@@ -48,7 +50,8 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong is told once, by this class
-        self._ocp, self._folder, self._keep, self._read_only = ocp, _absolute(folder), keep, read_only
+        self._ocp, self._keep, self._read_only = ocp, keep, read_only
+        self._folder = path_of(folder) if is_remote(folder) else Path(folder).absolute()
         self._saving, self._failure = 0, ""  # the last save, and why it failed
         self._stale: int | None = None  # a step that failed, and is to be cleared away
         self._thread = threading.Thread()  # of the save in the background
@@ -63,7 +66,8 @@ class Checkpoints:
 
         ocp = self._ocp
         # In the background, a folder that can't be made would leave threads that wait for it, and hold up the exit.
-        kinds: dict[str, Any] = {"async_options": ocp.AsyncOptions(create_directories_asynchronously=False)}
+        options = ocp.AsyncOptions(timeout_secs=MEETING, create_directories_asynchronously=False)
+        kinds: dict[str, Any] = {"async_options": options}
         if not self._read_only:
             if ocp.multihost.is_primary_host(0):
                 for path in self._folder.glob(f"*{UNFINISHED}*"):
@@ -162,17 +166,17 @@ class Checkpoints:
 
         A run that is going on may take a checkpoint away while it is read; then those that it has now are tried.
         """
-        for left in reversed(range(TRIES)):
+        for _ in range(TRIES - 1):
             before = self._manager.all_steps()
             try:
                 return self._arrays(which)
             except Exception:
-                if not (left and self._read_only):
+                if not self._read_only:
                     raise
                 self._manager.reload()
                 if self._manager.all_steps() == before:
                     raise
-        raise AssertionError  # the last one returns or raises
+        return self._arrays(which)
 
     def _arrays(self, which: str | int) -> tuple[dict[str, Any], dict[str, Any]]:
         ocp = self._ocp
@@ -229,7 +233,7 @@ class Checkpoints:
     def close(self) -> None:
         """Waits and closes; raises as `wait` does, unless another error is on its way."""
         try:
-            self._settle() if sys.exc_info()[0] else self.wait()
+            self._join() if sys.exc_info()[0] else self.wait()  # with an error, this process may be alone
         finally:
             self._manager.close()
 
@@ -243,14 +247,22 @@ class Checkpoints:
             self._tell(error)
 
     def _settle(self) -> None:
-        """Waits for the save in the background, and clears away what there is of one that failed."""
-        if self._thread.ident:
-            self._thread.join()
+        """Waits for the save in the background, and clears away what there is of one that failed: in all processes."""
+        self._join()
+        own = self._stale is not None
+        if multihost_utils.process_allgather(own).any() and not own:
+            self._failure, self._stale = "another process could not write what is its", self._saving
         with contextlib.suppress(Exception):  # what it is about may still last
             self._renew()
 
+    def _join(self) -> None:
+        if self._thread.ident:
+            self._thread.join()
+
     def _tell(self, error: Exception) -> None:
         """Tells of a failed save, at once: a thread may be waiting for it."""
+        if "Barrier timed out" in str(error) and isinstance(error.__context__, Exception):
+            error = error.__context__  # of what the others, who waited, know nothing
         self._failure = (str(error).splitlines() or [type(error).__name__])[0][:300]
         with contextlib.suppress(OSError):  # it may be the same disk that is full
             print(
@@ -265,8 +277,9 @@ class Checkpoints:
         """After a save that failed: the old manager would give its error again at the next one."""
         if self._stale is None:
             return
-        if self._ocp.multihost.is_primary_host(0):
-            remove(self._folder / str(self._stale))  # whole, but without its checksums
+        failed = self._folder / str(self._stale)
+        if self._ocp.multihost.is_primary_host(0) and not (failed / checksums.NAME).exists():
+            remove(failed)
         with contextlib.suppress(Exception):  # what has been told
             self._manager.close()
         self._manager = self._open()
@@ -324,10 +337,6 @@ def _by_path(tree: Any, value_of: Callable[[Any], Any]) -> dict[str, Any]:
     key = lambda part: str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part))))
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
     return {"/".join(map(key, path)): value_of(leaf) for path, leaf in leaves}
-
-
-def _absolute(folder: str | Path) -> Path:
-    return path_of(folder) if is_remote(folder) else Path(folder).absolute()
 
 
 class _Best:

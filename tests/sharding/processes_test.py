@@ -286,6 +286,21 @@ def test_processes_agree_on_the_newest_checkpoint_that_is_undamaged(recipe, two,
 
 
 @pytest.mark.slow
+def test_a_save_that_one_process_can_t_make_is_told_in_both_and_the_next_is_made(tmp_path):
+    port = free_port()
+    command, variables = ["tests.sharding.saves", str(tmp_path / "run")], [explicit(index, port) for index in range(2)]
+    with started(command, tmp_path, variables) as processes:
+        codes = [process.wait(timeout=300) for process in processes]
+    said = [(tmp_path / f"{index}.log").read_text() for index in range(2)]
+    assert codes == [0, 0], said
+    for text in said:
+        assert "1 is saved" in text and "3 is saved" in text, text
+        assert "The checkpoint of step 2 could not be written to" in text, text
+    assert "Failed writing" in said[1]  # and not that the other has not come
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["1", "3"]
+
+
+@pytest.mark.slow
 def test_micro_batches_and_the_ring_in_two_processes_are_the_plain_step(recipe, tmp_path):
     """Without phrases, of which micro-batches have budgets of their own."""
     plain = ["--config.loss.weights.consistency=0"]

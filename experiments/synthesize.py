@@ -28,7 +28,9 @@ flags.DEFINE_enum("backend", None, ["openai", "transformers", "rules"], "Who ans
 flags.DEFINE_string("model", None, "The model that sees pictures: a name of the endpoint's, or a folder or hub id.")
 flags.DEFINE_string("writer", None, "Another model for the texts.")
 flags.DEFINE_string("address", None, "The endpoint, as http://HOST:8000/v1; default: OpenAI's.")
-flags.DEFINE_string("key_variable", "OPENAI_API_KEY", "The environment variable that holds the key.")
+flags.DEFINE_string(
+    "key_variable", None, "The environment variable that holds the key; default: OPENAI_API_KEY, with --address none."
+)
 flags.DEFINE_string("request", None, "Further fields of a request as JSON, instead of temperature and answer_tokens.")
 flags.DEFINE_integer("side", 768, "The longer side in pixels of pictures as models see them.", lower_bound=16)
 flags.DEFINE_integer("concurrency", 8, "Pairs under way at a time.", lower_bound=1)
@@ -53,7 +55,7 @@ flags.DEFINE_string("language", "en-US", "The texts' language, for --grammar.")
 flags.DEFINE_float(
     "agreement", None, "The least agreement of a text with target minus reference, as --workdir sees it."
 )
-flags.DEFINE_string("decisions", None, "Decisions that the review page saved: what was rejected is left out.")
+flags.DEFINE_list("decisions", [], "Files that review pages saved, a later one wins: what was rejected is left out.")
 flags.DEFINE_integer("review", 100, "Triplets on the review page.", lower_bound=0)
 flags.DEFINE_enum("runner", "local", ["local", "beam"], "Threads of this process, or Apache Beam.")
 

@@ -153,7 +153,8 @@ class DeviceWatch:
 
     def __init__(self) -> None:
         self._given: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        threading.Thread(target=self._watch, name="device watch", daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, name="device watch", daemon=True)
+        self._thread.start()
 
     def given(self, result: Any) -> list[float]:
         """The device is to make `result`; the list gets the time (of the monotonic clock) at which it has."""
@@ -162,8 +163,9 @@ class DeviceWatch:
         return done
 
     def close(self) -> None:
-        """Nothing more is given."""
+        """Waits for what was given: a process that ends while a thread of it waits in JAX is aborted."""
         self._given.put(None)
+        self._thread.join()
 
     def _watch(self) -> None:
         while (given := self._given.get()) is not None:

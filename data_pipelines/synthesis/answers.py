@@ -21,6 +21,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS answers (
   key TEXT PRIMARY KEY, model TEXT NOT NULL, prompt TEXT NOT NULL, text TEXT NOT NULL, refused TEXT NOT NULL,
   tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, run TEXT NOT NULL,
   asked_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)"""
+GRAMMAR = "grammar"  # the run of what a grammar checker has answered, which is no model
 _COLUMNS = ", ".join(field.name for field in dataclasses.fields(Reply))
 
 
@@ -47,14 +48,15 @@ class Answers:
             places = ", ".join("?" * len(values))
             database.execute(f"INSERT OR IGNORE INTO answers ({_COLUMNS}, run) VALUES ({places})", values)
 
-    def asked_by(self, run: str) -> dict[str, dict[str, float]]:
-        """Prompt -> how much a run has asked: asked, refused, tokens_in, tokens_out."""
+    def asked_by(self, run: str | None) -> dict[str, dict[str, float]]:
+        """Prompt -> how much a run (None: all of them) has asked: asked, refused, tokens_in, tokens_out."""
         query = """SELECT prompt, COUNT(*), SUM(refused != ''), SUM(tokens_in), SUM(tokens_out) FROM answers
-            WHERE run = ? GROUP BY prompt"""
+            WHERE run = ? OR (? IS NULL AND run != ?) GROUP BY prompt"""
         names = ("asked", "refused", "tokens_in", "tokens_out")
         with self._connected() as database:
             return {
-                prompt: dict(zip(names, counts, strict=True)) for prompt, *counts in database.execute(query, (run,))
+                prompt: dict(zip(names, counts, strict=True))
+                for prompt, *counts in database.execute(query, (run, run, GRAMMAR))
             }
 
     def mean_tokens(self, prompt: str) -> tuple[float, float] | None:

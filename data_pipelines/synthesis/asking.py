@@ -48,6 +48,12 @@ class Ledger:
             lines.append(f"Cost: {about}{self.cost:,.2f}, {at}")
         return lines or ["No answer was new."]
 
+    def summary(self) -> str:
+        """One line of all prompts."""
+        sums = {name: sum(own[name] for own in self.counts.values()) for name in ("asked", "tokens_in", "tokens_out")}
+        tokens = f"{sums['tokens_in']:,.0f} tokens in, {sums['tokens_out']:,.0f} out"
+        return f"{sums['asked']:,.0f} asked; {tokens}" + (f"; cost {self.cost:,.2f}" * (self.prices != Prices()))
+
     def to_json(self) -> Mapping[str, object]:
         """The counts, and the cost at these prices."""
         return {"prompts": dict(self.counts), "prices": dataclasses.asdict(self.prices), "cost": self.cost}

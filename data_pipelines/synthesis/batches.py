@@ -19,7 +19,7 @@ from typing import Any
 from contextjax.files import write_whole
 from contextjax.types import UserError
 from data_pipelines.records import check_file
-from data_pipelines.synthesis.chat import BODY, SIDE, chat_request, read_body, read_completion
+from data_pipelines.synthesis.chat import BODY, SIDE, chat_request, is_refusal, read_body, read_completion
 from data_pipelines.synthesis.drafts import Reply
 from data_pipelines.synthesis.questions import Question, Waiting
 
@@ -78,7 +78,8 @@ class BatchModel:
             return []
         self._writer.close()
         self._writer = None
-        number = len(list(self.folder.glob("requests-*.jsonl")))
+        numbers = (path.stem.removeprefix("requests-") for path in self.folder.glob("requests-*.jsonl"))
+        number = max((int(number) for number in numbers if number.isdecimal()), default=0)
         files, lines, size = [], [], 0
         try:
             with self._draft.open(encoding="utf-8") as noted:
@@ -117,7 +118,7 @@ class BatchModel:
         return UserError(f"{self.folder} can't be written ({error}); make room for it and run again.")
 
     def _take(self, line: str) -> None:
-        """A line of an answers' file: the body of a completion, or a failure: then it is to be asked again."""
+        """A line of an answers' file: a completion, a refusal, or a failure: then it is to be asked again."""
         try:
             row = read_body(line)
         except ValueError:
@@ -127,10 +128,14 @@ class BatchModel:
             self.malformed += 1
             return
         response = row.get("response")
-        if not isinstance(response, dict) or response.get("status_code") != 200:
-            self._failed.setdefault(key, set()).add(str(row.get("id")))
+        response = response if isinstance(response, dict) else {}
+        status, body = response.get("status_code"), response.get("body")
+        if status == 200:
+            self._answered[key] = body
+        elif is_refusal(status, why := " ".join(f"{status}: {body}".split())[:300]):
+            self._answered.setdefault(key, {"refusal": why})
         else:
-            self._answered[key] = response.get("body")
+            self._failed.setdefault(key, set()).add(str(row.get("id")))
 
 
 def _lines(files: list[Path]) -> Iterator[str]:

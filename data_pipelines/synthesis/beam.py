@@ -37,13 +37,14 @@ def run_beam(drafts: Iterable[Draft], plan: Plan, options: Sequence[str], *, pla
         ) from error
 
     class Stages(beam.DoFn):
-        """All stages, made once a worker."""
+        """All stages, made once a worker, for the pairs of one reference, which it describes once."""
 
         def setup(self):
             self.stages = plan()
 
         def process(self, element):
-            yield to_line(through(self.stages, from_line(element)))
+            pairs = sorted(map(from_line, element[1]), key=lambda draft: draft.target)
+            yield from map(to_line, settle([through(self.stages, draft) for draft in pairs]))
 
     folder = place / "beam"
     shutil.rmtree(folder, ignore_errors=True)
@@ -53,19 +54,14 @@ def run_beam(drafts: Iterable[Draft], plan: Plan, options: Sequence[str], *, pla
         file.writelines(to_line(draft) + "\n" for draft in drafts)
     try:
         with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
-            lines = pipeline | beam.io.ReadFromText(str(pairs)) | beam.Reshuffle() | beam.ParDo(Stages())
+            lines = pipeline | beam.io.ReadFromText(str(pairs))
             groups = lines | beam.Map(lambda line: (from_line(line).reference, line)) | beam.GroupByKey()
-            settled = groups | beam.FlatMap(lambda group: _settled(group[1]))
-            _ = settled | beam.io.WriteToText(str(folder / "drafts"), file_name_suffix=".jsonl")
+            drafts = groups | beam.ParDo(Stages())
+            _ = drafts | beam.io.WriteToText(str(folder / "drafts"), file_name_suffix=".jsonl")
     except Exception as error:
         raise _told(error) from error
     yield from sorted(_read(folder), key=lambda draft: (draft.reference, draft.target))
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _settled(lines: Iterable[str]) -> list[str]:
-    drafts = sorted(map(from_line, lines), key=lambda draft: draft.target)
-    return [to_line(draft) for draft in settle(drafts)]
 
 
 def _read(folder: Path) -> Iterator[Draft]:

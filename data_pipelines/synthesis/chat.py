@@ -25,7 +25,13 @@ from data_pipelines.synthesis.retries import TRIES, RateLimit, Retry, with_retri
 
 BODY: Mapping[str, Any] = {"temperature": 0, "max_completion_tokens": 800}
 SIDE = 768  # pixels of a picture's longer side as it is sent
-_REFUSED = re.compile(r"content|policy|safety|image|picture", re.IGNORECASE)  # in a 400: this question, not the setup
+# In a 400: this question, not the setup. A quoted word is the name of a field, image_url a part that a model lacks.
+_REFUSED = re.compile(
+    r"content[ _](?:policy|filter|management)|(?<![\"'`])\b(?:safety|moderation)\b|"
+    r"\b(?:valid|invalid|corrupt(?:ed)?|identify) image\b(?! url)|"
+    r"\bimage (?:(?:data|file|size) )?is (?:invalid|corrupt(?:ed)?|too large)\b",
+    re.IGNORECASE,
+)
 MAX_BODY = 5_000_000  # characters of an answer
 _MARK = "[key]"
 
@@ -38,7 +44,7 @@ class ChatModel:
         name: str,
         *,
         address: str | None = None,
-        key_variable: str = "OPENAI_API_KEY",
+        key_variable: str | None = None,
         body: Mapping[str, Any] | None = None,
         side: int = SIDE,
         timeout: float = 120.0,
@@ -50,7 +56,8 @@ class ChatModel:
         """Args:
           name: the model's, as the endpoint knows it.
           address: the endpoint's, as http://HOST/v1; None: OpenAI's.
-          key_variable: the environment variable that holds the key.
+          key_variable: the environment variable that holds the key; None: OPENAI_API_KEY without an address, and with
+            one no key: a hosted model's is not for another server.
           body: further fields of a request; default: BODY.
           side: the longer side of pictures as they are sent.
           timeout: seconds for one try.
@@ -62,16 +69,18 @@ class ChatModel:
         self.name, self.side = name, side
         self.body = dict(BODY if body is None else body)
         self.settings: Mapping[str, Any] = {"body": self.body, "side": side}
-        self._key = os.environ.get(key_variable, "")
+        self._key_variable = key_variable or ("" if address else "OPENAI_API_KEY")
+        self._key = os.environ.get(self._key_variable, "")
         self._tries, self._first_wait = tries, first_wait
         self._limit = RateLimit(requests=requests_per_minute, tokens=tokens_per_minute)
-        self._key_variable, self._address, self._timeout = key_variable, address, timeout
+        self._address, self._timeout = address, timeout
 
     @functools.cached_property
     def _client(self) -> Any:
-        if not self._key and not self._address:
+        if self._key_variable and not self._key:
             raise UserError(
-                f"The environment has no {self._key_variable}; put the key there, or give --address for a server."
+                f"The environment has no {self._key_variable}; put the key there, or give the --address of a server "
+                "that asks for none, without --key_variable."
             )
         try:
             import openai
@@ -103,12 +112,14 @@ class ChatModel:
 
     def _ask(self, request: Mapping[str, Any]) -> Any:
         """The body of the answer; or {"refusal": why} where the question is refused."""
-        client = self._client
+        create = self._client.chat.completions.with_raw_response.create
         import openai
 
         self._limit.wait(_tokens_of(request))
+        own = ("model", "messages")  # other fields are the server's business: openai's client does not name all
+        fields = {name: value for name, value in request.items() if name not in own}
         try:
-            text = client.chat.completions.with_raw_response.create(**request).http_response.text
+            text = create(**{name: request[name] for name in own}, extra_body=fields).http_response.text
             return read_body(text)
         except openai.APIStatusError as error:
             raise_for_status(error.status_code, self._without_key(str(error)), dict(error.response.headers))
@@ -139,6 +150,11 @@ def read_body(text: str) -> Any:
         raise ValueError("it is nested too deep") from error
 
 
+def is_refusal(status: Any, message: str) -> bool:
+    """Whether an error status is about this question alone: another one may well be answered."""
+    return status == 413 or (status in (400, 422) and _REFUSED.search(message) is not None)
+
+
 def raise_for_status(status: int, message: str, headers: Mapping[str, str]) -> None:
     """What an error status means. Returns where the question itself was refused.
 
@@ -151,7 +167,7 @@ def raise_for_status(status: int, message: str, headers: Mapping[str, str]) -> N
         if status == 429 and "insufficient_quota" in message:
             raise UserError(f"The account has no quota left ({message}); the same command goes on once it has.")
         raise Retry(message or f"status {status}", after=_seconds(headers.get("retry-after")))
-    if status == 413 or (status in (400, 422) and _REFUSED.search(message)):
+    if is_refusal(status, message):
         return
     raise UserError(
         f"The endpoint refuses with status {status} ({message}); check --model, --address, --request and key."
@@ -189,6 +205,7 @@ def _tokens_of(request: Mapping[str, Any]) -> float:
     """About how many tokens a request may take, for the rate limit: its text, 1,000 a picture, and the answer."""
     content = request["messages"][0]["content"]
     most = request.get("max_completion_tokens", request.get("max_tokens", 800))
+    most = most if isinstance(most, int | float) else 0  # whatever --request gives is for the server to judge
     return sum(len(part["text"]) / 4 if part["type"] == "text" else 1000 for part in content) + most
 
 

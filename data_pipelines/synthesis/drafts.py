@@ -46,7 +46,6 @@ class Draft:
 
     reference: str
     target: str
-    group: tuple[str, ...] = ()  # pictures that are alike, both of the pair among them; empty where there is no group
     replies: tuple[Reply, ...] = ()
     reference_things: tuple[Thing, ...] = ()
     target_things: tuple[Thing, ...] = ()
@@ -80,7 +79,6 @@ def from_line(line: str) -> Draft:
     return Draft(
         reference=row["reference"],
         target=row["target"],
-        group=tuple(row["group"]),
         replies=tuple(Reply(**reply) for reply in row["replies"]),
         reference_things=tuple(Thing(**thing) for thing in row["reference_things"]),
         target_things=tuple(Thing(**thing) for thing in row["target_things"]),

@@ -14,11 +14,12 @@ from data_pipelines.synthesis.drafts import Draft, Sentence, Stage, triplet_id
 Check = Callable[[str], str]  # text -> why it is removed, or ""
 Agreement = Callable[[Draft, Sequence[str]], Sequence[float]]  # of each text with target minus reference
 
-_ORDINAL = r"(?:first|second|third|1st|2nd|1|2|one|two|a|b)"
 _PICTURE = r"(?:image|picture|photo(?:graph)?|pic|img)s?"
+_NUMBER = r"(?:[1-9]|one|two|three|four|first|second|third|1st|2nd|3rd|b|(?-i:A)|a(?!\s*\w))"  # "a" may be an article
+_WHICH = "first|second|third|1st|2nd|3rd|other|original|source|reference|target|previous|initial|both|these|the two"
 _PICTURES = re.compile(
-    rf"\b{_PICTURE}\s*(?:#|no\.?\s*|number\s*)?{_ORDINAL}\b|\b(?:first|second|1st|2nd|other|original|reference|target|"
-    rf"previous|initial)\s+{_PICTURE}\b|\b(?:both|two|these)\s+{_PICTURE}\b",
+    rf"\b{_PICTURE}\s*(?:#|no\.?\s*|number\s*)?{_NUMBER}\b|"
+    rf"\b(?:{_WHICH})\s+{_PICTURE}\b(?![\s-]+frames?\b)",  # a picture frame is a thing to be seen
     re.IGNORECASE,
 )
 _FILES = re.compile(

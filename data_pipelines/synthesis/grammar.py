@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import urllib.error
 import urllib.parse
@@ -10,7 +11,7 @@ import urllib.request
 from typing import Any
 
 from contextjax.types import UserError
-from data_pipelines.synthesis.answers import Answers
+from data_pipelines.synthesis.answers import GRAMMAR, Answers
 from data_pipelines.synthesis.drafts import Reply
 from data_pipelines.synthesis.retries import Retry, with_retries
 
@@ -27,10 +28,7 @@ class LanguageTool:
         Raises:
           UserError: it is no address of the web.
         """
-        if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
-            raise UserError(
-                f"--grammar is '{address}'; expected the address of a LanguageTool server, as http://HOST:8081."
-            )
+        check_address(address)
         self._address, self._answers, self._language = address.rstrip("/"), answers, language
 
     def __call__(self, text: str) -> str:
@@ -47,7 +45,7 @@ class LanguageTool:
         matches = with_retries(lambda: self._check(text), what=f"LanguageTool at {self._address}")
         why = f"{matches[0]} ({len(matches)} finding{'s' * (len(matches) > 1)})" if matches else ""
         reply = Reply(key, "LanguageTool", f"grammar:{self._language}", why)
-        self._answers.put(reply, run="grammar")
+        self._answers.put(reply, run=GRAMMAR)
         return reply
 
     def _check(self, text: str) -> list[str]:
@@ -62,5 +60,19 @@ class LanguageTool:
             raise UserError(
                 f"LanguageTool at {self._address} answers with status {error.code}; check --grammar and --language."
             ) from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Retry(str(error)) from error
+
+
+def check_address(address: str) -> None:
+    """Raises UserError where a text is no address of a server, or has a password in it, which pages would show."""
+    expected = "expected the address of a LanguageTool server, as http://HOST:8081"
+    if "@" in address:
+        raise UserError(f"--grammar has a name or password in it; {expected}, of one that asks for none.")
+    try:
+        found = urllib.parse.urlsplit(address)
+        sound = found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+    except ValueError:  # a port that is no number
+        sound = False
+    if not sound or not address.isascii() or not address.isprintable() or " " in address:
+        raise UserError(f"--grammar is '{address}'; {expected}.")

@@ -21,6 +21,8 @@ FIELDS = {
     "difference": ("reference", "target", "count", "characters"),
 }
 
+AGAIN = "An earlier answer could not be read as JSON: answer with the JSON array alone, from its [ to its ]."
+
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
@@ -79,7 +81,8 @@ class Question:
     @property
     def text(self) -> str:
         """The prompt with its fields filled in, once: what stands in a value is never a field."""
-        return string.Template(self.prompt.text).substitute(dict(self.values))
+        text = string.Template(self.prompt.text).substitute(dict(self.values))
+        return f"{text}\n{AGAIN}\n" if self.attempt else text
 
     def key(self, model: Model) -> str:
         """The hash by which the answer is kept: of model, settings, text and the pictures' bytes."""

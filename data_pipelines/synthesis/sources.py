@@ -76,15 +76,11 @@ def existing_pairs(reader: DatasetReader[ComposedRecord], split: str) -> tuple[P
         raise UserError(f"The set has no split '{split}'; it has {', '.join(reader.splits)}.")
     if reader.record_type is not ComposedRecord:
         raise UserError(f"'{reader.name}' has no pairs of reference and target; give a set of composed queries.")
-    groups = {
-        (record.reference, record.target): (record.reference, *record.subset) if record.subset else ()
-        for record in reader.records(split)
-        if record.target is not None
-    }
-    if not groups:
+    pairs = {(record.reference, record.target) for record in reader.records(split) if record.target is not None}
+    if not pairs:
         raise UserError(f"Split '{split}' names no targets, so it has no pairs; give another split.")
     pictures = Pictures(Path(getattr(reader, "folder")), reader.pictures(split))  # noqa: B009
-    return pictures, [Draft(reference, target, group) for (reference, target), group in sorted(groups.items())]
+    return pictures, [Draft(reference, target) for reference, target in sorted(pairs)]
 
 
 def grouped_pairs(groups: Iterable[tuple[str, ...]], *, targets: int) -> list[Draft]:
@@ -93,7 +89,7 @@ def grouped_pairs(groups: Iterable[tuple[str, ...]], *, targets: int) -> list[Dr
     So every member is as often a target as a reference.
     """
     drafts = [
-        Draft(group[i], group[(i + offset) % len(group)], tuple(group))
+        Draft(group[i], group[(i + offset) % len(group)])
         for group in groups
         for i in range(len(group))
         for offset in range(1, min(targets, len(group) - 1) + 1)

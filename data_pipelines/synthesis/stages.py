@@ -21,7 +21,10 @@ from data_pipelines.synthesis.replies import parse_texts, parse_things
 Found = TypeVar("Found")
 Show = Callable[[str], Shown]  # picture id -> what is shown. Raises UserError where it can't be read
 TRIES = 2  # of a question whose answer is of no use
-_SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"')\]]))\s+(?=[\"'(\[]?[A-Z0-9])")
+_SENTENCE_END = re.compile(
+    r"(?<!\b(?:Dr|Mr|Ms|St|ca|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e)\.)(?<!\bapprox\.)"  # abbreviations
+    r"(?:(?<=[.!?])|(?<=[.!?][\"')\]]))\s+(?=[\"'(\[]?[A-Z0-9])"
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ rewritten_captions/rewritten_{split}.json      all texts of a pair, as CIRR_R ha
 captions/cap.rc2.{split}.json                  the first text of each pair, as CIRR has it (data.reader=cirr)
 image_splits/  image_captions/  img_raw/       the pictures that triplets name (hard links where the disk can do that)
 synthesis/drafts.{split}.jsonl                 every pair with all answers, and what was removed why
+synthesis/source                               the folder that the pictures are from: one for all splits
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from contextjax import images
+from contextjax.files import remove_partials, write_whole
 from contextjax.types import UserError
 from data_pipelines.synthesis.drafts import Draft, Thing, to_line, triplet_id
 from data_pipelines.synthesis.sources import Pictures
 
-MARK = "synthesis"  # the folder by which a target is known as one of ours
+MARK, SOURCE = "synthesis", "source"  # the folder by which a target is known as one of ours, and a file in it
 
 
 @dataclasses.dataclass
@@ -51,6 +53,28 @@ def check_target(target: Path) -> None:
         )
 
 
+def check_source(target: Path, source: Path) -> None:
+    """Raises UserError where a set is made of the pictures of another folder than `source`."""
+    record = target / MARK / SOURCE
+    if record.exists() and (known := record.read_bytes()) != _source(source):
+        raise UserError(
+            f"{target} is made of the pictures of {os.fsdecode(known)}, and this run's are of {source.resolve()}: they "
+            "may be others of the same names; give another --target (--answers takes kept answers along)."
+        )
+
+
+def remove_stale(target: Path) -> None:
+    """Removes what killed runs have left half written; no other process may be writing there."""
+    for folder, inside, _ in os.walk(target):
+        if Path(folder) == target / MARK:
+            inside.clear()  # what is embedded has a lock of its own
+        remove_partials(Path(folder))
+
+
+def _source(folder: Path) -> bytes:
+    return os.fsencode(folder.resolve())
+
+
 def write_set(drafts: Iterable[Draft], pictures: Pictures, target: Path, split: str) -> Written:
     """Writes the files of a split, whole or not at all.
 
@@ -64,7 +88,7 @@ def write_set(drafts: Iterable[Draft], pictures: Pictures, target: Path, split: 
       UserError: the disk is full, or may not be written to.
     """
     try:
-        (target / MARK).mkdir(parents=True, exist_ok=True)
+        write_whole(target / MARK / SOURCE, _source(pictures.folder))
         return _Writer(pictures, target, split).write(drafts)
     except OSError as error:
         raise UserError(f"{target} can't be written ({error}); make room for it: the same command goes on.") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,14 @@ import numpy as np
 
 from contextjax import images
 from contextjax.files import path_of
-from contextjax.types import UserError
+from contextjax.serving import parts
+from contextjax.serving.embedding import embed, told
+from contextjax.serving.gallery import folder_gallery
+from contextjax.serving.storage import unpack
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.filters import Agreement
 from data_pipelines.synthesis.sources import Pictures
-
-CHUNK = 256  # pictures held decoded at a time
+from experiments.galleries import Speed
 
 
 def load_system(workdir: str) -> Any:
@@ -28,56 +29,20 @@ def load_system(workdir: str) -> Any:
     return contextjax.load(workdir if not Path(workdir).exists() else path_of(workdir))
 
 
-def embed(system: Any, pictures: Pictures, *, cache: Path) -> tuple[list[str], np.ndarray, dict[str, str]]:
-    """Ids and embeddings [N, D] of all pictures that can be read, and why the others can't.
+def embedded(system: Any, folder: Path, cache: Path) -> tuple[list[str], np.ndarray]:
+    """Ids and embeddings float32 [N, D] of a folder's pictures that can be read, in the order of their names.
 
-    What an earlier call has found of the same files is read from `cache`.
+    They are kept as an index of experiments.embed: what an earlier call has embedded, also one that was killed, stays.
     """
-    state = [[name, *_state(file)] for name, file in pictures.files.items()]
-    key = hashlib.blake2b(json.dumps([system.fingerprint, state]).encode(), digest_size=8).hexdigest()
-    kept, listed = cache / f"embeddings.{key}.npy", cache / f"embeddings.{key}.json"
-    if listed.exists() and kept.exists():
-        known = json.loads(listed.read_text(encoding="utf-8"))
-        return known["ids"], np.load(kept, allow_pickle=False), known["bad"]
-    ids, parts, bad = [], [], {}
-    names = list(pictures.files)
-    for begin in range(0, len(names), CHUNK):
-        pixels = []
-        for name in names[begin : begin + CHUNK]:
-            try:
-                pixels.append(_pixels(system, pictures, name))
-                ids.append(name)
-            except UserError as error:
-                bad[name] = str(error)
-        if pixels:
-            parts.append(system.encode_gallery(pixels))
-    if not parts:
-        raise UserError(f"None of the {len(names)} pictures can be read; the first: {next(iter(bad.values()))}")
-    embeddings = np.concatenate(parts)
-    _keep(kept, listed, embeddings, {"ids": ids, "bad": bad})
-    return ids, embeddings, bad
-
-
-def _keep(kept: Path, listed: Path, embeddings: np.ndarray, about: dict) -> None:
-    import io
-
-    from contextjax.files import write_whole
-
-    file = io.BytesIO()
-    np.save(file, embeddings)
-    try:
-        write_whole(kept, file.getvalue())
-        write_whole(listed, json.dumps(about))
-    except OSError as error:
-        raise UserError(f"{kept.parent} can't be written ({error}); make room for it and try again.") from error
-
-
-def _state(file: Any) -> list[int | str]:
-    try:
-        found = Path(str(file)).stat()
-    except OSError:
-        return ["missing"]
-    return [found.st_size, found.st_mtime_ns, "" if isinstance(file, Path) else repr(file)]
+    gallery, speed = folder_gallery(folder), Speed(system)
+    key = hashlib.blake2b(f"{system.identity}\0{gallery.place}".encode(errors="replace"), digest_size=8).hexdigest()
+    index = embed(system, gallery, cache / key, progress=speed.tell)
+    print(speed.summary())
+    if index.skipped:
+        print(told(index.skipped))
+    rows = np.concatenate([unpack(part.embeddings) for part in parts.iterate(index.folder, index.manifest)])
+    order = sorted(range(len(rows)), key=index.names.__getitem__)  # pictures that came later stand behind the others
+    return [index.names[row] for row in order], rows[order]
 
 
 def _pixels(system: Any, pictures: Pictures, name: str) -> np.ndarray:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-import json
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from contextjax.types import UserError
+from data_pipelines.records import parse_json
 from data_pipelines.synthesis.questions import Model
+
+GIVEN = ("model", "messages", "stream", "extra_headers", "extra_query", "extra_body")  # not by --request
 
 
 def model_makers(flags: Any, *, folder: Path, split: str) -> tuple[Callable[[], Model], Callable[[], Model] | None]:
@@ -43,7 +45,9 @@ def _chat_maker(flags: Any) -> Callable[..., Model]:
     from data_pipelines.synthesis.chat import ChatModel
 
     if "@" in urllib.parse.urlsplit(flags.address or "").netloc:
-        raise UserError(f"A password or key goes not in --address but in the environment, as {flags.key_variable}.")
+        raise UserError(
+            "A password or key goes not in --address but in the environment, as the variable of --key_variable."
+        )
     return functools.partial(
         ChatModel,
         address=flags.address,
@@ -68,9 +72,12 @@ def request_body(flags: Any) -> dict[str, Any]:
 
         return dict(BODY) | {"max_completion_tokens": flags.answer_tokens}
     try:
-        found = json.loads(flags.request)
+        found = parse_json(flags.request)
     except ValueError as error:
         raise UserError(f"--request is no JSON ({error}); expected an object, as '{{\"temperature\": 0}}'.") from error
-    if not isinstance(found, dict) or {"model", "messages"} & set(found):
-        raise UserError("--request is to be a JSON object of further fields; model and messages are not given there.")
+    if not isinstance(found, dict) or not found.keys().isdisjoint(GIVEN):
+        raise UserError(
+            f"--request is to be a JSON object of further fields of a request's body; {', '.join(GIVEN)} are not given "
+            "there."
+        )
     return found

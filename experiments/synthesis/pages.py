@@ -90,8 +90,8 @@ def review_page(drafts: Iterable[Draft], pictures: Pictures, count: int, *, titl
     return SampleReport(
         title=title,
         kind="review of triplets",
-        lead=f"A sample of {len(cards)} triplets, each drawn with equal chance. Saved decisions are given to the next "
-        "run as --decisions=FILE.",
+        lead=f"A sample of {len(cards)} triplets, each drawn with equal chance. The next run takes saved decisions, "
+        "those of earlier pages too, as --decisions=FILE,FILE.",
         counts={},
         sections=(Section("Triplets", intro, tuple(cards)),),
         facts=facts,

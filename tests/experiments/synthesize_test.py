@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from contextjax.files import locked
 from data_pipelines.datasets import READERS
 from tests.commands import environment
-from tests.data_pipelines.synthesis.server import KEY, Endpoint, serving
+from tests.data_pipelines.synthesis.server import KEY, Endpoint, completion, question_of, serving
 
 CONCURRENCY = 4
 
@@ -107,6 +108,28 @@ def test_the_set_trains_and_is_traceable(whole):
         assert row["caption"] in answers[row["made_by"][-1]["answer"]]
         assert "duplicates" in row["passed"] and "grammar" not in row["passed"]
     assert len(READERS["manifest"](whole).records("train")) == 24
+    for page in ("filters", "review"):
+        assert "not checked (--grammar is off)" in (whole / f"synthesis/{page}.train.html").read_text()
+
+
+def test_what_a_run_has_paid_is_told_though_it_fails(asked, tmp_path):
+    endpoint, flags = asked
+    flags = [*flags, f"--target={tmp_path / 'set'}", "--concurrency=1", "--price_in=1000", "--pairs=2"]
+    with endpoint.failing(after=2):
+        failed = synthesize(*flags, check=False, TEST_KEY=KEY)
+    assert failed.returncode == 2 and "status 401" in failed.stderr and "All runs so far: 2 asked" in failed.stdout
+    told = synthesize(*flags, TEST_KEY=KEY)
+    first, second = map(json.loads, (tmp_path / "set" / "synthesis" / "ledger.jsonl").read_text().splitlines())
+    assert (first["finished"], second["finished"]) == (False, True)
+    assert first["cost"] == pytest.approx(2 * 11 / 1000) and "pairs" not in first and second["pairs"] == 2
+    assert second["total"]["cost"] == pytest.approx(first["cost"] + second["cost"])
+    assert f"cost {second['total']['cost']:.2f}." in told
+
+
+def test_two_runs_do_not_write_one_set(asked, whole):
+    with locked(whole / "synthesis"):
+        done = synthesize(*asked[1], f"--target={whole}", check=False, TEST_KEY=KEY)
+    assert done.returncode == 2 and "Another process is at work" in done.stderr
 
 
 def test_a_dry_run_tells_what_a_run_then_asks(asked, whole, tmp_path):
@@ -135,12 +158,20 @@ def test_decisions_are_honoured_and_counted(asked, whole, tmp_path):
     (tmp_path / "decisions.json").write_text(json.dumps({"decisions": decisions}))
     before = len(asked[0].requests)
     told = synthesize(*asked[1], f"--target={target}", f"--decisions={tmp_path / 'decisions.json'}", TEST_KEY=KEY)
-    assert "Accepted: 9 of 12, 75.0 % (95 % interval 46.8 to 91.1, Wilson)" in told
+    assert "Accepted: 9 of 12, 75.0 % (95 % interval 46.8 to 91.1, Wilson)." in told
+    assert "12 of 12 decisions were about texts of this run." in told
     rows = [json.loads(line) for line in (target / "train.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == ids[3:]
     assert ["review" in row["passed"] for row in rows] == [True] * 9 + [False] * 12
     assert len(asked[0].requests) == before
     assert "a person rejected it" in (target / "synthesis" / "filters.train.html").read_text()
+    # A second page knows nothing of what the first rejected; the later file wins where both decide.
+    (tmp_path / "second.json").write_text(json.dumps({"decisions": {ids[2]: "accept", ids[20]: "reject"}}))
+    files = f"{tmp_path / 'decisions.json'},{tmp_path / 'second.json'}"
+    told = synthesize(*asked[1], f"--target={target}", f"--decisions={files}", TEST_KEY=KEY)
+    assert "Accepted: 9 of 12" in told and "Accepted: 1 of 2" in told
+    rows = [json.loads(line) for line in (target / "train.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == [id for id in ids[2:] if id != ids[20]]
 
 
 MISTAKES = {
@@ -150,7 +181,12 @@ MISTAKES = {
     "batch of rules": (["--backend=rules", "--batch=x"], "--batch is for --backend=openai"),
     "a foreign folder": (["--target=."], "holds something else"),
     "credentials": (["--address=http://me:secret@localhost/v1"], "not in --address"),
+    "a stream": (['--request={"stream": true}'], "stream, extra_headers"),
+    "a secret header": (['--request={"extra_headers": {"X": "secret"}}'], "are not given there"),
+    "a grammar server": (["--grammar=http://host:port"], "expected the address of a LanguageTool server"),
     "a prompt": (["--prompts=configs"], "configs has no describe_reference"),
+    "before embedding": (["--data=", "--pictures=docs", "--workdir=nowhere", "--prompts=configs"], "configs has no"),
+    "a CLIP": (["--data=", "--pictures=docs"], "give it as --workdir"),
 }
 
 
@@ -170,3 +206,17 @@ def test_by_batch_files_nothing_is_asked_at_once(asked, tmp_path):
     count = len((tmp_path / "batch" / "requests-0001.jsonl").read_text().splitlines())
     assert "24 pairs wait for answers" in told and f"{tmp_path / 'batch' / 'requests-0001.jsonl'}" in told
     assert 0 < count <= 24 and len(endpoint.requests) == before and not (tmp_path / "set" / "train.jsonl").exists()
+
+
+def test_the_answers_of_a_writer_have_a_folder_of_their_own_that_is_told(asked, tmp_path):
+    folder, flags = tmp_path / "batch", [*asked[1], "--pairs=1", "--writer=w", f"--target={tmp_path / 'set'}"]
+    for place, model in ((folder, "m"), (folder, "m"), (folder / "writer", "w")):
+        told = synthesize(*flags, f"--batch={folder}")
+        (path,) = re.findall(rf"New questions: (\S+\.jsonl); .* in {place}/answers and", told)
+        (row,) = map(json.loads, Path(path).read_text().splitlines())
+        assert row["body"]["model"] == model
+        body = completion(answer(*question_of(row["body"])))
+        (place / "answers").mkdir(exist_ok=True)
+        line = {"id": path, "custom_id": row["custom_id"], "response": {"status_code": 200, "body": body}}
+        (place / "answers" / Path(path).name).write_text(json.dumps(line))
+    assert "1 triplets of 1 pairs" in synthesize(*flags, f"--batch={folder}")

@@ -49,6 +49,8 @@ def test_what_was_kept_is_there_and_the_first_answer_stays(tmp_path):
     assert pickle.loads(pickle.dumps(answers)).get("a") == answers.get("a")
     assert answers.asked_by("one") == {"p.v1:0": {"asked": 1, "refused": 0, "tokens_in": 3, "tokens_out": 4}}
     assert answers.asked_by("two") == {}
+    answers.put(reply("c"), run="two")
+    assert answers.asked_by(None) == {"p.v1:0": {"asked": 2, "refused": 0, "tokens_in": 6, "tokens_out": 8}}
     assert answers.mean_tokens("p.v1:0") == (3, 4) and answers.mean_tokens("other") is None
 
 

@@ -77,6 +77,31 @@ def test_what_failed_is_asked_again(play):
     assert all(draft.kept for draft in drafts) and sum(counts) == 2 + 3 + 3 + 2
 
 
+def test_what_the_endpoint_refuses_is_not_asked_again(play, make_plan, pairs):
+    refused = []
+
+    def change(number, line):
+        if not refused or line["custom_id"] in refused:
+            refused.append(line["custom_id"])
+            body = {"error": {"message": "rejected by our content policy", "code": None}}
+            return {**line, "response": {"status_code": 400, "body": body}}
+        return line
+
+    drafts, counts = play(change)
+    assert len(refused) == 1 and sum(counts) < 2 + 3 + 3
+    assert {"content policy" in draft.problem for draft in drafts} == {True, False}
+
+
+def test_a_file_that_was_moved_away_does_not_cost_another_one(make_plan, pairs, tmp_path):
+    folder = tmp_path / "batch"
+    folder.mkdir()
+    (folder / "requests-0002.jsonl").write_text("kept\n")
+    model = BatchModel("m", folder)
+    list(run_local(pairs, make_plan(model)))
+    assert [path.name for path in model.write()] == ["requests-0003.jsonl"]
+    assert (folder / "requests-0002.jsonl").read_text() == "kept\n"
+
+
 def test_lines_that_are_cut_or_foreign_are_left_out_and_counted(play, tmp_path):
     drafts, _ = play(lambda number, line: line)
     folder = tmp_path / "batch" / "answers"

@@ -101,19 +101,38 @@ def test_a_refusal_is_kept_and_the_others_go_on(name, run, endpoint, pairs):
     assert run() == drafts and len(endpoint.requests) == count
 
 
-def test_a_picture_that_the_endpoint_refuses_is_a_refusal(run, endpoint, pairs):
-    endpoint.faults = [error(400, "the image violates the content policy")]
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "the image violates the content policy"), (413, "too much"), (400, "code: content_policy_violation"),
+        (400, "Your request was rejected as a result of our safety system."), (422, "cannot identify image file"),
+        (400, "The response was filtered due to Azure OpenAI's content management policy"),
+        (400, "The image data you provided does not represent a valid image."),
+    ],
+)  # fmt: skip
+def test_a_picture_that_the_endpoint_refuses_is_a_refusal(status, message, run, endpoint, pairs):
+    endpoint.faults = [error(status, message)]
     drafts = run(pairs[:2])
-    assert "content policy" in drafts[0].problem and drafts[1].problem  # both have the reference
+    assert "is a refusal" in drafts[0].problem and drafts[1].problem  # both have the reference
     assert len(endpoint.requests) == 1
 
 
 @pytest.mark.parametrize(
     ("status", "message"),
-    [(400, "unknown parameter 'top_q'"), (401, "bad"), (403, "no"), (404, "no model m"), (429, "insufficient_quota")],
+    [
+        (400, "unknown parameter 'top_q'"),
+        (401, "bad"),
+        (403, "no"),
+        (404, "no model m"),
+        (429, "insufficient_quota"),
+        (400, "Invalid content type. image_url is only supported by certain models."),
+        (400, r"At most 0 image\(s\) may be provided"),
+        (422, "unknown variant `image_url`, expected `text`"),
+        (400, "Unrecognized request argument: 'moderation'"),
+    ],
 )
 def test_a_wrong_setup_ends_at_once_and_is_not_kept(status, message, run, endpoint, pairs, tmp_path):
-    endpoint.faults = [error(status, message)]
+    endpoint.faults = [error(status, message.replace("\\", ""))]
     with pytest.raises(UserError, match=message):
         run(pairs[:1])
     assert len(endpoint.requests) == 1 and len(Answers(tmp_path / "answers.sqlite")) == 0
@@ -139,6 +158,13 @@ def test_bare_prose_is_asked_about_once_more_and_then_given_up(run, endpoint, pa
     assert "describe reference: is no JSON array" in draft.problem
     assert len(endpoint.requests) == 2
     assert run(pairs[:1]) == [draft] and len(endpoint.requests) == 2
+
+
+def test_the_second_try_asks_for_the_list_alone(run, endpoint, pairs):
+    """A model at temperature 0 would say the same again."""
+    endpoint.answer = lambda text, digest: sensible(text, digest) if "JSON array alone" in text else "Lovely."
+    (draft,) = run(pairs[:1])
+    assert draft.kept and len(endpoint.requests) == 2 * 3
 
 
 def test_texts_may_stand_behind_bullets(run, endpoint, pairs):
@@ -169,6 +195,21 @@ def test_a_hosted_model_needs_a_key(monkeypatch, make_plan, pairs):
     monkeypatch.delenv("TEST_KEY", raising=False)
     with pytest.raises(UserError, match="environment has no TEST_KEY"):
         list(run_local(pairs, make_plan(ChatModel("m", **OPTIONS))))
+
+
+def test_another_server_gets_a_key_only_where_it_is_named(run, endpoint, pairs, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    run(pairs[:1], key_variable=None)
+    assert len(endpoint.headers) == 3 and KEY not in json.dumps(endpoint.headers)
+    monkeypatch.delenv("TEST_KEY")
+    with pytest.raises(UserError, match="environment has no TEST_KEY"):
+        run()
+
+
+def test_fields_that_the_client_does_not_name_are_sent_as_they_are(run, endpoint, pairs):
+    body = {"top_k": 20, "chat_template_kwargs": {"enable_thinking": False}, "max_tokens": 9, "timeout": 3}
+    (draft,) = run(pairs[:1], body=body)
+    assert draft.kept and body.items() <= endpoint.requests[0].items()
 
 
 def test_the_rate_limit_spreads_requests(run, endpoint, pairs):

@@ -15,6 +15,8 @@ BAD = {
     "pictures": [
         "Make the dog in image 2 larger", "the first picture has no cat", "as in Image B", "both pictures show a dog",
         "change the reference image to red", "like photo #1 but darker", "use the second photo instead",
+        "as in image three", "a dog darker than in the source image", "like in image a",
+        "the two images differ in the dog", "a cat as in picture 3", "copy it from the third photo",
     ],
     "files": [
         "save it as /etc/passwd now", "the dog of dog.png", "see https://example.com/a", "open C:\\windows\\x",
@@ -31,6 +33,8 @@ GOOD = [
     "replace the camera with a photo frame", "Remove the sign that says 'no entry'.", "he wears a black/white shirt",
     "a first-aid kit lies on the table", "there is a file cabinet", "make the second dog smaller", "one more, i.e. two",
     "the prompt box is gone", "a picture frame hangs there", "show a dog, e.g. a poodle, at 3.5 m",
+    "Make the picture a watercolor.", "Add two pictures on the wall.", "Hang the picture a little higher.",
+    "move the other picture frame left", "turn the photo a bit", "swap these photo frames",
 ]  # fmt: skip
 
 
@@ -98,7 +102,8 @@ def test_decisions_reject_accept_and_leave():
 
 def test_long_answers_go_as_a_whole_and_others_are_cut_into_sentences(make_plan, pairs):
     long = "Add a dog. " + "And a cat. " * 12
-    plan = make_plan(saying(long, 'Add a dog. Then remove the cat! "Why not?" Yes e.g. like so.'))
+    short = "Dr. Who leaves. Set it approx. 3 m left. Show a dog, e.g. Lassie. Add 2. A St. Bernard comes."
+    plan = make_plan(saying(long, 'Add a dog. Then remove the cat! "Why not?" Yes e.g. like so.', short))
     (draft,) = run_local(pairs[:1], plan)
     assert draft.sentences[0].removed_by == "length" and draft.sentences[0].text == long.strip()
     assert [s.text for s in draft.sentences[1:]] == [
@@ -106,6 +111,11 @@ def test_long_answers_go_as_a_whole_and_others_are_cut_into_sentences(make_plan,
         "Then remove the cat!",
         '"Why not?"',
         "Yes e.g. like so.",
+        "Dr. Who leaves.",
+        "Set it approx. 3 m left.",
+        "Show a dog, e.g. Lassie.",
+        "Add 2.",
+        "A St. Bernard comes.",
     ]
 
 

@@ -31,8 +31,10 @@ def language_tool(faults=()):
             found = [{"message": "Did you mean 'dog'?", "offset": 0}] * form["text"][0].count("dogs")
             status, body = left.pop(0) if left else (200, json.dumps({"matches": found}))
             self.send_response(status)
+            if body is None:
+                self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            self.wfile.write(body.encode())
+            self.wfile.write((body or "[").encode())
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -68,6 +70,19 @@ def test_one_that_refuses_or_is_not_there_is_told(tmp_path, monkeypatch):
         assert len(asked) == 1
     with pytest.raises(UserError, match="failed 8 times"):
         LanguageTool("http://127.0.0.1:9", answers)("a dog")
-    with pytest.raises(UserError, match="expected the address"):
-        LanguageTool("file:///etc/passwd", answers)
     assert len(answers) == 0
+
+
+@pytest.mark.parametrize(
+    "address", ["file:///etc/passwd", "http://host:port", "http://", "http://a b", "http://[", "http://me:secret@host"]
+)
+def test_what_is_no_address_is_told_at_once(address, tmp_path):
+    with pytest.raises(UserError, match="expected the address") as caught:
+        LanguageTool(address, Answers(tmp_path / "answers.sqlite"))
+    assert "secret" not in str(caught.value)
+
+
+def test_an_answer_that_is_cut_is_asked_for_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(retries.time, "sleep", lambda seconds: None)
+    with language_tool([(200, None)]) as (address, asked):
+        assert LanguageTool(address, Answers(tmp_path / "answers.sqlite"))("a dog") == "" and len(asked) == 2

@@ -21,7 +21,7 @@ from data_pipelines.synthesis.review import read_drafts
 from data_pipelines.synthesis.runners import run_local
 from data_pipelines.synthesis.sources import folder_pictures, grouped_pairs
 from experiments.synthesis import pages
-from experiments.synthesis.embedding import agreement_of, embed, load_system
+from experiments.synthesis.embedding import agreement_of, embedded, load_system
 from tests.commands import environment
 from tests.data_pipelines.synthesis.conftest import saying
 from tests.pretrained.conftest import random_params
@@ -55,19 +55,23 @@ def folder(tmp_path):
     return place
 
 
-def test_pictures_are_embedded_once_and_bad_ones_named(clip, folder, tmp_path):
-    system, pictures = load_system(str(clip)), folder_pictures(folder)
-    ids, embeddings, bad = embed(system, pictures, cache=tmp_path / "cache")
-    assert ids == [f"p{number:02}.png" for number in range(12)] and list(bad) == ["broken.png"]
-    np.testing.assert_allclose(embeddings, system.encode_gallery([folder / name for name in ids]), atol=1e-6)
-    system.encode_gallery = None  # it is not asked again
-    again = embed(system, pictures, cache=tmp_path / "cache")
-    assert again[0] == ids and np.array_equal(again[1], embeddings) and again[2] == bad
+def test_pictures_are_embedded_once_and_bad_ones_named(clip, folder, tmp_path, capsys):
+    system, encoded = load_system(str(clip)), []
+    encode = system.encode_gallery
+    system.encode_gallery = lambda images: encoded.extend(images) or encode(images)
+    ids, embeddings = embedded(system, folder, tmp_path / "cache")
+    assert ids == [f"p{number:02}.png" for number in range(12)] and "broken.png" in capsys.readouterr().out
+    np.testing.assert_allclose(embeddings, encode([folder / name for name in ids]), atol=1e-6)
+    encoded.clear()
+    (folder / "p03.png").rename(folder / "a.png")
+    ids, again = embedded(system, folder, tmp_path / "cache")
+    assert ids[0] == "a.png" and len(ids) == 12 and len(encoded) == 1  # what is new alone
+    np.testing.assert_allclose(again, encode([folder / name for name in ids]), atol=1e-6)
 
 
 def test_groups_of_a_folder_become_pairs_and_a_page_to_judge_the_band_by(clip, folder, tmp_path):
     pictures = folder_pictures(folder)
-    ids, embeddings, _ = embed(load_system(str(clip)), pictures, cache=tmp_path)
+    ids, embeddings = embedded(load_system(str(clip)), folder, tmp_path / "galleries")
     cosines = np.sort((on_grid(embeddings) @ on_grid(embeddings).T)[np.triu_indices(12, 1)])
     band = Band(float(cosines[len(cosines) // 2]), float(cosines[-3]))
     groups = mine_groups(embeddings, band, size=3)
@@ -109,8 +113,8 @@ def test_texts_that_disagree_are_removed(clip, folder, make_plan):
 
 def test_a_folder_of_unreadable_pictures_is_told(clip, tmp_path):
     (tmp_path / "x.png").write_bytes(b"")
-    with pytest.raises(UserError, match="None of the 1 pictures can be read"):
-        embed(load_system(str(clip)), folder_pictures(tmp_path), cache=tmp_path)
+    with pytest.raises(UserError, match="expected at least one good picture"):
+        embedded(load_system(str(clip)), tmp_path, tmp_path / "galleries")
 
 
 def test_the_pages_of_a_run_show_what_was_removed_and_escape_it(make_plan, pairs, tmp_path):
@@ -143,7 +147,7 @@ def test_the_command_makes_a_set_of_a_folder_and_the_same_again(clip, pictograms
     ]
     assert all("Groups of 3 in the band: 6; " in text and "18 pairs of 18 pictures." in text for text in told)
     drafts = list(read_drafts(target, "train"))
-    assert len(drafts) == 18 and all(len(draft.group) == 3 and draft.reference in draft.group for draft in drafts)
+    assert len(drafts) == 18 and all(draft.reference != draft.target for draft in drafts)
     kept = [sentence for draft in drafts for sentence in draft.kept]
     assert kept and all("agreement" in sentence.passed for sentence in kept)
     assert (target / "synthesis" / "band.html").exists()

@@ -26,6 +26,22 @@ class Endpoint:
     def texts(self):
         return [question_of(body) for body in self.requests]
 
+    @contextlib.contextmanager
+    def failing(self, *, after):
+        """After so many more answers no key is good enough."""
+        answer, left = self.answer, iter(range(after - 1))
+
+        def then(*question):
+            if next(left, None) is None:
+                self.faults = [error(401, "no key of ours")] * 99
+            return answer(*question)
+
+        self.answer = then
+        try:
+            yield
+        finally:
+            self.answer, self.faults = answer, []
+
 
 def question_of(body):
     """A request's question: its text and a digest of its pictures."""

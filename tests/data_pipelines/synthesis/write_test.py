@@ -16,7 +16,7 @@ from data_pipelines.datasets import READERS
 from data_pipelines.synthesis.drafts import Draft, Sentence, Thing
 from data_pipelines.synthesis.runners import run_local
 from data_pipelines.synthesis.sources import folder_pictures
-from data_pipelines.synthesis.write import check_target, cirr_names, write_set
+from data_pipelines.synthesis.write import check_source, check_target, cirr_names, remove_stale, write_set
 from data_pipelines.tables import load_split
 from tests.data_pipelines.synthesis.conftest import saying
 
@@ -86,6 +86,25 @@ def test_a_split_beside_another_and_the_same_again(pictures_folder, tmp_path):
     written(rows[:1], pictures_folder, target, "val")
     assert READERS["manifest"](target).splits == ("train", "val")
     check_target(target)
+    check_source(target, pictures_folder)
+
+
+def test_pictures_of_another_folder_may_have_the_same_names(pictures_folder, tmp_path):
+    target = tmp_path / "set"
+    written([("a.png", "b.jpg", ["Add a dog."])], pictures_folder, target)
+    with pytest.raises(UserError, match=r"made of the pictures of .*pictures, and this run's are of .*others"):
+        check_source(target, tmp_path / "others")
+
+
+def test_what_killed_runs_have_left_is_removed(pictures_folder, tmp_path):
+    target = tmp_path / "set"
+    written([("a.png", "sub/c.png", ["Add a dog."])], pictures_folder, target)
+    before, kept = files_of(target), "synthesis/galleries/x/.index.json.7.partial"
+    for name in (".train.jsonl.7.partial", "img_raw/sub/.c.png.7.partial", "synthesis/.drafts.7.partial", kept):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_text("half")
+    remove_stale(target)
+    assert files_of(target) == before | {kept}
 
 
 def test_a_picture_that_changed_is_written_anew(pictures_folder, tmp_path):

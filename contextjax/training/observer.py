@@ -109,8 +109,8 @@ class Observer:
         is_stopped = not is_last and self._stop.is_due(step)
         is_best = False
         if score is not None and math.isfinite(score):
-            with self.ledger.during("checkpoint"), self._compiles.expected(), self._watchdog.paused():  # for one may
-                # still be written
+            # One may still be written.
+            with self.ledger.during("checkpoint"), self._compiles.expected(), self._watchdog.paused():
                 best = self._checkpoints.best_score  # in which the first process may be ahead
                 is_best = score >= agree({"best": -math.inf if best is None else best})["best"]
         if is_last or is_stopped or is_best or step % config.checkpoint_every == 0:

@@ -5,12 +5,12 @@ JSON: the step (which is the data position), the hashes of config and data, and 
 It is written in the background and becomes visible only when whole: by a rename on a disk, by a marker
 (commit_success.txt) that is written last in an object store, which has no renames. The checksums of its files follow,
 and without them it is not taken: its checksums.json is the report that a step is safe, and there is no earlier one. One
-that was evaluated by a rule of what is best has its score with it.
+that was evaluated by a rule of what is best has its score in its `meta`; it counts while that file is what was written.
 
 Restore order of a run:
-  1. config.json must be the config of this run;  2. of the whole checkpoints the newest whose files have their
-  checksums gives the state, and damaged newer ones are set aside;  3. its hashes of config and data must agree;
-  4. metrics lines past its step are cut;  5. the loader starts at its step.
+  1. config.json must be the config of this run, wherever that is computed;  2. of the whole checkpoints the newest
+  whose files have their checksums gives the state, and damaged newer ones are set aside;  3. its hashes of config and
+  data must agree;  4. metrics lines past its step are cut;  5. the loader starts at its step.
 """
 
 from __future__ import annotations
@@ -18,26 +18,28 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import shutil
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from contextjax import checksums
+from contextjax.checkpoint_folders import UNFINISHED, clear_unfinished, move_aside, remove, score_of
 from contextjax.files import is_remote, path_of
 from contextjax.types import Health, TrainState, UserError
 
 TOLD = 512  # bytes of what is wrong with a checkpoint that other processes are told
-UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until it is whole
+MEETING = 600  # seconds that processes wait for one another when they have written what is theirs
+TRIES = 5  # to read a checkpoint of a run that goes on, and takes older ones away
 
 
 class Checkpoints:
-    """The checkpoints of a workdir: the newest are kept, and of those with a score the two best (of equals the newer).
+    """The checkpoints of a workdir: the newest are kept, and of those with a score the best (of equals the newest).
 
     A save that fails (a full disk, say) is told and takes nothing with it: older checkpoints stay, and the next save is
     tried.
@@ -48,29 +50,32 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong is told once, by this class
-        self._ocp, self._folder, self._keep, self._read_only = ocp, _absolute(folder), keep, read_only
-        self._saving, self._failure, self._is_stale = 0, "", False
-        self._thread, self._error = threading.Thread(), None  # of the save in the background
+        self._ocp, self._keep, self._read_only = ocp, keep, read_only
+        self._folder = path_of(folder) if is_remote(folder) else Path(folder).absolute()
+        self._saving, self._failure = 0, ""  # the last save, and why it failed
+        self._stale: int | None = None  # a step that failed, and is to be cleared away
+        self._thread = threading.Thread()  # of the save in the background
         if not read_only:
-            self._clear_unfinished()
+            if ocp.multihost.is_primary_host(0):
+                clear_unfinished(self._folder)
+            ocp.multihost.sync_global_processes("unfinished checkpoints are gone")
         self._manager = self._open()
 
     def _open(self) -> Any:
-        from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+        from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
         ocp = self._ocp
         # In the background, a folder that can't be made would leave threads that wait for it, and hold up the exit.
-        kinds: dict[str, Any] = {"async_options": ocp.AsyncOptions(create_directories_asynchronously=False)}
+        options = ocp.AsyncOptions(timeout_secs=MEETING, create_directories_asynchronously=False)
+        kinds: dict[str, Any] = {"async_options": options}
         if not self._read_only:
             if ocp.multihost.is_primary_host(0):
                 for path in self._folder.glob(f"*{UNFINISHED}*"):
-                    _remove(path)
-            # Two: older ones go before the new one has its checksums, and a kill may take it in between.
-            best = BestN(get_metric_fn=_score_of, n=2, keep_checkpoints_without_metrics=False)
-            kinds["preservation_policy"] = AnyPreservationPolicy([LatestN(self._keep), best])
+                    remove(path)
+            kinds["preservation_policy"] = AnyPreservationPolicy([LatestN(self._keep), _Best(self)])
         else:
             kinds["read_only"] = True
-        return ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(best_fn=_score_of, **kinds))
+        return ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(**kinds))
 
     @property
     def latest(self) -> int | None:
@@ -79,14 +84,21 @@ class Checkpoints:
 
     @property
     def best(self) -> int | None:
-        """Step of the whole checkpoint with the highest score, or None."""
-        return self._manager.best_step()
+        """Step of the checkpoint with the highest score of those that have their checksums, or None."""
+        scores = self._scores
+        return max(scores, key=lambda step: (scores[step], step), default=None)
 
     @property
     def best_score(self) -> float | None:
         """Its score; of a save that failed, nothing."""
         self._settle()
-        return None if self.best is None else _score_of(self._manager.metrics(self.best))
+        return max(self._scores.values(), default=None)
+
+    @property
+    def _scores(self) -> dict[int, float]:
+        """Step -> score, of those that have one."""
+        found = {step: score_of(self._folder / str(step)) for step in self._manager.all_steps()}
+        return {step: score for step, score in found.items() if score is not None}
 
     def save(self, state: TrainState, meta: Mapping[str, Any], *, score: float | None = None) -> None:
         """Saves in the background; the arrays are copied before this returns, so they may be donated.
@@ -99,16 +111,18 @@ class Checkpoints:
         ocp = self._ocp
         self._settle()
         step = int(meta["step"])
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), meta=ocp.args.JsonSave(meta))
-        is_number = score is not None and math.isfinite(score)
+        scored = {"score": score} if score is not None and math.isfinite(score) else {}
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state._asdict()), meta=ocp.args.JsonSave({**meta, **scored})
+        )
+        self._saving, self._failure = step, ""
         try:
             self._renew()
             if step in self._manager.all_steps():
                 return
-            self._saving, self._failure = step, ""
-            self._manager.save(step, args=args, metrics={"score": score} if is_number else None)
+            self._manager.save(step, args=args)
         except Exception as error:
-            self._fail(error)
+            self._tell(error)
         else:
             self._thread = threading.Thread(target=self._finish, args=(step,))
             self._thread.start()
@@ -148,7 +162,23 @@ class Checkpoints:
         return state["params"], meta
 
     def restore_arrays(self, which: str | int = "") -> tuple[dict[str, Any], dict[str, Any]]:
-        """As `restore_params`, but the whole state: name of a TrainState's field -> numpy arrays."""
+        """As `restore_params`, but the whole state: name of a TrainState's field -> numpy arrays.
+
+        A run that is going on may take a checkpoint away while it is read; then those that it has now are tried.
+        """
+        for _ in range(TRIES - 1):
+            before = self._manager.all_steps()
+            try:
+                return self._arrays(which)
+            except Exception:
+                if not self._read_only:
+                    raise
+                self._manager.reload()
+                if self._manager.all_steps() == before:
+                    raise
+        return self._arrays(which)
+
+    def _arrays(self, which: str | int) -> tuple[dict[str, Any], dict[str, Any]]:
         ocp = self._ocp
         step, _ = self._sound(which)
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
@@ -203,7 +233,7 @@ class Checkpoints:
     def close(self) -> None:
         """Waits and closes; raises as `wait` does, unless another error is on its way."""
         try:
-            self._settle() if sys.exc_info()[0] else self.wait()
+            self._join() if sys.exc_info()[0] else self.wait()  # with an error, this process may be alone
         finally:
             self._manager.close()
 
@@ -214,18 +244,25 @@ class Checkpoints:
             if self._ocp.multihost.is_primary_host(0):
                 checksums.write(self._folder / str(step))
         except Exception as error:
-            self._error = error
+            self._tell(error)
 
     def _settle(self) -> None:
-        """Waits for the save in the background; one that failed is told once."""
+        """Waits for the save in the background, and clears away what there is of one that failed: in all processes."""
+        self._join()
+        own = self._stale is not None
+        if multihost_utils.process_allgather(own).any() and not own:
+            self._failure, self._stale = "another process could not write what is its", self._saving
+        with contextlib.suppress(Exception):  # what it is about may still last
+            self._renew()
+
+    def _join(self) -> None:
         if self._thread.ident:
             self._thread.join()
-        error, self._error = self._error, None
-        if error:
-            self._fail(error)
 
-    def _fail(self, error: Exception) -> None:
-        """Tells of a failed save, and clears away what there is of it, so that the next one can be made."""
+    def _tell(self, error: Exception) -> None:
+        """Tells of a failed save, at once: a thread may be waiting for it."""
+        if "Barrier timed out" in str(error) and isinstance(error.__context__, Exception):
+            error = error.__context__  # of what the others, who waited, know nothing
         self._failure = (str(error).splitlines() or [type(error).__name__])[0][:300]
         with contextlib.suppress(OSError):  # it may be the same disk that is full
             print(
@@ -233,20 +270,20 @@ class Checkpoints:
                 "the next one will be tried.",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
-        self._is_stale = True
-        with contextlib.suppress(Exception):  # what it is about may still last
-            self._renew()
+        if self._stale is None:  # else this one could not even begin
+            self._stale = self._saving
 
     def _renew(self) -> None:
         """After a save that failed: the old manager would give its error again at the next one."""
-        if not self._is_stale:
+        if self._stale is None:
             return
-        if self._ocp.multihost.is_primary_host(0):
-            _remove(self._folder / str(self._saving))  # whole, but without its checksums
+        failed = self._folder / str(self._stale)
+        if self._ocp.multihost.is_primary_host(0) and not (failed / checksums.NAME).exists():
+            remove(failed)
         with contextlib.suppress(Exception):  # what has been told
             self._manager.close()
         self._manager = self._open()
-        self._is_stale = False
+        self._stale = None
 
     def _sound(self, which: str | int) -> tuple[int, list[int]]:
         """(The undamaged checkpoint to take, damaged ones that would have been taken before it)."""
@@ -256,6 +293,8 @@ class Checkpoints:
         told = []
         for step in [first, *others] if is_free else [first]:
             if not (problem := self._damage(step)):
+                if told and self._read_only:
+                    self._check_still()
                 is_written = self._read_only and told == [(first, checksums.MISSING)]  # at this moment
                 if told and not is_written and self._ocp.multihost.is_primary_host(0):
                     names = "; ".join(f"{name}: {why}" for name, why in told)
@@ -271,26 +310,12 @@ class Checkpoints:
             "version."
         )
 
-    def _clear_unfinished(self) -> None:
-        """Clears away the checkpoint that a kill has left without its checksums: the newest, for they are made in turn.
-
-        Where it is the only one it is moved, not removed: it may be of a version that wrote no checksums.
-        """
-        multihost = self._ocp.multihost
-        if multihost.is_primary_host(0) and self._folder.exists():
-            steps = {int(path.name): path for path in self._folder.iterdir() if path.name.isdigit()}
-            whole = [step for step, path in steps.items() if (path / checksums.NAME).exists()]
-            for step in steps.keys() - whole:
-                if whole and step > max(whole):
-                    print(f"The checkpoint of step {step} was not finished ({checksums.MISSING}): it is removed.",
-                          file=sys.stderr, flush=True)  # fmt: skip
-                    _remove(steps[step])
-                elif len(steps) == 1:
-                    print(
-                        f"The checkpoint of step {step} is not whole: {checksums.MISSING}.", file=sys.stderr, flush=True
-                    )
-                    self._move_aside(step)
-        multihost.sync_global_processes("unfinished checkpoints are gone")
+    def _check_still(self) -> None:
+        """That the run has taken nothing away since the folder was listed: what is gone would look damaged."""
+        before = self._manager.all_steps()
+        self._manager.reload()
+        if self._manager.all_steps() != before:
+            raise UserError(f"The run of {self._folder} went on while its checkpoints were read; try again.")
 
     def _damage(self, step: int) -> str:
         """What is wrong with a checkpoint, "" if nothing; the first process reads its files, and tells the others."""
@@ -302,21 +327,9 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         multihost = self._ocp.multihost
         if multihost.is_primary_host(0):
-            self._move_aside(step)
+            move_aside(self._folder / str(step))
         multihost.sync_global_processes("set aside")
         self._manager.reload()
-
-    def _move_aside(self, step: int) -> None:
-        place, damaged = self._folder.with_name(f"{self._folder.name}.damaged"), self._folder / str(step)
-        number = len({path.relative_to(place).parts[0] for path in place.glob(f"{step}-*")}) if place.exists() else 0
-        target = place / f"{step}-{number}"
-        if not is_remote(damaged):
-            place.mkdir(exist_ok=True)
-            damaged.rename(target)
-            return
-        for name in checksums.files_under(damaged):  # a store renames files alone
-            (target / name).write_bytes((damaged / name).read_bytes())
-        damaged.rmtree()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _by_path(tree: Any, value_of: Callable[[Any], Any]) -> dict[str, Any]:
@@ -326,17 +339,12 @@ def _by_path(tree: Any, value_of: Callable[[Any], Any]) -> dict[str, Any]:
     return {"/".join(map(key, path)): value_of(leaf) for path, leaf in leaves}
 
 
-def _absolute(folder: str | Path) -> Path:
-    return path_of(folder) if is_remote(folder) else Path(folder).absolute()
+class _Best:
+    """Orbax's policy: the best stays. A new one takes its place when it has its checksums: a kill may come before."""
 
+    def __init__(self, checkpoints: Checkpoints):
+        self._checkpoints = checkpoints
 
-def _remove(folder: Any) -> None:
-    """What is there of a folder; what can't be removed stays."""
-    if not is_remote(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-    elif folder.exists():
-        folder.rmtree()
-
-
-def _score_of(metrics: Any) -> float:
-    return metrics["score"]
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        best = self._checkpoints.best
+        return [info.step == best for info in checkpoints]

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from contextjax.files import is_remote, write_whole
+from contextjax.files import is_remote, sync_folder, write_whole
 
 NAME = "checksums.json"
 MISSING = f"it has no {NAME}"
@@ -16,8 +16,15 @@ PART = 1 << 22  # bytes that are read at a time
 
 
 def write(folder: Path) -> None:
-    """Writes size and digest of every file under `folder` to its checksums.json, with a digest of that list."""
+    """Writes size and digest of every file under `folder` to its checksums.json, with a digest of that list.
+
+    On this machine the files, and their folders, are on the disk before it: whatever happens to the power.
+    """
     files = {name: _seen(folder / name, is_kept=True) for name in files_under(folder)}
+    if not is_remote(folder):
+        for place in {folder.parent, folder, *(parent for name in files for parent in (folder / name).parents
+                                               if parent.is_relative_to(folder))}:  # fmt: skip
+            sync_folder(place)
     listed = json.dumps(files, sort_keys=True)
     whole = json.dumps({"files": files, "digest": _digest(listed.encode())}, sort_keys=True)
     write_whole(folder / NAME, whole, is_kept=True)
@@ -26,14 +33,10 @@ def write(folder: Path) -> None:
 def damage(folder: Path) -> str:
     """What is wrong with the first bad file under `folder`, "" if all are what they were when `write` saw them."""
     try:
-        read = (folder / NAME).read_bytes()
-        known = json.loads(read)
-        files, listed = known["files"], json.dumps(known["files"], sort_keys=True)
-        if known["digest"] != _digest(listed.encode()) or read.decode() != json.dumps(known, sort_keys=True):
-            return f"{NAME} does not agree with itself"
+        files = _listed(folder)
     except FileNotFoundError:
         return MISSING
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         return f"{NAME} can't be read ({error})"
     try:
         found = set(files_under(folder))
@@ -50,6 +53,33 @@ def damage(folder: Path) -> str:
         except OSError as error:
             return f"{name} can't be read ({error})"
     return ""
+
+
+def read(folder: Path, name: str) -> bytes:
+    """A file under `folder`, as `write` saw it.
+
+    Raises:
+      OSError: it, or the list of checksums, can't be read.
+      ValueError: one of them is not what was written.
+    """
+    data = (folder / name).read_bytes()
+    if _listed(folder).get(name) != [len(data), _digest(data)]:
+        raise ValueError(f"{name} is not what was written")
+    return data
+
+
+def _listed(folder: Path) -> dict[str, list[Any]]:
+    """Name -> [bytes, digest], by a list that agrees with itself."""
+    read = (folder / NAME).read_bytes()
+    try:
+        known = json.loads(read)
+        files, listed = known["files"], json.dumps(known["files"], sort_keys=True)
+        agrees = known["digest"] == _digest(listed.encode()) and read.decode() == json.dumps(known, sort_keys=True)
+    except (KeyError, TypeError) as error:
+        raise ValueError("it is no such list") from error
+    if not agrees:
+        raise ValueError("it does not agree with itself")
+    return files
 
 
 def files_under(folder: Path, under: str = "") -> list[str]:

@@ -81,8 +81,10 @@ def write_whole(path: Path, content: str | bytes, *, is_kept: bool = False) -> N
                 file.flush()
                 os.fsync(file.fileno())
         partial.replace(path)
-    except OSError:
+    except OSError as error:
         partial.unlink(missing_ok=True)
+        if error.errno and not error.filename:  # a full disk does not say whose
+            error.filename = str(path)
         raise
     if is_kept:
         sync_folder(path.parent)

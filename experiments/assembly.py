@@ -37,6 +37,7 @@ from contextjax.variants import SYSTEMS, describe, make_model, resolve
 from data_pipelines.datasets import READERS
 from data_pipelines.mixtures import Mixture
 from data_pipelines.tables import SplitData, all_texts
+from experiments import cli
 from experiments.data import load_evaluated, load_parts
 from experiments.parts import context_blip, context_cir
 from experiments.parts.evaluations import best_rule, evaluations
@@ -278,8 +279,9 @@ def _embeddings(system: System, protocol: EvaluationProtocol, data: SplitData) -
 
 
 def config_hash(config: Any) -> str:
-    """Twelve hex digits of the whole resolved config."""
-    return hashlib.blake2b(json.dumps(config.to_dict(), sort_keys=True).encode(), digest_size=6).hexdigest()
+    """Twelve hex digits of the whole resolved config, but for where it is computed."""
+    text = json.dumps(cli.computed(config), sort_keys=True, default=dict)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def fit_config(config: Any, *, data: str = "", step_timeout: float = 0) -> FitConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import io
 import json
 import os
@@ -20,6 +21,12 @@ from contextjax.types import Stopped, UserError
 from experiments.compile_cache import use_compile_cache
 
 STOPPED = 143  # exit code of what SIGTERM ends, whether or not there was something to save
+NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # errors that are no bug: a full disk, say
+ELSEWHERE = (
+    "mesh",
+    "data.workers",
+    "data.cache_mb",
+)  # where a run is computed, not what: its starts may differ in them
 MEETING = 10  # seconds in which a mistake that all processes of a run see has reached each of them
 
 flags.disclaim_key_flags()  # flags that are defined here are those of the command that asks for them: --help has them
@@ -65,6 +72,11 @@ def _guard(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> 
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         leave(STOPPED)
+    except OSError as error:
+        if error.errno not in NO_WRITING:
+            raise
+        place = error.filename or "A file"
+        fail(f"{place} can't be written or read ({error.strerror}); make room, or see to this user's rights.", leave)
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         leave(130)
@@ -167,15 +179,20 @@ def required(flag: Any) -> Any:
     return flag.value
 
 
+def computed(config: Any) -> dict[str, Any]:
+    """The keys of a config, flat, that say what is computed, and not where."""
+    return {name: value for name, value in _flat(config).items() if name not in ELSEWHERE}
+
+
 def write_config(workdir: Path, config: Any) -> None:
-    """Writes config.json, or checks that a resumed run has the same one.
+    """Writes config.json, or checks that a resumed run has the same one, wherever it goes on.
 
     Raises:
       UserError: the workdir is of another config.
     """
     path, text = workdir / "config.json", config.to_json(indent=2)
     if path.exists():
-        before, now = (_flat(ConfigDict(json.loads(t))) for t in (path.read_text(encoding="utf-8"), text))
+        before, now = (computed(ConfigDict(json.loads(t))) for t in (path.read_text(encoding="utf-8"), text))
         differing = [k for k in {**before, **now} if before.get(k) != now.get(k)]
         if differing:
             key = differing[0]

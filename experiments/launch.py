@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 from absl import flags
@@ -55,15 +56,17 @@ def launch(command: Sequence[str], *, processes: int, gpus: bool = False) -> int
                 print(f"error: Process {index} of {processes} has ended with {how}; the others are ended.",
                       file=sys.stderr, flush=True)  # fmt: skip
                 break
-    except SystemExit:
+    except (SystemExit, KeyboardInterrupt):
         grace = GRACE_TO_SAVE
         raise
     finally:
-        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # to end is what is being done
+        told = (signal.SIGTERM, signal.SIGINT)  # again: to end is what is being done
+        before = [signal.signal(number, signal.SIG_IGN) for number in told]
         _end(running, grace)
         for thread in threads:
             thread.join()
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(told, before, strict=True):
+            signal.signal(number, handler)
     return code if code >= 0 else 128 - code
 
 
@@ -113,13 +116,17 @@ def _wait(index: int, process: subprocess.Popen, ended: queue.Queue) -> None:
 
 
 def _end(running: Sequence[subprocess.Popen], grace: float) -> None:
-    """Asks those that still run to end, then ends them, for one that is stopped hears nothing; their loaders too."""
+    """Asks those that still run to end, then ends them, for one that is stopped hears nothing; their loaders too.
+
+    `grace`: seconds that all of them together have.
+    """
+    until = time.monotonic() + grace
     left = [process for process in running if process.poll() is None]
     for process in left:
         process.terminate()
     for process in left:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(grace)
+            process.wait(max(until - time.monotonic(), 0))
     for process in running:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

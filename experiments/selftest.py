@@ -16,7 +16,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "What the drills leave is kept th
 CONFIG = cli.define_config()
 MESH = flags.DEFINE_string("mesh", "", "Where the runs go, as data:8; default: the config's.")
 LONG = flags.DEFINE_bool("long", False, "As often as `make test-slow`, with a soak of 20,000 steps.")
-ONLY = flags.DEFINE_list("only", [], "Some of damage, kill, sigterm, disk, io, cuts, meshes, soak; default: all.")
+ONLY = flags.DEFINE_list(
+    "only", [], "Some of damage, kill, sigterm, disk, io, cuts, meshes, sick, stall, soak; default: all."
+)
 
 
 def main() -> None:

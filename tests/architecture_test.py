@@ -46,14 +46,18 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.images": TYPES,
     "contextjax.tokenizers": TYPES | FILES,
     "contextjax.checksums": TYPES | FILES,
-    "contextjax.checkpoints": {"contextjax.checksums"} | TYPES | FILES,
+    "contextjax.checkpoint_folders": {"contextjax.checksums"} | TYPES | FILES,
+    "contextjax.checkpoints": {"contextjax.checkpoint_folders", "contextjax.checksums"} | TYPES | FILES,
     "contextjax.objectives": MODELS | TYPES | {"contextjax.losses"},
     "contextjax.training": TYPES
     | FILES
     | {"contextjax.training", "contextjax.sharding", "contextjax.optim", "contextjax.checkpoints"},
     "contextjax.drills": TYPES
     | FILES
-    | {f"contextjax.{name}" for name in ("drills", "training", "checkpoints", "checksums", "sharding")},
+    | {
+        f"contextjax.{name}"
+        for name in ("drills", "training", "checkpoints", "checkpoint_folders", "checksums", "sharding")
+    },
     "contextjax.retriever": TYPES | {"contextjax.images", "contextjax.tokenizers"},
     "contextjax.system": MODELS
     | TYPES

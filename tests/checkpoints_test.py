@@ -5,6 +5,7 @@ import math
 import resource
 import shutil
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -179,8 +180,10 @@ def test_the_best_is_kept_beside_the_newest(tmp_path, scores, best):
         checkpoints.wait()
         assert (checkpoints.latest, checkpoints.best) == (len(scores), best)
         assert checkpoints.best_score == (None if best is None else scores[best - 1])
-        ranked = sorted((s, step) for step, s in enumerate(scores, 1) if s is not None and math.isfinite(s))
-        kept = {len(scores) - 1, len(scores)} | {step for _, step in ranked[-2:]}
+        ranked = sorted((s, step) for step, s in enumerate(scores[:-1], 1) if s is not None and math.isfinite(s))
+        kept = {len(scores) - 1, len(scores)} | {
+            step for _, step in ranked[-1:]
+        }  # the last is not yet known to be best
         assert steps_in(tmp_path / folder) == sorted(kept)
         for which, step in {
             "": best or len(scores),
@@ -201,6 +204,65 @@ def test_a_new_best_that_was_not_finished_leaves_the_one_before_it(tmp_path):
     (tmp_path / "4" / checksums.NAME).unlink()  # as a kill after it was visible leaves it
     with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
         assert (checkpoints.latest, checkpoints.best, checkpoints.best_score) == (3, 1, 5.0)
+
+
+def test_a_damaged_score_is_none_and_the_folder_opens_all_the_same(tmp_path):
+    """Also as another number: of any flip in the file that has it, what is best is known without it."""
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        for step, score in enumerate([5.0, 1.0, 2.0], 1):
+            checkpoints.save(make_state(step, step), {"step": step}, score=score)
+        assert checkpoints.best == 1
+    path = tmp_path / "3" / "meta" / "metadata"
+    whole = path.read_bytes()
+    place = whole.index(b"2.0")
+    for changed in (
+        whole.replace(b"2.0", b"9.0"),
+        whole[: place - 5] + b"\xff" + whole[place - 4 :],
+        whole[:place],
+        b"",
+    ):
+        path.write_bytes(changed)
+        for read_only in (True, False):
+            with contextlib.closing(Checkpoints(tmp_path, read_only=read_only)) as checkpoints:
+                assert (checkpoints.best, checkpoints.best_score) == (1, 5.0)
+                assert checkpoints.latest == 3 and checkpoints.restore_params("newest")[1]["step"] == 2
+    path.write_bytes(whole)
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        assert checkpoints.restore_params("newest")[1] == {"step": 3, "score": 2.0}
+
+
+def test_a_score_of_an_earlier_version_counts(tmp_path):
+    """It was a file of Orbax's own."""
+    for step, score in ((1, 5.0), (2, 1.0)):
+        with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+            save_steps(checkpoints, step)
+        (tmp_path / str(step) / "metrics").mkdir()
+        (tmp_path / str(step) / "metrics" / "metrics").write_text(f'{{"score": {score}}}')
+        checksums.write(tmp_path / str(step))
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        assert (checkpoints.best, checkpoints.best_score) == (1, 5.0) and checkpoints.restore_params()[1]["step"] == 1
+        save_steps(checkpoints, 3, 4)
+    assert steps_in(tmp_path) == [1, 3, 4]
+
+
+@pytest.mark.parametrize("which", ["", "newest", "best"])
+def test_a_run_that_goes_on_while_it_is_read_gives_a_checkpoint_that_it_still_has(tmp_path, which, capsys):
+    """Those that were there when the folder was opened are gone, or going, but for one that is older and kept."""
+    with contextlib.closing(Checkpoints(tmp_path)) as run:
+        for step, score in ((1, 5.0), (2, None), (3, None)):
+            run.save(make_state(step, step), {"step": step}, score=score)
+        run.wait()
+        with contextlib.closing(Checkpoints(tmp_path, read_only=True)) as reader:
+            assert reader.step_of(which) == {"": 1, "newest": 3, "best": 1}[which]
+            for step, score in ((4, 9.0), (5, None), (6, None)):
+                run.save(make_state(step, step), {"step": step}, score=score)
+            run.wait()
+            params, meta = reader.restore_params(which)
+            assert meta["step"] == {"": 4, "newest": 6, "best": 4}[which]
+            same_bits(params, make_state(meta["step"], meta["step"]).params)
+            with pytest.raises(UserError, match="has no checkpoint '3'"):
+                reader.restore_params(3)
+    assert "Damaged" not in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_is_not_there_is_told(checkpoints):
@@ -312,6 +374,38 @@ def test_a_save_that_fails_is_told_and_the_next_one_is_made(tmp_path, capsys):
         checkpoints.wait()
         assert steps_in(folder) == [2, 3]
         same_bits(checkpoints.restore(abstract(large))[0], large)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_save_that_fails_in_the_background_is_told_before_anything_waits_for_it(tmp_path, capsys):
+    large = make_state()._replace(params={"large": jnp.asarray(np.random.default_rng(0).normal(size=100_000))})
+    with contextlib.suppress(UserError), contextlib.closing(Checkpoints(tmp_path)) as checkpoints, no_room(100_000):
+        checkpoints.save(large, {"step": 2})
+        said, until = "", time.monotonic() + 60
+        while not said and time.monotonic() < until:
+            time.sleep(0.01)
+            said = capsys.readouterr().err
+        assert "The checkpoint of step 2 could not be written" in said
+    assert capsys.readouterr().err == ""  # once
+
+
+def test_each_save_that_fails_is_told_by_its_own_step_and_what_was_is_no_failure_any_more(tmp_path, capsys):
+    """While the folder is gone, no new manager can be made either."""
+    folder, away = tmp_path / "checkpoints", tmp_path / "away"
+    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+        save_steps(checkpoints, 1)
+        folder.rename(away)
+        folder.write_text("no folder")
+        for step in (2, 3):
+            with pytest.raises(UserError, match=f"The checkpoint of step {step} could not be written"):
+                save_steps(checkpoints, step)
+        folder.unlink()
+        away.rename(folder)
+        save_steps(checkpoints, 1)  # is there
+        save_steps(checkpoints, 3)
+        assert steps_in(folder) == [1, 3]
+    said = capsys.readouterr().err
+    assert [f"step {step} could not" in said for step in (1, 2, 3)] == [False, True, True] and said.count("could") == 2
 
 
 @pytest.mark.parametrize("is_file", [True, False])

@@ -1,6 +1,8 @@
 """Every byte of a folder that changes is noticed."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,6 +40,37 @@ def test_flips_and_cuts_are_noticed_the_list_of_checksums_included(folder):
             assert path.name in checksums.damage(folder), (path, place)
         path.write_bytes(whole)
     assert checksums.damage(folder) == ""
+
+
+def test_a_file_is_read_as_it_was_written_or_not_at_all(folder):
+    path = folder / "meta/a.json"
+    data = path.read_bytes()
+    assert checksums.read(folder, "meta/a.json") == data
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"meta/a.json is not what was written"):
+        checksums.read(folder, "meta/a.json")
+    path.write_bytes(data)
+    (folder / "more").write_bytes(b"x")
+    with pytest.raises(ValueError, match="more is not what was written"):
+        checksums.read(folder, "more")
+    (folder / checksums.NAME).write_text("{}")
+    with pytest.raises(ValueError, match="no such list"):
+        checksums.read(folder, "meta/a.json")
+
+
+def test_files_and_folders_are_on_the_disk_before_the_report_that_they_are(folder, monkeypatch):
+    synced, sync = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: synced.append(str(Path(f"/proc/self/fd/{handle}").readlink())) or sync(handle)
+    )
+    checksums.write(folder)
+    report = next(number for number, name in enumerate(synced) if "checksums" in name)
+    before = {str(path) for path in folder.rglob("*") if path.name != checksums.NAME} | {
+        str(folder),
+        str(folder.parent),
+    }
+    assert set(synced[:report]) == before
+    assert synced[-1] == str(folder)  # its name, too
 
 
 def test_lost_and_added_files_are_named(folder):

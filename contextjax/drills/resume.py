@@ -44,14 +44,17 @@ def resume(
       workdir: where the run lives; what is there is removed first.
       reference: the workdir of the uninterrupted run, which logs every step.
       rows: the records of its batches.
-      cuts: how many batches a start has.
+      cuts: how many batches a start has; one that comes to the end of the run is no cut, and told.
       exact: on the same mesh: all is the same, bit for bit; on others the losses of the first steps are close.
     """
     shutil.rmtree(workdir, ignore_errors=True)
-    problems, starts = [], []
+    problems, starts, done = [], [], 0
     for cut in (*cuts, 0):
         start = acknowledged(workdir)
         starts.append(start)
+        done += bool(cut) and start + cut < len(rows)
+        if cut and start + cut >= len(rows):
+            problems.append(f"{cut} batches after step {start} cut nothing, the run has {len(rows)}")
         seen = train(workdir, cut)
         expected = rows[start : start + cut] if cut else rows[start:]
         if len(seen) != len(expected) or not all(map(np.array_equal, seen, expected)):
@@ -62,7 +65,7 @@ def resume(
         corrupt, problems = int(bool(different)), problems + different
     else:
         problems += _far_losses(workdir, reference, starts)
-    return Row(drill, len(cuts), 0, corrupt, problems)
+    return Row(drill, done, 0, corrupt, problems)
 
 
 def _far_losses(workdir: Path, reference: Path, starts: Sequence[int]) -> list[str]:

@@ -14,14 +14,15 @@ from contextjax.training.hooks import read_metrics
 
 EVERY = 0.5  # seconds between two looks at the memory
 WARM = 0.25  # share of the steps before memory counts
-SLOPE = 1.0  # MB a minute, at most
+SLOPE = 1.0  # MB a minute between saves, at most
+SAVE = 3.0  # MB a save, at most
 
 
 def soak(drill: str, start: Start, workdir: Path, *, steps: int, every: int = 0) -> Row:
     """Watches a run of `steps` that logs every step and has to begin here, in an empty workdir. On Linux.
 
     It saves after `every` steps (0: never): what memory grows by a minute is seen between saves, and what it grows by a
-    save is told, for saves are as rare as one likes.
+    save by itself, for saves are as rare as one likes. The slope over all, saves included, is told beside it.
     """
     attempt, seen = Attempt(start, workdir), []
     while attempt.run.poll() is None:
@@ -40,8 +41,11 @@ def soak(drill: str, start: Start, workdir: Path, *, steps: int, every: int = 0)
     slope, saves = _growth(np.asarray(seen), every or steps)
     if slope >= SLOPE:
         problems.append(f"memory grows by {slope:.2f} MB a minute")
-    watched = seen[-1][0] - seen[0][0]
-    note = f"{slope:+.2f} MB a minute over {watched:.0f} s, {saves:+.2f} MB a save, {recompiles:g} recompiles"
+    if saves > SAVE:
+        problems.append(f"memory grows by {saves:.2f} MB a save")
+    watched, plain = seen[-1][0] - seen[0][0], _slope(np.asarray(seen)[:, :2] - np.mean(seen, axis=0)[:2])
+    note = f"{slope:+.2f} MB a minute between saves, {plain:+.2f} over all, {watched:.0f} s watched, "
+    note += f"{saves:+.2f} MB a save, {recompiles:g} recompiles"
     return Row(drill, steps, problems=problems, note=note)
 
 
@@ -52,9 +56,13 @@ def _growth(seen: np.ndarray, every: int) -> tuple[float, float]:
     if not parts:
         return 0.0, 0.0
     moved = np.concatenate([rows[:, :2] - rows[:, :2].mean(axis=0) for rows in parts])
-    slope = float((moved[:, 0] @ moved[:, 1]) / (moved[:, 0] @ moved[:, 0])) * 60
     levels = [float(np.median(rows[:, 1])) for rows in parts]
-    return slope, (levels[-1] - levels[0]) / max(len(levels) - 1, 1)
+    return _slope(moved), (levels[-1] - levels[0]) / max(len(levels) - 1, 1)
+
+
+def _slope(moved: np.ndarray) -> float:
+    """MB a minute of rows of time, MB, each about its mean."""
+    return float((moved[:, 0] @ moved[:, 1]) / (moved[:, 0] @ moved[:, 0])) * 60
 
 
 def _megabytes(pid: int) -> float:

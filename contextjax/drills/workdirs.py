@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from contextjax import checksums
-from contextjax.checkpoints import UNFINISHED, Checkpoints
+from contextjax.checkpoint_folders import UNFINISHED
+from contextjax.checkpoints import Checkpoints
 from contextjax.training.hooks import METRICS, read_metrics
 from contextjax.types import UserError
 
@@ -50,10 +51,17 @@ def differences(workdir: Path, reference: Path) -> list[str]:
         step = next((b["step"] for a, b in zip(lines, expected, strict=False) if a != b), "the end")
         found.append(f"{METRICS} differs from step {step} on ({len(lines)} and {len(expected)} lines)")
     (step, state), (expected_step, expected_state) = taken(workdir), taken(reference)
-    if step != expected_step or jax.tree.structure(state) != jax.tree.structure(expected_state):
-        return [*found, f"the last checkpoint is of step {step}, expected {expected_step}, or has other arrays"]
-    arrays, others = (jax.tree.leaves_with_path(tree) for tree in (state, expected_state))
-    for (path, a), (_, b) in zip(arrays, others, strict=True):
+    if step != expected_step:
+        return [*found, f"the last checkpoint is of step {step}, expected {expected_step}"]
+    return found + different_arrays(state, expected_state)
+
+
+def different_arrays(tree: Any, expected: Any) -> list[str]:
+    """Which arrays of two trees are not the same, bit for bit."""
+    if jax.tree.structure(tree) != jax.tree.structure(expected):
+        return ["its arrays are others"]
+    found = []
+    for (path, a), (_, b) in zip(*map(jax.tree.leaves_with_path, (tree, expected)), strict=True):
         if np.asarray(a).dtype != np.asarray(b).dtype or np.asarray(a).tobytes() != np.asarray(b).tobytes():
             found.append(f"{jax.tree_util.keystr(path)} differs")
     return found

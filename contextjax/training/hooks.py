@@ -47,7 +47,7 @@ class MetricsLog:
         # An object can't be added to: both logs of such a workdir are kept here, and go there whole now and then.
         self._here = Path(tempfile.mkdtemp(prefix="contextjax-")) if self.is_remote else workdir
         for folder in {self._here, workdir}:
-            write_whole(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept))
+            write_whole(folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept), is_kept=True)
         self._file = (self._here / METRICS).open("ab", buffering=0)
         self._board = Board(self._here / "tensorboard", first=step + 1)
 
@@ -77,12 +77,13 @@ class MetricsLog:
         self._is_told = True
 
     def sync(self) -> None:
-        """Writes what is left to write, and brings a workdir in an object store up to date; what fails, later."""
+        """Writes what is left to write: to the disk, or to the object store the workdir is in; what fails, later."""
         if not self._writes:
             return
         self._flush()
         self._synced = time.monotonic()
         try:
+            os.fsync(self._file.fileno())
             for path in (self._here / METRICS, *(self._here / "tensorboard").iterdir()) if self.is_remote else ():
                 write_whole(self._workdir / path.relative_to(self._here), path.read_bytes())
         except Exception as error:  # stores have errors of their own
@@ -92,10 +93,9 @@ class MetricsLog:
         """Closes both writers."""
         if not self._writes:
             return
-        self._flush()
-        self._file.close()  # unbuffered: nothing is left in it
         self._board.close()
         self.sync()
+        self._file.close()  # unbuffered: nothing is left in it
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
@@ -253,8 +253,9 @@ class BadStepWatch:
 class Watchdog:
     """Ends a process in which no step has finished for `timeout` seconds, after the stacks of its threads.
 
-    A step that waits for another process, which is stuck, would wait for ever. Until `step_done` is first called, and
-    in `paused` blocks, anything may take its time. 0 seconds: nothing is watched.
+    A step that waits for another process, which is stuck, would wait for ever; so would the first batch of a loader
+    that hangs. Until `step_done` is first called, and in `paused` blocks, anything may take its time. 0 seconds:
+    nothing is watched.
     """
 
     def __init__(self, timeout: float):
@@ -263,7 +264,7 @@ class Watchdog:
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def step_done(self) -> None:
-        """A step has been done, or the first one is about to be started."""
+        """A step has been done, or the first batch is about to be read."""
         self._last = time.monotonic()
 
     @contextlib.contextmanager

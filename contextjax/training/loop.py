@@ -17,8 +17,10 @@ import optax
 from contextjax.checkpoints import Checkpoints
 from contextjax.files import locked, remove_partials
 from contextjax.sharding import (
+    abstract_state,
     activations,
     batch_parts,
+    first_process_first,
     init_sharded,
     is_first_process,
     make_mesh,
@@ -26,7 +28,7 @@ from contextjax.sharding import (
     placement_table,
     wait_for_all,
 )
-from contextjax.training.hooks import StepProfile
+from contextjax.training.hooks import StepProfile, Watchdog
 from contextjax.training.ledger import DeviceWatch, Ledger, read_ledger, table
 from contextjax.training.micro_batches import in_micro_batches
 from contextjax.training.observer import FitConfig, Observer
@@ -91,7 +93,11 @@ def fit(
             "training.diagnose_every needs the whole batch at once, but training.micro_batches is "
             f"{config.micro_batches}; set one of them to its default."
         )
-    with _alone_in(workdir), contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+    with (
+        _alone_in(workdir),
+        contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints,
+        contextlib.closing(Watchdog(config.step_timeout)) as watchdog,
+    ):
         fresh = functools.partial(init_state, init_params, optimizer, seed)
         state, shardings = _first_state(checkpoints, fresh, mesh, config, start_from)
         start = int(state.step)
@@ -101,8 +107,9 @@ def fit(
             print(placement_table(state), flush=True)
         place = functools.partial(place_batch, mesh=mesh, micro_batches=config.micro_batches)
         stream = ((batch.records, place(batch)) for batch in batches(start))
+        watchdog.step_done()
         first: Any = next(stream)
-        with ledger.during("compile"), activations(mesh):
+        with ledger.during("compile"), watchdog.paused(), activations(mesh):
             options = {
                 "optimizer": optimizer,
                 "frozen": config.frozen,
@@ -113,7 +120,7 @@ def fit(
             if diagnose and config.diagnose_every:
                 diagnose = jax.jit(diagnose).lower(state.params, first[1]).compile()
         hooks = {"schedule": schedule, "diagnose": diagnose, "evaluate": evaluate, "name_records": name_records}
-        hooks |= {"profile": StepProfile(workdir / "profile", profile), "ledger": ledger}
+        hooks |= {"profile": StepProfile(workdir / "profile", profile), "ledger": ledger, "watchdog": watchdog}
         with Observer(config, checkpoints, workdir, start, phases[-1].start, **hooks) as observer:
             state, is_stopped = _run(state, first, stream, lambda step: programs[_phase_of(phases, step)], observer)
     if is_stopped:
@@ -126,12 +133,12 @@ def fit(
 
 @contextlib.contextmanager
 def _alone_in(workdir: Path) -> Iterator[None]:
-    """The workdir is this run's; what a killed one has left half written goes."""
-    if not is_first_process():
-        yield
-        return
-    with locked(workdir, waits=False):
-        remove_partials(workdir)
+    """The workdir is this run's; what a killed one has left half written goes. All hear of it where it is another's."""
+    with contextlib.ExitStack() as held:
+        with first_process_first():
+            if is_first_process():
+                held.enter_context(locked(workdir, waits=False))
+                remove_partials(workdir)
         yield
 
 
@@ -168,10 +175,11 @@ def init_state(init_params: Callable, optimizer: optax.GradientTransformation, s
 
 def _first_state(checkpoints: Checkpoints, init: Callable, mesh: Any, config: FitConfig, start_from: Callable | None):
     """(the state to go on from, its shardings): the newest checkpoint's, or a fresh one."""
-    state, shardings = init_sharded(init, mesh)
     if checkpoints.latest is not None:
-        state = _restore(checkpoints, state, shardings, config)
-    elif start_from is not None:
+        abstract, shardings = abstract_state(init, mesh)  # a fresh state would be a second one on the devices
+        return _restore(checkpoints, abstract, config), shardings
+    state, shardings = init_sharded(init, mesh)
+    if start_from is not None:
         state = state._replace(params=start_from(state.params))
     return state, shardings
 
@@ -217,8 +225,7 @@ def _phase_of(phases: Sequence[Phase], step: int) -> int:
     return max(phase.start for phase in phases if phase.start <= step)
 
 
-def _restore(checkpoints: Checkpoints, state: TrainState, shardings: Any, config: FitConfig) -> TrainState:
-    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
+def _restore(checkpoints: Checkpoints, abstract: TrainState, config: FitConfig) -> TrainState:
     state, meta = checkpoints.restore(abstract)
     if meta["config_hash"] != config.meta["config_hash"]:
         raise UserError(

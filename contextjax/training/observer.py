@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +53,7 @@ class Observer:
     def __init__(
         self, config: FitConfig, checkpoints: Checkpoints, workdir: Path, start: int, last_phase: int, *,
         schedule: Callable, diagnose: Callable | None, evaluate: Callable | None, name_records: Callable,
-        profile: StepProfile, ledger: Ledger,
+        profile: StepProfile, ledger: Ledger, watchdog: Watchdog,
     ):  # fmt: skip
         """What `fit` was given; the run goes on after step `start`, and is diagnosed after step `last_phase`."""
         self._config, self._checkpoints, self._last_phase = config, checkpoints, last_phase
@@ -67,25 +68,24 @@ class Observer:
         self._watch = BadStepWatch(
             config.max_bad_steps, name_records, lambda step, known: self._write(step, {}, bad_step=known)
         )
-        self._watchdog = Watchdog(config.step_timeout)
+        self._watchdog = watchdog
         self._stop = StopRequest()
 
     def __enter__(self) -> Observer:
         self._stop.__enter__()
-        self._watchdog.step_done()  # the clock begins
+        self._watchdog.step_done()  # the clock begins anew
         return self
 
     def __exit__(self, error: type | None, *_: Any) -> None:
-        self._progress.close()
-        self._watchdog.close()
-        self.profile.close()
-        self._stop.__exit__()
-        try:
+        with contextlib.ExitStack() as last:  # upwards, and all of them whatever one of them raises
+            last.callback(self._account, self._last)
+            last.callback(self._log.close)
             if error is None:
-                self._watch.check_previous()
-        finally:
-            self._log.close()
-            self._account(self._last)
+                last.callback(self._watch.check_previous)
+            last.callback(self._stop.__exit__)
+            last.callback(self.profile.close)
+            last.callback(self._watchdog.close)
+            last.callback(self._progress.close)
 
     def before(self, step: int, state: TrainState, batch: Any) -> None:
         """Diagnoses the step to come, where that is due."""
@@ -109,9 +109,10 @@ class Observer:
         is_stopped = not is_last and self._stop.is_due(step)
         is_best = False
         if score is not None and math.isfinite(score):
-            with self.ledger.during("checkpoint"), self._watchdog.paused():  # one may still be written
-                best = self._checkpoints.best_score
-            is_best = best is None or score >= best
+            # One may still be written.
+            with self.ledger.during("checkpoint"), self._compiles.expected(), self._watchdog.paused():
+                best = self._checkpoints.best_score  # in which the first process may be ahead
+                is_best = score >= agree({"best": -math.inf if best is None else best})["best"]
         if is_last or is_stopped or is_best or step % config.checkpoint_every == 0:
             self._save(step, state, score, waits=is_last or is_stopped)
         return is_stopped

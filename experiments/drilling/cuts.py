@@ -1,4 +1,4 @@
-"""Trainings that are cut and go on, in this process or in others: python -m experiments.drilling.cuts FUNCTION JSON."""
+"""Trainings whose batches are cut, poisoned, or do not come: python -m experiments.drilling.cuts FUNCTION JSON."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ from experiments.drilling.command import CACHE, keep_compiled
 ROOT = Path(__file__).parent.parent.parent
 
 
-def attempt(recipe: str, workdir: str, cut: int) -> list[list]:
-    """Trains in this process, up to a batch (0: to the end); returns the records of all batches it has read."""
+def attempt(recipe: str, workdir: str, cut: int, mesh: str = "") -> list[list]:
+    """Trains in this process, up to a batch (0: to the end); returns the records of all batches it has read.
+
+    `mesh`: to go on on, instead of the recipe's.
+    """
     from contextjax.drills import Cut, cut_after
     from experiments.train import train
 
     rows: list[np.ndarray] = []
     config = runpy.run_path(recipe)["get_config"]()
+    config.mesh = mesh or config.mesh
     with contextlib.suppress(Cut), contextlib.redirect_stdout(None):
         train(config, Path(workdir), through=functools.partial(cut_after, count=cut, rows=rows))
     return [x.tolist() for x in rows]
@@ -52,14 +56,40 @@ def resumed(runs: Sequence[Mapping[str, Any]], workdir: str) -> list[dict[str, A
     return [dataclasses.asdict(row) for row in found]
 
 
+def poisoned(recipe: str, workdir: str, sick: Sequence[int]) -> list[list]:
+    """Trains in this process with NaN in some batches; returns the records of all."""
+    from contextjax import drills
+    from experiments.train import train
+
+    rows: list[np.ndarray] = []
+    with contextlib.redirect_stdout(None):
+        through = functools.partial(drills.poisoned, sick=sick, rows=rows)
+        train(runpy.run_path(recipe)["get_config"](), Path(workdir), through=through)
+    return [x.tolist() for x in rows]
+
+
+def stalled(recipe: str, workdir: str, after: int, timeout: float) -> None:
+    """Trains in this process until its stream hangs after so many batches."""
+    from contextjax import drills
+    from experiments.train import train
+
+    through = functools.partial(drills.hanging, after=after)
+    train(runpy.run_path(recipe)["get_config"](), Path(workdir), through=through, step_timeout=timeout)
+
+
+def apart(function: str, environment: Mapping[str, str], **arguments: Any) -> subprocess.CompletedProcess[str]:
+    """A function of this module in a process of its own, in `environment`."""
+    command = [sys.executable, "-m", "experiments.drilling.cuts", function, json.dumps(arguments)]
+    return subprocess.run(command, cwd=ROOT, env=dict(environment), capture_output=True, text=True, check=False)
+
+
 def call(function: str, environment: Mapping[str, str], log: Path, **arguments: Any) -> Any:
-    """A function of this module in a process of its own, in `environment`.
+    """What a function of this module returns, in a process of its own.
 
     Raises:
       UserError: it failed; what it said is in `log`.
     """
-    command = [sys.executable, "-m", "experiments.drilling.cuts", function, json.dumps(arguments)]
-    done = subprocess.run(command, cwd=ROOT, env=dict(environment), capture_output=True, text=True, check=False)
+    done = apart(function, environment, **arguments)
     if done.returncode:
         log.write_text(done.stderr, encoding="utf-8")
         raise UserError(f"The training that is to be drilled ends with exit code {done.returncode}; see {log}.")
@@ -72,4 +102,5 @@ def _arrays(rows: Sequence[Any]) -> list[np.ndarray]:
 
 if __name__ == "__main__":
     keep_compiled(os.environ[CACHE])
-    print(json.dumps({"attempt": attempt, "resumed": resumed}[sys.argv[1]](**json.loads(sys.argv[2]))))
+    functions = {function.__name__: function for function in (attempt, resumed, poisoned, stalled)}
+    print(json.dumps(functions[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import numpy as np
 from contextjax import drills
 from contextjax.types import UserError
 from experiments.drilling.command import CACHE, Command
-from experiments.drilling.cuts import call
+from experiments.drilling.cuts import apart, call
 from experiments.drilling.recipes import small_config, write_data, write_recipe
 
 SYSTEMS = ("context_cir", "context_blip")
+LEAST, MOST = 3, 7  # batches between two cuts
+TIMEOUT = 5  # seconds without a step, where a loader hangs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +37,14 @@ class Sizes:
     io_errors: int
     cuts: int  # of each run
     workers: tuple[int, ...]  # loader processes of the runs that are cut
-    meshes: tuple[int, ...]  # simulated devices, one after the other
+    meshes: tuple[str, ...]  # of simulated devices, one after the other
     steps: int  # of the run that is interrupted
     soak: int  # steps; 0: none
 
 
-SHORT = Sizes(60, 4, 4, 2, 3, cuts=2, workers=(0,), meshes=(2, 1), steps=24, soak=0)
-LONG = Sizes(300, 50, 50, 10, 10, cuts=4, workers=(0, 2, 4), meshes=(8, 4, 2, 1), steps=100, soak=20_000)
+MESHES = ("data:4,fsdp:2", "data:4", "fsdp:2", "data:1")
+SHORT = Sizes(60, 4, 4, 2, 3, cuts=2, workers=(0,), meshes=("fsdp:2", "data:1"), steps=24, soak=0)
+LONG = Sizes(300, 50, 50, 10, 10, cuts=4, workers=(0, 2, 4), meshes=MESHES, steps=100, soak=20_000)
 
 
 class Plan:
@@ -63,7 +67,8 @@ class Plan:
         """
         known = {
             "damage": self._damage, "kill": self._kills, "sigterm": self._terminations, "disk": self._full_disks,
-            "io": self._io_errors, "cuts": self._cuts, "meshes": self._meshes, "soak": self._soak,
+            "io": self._io_errors, "cuts": self._cuts, "meshes": self._meshes, "sick": self._sick,
+            "stall": self._stalls, "soak": self._soak,
         }  # fmt: skip
         if unknown := [name for name in only if name not in known]:
             raise UserError(f"There is no drill '{unknown[0]}'; expected some of {', '.join(known)}.")
@@ -116,6 +121,7 @@ class Plan:
     def _cuts(self) -> Iterator[Any]:
         """In one process: each system with so many loader processes, and with micro-batches where it has them."""
         rng, runs = np.random.default_rng(0), []
+        steps = MOST * self._sizes.cuts + 2  # so that the last cut is one, too
         kinds: list[tuple[str, str, Mapping[str, Any]]] = [
             (system, f"{workers} workers", {"data.workers": workers})
             for system in (SYSTEMS if self._given is None else ("the config",))
@@ -126,35 +132,57 @@ class Plan:
         for system, what, changes in kinds:
             own, plain = (
                 str(
-                    self._recipe(system, re.sub("[^a-z0-9]+", "-", f"{system} {name}"), steps=12, every=2, changes=more)
+                    self._recipe(
+                        system, re.sub("[^a-z0-9]+", "-", f"{system} {name}"), steps=steps, every=2, changes=more
+                    )
                 )
                 for name, more in ((what, changes), ("0 workers", {"data.workers": 0}))
             )
             reference = own if "micro" in what else plain
-            cuts = [int(cut) for cut in rng.integers(3, 8, self._sizes.cuts)]
+            cuts = [int(cut) for cut in rng.integers(LEAST, MOST + 1, self._sizes.cuts)]
             runs.append({"drill": f"cut and resumed: {system}, {what}", "recipe": own, "reference": reference,
                          "cuts": cuts})  # fmt: skip
         for row in call("resumed", self._environment, self._folder / "cuts.log", runs=runs, workdir=str(self._folder)):
             yield drills.Row(**row)
 
     def _meshes(self) -> Iterator[Any]:
-        """On simulated devices, another number of them after each cut."""
-        recipe, log = (
-            self._recipe("context_cir", "meshes", steps=18, every=3, changes={"mesh": "data:-1"}),
-            self._folder / "meshes.log",
-        )
-        counts = iter(self._sizes.meshes)
+        """On simulated devices, others after each cut."""
+        recipe, log = self._recipe("context_cir", "meshes", steps=18, every=3), self._folder / "meshes.log"
+        meshes = iter((self._sizes.meshes[0], *self._sizes.meshes))  # of the whole run, then of each start
 
-        def train(workdir: Path, cut: int, devices: int = 0) -> list[np.ndarray]:
-            environment = simulated(self._environment, devices or next(counts))
-            found = call("attempt", environment, log, recipe=str(recipe), workdir=str(workdir), cut=cut)
+        def train(workdir: Path, cut: int) -> list[np.ndarray]:
+            mesh = next(meshes)
+            devices = math.prod(int(size) for size in re.findall("[0-9]+", mesh))
+            environment = simulated(self._environment, devices)
+            found = call("attempt", environment, log, recipe=str(recipe), workdir=str(workdir), cut=cut, mesh=mesh)
             return [np.asarray(rows) for rows in found]
 
         whole = self._folder / "whole-meshes"
-        rows = train(whole, 0, self._sizes.meshes[0])
+        rows = train(whole, 0)
         cuts = [5] * (len(self._sizes.meshes) - 1)
-        name = f"another mesh: {' to '.join(map(str, self._sizes.meshes))} devices"
+        name = f"another mesh: {' to '.join(self._sizes.meshes)}"
         yield drills.resume(name, train, self._folder / "meshes", whole, rows, cuts, exact=False)
+
+    def _sick(self) -> Iterator[Any]:
+        """In one process."""
+        steps, log = 5, self._folder / "sick.log"
+        recipe = self._recipe("fast", "sick", steps=steps, every=1, changes={"training.max_bad_steps": 2})
+
+        def train(workdir: Path, sick: Collection[int]) -> list[np.ndarray]:
+            found = call("poisoned", self._environment, log, recipe=str(recipe), workdir=str(workdir), sick=list(sick))
+            return [np.asarray(rows) for rows in found]
+
+        yield drills.sick_steps(train, self._folder / "sick", steps=steps)
+
+    def _stalls(self) -> Iterator[Any]:
+        """A run whose first batch does not come, and one whose fourth does not."""
+        recipe, ends = self._recipe("fast", "stall", steps=5, every=5), []
+        for after in (0, 3):
+            workdir = self._folder / f"stall-{after}"
+            done = apart("stalled", self._environment, recipe=str(recipe), workdir=str(workdir), after=after,
+                         timeout=TIMEOUT)  # fmt: skip
+            ends.append((done.returncode, done.stderr))
+        yield drills.stalls(ends)
 
     def _soak(self) -> Iterator[Any]:
         steps = self._sizes.soak or LONG.soak

@@ -1,5 +1,6 @@
 """The drills on a toy training: they pass where nothing is wrong, and find what is put there."""
 
+import dataclasses
 import datetime
 import functools
 import json
@@ -162,6 +163,42 @@ def test_what_saves_add_is_told_apart_from_what_steps_add():
         np.testing.assert_allclose(saves, by_save + 250 * by_step, atol=1e-6)
 
 
+def test_what_a_save_adds_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["contextjax.drills.soak"], "EVERY", 0.02)
+    code = LONG_RUN.replace("if grows else", "* 4 if grows and step % 8 == 0 else")  # four megabytes
+    start = lambda workdir: subprocess.Popen([sys.executable, "-c", code, str(workdir), "1", "0"])
+    row = drills.soak("soak", start, tmp_path / "run", steps=40, every=8)
+    assert any("MB a save" in problem for problem in row.problems) and "over all" in row.note, row
+
+
+# --------------------------------------------------------------------------------------------------- steps
+
+
+def sick_run(workdir, sick) -> list[np.ndarray]:
+    rows = []
+    toy.train(workdir, through=functools.partial(drills.poisoned, sick=sick, rows=rows))
+    return rows
+
+
+def test_sick_steps_leave_no_trace_and_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(toy, "CONFIG", dataclasses.replace(toy.CONFIG, checkpoint_every=1))
+    row = drills.sick_steps(sick_run, tmp_path / "run", steps=toy.STEPS)
+    assert row.passed and row.times == 2, row
+
+
+def test_steps_that_are_not_sick_are_found_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(toy, "CONFIG", dataclasses.replace(toy.CONFIG, checkpoint_every=1))
+    row = drills.sick_steps(lambda workdir, _: sick_run(workdir, ()), tmp_path / "run", steps=toy.STEPS)
+    assert row.corrupt and any("['params']['w'] differs" in problem or "'w'" in problem for problem in row.problems)
+    assert any("tells the records of the sick steps []" in problem for problem in row.problems)
+
+
+def test_a_stall_that_ends_otherwise_or_says_nothing_is_found_out():
+    said = 'File "steps.py", line 40 in hanging\n(most recent call first)'
+    assert drills.stalls([(75, said)] * 2) == drills.Row("a loader that hangs", 2, problems=[])
+    assert len(drills.stalls([(0, said), (75, "")]).problems) == 2
+
+
 # -------------------------------------------------------------------------------------------------- faults
 
 
@@ -209,6 +246,12 @@ def test_a_cut_run_is_the_whole_one(whole, tmp_path):
     row = drills.resume("cut", train, tmp_path / "cut", workdir, rows, [3, 1, 6])
     assert row.passed and row.times == 3, row
     assert np.unique(np.concatenate(rows), return_counts=True)[1].tolist() == [1] * 96
+
+
+def test_a_cut_that_cuts_nothing_is_told_and_does_not_count(whole, tmp_path):
+    workdir, rows = whole
+    row = drills.resume("cut", train, tmp_path / "cut", workdir, rows, [3, 10])
+    assert row.times == 1 and list(row.problems) == ["10 batches after step 2 cut nothing, the run has 12"], row
 
 
 def test_another_order_of_data_is_found_out(whole, tmp_path):

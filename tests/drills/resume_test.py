@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from contextjax.training.hooks import read_metrics
 from experiments.drilling.cuts import attempt, resumed
 from experiments.drilling.plan import SYSTEMS
 from experiments.drilling.recipes import small_config, write_data, write_recipe
@@ -52,6 +53,16 @@ def test_cut_and_resumed_is_the_uninterrupted_run(recipe, tmp_path):
     run = {"drill": "cut", "recipe": whole, "reference": whole, "cuts": [3, 6]}
     (row,) = resumed([run], str(tmp_path))
     assert row["problems"] == [] and row["corrupt"] == 0 and row["times"] == 2
+
+
+def test_a_run_goes_on_on_another_mesh_by_the_same_recipe(recipe, tmp_path):
+    whole, run = recipe("context_cir", "whole"), tmp_path / "run"
+    rows = attempt(whole, str(tmp_path / "whole"), 0)
+    attempt(whole, str(run), 5)
+    assert attempt(whole, str(run), 0, mesh="data:8") == rows[3:]
+    losses = lambda workdir: [line["loss"] for line in read_metrics(workdir) if "loss" in line]
+    np.testing.assert_allclose(losses(run), losses(tmp_path / "whole"), rtol=1e-5)
+    assert len(losses(run)) == STEPS
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

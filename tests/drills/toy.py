@@ -14,8 +14,8 @@ from tests.training.loop_test import Batch, Distance
 
 STEPS, PAUSE = 12, 0.1  # seconds before a batch, so that there is something to interrupt
 CONFIG = FitConfig(
-    steps=STEPS, log_every=1, checkpoint_every=2, evaluate_every=100, max_bad_steps=1, diagnose_every=0, best={},
-    mesh="data:-1", frozen=(), meta={"config_hash": "abc"},
+    steps=STEPS, log_every=1, checkpoint_every=2, evaluate_every=100, max_bad_steps=2, diagnose_every=0,
+    best={"w": 1.0}, mesh="data:-1", frozen=(), meta={"config_hash": "abc"},
 )  # fmt: skip
 
 
@@ -37,6 +37,7 @@ def train(workdir, through=iter, **options):
         batches=lambda start: through(batches(start, **options)),
         workdir=Path(workdir),
         seed=0,
+        evaluate=lambda params: {"w": float(params["w"])},
     )
 
 

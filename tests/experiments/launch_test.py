@@ -100,6 +100,51 @@ def test_an_interrupted_launcher_leaves_no_process(tmp_path):
     assert_gone(tmp_path, 2)
 
 
+SAVES = """
+import os, pathlib, signal, sys, time
+path = pathlib.Path(sys.argv[1]) / os.environ["CONTEXTJAX_PROCESS"]
+def save(*_):
+    time.sleep(1)
+    path.with_suffix(".saved").write_text(str(os.getpid()))
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+path.write_text(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+def test_an_impatient_user_leaves_the_processes_the_time_to_save_and_none_of_them_behind(tmp_path):
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from experiments import launch; "
+    )
+    code += "launch.GRACE = 0.1; launch.launch(sys.argv[1:], processes=2)"
+    command = [sys.executable, "-c", code, sys.executable, "-c", SAVES, str(tmp_path)]
+    started = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while len([path for path in tmp_path.iterdir() if path.read_text()]) < 2:
+        assert started.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    for _ in range(3):
+        started.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    assert started.wait(60) != 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "0.saved", "1", "1.saved"]
+    assert_gone(tmp_path, 4)
+
+
+def test_the_processes_have_one_deadline_together(tmp_path):
+    deaf = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+    options = {"stdout": subprocess.PIPE, "start_new_session": True}
+    running = [subprocess.Popen([sys.executable, "-c", deaf], **options) for _ in range(4)]
+    for process in running:
+        with process.stdout as lines:
+            lines.readline()
+    begin = time.monotonic()
+    launch._end(running, 2.0)
+    assert time.monotonic() - begin < 6  # and not eight
+    assert [process.wait(60) for process in running] == [-signal.SIGKILL] * 4
+
+
 def test_each_process_gets_a_gpu_of_its_own(capfd, monkeypatch):
     code = "import os; print('sees', os.environ['CUDA_VISIBLE_DEVICES'])"
     seen = lambda: [line.split("sees ")[1] for line in sorted(capfd.readouterr().out.splitlines())]

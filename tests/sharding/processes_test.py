@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from contextjax.checkpoints import Checkpoints
+from contextjax.files import locked
 from contextjax.sharding import agree, first_process_first, gather, is_first_process
 from contextjax.sharding.processes import COORDINATOR, PROCESS, PROCESSES, start_processes
 from contextjax.training.hooks import STUCK, read_metrics
@@ -238,6 +239,34 @@ def test_a_mistake_ends_every_process_with_its_sentence(recipe, tmp_path, settin
     assert not (tmp_path / "run").exists()
 
 
+TAKES = """
+import pathlib, sys
+from contextjax.sharding import end_together, start_processes
+from contextjax.training.loop import _alone_in
+from contextjax.types import UserError
+start_processes(timeout=30)
+try:
+    with _alone_in(pathlib.Path(sys.argv[1])):
+        print("has it")
+except UserError as error:
+    print(error)
+end_together(30)
+"""
+
+
+def test_all_processes_hear_that_a_workdir_is_anothers(tmp_path):
+    """Only the first looks."""
+    port = free_port()
+    with locked(tmp_path / "run"):
+        options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        command = [sys.executable, "-c", TAKES, str(tmp_path / "run")]
+        processes = [
+            subprocess.Popen(command, env=environment(**explicit(index, port)), **options) for index in range(2)
+        ]
+        said = [process.communicate(timeout=120)[0] for process in processes]
+    assert all(f"Another process is at work in {tmp_path / 'run'}" in text for text in said), said
+
+
 # ------------------------------------------------------------------------------- four processes, lost processes
 
 
@@ -254,6 +283,21 @@ def test_processes_agree_on_the_newest_checkpoint_that_is_undamaged(recipe, two,
     assert done.stdout.count("is not what was written); taking 3.") == 1
     assert [path.name for path in (workdir / "checkpoints.damaged").iterdir()] == ["6-0"]
     assert_same_losses(read_metrics(workdir), read_metrics(two[0]))
+
+
+@pytest.mark.slow
+def test_a_save_that_one_process_can_t_make_is_told_in_both_and_the_next_is_made(tmp_path):
+    port = free_port()
+    command, variables = ["tests.sharding.saves", str(tmp_path / "run")], [explicit(index, port) for index in range(2)]
+    with started(command, tmp_path, variables) as processes:
+        codes = [process.wait(timeout=300) for process in processes]
+    said = [(tmp_path / f"{index}.log").read_text() for index in range(2)]
+    assert codes == [0, 0], said
+    for text in said:
+        assert "1 is saved" in text and "3 is saved" in text, text
+        assert "The checkpoint of step 2 could not be written to" in text, text
+    assert "Failed writing" in said[1]  # and not that the other has not come
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["1", "3"]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ import optax
 import pytest
 
 from contextjax.checkpoints import Checkpoints
-from contextjax.training.hooks import parse_steps, read_metrics
+from contextjax.training.hooks import METRICS, StepProfile, parse_steps, read_metrics
 from contextjax.training.ledger import read_ledger
 from contextjax.training.loop import FitConfig, Phase, fit
 from contextjax.types import Stopped, UserError
@@ -65,10 +66,14 @@ def peak(params):
     return {"val/near": -abs(float(params["w"]) - 0.5), "val/far": float(params["w"])}
 
 
-def run(workdir, *, cut=None, evaluate=peak, profile=None, stream=batches, **changes):
+def zero(key):
+    return {"w": jnp.float32(0.0)}
+
+
+def run(workdir, *, cut=None, init=zero, evaluate=peak, profile=None, stream=batches, **changes):
     return fit(
         config=dataclasses.replace(CONFIG, **changes),
-        init_params=lambda key: {"w": jnp.float32(0.0)},
+        init_params=init,
         optimizer=optax.adam(0.1),
         schedule=optax.constant_schedule(0.1),
         phases=[Phase(0, Distance())],
@@ -144,6 +149,33 @@ def test_a_resumed_run_is_the_same_run_and_its_best_the_same(tmp_path, best, cut
     assert a.tobytes() == b.tobytes()
     for checkpoints in found:
         checkpoints.close()
+
+
+def test_a_run_that_goes_on_makes_no_fresh_state_beside_the_one_it_restores(tmp_path):
+    made = []
+
+    def told(key):
+        jax.debug.callback(lambda: made.append(1))
+        return zero(key)
+
+    with pytest.raises(Interrupted):
+        run(tmp_path, cut=7, init=told)
+    assert len(made) >= 1
+    made.clear()
+    assert int(run(tmp_path, init=told).step) == 12 and not made
+
+
+def test_what_fails_at_the_end_leaves_neither_handler_nor_log_open(tmp_path, monkeypatch):
+    def full(self):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(StepProfile, "close", full)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(OSError, match="no space left"):
+        run(tmp_path)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert not [path for path in map(os.path.realpath, Path("/proc/self/fd").iterdir()) if path.endswith(METRICS)]
+    assert read_ledger(tmp_path)[-1]["steps"] == [0, 12]
 
 
 def test_a_score_that_is_no_number_is_never_the_best(workdir):

@@ -1,12 +1,16 @@
 """The watchdog: what it lets pass, and how it ends a process; by a clock that goes on when a test says so."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from contextjax.training.hooks import STUCK, Watchdog
+from tests.commands import environment
+from tests.end_to_end_test import ROOT
 
 LIMIT = 0.2  # seconds; it looks four times in them
 
@@ -94,6 +98,26 @@ def test_steps_keep_it_quiet_and_so_does_its_end(ended, watch, clock):
         thread.join()
     clock.goes_on(9)
     assert not ended.is_set()
+
+
+BLOCKED = """
+import dataclasses, sys, time
+from tests.drills import toy
+toy.CONFIG = dataclasses.replace(toy.CONFIG, step_timeout=2.0)
+def never(batches):
+    time.sleep(600)
+    yield from batches
+toy.train(sys.argv[1], through=never)
+"""
+
+
+def test_a_loader_that_hangs_on_its_first_batch_ends_the_process(tmp_path):
+    command = [sys.executable, "-c", BLOCKED, str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == STUCK, done.stderr
+    assert "No step has been done for 2 seconds" in done.stderr and "in never" in done.stderr
 
 
 def test_nothing_is_watched_without_a_time():

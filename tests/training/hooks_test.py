@@ -1,0 +1,49 @@
+"""The metrics log: nothing of it is lost where the disk is full for a while, and nothing raises where it stays so."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from contextjax.training.hooks import METRICS, MetricsLog, read_metrics
+from tests.checkpoints_test import no_room
+
+GIVEN_UP = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # TensorBoard's file is, then
+
+
+@GIVEN_UP
+def test_what_had_no_room_is_written_when_it_is_closed_and_told_once(tmp_path, capsys):
+    log = MetricsLog(tmp_path, step=0)
+    log.write(1, {"loss": 1.0}, seconds=1)
+    with no_room(30):
+        for step in (2, 3):
+            log.write(step, {"loss": 1.0}, seconds=1)
+    log.close()
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
+    assert capsys.readouterr().err.count("training goes on") == 1
+
+
+@GIVEN_UP
+def test_closing_on_a_full_disk_raises_nothing(tmp_path):
+    """Another error may be on its way, which it would replace."""
+    log = MetricsLog(tmp_path, step=0)
+    log.write(1, {"loss": 1.0}, seconds=1)
+    with no_room(30):
+        log.write(2, {"loss": 1.0}, seconds=1)
+        log.close()
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1]
+
+
+def test_lines_are_on_the_disk_when_a_checkpoint_is_begun(tmp_path, monkeypatch):
+    """Else a cut of the power would leave a step that is safe and has no lines."""
+    synced, sync = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").readlink().name) or sync(handle)
+    )
+    log = MetricsLog(tmp_path, step=0)
+    assert any(METRICS in name for name in synced) and tmp_path.name in synced
+    synced.clear()
+    log.write(1, {"loss": 1.0}, seconds=1)
+    log.sync()
+    assert synced[-1] == METRICS
+    log.close()

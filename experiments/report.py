@@ -27,7 +27,7 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
 
     import contextjax
     from contextjax.reports import build_report, render
-    from contextjax.training.hooks import read_metrics
+    from contextjax.training.metrics_log import read_metrics
     from data_pipelines import protocols
     from data_pipelines.concepts import find_phrases
     from experiments import assembly

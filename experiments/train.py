@@ -43,8 +43,8 @@ def train(
     """
     from contextjax.optim import make_optimizer, make_schedule
     from contextjax.sharding import batch_parts, check_batch, first_process_first, make_mesh, process_rows
-    from contextjax.training.hooks import parse_steps
     from contextjax.training.loop import fit
+    from contextjax.training.step_profile import parse_steps
     from contextjax.variants import make_model
     from data_pipelines.loader import batches
     from experiments import assembly

@@ -17,7 +17,7 @@ import contextjax
 from configs.base import evaluation
 from configs.context_cir import get_config
 from contextjax.images import SUFFIXES
-from contextjax.training.hooks import read_metrics
+from contextjax.training.metrics_log import read_metrics
 from tests.configs.small import SMALL
 from tests.data_pipelines.datasets.conftest import CATEGORIES, LAYOUTS
 

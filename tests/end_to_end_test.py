@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contextjax.training.hooks import read_metrics
+from contextjax.training.metrics_log import read_metrics
 from data_pipelines.datasets.pictograms.write import write_cirr
 from tests.commands import environment
 

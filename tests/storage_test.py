@@ -16,7 +16,7 @@ import pytest
 
 from contextjax.checkpoints import Checkpoints
 from contextjax.files import path_of, write_whole
-from contextjax.training.hooks import read_metrics
+from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
 
 pytest.importorskip("gcsfs", reason="gs:// needs gcsfs: pip install -e '.[storage,test-storage]'")

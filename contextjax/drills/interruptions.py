@@ -21,7 +21,7 @@ import numpy as np
 from contextjax.checkpoints import Checkpoints
 from contextjax.drills.rows import Row
 from contextjax.drills.workdirs import acknowledged, differences, leftovers, taken
-from contextjax.training.hooks import METRICS, read_metrics
+from contextjax.training.metrics_log import METRICS, read_metrics
 
 POLL = 0.01  # seconds
 STARTS = 0.25  # share of the interruptions that fall into a start, before its first step

@@ -11,7 +11,7 @@ import numpy as np
 
 from contextjax.drills.rows import Row
 from contextjax.drills.workdirs import acknowledged, differences
-from contextjax.training.hooks import read_metrics
+from contextjax.training.metrics_log import read_metrics
 
 FIRST = 5  # steps after a resume whose losses are compared on another mesh
 CLOSE = 1e-5  # relative

@@ -10,7 +10,7 @@ import numpy as np
 
 from contextjax.drills.interruptions import Attempt, Start
 from contextjax.drills.rows import Row
-from contextjax.training.hooks import read_metrics
+from contextjax.training.metrics_log import read_metrics
 
 EVERY = 0.5  # seconds between two looks at the memory
 WARM = 0.25  # share of the steps before memory counts

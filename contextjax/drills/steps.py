@@ -15,7 +15,8 @@ import numpy as np
 from contextjax.checkpoints import Checkpoints
 from contextjax.drills.rows import Row
 from contextjax.drills.workdirs import different_arrays
-from contextjax.training.hooks import STUCK, read_metrics
+from contextjax.training.metrics_log import read_metrics
+from contextjax.training.watch import STUCK
 
 STALL = 120  # seconds that a stream hangs; then it ends, and so does a run that nothing has ended
 

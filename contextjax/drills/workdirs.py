@@ -13,7 +13,7 @@ import numpy as np
 from contextjax import checksums
 from contextjax.checkpoint_folders import UNFINISHED
 from contextjax.checkpoints import Checkpoints
-from contextjax.training.hooks import METRICS, read_metrics
+from contextjax.training.metrics_log import METRICS, read_metrics
 from contextjax.types import UserError
 
 

@@ -28,11 +28,12 @@ from contextjax.sharding import (
     placement_table,
     wait_for_all,
 )
-from contextjax.training.hooks import StepProfile, Watchdog
 from contextjax.training.ledger import DeviceWatch, Ledger, read_ledger, table
 from contextjax.training.micro_batches import in_micro_batches
 from contextjax.training.observer import FitConfig, Observer
 from contextjax.training.step import Objective, train_step
+from contextjax.training.step_profile import StepProfile
+from contextjax.training.watch import Watchdog
 from contextjax.types import Stopped, TrainState, UserError
 
 

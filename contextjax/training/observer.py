@@ -14,17 +14,11 @@ import numpy as np
 
 from contextjax.checkpoints import Checkpoints
 from contextjax.sharding import agree, is_first_process
-from contextjax.training.hooks import (
-    SYNC_SECONDS,
-    BadStepWatch,
-    CompileCounter,
-    MetricsLog,
-    Progress,
-    StepProfile,
-    Watchdog,
-)
 from contextjax.training.ledger import Ledger, LedgerFile
+from contextjax.training.metrics_log import SYNC_SECONDS, MetricsLog, Progress
+from contextjax.training.step_profile import StepProfile
 from contextjax.training.stop import StopRequest
+from contextjax.training.watch import BadStepWatch, CompileCounter, Watchdog
 from contextjax.types import TrainState, UserError
 
 

@@ -23,8 +23,8 @@ from contextjax.models.context_cir import ContextCIR
 from contextjax.optim import make_optimizer, make_schedule
 from contextjax.system import System
 from contextjax.tokenizers import train_tokenizer
-from contextjax.training.hooks import CompileCounter
 from contextjax.training.loop import fit
+from contextjax.training.watch import CompileCounter
 from contextjax.types import ComposedRecord
 from contextjax.variants import make_model
 from data_pipelines import protocols

@@ -13,7 +13,7 @@ import pytest
 import contextjax
 from configs.context_cir import MIXTURES, PRETRAINED, SCHEDULES, get_config
 from contextjax.optim import make_optimizer, make_schedule
-from contextjax.training.hooks import read_metrics
+from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
 from contextjax.variants import make_model
 from data_pipelines import protocols

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from contextjax.training.hooks import read_metrics
+from contextjax.training.metrics_log import read_metrics
 from experiments.drilling.cuts import attempt, resumed
 from experiments.drilling.plan import SYSTEMS
 from experiments.drilling.recipes import small_config, write_data, write_recipe

@@ -12,7 +12,7 @@ import pytest
 import contextjax
 from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer, split_propositions
-from contextjax.training.hooks import read_metrics
+from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
 from data_pipelines.datasets.imagecode import ImageCodeReader
 from data_pipelines.tables import load_split

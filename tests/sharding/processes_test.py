@@ -22,8 +22,9 @@ from contextjax.checkpoints import Checkpoints
 from contextjax.files import locked
 from contextjax.sharding import agree, first_process_first, gather, is_first_process
 from contextjax.sharding.processes import COORDINATOR, PROCESS, PROCESSES, start_processes
-from contextjax.training.hooks import STUCK, read_metrics
 from contextjax.training.ledger import read_ledger
+from contextjax.training.metrics_log import read_metrics
+from contextjax.training.watch import STUCK
 from contextjax.types import UserError
 from tests.commands import environment
 from tests.conftest import write_pictograms

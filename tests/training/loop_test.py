@@ -18,9 +18,10 @@ import optax
 import pytest
 
 from contextjax.checkpoints import Checkpoints
-from contextjax.training.hooks import METRICS, StepProfile, parse_steps, read_metrics
 from contextjax.training.ledger import read_ledger
 from contextjax.training.loop import FitConfig, Phase, fit
+from contextjax.training.metrics_log import METRICS, read_metrics
+from contextjax.training.step_profile import StepProfile, parse_steps
 from contextjax.types import Stopped, UserError
 
 

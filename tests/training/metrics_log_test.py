@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from contextjax.training.hooks import METRICS, MetricsLog, read_metrics
+from contextjax.training.metrics_log import METRICS, MetricsLog, read_metrics
 from tests.checkpoints_test import no_room
 
 GIVEN_UP = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # TensorBoard's file is, then

@@ -22,11 +22,7 @@ from experiments.compile_cache import use_compile_cache
 
 STOPPED = 143  # exit code of what SIGTERM ends, whether or not there was something to save
 NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # errors that are no bug: a full disk, say
-ELSEWHERE = (
-    "mesh",
-    "data.workers",
-    "data.cache_mb",
-)  # where a run is computed, not what: its starts may differ in them
+ELSEWHERE = ("mesh", "data.workers", "data.cache_mb")  # where a run is computed, not what: its starts may differ
 MEETING = 10  # seconds in which a mistake that all processes of a run see has reached each of them
 
 flags.disclaim_key_flags()  # flags that are defined here are those of the command that asks for them: --help has them

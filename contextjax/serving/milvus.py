@@ -178,9 +178,8 @@ class MilvusIndex:
             raise UserError(
                 f"{self.address} has no collection '{self._collection}'; make it with experiments.embed --milvus."
             )
-        if not self._client.has_collection(
-            self._about, timeout=self._timeout
-        ):  # it comes first: whatever is killed, no collection is without
+        # It comes first: whatever is killed, no collection is without.
+        if not self._client.has_collection(self._about, timeout=self._timeout):
             self._make(self._about, {"name": 64, "value": 65_535}, "unused", 2, "FLAT")  # a vector is a must
         row = {"name": "about", "value": json.dumps(about), "unused": [0.0, 1.0]}
         self._client.upsert(self._about, [row])

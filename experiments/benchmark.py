@@ -20,7 +20,7 @@ from pathlib import Path
 from absl import flags
 
 from contextjax.files import write_whole
-from experiments import cli
+from experiments.shared import cli
 
 BEGAN = time.perf_counter()
 CONFIG = cli.define_config()
@@ -65,7 +65,7 @@ def main() -> None:
 
 def measured(config) -> dict:
     """The record of one run in this process."""
-    from experiments.peers.measure import keep_memory
+    from experiments.comparisons.measure import keep_memory
 
     kept = KEEP_MEMORY.value and keep_memory()  # before threads start
     from contextjax.analysis.roofline import matmul_rate

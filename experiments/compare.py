@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from contextjax.types import UserError
-from experiments import cli
+from experiments.shared import cli
 
 CONFIG = flags.DEFINE_string("config", None, "The recipe's file, without an argument.")
 VARIANTS = flags.DEFINE_list("variants", ["recipe"], "Arguments of the recipe; 'recipe' is the recipe without one.")

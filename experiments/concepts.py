@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from contextjax.types import UserError
-from experiments import cli
+from experiments.shared import cli
 
 DATA = flags.DEFINE_string("data", None, "A folder in CIRR's layout, or a JSON list of objects with a caption.")
 SPLIT = flags.DEFINE_string("split", "val", "The split of the folder.")
@@ -27,7 +27,7 @@ def main() -> None:
     """Texts -> phrases -> their tokens in two ways -> figures."""
     from contextjax.tokenizers import TextTokenizer
     from data_pipelines.concepts import find_phrases
-    from experiments.peers.measure import cpu_model
+    from experiments.comparisons.measure import cpu_model
 
     texts = read_texts(Path(cli.required(DATA)), SPLIT.value)
     tokenizer = TextTokenizer.read(Path(cli.required(TOKENIZER)), length=LENGTH.value)

@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 
 from contextjax.files import write_whole
-from experiments import cli, simulation
+from experiments.shared import cli, simulation
 
 DEVICES = flags.DEFINE_list("devices", ["2", "4", "8"], "Numbers of devices.")
 BATCHES = flags.DEFINE_list("batches", [str(2**i) for i in range(10, 16)], "Queries in a global batch.")
@@ -34,7 +34,7 @@ def main() -> None:
     devices, batches = ([_number(x) for x in flag.value] for flag in (DEVICES, BATCHES))
     simulation.simulate_devices(max(devices))
     from contextjax.sharding import make_mesh
-    from experiments.parts.contrastive import contrastive_form
+    from experiments.shared.contrastive import contrastive_form
 
     rows = []
     print(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from experiments.shared import cli
 
 SOURCE = flags.DEFINE_string(
     "source",
@@ -166,7 +166,7 @@ def _check(target: Path, model, params) -> None:
     if find_spec("torch") is None or find_spec("transformers") is None:
         print("not compared with PyTorch: it is not installed (pip install 'contextjax[torch]')")
         return
-    from experiments.peers.forward import largest_difference
+    from experiments.comparisons.forward import largest_difference
 
     difference = largest_difference(target, model, params)
     print(f"largest difference from PyTorch transformers in a forward pass: {difference:.1e}")

@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 
 from contextjax.files import local_path
-from experiments import cli
+from experiments.shared import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run, or anything else contextjax.load takes.")
 GALLERY = flags.DEFINE_string("gallery", None, "What is embedded: a folder, a list, or a prepared table.")
@@ -27,7 +27,7 @@ def main() -> None:
     import contextjax
     from contextjax.serving.embedding import embed, told
     from contextjax.sharding import is_first_process
-    from experiments.galleries import Speed, open_gallery
+    from experiments.shared.galleries import Speed, open_gallery
 
     target = local_path(cli.required(TARGET))
     gallery = open_gallery(local_path(cli.required(GALLERY)))
@@ -45,7 +45,7 @@ def main() -> None:
 def copy(index: Any, address: str, collection: str) -> None:
     """Makes a collection in Milvus what the index is."""
     from contextjax.serving.milvus import mirror
-    from experiments.galleries import open_milvus
+    from experiments.shared.galleries import open_milvus
 
     begin = time.perf_counter()
     m = index.manifest

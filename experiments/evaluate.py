@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import flags
 
 from contextjax.files import local_path, path_of, write_whole
-from experiments import cli
+from experiments.shared import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run; evaluation.json goes there.")
 SOURCE = flags.DEFINE_string("source", "", "What to evaluate: a folder or hub id of CLIP or BLIP; default: the run.")
@@ -53,7 +53,7 @@ def check(file: Path, *, protocol: str, folder: str, split: str | None) -> None:
     """Checks a submission file, or tells all that is wrong with it."""
     from contextjax.types import UserError
     from data_pipelines import protocols
-    from experiments import submit
+    from experiments.shared import submit
 
     if not (folder and protocol):
         raise UserError("--data or --protocol is missing; --check needs both, as --data=FOLDER --protocol=cirr.")
@@ -73,7 +73,7 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
     import contextjax
     from contextjax.sharding import first_process_first, is_first_process
     from contextjax.types import UserError
-    from experiments import assembly, scoring, submit
+    from experiments.shared import assembly, scoring, submit
 
     if source and not (folder and protocol):
         raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")

@@ -6,7 +6,7 @@ python -m experiments.export --workdir=RUN --target=DIR [--format=safetensors,st
 from absl import flags
 
 from contextjax.files import local_path
-from experiments import cli
+from experiments.shared import cli
 
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "The workdir of a training run, or a folder or hub id of CLIP or BLIP (without safetensors)."
@@ -25,7 +25,7 @@ CHECKPOINT = flags.DEFINE_string(
 
 def main() -> None:
     """Run -> live system -> programs, certificate, card."""
-    from experiments.exporting import export
+    from experiments.shared.exporting import export
 
     source, target = cli.required(WORKDIR), local_path(cli.required(TARGET))
     export(source, target, formats=FORMAT.value, dtype=DTYPE.value, checkpoint=CHECKPOINT.value)

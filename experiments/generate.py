@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from experiments.shared import cli
 
 TARGET = flags.DEFINE_string(
     "target", None, "Folder to write: cirr/ (composed triplets) and imagecode/ (candidate sets)."

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from contextjax.types import UserError
-from experiments import cli
+from experiments.shared import cli
 
 PROCESSES = flags.DEFINE_integer("processes", 2, "How many processes.", lower_bound=1)
 GPUS = flags.DEFINE_bool("gpus", False, "Give each process a GPU of its own, by CUDA_VISIBLE_DEVICES.")

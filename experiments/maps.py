@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from contextjax.files import local_path, path_of
-from experiments import cli
+from experiments.shared import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run.")
 IMAGE = flags.DEFINE_string("image", None, "The reference picture.")

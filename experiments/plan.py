@@ -14,7 +14,7 @@ from absl import flags
 
 from contextjax.analysis import chips
 from contextjax.files import write_whole
-from experiments import cli, simulation
+from experiments.shared import cli, simulation
 
 CONFIG = cli.define_config()
 MESH = flags.DEFINE_string("mesh", None, "Sizes of the axes, as data:8,fsdp:4; default: the config's.")
@@ -40,7 +40,7 @@ def main() -> None:
         if SCAN.value:
             config.model.vision.scan = config.model.text.scan = True
     simulation.simulate_devices(simulation.count_devices(config.mesh))
-    from experiments import planning
+    from experiments.shared import planning
 
     judged = [chips.chip(name) for name in CHIP.value]
     assumed = {"attainable": ATTAINABLE.value, "hidden": HIDDEN.value}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from experiments.shared import cli
 
 READER = flags.DEFINE_string("reader", None, "The layout, as in a config's data.reader: cirr, imagecode, captions, ...")
 DATA = flags.DEFINE_string("data", None, "The data set's folder.")
@@ -22,7 +22,7 @@ def main() -> None:
     from contextjax.types import UserError
     from data_pipelines import census
     from data_pipelines.prepare import prepare
-    from experiments.data import make_reader
+    from experiments.shared.data import make_reader
 
     folder = Path(cli.required(DATA))
     reader = make_reader(cli.required(READER), folder)

@@ -8,7 +8,7 @@ from absl import flags
 
 from contextjax.files import is_remote, path_of, write_whole
 from contextjax.types import UserError
-from experiments import cli
+from experiments.shared import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run that experiments.evaluate has evaluated.")
 SPLIT = flags.DEFINE_string("split", None, "The split; default: the config's val_split.")
@@ -30,9 +30,9 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
     from contextjax.training.metrics_log import read_metrics
     from data_pipelines import protocols
     from data_pipelines.concepts import find_phrases
-    from experiments import assembly
-    from experiments.data import load_evaluated
-    from experiments.parts.evaluations import evaluated
+    from experiments.shared import assembly
+    from experiments.shared.data import load_evaluated
+    from experiments.shared.evaluations import evaluated
 
     system, config = contextjax.load(workdir), assembly.read_config(workdir)
     flag, split = [f"--split={split}"] if split else [], str(split or config.data.val_split)

@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli
+from experiments.shared import cli
 
 PLANS = flags.DEFINE_string("plans", "results/plans", "The folder of plans.")
 SIZES = ("B32", "B16", "L14", "H14")

@@ -9,7 +9,7 @@ from absl import flags
 
 from contextjax.files import local_path, path_of
 from contextjax.types import UserError
-from experiments import cli
+from experiments.shared import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run.")
 GALLERY = flags.DEFINE_string("gallery", None, "The pictures to search. Embedded once, then kept.")
@@ -24,7 +24,7 @@ def main() -> None:
     """Prints the best pictures with their scores (cosines)."""
     import contextjax
     from contextjax.serving.gallery import file_of, search_others
-    from experiments.galleries import embedded_index, open_index
+    from experiments.shared.galleries import embedded_index, open_index
 
     workdir, text = path_of(cli.required(WORKDIR)), cli.required(TEXT)
     if INDEX.value and GALLERY.value:

@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from contextjax.types import UserError
-from experiments import cli
+from experiments.shared import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "What the drills leave is kept there; default: it is removed.")
 CONFIG = cli.define_config()
@@ -25,9 +25,9 @@ def main() -> None:
     """Drill after drill, then the table; exit code 1: something was found."""
     import jax
 
-    from contextjax.drills import table
-    from experiments.drilling.plan import LONG as LONG_SIZES
-    from experiments.drilling.plan import SHORT, Plan
+    from experiments.fault_injection import table
+    from experiments.fault_injection.plan import LONG as LONG_SIZES
+    from experiments.fault_injection.plan import SHORT, Plan
 
     with tempfile.TemporaryDirectory(prefix="contextjax-selftest-") as scratch:
         folder = Path(WORKDIR.value or scratch).absolute()

@@ -12,7 +12,7 @@ from pathlib import Path
 from absl import flags
 
 from contextjax.files import local_path, path_of
-from experiments import cli
+from experiments.shared import cli
 
 SOURCE = flags.DEFINE_string("source", None, "A workdir, an export, or a CLIP or BLIP folder.")
 GALLERY = flags.DEFINE_string("gallery", "", "The pictures to search.")
@@ -58,7 +58,7 @@ def make_service(source: str, *, gallery: str, index: str, collection: str, limi
     import contextjax
     from contextjax.serving.service import Service
     from data_pipelines.concepts import find_phrases
-    from experiments.galleries import embedded_index, open_gallery, open_index
+    from experiments.shared.galleries import embedded_index, open_gallery, open_index
 
     system, found, place = contextjax.load(source), None, gallery
     if index:

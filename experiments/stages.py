@@ -16,7 +16,7 @@ from absl import flags
 
 from contextjax.files import path_of
 from contextjax.types import UserError
-from experiments import cli
+from experiments.shared import cli
 
 CONFIG = flags.DEFINE_string("config", None, "The recipe's file, whose STAGES names its stages.")
 ARGUMENT = flags.DEFINE_string("argument", "", "Further arguments of the recipe, for every stage.")

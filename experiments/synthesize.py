@@ -9,7 +9,7 @@ The same command goes on where it stopped. What stands after a bare "--" are Apa
 
 from absl import flags
 
-from experiments import cli
+from experiments.shared import cli
 
 flags.DEFINE_string("data", None, "A set whose own (reference, target) pairs are taken.")
 flags.DEFINE_string("reader", "cirr", "Its layout, as in a config's data.reader.")

@@ -7,7 +7,7 @@ from absl import flags
 
 from contextjax.files import is_remote, path_of
 from contextjax.types import UserError
-from experiments import cli
+from experiments.shared import cli
 
 CONFIG = cli.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps its config, metrics and checkpoints.")
@@ -47,8 +47,8 @@ def train(
     from contextjax.training.step_profile import parse_steps
     from contextjax.variants import make_model
     from data_pipelines.loader import batches
-    from experiments import assembly
-    from experiments.data import data_hash, load_data
+    from experiments.shared import assembly
+    from experiments.shared.data import data_hash, load_data
 
     if profile and is_remote(workdir):
         raise UserError(f"--profile needs a workdir on this machine, and {workdir} is none; give another --workdir.")

@@ -52,12 +52,6 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.training": TYPES
     | FILES
     | {"contextjax.training", "contextjax.sharding", "contextjax.optim", "contextjax.checkpoints"},
-    "contextjax.drills": TYPES
-    | FILES
-    | {
-        f"contextjax.{name}"
-        for name in ("drills", "training", "checkpoints", "checkpoint_folders", "checksums", "sharding")
-    },
     "contextjax.retriever": TYPES | {"contextjax.images", "contextjax.tokenizers"},
     "contextjax.system": MODELS
     | TYPES
@@ -163,7 +157,7 @@ def test_apply_is_called_in_two_places():
     callers = {
         module
         for module, path in MODULES.items()
-        if not module.startswith("experiments.peers")  # which compare the bare modules with other frameworks
+        if not module.startswith("experiments.comparisons")  # which compare the bare modules with other frameworks
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)

@@ -184,7 +184,7 @@ def test_the_commands_in_two_processes(store, tmp_path):
 
 
 def test_what_is_in_a_store_but_has_to_be_here_is_told(store):
-    from experiments.data import make_reader
+    from experiments.shared.data import make_reader
 
     with pytest.raises(UserError, match="gs://bucket/cirr is in an object store"):
         make_reader("cirr", f"{store}/cirr")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from contextjax.types import UserError
-from experiments.compile_cache import SWITCH
+from experiments.shared.compile_cache import SWITCH
 
 
 def run_again(*changes: str, arguments: Sequence[str], cache: str = "", check: bool = True) -> dict[str, Any] | None:

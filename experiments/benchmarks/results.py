@@ -17,7 +17,7 @@ import jax
 from contextjax.analysis.chips import chip_of_kind
 from contextjax.types import UserError
 from experiments.benchmarks.runs import Timing
-from experiments.peers import measure
+from experiments.comparisons import measure
 
 COMPARED = (
     "steps_per_second", "samples_per_second", "seconds_per_step", "flops", "mfu_of_peak", "mfu_of_matmul",

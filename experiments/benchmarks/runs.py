@@ -28,11 +28,11 @@ from contextjax.training.watch import CompileCounter
 from contextjax.types import ComposedRecord
 from contextjax.variants import make_model
 from data_pipelines import protocols
-from experiments import assembly, planning
 from experiments.benchmarks.clock import Enough, clocked
 from experiments.benchmarks.synthetic import SyntheticPictures, candidate_records, composed_records, synthetic_batch
-from experiments.data import load_evaluated
-from experiments.parts.evaluations import evaluated
+from experiments.shared import assembly, planning
+from experiments.shared.data import load_evaluated
+from experiments.shared.evaluations import evaluated
 
 WARM = 3  # steps before the first that counts: the loop is one step ahead of the device
 

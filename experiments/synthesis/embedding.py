@@ -17,7 +17,7 @@ from contextjax.serving.storage import unpack
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.filters import Agreement
 from data_pipelines.synthesis.sources import Pictures
-from experiments.galleries import Speed, kept_index
+from experiments.shared.galleries import Speed, kept_index
 
 
 def load_system(workdir: str) -> Any:

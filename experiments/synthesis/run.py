@@ -215,7 +215,7 @@ def _write_pages(flags: Any, plan: Plan, found: Written, target: Path, facts: di
 
 
 def _existing(flags: Any) -> tuple[Pictures, list[Draft]]:
-    from experiments.data import make_reader
+    from experiments.shared.data import make_reader
 
     return existing_pairs(make_reader(flags.reader, flags.data), flags.split)
 

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from contextjax.analysis.cost import cost_of, traced_flops
 from contextjax.models.vision import VisionConfig, VisionTransformer
-from experiments.peers.measure import image_flops
+from experiments.comparisons.measure import image_flops
 
 VISION = VisionConfig(32, 8, width=64, layers=3, heads=4, mlp=256)
 

@@ -14,7 +14,7 @@ from contextjax.optim import make_optimizer, make_schedule
 from contextjax.pretrained import abstract_params
 from contextjax.types import UserError
 from contextjax.variants import make_model
-from experiments import assembly
+from experiments.shared import assembly
 
 
 def arguments_of(recipe):

@@ -17,9 +17,9 @@ from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
 from contextjax.variants import make_model
 from data_pipelines import protocols
-from experiments import assembly
-from experiments.data import load_data
-from experiments.parts.evaluations import best_rule, evaluations
+from experiments.shared import assembly
+from experiments.shared.data import load_data
+from experiments.shared.evaluations import best_rule, evaluations
 from tests.configs.small import SMALL
 
 

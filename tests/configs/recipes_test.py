@@ -5,7 +5,7 @@ import pytest
 from configs.pictograms import ARGUMENTS, get_config
 from contextjax.optim import make_optimizer, make_schedule
 from contextjax.variants import VARIANTS, make_model, resolve
-from experiments import assembly
+from experiments.shared import assembly
 
 
 @pytest.mark.parametrize("argument", ["", *ARGUMENTS, "demo,no_consistency"])

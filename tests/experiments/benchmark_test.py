@@ -15,10 +15,10 @@ import pytest
 from configs.pictogram_sets import get_config as pictogram_sets
 from configs.pictograms import get_config as pictograms
 from contextjax.types import UserError
-from experiments import assembly, planning
 from experiments.benchmarks import processes, results, runs
 from experiments.benchmarks.clock import Enough, clocked
 from experiments.benchmarks.synthetic import synthetic_batch
+from experiments.shared import assembly, planning
 from tests.configs.small import SMALL
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import pytest
 
 from contextjax.losses.contrastive import contrastive_loss
 from contextjax.types import UserError
-from experiments.parts.contrastive import contrastive_form
+from experiments.shared.contrastive import contrastive_form
 
 ROOT = Path(__file__).parents[2]
 

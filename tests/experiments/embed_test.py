@@ -17,8 +17,8 @@ import pytest
 from contextjax.serving.embedding import embed
 from contextjax.serving.index import Index
 from contextjax.types import UserError
-from experiments.data import make_reader
-from experiments.galleries import Speed, embedded_index, open_gallery, open_index, open_milvus
+from experiments.shared.data import make_reader
+from experiments.shared.galleries import Speed, embedded_index, open_gallery, open_index, open_milvus
 from tests.commands import environment
 
 ROOT = Path(__file__).parent.parent.parent

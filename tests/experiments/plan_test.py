@@ -18,7 +18,7 @@ from configs.pictograms import get_config as pictograms
 from contextjax.analysis.chips import ATTAINABLE, CHIPS, USABLE
 from contextjax.types import CandidateBatch, CaptionBatch, ComposedBatch, FeatureBatch, UserError
 from data_pipelines.ops import ComposedSamples
-from experiments import assembly, planning, simulation
+from experiments.shared import assembly, planning, simulation
 from tests.commands import environment
 from tests.configs.small import SMALL
 
@@ -155,7 +155,7 @@ def test_what_there_is_no_number_for_is_told():
 def test_an_abstract_batch_is_what_the_loader_makes(pictograms_folder, tmp_path):
     """Shape by shape, of a recipe with phrases and captions."""
     from data_pipelines.loader import batches
-    from experiments.data import load_data
+    from experiments.shared.data import load_data
 
     config = recipe_on(pictograms_folder)
     data = load_data(config, "train")

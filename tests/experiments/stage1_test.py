@@ -13,7 +13,7 @@ import pytest
 
 from contextjax.pretrained.names import flatten, write
 from contextjax.types import UserError
-from experiments.peers import cached_compare, stage1_case, stage1_compare, stage1_process
+from experiments.comparisons import cached_compare, stage1_case, stage1_compare, stage1_process
 
 ROOT = Path(__file__).parent.parent.parent
 BATCH = 4
@@ -24,7 +24,7 @@ def programs(tmp_path_factory):
     """Ours and PyTorch's, of the same weights."""
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    from experiments.peers import stage1_jax, stage1_torch
+    from experiments.comparisons import stage1_jax, stage1_torch
 
     folder = tmp_path_factory.mktemp("weights")
     stage1_case.write_weights(folder, "tiny")
@@ -34,7 +34,7 @@ def programs(tmp_path_factory):
 @pytest.mark.parity
 def test_every_gradient_is_pytorchs(programs):
     from contextjax.optim import stop_gradients
-    from experiments.peers import stage1_jax
+    from experiments.comparisons import stage1_jax
 
     ours, theirs = programs
     objective, batch = ours._objective, ours._batch
@@ -124,7 +124,7 @@ def test_stage_2b_from_features_and_from_pictures():
 
 
 def test_only_the_context_encoder_changes():
-    from experiments.peers.cached_jax import Stage2b
+    from experiments.comparisons.cached_jax import Stage2b
 
     stage = Stage2b("tiny")
     before = jax.tree.map(jnp.array, stage._state.params)
@@ -137,7 +137,14 @@ def test_only_the_context_encoder_changes():
 def run(name: str, folder: Path, *flags: str) -> dict:
     """What a command at tiny size writes."""
     path = folder / "found.json"
-    command = [sys.executable, "-m", f"experiments.peers.{name}", "--size=tiny", "--threads=1", f"--output={path}"]
+    command = [
+        sys.executable,
+        "-m",
+        f"experiments.comparisons.{name}",
+        "--size=tiny",
+        "--threads=1",
+        f"--output={path}",
+    ]
     plain = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
     done = subprocess.run([*command, *flags], cwd=ROOT, env=plain, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from contextjax.export.parity import BATCHES, INPUTS
 from contextjax.export.write import write_export
 from contextjax.pretrained import write_own
 from contextjax.types import UserError
-from experiments.exporting import export
+from experiments.shared.exporting import export
 from tests.commands import environment
 from tests.export.conftest import SIZES, TEXTS, make_system
 

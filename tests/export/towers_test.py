@@ -12,7 +12,7 @@ from contextjax.export.write import write_export
 from contextjax.pretrained import write_own, write_pretrained
 from contextjax.tokenizers import train_tokenizer
 from contextjax.types import UserError
-from experiments.exporting import export
+from experiments.shared.exporting import export
 from tests.export.conftest import TEXTS, make_system
 from tests.pretrained.conftest import BLIP_CONFIG, random_params
 

@@ -102,7 +102,7 @@ def test_steps_keep_it_quiet_and_so_does_its_end(ended, watch, clock):
 
 BLOCKED = """
 import dataclasses, sys, time
-from tests.drills import toy
+from tests.experiments.fault_injection import toy
 toy.CONFIG = dataclasses.replace(toy.CONFIG, step_timeout=2.0)
 def never(batches):
     time.sleep(600)

@@ -80,7 +80,7 @@ def test_rules_are_for_pictograms_only(tmp_path, make_plan, pairs):
 @pytest.mark.parametrize(("argument", "parts"), [("synthetic", 1), ("both", 2)])
 def test_the_recipe_of_pictograms_trains_on_it(argument, parts, made, pictograms):
     from configs.pictograms import get_config
-    from experiments.data import load_data, load_evaluated
+    from experiments.shared.data import load_data, load_evaluated
 
     config = get_config(argument)
     for place in (config.data, *config.data.sources.values()):

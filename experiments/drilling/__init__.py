@@ -1,1 +1,0 @@
-"""What experiments.selftest drills with: small recipes, the command in processes of its own, the plan."""

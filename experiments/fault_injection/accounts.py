@@ -1,0 +1,31 @@
+"""The ledger of a run that was interrupted: its times are those of a clock, and no second counts twice."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from pathlib import Path
+
+from contextjax.training.ledger import LEDGER, read_ledger
+from experiments.fault_injection.rows import Row
+
+SHARE, SECONDS = 0.01, 1.0  # that may be missing or too many; beginnings are known to the second
+
+
+def accounts(workdir: Path) -> Row:
+    """Compares each start with the beginning of the next one, and the last with when its line was written."""
+    lines = read_ledger(workdir)
+    begins = [datetime.datetime.fromisoformat(line["began"]).timestamp() for line in lines]
+    spent = [sum(line["seconds"].values()) for line in lines]
+    problems = [
+        f"a start of {seconds:.1f} s began {after - begin:.0f} s before the next one"
+        for seconds, (begin, after) in zip(spent, itertools.pairwise(begins), strict=False)
+        if seconds > (after - begin) * (1 + SHARE) + SECONDS
+    ]
+    if lines:
+        passed = (workdir / LEDGER).stat().st_mtime - begins[-1]
+        if abs(passed - spent[-1]) > SHARE * passed + SECONDS:
+            problems.append(f"the last start has {spent[-1]:.1f} s in the ledger, and took {passed:.1f} s")
+    else:
+        problems.append("there is none")
+    return Row("ledger", len(lines), problems=problems)

@@ -1,1 +1,0 @@
-"""What differs by system: its samples, its loss terms and its objectives."""

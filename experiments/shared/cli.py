@@ -1,0 +1,201 @@
+"""What every entry point shares: flags that import nothing heavy, and errors as one sentence with exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import io
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from contextjax.files import write_whole
+from contextjax.types import Stopped, UserError
+from experiments.shared.compile_cache import use_compile_cache
+
+STOPPED = 143  # exit code of what SIGTERM ends, whether or not there was something to save
+NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # errors that are no bug: a full disk, say
+ELSEWHERE = ("mesh", "data.workers", "data.cache_mb")  # where a run is computed, not what: its starts may differ
+MEETING = 10  # seconds in which a mistake that all processes of a run see has reached each of them
+
+flags.disclaim_key_flags()  # flags that are defined here are those of the command that asks for them: --help has them
+
+
+def run(main: Callable[..., None], *, doc: str | None, computes: bool = False, wraps: bool = False) -> None:
+    """Parses the flags and runs `main`; a user's mistake ends with one sentence and exit code 2.
+
+    Args:
+      main: what the command does.
+      doc: for --help.
+      computes: it may be one of several processes of a run (docs/launch): only the first prints what it has to say, and
+        one that fails ends at once, without waiting for the others.
+      wraps: what stands after "--" is another command, which `main` takes.
+    """
+    sys.modules["__main__"].__doc__ = doc
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may be no text, or the terminal's not UTF-8
+    timeout: Any = None
+    if computes:
+        timeout = flags.DEFINE_integer(
+            "process_timeout", 100, "Seconds after which a silent process of several is dead, and the others end.",
+            lower_bound=1,
+        )  # fmt: skip
+
+    def guarded(argv: Sequence[str]) -> None:
+        if wraps:
+            return _guard(lambda: main(argv[1:]))
+        if len(argv) > 1:
+            fail(f"got the extra argument '{argv[1]}'; every setting is a flag: --name=value")
+        logging.set_verbosity(logging.ERROR)  # of the libraries; what a run has to say is printed
+        use_compile_cache()
+        return _guard(lambda: _start(main, timeout.value) if computes else main())
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _guard(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> None:
+    try:
+        main()
+    except UserError as error:
+        fail(str(error), leave)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        leave(STOPPED)
+    except OSError as error:
+        if error.errno not in NO_WRITING:
+            raise
+        place = error.filename or "A file"
+        fail(f"{place} can't be written or read ({error.strerror}); make room, or see to this user's rights.", leave)
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        leave(130)
+
+
+def _start(main: Callable[[], None], timeout: int) -> None:
+    """Runs `main` in one process, or as one of several."""
+    from contextjax.sharding import end_together, is_first_process, start_processes
+
+    if start_processes(timeout=timeout) == 1:
+        return main()
+    if not is_first_process():
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+
+    def leave_together(code: int) -> None:
+        end_together(MEETING)
+        _leave(code)
+
+    try:
+        return _guard(main, leave_together)
+    except Exception:
+        traceback.print_exc()
+        print("error: This process can't go on, or has lost another one; all of the run end.", file=sys.stderr)
+        _leave(1)
+
+
+def _leave(code: int) -> None:
+    """Ends this process now: a regular exit would wait for processes that wait for this one."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def fail(sentence: str, leave: Callable[[int], Any] = sys.exit) -> None:
+    """Prints one sentence and exits with code 2."""
+    print(f"error: {sentence}", file=sys.stderr)
+    leave(2)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    """absl's parser, with its complaints as one sentence."""
+    try:
+        return app.parse_flags_with_usage(list(argv)) if _wants_help(argv) else flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError, ImportError) as error:
+        # A recipe's own complaint comes with its traceback in the message: its last line is the sentence.
+        message = str(error).strip().splitlines()[-1].split("Error: ")[-1]
+        fail(_unknown_key(str(error)) or message)
+        raise AssertionError from error  # fail does not return
+
+
+def _wants_help(argv: Sequence[str]) -> bool:
+    return any(argument.lstrip("-") in ("help", "helpshort", "helpfull", "h") for argument in argv[1:])
+
+
+def _unknown_key(message: str) -> str:
+    """One sentence about an unknown config key, with the nearest one; "" where that is not the trouble."""
+    given = [argument[len("--config.") :].split("=")[0] for argument in sys.argv if argument.startswith("--config.")]
+    from configs.base import base
+
+    known = list(_flat(base()))
+    unknown = [name for name in given if name not in known and name.split(".")[-1] in message]
+    if not unknown:
+        return ""
+    near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.4)
+    hint = f"the nearest is '{near[0]}'" if near else "configs/base.py has them all"
+    return f"'{unknown[0]}' is not a key of the config; {hint}."
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    found = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict) and len(value):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def define_config() -> Any:
+    """The --config flag."""
+    return config_flags.DEFINE_config_file("config", None, "A recipe: configs/NAME.py[:argument].", lock_config=True)
+
+
+def define_collection() -> Any:
+    """The --milvus_collection flag."""
+    return flags.DEFINE_string("milvus_collection", "contextjax", "The collection in Milvus; each gallery has its own.")
+
+
+def required(flag: Any) -> Any:
+    """A flag's value, or one sentence that it is missing."""
+    if flag.value is None:
+        raise UserError(f"--{flag.name} is missing; give it as --{flag.name}=...")
+    try:
+        hasattr(flag.value, "seed")  # a recipe that could not be loaded says so when it is first touched
+    except OSError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(
+            f"--{flag.name} can't be read ({reason}); give a recipe as --config=configs/NAME.py."
+        ) from error
+    return flag.value
+
+
+def computed(config: Any) -> dict[str, Any]:
+    """The keys of a config, flat, that say what is computed, and not where."""
+    return {name: value for name, value in _flat(config).items() if name not in ELSEWHERE}
+
+
+def write_config(workdir: Path, config: Any) -> None:
+    """Writes config.json, or checks that a resumed run has the same one, wherever it goes on.
+
+    Raises:
+      UserError: the workdir is of another config.
+    """
+    path, text = workdir / "config.json", config.to_json(indent=2)
+    if path.exists():
+        before, now = (computed(ConfigDict(json.loads(t))) for t in (path.read_text(encoding="utf-8"), text))
+        differing = [k for k in {**before, **now} if before.get(k) != now.get(k)]
+        if differing:
+            key = differing[0]
+            raise UserError(
+                f"{workdir} is of another config: {key} was {before.get(key)} and is now {now.get(key)}"
+                f"{f' (and {len(differing) - 1} more keys)' if len(differing) > 1 else ''}; "
+                "give another --workdir, or the config it was started with."
+            )
+        return
+    write_whole(path, text)

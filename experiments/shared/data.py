@@ -1,0 +1,117 @@
+"""The data sets that a config or a protocol names, loaded; prepared where they are not."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from contextjax.files import local_path
+from contextjax.types import EvaluationProtocol, UserError
+from contextjax.variants import resolve
+from data_pipelines.candidate_ops import cleaned
+from data_pipelines.datasets import READERS
+from data_pipelines.mixtures import Mixture, Source, mix, parts_of
+from data_pipelines.tables import SplitData, load_split
+from experiments.shared.evaluations import evaluated
+
+
+def load_data(config: Any, split: str, *, cache_mb: int = 0) -> SplitData:
+    """A split of the config's training set, or of each of its sources; prepared where it is not."""
+    if config.data.get("sources"):
+        return _load_mixture(config, split, cache_mb=cache_mb)
+    data = _load_training(config, config.data.reader, config.data.folder, split, cache_mb=cache_mb)
+    count, every = config.data.get("records", 0), len(data.records)
+    if not 0 < count < every:
+        return data
+    return dataclasses.replace(data, records=tuple(data.records[i * every // count] for i in range(count)))
+
+
+def _load_mixture(config: Any, split: str, *, cache_mb: int) -> Mixture[Any]:
+    d = config.data
+    if odd := [key for key in ("records", "cached") if d.get(key)]:
+        raise UserError(f"data.{odd[0]} is set, but data.sources has several sets; it is for a single one: unset it.")
+    wanted = {name: source for name, source in d.sources.items() if source.weight}
+    if not wanted:
+        raise UserError(f"Every weight of data.sources ({', '.join(d.sources)}) is 0; give at least one above it.")
+    sources = []
+    for name, source in wanted.items():
+        reader, folder = source.reader or name, source.folder or d.folder
+        if not folder:
+            raise UserError(
+                f"data.sources.{name}.folder is empty; give it, as --config.data.sources.{name}.folder=DIR."
+            )
+        data = _load_training(config, reader, folder, split, cache_mb=cache_mb // len(wanted))
+        sources.append(Source(name, Path(folder), data, source.weight))
+    return mix(sources)
+
+
+def _load_training(config: Any, reader: str, folder: str, split: str, *, cache_mb: int) -> SplitData:
+    bad_pictures = config.data.get("bad_pictures", "fail")
+    data = _load(config, reader, folder, split, cache_mb=cache_mb, bad_pictures=bad_pictures)
+    if data.census["left_out"]:
+        print(
+            f"{len(data.census['left_out'])} bad pictures of split '{split}' and {data.census['records_left_out']} "
+            f"records that name them are left out (data.bad_pictures); {data.folder} has a census.",
+            flush=True,
+        )
+    return data
+
+
+def data_hash(data: SplitData) -> str:
+    """Twelve hex digits of what is trained on: they change with an annotation file, a picture, or what is left out."""
+    parts = [(part.split, part.folder.name, part.census["made_with"], len(part.records)) for part in parts_of(data)]
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=6).hexdigest()
+
+
+def load_evaluated(config: Any, split: str) -> SplitData:
+    """A split of what is evaluated."""
+    return _load(config, *evaluated(config), split)
+
+
+def _load(config: Any, reader: str, folder: str, split: str, **options: Any) -> SplitData:
+    vision = resolve(config.model)["vision"]
+    size, fit = vision["image_size"], vision["fit"]
+    data = load_folder(reader, folder, split, size=size, fit=fit, **options)
+    return cleaned(data) if config.data.get("clean") else data
+
+
+def load_folder(
+    reader: str, folder: str | Path, split: str, *, size: int, fit: str, cache_mb: int = 0, bad_pictures: str = "fail"
+) -> SplitData:
+    """A split of a folder in the layout that `reader` knows."""
+    options = {"size": size, "fit": fit, "cache_bytes": cache_mb << 20, "bad_pictures": bad_pictures}
+    return load_split(make_reader(reader, folder), Path(folder), split, **options)
+
+
+def make_reader(reader: str, folder: str | Path) -> Any:
+    """The reader of this name on a folder."""
+    if reader not in READERS:
+        raise UserError(f"The reader is '{reader}'; known are {', '.join(READERS)}.")
+    return READERS[reader](local_path(folder))
+
+
+def load_parts(
+    protocol: EvaluationProtocol, folder: str | Path, split: str, *, size: int, fit: str, clean: bool = False
+) -> dict[str, SplitData]:
+    """Name -> data of the parts of a split that the protocol scores one by one; "" where it is whole."""
+    splits = part_splits(protocol, folder, split)
+    parts = {part: load_folder(protocol.reader, folder, name, size=size, fit=fit) for part, name in splits.items()}
+    return {part: cleaned(data) for part, data in parts.items()} if clean else parts
+
+
+def part_splits(protocol: EvaluationProtocol, folder: str | Path, split: str) -> dict[str, str]:
+    """Name of each part -> the reader's split that it is.
+
+    Raises:
+      UserError: the folder is not in its layout, or lacks one.
+    """
+    known = make_reader(protocol.reader, folder).splits
+    splits = {"": split}
+    if protocol.parts and split not in known:
+        splits = {part: f"{part}.{split}" for part in protocol.parts}
+    if missing := [name for name in splits.values() if name not in known]:
+        raise UserError(f"{folder} has no split '{missing[0]}' to evaluate; it has {', '.join(known)}.")
+    return splits

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from contextjax.serving.interface import check_queries
 from contextjax.serving.storage import DTYPES, Packed, concatenate
 from contextjax.sharding import batch_parts, make_mesh, map_over_devices, place_batch
 from contextjax.types import UserError
@@ -74,23 +75,13 @@ class ExactSearch:
         Raises:
           UserError: nothing to search, queries of another dimension or with values that are not finite, or k < 1.
         """
-        queries = self._checked(queries, k)
+        if not len(self):
+            raise UserError("The index is empty; add pictures to it before it is searched.")
+        queries = check_queries(queries, k, self.dimension)
         k = min(k, len(self))
         found = [self._search(queries[begin : begin + QUERIES], k) for begin in range(0, len(queries), QUERIES)]
         rows, scores = (np.concatenate(column) for column in zip(*found, strict=True))
         return rows.astype(np.int64), scores
-
-    def _checked(self, queries: np.ndarray, k: int) -> np.ndarray:
-        if not len(self):
-            raise UserError("The index is empty; add pictures to it before it is searched.")
-        if queries.ndim != 2 or queries.shape[1] != self.dimension or not len(queries):
-            raise UserError(f"The queries are {list(queries.shape)}; expected [B, {self.dimension}], as the index.")
-        if k < 1:
-            raise UserError(f"k is {k}; expected 1 or more.")
-        queries = queries.astype(np.float32, copy=False)
-        if not np.isfinite(queries).all():
-            raise UserError("A query holds values that are not finite; expected an embedding.")
-        return queries
 
     def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         count = len(queries)
@@ -119,7 +110,7 @@ class ExactSearch:
         """How many programs run at once. On a CPU a product with few queries is of one thread, and so is the ordering;
         programs of several devices wait for each other, and must not meet in another order.
         """
-        return _cores() if batch_parts(self._mesh) == 1 and jax.default_backend() == "cpu" else 1
+        return cores() if batch_parts(self._mesh) == 1 and jax.default_backend() == "cpu" else 1
 
     @functools.cached_property
     def _pool(self) -> concurrent.futures.Executor:
@@ -208,6 +199,6 @@ def _no_scales(storage: str) -> np.ndarray | None:
     return np.zeros(0, np.float32) if storage == "int8" else None
 
 
-def _cores() -> int:
-    """Of this process."""
+def cores() -> int:
+    """Returns how many CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -22,7 +22,8 @@ from PIL import Image
 
 from contextjax import images
 from contextjax.serving.batching import Batcher, Full
-from contextjax.serving.gallery import Gallery, Searched
+from contextjax.serving.gallery import Gallery
+from contextjax.serving.interface import VectorIndex
 from contextjax.serving.limits import BodyLimit, Count
 from contextjax.types import UserError
 
@@ -65,7 +66,7 @@ class Service:
     """What the routes call: a system, an index, and the batches of each."""
 
     def __init__(
-        self, system: Any, index: Searched | None, *, gallery: Gallery | None = None,
+        self, system: Any, index: VectorIndex | None, *, gallery: Gallery | None = None,
         phrases_of: Callable[[str], Sequence[tuple[int, int]]] | None = None, limits: Limits = Limits(),
     ):  # fmt: skip
         """`system`: a System or an Exported; `gallery`: the pictures of the index, where clients may see them;

@@ -7,8 +7,6 @@ pictures alone: however often the work was interrupted, and however many process
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
 import contextlib
 import errno
 import hashlib
@@ -23,13 +21,13 @@ import numpy as np
 from contextjax import images
 from contextjax.files import locked, write_whole
 from contextjax.serving import segments
-from contextjax.serving.exact import cores
 from contextjax.serving.gallery import Gallery
 from contextjax.serving.index import Index
 from contextjax.serving.interface import check_new, check_rows
 from contextjax.serving.segments import BadPicture, Manifest, Segment
 from contextjax.serving.storage import pack
 from contextjax.sharding import first_process_first, is_first_process, share_of_process, wait_for_all
+from contextjax.threads import map_ahead
 from contextjax.types import UserError
 
 LOCK, STAGING, TODO = ".embedding", ".staging", "todo.json"
@@ -219,11 +217,4 @@ def _decoded(system: Encoder, gallery: Gallery, names: Iterable[str]) -> Iterato
                 "the picture."
             ) from error
 
-    waiting: collections.deque[concurrent.futures.Future[tuple[Any, str]]] = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
-        for name in names:
-            waiting.append(pool.submit(read, name))
-            if len(waiting) > BATCH:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return map_ahead(read, names, ahead=BATCH)

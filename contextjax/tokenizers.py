@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from contextjax.files import write_whole
+from contextjax.json_files import read_json
 from contextjax.types import Tokens, UserError
 
 # Where a sentence ends, or another clause begins; "it" and the like would lose what they speak of.
@@ -206,12 +206,8 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     """What tokenizer_config.json and special_tokens_map.json say, with the precedence that Hugging Face gives them."""
     found = []
     for path in (folder / "tokenizer_config.json", folder / "special_tokens_map.json"):
-        try:
-            found.append(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
-        except ValueError as error:
-            raise UserError(f"{path} is not JSON ({error}); copy it from the checkpoint again.") from error
-        if not isinstance(found[-1], dict):
-            raise UserError(f"{path} holds no JSON object; copy it from the checkpoint again.")
+        remedy = "copy it from the checkpoint again"
+        found.append(read_json(path, layout="a checkpoint", remedy=remedy) if path.is_file() else {})
     config, special_tokens = found
     return config if "added_tokens_decoder" in config else config | special_tokens
 
@@ -271,7 +267,7 @@ def _make_clip(file: Path, settings: dict[str, Any]) -> Any:
     """What Hugging Face's CLIPTokenizer makes of vocab.json and merges.txt."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
-    vocabulary = json.loads(file.read_text(encoding="utf-8"))
+    vocabulary = read_json(file, layout="a checkpoint")
     lines = file.with_name("merges.txt").read_text(encoding="utf-8").split("\n")
     pairs = (line.partition(" ") for line in lines if line and not line.startswith("#version"))
     tokenizer = Tokenizer(

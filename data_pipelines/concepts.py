@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from contextjax.json_files import parse_json
 from contextjax.types import UserError
 
 RULE = "noun-chunks-1"  # part of the cache's name: a change of rule is a new cache
@@ -63,7 +64,7 @@ class PhraseCache:
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
-                    text, spans = json.loads(line)
+                    text, spans = parse_json(line)
                 except ValueError:
                     continue  # the last line of an interrupted run
                 self._spans[text] = tuple((start, end) for start, end in spans)

@@ -16,13 +16,14 @@ PARTS = {
 TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text", "multimodal")}
 LAYERS = {"contextjax.models.layers"}
 TYPES = {"contextjax.types"}
-FILES = {"contextjax.files"}
+FILES = {"contextjax.files", "contextjax.json_files"}
 MODELS = SYSTEMS | PARTS | TOWERS | LAYERS | {"contextjax.variants"}
 
 # room (longest prefix wins) -> the project's modules (by prefix) it may import
 ALLOWED: dict[str, set[str]] = {
     "contextjax.types": set(),
     "contextjax.files": TYPES,
+    "contextjax.json_files": TYPES | FILES,
     "contextjax.models.layers": TYPES,
     "contextjax.models.vision": LAYERS | TYPES,
     "contextjax.models.text": LAYERS | TYPES,
@@ -37,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.context_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_cir": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.variants": SYSTEMS | PARTS | TOWERS | LAYERS | TYPES,
-    "contextjax.pretrained": MODELS | TYPES | {"contextjax.pretrained"},
+    "contextjax.pretrained": MODELS | TYPES | FILES | {"contextjax.pretrained"},
     "contextjax.losses": TYPES | {"contextjax.losses"},
     "contextjax.metrics": TYPES,
     "contextjax.optim": TYPES,
@@ -78,6 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     "data_pipelines": {
         "contextjax.types",
         "contextjax.files",
+        "contextjax.json_files",
         "contextjax.images",
         "contextjax.tokenizers",
         "data_pipelines",
@@ -179,6 +181,7 @@ def test_the_step_and_the_entry_points_stay_short():
         "contextjax",
         "contextjax.types",
         "contextjax.files",
+        "contextjax.json_files",
         "contextjax.images",
         "contextjax.tokenizers",
         "contextjax.retriever",

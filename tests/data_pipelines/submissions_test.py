@@ -96,7 +96,7 @@ SPOIL = {
     "answer '3', expected": lambda d: d["YouCook-3"].__setitem__(1, "3"),
     "answer 'None'": lambda d: d["YouCook-3"].__setitem__(1, None),
     "set YouCook-3 has no list of answers (3)": lambda d: d.update({"YouCook-3": 3}),
-    "set open-images-2 has no list of answers ([('0', 1)])": lambda d: d.update({"open-images-2": {"0": 1}}),
+    "set open-images-2 has no list of answers ({'0': 1})": lambda d: d.update({"open-images-2": {"0": 1}}),
 }
 
 

@@ -17,6 +17,7 @@ TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text", "multimodal
 LAYERS = {"contextjax.models.layers"}
 TYPES = {"contextjax.types"}
 FILES = {"contextjax.files", "contextjax.json_files"}
+THREADS = {"contextjax.threads"}
 MODELS = SYSTEMS | PARTS | TOWERS | LAYERS | {"contextjax.variants"}
 
 # room (longest prefix wins) -> the project's modules (by prefix) it may import
@@ -24,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.types": set(),
     "contextjax.files": TYPES,
     "contextjax.json_files": TYPES | FILES,
+    "contextjax.threads": set(),
     "contextjax.models.layers": TYPES,
     "contextjax.models.vision": LAYERS | TYPES,
     "contextjax.models.text": LAYERS | TYPES,
@@ -66,10 +68,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     "contextjax.export": TYPES
     | FILES
+    | THREADS
     | {f"contextjax.{name}" for name in ("export", "system", "retriever", "metrics", "tokenizers", "pretrained")},
     "contextjax.evaluation": TYPES | {f"contextjax.{name}" for name in ("evaluation", "system", "metrics")},
     "contextjax.serving": TYPES
     | FILES
+    | THREADS
     | {
         f"contextjax.{name}"
         for name in ("serving", "system", "retriever", "metrics", "images", "tokenizers", "sharding")
@@ -81,6 +85,7 @@ ALLOWED: dict[str, set[str]] = {
         "contextjax.files",
         "contextjax.json_files",
         "contextjax.images",
+        "contextjax.threads",
         "contextjax.tokenizers",
         "data_pipelines",
     },
@@ -183,6 +188,7 @@ def test_the_step_and_the_entry_points_stay_short():
         "contextjax.files",
         "contextjax.json_files",
         "contextjax.images",
+        "contextjax.threads",
         "contextjax.tokenizers",
         "contextjax.retriever",
     ],

@@ -17,7 +17,6 @@ import hashlib
 import io
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from contextjax.json_files import read_json
+from contextjax.threads import available_cpus
 from data_pipelines.datasets.pictograms.description_reading import FUNCTION_WORDS
 from data_pipelines.datasets.pictograms.descriptions import describe, options_about, tell_apart
 from data_pipelines.datasets.pictograms.scene import (
@@ -414,7 +414,7 @@ def _write_pictures(
     ]
     splits, ranges = [split for split, _ in tasks], [indices for _, indices in tasks]
     work = functools.partial(_write_sets, job)
-    processes = processes or os.cpu_count() or 1
+    processes = processes or available_cpus()
     if processes == 1:
         _start_worker(pictograms)
         written = list(map(work, splits, ranges))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from contextjax.files import write_whole
-from contextjax.json_files import read_json
+from contextjax.json_files import parse_json, read_json
 from contextjax.types import Tokens, UserError
 
 # Where a sentence ends, or another clause begins; "it" and the like would lose what they speak of.
@@ -267,7 +267,7 @@ def _make_clip(file: Path, settings: dict[str, Any]) -> Any:
     """What Hugging Face's CLIPTokenizer makes of vocab.json and merges.txt."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
-    vocabulary = read_json(file, layout="a checkpoint")
+    vocabulary = parse_json(file.read_bytes())
     lines = file.with_name("merges.txt").read_text(encoding="utf-8").split("\n")
     pairs = (line.partition(" ") for line in lines if line and not line.startswith("#version"))
     tokenizer = Tokenizer(

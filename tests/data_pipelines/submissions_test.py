@@ -127,7 +127,7 @@ def test_all_faults_come_at_once(written):
         (b'[["a", [1]]]', "no JSON object"),
         (b"3", "no JSON object"),
         (b'{"a": ', "not JSON"),
-        (b"\xff\x00", "not JSON"),
+        (b"\xff\x00", "not UTF-8"),
         (b"[" * 100_000, "JSON"),
     ],
 )

@@ -92,6 +92,10 @@ ALLOWED: dict[str, set[str]] = {
 }
 PROJECT = ("contextjax", "data_pipelines", "configs", "experiments")
 NEVER_IN_LIBRARY = {"tensorflow_datasets", "tfds", "grain", "spacy", "torch", "transformers", "faiss"}
+EXCEPTIONS = {
+    "contextjax.pretrained.unpickle": {"torch"},  # the opt-in converter of pickles, in a process of its own
+    "contextjax.tokenizers": {"transformers"},  # reads the tokenizers of checkpoints; imported only for that
+}
 
 
 def modules() -> dict[str, Path]:
@@ -137,8 +141,7 @@ def test_a_room_imports_only_what_it_may(module):
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("contextjax")])
 def test_the_library_knows_no_data_set_and_no_data_library(module):
     heads = {name.split(".")[0] for name in imports(MODULES[module])}
-    # The opt-in converter of pickles runs in a process of its own.
-    assert not heads & (NEVER_IN_LIBRARY - ({"torch"} if module == "contextjax.pretrained.unpickle" else set()))
+    assert not heads & (NEVER_IN_LIBRARY - EXCEPTIONS.get(module, set()))
     text = MODULES[module].read_text(encoding="utf-8").lower()
     for name in ("pictogram", "fashioniq", "imagecode", "nlvr"):
         assert name not in text, f"{module} names the data set {name}"

@@ -155,7 +155,7 @@ def _write_todo(index: Index, gallery: Gallery) -> None:
 
 
 def _read_todo(folder: Path) -> list[tuple[str, list[int]]]:
-    try:
+    try:  # the first process of this run has just written it: json_files' limits are for files of others
         return json.loads((folder / STAGING / TODO).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(

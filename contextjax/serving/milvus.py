@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from contextjax.json_files import parse_json
 from contextjax.serving.index import Index
 from contextjax.serving.interface import (
     Hits,
@@ -183,7 +184,7 @@ class MilvusIndex:
                 f"Nothing at {self.address} says what the collection '{self._collection}' is of: contextjax did not "
                 "make it; give another --milvus_collection, or drop it."
             )
-        return json.loads(rows[0]["value"])
+        return parse_json(rows[0]["value"])
 
     @property
     def _facts(self) -> str:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from contextjax.files import sync_folder, write_whole
+from contextjax.json_files import parse_json, read_json
 from contextjax.serving.storage import DTYPES, Packed, concatenate
 from contextjax.types import UserError
 
@@ -97,8 +98,10 @@ def read_manifest(folder: Path) -> Manifest:
       UserError: there is none, or it is damaged or of another version.
     """
     path = folder / MANIFEST
+    if not path.is_file():
+        raise UserError(f"There is no index at {folder}; make one with experiments.embed --target={folder}.")
+    fields = read_json(path, layout="an index", remedy="embed again")
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
         version = fields.pop("version")
         if version != VERSION:
             raise UserError(f"{path} is of version {version}; this contextjax reads version {VERSION}: embed again.")
@@ -107,9 +110,7 @@ def read_manifest(folder: Path) -> Manifest:
         if not fits or any(Path(name).name != name or rows < 0 for name, rows in segments):
             raise ValueError("a dimension, storage or segment that can't be")
         return Manifest(**fields, segments=segments)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"There is no index at {folder}; make one with experiments.embed --target={folder}.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is no index ({error}); expected what experiments.embed writes: embed again."
         ) from error
@@ -219,7 +220,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _listing(file: Any) -> Listing:
     """Returns the listing in an open file. Raises a ValueError or TypeError where it can't be one."""
-    names, skipped = json.loads(file.get_tensor("names").tobytes())
+    names, skipped = parse_json(file.get_tensor("names").tobytes())
     stamps = file.get_tensor("stamps")
     if not all(isinstance(name, str) for name in names):
         raise ValueError("a name that is no text")

@@ -25,6 +25,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
+from contextjax.json_files import read_json
 from contextjax.threads import available_cpus
 from data_pipelines.datasets.pictograms.description_reading import FUNCTION_WORDS
 from data_pipelines.datasets.pictograms.descriptions import describe, options_about, tell_apart
@@ -381,7 +382,7 @@ def _already_there(folder: Path, settings: dict) -> bool:
     if not folder.exists() or not any(folder.iterdir()):
         return False
     path = folder / SETTINGS_FILE
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found = read_json(path, layout="the pictograms", remedy="choose another folder") if path.exists() else {}
     if found == settings:
         return True
     if not found:

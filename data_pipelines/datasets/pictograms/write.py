@@ -14,6 +14,7 @@ from random import Random
 
 from PIL import Image
 
+from contextjax.json_files import read_json
 from contextjax.threads import available_cpus
 from data_pipelines.datasets.pictograms.edits import caption
 from data_pipelines.datasets.pictograms.groups import SPLITS, Query, Split, compose_groups
@@ -109,7 +110,7 @@ def _is_written(folder: Path, settings: dict) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     path = folder / "pictograms.json"
-    found = json.loads(path.read_text()) if path.exists() else None
+    found = read_json(path, layout="the pictograms", remedy="choose another folder") if path.exists() else None
     if found == settings:
         return True
     if found is None:

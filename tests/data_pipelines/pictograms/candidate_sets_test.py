@@ -10,8 +10,8 @@ from PIL import Image
 from data_pipelines.datasets.pictograms import candidate_sets
 from data_pipelines.datasets.pictograms.candidate_sets import set_of, write_imagecode
 from data_pipelines.datasets.pictograms.description_reading import all_true, read
-from data_pipelines.datasets.pictograms.scene import EXTENT, folder_pictograms, share_of, twemoji_pictograms
-from data_pipelines.datasets.pictograms.vocabulary import choose
+from data_pipelines.datasets.pictograms.scenes import EXTENT, folder_pictograms, share_of, twemoji_pictograms
+from data_pipelines.datasets.pictograms.names import choose
 
 SEEN, HELD_OUT = choose(twemoji_pictograms())
 SMALL = {"train_sets": 6, "val_sets": 3, "test_sets": 3, "unseen_sets": 2}

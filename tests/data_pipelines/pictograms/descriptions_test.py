@@ -8,8 +8,8 @@ import pytest
 from data_pipelines.datasets.pictograms import description_reading as reading
 from data_pipelines.datasets.pictograms import descriptions
 from data_pipelines.datasets.pictograms.candidate_sets import set_of
-from data_pipelines.datasets.pictograms.scene import Thing, make_scene
-from data_pipelines.datasets.pictograms.vocabulary import PICTOGRAMS, a, choose
+from data_pipelines.datasets.pictograms.scenes import Thing, make_scene
+from data_pipelines.datasets.pictograms.names import PICTOGRAMS, a, choose
 
 SEEN, HELD_OUT = choose(PICTOGRAMS)
 DOG_AND_APPLE = make_scene([Thing(0, "dog", "large"), Thing(3, "apple", "small")])

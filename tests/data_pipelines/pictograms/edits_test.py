@@ -6,9 +6,9 @@ import pytest
 
 from data_pipelines.datasets.pictograms import edits
 from data_pipelines.datasets.pictograms.edits import OPERATIONS, TWO_STEP, Edit, caption, difference, kind_of, phrase
-from data_pipelines.datasets.pictograms.reading import read, read_caption
-from data_pipelines.datasets.pictograms.scene import SIZES, Scene, Thing, make_scene
-from data_pipelines.datasets.pictograms.vocabulary import PICTOGRAMS
+from data_pipelines.datasets.pictograms.text_parser import read, read_caption
+from data_pipelines.datasets.pictograms.scenes import SIZES, Scene, Thing, make_scene
+from data_pipelines.datasets.pictograms.names import PICTOGRAMS
 
 DOG = Thing(0, "dog", "small")
 CAT = Thing(1, "cat", "large")

@@ -10,9 +10,9 @@ import pytest
 
 from data_pipelines.datasets.pictograms.edits import OPERATIONS, TWO_STEP, difference, kind_of
 from data_pipelines.datasets.pictograms.groups import SPLITS, Split, compose_groups
-from data_pipelines.datasets.pictograms.reading import read
-from data_pipelines.datasets.pictograms.scene import draw, twemoji_pictograms
-from data_pipelines.datasets.pictograms.vocabulary import choose
+from data_pipelines.datasets.pictograms.text_parser import read
+from data_pipelines.datasets.pictograms.scenes import draw, twemoji_pictograms
+from data_pipelines.datasets.pictograms.names import choose
 
 SEEN, HELD_OUT = choose(twemoji_pictograms())
 COUNTS = {"train": 334, "val": 334, "test1": 334, "unseen": 60}

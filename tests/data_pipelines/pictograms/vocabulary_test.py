@@ -2,8 +2,8 @@
 
 import pytest
 
-from data_pipelines.datasets.pictograms.scene import twemoji_pictograms
-from data_pipelines.datasets.pictograms.vocabulary import PICTOGRAMS, a, choose, plural
+from data_pipelines.datasets.pictograms.scenes import twemoji_pictograms
+from data_pipelines.datasets.pictograms.names import PICTOGRAMS, a, choose, plural
 
 OWN = [f"thing{letter}" for letter in "abcdefghijklmnopqr"]
 

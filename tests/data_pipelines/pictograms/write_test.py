@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.datasets.pictograms.scene import twemoji_pictograms
-from data_pipelines.datasets.pictograms.vocabulary import PICTOGRAMS
-from data_pipelines.datasets.pictograms.write import write_cirr
+from data_pipelines.datasets.pictograms.scenes import twemoji_pictograms
+from data_pipelines.datasets.pictograms.names import PICTOGRAMS
+from data_pipelines.datasets.pictograms.cirr_layout import write_cirr
 
 SMALL = {"train_groups": 6, "val_groups": 4, "test_groups": 3, "unseen_groups": 2}
 GROUPS = {"train": 6, "val": 4, "test1": 3, "unseen": 2}

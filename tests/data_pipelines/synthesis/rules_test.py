@@ -6,8 +6,8 @@ import pytest
 
 from contextjax.types import UserError
 from data_pipelines.datasets import READERS
-from data_pipelines.datasets.pictograms.reading import read
-from data_pipelines.datasets.pictograms.scene import PLACES, Thing, make_scene
+from data_pipelines.datasets.pictograms.text_parser import read
+from data_pipelines.datasets.pictograms.scenes import PLACES, Thing, make_scene
 from data_pipelines.prepare import prepare
 from data_pipelines.synthesis import rules
 from data_pipelines.synthesis.plan import Plan

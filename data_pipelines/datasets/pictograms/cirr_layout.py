@@ -1,4 +1,4 @@
-"""Writes composed triplets of pictograms in the official CIRR layout, which the reader of CIRR reads unchanged."""
+"""Writes composed triplets of pictograms in the official CIRR layout, as the reader of CIRR reads it."""
 
 from __future__ import annotations
 

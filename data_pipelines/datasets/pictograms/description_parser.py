@@ -10,8 +10,8 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 
-from data_pipelines.datasets.pictograms.scenes import Scene, Thing
 from data_pipelines.datasets.pictograms.names import plural
+from data_pipelines.datasets.pictograms.scenes import Scene, Thing
 
 # Words that belong to the clauses, so that no name is parsed across them.
 FUNCTION_WORDS = frozenset(

@@ -1,7 +1,7 @@
 """Groups of six similar scenes, and the queries about them.
 
 Within a group every picture can be turned into every other by one or two edits, and every picture is equally often the
-target of every other. So a model that ignores the text is at chance among the other five, whatever it knows of pictures.
+target of every other. So a model that ignores the text is at chance among the other five.
 """
 
 from __future__ import annotations

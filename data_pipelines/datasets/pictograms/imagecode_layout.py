@@ -1,4 +1,4 @@
-"""Writes candidate sets of pictograms in the official ImageCoDe layout, which the reader of ImageCoDe reads unchanged."""
+"""Writes candidate sets of pictograms in the official ImageCoDe layout, as the reader of ImageCoDe reads it."""
 
 from __future__ import annotations
 

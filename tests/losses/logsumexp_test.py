@@ -10,7 +10,6 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from contextjax.analysis.collectives import bytes_sent, collectives
-from contextjax.losses.chunked import chunked_contrastive_loss, ring_contrastive_loss
 from contextjax.losses.contrastive import contrastive_loss
 from contextjax.sharding import BATCH_AXES, make_mesh, map_over_devices
 from tests.losses.contrastive_test import TAU, unit, written_out
@@ -36,7 +35,7 @@ def example(negatives: str):
 def forms(chunk):
     """Name -> the form, on one device or on those of a mesh with all three axes."""
     mesh = make_mesh("data:2,fsdp:2,tensor:2")
-    chunked, ring = (functools.partial(form, chunk=chunk) for form in (chunked_contrastive_loss, ring_contrastive_loss))
+    chunked, ring = (functools.partial(contrastive_loss, form=form, chunk=chunk) for form in ("chunked", "ring"))
     over = functools.partial(map_over_devices, mesh=mesh)
     return {"chunked": chunked, "chunked, gathered": over(chunked), "ring": over(ring)}
 
@@ -86,7 +85,7 @@ def test_no_valid_row_is_zero_and_finite(name):
 
 
 @functools.cache
-def compiled(form, devices: int, rows: int, *, width: int = 128, chunk: int = 0):
+def compiled(form: str, devices: int, rows: int, *, width: int = 128, chunk: int = 0):
     """Value and gradients of a batch of `rows` a device, with as many negatives, over some of the devices."""
     mesh = jax.make_mesh(
         (devices, 1, 1), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[:devices]
@@ -97,7 +96,7 @@ def compiled(form, devices: int, rows: int, *, width: int = 128, chunk: int = 0)
         return jax.ShapeDtypeStruct(sizes, dtype, sharding=sharding)
 
     def total(query, target, negatives, temperature, valid, ids):
-        run = map_over_devices(functools.partial(form, chunk=chunk), mesh)
+        run = map_over_devices(functools.partial(contrastive_loss, form=form, chunk=chunk), mesh)
         marks = {"valid": valid, "target_ids": ids, "negative_ids": ids, "mask_false_negatives": True}
         return run(query, target, negatives=negatives, temperature=temperature, **marks)[0]
 
@@ -111,7 +110,7 @@ def compiled(form, devices: int, rows: int, *, width: int = 128, chunk: int = 0)
 
 def held(devices: int, rows: int, chunk: int) -> int:
     """Temporary bytes of a device, of the ring."""
-    return compiled(ring_contrastive_loss, devices, rows, chunk=chunk).memory_analysis().temp_size_in_bytes
+    return compiled("ring", devices, rows, chunk=chunk).memory_analysis().temp_size_in_bytes
 
 
 @pytest.mark.parametrize("chunk", [0, 16])
@@ -131,7 +130,7 @@ def test_the_rings_memory_is_of_embeddings_and_a_block():
 @pytest.mark.parametrize("devices", [2, 4, 8])
 def test_what_is_sent_is_the_formula(devices):
     once = (devices - 1) * 2 * 256 * 128 * 4  # targets and negatives to all other devices
-    for form, times in ((ring_contrastive_loss, 3), (chunked_contrastive_loss, 2)):
+    for form, times in (("ring", 3), ("chunked", 2)):
         found = collectives(compiled(form, devices, 256, chunk=16).as_text())
         assert all(operation.is_exact for operation in found)
         assert times * once <= sum(bytes_sent(found).values()) <= 1.05 * times * once

@@ -1,12 +1,12 @@
 """Shows a run on a page: python -m experiments.report --workdir=DIR [--split=val]. Writes DIR/report/index.html."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
 from contextjax.files import is_remote, path_of, write_whole
+from contextjax.json_files import read_json
 from contextjax.types import UserError
 from experiments.shared import cli
 
@@ -98,7 +98,7 @@ def read_evaluation(path: Path, fingerprint: str, *, remedy: str) -> dict:
     """What experiments.evaluate wrote of the same checkpoint; UserError where it has not."""
     if not path.exists():
         raise UserError(f"There is no {path}, which holds the baselines; {remedy} first.")
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path, layout="an evaluation", remedy=f"{remedy} again")
     if (of := f"{found['config_hash']}-{found['step']}") != fingerprint:
         raise UserError(f"{path} is of checkpoint {of}, but the one that is shown is {fingerprint}; {remedy} again.")
     return found

@@ -21,6 +21,7 @@ import numpy as np
 
 from contextjax import images
 from contextjax.files import locked, write_whole
+from contextjax.json_files import LONG_LIST, read_json
 from contextjax.serving import parts
 from contextjax.serving.gallery import Gallery
 from contextjax.serving.index import Index, check_rows
@@ -155,11 +156,11 @@ def _write_plan(index: Index, gallery: Gallery) -> None:
 
 def _read_plan(folder: Path) -> _Plan | None:
     try:
-        found = json.loads((folder / STAGING / PLAN).read_text(encoding="utf-8"))
+        found = read_json(folder / STAGING / PLAN, layout="an index", limits=LONG_LIST)
         base = found.pop("base")
         base["parts"] = tuple((name, count) for name, count in base["parts"])
         return _Plan(Manifest(**base), **found)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (UserError, ValueError, TypeError, KeyError):
         return None
 
 

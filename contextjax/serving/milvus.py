@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from contextjax.json_files import parse_json
 from contextjax.serving import parts
 from contextjax.serving.index import Found, Index, check_fingerprint, check_new, check_rows, check_stamps, listed
 from contextjax.serving.storage import unpack
@@ -167,7 +168,7 @@ class MilvusIndex:
                 f"Nothing at {self.address} tells what the collection '{self._collection}' is of: contextjax did not "
                 "make it; give another --milvus_collection, or drop it."
             )
-        return json.loads(rows[0]["value"])
+        return parse_json(rows[0]["value"])
 
     @property
     def _about(self) -> str:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from contextjax.files import sync_folder, write_whole
+from contextjax.json_files import parse_json, read_json
 from contextjax.serving.storage import DTYPES, Packed, concatenate
 from contextjax.types import UserError
 
@@ -83,8 +84,10 @@ def read_manifest(folder: Path) -> Manifest:
       UserError: there is none, or one of another version.
     """
     path = folder / MANIFEST
+    if not path.is_file():
+        raise UserError(f"There is no index at {folder}; make one with experiments.embed --target={folder}.")
+    found = read_json(path, layout="an index", remedy="embed again")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         version = found.pop("version")
         if version != VERSION:
             raise UserError(f"{path} is of version {version}; this contextjax reads version {VERSION}: embed again.")
@@ -93,9 +96,7 @@ def read_manifest(folder: Path) -> Manifest:
         if not fits or any(Path(name).name != name or count < 0 for name, count in parts):
             raise ValueError("a dimension, storage or part that can't be")
         return Manifest(**found, parts=parts)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"There is no index at {folder}; make one with experiments.embed --target={folder}.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is no index ({error}); expected what experiments.embed writes: embed again."
         ) from error
@@ -173,7 +174,7 @@ def _read(path: Path, wanted: list[str]) -> dict[str, Any]:
         with safe_open(str(path), framework="numpy") as file:
             known = set(file.keys()) | {"names", "embeddings", "stamps"}
             found: dict[str, Any] = {name: file.get_tensor(name) if name in known else None for name in wanted}
-        names, skipped = json.loads(found["names"].tobytes())
+        names, skipped = parse_json(found["names"].tobytes())
         if not all(isinstance(name, str) for name in names):
             raise ValueError("a name that is no text")
         found["names"] = names, [Skipped(*bad) for bad in skipped]

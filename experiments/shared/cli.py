@@ -19,6 +19,7 @@ from ml_collections import ConfigDict, config_flags
 
 import configs
 from contextjax.files import write_whole
+from contextjax.json_files import read_json
 from contextjax.types import Stopped, UserError
 from experiments.shared.compile_cache import use_compile_cache
 
@@ -220,7 +221,8 @@ def write_config(workdir: Path, config: Any) -> None:
     """
     path, text = workdir / "config.json", config.to_json(indent=2)
     if path.exists():
-        before, now = (computed(ConfigDict(json.loads(t))) for t in (path.read_text(encoding="utf-8"), text))
+        before = computed(ConfigDict(read_json(path, layout="a run", remedy="give another --workdir")))
+        now = computed(ConfigDict(json.loads(text)))
         differing = [k for k in {**before, **now} if before.get(k) != now.get(k)]
         if differing:
             key = differing[0]

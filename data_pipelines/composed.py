@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from contextjax.json_files import read_json
 from contextjax.types import ComposedRecord, UserError
 from data_pipelines import rows
-from data_pipelines.records import DatasetReader, check_problems, named_pictures, read_json
+from data_pipelines.records import DatasetReader, check_problems, named_pictures
 
 
 class ComposedReader(DatasetReader[ComposedRecord]):

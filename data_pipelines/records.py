@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
-import re
-import stat
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from PIL import Image
 
@@ -91,139 +87,6 @@ class DatasetReader(Protocol[Record]):
     def records(self, split: str) -> list[Record]:
         """All records of a split."""
         ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """How much of an annotation file is read."""
-
-    bytes: int
-    values: int  # in it: an empty list takes two bytes of a file, and fifty of memory
-
-
-BENCHMARK = Limits(256_000_000, 20_000_000)
-# Pictures with a text each, millions of rows: 5 million captions are some 600 MB and 20 million values (a row's braces
-# and commas, those of its text, too), and take 3 GB of memory, about what the worst file within these limits takes.
-LONG_LIST = Limits(1_500_000_000, 50_000_000)
-MAX_DEPTH = 100
-
-
-def check_file(path: Path, *, limit: int) -> None:
-    """Raises where a path is no regular file of at most `limit` bytes: a pipe or a device would never end.
-
-    Raises:
-      OSError: there is nothing, or nothing that may be read.
-      UserError: it is something else, or larger.
-    """
-    try:
-        found = path.stat()  # follows links: a folder of links to pictures is as good as one of pictures
-    except ValueError as error:
-        raise FileNotFoundError(str(error)) from error
-    if not stat.S_ISREG(found.st_mode):
-        raise UserError(f"{path} is no regular file; put a file there or remove it.")
-    if found.st_size > limit:
-        raise UserError(f"{path} has {found.st_size:,} bytes; at most {limit:,} are read: split or remove it.")
-
-
-def read_text(path: Path, *, layout: str, limits: Limits = BENCHMARK) -> str:
-    """The text of an annotation file, which is UTF-8 with or without a byte order mark.
-
-    Args:
-      path: the file.
-      layout: whose layout the file belongs to, for the messages.
-      limits: how much is read.
-
-    Raises:
-      UserError: the file is missing, is no regular file, is larger or holds more than is read, or is not UTF-8.
-    """
-    try:
-        check_file(path, limit=limits.bytes)
-        text = path.read_bytes().decode("utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(
-            f"{path} is missing; expected {layout}'s layout: check the folder, or download it again."
-        ) from error
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error}); expected {layout}'s annotation file.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8 ({error}); expected {layout}'s annotation file: save it as UTF-8."
-        ) from error
-    values = sum(map(text.count, ",[{"))
-    if values > limits.values:
-        raise UserError(f"{path} holds some {values:,} values; at most {limits.values:,} are read: split or remove it.")
-    return text
-
-
-def read_json(path: Path, kind: type, *, layout: str, limits: Limits = BENCHMARK) -> Any:
-    """The contents of an annotation file.
-
-    Args:
-      path: the file.
-      kind: dict or list, whichever the file holds.
-      layout: whose layout the file belongs to, for the messages.
-      limits: how much is read.
-
-    Raises:
-      UserError: as read_text; or the file is not JSON as `parse_json` takes it, or holds something else.
-    """
-    text = read_text(path, layout=layout, limits=limits)
-    try:
-        found = parse_json(text)
-    except ValueError as error:
-        raise UserError(
-            f"{path} is not JSON ({error}); expected {layout}'s annotation file: download it again."
-        ) from error
-    if not isinstance(found, kind):
-        raise UserError(
-            f"{path} holds a {type(found).__name__}; expected {layout}'s {kind.__name__}: download it again."
-        )
-    return found
-
-
-def parse_json(text: str) -> Any:
-    """The one way in which untrusted JSON is read, from a text of `read_text`.
-
-    Raises:
-      ValueError: it is no JSON (NaN isn't), gives keys twice, is nested deeper than MAX_DEPTH, or has halves of
-        characters, which no UTF-8 text has.
-    """
-    twice: list[str] = []
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            counts = Counter(key for key, _ in pairs)
-            twice.extend(f"'{key[:60]}' {count} times" for key, count in counts.items() if count > 1)
-        return found
-
-    try:
-        found = json.loads(text, object_pairs_hook=unique, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise ValueError(f"it is nested more than {MAX_DEPTH} deep") from error
-    if twice:
-        raise ValueError(f"it has keys more than once: {', '.join(twice[:10])}{' and more' if len(twice) > 10 else ''}")
-    _check_depth(found)
-    if re.search(r"\\u[dD][89a-fA-F]", text):
-        json.dumps(found, ensure_ascii=False).encode()
-    return found
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"it holds {name}")
-
-
-def _check_depth(found: Any) -> None:
-    level = [found]
-    for _ in range(MAX_DEPTH):
-        level = [member for group in level for member in _members(group) if isinstance(member, dict | list)]
-        if not level:
-            return
-    raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
-
-
-def _members(group: Any) -> Any:
-    return group.values() if isinstance(group, dict) else group if isinstance(group, list) else ()
 
 
 def named_pictures(record: ComposedRecord | CandidateRecord | CaptionRecord) -> Iterator[str]:

@@ -13,8 +13,9 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from contextjax.json_files import LONG_LIST, read_json
 from contextjax.types import CaptionRecord, UserError
-from data_pipelines.records import LONG_LIST, DatasetReader, check_problems, read_json, stays_inside
+from data_pipelines.records import DatasetReader, check_problems, stays_inside
 from data_pipelines.texts import has_words
 
 COCO = "captions_"

@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from contextjax.json_files import read_json
 from contextjax.types import CaptionRecord, ComposedRecord, UserError
 from data_pipelines import rows
 from data_pipelines.composed import ComposedReader
-from data_pipelines.records import DatasetReader, check_problems, read_json
+from data_pipelines.records import DatasetReader, check_problems
 from data_pipelines.texts import has_words
 
 

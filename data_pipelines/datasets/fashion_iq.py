@@ -17,10 +17,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from contextjax.json_files import read_json
 from contextjax.types import ComposedRecord, UserError
 from data_pipelines import rows
 from data_pipelines.composed import ComposedReader
-from data_pipelines.records import check_problems, list_pictures, read_json
+from data_pipelines.records import check_problems, list_pictures
 
 CATEGORIES = ("dress", "shirt", "toptee")
 STRIPPED = ".?, \t\r\n"

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from contextjax.images import SUFFIXES
+from contextjax.json_files import read_json
 from contextjax.types import CandidateRecord, UserError
-from data_pipelines.records import DatasetReader, check_problems, read_json, stays_inside
+from data_pipelines.records import DatasetReader, check_problems, stays_inside
 from data_pipelines.texts import has_words
 
 FILE, UNLABELED, SIMPLE = "_data.json", "test_data_unlabeled.json", "_simple.json"

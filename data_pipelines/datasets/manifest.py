@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from contextjax.json_files import LONG_LIST, parse_json, read_json, read_text
 from contextjax.types import ComposedRecord, UserError
 from data_pipelines import rows
 from data_pipelines.composed import ComposedReader
-from data_pipelines.records import LONG_LIST, named_pictures, parse_json, read_json, read_text
+from data_pipelines.records import named_pictures
 
 LINES = ".jsonl"
 

@@ -17,8 +17,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from contextjax.json_files import read_text
 from contextjax.types import CandidateRecord, UserError
-from data_pipelines.records import DatasetReader, check_problems, read_text, stays_inside
+from data_pipelines.records import DatasetReader, check_problems, stays_inside
 from data_pipelines.texts import has_words
 
 QUESTIONS, PICTURES = "Questions.csv", "MLLM_VLM Images"

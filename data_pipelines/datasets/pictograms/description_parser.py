@@ -1,7 +1,7 @@
-"""An independent reader of the descriptions: English text -> predicates -> true or false of a scene.
+"""An independent parser of the descriptions: English text -> predicates -> true or false of a scene.
 
-It sees the text alone, never the statements a text was made from, and has its own idea of what the
-words mean; so it checks generator and wording at once. A clause it can't parse is a ValueError.
+The parser sees the text alone, never the statements that a text was made from, and defines for itself what the words
+mean, so it checks the generator and the wording at once.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 
-from data_pipelines.datasets.pictograms.scene import Scene, Thing
-from data_pipelines.datasets.pictograms.vocabulary import plural
+from data_pipelines.datasets.pictograms.names import plural
+from data_pipelines.datasets.pictograms.scenes import Scene, Thing
 
-# Words that belong to the clauses, so that no name is read across them.
+# Words that belong to the clauses, so that no name is parsed across them.
 FUNCTION_WORDS = frozenset(
     """a an the it and both neither nor is are isn not no of in to than as can be seen there one two three four five
     exactly only just all small large larger smaller bigger size same things thing everything nothing something shows
@@ -22,7 +22,7 @@ FUNCTION_WORDS = frozenset(
 _WORD = rf"(?!(?:{'|'.join(sorted(FUNCTION_WORDS))})\b)[a-z0-9]+"
 _NAME = rf"{_WORD}(?: {_WORD})*"
 _SIZE = r"small|large"
-_PARTS = {
+_PIECES = {
     "the": rf"(?:the (?:(?P<size1>{_SIZE}) )?(?P<name1>{_NAME})|(?P<it>it))",
     "the2": rf"the (?:(?P<size2>{_SIZE}) )?(?P<name2>{_NAME})",
     "a": rf"an? (?:(?P<size1>{_SIZE}) )?(?P<name1>{_NAME})",
@@ -44,9 +44,12 @@ _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4}
 
 @dataclasses.dataclass(frozen=True)
 class Predicate:
-    """One parsed clause: the test it makes of a scene, and the families it belongs to.
+    """One parsed clause.
 
-    `kinds` is a subset of {"negation", "relation", "size", "count", "place"}, judged by the words used.
+    Attributes:
+      text: the clause.
+      kinds: a subset of {"negation", "relation", "size", "count", "place"}, decided by the words that are used.
+      holds: returns whether the clause is true of a scene.
     """
 
     text: str
@@ -57,30 +60,34 @@ class Predicate:
 Mention = Callable[[Scene], list[Thing]]  # the things of a scene that a phrase may mean
 
 
-def read(text: str) -> list[Predicate]:
-    """Parses a description into predicates. Raises ValueError at a clause it doesn't know."""
+def parse(text: str) -> list[Predicate]:
+    """Parses a description into predicates.
+
+    Raises:
+      ValueError: a clause has none of the known forms, or "it" has nothing to refer to.
+    """
     predicates: list[Predicate] = []
     body = re.sub(r"^(in this picture|here), ", "", text.strip().lower())
     if not body.endswith("."):
-        raise ValueError(f"Can't read '{text}': expected sentences that end with a full stop.")
+        raise ValueError(f"Can't parse '{text}': expected sentences that end with a full stop.")
     for sentence in body[:-1].split(". "):
         mention: Mention | None = None  # what "it" means: never across a full stop
         for clause in re.split(r"; |, (?:and |but |while )?", sentence):
-            mention = _read_clause(clause.strip(), mention, predicates)
+            mention = _parse_clause(clause.strip(), mention, predicates)
     return predicates
 
 
 def all_true(predicates: Sequence[Predicate], scene: Scene) -> bool:
-    """Whether every predicate holds in the scene."""
+    """Returns whether every predicate holds in the scene."""
     return all(predicate.holds(scene) for predicate in predicates)
 
 
 def true_of(text: str, scene: Scene) -> bool:
-    """Whether a description is true of a scene."""
-    return all_true(read(text), scene)
+    """Returns whether a description is true of a scene."""
+    return all_true(parse(text), scene)
 
 
-def _read_clause(clause: str, mention: Mention | None, predicates: list[Predicate]) -> Mention | None:
+def _parse_clause(clause: str, mention: Mention | None, predicates: list[Predicate]) -> Mention | None:
     """Appends the clause's predicates; returns what a following "it" would mean."""
     for pattern, meaning in _RULES:
         match = pattern.fullmatch(clause)
@@ -88,33 +95,33 @@ def _read_clause(clause: str, mention: Mention | None, predicates: list[Predicat
             continue
         groups = match.groupdict()
         if groups.get("it") and mention is None:
-            raise ValueError(f"Can't read '{clause}': 'it' has nothing to refer to.")
+            raise ValueError(f"Can't parse '{clause}': 'it' has nothing to refer to.")
         kinds, holds, next_mention = meaning(groups, mention)
         predicates.append(Predicate(clause, frozenset(kinds), holds))
         return next_mention
     if two := _TWO_PRESENT.fullmatch(clause):
         for part in (f"{two['one']} is in {two['here']}", f"{two['two']} is in {two['there']}"):
-            _read_clause(part, None, predicates)
+            _parse_clause(part, None, predicates)
         return None
     if two := _TWO_VERBS.fullmatch(clause):
-        then = _read_clause(f"{two['subject']} {two['one']}", mention, predicates)
-        _read_clause(f"{two['subject']} {two['two']}", mention, predicates)
+        then = _parse_clause(f"{two['subject']} {two['one']}", mention, predicates)
+        _parse_clause(f"{two['subject']} {two['two']}", mention, predicates)
         return then
-    raise ValueError(f"Can't read the clause '{clause}': expected one of the {len(_RULES)} known forms.")
+    raise ValueError(f"Can't parse the clause '{clause}': expected one of the {len(_RULES)} known forms.")
 
 
-# --- Meanings: (groups, what "it" means) -> (kinds, test, what "it" means next) -------------------
+# --- Meanings: (groups of the pattern, what "it" means) -> (kinds, test, what "it" means next)
 
 Meaning = tuple[set[str], Callable[[Scene], bool], Mention | None]
 
 
 def _corner(thing: Thing) -> tuple[bool, bool]:
-    """(is in the upper row, is in the left column)."""
+    """Returns (is in the upper row, is in the left column)."""
     return thing.place < 2, thing.place % 2 == 0
 
 
 def _inside(region: str) -> Callable[[Thing], bool]:
-    """Whether a thing lies in a region given in words."""
+    """Returns the test whether a thing lies in a region given in words."""
     words = region.replace("upper", "top").replace("lower", "bottom").split()
 
     def inside(thing: Thing) -> bool:
@@ -126,15 +133,15 @@ def _inside(region: str) -> Callable[[Thing], bool]:
 
 
 def _subject(g: dict, mention: Mention | None, number: str = "1") -> Mention:
-    """Things that "the dog" / "the large dog" / "it" may mean; the former only when it is unique."""
+    """Returns what "the dog", "the large dog" or "it" means: nothing in scenes where it is not unique."""
     if g.get("it") and number == "1":
-        assert mention is not None  # checked by _read_clause
+        assert mention is not None  # checked by _parse_clause
         return mention
     name, size = g[f"name{number}"], g[f"size{number}"]
 
     def unique(scene: Scene) -> list[Thing]:
-        found = [t for t in scene.things if t.name == name and (size is None or t.size == size)]
-        return found if len(found) == 1 else []
+        things = [t for t in scene.things if t.name == name and (size is None or t.size == size)]
+        return things if len(things) == 1 else []
 
     return unique
 
@@ -143,30 +150,27 @@ def _size_kind(g: dict) -> set[str]:
     return {"size"} if g.get("size") or g.get("size1") or g.get("size2") else set()
 
 
-def _negation(g: dict) -> set[str]:
-    return {"negation"} if g["be"] != "is" else set()
-
-
 def _present(g: dict, _: Mention | None) -> Meaning:
     inside, name, size = _inside(g["region"]), g["name1"], g["size1"]
 
-    def found(scene: Scene) -> list[Thing]:
+    def mention(scene: Scene) -> list[Thing]:
         return [t for t in scene.things if t.name == name and (size is None or t.size == size) and inside(t)]
 
-    return {"place"} | _size_kind(g), lambda scene: bool(found(scene)), found
+    return {"place"} | _size_kind(g), lambda scene: bool(mention(scene)), mention
 
 
 def _one_of(g: dict, _: Mention | None) -> Meaning:
     inside = _inside(g["region"])
 
     def holds(scene: Scene) -> bool:
-        found = _plural_things(scene, g["name1"])
-        return len(found) == _NUMBERS[g["number"]] and sum(map(inside, found)) == 1
+        things = _things_of(scene, g["name1"])
+        return len(things) == _NUMBERS[g["number"]] and sum(map(inside, things)) == 1
 
     return {"count", "place"}, holds, None
 
 
-def _plural_things(scene: Scene, names: str) -> list[Thing]:
+def _things_of(scene: Scene, names: str) -> list[Thing]:
+    """Returns the things of a plural name."""
     return [t for t in scene.things if plural(t.name) == names]
 
 
@@ -192,7 +196,7 @@ def _about_one(g: dict, mention: Mention | None, kind: str, test: Callable[[Thin
     def holds(scene: Scene) -> bool:
         return any(test(thing) == expected for thing in subject(scene))
 
-    return {kind} | _negation(g) | _size_kind(g), holds, subject
+    return {kind} | (set() if expected else {"negation"}) | _size_kind(g), holds, subject
 
 
 def _sized(g: dict, mention: Mention | None) -> Meaning:
@@ -204,7 +208,7 @@ def _placed(g: dict, mention: Mention | None) -> Meaning:
 
 
 def _pair(kind: str, test: Callable[[Thing, Thing], bool]) -> Callable[[dict, Mention | None], Meaning]:
-    """The meaning of a sentence that relates two things by `test`."""
+    """Returns the meaning of a clause that relates two things by `test`."""
 
     def meaning(g: dict, mention: Mention | None) -> Meaning:
         first, second = _subject(g, mention), _subject(g, None, "2")
@@ -228,15 +232,13 @@ def _both_sized(g: dict, _: Mention | None) -> Meaning:
     return {"size"}, holds, None
 
 
-def _everything(g: dict, _: Mention | None) -> Meaning:
-    return {"size"}, lambda scene: len(scene.things) > 1 and all(t.size == g["size"] for t in scene.things), None
+def _all_sized(g: dict, _: Mention | None) -> Meaning:
+    is_negated = g.get("nothing") is not None
 
-
-def _nothing_sized(g: dict, _: Mention | None) -> Meaning:
     def holds(scene: Scene) -> bool:
-        return len(scene.things) > 1 and all(t.size != g["size"] for t in scene.things)
+        return len(scene.things) > 1 and all((t.size == g["size"]) != is_negated for t in scene.things)
 
-    return {"size", "negation"}, holds, None
+    return {"size", "negation"} if is_negated else {"size"}, holds, None
 
 
 def _total(g: dict, _: Mention | None) -> Meaning:
@@ -254,8 +256,7 @@ def _named(g: dict, _: Mention | None) -> Meaning:
 
     def holds(scene: Scene) -> bool:
         # "one dog" is a name, "two dogs" a plural; some plurals look like the name ("two fish").
-        found = [t for t in scene.things if (t.name if number == 1 else plural(t.name)) == g["name1"]]
-        return len(found) == number
+        return sum((t.name if number == 1 else plural(t.name)) == g["name1"] for t in scene.things) == number
 
     return {"count"}, holds, None
 
@@ -264,8 +265,8 @@ def _all_of(g: dict, _: Mention | None) -> Meaning:
     number = _NUMBERS[g["number"] or "two"]
 
     def holds(scene: Scene) -> bool:
-        found = _plural_things(scene, g["name1"])
-        return len(found) == number and all(t.size == g["size"] for t in found)
+        things = _things_of(scene, g["name1"])
+        return len(things) == number and all(t.size == g["size"] for t in things)
 
     return {"count", "size"}, holds, None
 
@@ -274,21 +275,21 @@ def _rank(thing: Thing) -> int:
     return 1 if thing.size == "large" else 0
 
 
-def _rows(first: Thing, second: Thing) -> tuple[bool, bool, bool, bool]:
-    """(first is higher, first is lower, first is further left, first is further right)."""
+def _sides(first: Thing, second: Thing) -> tuple[bool, bool, bool, bool]:
+    """Returns (first is higher, first is lower, first is further left, first is further right)."""
     (top1, left1), (top2, left2) = _corner(first), _corner(second)
     return top1 and not top2, top2 and not top1, left1 and not left2, left2 and not left1
 
 
 _RELATIONS: dict[str, Callable[[Thing, Thing], bool]] = {
-    "to the left of|left of|further left than": lambda x, y: _rows(x, y)[2],
-    "to the right of|right of|further right than": lambda x, y: _rows(x, y)[3],
-    "above|higher up than": lambda x, y: _rows(x, y)[0],
-    "below|lower down than": lambda x, y: _rows(x, y)[1],
-    "directly above": lambda x, y: _rows(x, y)[0] and not any(_rows(x, y)[2:]),
-    "directly below": lambda x, y: _rows(x, y)[1] and not any(_rows(x, y)[2:]),
-    "next to|right beside": lambda x, y: sum(_rows(x, y)) == 1,
-    "diagonally across from|diagonally opposite": lambda x, y: sum(_rows(x, y)) == 2,
+    "to the left of|left of|further left than": lambda x, y: _sides(x, y)[2],
+    "to the right of|right of|further right than": lambda x, y: _sides(x, y)[3],
+    "above|higher up than": lambda x, y: _sides(x, y)[0],
+    "below|lower down than": lambda x, y: _sides(x, y)[1],
+    "directly above": lambda x, y: _sides(x, y)[0] and not any(_sides(x, y)[2:]),
+    "directly below": lambda x, y: _sides(x, y)[1] and not any(_sides(x, y)[2:]),
+    "next to|right beside": lambda x, y: sum(_sides(x, y)) == 1,
+    "diagonally across from|diagonally opposite": lambda x, y: sum(_sides(x, y)) == 2,
 }
 _COMPARISONS: dict[str, Callable[[Thing, Thing], bool]] = {
     "larger than|bigger than": lambda x, y: _rank(x) > _rank(y),
@@ -299,7 +300,7 @@ _COMPARISONS: dict[str, Callable[[Thing, Thing], bool]] = {
 
 def _rule(form: str, meaning: Callable[[dict, Mention | None], Meaning]) -> tuple[re.Pattern, Callable]:
     """Compiles a form such as "{the} {be} in {region}" into a pattern."""
-    return re.compile(form.format(**_PARTS)), meaning
+    return re.compile(form.format(**_PIECES)), meaning
 
 
 _RULES = [
@@ -314,8 +315,7 @@ _RULES = [
     _rule(r"the picture does not show {aname}", _absent),
     _rule(r"(?:there is )?neither {aname} nor {aname2}(?: can be seen)?", _absent),
     # Places.
-    _rule(r"nothing is in {region}", _empty),
-    _rule(r"there is nothing in {region}", _empty),
+    _rule(r"(?:there is nothing|nothing is) in {region}", _empty),
     _rule(r"{region} shows nothing", _empty),
     _rule(r"{region} is (?P<empty>empty)", _empty),
     _rule(r"something is in {region}", _filled),
@@ -325,8 +325,7 @@ _RULES = [
     _rule(r"{the} {be} {size}", _sized),
     _rule(r"both {the} and {the2} are {size}", _both_sized),
     _rule(r"{the} and {the2} are both {size}", _both_sized),
-    _rule(r"everything(?: in the picture)? is {size}", _everything),
-    _rule(r"nothing is {size}", _nothing_sized),
+    _rule(r"(?:everything(?: in the picture)?|(?P<nothing>nothing)) is {size}", _all_sized),
     _rule(r"(?:both|all {n})(?: of the)? {name} are {size}", _all_of),
     _rule(r"{the} and {the2} are (?P<be>the same size)", _pair("size", lambda x, y: _rank(x) == _rank(y))),
     _rule(r"{the} and {the2} (?P<be>differ in size)", _pair("size", lambda x, y: _rank(x) != _rank(y))),
@@ -343,7 +342,7 @@ _RULES = [
     # Two things in space.
     _rule(
         r"{the} and {the2} are(?: (?P<be>not))? in opposite corners",
-        _pair("relation", lambda x, y: sum(_rows(x, y)) == 2),
+        _pair("relation", lambda x, y: sum(_sides(x, y)) == 2),
     ),
     *(_rule(rf"{{the}} {{be}} (?:{words}) {{the2}}", _pair("relation", t)) for words, t in _RELATIONS.items()),
     *(_rule(rf"{{the}} {{be}} (?:{words}) {{the2}}", _pair("size", t)) for words, t in _COMPARISONS.items()),

@@ -1,4 +1,4 @@
-"""What is written has CIRR's layout, and the same bytes for the same settings."""
+"""Triplets are written in CIRR's layout, and the same bytes for the same settings."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.datasets.pictograms.scene import twemoji_pictograms
-from data_pipelines.datasets.pictograms.vocabulary import PICTOGRAMS
-from data_pipelines.datasets.pictograms.write import write_cirr
+from data_pipelines.datasets.pictograms.cirr_layout import write_cirr
+from data_pipelines.datasets.pictograms.names import PICTOGRAMS
+from data_pipelines.datasets.pictograms.scenes import twemoji_pictograms
 
 SMALL = {"train_groups": 6, "val_groups": 4, "test_groups": 3, "unseen_groups": 2}
 GROUPS = {"train": 6, "val": 4, "test1": 3, "unseen": 2}
@@ -86,7 +86,7 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path, monkeyp
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("data_pipelines.datasets.pictograms.write._save", fail)
+    monkeypatch.setattr("data_pipelines.datasets.pictograms.cirr_layout._save", fail)
     with pytest.raises(KeyboardInterrupt):
         write_cirr(tmp_path / "cirr", **SMALL, processes=1)
     assert not (tmp_path / "cirr").exists()

@@ -16,10 +16,9 @@ from contextjax.tokenizers import train_tokenizer
 from contextjax.types import UserError
 from data_pipelines.datasets import READERS
 from data_pipelines.synthesis.drafts import Draft
-from data_pipelines.synthesis.mining import Band, mine_groups, on_grid
+from data_pipelines.synthesis.pairs import SimilarityBand, folder_pictures, grouped_pairs, mine_groups, on_grid
+from data_pipelines.synthesis.pipeline import run_local
 from data_pipelines.synthesis.review import read_drafts
-from data_pipelines.synthesis.runners import run_local
-from data_pipelines.synthesis.sources import folder_pictures, grouped_pairs
 from experiments.synthesis import pages
 from experiments.synthesis.embedding import agreement_of, embedded, load_system
 from tests.commands import environment
@@ -73,7 +72,7 @@ def test_groups_of_a_folder_become_pairs_and_a_page_to_judge_the_band_by(clip, f
     pictures = folder_pictures(folder)
     ids, embeddings = embedded(load_system(str(clip)), folder, tmp_path / "galleries")
     cosines = np.sort((on_grid(embeddings) @ on_grid(embeddings).T)[np.triu_indices(12, 1)])
-    band = Band(float(cosines[len(cosines) // 2]), float(cosines[-3]))
+    band = SimilarityBand(float(cosines[len(cosines) // 2]), float(cosines[-3]))
     groups = mine_groups(embeddings, band, size=3)
     assert groups
     pairs = grouped_pairs([tuple(ids[row] for row in group) for group in groups], targets=2)
@@ -100,12 +99,12 @@ def test_agreement_is_how_much_more_a_text_is_like_the_target(clip, folder):
     np.testing.assert_allclose(found, system.encode_text(TEXTS) @ (target - reference), atol=1e-5)
 
 
-def test_texts_that_disagree_are_removed(clip, folder, make_plan):
+def test_texts_that_disagree_are_removed(clip, folder, make_pipeline):
     pictures = folder_pictures(folder)
-    plan = dataclasses.replace(
-        make_plan(saying(*TEXTS)), pictures=pictures, make_agreement=lambda: agreement_of(str(clip), pictures)
+    pipeline = dataclasses.replace(
+        make_pipeline(saying(*TEXTS)), pictures=pictures, make_agreement=lambda: agreement_of(str(clip), pictures)
     )
-    (draft,) = run_local([Draft("p00.png", "p02.png")], plan)
+    (draft,) = run_local([Draft("p00.png", "p02.png")], pipeline)
     values = agreement_of(str(clip), pictures)(draft, TEXTS)
     assert [s.removed_by == "agreement" for s in draft.sentences] == [value < 0 for value in values]
     assert any(s.removed_by for s in draft.sentences) or min(values) >= 0
@@ -117,19 +116,19 @@ def test_a_folder_of_unreadable_pictures_is_told(clip, tmp_path):
         embedded(load_system(str(clip)), tmp_path, tmp_path / "galleries")
 
 
-def test_the_pages_of_a_run_show_what_was_removed_and_escape_it(make_plan, pairs, tmp_path):
+def test_the_pages_of_a_run_show_what_was_removed_and_escape_it(make_pipeline, pairs, tmp_path):
     from data_pipelines.synthesis.write import write_set
 
     hostile = "<script>alert(1)</script> dog"
-    plan = make_plan(saying("Add a dog.", hostile, "dog", "Make image 1 red."))
-    found = write_set(run_local(pairs[1:], plan), plan.pictures, tmp_path / "set", "train")
+    pipeline = make_pipeline(saying("Add a dog.", hostile, "dog", "Make image 1 red."))
+    found = write_set(run_local(pairs[1:], pipeline), pipeline.pictures, tmp_path / "set", "train")
     common = {"title": hostile, "seed": 0, "facts": {"Made by": hostile}}
     again = lambda: read_drafts(tmp_path / "set", "train")
-    page = pages.render(pages.filters_page(again(), plan.pictures, found, **common))
+    page = pages.render(pages.filters_page(again(), pipeline.pictures, found, **common))
     assert not Tags(page).named("script")
     for name in ("steering", "words", "pictures"):
         assert f"{name}: 2 texts" in page
-    page = pages.render(pages.review_page(again(), plan.pictures, 1, split="train", **common))
+    page = pages.render(pages.review_page(again(), pipeline.pictures, 1, split="train", **common))
     (card,) = Tags(page).named("article")
     rows = [json.loads(line) for line in (tmp_path / "set/train.jsonl").read_text().splitlines()]
     assert card["data-id"] in {row["id"] for row in rows}

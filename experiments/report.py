@@ -67,9 +67,9 @@ def report(workdir: Path, *, split: str | None = None) -> Path:
 
 def time_spent(workdir: Path) -> dict[str, str]:
     """Where the time of the run's training went; nothing of a run that kept no ledger."""
-    from contextjax.training.ledger import read_ledger, summary
+    from contextjax.training.goodput import read_goodput, summary
 
-    if not (lines := read_ledger(workdir)):
+    if not (lines := read_goodput(workdir)):
         return {}
     *parts, (_, total, _) = summary(lines)
     shown = ", ".join(f"{what} {share:.1%}" for what, _, share in parts if round(share, 3))

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -13,10 +12,8 @@ import pytest
 from PIL import Image
 
 from contextjax.training.metrics_log import read_metrics
-from data_pipelines.datasets.pictograms.write import write_cirr
-from tests.commands import environment, in_own_process, in_process
-
-ROOT = Path(__file__).parent.parent
+from data_pipelines.datasets.pictograms.cirr_layout import write_cirr
+from tests.commands import in_own_process, in_process
 
 
 @pytest.fixture(scope="session")
@@ -29,11 +26,7 @@ def data(tmp_path_factory) -> Path:
 def drive(data: Path, workdir: Path, *, cut: int = 0, devices: int = 1, **changes) -> subprocess.CompletedProcess:
     """Trains the tiny recipe in a process of its own, on `devices` simulated devices; see tests/driver.py."""
     settings = json.dumps({"data.folder": str(data)} | changes)
-    command, env = (
-        [sys.executable, "-m", "tests.driver", settings, str(workdir), str(cut)],
-        environment(devices=devices),
-    )
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    return in_own_process("tests.driver", settings, str(workdir), str(cut), devices=devices)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from contextjax.files import is_remote, write_whole
+from contextjax.json_files import parse_json
 from contextjax.sharding import is_first_process
 
 GOODPUT = "goodput.jsonl"
@@ -112,7 +113,7 @@ def read_goodput(workdir: Path) -> list[dict[str, Any]]:
     path, lines = workdir / GOODPUT, []
     for line in path.read_bytes().decode("utf-8", "replace").splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):
-            lines.append(json.loads(line))
+            lines.append(parse_json(line))
     return lines
 
 

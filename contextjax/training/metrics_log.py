@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from contextjax.files import is_remote, write_whole
+from contextjax.json_files import parse_json
 from contextjax.sharding import is_first_process
 from contextjax.training.goodput import SYNC_SECONDS, Goodput
 from contextjax.training.tensorboard import TensorBoardWriter
@@ -111,7 +112,7 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
-            lines.append(json.loads(line))
+            lines.append(parse_json(line, allow_nan=True))
         except ValueError:
             break
     return lines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Container, Iterable, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from contextjax.files import write_whole
+from contextjax.json_files import read_json
 from contextjax.types import Tokens, UserError
 
 BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
@@ -285,12 +285,7 @@ def _check_files(folder: Path) -> None:
         if (size := path.stat().st_size) > MAX_FILE_BYTES:
             raise UserError(f"{path} has {size:,} bytes; a tokenizer's file has at most {MAX_FILE_BYTES:,}: remove it.")
         if path.name in SETTINGS:
-            try:
-                settings = json.loads(path.read_text(encoding="utf-8"))
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{path} is not JSON ({error}); copy it from the checkpoint again.") from error
-            if not isinstance(settings, dict):
-                raise UserError(f"{path} holds no JSON object; copy it from the checkpoint again.")
+            settings = read_json(path, layout="a checkpoint", remedy="copy it from the checkpoint again")
             if named := [key for key in REFUSED if key in settings]:
                 raise UserError(f"{path} holds the setting {named[0]}, which could name any file; remove it there.")
 

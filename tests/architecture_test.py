@@ -16,7 +16,7 @@ PARTS = {
 TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text", "multimodal")}
 LAYERS = {"contextjax.models.layers"}
 TYPES = {"contextjax.types"}
-FILES = {"contextjax.files"}
+FILES = {"contextjax.files", "contextjax.json_files"}
 THREADS = {"contextjax.threads"}
 MODELS = SYSTEMS | PARTS | TOWERS | LAYERS | {"contextjax.variants"}
 
@@ -24,6 +24,7 @@ MODELS = SYSTEMS | PARTS | TOWERS | LAYERS | {"contextjax.variants"}
 ALLOWED: dict[str, set[str]] = {
     "contextjax.types": set(),
     "contextjax.files": TYPES,
+    "contextjax.json_files": TYPES | FILES,
     "contextjax.threads": set(),
     "contextjax.models.layers": TYPES,
     "contextjax.models.vision": LAYERS | TYPES,
@@ -40,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.context_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_cir": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.variants": SYSTEMS | PARTS | TOWERS | LAYERS | TYPES,
-    "contextjax.pretrained": MODELS | TYPES | {"contextjax.pretrained"},
+    "contextjax.pretrained": MODELS | TYPES | FILES | {"contextjax.pretrained"},
     "contextjax.losses": TYPES | {"contextjax.losses"},
     "contextjax.metrics": TYPES,
     "contextjax.optim": TYPES,
@@ -83,6 +84,7 @@ ALLOWED: dict[str, set[str]] = {
     "data_pipelines": {
         "contextjax.types",
         "contextjax.files",
+        "contextjax.json_files",
         "contextjax.images",
         "contextjax.threads",
         "contextjax.tokenizers",
@@ -188,6 +190,7 @@ def test_the_step_and_the_entry_points_stay_short():
         "contextjax",
         "contextjax.types",
         "contextjax.files",
+        "contextjax.json_files",
         "contextjax.images",
         "contextjax.threads",
         "contextjax.tokenizers",

@@ -26,6 +26,7 @@ from contextjax.evaluation import (
 )
 from contextjax.evaluation.shared import check_targets
 from contextjax.files import path_of
+from contextjax.json_files import read_json
 from contextjax.loading import read_length, read_propositions
 from contextjax.pretrained import Pretrained, locate, read_own, read_pretrained, towers
 from contextjax.pretrained.names import flatten, unflatten
@@ -298,4 +299,4 @@ def fit_config(config: Any, *, data: str = "", step_timeout: float = 0) -> FitCo
 
 def read_config(workdir: Path) -> Any:
     """The config of a workdir."""
-    return ConfigDict(json.loads((workdir / "config.json").read_text(encoding="utf-8")))
+    return ConfigDict(read_json(workdir / "config.json", layout="a run", remedy="copy the run again"))

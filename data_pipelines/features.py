@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from contextjax.files import whole_file
 from contextjax.types import CandidateBatch, FeatureBatch
 from data_pipelines.candidate_ops import CandidateSamples
 from data_pipelines.tables import CandidateData
@@ -74,9 +75,8 @@ def cached_features(system: SetEncoder, samples: CandidateSamples, data: Candida
         found = system.set_features(list(batch.images), [data.records[row].text for row in rows])
         parts.append(FeatureBatch(*found, batch.target, batch.valid, batch.ordered, batch.records))
     table = FeatureBatch(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    partial = path.with_suffix(".partial")
-    save_file(table._asdict(), partial, metadata={"key": key})
-    partial.replace(path)
+    with whole_file(path) as partial:
+        save_file(table._asdict(), partial, metadata={"key": key})
     return table
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from contextjax.files import sync_folder, write_whole
+from contextjax.files import flush, write_whole
 from contextjax.json_files import parse_json, read_json
 from contextjax.serving.storage import DTYPES, Packed, concatenate
 from contextjax.types import UserError
@@ -147,7 +147,7 @@ def adopt_part(folder: Path, path: Path, count: int) -> tuple[str, int]:
     if not target.exists():
         try:
             os.link(path, target)
-            sync_folder(target.parent)
+            flush(target.parent)
         except OSError:
             write_whole(target, content, is_kept=True)
     return target.name, count

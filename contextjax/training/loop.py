@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from contextjax.checkpoints import Checkpoints
+from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.files import locked, remove_partials
 from contextjax.sharding import (
     abstract_state,
@@ -96,7 +96,7 @@ def fit(
         )
     with (
         _alone_in(workdir),
-        contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints,
+        contextlib.closing(CheckpointWriter(workdir / "checkpoints")) as checkpoints,
         contextlib.closing(Watchdog(config.step_timeout)) as watchdog,
     ):
         fresh = functools.partial(init_state, init_params, optimizer, seed)
@@ -174,7 +174,9 @@ def init_state(init_params: Callable, optimizer: optax.GradientTransformation, s
     return TrainState.fresh(params, optimizer.init(params), jax.random.fold_in(key, 1))
 
 
-def _first_state(checkpoints: Checkpoints, init: Callable, mesh: Any, config: FitConfig, start_from: Callable | None):
+def _first_state(
+    checkpoints: CheckpointWriter, init: Callable, mesh: Any, config: FitConfig, start_from: Callable | None
+):
     """(the state to go on from, its shardings): the newest checkpoint's, or a fresh one."""
     if checkpoints.latest is not None:
         abstract, shardings = abstract_state(init, mesh)  # a fresh state would be a second one on the devices
@@ -226,7 +228,7 @@ def _phase_of(phases: Sequence[Phase], step: int) -> int:
     return max(phase.start for phase in phases if phase.start <= step)
 
 
-def _restore(checkpoints: Checkpoints, abstract: TrainState, config: FitConfig) -> TrainState:
+def _restore(checkpoints: CheckpointWriter, abstract: TrainState, config: FitConfig) -> TrainState:
     state, meta = checkpoints.restore(abstract)
     if meta["config_hash"] != config.meta["config_hash"]:
         raise UserError(

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from contextjax.checkpoints import Checkpoints
+from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.sharding import agree, is_first_process
 from contextjax.training.ledger import Ledger, LedgerFile
 from contextjax.training.metrics_log import SYNC_SECONDS, MetricsLog, Progress
@@ -45,7 +45,7 @@ class Observer:
     """What happens beside the steps: diagnoses, log lines, the watch over bad steps, checkpoints and evaluations."""
 
     def __init__(
-        self, config: FitConfig, checkpoints: Checkpoints, workdir: Path, start: int, last_phase: int, *,
+        self, config: FitConfig, checkpoints: CheckpointWriter, workdir: Path, start: int, last_phase: int, *,
         schedule: Callable, diagnose: Callable | None, evaluate: Callable | None, name_records: Callable,
         profile: StepProfile, ledger: Ledger, watchdog: Watchdog,
     ):  # fmt: skip

@@ -17,7 +17,6 @@ import hashlib
 import io
 import json
 import multiprocessing
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -25,6 +24,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
+from contextjax.files import whole_folder
 from contextjax.json_files import read_json
 from contextjax.threads import available_cpus
 from data_pipelines.datasets.pictograms.description_reading import FUNCTION_WORDS
@@ -324,18 +324,13 @@ def write_imagecode(
     settings = _settings(counts, seed, canvas, seen, held_out, pictograms)
     if _already_there(folder, settings):
         return folder
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    sets = _write_pictures(_Job(str(partial), seen, held_out, seed, canvas), counts, pictograms, processes)
-    for split, members in sets.items():
-        _write_texts(partial, split, members)
-    if pictograms is None:
-        (partial / "LICENSE-pictograms.txt").write_text(LICENSE, encoding="utf-8")
-    (partial / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    if folder.exists():  # empty: _already_there has looked
-        folder.rmdir()
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        sets = _write_pictures(_Job(str(partial), seen, held_out, seed, canvas), counts, pictograms, processes)
+        for split, members in sets.items():
+            _write_texts(partial, split, members)
+        if pictograms is None:
+            (partial / "LICENSE-pictograms.txt").write_text(LICENSE, encoding="utf-8")
+        (partial / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     return folder
 
 

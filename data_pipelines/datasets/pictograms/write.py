@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import multiprocessing
-import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from random import Random
 
 from PIL import Image
 
+from contextjax.files import whole_folder
 from contextjax.json_files import read_json
 from contextjax.threads import available_cpus
 from data_pipelines.datasets.pictograms.edits import caption
@@ -70,23 +70,19 @@ def write_cirr(
     }
     if _is_written(folder, settings):
         return folder
-    # Nothing half-written may be taken for a data set: it gets its name when it is complete.
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    _make_folders(partial)
-    chunks = list(_chunks(counts))
-    write = functools.partial(_write_chunk, partial, settings, str(pictograms) if pictograms else None)
-    if processes is None:
-        processes = available_cpus() if sum(counts.values()) >= 500 else 1
-    if processes == 1:
-        _join(partial, chunks, map(write, chunks))
-    else:
-        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-            _join(partial, chunks, pool.map(write, chunks))
-    (partial / "LICENSE-pictograms.txt").write_text(OWN_LICENSE if pictograms else LICENSE)
-    (partial / "pictograms.json").write_text(json.dumps(settings, indent=1) + "\n")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        _make_folders(partial)
+        chunks = list(_chunks(counts))
+        write = functools.partial(_write_chunk, partial, settings, str(pictograms) if pictograms else None)
+        if processes is None:
+            processes = available_cpus() if sum(counts.values()) >= 500 else 1
+        if processes == 1:
+            _join(partial, chunks, map(write, chunks))
+        else:
+            with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+                _join(partial, chunks, pool.map(write, chunks))
+        (partial / "LICENSE-pictograms.txt").write_text(OWN_LICENSE if pictograms else LICENSE)
+        (partial / "pictograms.json").write_text(json.dumps(settings, indent=1) + "\n")
     return folder
 
 

@@ -15,9 +15,9 @@ from typing import Any
 from contextjax.json_files import read_json
 from contextjax.types import UserError
 from data_pipelines.datasets.pictograms.edits import Edit, difference
-from data_pipelines.datasets.pictograms.scene import PLACES, SIZES, Scene, make_scene
-from data_pipelines.datasets.pictograms.scene import Thing as Placed
-from data_pipelines.datasets.pictograms.vocabulary import a
+from data_pipelines.datasets.pictograms.names import a
+from data_pipelines.datasets.pictograms.scenes import PLACES, SIZES, Scene, make_scene
+from data_pipelines.datasets.pictograms.scenes import Thing as Placed
 from data_pipelines.synthesis.drafts import Reply
 from data_pipelines.synthesis.questions import Question
 

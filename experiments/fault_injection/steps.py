@@ -14,7 +14,7 @@ import numpy as np
 
 from contextjax.checkpoints.reader import CheckpointReader
 from contextjax.training.metrics_log import read_metrics
-from contextjax.training.watch import STUCK
+from contextjax.training.watchdog import STUCK
 from experiments.fault_injection.rows import Row
 from experiments.fault_injection.workdirs import different_arrays
 

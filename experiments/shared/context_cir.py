@@ -10,7 +10,7 @@ from contextjax.models.context_cir import ContextCIR
 from contextjax.objectives.context_cir import ContextCIRObjective
 from contextjax.sharding import first_process_first
 from contextjax.tokenizers import TextTokenizer
-from contextjax.training.loop import Phase
+from contextjax.training.task import Phase
 from contextjax.types import LOST, ComposedBatch, Phrases
 from contextjax.variants import resolve
 from data_pipelines.concepts import PhraseCache

@@ -105,8 +105,6 @@ class Interruptions:
                 self.problems.append(f"the run ended with exit code {code}, and so did its next starts")
                 return
         CheckpointWriter(self._workdir / "checkpoints").close()  # clears up what is left, as the next start would
-            self._workdir / "checkpoints"
-        ).close()  # as the next start would, which clears away what is left
         different = differences(self._workdir, self._reference)
         self.corrupt += bool(different)
         self.problems += [*different, *(f"{name} was left over" for name in leftovers(self._workdir))]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from contextjax.files import write_whole
+from contextjax.files import whole_file
 from contextjax.types import CandidateBatch, FeatureBatch
 from data_pipelines.candidate_ops import CandidateSamples
 from data_pipelines.tables import CandidateData
@@ -63,7 +63,7 @@ def cached_features(system: SetEncoder, samples: CandidateSamples, data: Candida
       data: the split.
       path: a safetensors file.
     """
-    from safetensors.numpy import save
+    from safetensors.numpy import save_file
 
     key = f"{system.fingerprint}/{data.folder.name}/{data.split}/{samples.candidates}/{len(samples)}"
     if (cached := _read(path, key)) is not None:
@@ -75,7 +75,8 @@ def cached_features(system: SetEncoder, samples: CandidateSamples, data: Candida
         encoded = system.set_features(list(batch.images), [data.records[row].text for row in rows])
         chunks.append(FeatureBatch(*encoded, batch.target, batch.valid, batch.ordered, batch.records))
     features = FeatureBatch(*(np.concatenate(column) for column in zip(*chunks, strict=True)))
-    write_whole(path, save(features._asdict(), metadata={"key": key}))
+    with whole_file(path) as partial:
+        save_file(features._asdict(), partial, metadata={"key": key})
     return features
 
 

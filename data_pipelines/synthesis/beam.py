@@ -1,7 +1,7 @@
 """Runs the pipeline with Apache Beam: on this machine, or on Dataflow, Flink or Spark by Beam's options.
 
 Beam needs older Pillow, protobuf and beartype than the rest of the project, and therefore an environment of its own
-(docs/synthesis.md). The modules imported here need nothing that is missing there.
+(docs/guides/synthesis.md). The modules imported here need nothing that is missing there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run_beam(drafts: Iterable[Draft], pipeline: Pipeline, options: Sequence[str]
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise UserError(
-            "--runner=beam needs Apache Beam in an environment of its own: pip install apache-beam (docs/synthesis.md)."
+            "--runner=beam needs Apache Beam in an environment of its own: pip install apache-beam (docs/guides/synthesis.md)."
         ) from error
 
     class Stages(beam.DoFn):

@@ -33,7 +33,8 @@ def run_beam(drafts: Iterable[Draft], pipeline: Pipeline, options: Sequence[str]
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise UserError(
-            "--runner=beam needs Apache Beam in an environment of its own: pip install apache-beam (docs/guides/synthesis.md)."
+            "--runner=beam needs Apache Beam in an environment of its own: pip install apache-beam "
+            "(docs/guides/synthesis.md)."
         ) from error
 
     class Stages(beam.DoFn):

@@ -141,4 +141,5 @@ def from_flags() -> SynthesisConfig:
     for name in ("target", "backend"):
         if values[name] is None:
             raise UserError(f"--{name} is missing; give it as --{name}=...")
-    return SynthesisConfig(**values | {name: tuple(values[name]) for name in ("band", "decisions")})
+    values["band"], values["decisions"] = tuple(values["band"]), tuple(values["decisions"])
+    return SynthesisConfig(**values)

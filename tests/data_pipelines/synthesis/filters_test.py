@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from data_pipelines.synthesis.drafts import Draft, Sentence, from_line, to_line, triplet_id
+from data_pipelines.synthesis.drafts import Draft, Sentence, triplet_id
 from data_pipelines.synthesis.filters import CHECKS, make_filters, normalized, settle
 from data_pipelines.synthesis.pipeline import run_local, through
 from tests.data_pipelines.synthesis.conftest import saying
@@ -117,8 +117,3 @@ def test_long_answers_go_as_a_whole_and_others_are_cut_into_sentences(make_pipel
         "Add 2.",
         "A St. Bernard comes.",
     ]
-
-
-def test_a_draft_is_the_same_after_its_line(make_pipeline, pairs):
-    for draft in run_local(pairs, make_pipeline(saying("Add a dog.", "dog"))):
-        assert from_line(to_line(draft)) == draft

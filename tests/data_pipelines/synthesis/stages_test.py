@@ -6,7 +6,6 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from contextjax.types import UserError
 from data_pipelines.synthesis.drafts import Thing
 from data_pipelines.synthesis.pipeline import run_local
 from data_pipelines.synthesis.questions import NoAnswer, Question, Reply
@@ -71,20 +70,6 @@ def test_answers_that_try_to_steer_are_removed(make_pipeline, pairs):
         pairs[:1], make_pipeline(Says(lambda q: json.dumps(texts) if q.prompt.name == "difference" else THINGS))
     )
     assert [s.removed_by for s in draft.sentences] == ["steering", "files", "steering", ""]
-
-
-def test_prompts_are_versioned_files(tmp_path):
-    shipped = read_prompts()
-    assert {prompt.version for prompt in shipped.values()} == {"v1"}
-    for name, prompt in shipped.items():
-        (tmp_path / f"{name}.v1.txt").write_text(prompt.text)
-    (tmp_path / "difference.v10.txt").write_text("new $reference $target $count $characters")
-    (tmp_path / "difference.v9.txt").write_text("old $reference $target $count $characters")
-    found = read_prompts(tmp_path)["difference"]
-    assert found.version == "v10" and found.text.startswith("new") and found.id != shipped["difference"].id
-    (tmp_path / "difference.v11.txt").write_text("$reference $target $count")
-    with pytest.raises(UserError, match=r"expected \$reference, \$target, \$count, \$characters"):
-        read_prompts(tmp_path)
 
 
 def test_a_question_is_another_where_anything_differs():

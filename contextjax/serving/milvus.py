@@ -24,7 +24,6 @@ from contextjax.serving.interface import (
     check_rows,
     check_stamps,
 )
-from contextjax.serving.segments import read_segments
 from contextjax.serving.storage import unpack
 from contextjax.types import UserError
 
@@ -238,15 +237,15 @@ def mirror(index: Index, target: MilvusIndex) -> tuple[int, int]:
     """
     manifest = index.manifest
     target.check_made_for(manifest.dimension, manifest.fingerprint, manifest.gallery)
-    known, count = target.stamps(), 0
-    now = dict(zip(index.names, map(_stamp_text, index.listing.stamps), strict=True))
+    known, count, now = target.stamps(), 0, {}
+    for segment in index.segments:
+        now |= dict(zip(segment.names, map(_stamp_text, segment.stamps), strict=True))
     gone = [name for name, stamp in known.items() if now.get(name) != stamp]
     target.remove(gone)
-    for segment in read_segments(index.folder, manifest):
-        new = np.asarray([known.get(name) != now[name] for name in segment.names], bool)
-        rows = segment.select(new, [])
-        target.add(rows.names, unpack(rows.embeddings), stamps=rows.stamps)
-        count += len(rows.names)
+    for segment, packed in zip(index.segments, index.embeddings(), strict=True):
+        new = [row for row, name in enumerate(segment.names) if known.get(name) != now[name]]
+        target.add([segment.names[row] for row in new], unpack(packed[new]), stamps=segment.stamps[new])
+        count += len(new)
     return count, len(gone)
 
 

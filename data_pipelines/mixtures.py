@@ -1,28 +1,35 @@
-"""Several data sets as one training set: their tables, one after the other, and how often each is seen in an epoch."""
+"""Several data sets as one training set: their tables in a row, and how often each is seen in an epoch."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from contextjax.types import CandidateRecord, CaptionRecord, ComposedRecord, Picture, UserError
+from contextjax.types import Picture, UserError
 from data_pipelines.loader import Share
-from data_pipelines.records import Record
+from data_pipelines.records import Record, with_renamed_pictures
 from data_pipelines.tables import PictureTable, SplitData
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set of a mixture."""
+    """A data set of a mixture.
 
-    name: str  # goes before its ids
-    folder: Path  # two sources of one folder mean the same picture by the same id
+    Attributes:
+      name: stands before the source's ids.
+      folder: two sources of one folder mean the same picture by the same id.
+      data: the split.
+      weight: how often each sample is seen in an epoch, see loader.Share.
+    """
+
+    name: str
+    folder: Path
     data: SplitData[Any]
-    weight: float = 1.0  # how often each of its samples is seen in an epoch, see loader.Share
+    weight: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +40,10 @@ class Mixture(SplitData[Record]):
 
 
 def mix(sources: Sequence[Source]) -> Mixture[Any]:
-    """One training set of several.
+    """Makes one training set of several.
 
     Args:
-      sources: of one type of records, at least one, their pictures of one size.
+      sources: at least one, with records of one type and pictures of one size.
 
     Raises:
       UserError: a source has records of another type than the first, or a weight that is not above 0.
@@ -65,9 +72,9 @@ def mix(sources: Sequence[Source]) -> Mixture[Any]:
         for id, caption in zip(source.data.pictures.ids, source.data.captions, strict=True):
             row = pictures.row[f"{name}/{id}"]
             captions[row] = captions[row] or caption
-        records += [
-            _renamed(record, source.name, lambda id, name=name: f"{name}/{id}") for record in source.data.records
-        ]
+        for record in source.data.records:
+            renamed = with_renamed_pictures(record, lambda id, name=name: f"{name}/{id}")
+            records.append(dataclasses.replace(renamed, id=f"{source.name}/{record.id}"))
     return Mixture(
         split=first.data.split,
         pictures=pictures,
@@ -79,17 +86,14 @@ def mix(sources: Sequence[Source]) -> Mixture[Any]:
 
 
 class MixedPictures(PictureTable):
-    """The pictures of several tables of one size, each (by the names before its ids) once."""
+    """The pictures of several tables of one size. Pictures with one id, after the names before their ids, are one."""
 
     def __init__(self, tables: Sequence[PictureTable], names: Sequence[str]):
-        self.ids, self._places = [], []  # of each row: (table, row there)
+        places: dict[str, tuple[PictureTable, int]] = {}
         for table, name in zip(tables, names, strict=True):
-            self.ids += [f"{name}/{id}" for id in table.ids]
-            self._places += [(table, row) for row in range(len(table))]
-        first: dict[str, int] = {}
-        for row, id in enumerate(self.ids):
-            first.setdefault(id, row)
-        self.ids, self._places = list(first), [self._places[row] for row in first.values()]
+            for row, id in enumerate(table.ids):
+                places.setdefault(f"{name}/{id}", (table, row))
+        self.ids, self._places = list(places), list(places.values())  # of each row: (table, row there)
         self.row = {id: row for row, id in enumerate(self.ids)}
         self.size, self.fit = tables[0].size, tables[0].fit
 
@@ -98,41 +102,24 @@ class MixedPictures(PictureTable):
         return table[own]
 
 
-def parts_of(data: SplitData[Record]) -> tuple[SplitData[Record], ...]:
-    """The data sets of a mixture, in the order of its records; of any other set, itself."""
+def source_data(data: SplitData[Record]) -> tuple[SplitData[Record], ...]:
+    """Returns the data of a mixture's sources, in the order of the records; of any other split, the split itself."""
     return tuple(source.data for source in data.sources) if isinstance(data, Mixture) else (data,)
 
 
 def source_rows(data: SplitData[Any]) -> np.ndarray:
-    """int [records]: which source each record is of; 0 for all of a set that is no mixture."""
-    counts = [len(part.records) for part in parts_of(data)]
+    """Returns the source that each record comes from, int [records]; 0 for all of a split that is no mixture."""
+    counts = [len(source.records) for source in source_data(data)]
     return np.repeat(np.arange(len(counts)), counts)
 
 
 def shares_of(data: SplitData[Any], records: Sequence[int]) -> tuple[Share, ...]:
-    """The sources' shares of samples that are in the order of the records, and none of two sources.
+    """Returns the sources' shares of samples that are in the order of the records, each of one source.
 
     Args:
-      data: a mixture, or any other set.
+      data: a mixture, or any other split.
       records: a record of each sample.
     """
     counts = np.bincount(source_rows(data)[np.asarray(records, int)])
     weights = [source.weight for source in data.sources] if isinstance(data, Mixture) else [1.0]
     return tuple(Share(int(count), weight) for count, weight in zip(counts, weights, strict=True))
-
-
-def _renamed(record: Any, source: str, name: Callable[[str], str]) -> Any:
-    id = f"{source}/{record.id}"
-    if isinstance(record, CaptionRecord):
-        return dataclasses.replace(record, id=id, image=name(record.image))
-    if isinstance(record, CandidateRecord):
-        return dataclasses.replace(record, id=id, images=tuple(map(name, record.images)))
-    assert isinstance(record, ComposedRecord)
-    return dataclasses.replace(
-        record,
-        id=id,
-        reference=name(record.reference),
-        target=None if record.target is None else name(record.target),
-        subset=tuple(map(name, record.subset)),
-        truths=tuple(map(name, record.truths)),
-    )

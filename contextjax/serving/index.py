@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contextjax.files import locked, sync_folder
+from contextjax.files import locked, flush
 from contextjax.serving import segments
 from contextjax.serving.exact import ExactSearch
 from contextjax.serving.interface import (
@@ -178,7 +178,7 @@ class Index:
         order, wanted = {name: row for row, name in enumerate(stamps)}, dict(stamps)
         first = lambda segment: min((order.get(name, len(order)) for name in segment.stamp_of()), default=len(order))
         if left := sorted(self._left_behind(), key=first):
-            sync_folder(self.folder / segments.FOLDER)  # a run may have been killed before it did
+            flush(self.folder / segments.FOLDER)  # a run may have been killed before it did
         # A name that has been met is no longer wanted: it comes once, however many segments hold it.
         keep = lambda name, stamp: wanted.get(name) == stamp and wanted.pop(name) is not None
         kept = [self._only(segment, keep) for segment in (*self.segments, *left)]

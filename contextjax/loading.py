@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contextjax.files import path_of
+from contextjax.json_files import read_json
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import UserError
 
@@ -98,14 +99,12 @@ def read_propositions(config: Any) -> tuple[int, int]:
 
 def _own_config(folder: Path) -> Any:
     """The config of a workdir or an export of ours; None where `folder` is something else."""
-    from contextjax.pretrained.tensors import read_json
-
     file = folder / "config.json"
     if not file.exists():
         if folder.is_dir() and not any(folder.glob("*.safetensors*")) and not any(folder.glob("*config.json")):
             raise UserError(f"{folder} holds no config.json; expected the --workdir of a training run, or a model.")
         return None
-    config = read_json(file)
+    config = read_json(file, layout="a run or a model", remedy="copy it again")
     if not isinstance(config.get("model"), Mapping):
         return None
     from ml_collections import ConfigDict

@@ -40,9 +40,10 @@ def main() -> None:
 
 def _is_own(folder: Path) -> bool:
     """Whether it is a run's workdir or an export of ours: only their config.json has a `model` section."""
-    from contextjax.pretrained.tensors import read_json
+    from contextjax.json_files import read_json
 
-    return (folder / "config.json").is_file() and "model" in read_json(folder / "config.json")
+    path = folder / "config.json"
+    return path.is_file() and "model" in read_json(path, layout="a run or a model")
 
 
 def _convert_pretrained(source: str | Path, target: Path) -> None:
@@ -87,7 +88,7 @@ def _convert_own(source: str | Path, target: Path) -> None:
 
     import contextjax
     from contextjax import pretrained
-    from contextjax.pretrained.tensors import read_json
+    from contextjax.json_files import read_json
     from contextjax.types import UserError
 
     if IMAGE_SIZE.value or TOKENIZER.value:
@@ -104,7 +105,7 @@ def _convert_own(source: str | Path, target: Path) -> None:
         pretrained.write_pretrained(target, config, system.params[name], dtype=DTYPE.value, origin=origin)
     else:
         described = {
-            **read_json(Path(source) / "config.json"),
+            **read_json(Path(source) / "config.json", layout="a run"),
             "exported": {"config_hash": config_hash, "step": int(step)},
         }
         pretrained.write_own(target, described, system.params, dtype=DTYPE.value, title=title, origin=origin)
@@ -173,4 +174,4 @@ def _check(target: Path, model, params) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main)

@@ -18,6 +18,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run, o
 GALLERY = flags.DEFINE_string("gallery", None, "What is embedded: a folder, a list, or a prepared table.")
 TARGET = flags.DEFINE_string("target", None, "The folder of the index.")
 STORAGE = flags.DEFINE_enum("storage", None, ["float32", "bfloat16", "int8"], "Of a new index; default: float32.")
+PROCESS_TIMEOUT = cli.define_process_timeout()
 MILVUS = flags.DEFINE_string("milvus", None, "Copy the index to this Milvus: FILE.db, or http://HOST:PORT.")
 COLLECTION = cli.define_collection()
 
@@ -25,7 +26,7 @@ COLLECTION = cli.define_collection()
 def main() -> None:
     """System, gallery -> index -> what was done, and how fast."""
     import contextjax
-    from contextjax.serving.embedding import embed, told
+    from contextjax.serving.embedding import describe_skipped, embed
     from contextjax.sharding import is_first_process
     from experiments.shared.galleries import Speed, open_gallery
 
@@ -36,7 +37,7 @@ def main() -> None:
     index = embed(system, gallery, target, storage=STORAGE.value, progress=speed.tell)
     print(speed.summary())
     if index.skipped:
-        print(told(index.skipped))
+        print(describe_skipped(index.skipped))
     print(f"{target} holds {len(index)} pictures, {index.dimension} values each as {index.manifest.storage}.")
     if MILVUS.value and is_first_process():
         copy(index, MILVUS.value, COLLECTION.value)
@@ -56,4 +57,4 @@ def copy(index: Any, address: str, collection: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__, computes=True)
+    cli.run(main)

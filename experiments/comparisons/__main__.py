@@ -67,4 +67,5 @@ if __name__ == "__main__":
         )
     chosen: Any = importlib.import_module(f"experiments.comparisons.{name}") if name in CASES else None
     options = define_options(chosen) if chosen else {}
-    cli.run(lambda: main(chosen, options), doc=chosen.__doc__ if chosen else __doc__)
+    __doc__ = chosen.__doc__ if chosen else __doc__  # for --help
+    cli.run(lambda: main(chosen, options))

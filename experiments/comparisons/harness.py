@@ -150,18 +150,15 @@ def run(case: ModuleType, options: Any) -> dict[str, Any]:
     """Prepares this process, runs a case and prints its tables; returns what the JSON file holds.
 
     Raises:
-      UserError: a package is missing, the machine has too few cores, or results differ.
+      ModuleNotFoundError: the case needs a package that is missing.
+      UserError: the machine has too few cores, or results differ.
     """
     if hasattr(options, "threads"):
         machine.limit_threads(options.threads)
     kept = getattr(options, "keep_memory", False) and machine.keep_memory()
     packages = ["jax", *getattr(case, "PACKAGES", ())]
     for package in packages:
-        try:
-            module = importlib.import_module(package)
-        except ImportError as error:
-            extra = "torch" if package in ("torch", "transformers") else "peers"
-            raise UserError(f"{package} is not installed; pip install '.[{extra}]' has it.") from error
+        module = importlib.import_module(package)
         set_threads = getattr(module, "set_num_threads", getattr(module, "omp_set_num_threads", None))
         if set_threads and hasattr(options, "threads"):
             set_threads(options.threads)

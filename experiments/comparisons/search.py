@@ -4,7 +4,7 @@ python -m experiments.comparisons search [--rows=200000] [--dimension=512] [--ba
     [--output=results/search_speed.json]
 
 Random unit vectors: no neighbour is near, so the best of them lie close together, which is hard on int8. FAISS comes
-with the extra `[peers]`.
+with the extra `[comparisons]`.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def served(service: Any) -> Iterator[int]:
     """Runs a server in a thread; yields its port."""
     import uvicorn
 
-    from contextjax.serving.service import make_app
+    from contextjax.serving.app import make_app
 
     server = uvicorn.Server(uvicorn.Config(make_app(service), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+import contextjax
 from contextjax.checkpoints import Checkpoints
 from contextjax.evaluation import (
     Propositions,
@@ -25,6 +26,7 @@ from contextjax.evaluation import (
 )
 from contextjax.evaluation.shared import check_targets
 from contextjax.files import path_of
+from contextjax.json_files import read_json
 from contextjax.loading import read_length, read_propositions
 from contextjax.pretrained import Pretrained, locate, read_own, read_pretrained, towers
 from contextjax.pretrained.names import flatten, unflatten
@@ -287,7 +289,8 @@ def fit_config(config: Any, *, data: str = "", step_timeout: float = 0) -> FitCo
     """The config's training section, with what identifies the run: its hash, and that of the `data`."""
     from importlib.metadata import version
 
-    versions = {name: version(name) for name in ("contextjax", "jax", "flax", "optax", "orbax-checkpoint")}
+    versions = {name: version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")}
+    versions["contextjax"] = contextjax.__version__  # which has no metadata where it is not installed
     meta = {"config_hash": config_hash(config), "data": data, "versions": versions}
     settings = {**config.training, "best": best_rule(config)}
     more = {"frozen": tuple(config.optimizer.freeze), "meta": meta, "step_timeout": step_timeout}
@@ -296,4 +299,4 @@ def fit_config(config: Any, *, data: str = "", step_timeout: float = 0) -> FitCo
 
 def read_config(workdir: Path) -> Any:
     """The config of a workdir."""
-    return ConfigDict(json.loads((workdir / "config.json").read_text(encoding="utf-8")))
+    return ConfigDict(read_json(workdir / "config.json", layout="a run", remedy="copy the run again"))

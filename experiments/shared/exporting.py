@@ -9,7 +9,7 @@ import contextjax
 from contextjax.export.folder import check_formats
 from contextjax.export.write import check_target, write_export
 from contextjax.files import path_of
-from contextjax.pretrained.tensors import read_json
+from contextjax.json_files import read_json
 from contextjax.types import UserError
 
 
@@ -20,10 +20,11 @@ def export(source: str, target: Path, *, formats: list[str], dtype: str = "float
     if (folder / "export.json").exists():
         raise UserError(f"{source} is an export itself; give the --workdir of the run it was made of.")
     system = contextjax.load(source, checkpoint=checkpoint)
-    config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    path = folder / "config.json"
+    config = read_json(path, layout="a run", remedy="copy the run again") if path.exists() else {}
     own, evaluation = config if "model" in config else None, None
     if own and (folder / "evaluation.json").exists():
-        found = read_json(folder / "evaluation.json")
+        found = read_json(folder / "evaluation.json", layout="an evaluation", remedy="evaluate the run again")
         if f"{found.get('config_hash')}-{found.get('step')}" == system.fingerprint:
             evaluation = found
         else:

@@ -6,8 +6,8 @@ import pytest
 
 from contextjax.types import UserError
 from data_pipelines.datasets import READERS
-from data_pipelines.datasets.pictograms.reading import read
-from data_pipelines.datasets.pictograms.scene import PLACES, Thing, make_scene
+from data_pipelines.datasets.pictograms.scenes import PLACES, Thing, make_scene
+from data_pipelines.datasets.pictograms.text_parser import parse_modification
 from data_pipelines.prepare import prepare
 from data_pipelines.synthesis import rules
 from data_pipelines.synthesis.plan import Plan
@@ -37,7 +37,7 @@ def test_an_independent_reader_understands_every_text_as_meant(made, pictograms)
     kept = [(draft, sentence.text) for draft in made[1] for sentence in draft.kept]
     assert len(kept) > 100 and len({text for _, text in kept}) > 60
     for draft, text in kept:
-        assert read(text, scenes[draft.reference]) == scenes[draft.target], text
+        assert parse_modification(text, scenes[draft.reference]) == scenes[draft.target], text
 
 
 def test_every_pair_has_different_texts_and_says_that_no_model_made_them(made):

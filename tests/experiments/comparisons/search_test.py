@@ -1,24 +1,18 @@
 """The comparison of search, small: the command runs and agrees with FAISS; shares of the bandwidth."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from experiments.comparisons import search
-from tests.commands import environment
-
-ROOT = Path(__file__).parents[3]
+from tests.commands import in_own_process
 
 
 def test_the_command_writes_timings_and_recall(tmp_path):
-    pytest.importorskip("faiss", reason="needs the extra [peers] or [milvus]")
+    pytest.importorskip("faiss", reason="needs the extra [comparisons] or [milvus]")
     sizes = ["--rows=3000", "--dimension=32", "--batch=5", "--pairs=2", "--seconds=0", "--threads=1"]
     output = tmp_path / "out.json"
-    command = [sys.executable, "-m", "experiments.comparisons", "search", *sizes, f"--output={output}"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    done = in_own_process("comparisons", "search", *sizes, f"--output={output}")
     assert done.returncode == 0, done.stderr
     result = json.loads(output.read_text())
     storages = result["storages"]
@@ -27,13 +21,6 @@ def test_the_command_writes_timings_and_recall(tmp_path):
     assert len(result["programs"]) == 9 and all(len(row["seconds"]) == 2 for row in result["programs"].values())
     assert result["options"]["rows"] == 3000 and "faiss-cpu" in result["versions"] and result["cpu"]
     assert "| faiss, one query / int8, one query |" in done.stdout and "| int8 |" in done.stdout
-
-
-@pytest.mark.parametrize("arguments", [[], ["searching"], ["--output=x"]])
-def test_an_unknown_case_is_refused(arguments):
-    command = [sys.executable, "-m", "experiments.comparisons", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "expected one of clip, concepts, stage1, cached" in done.stderr
 
 
 def test_shares_of_the_bandwidth():

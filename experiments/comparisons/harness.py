@@ -2,7 +2,8 @@
 
 A case is a module with `Options` (its flags, see `option`), `compare(options)`, which returns tables by name, and
 `NOTES`, which say what the figures are. A table maps a row's name to its cells: a number, a text, a tuple of
-numbers (ours and theirs), or a list with a number for each round. The same tables are printed as Markdown and written as one JSON file.
+numbers (ours and theirs), or a list with a number for each round. The same tables are printed as Markdown and written
+as one JSON file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A library's program in a process of its own: neither's threads nor memory are in the other's way."""
+"""A library's program in a process of its own, so that the threads and memory of two libraries don't interfere."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, Self
 
 from contextjax.types import UserError
-from experiments.comparisons import measure
+from experiments.shared.machine import keep_memory
 
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 class Process:
-    """Runs methods of what `build(*arguments)` gives, elsewhere; it sleeps while it is not asked."""
+    """Calls methods of `build(*arguments)` in another process, which sleeps while it is not asked."""
 
     def __init__(self, name: str, build: Callable[..., Any], *arguments: Any):
-        """Starts it; `name` is for complaints."""
+        """Starts the process; `name` is for error messages."""
         context = multiprocessing.get_context("spawn")
         self._name, (self._end, other) = name, context.Pipe()
         self._process = context.Process(target=_serve, args=(other, build, arguments), daemon=True)
@@ -26,7 +26,7 @@ class Process:
         other.close()
 
     def ask(self, method: str) -> Any:
-        """What the method of that name returns; "resident": the most memory that a `step` has resident, in bytes.
+        """Returns the result of the method; "resident" is the peak of resident bytes during a call of `step`.
 
         Raises:
           UserError: the process ended.
@@ -36,7 +36,7 @@ class Process:
             return self._end.recv()
         except (EOFError, OSError) as error:
             raise UserError(
-                f"The process of {self._name} ended at '{method}'; what it said stands above, and if it said nothing, "
+                f"The process of {self._name} ended at '{method}'; its own message stands above. If there is none, "
                 "memory ran out: give a smaller --batch."
             ) from error
 
@@ -44,12 +44,12 @@ class Process:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._end.close()  # at which it ends by itself
+        self._end.close()  # at which the process ends by itself
         self._process.join()
 
 
 def _serve(end: Any, build: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    measure.keep_memory()
+    keep_memory()
     program = build(*arguments)
     while True:
         try:
@@ -60,11 +60,11 @@ def _serve(end: Any, build: Callable[..., Any], arguments: tuple[Any, ...]) -> N
 
 
 def _resident(step: Callable[[], Any]) -> float:
-    """The process's peak resident bytes during a step, libraries and weights included; NaN where none is told."""
+    """Peak of the process's resident bytes during a step, libraries and weights included; NaN where it is unknown."""
     try:
-        CLEAR.write_text("5", encoding="utf-8")  # the peak is counted anew
+        CLEAR.write_text("5", encoding="utf-8")  # resets the peak
         step()
-        found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))
+        peak = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))
     except OSError:
         return float("nan")
-    return 1024.0 * int(found.group(1)) if found else float("nan")
+    return 1024.0 * int(peak.group(1)) if peak else float("nan")

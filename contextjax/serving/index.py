@@ -8,18 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from contextjax.files import locked, flush
-from contextjax.serving import segments
+from contextjax.files import flush, locked
+from contextjax.serving import interface, segments
 from contextjax.serving.exact import ExactSearch
-from contextjax.serving.interface import (
-    Hits,
-    check_fingerprint,
-    check_new,
-    check_present,
-    check_rows,
-    check_stamps,
-    list_names,
-)
+from contextjax.serving.interface import Hits
 from contextjax.serving.segments import BadPicture, Manifest, Segment
 from contextjax.serving.storage import DTYPES, Packed, concatenate, pack
 from contextjax.types import UserError
@@ -96,7 +88,7 @@ class Index:
 
     def check(self, fingerprint: str) -> None:
         """Raises a UserError where another system than this one made the embeddings."""
-        check_fingerprint(self.manifest.fingerprint, fingerprint, place=str(self.folder))
+        interface.check_fingerprint(self.manifest.fingerprint, fingerprint, place=str(self.folder))
 
     def present(self, names: Sequence[str]) -> list[str]:
         """Returns those of the names that are in the index, in the given order."""
@@ -115,12 +107,12 @@ class Index:
           UserError: names that repeat, embeddings of another dimension or with values that are not finite, stamps
             that are not one for each name.
         """
-        check_rows(names, embeddings, self.dimension)
+        interface.check_rows(names, embeddings, self.dimension)
         packed = pack(embeddings, self.manifest.storage)
-        stamps = check_stamps(names, stamps)
+        stamps = interface.check_stamps(names, stamps)
         with locked(self.folder):
             self._refresh()
-            check_new(names, self.names, place=str(self.folder))
+            interface.check_new(names, self.names, place=str(self.folder))
             kept, merged, rows = list(self.segments), [], len(names)
             while kept and len(kept[-1].names) <= rows <= LARGEST - len(kept[-1].names):  # few segments are read faster
                 merged.insert(0, kept.pop())
@@ -145,7 +137,7 @@ class Index:
         gone = set(names)
         with locked(self.folder):
             self._refresh()
-            check_present(gone, self.names, place=str(self.folder))
+            interface.check_present(gone, self.names, place=str(self.folder))
             self._replace([self._only(segment, lambda name, stamp: name not in gone) for segment in self.segments])
 
     def missing(self, stamps: Mapping[str, list[int]]) -> dict[str, list[int]]:
@@ -183,7 +175,9 @@ class Index:
         keep = lambda name, stamp: wanted.get(name) == stamp and wanted.pop(name) is not None
         kept = [self._only(segment, keep) for segment in (*self.segments, *left)]
         if wanted:
-            raise UserError(f"{list_names([*wanted])} are in no segment of {self.folder}; run the same command again.")
+            raise UserError(
+                f"{interface.list_names([*wanted])} are in no segment of {self.folder}; run the same command again."
+            )
         self._replace(kept)
 
     def _left_behind(self) -> list[Segment]:

@@ -17,7 +17,7 @@ from contextjax.models.multimodal import BertConfig
 from contextjax.objectives.context_blip import Draws
 from contextjax.pretrained import abstract_params
 from contextjax.pretrained.blip import bert_layer
-from contextjax.pretrained.names import SAME, Source, Table, flatten, linear, write
+from contextjax.pretrained.names import SAME, ForeignTensors, NameTable, flatten, linear, write
 from contextjax.types import CaptionBatch, Tokens
 from contextjax.variants import VARIANTS
 
@@ -37,13 +37,13 @@ def config_of(size: str) -> ContextBLIPConfig:
     return dataclasses.replace(SIZES[size][0], selection="none", context_layers=0)
 
 
-def table(config: ContextBLIPConfig) -> Table:
+def table(config: ContextBLIPConfig) -> NameTable:
     """Our parameters by the names of stage1_torch's module; those of BLIP are not among them."""
     rows = linear("adapter/up", "adapter_up", bias=False) | linear("decoder/pixels", "head")
     for i in range(len(config.blip.vision.taps)):
         rows |= linear(f"adapter/down_{i}", f"adapter_down.{i}", bias=False)
-    rows["decoder/mask_embedding"] = Source(("mask_embedding",), SAME)
-    rows["decoder/position_embedding"] = Source(("positions.weight",), SAME)
+    rows["decoder/mask_embedding"] = ForeignTensors(("mask_embedding",), SAME)
+    rows["decoder/position_embedding"] = ForeignTensors(("positions.weight",), SAME)
     rows |= linear("decoder/text_adapter/down", "text_down", bias=False)
     rows |= linear("decoder/text_adapter/up", "text_up", bias=False)
     return rows | bert_layer("decoder/layer_{}", "decoder.{}")

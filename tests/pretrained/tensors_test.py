@@ -81,6 +81,7 @@ def test_weights_that_are_not_finite(name, folder, value):
 
 def test_half_precision_files_are_read_as_float32(models, name, folder):
     change(folder, lambda t: {key: x.astype(np.float16) for key, x in t.items()})
+    written = flatten(random_params(models[name]))
     for path, value in flatten(read(read_pretrained(folder).params)).items():
-        expected = flatten(random_params(models[name]))[path].astype(np.float16).astype(np.float32)
+        expected = written[path].astype(np.float16).astype(np.float32)
         assert value.dtype == np.float32 and np.array_equal(value, expected), path

@@ -9,6 +9,7 @@ from PIL import Image
 from contextjax.models.clip import CLIP
 from contextjax.pretrained import write_pretrained
 from contextjax.tokenizers import train_tokenizer
+from experiments.synthesis.embedding import load_system
 from tests.data_pipelines.synthesis.conftest import make_pipeline, pairs, pictures_folder  # noqa: F401
 from tests.pretrained.conftest import random_params
 
@@ -25,6 +26,12 @@ def clip(tiny, tmp_path_factory):
     write_pretrained(folder, config, random_params(CLIP(config)))
     tokenizer.save(folder / "tokenizer.json")
     return folder
+
+
+@pytest.fixture(scope="session")
+def system(clip):
+    """The tiny CLIP, loaded once: its programs are compiled once."""
+    return load_system(str(clip))
 
 
 @pytest.fixture

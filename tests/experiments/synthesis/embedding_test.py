@@ -5,20 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-import contextjax
 from contextjax.types import UserError
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.pairs import folder_pictures
 from data_pipelines.synthesis.pipeline import run_local
-from experiments.synthesis.embedding import agreement_of, embedded, load_system
+from experiments.synthesis.embedding import agreement_of, embedded
 from tests.data_pipelines.synthesis.conftest import saying
 from tests.experiments.synthesis.conftest import TEXTS
 
 
-def test_pictures_are_embedded_once_and_bad_ones_named(clip, folder, tmp_path, capsys):
-    system, encoded = load_system(str(clip)), []
-    encode = system.encode_gallery
-    system.encode_gallery = lambda images: encoded.extend(images) or encode(images)
+def test_pictures_are_embedded_once_and_bad_ones_named(system, folder, tmp_path, capsys, monkeypatch):
+    encoded, encode = [], system.encode_gallery
+    monkeypatch.setattr(system, "encode_gallery", lambda images: encoded.extend(images) or encode(images))
     ids, embeddings = embedded(system, folder, tmp_path / "cache")
     assert ids == [f"p{number:02}.png" for number in range(12)] and "broken.png" in capsys.readouterr().out
     np.testing.assert_allclose(embeddings, encode([folder / name for name in ids]), atol=1e-6)
@@ -29,9 +27,8 @@ def test_pictures_are_embedded_once_and_bad_ones_named(clip, folder, tmp_path, c
     np.testing.assert_allclose(again, encode([folder / name for name in ids]), atol=1e-6)
 
 
-def test_agreement_is_how_much_more_a_text_is_like_the_target(clip, folder):
+def test_agreement_is_how_much_more_a_text_is_like_the_target(clip, system, folder):
     agreement = agreement_of(str(clip), folder_pictures(folder))
-    system = contextjax.load(clip)
     found = agreement(Draft("p00.png", "p02.png"), TEXTS)
     reference, target = system.encode_gallery([folder / "p00.png", folder / "p02.png"])
     np.testing.assert_allclose(found, system.encode_text(TEXTS) @ (target - reference), atol=1e-5)
@@ -48,7 +45,7 @@ def test_texts_that_disagree_are_removed(clip, folder, make_pipeline):
     assert any(s.removed_by for s in draft.sentences) or min(values) >= 0
 
 
-def test_a_folder_of_unreadable_pictures_is_refused(clip, tmp_path):
+def test_a_folder_of_unreadable_pictures_is_refused(system, tmp_path):
     (tmp_path / "x.png").write_bytes(b"")
     with pytest.raises(UserError, match="expected at least one good picture"):
-        embedded(load_system(str(clip)), tmp_path, tmp_path / "galleries")
+        embedded(system, tmp_path, tmp_path / "galleries")

@@ -9,14 +9,14 @@ from data_pipelines.synthesis.pipeline import run_local
 from data_pipelines.synthesis.review import read_drafts
 from data_pipelines.synthesis.write import write_set
 from experiments.synthesis import pages
-from experiments.synthesis.embedding import embedded, load_system
+from experiments.synthesis.embedding import embedded
 from tests.data_pipelines.synthesis.conftest import saying
 from tests.reports.pages import Tags
 
 
-def test_groups_of_a_folder_become_pairs_and_a_page_to_judge_the_band_by(clip, folder, tmp_path):
+def test_groups_of_a_folder_become_pairs_and_a_page_to_judge_the_band_by(system, folder, tmp_path):
     pictures = folder_pictures(folder)
-    ids, embeddings = embedded(load_system(str(clip)), folder, tmp_path / "galleries")
+    ids, embeddings = embedded(system, folder, tmp_path / "galleries")
     cosines = np.sort((on_grid(embeddings) @ on_grid(embeddings).T)[np.triu_indices(12, 1)])
     band = SimilarityBand(float(cosines[len(cosines) // 2]), float(cosines[-3]))
     groups = mine_groups(embeddings, band, size=3)

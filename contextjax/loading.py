@@ -117,7 +117,7 @@ def _load_own(folder: Path, config: Any, mesh: str, checkpoint: str | int) -> Sy
     import jax.numpy as jnp
 
     from contextjax import pretrained
-    from contextjax.checkpoints import Checkpoints
+    from contextjax.checkpoints.reader import CheckpointReader
     from contextjax.system import System
     from contextjax.variants import make_model
 
@@ -135,7 +135,7 @@ def _load_own(folder: Path, config: Any, mesh: str, checkpoint: str | int) -> Sy
         fingerprint = f"{meta.get('config_hash', '')}-{meta.get('step', 0)}"
         params = _placed(unread, abstract, mesh)
         return System(model, params, tokenizer, propositions=propositions, fingerprint=fingerprint)
-    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    checkpoints = CheckpointReader(folder / "checkpoints")
     try:
         params, meta = checkpoints.restore_params(checkpoint)
     finally:

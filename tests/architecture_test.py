@@ -49,9 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.analysis": TYPES | {"contextjax.analysis", "contextjax.sharding"},
     "contextjax.images": TYPES,
     "contextjax.tokenizers": TYPES | FILES,
-    "contextjax.checksums": TYPES | FILES,
-    "contextjax.checkpoint_folders": {"contextjax.checksums"} | TYPES | FILES,
-    "contextjax.checkpoints": {"contextjax.checkpoint_folders", "contextjax.checksums"} | TYPES | FILES,
+    "contextjax.checkpoints": {"contextjax.checkpoints"} | TYPES | FILES,
     "contextjax.objectives": MODELS | TYPES | {"contextjax.losses"},
     "contextjax.training": TYPES
     | FILES
@@ -70,7 +68,8 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.export": TYPES
     | FILES
     | THREADS
-    | {f"contextjax.{name}" for name in ("export", "system", "retriever", "metrics", "tokenizers", "pretrained")},
+    | {f"contextjax.{name}" for name in ("export", "system", "retriever", "metrics", "tokenizers", "pretrained")}
+    | {"contextjax.checkpoints.integrity"},
     "contextjax.evaluation": TYPES | {f"contextjax.{name}" for name in ("evaluation", "system", "metrics")},
     "contextjax.serving": TYPES
     | FILES

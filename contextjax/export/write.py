@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from contextjax.export.exported import RUNTIMES, open_programs
 from contextjax.export.folder import write_manifest
 from contextjax.export.parity import certify
 from contextjax.export.programs import Program, make_programs, portable, tree_of
+from contextjax.files import check_absent, whole_folder
 from contextjax.pretrained.write import save
 from contextjax.retriever import identity_of
 from contextjax.system import System
@@ -38,27 +37,10 @@ def write_export(system: System, target: Path, *, formats: Sequence[str], dtype:
       UserError: the target is there, a format does not fit the system, or a program differs from the live model.
         Nothing is left at the target then.
     """
-    check_target(target)
+    check_absent(target)
     _check(formats, dtype, config)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    try:
-        manifest = _fill(partial, system, formats, dtype, config, evaluation)
-        partial.chmod(0o755)
-        partial.replace(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return manifest
-
-
-def check_target(target: Path) -> None:
-    """Checks that there is nothing to overwrite.
-
-    Raises:
-      UserError: there is.
-    """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} exists already, and nothing is overwritten; give another --target, or remove it.")
+    with whole_folder(target) as folder:
+        return _fill(folder, system, formats, dtype, config, evaluation)
 
 
 def _check(formats: Sequence[str], dtype: str, config: Any) -> None:

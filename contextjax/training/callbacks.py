@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from contextjax.checkpoints import Checkpoints
+from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.sharding import agree
 from contextjax.training.compile_counter import CompileCounter
 from contextjax.training.goodput import Goodput, GoodputLog
@@ -112,7 +112,7 @@ class Evaluation:
 class CheckpointSaver:
     """Saves checkpoints: every `checkpoint_every` steps, and whenever a score is the best so far."""
 
-    checkpoints: Checkpoints
+    checkpoints: CheckpointWriter
     config: FitConfig
     log: MetricsLog
     goodput: GoodputLog

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import optax
 
-from contextjax.checkpoints import Checkpoints
+from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.sharding import abstract_state, init_sharded
 from contextjax.training.task import FitConfig, Task
 from contextjax.types import TrainState, UserError
@@ -22,7 +22,7 @@ def init_state(init_params: Callable, optimizer: optax.GradientTransformation, s
     return TrainState.fresh(params, optimizer.init(params), jax.random.fold_in(key, 1))
 
 
-def first_state(checkpoints: Checkpoints, task: Task, config: FitConfig, mesh: Any) -> tuple[TrainState, Any]:
+def first_state(checkpoints: CheckpointWriter, task: Task, config: FitConfig, mesh: Any) -> tuple[TrainState, Any]:
     """Returns the state to go on from, and its shardings.
 
     Raises:
@@ -38,7 +38,7 @@ def first_state(checkpoints: Checkpoints, task: Task, config: FitConfig, mesh: A
     return state, shardings
 
 
-def _restore(checkpoints: Checkpoints, abstract: TrainState, config: FitConfig) -> TrainState:
+def _restore(checkpoints: CheckpointWriter, abstract: TrainState, config: FitConfig) -> TrainState:
     state, meta = checkpoints.restore(abstract)
     if meta["config_hash"] != config.meta["config_hash"]:
         raise UserError(

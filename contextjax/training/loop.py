@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from contextjax.checkpoints import Checkpoints
+from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.files import locked, remove_partials
 from contextjax.sharding import (
     activations,
@@ -57,7 +57,7 @@ def fit(config: FitConfig, task: Task, callbacks: Callbacks = NONE) -> TrainStat
     mesh, goodput = make_mesh(config.mesh), Goodput(config.began)
     with (
         alone_in(config.workdir),
-        contextlib.closing(Checkpoints(config.workdir / "checkpoints")) as checkpoints,
+        contextlib.closing(CheckpointWriter(config.workdir / "checkpoints")) as checkpoints,
         contextlib.closing(Watchdog(config.step_timeout)) as watchdog,
     ):
         state, shardings = first_state(checkpoints, task, config, mesh)
@@ -151,7 +151,7 @@ def _run_steps(
 
 def _open_jobs(
     opened: contextlib.ExitStack, config: FitConfig, task: Task, callbacks: Callbacks, start: int, diagnose: Any,
-    checkpoints: Checkpoints, watchdog: Watchdog, goodput: Goodput,
+    checkpoints: CheckpointWriter, watchdog: Watchdog, goodput: Goodput,
 ) -> _Jobs:  # fmt: skip
     """Opens what is done beside the steps after `start`; `opened` closes it in reverse order, whatever one raises."""
     schedule = jax.jit(task.schedule)

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import contextjax
-from contextjax.checkpoints import Checkpoints
 from contextjax.evaluation import mean_metrics
 from contextjax.evaluation.shared import check_targets
 from contextjax.files import path_of
@@ -145,12 +144,14 @@ def _from_run(config: Any, params: Any) -> Any:
 
 def _read_start(folder: Path) -> dict[str, Any]:
     """Flat parameters of a run's checkpoint (the one `load` takes), or of an export of ours."""
+    from contextjax.checkpoints.reader import CheckpointReader
+
     if (folder / "model.safetensors").exists():
         config = read_config(folder)
         vocabulary = TextTokenizer.read(folder / "tokenizer.json", length=4).vocabulary
         model = make_model(config.model, vocabulary=vocabulary if config.get("data", {}).get("vocabulary") else None)
         return {path: leaf.read() for path, leaf in flatten(read_own(folder, model)[0]).items()}
-    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    checkpoints = CheckpointReader(folder / "checkpoints")
     try:
         return flatten(checkpoints.restore_params()[0])
     finally:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import contextjax
 from contextjax.export.folder import check_formats
-from contextjax.export.write import check_target, write_export
-from contextjax.files import path_of
+from contextjax.export.write import write_export
+from contextjax.files import check_absent, path_of
 from contextjax.json_files import read_json
 from contextjax.types import UserError
 
@@ -16,7 +16,7 @@ from contextjax.types import UserError
 def export(source: str, target: Path, *, formats: list[str], dtype: str = "float32", checkpoint: str = "") -> None:
     """Writes an export of a run, or of a CLIP or BLIP, and prints what is in it."""
     folder, chosen = path_of(source), check_formats(formats)
-    check_target(target)
+    check_absent(target)
     if (folder / "export.json").exists():
         raise UserError(f"{source} is an export itself; give the --workdir of the run it was made of.")
     system = contextjax.load(source, checkpoint=checkpoint)

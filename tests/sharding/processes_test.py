@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import pytest
 
-from contextjax.checkpoints import Checkpoints
+from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.files import locked
 from contextjax.sharding import agree, first_process_first, gather, is_first_process
 from contextjax.sharding.processes import COORDINATOR, PROCESS, PROCESSES, start_processes
@@ -125,7 +125,7 @@ def assert_same_losses(found: list[dict], expected: list[dict]) -> None:
 def assert_same_gradients(state, workdir: Path) -> None:
     """The first moments are running means of the gradients."""
     moments = lambda state: jax.tree.leaves_with_path(optax_mu(state.opt_state))
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = CheckpointWriter(workdir / "checkpoints")
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     other, _ = checkpoints.restore(abstract)
     checkpoints.close()

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import pytest
 
-from contextjax.checkpoints import Checkpoints
+from contextjax.checkpoints.reader import CheckpointReader
 from contextjax.training.goodput import read_goodput
 from contextjax.training.loop import fit
 from contextjax.training.metrics_log import METRICS, read_metrics
@@ -121,7 +121,7 @@ def test_the_best_by_the_rule_is_kept_even_where_no_checkpoint_is_due(workdir):
     assert scores == pytest.approx(by_hand) and len(scores) == 6
     best = max(scores, key=lambda step: scores[step])
     assert best not in (5, 10, 12)
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = CheckpointReader(workdir / "checkpoints")
     assert (checkpoints.best, checkpoints.latest, checkpoints.best_score) == (best, 12, scores[best])
     assert peak(checkpoints.restore_params()[0])["val/near"] == next(
         line["val/near"] for line in lines(workdir) if line["step"] == best and "score" in line
@@ -142,7 +142,7 @@ def test_a_resumed_run_is_the_same_run_and_its_best_the_same(tmp_path, best, cut
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
     assert lines(resumed) == lines(whole)
-    found = [Checkpoints(folder / "checkpoints") for folder in (whole, resumed)]
+    found = [CheckpointReader(folder / "checkpoints") for folder in (whole, resumed)]
     assert found[0].best == found[1].best and found[0].best_score == found[1].best_score
     assert (found[0].best is not None) == bool(best)
     a, b = (checkpoints.restore_params()[0]["w"] for checkpoints in found)
@@ -186,7 +186,7 @@ def test_a_score_that_is_no_number_is_never_the_best(workdir):
         return {"m": float("nan") if len(calls) in (1, 4) else float(-len(calls))}
 
     run(workdir, best={"m": 1.0}, evaluate=evaluate)
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = CheckpointReader(workdir / "checkpoints")
     assert (checkpoints.best, checkpoints.best_score) == (4, -2.0)
     checkpoints.close()
 

@@ -7,7 +7,7 @@ import pytest
 
 from contextjax.training.goodput import Goodput
 from contextjax.training.metrics_log import METRICS, MetricsLog, read_metrics
-from tests.checkpoints_test import no_room
+from tests.checkpoints.states import no_room
 
 GIVEN_UP = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # TensorBoard's file is, then
 

@@ -121,7 +121,7 @@ def test_texts_without_a_word_are_all_told(tokenizer, clean, lost):
     assert "a/0" not in str(error.value) and all(f"a/{i}" in str(error.value) for i in range(1, len(rows)))
 
 
-def test_secret_targets_are_told(tokenizer):
+def test_secret_targets_are_reported(tokenizer):
     records = [dataclasses.replace(r, target=None) if r.id == "c/2" else r for r in candidates().records]
     with pytest.raises(UserError, match=r"1 of 5 descriptions of split 'train' have no target .*c/2"):
         CandidateSamples(split(records), tokenizer)

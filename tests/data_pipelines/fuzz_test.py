@@ -1,4 +1,4 @@
-"""Mutated pictures and annotation files: read, or refused in a sentence; never another exception, a hang or a flood.
+"""Mutated pictures and annotation files: each is read or refused in a sentence, within bounds of time and memory.
 
 The seeded mutators make the same inputs on every run. `make test-slow` runs many thousands of them, `make test` some.
 """
@@ -22,7 +22,7 @@ from contextjax import images
 from contextjax.types import UserError
 from data_pipelines.datasets import READERS
 from data_pipelines.prepare import fingerprint, prepare
-from tests.data_pipelines.datasets.conftest import LAYOUTS
+from tests.data_pipelines.layouts import LAYOUTS
 
 SECONDS, MEMORY = 20, 1 << 30  # of one input, on a machine with other work; of all of them
 
@@ -341,7 +341,7 @@ def test_many_mutated_annotations(bounded, tmp_path, reader, seed):
     fuzz_annotations(bounded, tmp_path, reader, count=400, whole=10, seed=seed)
 
 
-def test_what_is_no_file_is_told_at_once(bounded, tmp_path):
+def test_what_is_no_file_is_reported_at_once(bounded, tmp_path):
     """A pipe would be waited for, a device read for ever."""
     write_captions(tmp_path)
     for make in (os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to(path)):

@@ -25,7 +25,7 @@ def gradient():
 
 
 def corner(picture):
-    """What part of the gradient a changed one shows, and whether it was mirrored."""
+    """Returns the region of the gradient that a changed picture shows, and whether it was mirrored."""
     mirrored = picture[0, 0, 0] > picture[0, -1, 0]
     return (*np.sort(picture[0, [0, -1], 0]).tolist(), *picture[[0, -1], 0, 1].tolist()), bool(mirrored)
 

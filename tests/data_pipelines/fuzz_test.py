@@ -119,7 +119,7 @@ def mend_png(data: bytes) -> bytes:
 
 
 def check_picture(data: bytes) -> bool:
-    """Whether it could be read."""
+    """Returns whether the picture could be read."""
     try:
         image = images.decode(data, name="it")
     except UserError as error:
@@ -260,7 +260,7 @@ def mutate_json(value, rng: random.Random):
 
 
 def mutate_text(data: bytes, rng: random.Random) -> bytes:
-    """What goes wrong with a whole file: encodings, NaN, keys that come twice, nesting, cuts."""
+    """Damages a whole file: encodings, NaN, keys that come twice, nesting, cuts."""
     text = data.decode()
     return rng.choice([
         lambda: text.encode("utf-16"),
@@ -285,7 +285,7 @@ def mutate_text(data: bytes, rng: random.Random) -> bytes:
 
 
 def read_all(reader_name: str, folder: Path, *, whole: bool) -> bool:
-    """Whether every split could be read; `whole`: and prepared."""
+    """Returns whether every split could be read, and, with `whole`, prepared."""
     try:
         reader = READERS[reader_name](folder)
         fingerprint(reader)

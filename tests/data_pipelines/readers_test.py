@@ -1,4 +1,4 @@
-"""What holds for every reader of composed queries."""
+"""Properties that hold for every reader of composed queries."""
 
 import contextlib
 import copy
@@ -111,7 +111,7 @@ def replaced(value, path, junk):
 
 
 def test_junk_is_read_or_reported_and_never_breaks_a_reader(layout):
-    """Whatever stands in place of any value: the records are sound, or the user is reported."""
+    """Puts junk in place of any value: the records are sound, or the folder is refused."""
     make, folder = layout
     rng = random.Random(0)
     files = [file for file in make(folder).annotation_files() if file.suffix == ".json"]
@@ -127,7 +127,7 @@ def test_junk_is_read_or_reported_and_never_breaks_a_reader(layout):
 
 
 def check_all(reader, folder):
-    """Every split has sound records, or its user is reported; what is read as a picture lies in the folder either way."""
+    """Checks that each split has sound records or is refused; its pictures lie in the folder either way."""
     for split in reader.splits:
         with contextlib.suppress(UserError):
             sources = reader.pictures(split).values()

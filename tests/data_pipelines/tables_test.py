@@ -55,7 +55,7 @@ def test_preparing_again_writes_nothing(pictograms, val):
     assert {path: path.stat().st_mtime_ns for path in (pictograms / "prepared").rglob("*")} == times
 
 
-def test_changed_annotations_are_prepared_anew(pictograms_copy, edit_json):
+def test_changed_annotations_are_prepared_again(pictograms_copy, edit_json):
     before = fingerprint(CirrReader(pictograms_copy))
     first = load(pictograms_copy)
     rename = lambda items: [{**items[0], "caption": "make it new"}, *items[1:]]

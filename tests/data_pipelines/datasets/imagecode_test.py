@@ -67,11 +67,11 @@ def test_pictograms_are_read_as_they_are_written(pictogram_sets):
     for split, count in {"train": 1, "val": 2, "test": 1, "unseen": 1}.items():
         written = json.loads((pictogram_sets / f"{'valid' if split == 'val' else split}_data.json").read_text())
         records = reader.records(split)
-        told = {record.images[0].split("/")[0]: {} for record in records}
+        read = {record.images[0].split("/")[0]: {} for record in records}
         for record in records:
-            told[record.images[0].split("/")[0]][str(record.target)] = record.text
+            read[record.images[0].split("/")[0]][str(record.target)] = record.text
             assert [image.split("/")[1] for image in record.images] == [f"img{n}" for n in range(10)]
-        assert told == written and len(told) == count
+        assert read == written and len(read) == count
         assert set(reader.pictures(split)) == {image for record in records for image in record.images}
 
 

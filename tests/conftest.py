@@ -211,7 +211,7 @@ def pictograms_copy(pictograms, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def pictogram_sets(made_once) -> Path:
     """A few candidate sets in ImageCoDe's layout. Read only."""
-    from data_pipelines.datasets.pictograms.candidate_sets import write_imagecode
+    from data_pipelines.datasets.pictograms.imagecode_layout import write_imagecode
 
     counts = {"train_sets": 1, "val_sets": 2, "test_sets": 1, "unseen_sets": 1}
     return made_once("pictogram_sets", lambda folder: write_imagecode(folder, **counts, canvas=32, processes=1))

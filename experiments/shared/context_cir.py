@@ -14,7 +14,7 @@ from contextjax.training.task import Phase
 from contextjax.types import LOST, ComposedBatch, Phrases
 from contextjax.variants import resolve
 from data_pipelines.concepts import PhraseCache
-from data_pipelines.mixtures import parts_of
+from data_pipelines.mixtures import source_data
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData
 from experiments.shared.contrastive import contrastive_form
@@ -40,7 +40,7 @@ def make_samples(
     phrases = None
     if "consistency" in weights:
         phrases = {}
-        for part in parts_of(data):  # each has a cache of its own, whatever it is mixed with
+        for part in source_data(data):  # each has a cache of its own, whatever it is mixed with
             with first_process_first():
                 found = PhraseCache(part.folder)
                 found.add(record.text for record in part.records)

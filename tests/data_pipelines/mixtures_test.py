@@ -10,7 +10,7 @@ from contextjax.tokenizers import train_tokenizer
 from contextjax.types import CaptionRecord, ComposedRecord, UserError
 from data_pipelines.datasets.cirr import CirrReader
 from data_pipelines.loader import batches
-from data_pipelines.mixtures import Source, mix, parts_of, shares_of
+from data_pipelines.mixtures import Source, mix, shares_of, source_data
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData, PictureTable, load_split
 
@@ -98,12 +98,12 @@ def test_the_same_folder_written_otherwise_is_the_same(tmp_path):
 
 def test_a_set_that_is_no_mixture_is_its_own_part():
     alone = table("x", 6)
-    assert parts_of(alone) == (alone,)
+    assert source_data(alone) == (alone,)
     (share,) = shares_of(alone, range(6))
     assert (share.count, share.weight) == (6, 1.0)
 
 
-def test_what_does_not_mix_is_told():
+def test_what_does_not_mix_is_reported():
     captions = dataclasses.replace(table("y", 2), records=(CaptionRecord("c", "p0", "a picture"),))
     with pytest.raises(UserError, match="CaptionRecords of 'y' with ComposedRecords of 'x'"):
         mix([Source("x", Path("x"), table("x", 6)), Source("y", Path("y"), captions)])

@@ -31,8 +31,9 @@ from contextjax.variants import make_model
 from data_pipelines import protocols
 from experiments.benchmarks.clock import Enough, clocked
 from experiments.benchmarks.synthetic import SyntheticPictures, candidate_records, composed_records, synthetic_batch
-from experiments.shared import assembly, planning
+from experiments.shared import models, planning, systems
 from experiments.shared.data import evaluated, load_evaluated
+from experiments.shared.training import fit_config, train
 
 WARM = 3  # steps before the first that counts: the loop is one step ahead of the device
 
@@ -93,21 +94,19 @@ def _train(
     through = clocked(moments, limit=WARM + steps if steps else 2, change=counted)
     with contextlib.suppress(Enough):
         if real:
-            from experiments.shared.training import train
-
             train(config.copy_and_resolve_references(), workdir, through=through)
         else:
-            shapes = assembly.parts(config).abstract_batch(step.config, cuts=step.cuts)
+            shapes = systems.of(config).abstract_batch(step.config, cuts=step.cuts)
             batch = synthetic_batch(shapes, vocabulary=step.vocabulary)
             task = Task(
-                init_params=assembly.make_init(step.model),
+                init_params=models.make_init(step.model),
                 optimizer=make_optimizer(config.optimizer, steps=config.training.steps),
                 schedule=make_schedule(config.optimizer, steps=config.training.steps),
                 phases=[dataclasses.replace(step.phase, start=0)],
                 batches=lambda start: through(itertools.repeat(batch)),
                 seed=config.seed,
             )
-            fit(assembly.fit_config(config, workdir), task)
+            fit(fit_config(config, workdir), task)
     return moments, lambda: counters[0].unexpected if counters else 0
 
 
@@ -169,7 +168,7 @@ def make_system(config: Any) -> System:
     """The config's model with random parameters and no tokenizer yet."""
     config = planning.with_sizes(config)
     model = make_model(config.model, vocabulary=config.data.vocabulary or None)
-    init = assembly.make_init(model)
+    init = models.make_init(model)
     params = jax.jit(lambda: nn.unbox(init(jax.random.key(config.seed))))()
     no_tokenizer: Any = None
     return System(model, params, no_tokenizer, propositions=read_propositions(config))

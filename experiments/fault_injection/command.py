@@ -22,7 +22,7 @@ class Command:
     So a start takes a part of the time; what runs is `experiments.train` from its first line to its exit code.
     """
 
-    PRELOAD = ("contextjax.training.loop", "data_pipelines.loader", "experiments.shared.assembly", "grain", "optax",
+    PRELOAD = ("contextjax.training.loop", "data_pipelines.loader", "experiments.shared.training", "grain", "optax",
                "orbax.checkpoint", "tensorboardX")  # fmt: skip
 
     def __init__(self, recipe: Path, environment: Mapping[str, str]):

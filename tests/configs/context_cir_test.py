@@ -17,14 +17,14 @@ from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
 from contextjax.variants import make_model
 from data_pipelines import protocols
-from experiments.shared import assembly
+from experiments.shared import models, systems
 from experiments.shared.data import load_data
-from experiments.shared.evaluations import best_rule, evaluations
+from experiments.shared.validation import best_rule, evaluations
 
 
 def objective_of(config):
     config.model.pretrained = ""  # its sizes are the variant's; no hub here
-    phases = assembly.parts(config).make_phases(config, make_model(config.model))
+    phases = systems.of(config).make_phases(config, make_model(config.model))
     assert [phase.start for phase in phases] == [0]
     return phases[0].objective
 
@@ -123,10 +123,10 @@ def test_of_a_pretrained_model_both_towers_are_scanned_or_none(tiny, tmp_path):
     with pytest.raises(
         UserError, match=r"text\.scan is True, but .* model\.vision\.scan says, which is False; set both"
     ):
-        assembly.resolve_model(config)
+        models.resolve_model(config)
     with config.unlocked():
         config.model.vision.scan = True
-    found = assembly.resolve_model(config)
+    found = models.resolve_model(config)
     assert found["vision"]["scan"] and found["text"]["scan"]
 
 

@@ -18,7 +18,7 @@ from configs.pictograms import get_config as pictograms
 from contextjax.analysis.chips import ATTAINABLE, CHIPS, USABLE
 from contextjax.types import CandidateBatch, CaptionBatch, ComposedBatch, FeatureBatch, UserError
 from data_pipelines.ops import ComposedSamples
-from experiments.shared import assembly, planning, simulation
+from experiments.shared import models, planning, simulation, systems
 from tests.commands import environment
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ def test_a_plan_counts_what_a_run_would_hold(plan):
     config = small()
     model = make_model(config.model, vocabulary=300)
     optimizer = make_optimizer(config.optimizer, steps=6)
-    state, _ = init_sharded(lambda: init_state(assembly.make_init(model), optimizer, 0), make_mesh(config.mesh))
+    state, _ = init_sharded(lambda: init_state(models.make_init(model), optimizer, 0), make_mesh(config.mesh))
     held = lambda tree: sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(tree))
     assert plan.parameters == sum(x.size for x in jax.tree.leaves(state.params))
     assert (plan.parameter_bytes, plan.optimizer_bytes) == (held(state.params), held(state.opt_state))
@@ -108,7 +108,7 @@ def test_remat_is_compiled_to_be_told():
 )
 def test_every_recipe_has_a_batch_and_sizes_without_data_or_hub(config, kind, pictures):
     config = planning.with_sizes(config)
-    batch = assembly.parts(config).abstract_batch(config)
+    batch = systems.of(config).abstract_batch(config)
     size = config.model.vision.image_size
     pixels = sum(math.prod(x.shape) for x in jax.tree.leaves(batch) if x.dtype == jnp.uint8)
     assert isinstance(batch, kind) and pixels == config.data.batch_size * pictures * size * size * 3
@@ -152,12 +152,12 @@ def test_an_abstract_batch_is_what_the_loader_makes(pictograms_folder, tmp_path)
 
     config = recipe_on(pictograms_folder)
     data = load_data(config, "train")
-    tokenizer = assembly.make_tokenizer(config, tmp_path, data)
-    samples = assembly.make_samples(config, data, tokenizer, tmp_path)
+    tokenizer = models.make_tokenizer(config, tmp_path, data)
+    samples = systems.make_samples(config, data, tokenizer, tmp_path)
     assert isinstance(samples, ComposedSamples)
     batch = next(iter(batches(samples, batch_size=4, steps=1, seed=0)))
     shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
-    assert shapes(batch) == shapes(assembly.parts(config).abstract_batch(config))
+    assert shapes(batch) == shapes(systems.of(config).abstract_batch(config))
 
 
 @pytest.fixture
@@ -169,5 +169,5 @@ def recipe_on(folder):
     config = pictograms()
     config.data.folder, config.data.batch_size, config.data.vocabulary = str(folder), 4, 300
     with config.unlocked():
-        config.model = assembly.resolve_model(config)
+        config.model = models.resolve_model(config)
     return config

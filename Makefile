@@ -5,7 +5,7 @@ INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constrain
 RUN ?= runs/demo
 DATA := data/pictograms
 
-.PHONY: demo serve test test-slow test-parity test-storage check format clean
+.PHONY: demo serve test test-long test-slow test-parity test-storage check format clean
 
 .venv/.done: setup.py constraints.txt
 	$(PYTHON) -m venv .venv
@@ -48,6 +48,9 @@ serve: .venv/.done-serve
 # In the order of names: the files with the fewest tests, which else come last, are the slowest ones.
 test: .venv/.done
 	$(PY) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
+test-long: .venv/.done
+	$(PY) -m pytest -m long --numprocesses=2 --dist=loadfile
 
 test-slow: .venv/.done
 	$(PY) -m pytest -m slow

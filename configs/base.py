@@ -42,6 +42,29 @@ def base(system: str = "context_cir") -> Any:
     return config
 
 
+def shrink(config: Any) -> None:
+    """Makes a recipe so small that it trains in seconds on a CPU. Its data, terms and optimizer stay what they are."""
+    config.model.variant = {"context_cir": "S16", "context_blip": "BLIP-S16"}[config.model.system]
+    config.model.pretrained = ""
+    config.model.dtype = "float32"
+    config.model.projection = 16
+    for tower in (config.model.vision, config.model.text):
+        tower.update({"width": 32, "mlp": 64, "layers": 1})
+    config.data.vocabulary = 300
+    config.data.text_length = min(config.data.text_length, 32)
+    config.data.batch_size = 8
+    if config.model.system == "context_cir":
+        config.data.caption_length = 36
+        config.model.fusion_layers = min(config.model.fusion_layers, 1)
+        config.loss.lead_steps = min(config.loss.lead_steps, 4)
+    else:
+        config.model.vision.update({"image_size": 64, "taps": (1,)})
+        config.model.update({"decoder_layers": 1, "decoder_heads": 4, "context_heads": 4, "fused_token": None})
+        config.model.context_layers = min(config.model.context_layers, 1)
+        config.data.descriptions = min(config.data.descriptions, 2)
+    config.training.update({"steps": 12, "log_every": 1, "checkpoint_every": 5, "evaluate_every": 6})
+
+
 def source(reader: str = "", *, folder: str = "", weight: float = 1.0) -> Any:
     """A set of a mixture: its reader ("": the source's name), its folder ("": data.folder), and how often each of its
     samples is seen in an epoch: 1 for all sources is uniform over all samples; 0 leaves the set out."""

@@ -11,6 +11,7 @@ or a stage at a time, `experiments.train --config=configs/context_blip.py:2a --c
     2b        their cached features: the inter-context encoder alone trains
     card      the form that a summary of the paper in circulation describes: InfoNCE over the candidates' cosines, masks
               predicted from patch features, convolutions in the adapter (no 2b)
+    tiny      12 steps of a model that trains in seconds, from nothing, for tests
     published in 2a, the published augmentation (an own crop and flip for every candidate) instead of one crop for a set
 
 BLIP is a folder or hub id, "Salesforce/blip-itm-base-coco" or the original release as safetensors
@@ -28,10 +29,10 @@ Memory of a device at the peak, for stage 1's 1,024 captions on 8 devices, as pl
 python -m experiments.plan --config=configs/context_blip.py:1 --mesh=data:8 (stage 2a has 36 descriptions: data:4).
 """
 
-from configs.base import base
+from configs.base import base, shrink
 
 STAGES = ("1", "2a", "2b")
-ARGUMENTS = (*STAGES, "card", "published")
+ARGUMENTS = (*STAGES, "card", "published", "tiny")
 CAPTIONS, DESCRIPTIONS = 5_100_000, 16_594
 
 
@@ -41,7 +42,8 @@ def get_config(argument: str = "1"):
     for name in (stage, *others):
         if name not in ARGUMENTS or (name == stage) != (name in STAGES):
             raise ValueError(
-                f"configs/context_blip.py got '{name}'; expected a stage ({', '.join(STAGES)}), then card or published."
+                f"configs/context_blip.py got '{name}'; expected a stage ({', '.join(STAGES)}), then card, published "
+                "or tiny."
             )
     if stage == "2b" and "card" in others:
         raise ValueError(
@@ -64,6 +66,8 @@ def get_config(argument: str = "1"):
             config.model.selection, config.model.context_layers = "itc", 0
     if "published" in others and stage == "2a":
         config.data.augment = "published"
+    if "tiny" in others:
+        shrink(config)
     return config
 
 

@@ -6,6 +6,7 @@
 Arguments, joined by commas: a size, a mixture and a schedule, such as L14,aggregated,modern.
 
     B32, B16 (default), L14, H14   the CLIP, from the hub, or from --config.model.pretrained=FOLDER
+    tiny            12 steps of a model that trains in seconds, from nothing, for tests
     cirr (default)  CIRR's triplets
     cirr_r          and the rewritten texts of CIRR's pairs, CIRR_R, which stand in CIRR's folder
     lasco           and LaSCo:      --config.data.sources.lasco.folder=LASCO
@@ -45,7 +46,7 @@ batches, and what fits which chip: python -m experiments.plan --config=configs/c
 docs/scaling.md.
 """
 
-from configs.base import base, evaluation, source
+from configs.base import base, evaluation, shrink, source
 
 PRETRAINED = {
     "B32": "openai/clip-vit-base-patch32",
@@ -62,6 +63,7 @@ MIXTURES = {
     "zero_shot": "cirr_r",
     "fashion_iq": "fashion_iq",
 }
+SIZES = (*PRETRAINED, "tiny")
 SCHEDULES = ("published", "modern")
 
 
@@ -69,8 +71,8 @@ def get_config(argument: str = ""):
     """The recipe of a size, a mixture and a schedule, as the module's docstring lists them."""
     size, sets, schedule = _parse(argument)
     config = base()
-    config.model.variant = size
-    config.model.pretrained = PRETRAINED[size]
+    if size != "tiny":
+        config.model.variant, config.model.pretrained = size, PRETRAINED[size]
     config.model.dtype = "bfloat16"
     config.optimizer.multipliers.clip = 1.0
     config.training.diagnose_every = 500
@@ -85,6 +87,8 @@ def get_config(argument: str = ""):
             config.data.sources.update({name: source() for name in sets})
     if schedule == "modern":
         _modern(config)
+    if size == "tiny":
+        shrink(config)
     return config
 
 
@@ -93,9 +97,9 @@ def _parse(argument: str) -> tuple[str, list[str], str]:
     given = set()
     for name in filter(None, argument.split(",")):
         is_mixture = name in MIXTURES or all(part in SETS for part in name.split("+"))
-        kind = "size" if name in PRETRAINED else "schedule" if name in SCHEDULES else "mixture" if is_mixture else ""
+        kind = "size" if name in SIZES else "schedule" if name in SCHEDULES else "mixture" if is_mixture else ""
         if not kind:
-            known = ", ".join((*PRETRAINED, *MIXTURES, *SCHEDULES))
+            known = ", ".join((*PRETRAINED, *MIXTURES, *SCHEDULES, "tiny"))
             raise ValueError(f"configs/context_cir.py has no argument '{name}'; expected some of {known}.")
         if kind in given:
             raise ValueError(f"configs/context_cir.py got a second {kind}, '{name}'; give one.")

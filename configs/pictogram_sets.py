@@ -13,8 +13,9 @@ The stages, each an argument:
     2a        candidate sets: the base score plus a Linear of the fused state, which begins as nothing
     2b        cached features: the inter-context encoder alone trains
 
-Further arguments, after the stage's: no_adapter, no_masking, and `dual`, a plain dual encoder (the cosine of whole
-texts) trained as long as all stages (with --stages=1,cosine).
+Further arguments, after the stage's: no_adapter, no_masking, `dual`, a plain dual encoder (the cosine of whole texts)
+trained as long as all stages (with --stages=1,cosine), and `tiny`, 12 steps of a model that trains in seconds, for
+tests.
 
 Where it differs from the paper, because small towers start from nothing here: nothing is frozen in stages 1 and 2a; the
 contrastive loss stays on; the score begins with that of a dual encoder, which reads a text in propositions; two stages
@@ -23,11 +24,11 @@ Accuracy and times: see the README.
 Memory and bytes on a mesh: python -m experiments.plan --config=configs/pictogram_sets.py --mesh=data:1
 """
 
-from configs.base import base
+from configs.base import base, shrink
 
 STAGES = ("1", "pairs", "cosine", "2a", "2b")
 DUAL_STAGES = ("1", "cosine")
-ARGUMENTS = (*STAGES, "no_adapter", "no_masking", "dual")
+ARGUMENTS = (*STAGES, "no_adapter", "no_masking", "dual", "tiny")
 
 
 def get_config(argument: str = "1"):
@@ -37,7 +38,7 @@ def get_config(argument: str = "1"):
         if name not in ARGUMENTS or (name == stage) != (name in STAGES):
             raise ValueError(
                 f"configs/pictogram_sets.py got '{name}'; expected a stage ({', '.join(STAGES)}), then no_adapter, "
-                "no_masking or dual."
+                "no_masking, dual or tiny."
             )
     if "dual" in others and stage not in DUAL_STAGES:
         raise ValueError(f"configs/pictogram_sets.py got 'dual' with {stage}; it has {', '.join(DUAL_STAGES)}.")
@@ -55,6 +56,8 @@ def get_config(argument: str = "1"):
         if stage == "cosine":
             config.training.steps = 1200  # as long as all stages of the recipe: a step is shorter
     config.training.checkpoint_every = config.training.evaluate_every = config.training.steps
+    if "tiny" in others:
+        shrink(config)
     return config
 
 

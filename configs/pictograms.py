@@ -14,6 +14,7 @@ Arguments, joined by commas (configs/pictograms.py:demo):
     sum, image, text baselines: the query is the sum of the two embeddings, or one of them; same towers
     synthetic        trained on synthesized triplets alone: the zero-shot protocol; evaluated on the real ones
     both             on the real and the synthesized ones
+    tiny             12 steps of a model that trains in seconds, for tests; it learns nothing
 
 What `synthetic` and `both` read is made of the real pairs by rules that read the scene graphs, not by a model:
 
@@ -34,11 +35,11 @@ Expected on validation, mean of three seeds: R@1 74.6, R@5 93.9, Rs@1 93.7 (at m
 Memory and bytes on a mesh: python -m experiments.plan --config=configs/pictograms.py --mesh=data:1
 """
 
-from configs.base import base, source
+from configs.base import base, shrink, source
 
 ARGUMENTS = (
     "demo", "no_consistency", "normalized", "no_negatives", "depth0", "depth1", "depth4", "towers", "frozen",
-    "sum", "image", "text", "synthetic", "both",
+    "sum", "image", "text", "synthetic", "both", "tiny",
 )  # fmt: skip
 REAL, SYNTHETIC = "data/pictograms/cirr", "data/pictograms/synthetic"
 
@@ -72,6 +73,8 @@ def get_config(argument: str = ""):
             config.data.sources.update(
                 {"real": source("cirr", folder=REAL), "synthetic": source("cirr", folder=SYNTHETIC)}
             )
+        elif name == "tiny":
+            shrink(config)
         else:
             config.model.query = name
     return config

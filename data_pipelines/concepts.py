@@ -11,13 +11,13 @@ import contextlib
 import functools
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from contextjax.threads import available_cpus
 from contextjax.types import UserError
 
 RULE = "noun-chunks-1"  # part of the cache's name: a change of rule is a new cache
@@ -81,7 +81,7 @@ class PhraseCache:
             return 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Starting a process costs about as much as 4,000 texts.
-        processes = processes or min(os.cpu_count() or 1, 1 + len(missing) // 4000)
+        processes = processes or min(available_cpus(), 1 + len(missing) // 4000)
         parts = [missing[begin : begin + chunk] for begin in range(0, len(missing), chunk)]
         with self.path.open("a", encoding="utf-8") as file, _mapper(processes) as mapper:
             if file.tell():

@@ -6,9 +6,8 @@ Where splits or readers of a folder list the same pictures, they are written onc
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -19,6 +18,7 @@ from typing import Any
 
 from contextjax import images
 from contextjax.files import locked
+from contextjax.threads import available_cpus, map_ahead
 from contextjax.types import CaptionRecord, UserError
 from data_pipelines import census
 from data_pipelines.records import LONG_LIST, DatasetReader, check_file, check_problems, named_pictures
@@ -117,8 +117,9 @@ class _Checked:
     problem: str = ""
 
 
-def _check(name: str, source: Any, folder: Path) -> _Checked:
+def _check(folder: Path, named: tuple[str, Any]) -> _Checked:
     """Reads and decodes a picture, to find the bad ones before training does."""
+    name, source = named
     try:
         if name != name.encode(errors="replace").decode():
             raise UserError(f"{name!r} has a name that is no UTF-8")
@@ -132,15 +133,8 @@ def _check(name: str, source: Any, folder: Path) -> _Checked:
 
 def _checked(pictures: Mapping[str, Any], folder: Path) -> Iterator[_Checked]:
     """All pictures in their order, checked on all cores: Pillow decodes beside Python, so threads do."""
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    waiting: collections.deque[concurrent.futures.Future[_Checked]] = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for name, source in pictures.items():
-            waiting.append(pool.submit(_check, name, source, folder))
-            if len(waiting) > 2 * threads:  # so few are held in memory
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    ahead = 2 * available_cpus()  # so few are held in memory
+    return map_ahead(functools.partial(_check, folder), pictures.items(), ahead=ahead)
 
 
 def _write_pictures(table: Table, reader: DatasetReader[Any], folder: Path, split: str, bad_pictures: str) -> None:

@@ -88,4 +88,4 @@ def measured(config) -> dict:
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main)

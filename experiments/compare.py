@@ -136,4 +136,4 @@ def _print_table(rows: list[dict]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main)

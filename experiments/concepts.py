@@ -94,4 +94,4 @@ def first_run(ids, wanted) -> tuple[int, int] | None:
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main)

@@ -106,4 +106,4 @@ def _number(text: str) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main)

@@ -173,4 +173,4 @@ def _check(target: Path, model, params) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main)

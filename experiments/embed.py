@@ -18,6 +18,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run, o
 GALLERY = flags.DEFINE_string("gallery", None, "What is embedded: a folder, a list, or a prepared table.")
 TARGET = flags.DEFINE_string("target", None, "The folder of the index.")
 STORAGE = flags.DEFINE_enum("storage", None, ["float32", "bfloat16", "int8"], "Of a new index; default: float32.")
+PROCESS_TIMEOUT = cli.define_process_timeout()
 MILVUS = flags.DEFINE_string("milvus", None, "Copy the index to this Milvus: FILE.db, or http://HOST:PORT.")
 COLLECTION = cli.define_collection()
 
@@ -56,4 +57,4 @@ def copy(index: Any, address: str, collection: str) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__, computes=True)
+    cli.run(main)

@@ -34,6 +34,7 @@ PROPOSITIONS = flags.DEFINE_string("propositions", "", "Candidate sets: a file {
 SHARE = flags.DEFINE_float("share", 0.5, "With --propositions: the share of the whole text in a score, 0 to 1.")
 SUBMISSION = flags.DEFINE_string("submission", "", "A folder for the files that the benchmark's leaderboard takes.")
 CHECK = flags.DEFINE_string("check", "", "A submission file to check instead, by --protocol, --data and --split.")
+PROCESS_TIMEOUT = cli.define_process_timeout()
 
 
 def main() -> None:
@@ -110,4 +111,4 @@ def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folde
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__, computes=True)
+    cli.run(main)

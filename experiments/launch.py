@@ -23,6 +23,7 @@ from experiments.shared import cli
 
 PROCESSES = flags.DEFINE_integer("processes", 2, "How many processes.", lower_bound=1)
 GPUS = flags.DEFINE_bool("gpus", False, "Give each process a GPU of its own, by CUDA_VISIBLE_DEVICES.")
+TAKES_ARGUMENTS = True  # the command to run, and its flags
 GRACE = 10  # seconds between asking a process to end and ending it
 GRACE_TO_SAVE = 120  # the same, where this command has been told to end: training saves first
 
@@ -133,4 +134,4 @@ def _end(running: Sequence[subprocess.Popen], grace: float) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__, wraps=True)
+    cli.run(main)

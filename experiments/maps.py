@@ -69,4 +69,4 @@ def find_spans(text: str, phrases: Sequence[str]) -> Sequence[tuple[int, int]]:
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main)

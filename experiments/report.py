@@ -116,4 +116,4 @@ def check_unchanged(before: dict, now: dict, path: Path, *, remedy: str) -> None
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main)

@@ -202,4 +202,4 @@ def _gb(count: float) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main)

@@ -75,4 +75,4 @@ def make_service(source: str, *, gallery: str, index: str, collection: str, limi
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main)

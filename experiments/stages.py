@@ -90,4 +90,4 @@ def _settings(stage: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main)

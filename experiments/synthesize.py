@@ -11,6 +11,7 @@ from absl import flags
 
 from experiments.shared import cli
 
+TAKES_ARGUMENTS = True  # those of Apache Beam
 flags.DEFINE_string("data", None, "A set whose own (reference, target) pairs are taken.")
 flags.DEFINE_string("reader", "cirr", "Its layout, as in a config's data.reader.")
 flags.DEFINE_string("split", "train", "Its split; also that of what is written.")
@@ -70,4 +71,4 @@ def main(beam_options: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__, wraps=True)
+    cli.run(main)

@@ -15,6 +15,7 @@ STEP_TIMEOUT = flags.DEFINE_float(
     "step_timeout", 1800, "Seconds without a step after which the process ends; 0: never.", lower_bound=0
 )
 PROFILE = flags.DEFINE_string("profile", "", "Steps to record in WORKDIR/profile, as 100:105; view with xprof.")
+PROCESS_TIMEOUT = cli.define_process_timeout()
 
 
 def main() -> None:
@@ -100,4 +101,4 @@ def train(
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__, computes=True)
+    cli.run(main)

@@ -17,12 +17,14 @@ TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text", "multimodal
 LAYERS = {"contextjax.models.layers"}
 TYPES = {"contextjax.types"}
 FILES = {"contextjax.files"}
+THREADS = {"contextjax.threads"}
 MODELS = SYSTEMS | PARTS | TOWERS | LAYERS | {"contextjax.variants"}
 
 # room (longest prefix wins) -> the project's modules (by prefix) it may import
 ALLOWED: dict[str, set[str]] = {
     "contextjax.types": set(),
     "contextjax.files": TYPES,
+    "contextjax.threads": set(),
     "contextjax.models.layers": TYPES,
     "contextjax.models.vision": LAYERS | TYPES,
     "contextjax.models.text": LAYERS | TYPES,
@@ -65,10 +67,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     "contextjax.export": TYPES
     | FILES
+    | THREADS
     | {f"contextjax.{name}" for name in ("export", "system", "retriever", "metrics", "tokenizers", "pretrained")},
     "contextjax.evaluation": TYPES | {f"contextjax.{name}" for name in ("evaluation", "system", "metrics")},
     "contextjax.serving": TYPES
     | FILES
+    | THREADS
     | {
         f"contextjax.{name}"
         for name in ("serving", "system", "retriever", "metrics", "images", "tokenizers", "sharding")
@@ -79,6 +83,7 @@ ALLOWED: dict[str, set[str]] = {
         "contextjax.types",
         "contextjax.files",
         "contextjax.images",
+        "contextjax.threads",
         "contextjax.tokenizers",
         "data_pipelines",
     },
@@ -180,6 +185,7 @@ def test_the_step_and_the_entry_points_stay_short():
         "contextjax.types",
         "contextjax.files",
         "contextjax.images",
+        "contextjax.threads",
         "contextjax.tokenizers",
         "contextjax.retriever",
     ],

@@ -18,7 +18,6 @@ from configs.base import evaluation
 from configs.context_cir import get_config
 from contextjax.images import SUFFIXES
 from contextjax.training.metrics_log import read_metrics
-from tests.configs.small import SMALL
 from tests.data_pipelines.datasets.conftest import CATEGORIES, LAYOUTS
 
 ROOT = Path(__file__).parent.parent
@@ -141,12 +140,11 @@ def folders(tmp_path_factory, pictogram_sets) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def run(folders, tmp_path_factory) -> Path:
     """A workdir: three steps of the recipe on four sets in three folders, with three evaluations at the end."""
-    config = get_config("B32,cirr+cirr_r+lasco+manifest,modern")
+    config = get_config("tiny,cirr+cirr_r+lasco+manifest,modern")
     config.data.evaluations.fashion_iq_original = evaluation(folder=str(folders["fashion_iq"]))
     with config.unlocked():
         config.update_from_flattened_dict(
-            SMALL
-            | {
+            {
                 "training.steps": 3,
                 "training.evaluate_every": 3,
                 "training.checkpoint_every": 3,

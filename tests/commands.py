@@ -1,7 +1,20 @@
-"""How tests run commands in processes of their own."""
+"""How tests run commands: in this process, or in processes of their own."""
 
+import contextlib
+import io
 import os
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
+from absl import flags
+
+ROOT = Path(__file__).parent.parent
 # A third of the time to compile a training step; the tests compile much and run little.
 FAST_COMPILATION = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
@@ -9,6 +22,67 @@ FAST_COMPILATION = (
 
 
 def environment(*, devices: int = 1, **more: str) -> dict[str, str]:
-    """This process's, with so many CPU devices, and programs compiled as fast as can be: little of them is run."""
+    """Returns this process's environment, with so many CPU devices and programs that compile as fast as can be."""
     flags = f"--xla_force_host_platform_device_count={devices} {FAST_COMPILATION}"
     return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", **more}
+
+
+def in_process(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m experiments.COMMAND ARGUMENTS` in this process, whose modules are loaded and devices are there.
+
+    Returns:
+      the exit code, and what the command wrote to standard output and standard error, as subprocess.run does.
+    """
+    code, out, err = 0, io.StringIO(), io.StringIO()
+    given, sys.argv = sys.argv, [f"experiments.{command}", *arguments]
+    try:
+        with (
+            _flags_of_its_own(), _handlers_kept(), warnings.catch_warnings(action="ignore"),
+            contextlib.redirect_stdout(out), contextlib.redirect_stderr(err),
+        ):  # fmt: skip
+            runpy.run_module(f"experiments.{command}", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        sys.argv = given
+    return subprocess.CompletedProcess([command, *arguments], code, out.getvalue(), err.getvalue())
+
+
+def in_own_process(command: str, *arguments: str, devices: int = 1) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m experiments.COMMAND ARGUMENTS` in a process of its own, on simulated devices."""
+    line, env = [sys.executable, "-m", f"experiments.{command}", *arguments], environment(devices=devices)
+    return subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+
+@contextlib.contextmanager
+def _flags_of_its_own() -> Iterator[None]:
+    """Sets aside the flags of commands that were imported before: two commands may have flags of the same name."""
+    aside = _take_flags()
+    try:
+        yield
+    finally:
+        _take_flags()
+        for module, flag in aside:
+            flags.FLAGS[flag.name] = flag
+            flags.FLAGS.register_flag_by_module(module, flag)
+
+
+def _take_flags() -> list[tuple[str, flags.Flag]]:
+    """Removes the flags that the commands have defined, and returns them with the names of their modules."""
+    own = lambda module: module.startswith("experiments.") or module.endswith(".py")
+    taken = [(m, flag) for m, group in flags.FLAGS.flags_by_module_dict().items() if own(m) for flag in group]
+    for name in {flag.name for _, flag in taken} & set(flags.FLAGS):
+        delattr(flags.FLAGS, name)
+    return taken
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Puts the signal handlers of this process back, which some commands replace."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items() if is_main else ():
+            signal.signal(number, handler)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +13,7 @@ import numpy as np
 
 from contextjax.export.programs import Program, make_programs
 from contextjax.system import System
+from contextjax.threads import available_cpus
 from contextjax.tokenizers import split_propositions, tokenize_propositions
 from contextjax.types import UserError
 
@@ -143,4 +143,4 @@ def _hardware() -> str:
     if info.is_file():
         lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    return f"{device.platform} ({device.device_kind}); {name or platform.machine()}, {os.cpu_count()} cores"
+    return f"{device.platform} ({device.device_kind}); {name or platform.machine()}, {available_cpus()} cores"

@@ -8,13 +8,10 @@ call at a time works on an index; another one waits.
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import errno
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +27,7 @@ from contextjax.serving.index import Index, check_rows
 from contextjax.serving.parts import Manifest, Part, Skipped
 from contextjax.serving.storage import pack
 from contextjax.sharding import first_process_first, is_first_process, share_of_process, wait_for_all
+from contextjax.threads import map_ahead
 from contextjax.types import UserError
 
 STAGING, PLAN, TURN = ".staging", "plan.json", ".embedding"
@@ -221,15 +219,7 @@ def _decoded(system: Encoder, gallery: Gallery, names: Iterable[str]) -> Iterato
                 "the picture."
             ) from error
 
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    waiting: collections.deque[concurrent.futures.Future[tuple[Any, str]]] = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for name in names:
-            waiting.append(pool.submit(read, name))
-            if len(waiting) > BATCH:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return map_ahead(read, names, ahead=BATCH)
 
 
 def told(skipped: Sequence[Skipped]) -> str:

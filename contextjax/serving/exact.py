@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from contextjax.serving.storage import DTYPES, Packed, concatenate
 from contextjax.sharding import batch_parts, make_mesh, map_over_devices, place_batch
+from contextjax.threads import available_cpus
 from contextjax.types import UserError
 
 VALUES = 1 << 23  # of a chunk of float32 on one device: 32 MiB
@@ -119,7 +119,7 @@ class ExactSearch:
         """How many programs run at once. On a CPU a product with few queries is of one thread, and so is the ordering;
         programs of several devices wait for each other, and must not meet in another order.
         """
-        return _cores() if batch_parts(self._mesh) == 1 and jax.default_backend() == "cpu" else 1
+        return available_cpus() if batch_parts(self._mesh) == 1 and jax.default_backend() == "cpu" else 1
 
     @functools.cached_property
     def _pool(self) -> concurrent.futures.Executor:
@@ -206,8 +206,3 @@ def _merge(found: Sequence[tuple[Any, Any]], *, k: int) -> tuple[Any, Any]:
 
 def _no_scales(storage: str) -> np.ndarray | None:
     return np.zeros(0, np.float32) if storage == "int8" else None
-
-
-def _cores() -> int:
-    """Of this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,11 +5,11 @@ A plan is a function that makes the stages, not the stages themselves: workers e
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from contextjax.threads import map_ahead
 from data_pipelines.synthesis.drafts import Draft, Stage
 from data_pipelines.synthesis.filters import settle
 
@@ -31,23 +31,7 @@ def run_local(drafts: Iterable[Draft], plan: Plan, *, concurrency: int = 8) -> I
       plan: makes the stages.
       concurrency: drafts that are under way at a time, a thread each.
     """
-    stages = plan()
-    for _, group in itertools.groupby(_mapped(drafts, stages, concurrency), key=lambda draft: draft.reference):
+    ahead = 4 * concurrency if concurrency > 1 else 0  # 1: one draft after the other
+    mapped = map_ahead(functools.partial(through, plan()), drafts, ahead=ahead, threads=concurrency)
+    for _, group in itertools.groupby(mapped, key=lambda draft: draft.reference):
         yield from settle(list(group))
-
-
-def _mapped(drafts: Iterable[Draft], stages: Sequence[Stage], concurrency: int) -> Iterator[Draft]:
-    if concurrency == 1:
-        yield from (through(stages, draft) for draft in drafts)
-        return
-    waiting: collections.deque[concurrent.futures.Future[Draft]] = collections.deque()
-    pool = concurrent.futures.ThreadPoolExecutor(concurrency)
-    try:
-        for draft in drafts:
-            waiting.append(pool.submit(through, stages, draft))
-            if len(waiting) > 4 * concurrency:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)  # what is under way is waited for: its answers are kept

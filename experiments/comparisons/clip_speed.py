@@ -57,4 +57,4 @@ def _parse(row: str) -> tuple[str, int, str]:
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main)

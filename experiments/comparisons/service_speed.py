@@ -159,4 +159,4 @@ def ask_all(port: int, queries: list[tuple[bytes, str]], clients: int) -> tuple[
 
 
 if __name__ == "__main__":
-    cli.run(main, doc=__doc__)
+    cli.run(main)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+import contextjax
 from contextjax.checkpoints import Checkpoints
 from contextjax.evaluation import (
     Propositions,
@@ -292,7 +293,8 @@ def fit_config(config: Any, *, data: str = "", step_timeout: float = 0) -> FitCo
     """The config's training section, with what identifies the run: its hash, and that of the `data`."""
     from importlib.metadata import version
 
-    versions = {name: version(name) for name in ("contextjax", "jax", "flax", "optax", "orbax-checkpoint")}
+    versions = {name: version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")}
+    versions["contextjax"] = contextjax.__version__  # which has no metadata where it is not installed
     meta = {"config_hash": config_hash(config), "data": data, "versions": versions}
     settings = {**config.training, "best": best_rule(config)}
     more = {"frozen": tuple(config.optimizer.freeze), "meta": meta, "step_timeout": step_timeout}

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from absl import app, flags, logging
@@ -28,36 +29,31 @@ MEETING = 10  # seconds in which a mistake that all processes of a run see has r
 flags.disclaim_key_flags()  # flags that are defined here are those of the command that asks for them: --help has them
 
 
-def run(main: Callable[..., None], *, doc: str | None, computes: bool = False, wraps: bool = False) -> None:
-    """Parses the flags and runs `main`; a user's mistake ends with one sentence and exit code 2.
+def run(main: Callable[..., None]) -> None:
+    """Runs a command: parses its flags and calls `main`; a user's mistake ends with one sentence and exit code 2.
 
-    Args:
-      main: what the command does.
-      doc: for --help.
-      computes: it may be one of several processes of a run (docs/launch): only the first prints what it has to say, and
-        one that fails ends at once, without waiting for the others.
-      wraps: what stands after "--" is another command, which `main` takes.
+    The module of `main` says all the rest, so that `python -m experiments.NAME` and the installed command do the same:
+    its docstring is what --help prints, its flags are defined when it is imported, and it may have
+
+    * PROCESS_TIMEOUT = define_process_timeout(): several processes may be one run of the command (docs/launch). Only
+      the first prints, and one that fails ends at once, without waiting for the others.
+    * TAKES_ARGUMENTS = True: `main` takes what stands after "--", which is another command, or options of a library.
     """
-    sys.modules["__main__"].__doc__ = doc
+    module = sys.modules[main.__module__]
+    timeout, takes_arguments = (getattr(module, name, None) for name in ("PROCESS_TIMEOUT", "TAKES_ARGUMENTS"))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may be no text, or the terminal's not UTF-8
-    timeout: Any = None
-    if computes:
-        timeout = flags.DEFINE_integer(
-            "process_timeout", 100, "Seconds after which a silent process of several is dead, and the others end.",
-            lower_bound=1,
-        )  # fmt: skip
 
     def guarded(argv: Sequence[str]) -> None:
-        if wraps:
+        if takes_arguments:
             return _guard(lambda: main(argv[1:]))
         if len(argv) > 1:
             fail(f"got the extra argument '{argv[1]}'; every setting is a flag: --name=value")
         logging.set_verbosity(logging.ERROR)  # of the libraries; what a run has to say is printed
         use_compile_cache()
-        return _guard(lambda: _start(main, timeout.value) if computes else main())
+        return _guard(lambda: _start(main, timeout.value) if timeout is not None else main())
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=lambda argv: _parse(argv, module))
 
 
 def _guard(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> None:
@@ -112,19 +108,21 @@ def fail(sentence: str, leave: Callable[[int], Any] = sys.exit) -> None:
     leave(2)
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
-    """absl's parser, with its complaints as one sentence."""
+def _parse(argv: Sequence[str], module: ModuleType) -> list[str]:
+    """Parses the flags as absl does; --help prints the command's docstring and flags, and a mistake is one sentence."""
+    own = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
+    asked = {argument.lstrip("-") for argument in own if argument.startswith("-")}
+    if asked & {"h", "help", "helpshort", "helpfull"}:
+        print(module.__doc__)
+        print(flags.FLAGS.get_help() if "helpfull" in asked else flags.FLAGS.module_help(module))
+        sys.exit(0)
     try:
-        return app.parse_flags_with_usage(list(argv)) if _wants_help(argv) else flags.FLAGS(argv)
+        return flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError, ImportError) as error:
         # A recipe's own complaint comes with its traceback in the message: its last line is the sentence.
         message = str(error).strip().splitlines()[-1].split("Error: ")[-1]
         fail(_unknown_key(str(error)) or message)
         raise AssertionError from error  # fail does not return
-
-
-def _wants_help(argv: Sequence[str]) -> bool:
-    return any(argument.lstrip("-") in ("help", "helpshort", "helpfull", "h") for argument in argv[1:])
 
 
 def _unknown_key(message: str) -> str:
@@ -154,6 +152,14 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
 def define_config() -> Any:
     """The --config flag."""
     return config_flags.DEFINE_config_file("config", None, "A recipe: configs/NAME.py[:argument].", lock_config=True)
+
+
+def define_process_timeout() -> Any:
+    """Defines the --process_timeout flag, of a command that may be one of several processes of a run (see `run`)."""
+    return flags.DEFINE_integer(
+        "process_timeout", 100, "Seconds after which a silent process of several is dead, and the others end.",
+        lower_bound=1,
+    )  # fmt: skip
 
 
 def define_collection() -> Any:

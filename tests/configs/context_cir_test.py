@@ -20,7 +20,6 @@ from data_pipelines import protocols
 from experiments.shared import assembly
 from experiments.shared.data import load_data
 from experiments.shared.evaluations import best_rule, evaluations
-from tests.configs.small import SMALL
 
 
 def objective_of(config):
@@ -153,8 +152,14 @@ def trained(pictograms, tmp_path_factory):
     """A mixture of two sets in one folder by the modern schedule, small, with two evaluations."""
     from experiments.train import train
 
-    config = get_config("B32,cirr_r,modern")
+    config = get_config("tiny,cirr_r,modern")
     changes = {
+        "training.steps": 6,
+        "training.diagnose_every": 4,
+        "training.evaluate_every": 2,
+        "training.checkpoint_every": 4,
+        "optimizer.warmup_steps": 1,
+        "optimizer.learning_rate": 3e-3,
         "data.folder": str(pictograms),
         "data.sources.cirr_r.reader": "cirr",  # in CIRR's folder, as CIRR_R is
         "data.sources.cirr_r.weight": 0.5,
@@ -163,7 +168,7 @@ def trained(pictograms, tmp_path_factory):
         "data.evaluations.circo.split": "unseen",
     }
     with config.unlocked():
-        config.update_from_flattened_dict(SMALL | changes)
+        config.update_from_flattened_dict(changes)
         config.training.best = {"cirr/val/R@5": 0.5, "circo/unseen/R@10": 0.5}
     workdir = tmp_path_factory.mktemp("recipe") / "run"
     train(config, workdir)
@@ -217,11 +222,11 @@ def test_what_is_logged_is_what_the_method_asks_for(trained):
     ],
 )
 def test_mixtures_that_do_not_work_are_told(pictograms, changes, sentence):
-    config = get_config("cirr_r")
+    config = get_config("tiny,cirr_r")
     with config.unlocked():
         config.data.records = 0
         config.update_from_flattened_dict(
-            SMALL | {"data.folder": str(pictograms), "data.sources.cirr_r.reader": "cirr"} | changes
+            {"data.folder": str(pictograms), "data.sources.cirr_r.reader": "cirr"} | changes
         )
     with pytest.raises(UserError, match=sentence):
         load_data(config, "train")

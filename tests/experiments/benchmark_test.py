@@ -19,17 +19,16 @@ from experiments.benchmarks import processes, results, runs
 from experiments.benchmarks.clock import Enough, clocked
 from experiments.benchmarks.synthetic import synthetic_batch
 from experiments.shared import assembly, planning
-from tests.configs.small import SMALL
 
 ROOT = Path(__file__).parents[2]
-TINY = {name: value for name, value in SMALL.items() if not name.startswith(("data.text", "data.caption"))} | {
+TINY = {
     "data.modifications": 1, "data.text_length": 12, "data.caption_length": 12, "model.query": "sum",
     "loss.weights.captions": 0.0, "loss.lead_steps": 0, "optimizer.name": "adamw",
 }  # fmt: skip
 
 
 def tiny(**changes):
-    config = pictograms("no_consistency")
+    config = pictograms("no_consistency,tiny")
     config.update_from_flattened_dict(TINY | changes)
     return config
 
@@ -138,7 +137,7 @@ def test_the_command_in_processes_of_its_own(tmp_path, monkeypatch, capsys):
     recipe = tmp_path / "recipe.py"
     recipe.write_text(
         "from configs import pictograms\n\n\ndef get_config():\n"
-        "    config = pictograms.get_config('no_consistency')\n"
+        "    config = pictograms.get_config('no_consistency,tiny')\n"
         f"    config.update_from_flattened_dict({TINY!r})\n    return config\n"
     )
     arguments = [f"--config={recipe}", "--mode=embedding", "--steps=1"]

@@ -20,7 +20,6 @@ from contextjax.types import CandidateBatch, CaptionBatch, ComposedBatch, Featur
 from data_pipelines.ops import ComposedSamples
 from experiments.shared import assembly, planning, simulation
 from tests.commands import environment
-from tests.configs.small import SMALL
 
 ROOT = Path(__file__).parents[2]
 CHIP = dataclasses.replace(CHIPS["H100"], memory=1e9)
@@ -28,9 +27,8 @@ CHIP = dataclasses.replace(CHIPS["H100"], memory=1e9)
 
 def small(mesh="data:2,fsdp:4", **changes):
     """ConText-CIR's recipe, tiny, with one phrase a text."""
-    config = pictograms("no_consistency")
-    settings = {name: value for name, value in SMALL.items() if name != "data.vocabulary"} | changes
-    config.update_from_flattened_dict(settings | {"data.vocabulary": 300, "data.modifications": 1, "mesh": mesh})
+    config = pictograms("no_consistency,tiny")
+    config.update_from_flattened_dict({"data.modifications": 1, "mesh": mesh} | changes)
     config.optimizer.name = "adamw"
     return config
 
@@ -118,13 +116,8 @@ def test_every_recipe_has_a_batch_and_sizes_without_data_or_hub(config, kind, pi
 
 def test_the_command(tmp_path):
     """Of what it prints, too: the chips and the share of the peak that the library assumes."""
-    recipe, output = tmp_path / "recipe.py", tmp_path / "plan.json"
-    recipe.write_text(
-        "from configs import pictograms\n\n\ndef get_config():\n"
-        "    config = pictograms.get_config('towers')\n"
-        f"    config.update_from_flattened_dict({SMALL!r})\n    return config\n"
-    )
-    line = [sys.executable, "-m", "experiments.plan", f"--config={recipe}"]
+    output = tmp_path / "plan.json"
+    line = [sys.executable, "-m", "experiments.plan", "--config=configs/pictograms.py:towers,tiny"]
     run = lambda *flags: subprocess.run([*line, *flags], cwd=ROOT, env=environment(), capture_output=True, text=True)
     done = run("--mesh=data:2,fsdp:2", "--batch=4", f"--output={output}")
     assert done.returncode == 0, done.stderr

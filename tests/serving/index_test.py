@@ -40,7 +40,7 @@ def brute_force(queries, stored, k):
 def small_chunks(monkeypatch):
     """64 rows of float32 a chunk and device at 16 dimensions, answers merged three at a time, three threads for one."""
     monkeypatch.setattr(exact, "VALUES", 1024)
-    monkeypatch.setattr(exact, "_cores", lambda: 3)
+    monkeypatch.setattr(exact, "available_cpus", lambda: 3)
     monkeypatch.setattr(exact, "MERGED", 3)
 
 

@@ -17,7 +17,6 @@ import hashlib
 import io
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from random import Random
 import numpy as np
 from PIL import Image
 
+from contextjax.threads import available_cpus
 from data_pipelines.datasets.pictograms.description_reading import FUNCTION_WORDS
 from data_pipelines.datasets.pictograms.descriptions import describe, options_about, tell_apart
 from data_pipelines.datasets.pictograms.scene import (
@@ -413,7 +413,7 @@ def _write_pictures(
     ]
     splits, ranges = [split for split, _ in tasks], [indices for _, indices in tasks]
     work = functools.partial(_write_sets, job)
-    processes = processes or os.cpu_count() or 1
+    processes = processes or available_cpus()
     if processes == 1:
         _start_worker(pictograms)
         written = list(map(work, splits, ranges))

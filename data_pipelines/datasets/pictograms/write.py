@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +14,7 @@ from random import Random
 
 from PIL import Image
 
+from contextjax.threads import available_cpus
 from data_pipelines.datasets.pictograms.edits import caption
 from data_pipelines.datasets.pictograms.groups import SPLITS, Query, Split, compose_groups
 from data_pipelines.datasets.pictograms.scene import Scene, draw, folder_pictograms, twemoji_pictograms
@@ -76,7 +76,7 @@ def write_cirr(
     chunks = list(_chunks(counts))
     write = functools.partial(_write_chunk, partial, settings, str(pictograms) if pictograms else None)
     if processes is None:
-        processes = os.cpu_count() or 1 if sum(counts.values()) >= 500 else 1
+        processes = available_cpus() if sum(counts.values()) >= 500 else 1
     if processes == 1:
         _join(partial, chunks, map(write, chunks))
     else:

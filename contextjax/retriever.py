@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from contextjax import images as image_files
-from contextjax.spec import SystemSpec
+from contextjax.spec import QueryMode, ScoreMode, SystemSpec
 from contextjax.tokenizers import TextTokenizer, tokenize_propositions
 from contextjax.types import UserError
 
@@ -41,12 +41,13 @@ class Retriever:
     Images are paths, PIL pictures or uint8 arrays [H, W, 3].
     """
 
-    def __init__(self, tokenizer: TextTokenizer, *, image_size: int, fit: str, query: str, score: str,
+    def __init__(self, tokenizer: TextTokenizer, *, image_size: int, fit: str, query: QueryMode, score: ScoreMode,
                  propositions: tuple[int, int] = (0, 0), fingerprint: str = ""):  # fmt: skip
         self.tokenizer = tokenizer
         self.image_size = image_size  # side in pixels of the pictures that the model sees
         self.fit = fit  # how pictures are made square, see images.preprocess
-        self.query, self.score = query, score  # the way to query, and to score candidates
+        self.query: QueryMode = query  # how the gallery is queried
+        self.score: ScoreMode = score  # how candidates are scored
         self.propositions = propositions  # of a ContextBLIP: into how many each text is split, of how many tokens
         self.fingerprint = fingerprint  # which model it is: what an index of a gallery belongs to
 
@@ -154,7 +155,7 @@ class Retriever:
             used, local = np.unique(rows[own], return_inverse=True)
             inputs = pixels[used], *(array[own] for array in arrays), local.astype(np.int32)
             output = run(*(_padded(x, batch) for x in inputs))
-            outputs.append(_on_each(lambda x, count=len(own): x[:count], output))
+            outputs.append(_on_each(lambda x, own=own: x[: len(own)], output))
         back = np.argsort(order)
         return _on_each(lambda *columns: np.concatenate(columns)[back], *outputs)
 

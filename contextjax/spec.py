@@ -59,12 +59,12 @@ class SystemSpec:
     dtype: str
     text_length: int
     propositions: tuple[int, int]
-    query: str
-    score: str
+    query: QueryMode
+    score: ScoreMode
     fingerprint: str = ""
 
     @property
-    def scores(self) -> tuple[str, ...]:
+    def scores(self) -> tuple[ScoreMode, ...]:
         """The ways in which the system can score candidates, the one that is meant for it last."""
         return scores_of(self.family, self.options)
 
@@ -72,6 +72,11 @@ class SystemSpec:
     def title(self) -> str:
         """The system's name as its paper writes it."""
         return TITLES[self.family]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the system is a plain CLIP or BLIP, which was published and not trained here."""
+        return self.family in ("clip", "blip")
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -101,7 +106,7 @@ class SystemSpec:
         return spec
 
 
-def scores_of(family: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+def scores_of(family: str, options: Mapping[str, Any]) -> tuple[ScoreMode, ...]:
     """Returns the ways in which a family with these options can score candidates, the one that is meant for it last."""
     if family == "context_blip":
         return ("itc", "sum", "itm", "selection") if options["selection"] != "none" else ("itc", "sum", "itm")
@@ -135,8 +140,8 @@ def _problem(spec: SystemSpec) -> str:
         return f"vision.fit is {vision.get('fit')!r}; expected one of {', '.join(FITS)}"
     for name in ("mean", "std"):
         values = vision.get(name)
-        are_numbers = isinstance(values, tuple) and all(type(x) in (int, float) and math.isfinite(x) for x in values)
-        if not are_numbers or len(values) != 3 or (name == "std" and 0 in values):
+        numbers = [x for x in values if type(x) in (int, float) and math.isfinite(x)] if type(values) is tuple else []
+        if len(numbers) != 3 or (name == "std" and 0 in numbers):
             return f"vision.{name} is {values!r}; expected three numbers, one for each colour"
     if not isinstance(spec.fingerprint, str):
         return f"fingerprint is {spec.fingerprint!r}; expected a text"

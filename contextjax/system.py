@@ -16,10 +16,11 @@ from contextjax.models.context_blip import ContextBLIP
 from contextjax.pretrained.names import flatten, own_table, write
 from contextjax.retriever import Retriever, identity_of
 from contextjax.sharding import activations, mesh_of, place_batch
-from contextjax.spec import QUERIES, SCORES, SystemSpec, scores_of
+from contextjax.spec import QUERIES, SCORES, QueryMode, ScoreMode, SystemSpec
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import UserError
 from contextjax.variants import spec_of
+
 
 @dataclasses.dataclass(frozen=True)
 class TokenMap:
@@ -47,8 +48,10 @@ class System(Retriever):
     sum of their embeddings of picture and text. Images are paths, PIL pictures or uint8 arrays [H, W, 3].
     """
 
-    def __init__(self, model: Any, params: Any, tokenizer: TextTokenizer, *, query: str = "", score: str = "",
-                 propositions: tuple[int, int] = (0, 0), fingerprint: str = ""):  # fmt: skip
+    def __init__(
+        self, model: Any, params: Any, tokenizer: TextTokenizer, *, query: QueryMode | None = None,
+        score: ScoreMode | None = None, propositions: tuple[int, int] = (0, 0), fingerprint: str = "",
+    ):  # fmt: skip
         self.model, self.params = model, params  # a Linen module and its parameters
         self.vision = pretrained.towers(model.config).vision  # a VisionConfig
         super().__init__(
@@ -72,7 +75,7 @@ class System(Retriever):
         return identity_of(write(own_table(flat), flat), self.spec)
 
     @property
-    def scores(self) -> tuple[str, ...]:
+    def scores(self) -> tuple[ScoreMode, ...]:
         """The ways in which this system can score candidates, the one that is meant for it last."""
         return spec_of(self.model).scores
 
@@ -100,8 +103,8 @@ class System(Retriever):
             )
         return self._with(score=score)
 
-    def _with(self, **changes: str) -> System:
-        settings = {"query": self.query, "score": self.score, "fingerprint": self.fingerprint} | changes
+    def _with(self, **changes: Any) -> System:
+        settings: dict[str, Any] = {"query": self.query, "score": self.score, "fingerprint": self.fingerprint} | changes
         return System(self.model, self.params, self.tokenizer, propositions=self.propositions, **settings)
 
     def set_features(

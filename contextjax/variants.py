@@ -21,7 +21,7 @@ from contextjax.models.layers import ACTIVATIONS, ATTENTIONS, REMATS
 from contextjax.models.multimodal import BertConfig
 from contextjax.models.text import TextConfig
 from contextjax.models.vision import VisionConfig
-from contextjax.spec import FITS, SystemSpec, scores_of
+from contextjax.spec import FITS, QueryMode, ScoreMode, SystemSpec, scores_of
 from contextjax.types import UserError
 
 _TEXT_B = TextConfig(vocabulary=49408, positions=77, width=512, layers=12, heads=8, mlp=2048)
@@ -136,8 +136,10 @@ def make_spec(section: Any, *, vocabulary: int | None = None, text_length: int |
     )  # fmt: skip
 
 
-def spec_of(model: Any, *, text_length: int | None = None, propositions: tuple[int, int] = (0, 0), query: str = "",
-            score: str = "", fingerprint: str = "") -> SystemSpec:  # fmt: skip
+def spec_of(
+    model: Any, *, text_length: int | None = None, propositions: tuple[int, int] = (0, 0),
+    query: QueryMode | None = None, score: ScoreMode | None = None, fingerprint: str = "",
+) -> SystemSpec:  # fmt: skip
     """Returns the spec of a module (a ContextCIR, ContextBLIP, CLIP or BLIP); see SystemSpec for the arguments.
 
     By default texts have as many tokens as the text tower has positions, and the system queries and scores as it is

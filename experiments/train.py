@@ -43,7 +43,14 @@ def train(
     Returns the state after the last step.
     """
     from contextjax.optim import make_optimizer, make_schedule
-    from contextjax.sharding import batch_parts, check_batch, first_process_first, is_first_process, make_mesh, process_rows
+    from contextjax.sharding import (
+        batch_parts,
+        check_batch,
+        first_process_first,
+        is_first_process,
+        make_mesh,
+        process_rows,
+    )
     from contextjax.training.loop import fit
     from contextjax.training.step_profile import parse_steps
     from contextjax.variants import make_model

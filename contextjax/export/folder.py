@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from contextjax import spec
 from contextjax.files import is_remote
 from contextjax.types import UserError
 
@@ -63,8 +64,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     try:
         files = {str(name): str(seen["sha256"]) for name, seen in found["files"].items()}
-        named = {name for program in found["programs"].values() for name in program["files"].values()}
-        _ = (found["formats"], found["fingerprint"], found["tokenizer"], found["preprocessing"], found["limits"])
+        named = {name for program in found["programs"].values() for name in program["files"].values()} | {spec.FILE}
+        _ = (found["formats"], found["fingerprint"], found["tokenizer"]["specials"], found["limits"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not whole ({error!r}); copy the export again.") from error
     if odd := sorted(name for name in files.keys() | named if Path(name).name != name):

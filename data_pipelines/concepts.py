@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from contextjax.json_files import parse_json
 from contextjax.threads import available_cpus
 from contextjax.types import UserError
 
@@ -63,7 +64,7 @@ class PhraseCache:
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
-                    text, spans = json.loads(line)
+                    text, spans = parse_json(line)
                 except ValueError:
                     continue  # the last line of an interrupted run
                 self._spans[text] = tuple((start, end) for start, end in spans)

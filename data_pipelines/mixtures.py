@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from contextjax.types import CandidateRecord, CaptionRecord, ComposedRecord, Picture, UserError
+from contextjax.types import Picture, UserError
 from data_pipelines.loader import Share
-from data_pipelines.records import Record
+from data_pipelines.records import Record, with_renamed_pictures
 from data_pipelines.tables import PictureTable, SplitData
 
 
@@ -65,9 +65,9 @@ def mix(sources: Sequence[Source]) -> Mixture[Any]:
         for id, caption in zip(source.data.pictures.ids, source.data.captions, strict=True):
             row = pictures.row[f"{name}/{id}"]
             captions[row] = captions[row] or caption
-        records += [
-            _renamed(record, source.name, lambda id, name=name: f"{name}/{id}") for record in source.data.records
-        ]
+        for record in source.data.records:
+            renamed = with_renamed_pictures(record, lambda id, name=name: f"{name}/{id}")
+            records.append(dataclasses.replace(renamed, id=f"{source.name}/{record.id}"))
     return Mixture(
         split=first.data.split,
         pictures=pictures,
@@ -119,20 +119,3 @@ def shares_of(data: SplitData[Any], records: Sequence[int]) -> tuple[Share, ...]
     counts = np.bincount(source_rows(data)[np.asarray(records, int)])
     weights = [source.weight for source in data.sources] if isinstance(data, Mixture) else [1.0]
     return tuple(Share(int(count), weight) for count, weight in zip(counts, weights, strict=True))
-
-
-def _renamed(record: Any, source: str, name: Callable[[str], str]) -> Any:
-    id = f"{source}/{record.id}"
-    if isinstance(record, CaptionRecord):
-        return dataclasses.replace(record, id=id, image=name(record.image))
-    if isinstance(record, CandidateRecord):
-        return dataclasses.replace(record, id=id, images=tuple(map(name, record.images)))
-    assert isinstance(record, ComposedRecord)
-    return dataclasses.replace(
-        record,
-        id=id,
-        reference=name(record.reference),
-        target=None if record.target is None else name(record.target),
-        subset=tuple(map(name, record.subset)),
-        truths=tuple(map(name, record.truths)),
-    )

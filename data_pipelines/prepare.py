@@ -18,10 +18,12 @@ from typing import Any
 
 from contextjax import images
 from contextjax.files import locked
+from contextjax.json_files import LONG_LIST, check_file
 from contextjax.threads import available_cpus, map_ahead
 from contextjax.types import CaptionRecord, UserError
 from data_pipelines import census
-from data_pipelines.records import LONG_LIST, DatasetReader, check_file, check_problems, named_pictures
+from data_pipelines.readers import DatasetReader
+from data_pipelines.records import check_problems, named_pictures
 from data_pipelines.store import VERSION, Rows, Table
 
 POLICIES = ("fail", "skip")

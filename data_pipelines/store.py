@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from contextjax.files import write_whole
+from contextjax.json_files import LONG_LIST, read_json
 from contextjax.types import UserError
 
 VERSION = "1.2.0"
@@ -84,7 +85,8 @@ class Table:
         """What the JSON file holds; None where the table is not whole."""
         if not (self._file.exists() and self.folder.is_dir()):
             return None
-        return json.loads(self._file.read_text(encoding="utf-8"))
+        remedy = "remove it, and it is prepared again"
+        return read_json(self._file, layout="a prepared data set", remedy=remedy, limits=LONG_LIST)
 
 
 class Rows(Sequence):

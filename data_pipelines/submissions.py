@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from contextjax.files import write_whole
+from contextjax.json_files import parse_json, read_text
 from contextjax.types import CandidateRecord, ComposedRecord, UserError
 from data_pipelines.protocols import IMAGECODE_CANDIDATES
 from data_pipelines.records import check_problems
@@ -234,7 +235,7 @@ def _expected(
 
 
 def _fault(answers: Any, count: int, size: int) -> str:
-    if not isinstance(answers, list) or isinstance(answers, _Object):
+    if not isinstance(answers, list):
         return f"has no list of answers ({str(answers)[:60]})"
     if len(answers) != count:
         return f"has {len(answers)} answers to {count} descriptions"
@@ -254,23 +255,18 @@ SUBMISSIONS: Mapping[str, Submission] = {  # "<data set>" or "<data set>.<file>"
 }
 
 
-class _Object(list):
-    """A JSON object as its (key, value) pairs, which may have a key twice."""
-
-
 def _read(path: Path, layout: str, what: str) -> tuple[dict[str, Any], list[str]]:
     """The object that a file holds, and what is wrong with the file whatever it says."""
+    if not path.exists():
+        raise UserError(f"There is no submission {path}; write it first.")
+    text, repeated = read_text(path, layout=layout, remedy="write it again"), Counter[str]()
     try:
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text, object_pairs_hook=_Object)
-    except FileNotFoundError as error:
-        raise UserError(f"There is no submission {path}; write it first.") from error
-    except (ValueError, RecursionError) as error:
+        found = parse_json(text, repeated=repeated)
+    except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}); expected {layout}: write it again.") from error
-    if not isinstance(found, _Object):
+    if not isinstance(found, dict):
         raise UserError(f"{path} holds no JSON object; expected {layout}: write it again.")
-    twice = [name for name, count in Counter(name for name, _ in found).items() if count > 1]
-    return dict(found), [*_size_problems(text), *(f"{what} {name} comes twice" for name in twice)]
+    return found, [*_size_problems(text), *(f"{what} {name} comes twice" for name in repeated)]
 
 
 def _write(path: Path, answers: Mapping[str, Any], problems: Sequence[str]) -> None:
@@ -287,7 +283,7 @@ def _key_problems(answers: Mapping[str, Any], expected: Sequence[str], what: str
 
 def _ranking_fault(found: Any, allowed: Collection[Any], count: int, kind: type, *, without: Any = None) -> str:
     """What is wrong with a list of pictures, all different, each of the type `kind`."""
-    if not isinstance(found, list) or isinstance(found, _Object):
+    if not isinstance(found, list):
         return f"has no list of pictures ({str(found)[:60]})"
     if len(found) != count:
         return f"has {len(found)} pictures, expected {count}"

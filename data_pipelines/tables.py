@@ -13,7 +13,8 @@ import numpy as np
 from contextjax import images
 from contextjax.types import CandidateRecord, CaptionRecord, ComposedRecord, Picture
 from data_pipelines.prepare import prepare
-from data_pipelines.records import DatasetReader, Record
+from data_pipelines.readers import DatasetReader
+from data_pipelines.records import Record
 
 
 class PictureTable(Sequence):

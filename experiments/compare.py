@@ -13,6 +13,8 @@ from pathlib import Path
 
 from absl import flags
 
+from contextjax.json_files import parse_json, read_json, read_text
+from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
 from experiments.shared import cli
 
@@ -37,7 +39,7 @@ def main() -> None:
     """Rows that are there are kept; a run that was interrupted goes on."""
     workdir = Path(cli.required(WORKDIR))
     path = Path(ROWS.value) if ROWS.value else workdir / "rows.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = _read_rows(path) if path.exists() else []
     for variant in VARIANTS.value if MINUTES.value else ():
         _steps_for(variant, workdir / "trials" / variant, MINUTES.value * 60)
     for seed in SEEDS.value:
@@ -51,6 +53,21 @@ def main() -> None:
         _print_table(rows)
 
 
+def _read_rows(path: Path) -> list[dict]:
+    """Returns the finished runs of a file, a JSON line each.
+
+    Raises:
+      UserError: a line is damaged.
+    """
+    rows = []
+    for number, line in enumerate(read_text(path, layout="compare", remedy="give another --rows").splitlines(), 1):
+        try:
+            rows.append(parse_json(line))
+        except ValueError as error:
+            raise UserError(f"{path}, line {number} is not JSON ({error}); remove that line and try again.") from error
+    return rows
+
+
 def _run(variant: str, seed: str, workdir: Path) -> dict:
     settings = {"seed": seed, **_overrides(seed)}
     if MINUTES.value:
@@ -60,8 +77,8 @@ def _run(variant: str, seed: str, workdir: Path) -> dict:
     stages = [place / stage for stage in _stages()] or [place]
     module = [sys.executable, "-m", "experiments.evaluate", f"--workdir={stages[-1]}", "--nobaselines"]
     subprocess.run(module, check=True, stdout=subprocess.DEVNULL)
-    evaluation = json.loads((stages[-1] / "evaluation.json").read_text())
-    ends = [json.loads((stage / "metrics.jsonl").read_text().splitlines()[-1]) for stage in stages]
+    evaluation = read_json(stages[-1] / "evaluation.json", layout="an evaluation", remedy="evaluate the run again")
+    ends = [read_metrics(stage)[-1] for stage in stages]
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     kept = {"metrics": evaluation["metrics"]}
     if "Rs@1" in evaluation["metrics"]:
@@ -92,13 +109,12 @@ def _steps_for(variant: str, place: Path, seconds: float) -> dict[str, int]:
         trial = {"training.steps": TRIAL_STEPS, "training.log_every": 5}
         trial |= {"loss.lead_steps": TRIAL_STEPS // 2} if has_lead else {}
         _train(variant, place, {**trial, **_overrides("0")})
-        lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
-        at = {line["step"]: line["seconds"] for line in lines if "loss" in line}
+        at = {line["step"]: line["seconds"] for line in read_metrics(place) if "loss" in line}
         lead, rest = ((at[end] - at[end - 20]) / 20 for end in (TRIAL_STEPS // 2, TRIAL_STEPS))
         steps = int(seconds / (0.25 * lead + 0.75 * rest))
         found = {"training.steps": steps} | ({"loss.lead_steps": steps // 4} if has_lead else {})
         kept.write_text(json.dumps(found))
-    return json.loads(kept.read_text())
+    return read_json(kept, layout="a trial", remedy="remove it, and the trial is made again")
 
 
 def _overrides(seed: str) -> dict[str, str]:

@@ -41,8 +41,8 @@ def main() -> None:
 
 def read_texts(path: Path, split: str) -> list[str]:
     """The modification texts of a split, or of one annotation file."""
+    from contextjax.json_files import read_json
     from data_pipelines.datasets.cirr import CirrReader
-    from data_pipelines.records import read_json
 
     if path.is_dir():
         return [record.text for record in CirrReader(path).records(split)]

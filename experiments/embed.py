@@ -26,7 +26,7 @@ COLLECTION = cli.define_collection()
 def main() -> None:
     """System, gallery -> index -> what was done, and how fast."""
     import contextjax
-    from contextjax.serving.embedding import embed, told
+    from contextjax.serving.embedding import describe_skipped, embed
     from contextjax.sharding import is_first_process
     from experiments.shared.galleries import Speed, open_gallery
 
@@ -37,7 +37,7 @@ def main() -> None:
     index = embed(system, gallery, target, storage=STORAGE.value, progress=speed.tell)
     print(speed.summary())
     if index.skipped:
-        print(told(index.skipped))
+        print(describe_skipped(index.skipped))
     print(f"{target} holds {len(index)} pictures, {index.dimension} values each as {index.manifest.storage}.")
     if MILVUS.value and is_first_process():
         copy(index, MILVUS.value, COLLECTION.value)

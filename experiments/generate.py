@@ -20,8 +20,8 @@ SEED = flags.DEFINE_integer("seed", 0, "Of everything that is drawn.")
 def main() -> None:
     """Writes both layouts; does nothing where the same set already is."""
     from contextjax.types import UserError
-    from data_pipelines.datasets.pictograms.candidate_sets import write_imagecode
-    from data_pipelines.datasets.pictograms.write import write_cirr
+    from data_pipelines.datasets.pictograms.cirr_layout import write_cirr
+    from data_pipelines.datasets.pictograms.imagecode_layout import write_imagecode
 
     target = Path(cli.required(TARGET))
     common = {"seed": SEED.value, "pictograms": PICTOGRAMS.value}

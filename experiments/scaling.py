@@ -9,13 +9,13 @@ what a device holds, computes and sends is a line in the number of devices, n, o
 """
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from contextjax.json_files import read_json
 from experiments.shared import cli
 
 PLANS = flags.DEFINE_string("plans", "results/plans", "The folder of plans.")
@@ -38,7 +38,8 @@ def tables(folder: Path) -> list[str]:
     """
     from contextjax.types import UserError
 
-    plans = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    files = sorted(folder.glob("*.json"))
+    plans = {path.stem: read_json(path, layout="a plan", remedy="write it again") for path in files}
     if not plans:
         raise UserError(
             f"{folder} has no plan; expected what experiments.plan --output={folder}/B32-data8.json writes."

@@ -36,8 +36,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.STOPPED))  # process 1 of a container hears no other
     import uvicorn
 
+    from contextjax.serving.app import make_app
     from contextjax.serving.connections import HeadLimit
-    from contextjax.serving.service import Limits, make_app
+    from contextjax.serving.service import Limits
 
     service = make_service(
         cli.required(SOURCE), gallery=GALLERY.value, index=INDEX.value, collection=COLLECTION.value,

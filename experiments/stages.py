@@ -30,7 +30,7 @@ SET = flags.DEFINE_multi_string(
 
 def main() -> None:
     """Stage after stage."""
-    recipe, workdir = cli.required(CONFIG), path_of(cli.required(WORKDIR))
+    recipe, workdir = cli.recipe_path(cli.required(CONFIG)), path_of(cli.required(WORKDIR))
     known = _known(recipe)
     stages, start = STAGES.value or list(known), START.value
     named = [name for name, _ in _named_settings() if name]

@@ -148,7 +148,7 @@ def golden() -> dict[str, np.ndarray]:
 
 
 def write_pictograms(folder: Path, **groups: int) -> Path:
-    from data_pipelines.datasets.pictograms.write import write_cirr
+    from data_pipelines.datasets.pictograms.cirr_layout import write_cirr
 
     counts = {"train_groups": 3, "val_groups": 2, "test_groups": 1, "unseen_groups": 1, **groups}
     return write_cirr(folder, **counts, canvas=32, processes=1)
@@ -170,7 +170,7 @@ def pictograms_copy(pictograms, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def pictogram_sets(tmp_path_factory) -> Path:
     """A few candidate sets in ImageCoDe's layout. Read only."""
-    from data_pipelines.datasets.pictograms.candidate_sets import write_imagecode
+    from data_pipelines.datasets.pictograms.imagecode_layout import write_imagecode
 
     counts = {"train_sets": 1, "val_sets": 2, "test_sets": 1, "unseen_sets": 1}
     return write_imagecode(tmp_path_factory.mktemp("pictograms") / "imagecode", **counts, canvas=32, processes=1)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from contextjax.training.metrics_log import read_metrics
-from data_pipelines.datasets.pictograms.write import write_cirr
+from data_pipelines.datasets.pictograms.cirr_layout import write_cirr
 from tests.commands import environment
 
 ROOT = Path(__file__).parent.parent

@@ -1,6 +1,8 @@
 """Offsets point at the words; the layout is first token, text, last token, padding; checkpoints' own are read."""
 
 import json
+import subprocess
+import sys
 
 import hypothesis
 import hypothesis.strategies as st
@@ -332,6 +334,53 @@ def test_what_is_no_tokenizer_is_told_in_a_sentence(tmp_path, clip_folder):
         (tmp_path / "tokenizer_config.json").write_text(settings)
         with pytest.raises(UserError, match=r"tokenizer_config.json .*copy it from the checkpoint again"):
             read(tmp_path)
+
+
+def test_a_folder_chooses_no_class_and_no_file(clip_folder, tmp_path_factory):
+    """Neither code, nor a class of transformers, nor a file elsewhere is read because the folder names it."""
+    expected = words_of(TextTokenizer.read(clip_folder, length=8), "the cat's")
+    (clip_folder / "code.py").write_text("raise SystemExit('run')")
+    (clip_folder / "config.json").write_text('{"model_type": "t5", "auto_map": {"AutoConfig": "code.Config"}}')
+    settings = {"tokenizer_class": "BertModel", "auto_map": {"AutoTokenizer": ["code.Tokenizer", "code.Tokenizer"]}}
+    (clip_folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert words_of(TextTokenizer.read(clip_folder, length=8), "the cat's") == expected
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "vocab.json"
+    elsewhere.write_text((clip_folder / "vocab.json").read_text())
+    for key in ("vocab", "tokenizer_file"):
+        (clip_folder / "tokenizer_config.json").write_text(json.dumps({key: str(elsewhere)}))
+        with pytest.raises(UserError, match=f"tokenizer_config.json holds the setting {key}, .*remove it"):
+            TextTokenizer.read(clip_folder, length=8)
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "tokenizer_config.json"])
+def test_files_that_are_too_large_are_refused(clip_folder, name, monkeypatch):
+    monkeypatch.setattr("contextjax.tokenizers.MAX_FILE_BYTES", 20_000)
+    (clip_folder / name).write_text(" " * 20_001)
+    with pytest.raises(UserError, match=f"{name} has 20,001 bytes; a tokenizer's file has at most 20,000"):
+        TextTokenizer.read(clip_folder, length=8)
+
+
+def test_what_was_saved_is_read_without_transformers(tokenizer, bert_folder, tmp_path_factory):
+    TextTokenizer.read(bert_folder, length=8).save(bert_folder / "saved.json")
+    folder = tmp_path_factory.mktemp("trained")
+    tokenizer.save(folder / "tokenizer.json")
+    code = (
+        "import sys, pathlib; from contextjax.tokenizers import TextTokenizer\n"
+        "for path in sys.argv[1:]: TextTokenizer.read(pathlib.Path(path), length=8)(['the cat'])\n"
+        "sys.exit('transformers' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, bert_folder / "saved.json", folder], check=True)
+
+
+def test_reading_a_checkpoint_prints_nothing(bert_folder):
+    """Without PyTorch, transformers prints advice when it is imported."""
+    code = (
+        "import sys, pathlib; from contextjax.tokenizers import TextTokenizer\n"
+        "TextTokenizer.read(pathlib.Path(sys.argv[1]), length=8)"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, bert_folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == done.stderr == ""
 
 
 @pytest.mark.parametrize("missing", ["[CLS]", "[SEP]", "[PAD]", "[UNK]"])

@@ -9,6 +9,7 @@ from typing import Any
 
 from contextjax import spec
 from contextjax.files import is_remote
+from contextjax.json_files import read_json
 from contextjax.types import UserError
 
 VERSION = 1  # of the folder's form; a reader takes its own only
@@ -50,13 +51,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if is_remote(folder):
         raise UserError(f"{folder} is in an object store; copy the export to this machine, and load it there.")
     path = folder / MANIFEST
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        version = found["export"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} can't be read ({error!r}); expected what experiments.export wrote: copy it again."
-        ) from error
+    found = read_json(path, layout="an export", remedy="copy what experiments.export wrote again")
+    version = found.get("export")
+    if version is None:
+        raise UserError(f"{path} can't be read (it names no version); copy what experiments.export wrote again.")
     if version != VERSION:
         raise UserError(
             f"{folder} is an export of version {version}, and this contextjax reads version {VERSION}; export the run "

@@ -1,4 +1,4 @@
-"""Concept consistency: a phrase should look at the same patches in its sentence and alone."""
+"""Concept consistency: a noun phrase should attend to the same patches in its sentence and alone (ConText-CIR)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def phrase_attention(attention: Float[Array, "p i t"], span: Int[Array, "p 2"]) -> Float[Array, "p patches"]:
-    """Mean attention of each patch to the tokens [start, end) of a phrase; the CLS row is left out.
+    """Averages the attention of each patch over the tokens of a phrase.
 
-    `attention` is a softmax over text tokens for each of the I image tokens (CLS first).
+    Example:
+      >>> attention = jnp.full((1, 5, 4), 0.25)  # CLS and four patches over four tokens
+      >>> phrase_attention(attention, jnp.array([[1, 3]])).tolist()
+      [[0.25, 0.25, 0.25, 0.25]]
+
+    Args:
+      attention: softmax over the text's tokens for each of the I image tokens; the row of CLS, the first, is left out.
+      span: the first and the last + 1 token of the phrase.
     """
     positions = jnp.arange(attention.shape[-1])
     inside = (positions >= span[:, :1]) & (positions < span[:, 1:])
@@ -26,10 +33,21 @@ def consistency_loss(
     epsilon: float = 0.0,
     normalize: bool = False,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """mean over patches of relu(|in context - alone| - epsilon), for each phrase (arXiv 2505.20764).
+    """Computes mean over patches of relu(|in context - alone| - epsilon) for each phrase (arXiv 2505.20764).
 
-    The caller stops the gradient of `alone`. With `normalize` each map is first divided by its sum over the
-    patches, which removes the artefact that a phrase alone shares its softmax with fewer tokens.
+    Example:
+      >>> maps = jnp.array([[0.2, 0.8]]), jnp.array([[0.4, 0.6]])
+      >>> total, count = consistency_loss(*maps, jnp.array([True]), epsilon=0.1)
+      >>> round(float(total / count), 3)
+      0.1
+
+    Args:
+      in_context: attention map of each phrase in its sentence, see `phrase_attention`.
+      alone: map of the phrase as a text by itself; the caller stops its gradient.
+      valid: False for padding.
+      epsilon: differences up to this cost nothing.
+      normalize: divide each map by its sum over the patches first. A phrase alone shares its softmax with fewer tokens,
+        which makes its map larger; this removes the difference.
 
     Returns:
       (sum over valid phrases, number of valid phrases).

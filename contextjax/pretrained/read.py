@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from contextjax.json_files import read_json
 from contextjax.models.blip import BLIP
 from contextjax.models.clip import CLIP
 from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
@@ -20,7 +21,7 @@ from contextjax.models.multimodal import BertConfig, BertEncoder
 from contextjax.pretrained import blip, clip, context_blip, context_cir
 from contextjax.pretrained.names import Leaf, Table, flatten, match, own_table, unflatten
 from contextjax.pretrained.positions import resize_positions
-from contextjax.pretrained.tensors import Tensor, read_json, tensors_of
+from contextjax.pretrained.tensors import Tensor, tensors_of
 from contextjax.types import UserError
 
 BUFFERS = r"(^|\.)(position_ids|attn_mask)$"  # the names that are dropped in silence
@@ -156,12 +157,12 @@ def _identify(place: Path, tensors: Mapping[str, Tensor]) -> tuple[Family, Any]:
         return family, family.config({}, {"fit": "squash"})
     folder = place if place.is_dir() else place.parent
     if any(name.startswith("visual.") for name in tensors):
-        found = read_json(folder / "open_clip_config.json")
+        found = read_json(folder / "open_clip_config.json", layout="a checkpoint")
         try:
             return CLIP_OPEN, CLIP_OPEN.config(found, _pixels(found.get("preprocess_cfg", {}), "mean", "std"))
         except (KeyError, TypeError) as error:
             raise UserError(f"{folder}/open_clip_config.json lacks {error}; download it again.") from error
-    config = read_json(folder / "config.json")
+    config = read_json(folder / "config.json", layout="a checkpoint")
     kind = config.get("model_type")
     if kind == "clip" and any(name.startswith(context_cir.MARK) for name in tensors):
         family = Family(
@@ -182,7 +183,7 @@ def _preprocessing(folder: Path) -> dict[str, Any]:
     """Mean and std of the preprocessor's file, where there is one; else CLIP's, which BLIP uses too."""
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (folder / name).exists():
-            found = read_json(folder / name)
+            found = read_json(folder / name, layout="a checkpoint")
             found = found.get("image_processor", found)
             if found.get("resample", 3) != 3:
                 raise UserError(f"{folder / name} asks for resample={found['resample']}; only 3 (bicubic) is known.")

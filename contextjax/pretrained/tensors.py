@@ -6,13 +6,12 @@ A file is opened for each tensor and closed again, so what was read does not sta
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from contextjax.json_files import read_json
 from contextjax.types import UserError
 
 FILES = ("model.safetensors", "open_clip_model.safetensors")
@@ -74,10 +73,11 @@ def tensors_of(place: Path) -> dict[str, Tensor]:
 
 
 def _of_index(index: Path) -> dict[str, Tensor]:
+    contents = read_json(index, layout="a checkpoint")
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = contents["weight_map"]
         files = {str(name) for name in weight_map.values()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, AttributeError) as error:
         raise UserError(f"{index} is no index of safetensors ({error!r}); download it again.") from error
     outside = sorted(name for name in files if Path(name).name != name)
     if outside:
@@ -114,20 +114,3 @@ def _open(path: Path) -> Any:
         return safe_open(str(path), framework="numpy")
     except SafetensorError as error:
         raise UserError(f"{path} is not a whole safetensors file ({error}); download it again.") from error
-
-
-def read_json(path: Path) -> Mapping[str, Any]:
-    """A JSON object.
-
-    Raises:
-      UserError: it is missing or something else.
-    """
-    if not path.exists():
-        raise UserError(f"{path} is missing; expected it beside the weights: download the whole folder.")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); download it again.") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path} holds a {type(found).__name__}; expected a JSON object: download it again.")
-    return found

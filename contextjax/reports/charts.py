@@ -1,10 +1,11 @@
-"""Line charts as plain geometry: what the page's template draws as inline SVG, coloured by its style sheet."""
+"""Line charts as plain geometry: the page's template draws them as inline SVG, coloured by its style sheet."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -62,12 +63,12 @@ class Chart:
 
     @property
     def summary(self) -> str:
-        """The chart in words, for who can't see it."""
+        """The chart in words, for readers who can't see it."""
         return f"{self.title}: " + ", ".join(f"{line.name} ends at {line.last}" for line in self.lines)
 
 
 def line_chart(title: str, curves: Mapping[str, Points], *, y_label: str, logarithmic: bool = False) -> Chart | None:
-    """Lays out curves (name -> [(x, y)]); None where there is no finite point.
+    """Lays out curves (name -> [(x, y)]); returns None where there is no finite point.
 
     The y axis starts at zero; `logarithmic` allows a logarithmic one where values span more than a factor of twenty.
     """
@@ -78,7 +79,7 @@ def line_chart(title: str, curves: Mapping[str, Points], *, y_label: str, logari
     xs, ys = (np.concatenate([[p[axis] for p in points] for points in drawn.values()]) for axis in (0, 1))
     logarithmic = logarithmic and ys.min() > 0 and ys.max() / ys.min() > 20
     y_values = log_ticks(ys.min(), ys.max()) if logarithmic else linear_ticks(min(0.0, ys.min()), ys.max())
-    x_values = linear_ticks(0.0, xs.max(), around=True)
+    x_values = linear_ticks(0.0, xs.max(), inside=True)
     scale = math.log10 if logarithmic else float
     low, high = scale(y_values[0]), scale(y_values[-1])
 
@@ -101,28 +102,28 @@ def line_chart(title: str, curves: Mapping[str, Points], *, y_label: str, logari
 
 
 def thin(points: Points) -> Points:
-    """At most MAX_POINTS points: means of neighbours, so that a long run stays a small page."""
+    """Reduces a curve to at most MAX_POINTS means of neighbours, so that a long run stays a small page."""
     if len(points) <= MAX_POINTS:
         return points
     return [tuple(np.mean(part, axis=0)) for part in np.array_split(np.asarray(points, float), MAX_POINTS)]
 
 
 def finite_last(points: Points) -> float:
-    """The newest finite value."""
+    """Returns the newest finite value."""
     return [y for _, y in points if math.isfinite(y)][-1]
 
 
-def linear_ticks(low: float, high: float, *, around: bool = False) -> list[float]:
-    """Three to six round numbers that hold [low, high] between them; with `around`, those inside it only."""
+def linear_ticks(low: float, high: float, *, inside: bool = False) -> list[float]:
+    """Returns three to six round numbers that enclose [low, high]; with `inside`, only those within it."""
     span = (high - low) or abs(high) or 1.0
     unit = 10 ** math.floor(math.log10(span / 4))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if span / (unit * factor) <= 5)
-    first, last = math.floor(low / step + 1e-9), (math.floor if around else math.ceil)((low + span) / step - 1e-9)
+    first, last = math.floor(low / step + 1e-9), (math.floor if inside else math.ceil)((low + span) / step - 1e-9)
     return [index * step for index in range(first, max(last, first + 1) + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """At most eight round numbers around [low, high]: 1, 2 and 5 of each power of ten, or only some powers."""
+    """Returns at most eight round numbers that enclose [low, high]: 1, 2, 5 of each power of ten, or some powers."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     fine = [10.0**power * factor for power in range(first, last + 1) for factor in (1, 2, 5)]
     below = max(index for index, tick in enumerate(fine) if tick <= low * (1 + 1e-9))
@@ -134,9 +135,31 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def short(value: float) -> str:
-    """A number in few letters: 0.08, 3.36, 42, 1,400, 28k, 2e-05."""
+    """Formats a number in few letters: 0.08, 3.36, 42, 1,400, 28k, 2e-05."""
     if value and abs(value) < 1e-3:
         return f"{value:.2g}"
     if abs(value) >= 10_000:
         return f"{value / 1000:,.4g}k"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
+
+
+def learning_charts(
+    lines: Sequence[Mapping[str, Any]], weights: Mapping[str, float], tracked: tuple[str, str]
+) -> tuple[Chart, ...]:
+    """Draws a run's loss terms, its learning rate, and the metrics evaluated along the way.
+
+    Args:
+      lines: the run's metrics log, one mapping a line: step, name: value.
+      weights: the loss terms among those names, and their weights.
+      tracked: the evaluated metric in words, and the ending of the names to draw, which are "SPLIT/NAME".
+    """
+    metric, ending = tracked
+    curve = lambda name: [(line["step"], line[name]) for line in lines if name in line]
+    evaluated = dict.fromkeys(name for line in lines for name in line if "/" in name and name.endswith(ending))
+    losses = {name if weight == 1 else f"{name} (weight {weight:g})": curve(name) for name, weight in weights.items()}
+    drawn = (
+        line_chart("Loss and its terms", losses, y_label="loss", logarithmic=True),
+        line_chart(f"{metric} during training", {name: curve(name) for name in evaluated}, y_label="percent"),
+        line_chart("Learning rate", {"learning rate": curve("learning_rate")}, y_label="rate"),
+    )
+    return tuple(chart for chart in drawn if chart)

@@ -1,61 +1,259 @@
-"""What a report of either system shows, as plain values."""
+"""The page of an evaluation, and pages of picture pairs: their contents as plain values, and how they are rendered."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-from contextjax.reports import charts
+import jinja2
+import numpy as np
+
+from contextjax.evaluation import CandidateEvaluation, Evaluation, Pictures
+from contextjax.reports.candidates import CandidateView
+from contextjax.reports.charts import Chart, learning_charts
+from contextjax.reports.composed import ComposedView
+from contextjax.reports.maps import PhrasesOf
+from contextjax.reports.pictures import CaptionedPictures, data_uri
+from contextjax.system import System
+from contextjax.types import Picture
+
+INTERVAL = ("low95", "high95")  # the metrics that bound the first one
 
 Interval = tuple[float, float]  # percent
 Error = float | Interval | None  # a standard error, or a 95 % interval, in percent
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """A row of a table: values in percent, None where there is none."""
+class MetricRow:
+    """A row of a table of metrics: values in percent, None where there is none."""
 
     name: str
     values: tuple[float | None, ...]
     note: str = ""
     n_queries: int = 0
     main: bool = False
-    interval: Interval | None = None  # that holds the first value with 95 % confidence
+    interval: Interval | None = None  # the 95 % interval of the first value
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """Queries under one heading."""
+    """Cards under one heading."""
 
     title: str
     intro: str
-    cards: tuple[Any, ...]  # those that the report's template draws
+    cards: tuple[Any, ...]  # composed.QueryCard, candidates.SetCard or Sample
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What pages of all systems show; the templates add words, not numbers."""
+    """The contents of an evaluation's page; the template adds words, not numbers."""
 
+    template: ClassVar[str] = "page.html.jinja"
+
+    task: Literal["composed", "candidates"]
     title: str
     protocol: str
     split: str
     n_queries: int
     columns: tuple[str, ...]  # names of the metrics
-    rows: tuple[Row, ...]  # the run, then its baselines
-    kinds: tuple[Row, ...]
-    charts: tuple[charts.Chart, ...]
+    headline: tuple[tuple[str, float | None, Error], ...]  # the metrics that are shown large: (name, percent, error)
+    rows: tuple[MetricRow, ...]  # the run, then its baselines
+    kinds: tuple[MetricRow, ...]
+    charts: tuple[Chart, ...]
     sections: tuple[Section, ...]
-    facts: Mapping[str, str]  # how the page came about: name -> value
-    credit: str  # of the pictures
-
-    @property
-    def headline(self) -> tuple[tuple[str, float | None, Error], ...]:
-        """The run's metrics that are shown large: (name, percent, how sure)."""
-        run = self.rows[0]
-        return tuple((name, value, run.interval) for name, value in zip(self.columns, run.values, strict=True))
+    read_by: str  # the units whose attention maps cards show: "phrase", "token", or "" for none
+    facts: Mapping[str, str]  # how the page was made: name -> value
+    credit: str  # authors and licence of the pictures
+    # Composed queries only.
+    n_gallery: int = 0
+    n_ranked: int = 0  # pictures that a query ranks
+    average: tuple[str, ...] = ()  # the metrics whose mean is "Avg"
+    # Candidate sets only.
+    n_sets: int = 0
+    sizes: tuple[int, int] = (0, 0)  # of the smallest and the largest set
+    mask_rate: float = 0.0  # the share of patches that masking would hide
 
     @property
     def has_intervals(self) -> bool:
-        """Whether the rows tell how sure they are."""
+        """Whether a row has a confidence interval."""
         return any(row.interval for row in self.rows)
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether a card shows attention maps."""
+        return any(card.has_maps for section in self.sections for card in section.cards)
+
+    def has_metric(self, kind: str) -> bool:
+        """Returns whether one of the columns is the metric `kind` at some cut-off, such as "mAP" at 5."""
+        return any(column.startswith(f"{kind}@") for column in self.columns)
+
+
+def build_report(
+    system: System,
+    evaluation: Evaluation | CandidateEvaluation,
+    pictures: Pictures,
+    *,
+    title: str,
+    split: str,
+    baselines: Mapping[str, Mapping[str, float]],
+    protocol: str = "",
+    metric_lines: Sequence[Mapping[str, Any]] = (),
+    loss_weights: Mapping[str, float] | None = None,
+    phrases_of: PhrasesOf | None = None,
+    captions: Sequence[str] = (),
+    facts: Mapping[str, str] | None = None,
+    credit: str = "",
+    sample: int = 12,
+    extremes: int = 6,
+    seed: int = 0,
+) -> Report:
+    """Gathers the report of a composed or a candidate evaluation.
+
+    Args:
+      system: the evaluated system; it encodes the shown queries once more, for scores and attention.
+      evaluation: ranks over `pictures`, or over candidate sets of them.
+      pictures: the gallery, or the pictures of all candidates, by row.
+      title: the heading, such as the run's name.
+      split: the evaluated split.
+      baselines: metrics of other queries ("image", "text", "sum") or other scores ("itc", "itm", "sum") of the same
+        towers, and of systems that look at nothing ("random", "best constant index").
+      protocol: the protocol's name, where the evaluation has none.
+      metric_lines: the run's metrics log, one mapping a line: step, name: value.
+      loss_weights: the loss terms among the logged names, and their weights.
+      phrases_of: finds the characters [start, end) of a text's phrases; None shows maps of tokens.
+      captions: a description of each picture, by row; used as alternative text.
+      facts: more lines for the footer.
+      credit: authors and licence of the pictures.
+      sample: number of queries drawn at random.
+      extremes: number of best and of worst queries, or of right and of wrong ones.
+      seed: seed of the random draw.
+    """
+    shown = CaptionedPictures(pictures, captions)
+    if isinstance(evaluation, CandidateEvaluation):
+        view = CandidateView(system, evaluation, shown, phrases_of)
+    else:
+        view = ComposedView(system, evaluation, shown, phrases_of)
+    metrics = evaluation.metrics()
+    columns = tuple(name for name in metrics if name not in INTERVAL)
+    run = _row("this run", metrics, columns, note=view.method, main=True)
+    by_kind = evaluation.by_kind().items()
+    run_hash, _, step = system.fingerprint.rpartition("-")
+    own = {"protocol": protocol, **view.fields(columns)}
+    return Report(
+        task=view.task,
+        title=title,
+        split=split,
+        n_queries=len(evaluation.records),
+        columns=columns,
+        headline=view.headline(columns, run.values, run.interval),
+        rows=(run, *(_baseline_row(view, name, values, columns) for name, values in baselines.items())),
+        kinds=tuple(_row(kind, own, columns, n_queries=int(own["n_queries"])) for kind, own in by_kind),
+        charts=learning_charts(metric_lines, {"loss": 1.0, **(loss_weights or {})}, view.tracked),
+        sections=_sections(view, extremes=extremes, sample=sample, seed=seed),
+        read_by=view.read_by,
+        facts={"Config": run_hash, "Checkpoint": f"step {step}", **(facts or {})},
+        credit=credit,
+        **own,
+    )
+
+
+def _row(name: str, metrics: Mapping[str, float], columns: Sequence[str], **rest: Any) -> MetricRow:
+    low, high = (metrics.get(bound) for bound in INTERVAL)
+    interval = None if low is None or high is None else (low, high)
+    return MetricRow(name, tuple(metrics.get(column) for column in columns), interval=interval, **rest)
+
+
+def _baseline_row(
+    view: ComposedView | CandidateView, name: str, metrics: Mapping[str, float], columns: Sequence[str]
+) -> MetricRow:
+    label, note = view.baseline(name)
+    return _row(label, metrics, columns, note=note)
+
+
+def _sections(view: ComposedView | CandidateView, *, extremes: int, sample: int, seed: int) -> tuple[Section, ...]:
+    """Makes a random sample of all queries first, then the picked ones. Each card is made once, all in one call."""
+    count = len(view.evaluation.records)
+    drawn = np.sort(np.random.default_rng(seed).choice(count, min(sample, count), replace=False))
+    fair = f"{len(drawn)} of {count:,} queries, drawn at random (seed {seed}), not picked."
+    sections = (("A random sample", fair, drawn), *view.picked(extremes))
+    shown = np.unique(np.concatenate([rows for _, _, rows in sections]))
+    cards = dict(zip(shown.tolist(), view.cards(shown), strict=True))
+    return tuple(Section(title, intro, tuple(cards[row] for row in rows.tolist())) for title, intro, rows in sections)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Two pictures and what is said about them."""
+
+    id: str  # names the sample in a file of decisions
+    pictures: tuple[tuple[str, str], ...]  # (a data: URI, its alternative text)
+    text: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleReport:
+    """The contents of a page of samples, to look through or to decide on one by one."""
+
+    template: ClassVar[str] = "samples.html.jinja"
+
+    title: str
+    kind: str  # of page
+    lead: str
+    counts: Mapping[str, str]  # shown large: name -> value
+    sections: tuple[Section, ...]
+    facts: Mapping[str, str]  # how the page was made: name -> value
+    credit: str = ""  # authors and licence of the pictures
+    decisions: str = ""  # name of the file that decisions are saved in; "": a page without decisions
+
+
+def make_sample(
+    id: str, pictures: Sequence[tuple[Picture, str]], *, text: str = "", notes: Sequence[str] = ()
+) -> Sample:
+    """Makes a sample of uint8 pictures [H, W, 3], each with its alternative text."""
+    return Sample(id, tuple((data_uri(picture), alt) for picture, alt in pictures), text, tuple(notes))
+
+
+def render(report: Report | SampleReport) -> str:
+    """Renders one self-contained HTML page: style, charts and pictures are part of it.
+
+    Every text is escaped; the links of the credit are the only addresses on the page.
+    """
+    return _environment().get_template(report.template).render(report=report)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "ordinal": ordinal, "share": share, "uncertainty": uncertainty}
+    return environment
+
+
+def percent(value: float | None) -> str:
+    """Formats a percentage as 12.3, and None as a dash."""
+    return "–" if value is None else f"{value:.1f}"
+
+
+def share(value: float) -> str:
+    """Formats a share of a whole as 12 % or <1 %."""
+    return "<1 %" if value < 0.5 else f"{value:.0f} %"
+
+
+def uncertainty(error: Error) -> str:
+    """Formats a standard error as ± 1.2, and an interval as 10.1–12.5."""
+    return f"{error[0]:.1f}–{error[1]:.1f}" if isinstance(error, tuple) else f"± {percent(error)}"
+
+
+def ordinal(number: int) -> str:
+    """Formats a rank as 1st, 2nd, 3rd or 1,204th."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{ending}"

@@ -1,4 +1,4 @@
-"""Dynamic batching: what several clients ask at about the same time is computed together."""
+"""Dynamic batching: requests of several clients that come at about the same time are computed together."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 
 
 class Full(Exception):
-    """So many wait that another one would wait too long."""
+    """A queue in which so many wait that another one would wait too long."""
 
 
 class Batcher:
-    """Awaits like a function of one item; `run` computes several at once, in a thread of its own.
+    """An async function of one item; `run` computes the results of several at once, in a thread of its own.
 
-    What it gives for an item may be an exception, which is raised for that one. A batch begins with the first item that
-    waits, and is run when `largest` are there or `wait` seconds have passed. While one is run, the next gathers.
+    A result may be an exception, which is raised for its item. A batch begins with the first item that waits, and is
+    run when `largest` are there or `wait` seconds have passed. While one is run, the next gathers.
     """
 
     def __init__(
         self, run: Callable[[Sequence[Any]], Sequence[Any]], *, largest: int, wait: float, waiting: int,
         observe: Callable[[int], None] = lambda size: None,
     ):  # fmt: skip
-        """`waiting`: items that may wait; `observe` is told the size of every batch."""
+        """`waiting`: items that may wait; `observe` is called with the size of every batch."""
         self._run, self._largest, self._wait, self._waiting, self._observe = run, largest, wait, waiting, observe
         self._queue: deque[tuple[Any, asyncio.Future[Any]]] = deque()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="batches")
@@ -32,16 +32,16 @@ class Batcher:
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
-        """How many wait."""
+        """The number of items that wait."""
         return len(self._queue)
 
     def check(self) -> None:
-        """Raises Full where another one would be refused."""
+        """Raises Full where another item would be refused."""
         if len(self._queue) >= self._waiting:
             raise Full
 
     async def __call__(self, item: Any) -> Any:
-        """What `run` gives for the item.
+        """Returns the result of `run` for the item.
 
         Raises:
           Full: too many wait.
@@ -57,7 +57,7 @@ class Batcher:
         return await future
 
     async def close(self) -> None:
-        """Ends it; nothing may wait any more."""
+        """Ends the thread. Nothing may wait any more."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -84,13 +84,13 @@ class Batcher:
         self._observe(len(taken))
         items = [item for item, _ in taken]
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, items)
+            results = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, items)
         except Exception as error:
             for _, future in taken:
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), result in zip(taken, found, strict=True):
+        for (_, future), result in zip(taken, results, strict=True):
             if future.done():
                 continue
             if isinstance(result, Exception):

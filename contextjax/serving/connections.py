@@ -1,4 +1,4 @@
-"""Connections that ask nothing are closed. Only what serves imports this: it needs uvicorn."""
+"""Closes connections on which no request comes. Needs uvicorn, of the extra [serve]."""
 
 import asyncio
 
@@ -6,26 +6,26 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class HeadLimit(H11Protocol):
-    """Closes a connection on which the head of a request has not come whole in `seconds`; uvicorn waits without end.
+    """uvicorn's protocol, which closes a connection when the head of a request has not come within `seconds`.
 
-    Between an answer and the next request, uvicorn's own timeout_keep_alive holds.
+    uvicorn alone waits without end. Between an answer and the next request, its timeout_keep_alive applies.
     """
 
     seconds = 30.0
     _end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """From now on the first head is waited for."""
+        """Begins to wait for the first head."""
         super().connection_made(transport)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Either a request is being answered now, or another head has begun."""
+        """Stops waiting when a request is being answered, and waits when another head has begun."""
         super().data_received(data)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for."""
+        """Stops waiting."""
         super().connection_lost(exc)
         self._rest()
 

@@ -1,16 +1,15 @@
-"""A gallery -> an index, in parts: what is there already is kept, and what a killed run has done is not done again.
+"""Embeds a gallery into an index. What is there already is kept, and an interrupted run goes on where it stopped.
 
-A plan says which pictures are to come and to go. Each part of it is embedded by one process, into a file of its own
-beside the index; when all are there, the first process makes them the index's, in one move. A part's embeddings depend
-on the plan alone: however often the work was interrupted, and however many processes did it, the index is the same. One
-call at a time works on an index; another one waits.
+The first process lists the pictures that are to be embedded. Each process embeds its share of them and stages segments
+beside the index. When all are there, the first process makes them the index's in one change. A segment depends on its
+pictures alone: however often the work was interrupted, and however many processes shared it, the index is the same.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,108 +20,96 @@ import numpy as np
 
 from contextjax import images
 from contextjax.files import locked, write_whole
-from contextjax.serving import parts
+from contextjax.serving import segments
 from contextjax.serving.gallery import Gallery
-from contextjax.serving.index import Index, check_rows
-from contextjax.serving.parts import Manifest, Part, Skipped
+from contextjax.serving.index import Index
+from contextjax.serving.interface import check_new, check_rows
+from contextjax.serving.segments import BadPicture, Manifest, Segment
 from contextjax.serving.storage import pack
 from contextjax.sharding import first_process_first, is_first_process, share_of_process, wait_for_all
 from contextjax.threads import map_ahead
 from contextjax.types import UserError
 
-STAGING, PLAN, TURN = ".staging", "plan.json", ".embedding"
-PART = 1024  # pictures
+LOCK, STAGING, TODO = ".embedding", ".staging", "todo.json"
+SEGMENT = 1024  # pictures
 BATCH = 256  # pictures that are embedded at a time; at most two batches of them are decoded
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}  # what a file that isn't there gives
 NAMED = 10  # bad pictures that a message names
 
 
 class Encoder(Protocol):
-    """What embedding needs of a system."""
+    """The parts of a system that embedding needs."""
 
     identity: str  # which model it is
 
     @property
     def image_size(self) -> int:
-        """Side in pixels of what it sees."""
+        """The side in pixels of the pictures that the model sees."""
         ...
 
     @property
     def fit(self) -> str:
-        """How pictures are made square."""
+        """The way in which pictures are made square, see images.preprocess."""
         ...
 
     def encode_gallery(self, images: Sequence[Any]) -> np.ndarray:
-        """[N, D], L2-normalised."""
+        """Returns embeddings [N, D], L2-normalised."""
         ...
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What is to be done to an index that is at `base`."""
-
-    base: Manifest
-    part: int  # pictures of a part
-    names: list[str]  # of pictures to embed
-    stamps: list[list[int]]
-    gone: list[str]  # names to remove; changed pictures are also among `names`
-
-    def rows(self, number: int) -> range:
-        """Of the part of this number."""
-        return range(number * self.part, min((number + 1) * self.part, len(self.names)))
-
-    @property
-    def parts(self) -> int:
-        """How many there are."""
-        return -(-len(self.names) // self.part)
 
 
 def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | None = None,
           progress: Callable[[int, int], None] = lambda new, left: None) -> Index:  # fmt: skip
-    """Makes the index in `folder` that of a gallery: new and changed pictures are embedded, others removed.
+    """Makes the index in `folder` that of a gallery: embeds new and changed pictures, and removes those that are gone.
 
-    Bad pictures are skipped: they are in the index's `skipped`, and not tried again until they change. Where the disk
-    fails, the call ends, and the next one goes on. Several processes share the work; all of them call this, with the
-    same arguments. Where others are at work on the index, it waits until they are through.
+    Bad pictures are skipped. They are in the index's `skipped`, and are not tried again until they change. Where a disk
+    fails, the call ends, and the next one goes on. Several processes share the work when all of them call this with the
+    same arguments. A call waits until others that work on the same index are through.
 
     Args:
       system: makes the embeddings.
-      gallery: what is embedded.
-      folder: of the index, which is made where there is none.
-      storage: of a new index; None: float32, or what the index has.
-      progress: told (pictures that are newly done, pictures left to do), both of this process.
+      gallery: the pictures.
+      folder: the folder of the index, which is made where there is none.
+      storage: "float32", "bfloat16" or "int8"; None: what the index has, float32 for a new one.
+      progress: called with (pictures newly done, pictures left to do), both of this process.
+
+    Returns:
+      The index. Its embeddings are not read yet.
 
     Raises:
-      UserError: the index is of another system, gallery, dimension or storage, a file can't be read, no picture is
-        good, or the processes don't see one folder.
+      UserError: the index is of another system, gallery or storage, a disk fails, no picture is good, names repeat, or
+        the processes don't see one folder.
     """
-    pack(np.zeros((0, 1)), storage or "float32")  # an unknown one is told before anything is made
+    pack(np.zeros((0, 1)), storage or "float32")  # an unknown storage is reported before anything is written
+    check_new(gallery.names, (), place=gallery.place)
+    index = None
     with contextlib.ExitStack() as turn:
         with first_process_first():
             if is_first_process():
-                turn.enter_context(locked(folder / TURN))
-        while True:
-            with first_process_first():
-                if is_first_process():
-                    _write_plan(_opened(system, gallery, folder, storage), gallery)
-            plan = _read_plan(folder)
-            if plan is None:
-                raise UserError(
-                    f"There is no plan in {folder} here, but the first process has written one there; give a folder "
-                    "that all processes see, on a file system that their machines share."
-                )
-            _stage(system, gallery, plan, folder, progress)
-            wait_for_all()
-            with first_process_first():
-                if is_first_process():
-                    _commit(folder, plan)
-            if not plan.names and not plan.gone:
-                return _whole(Index(folder), gallery)
+                turn.enter_context(locked(folder / LOCK))
+                index = _opened(system, gallery, folder, storage)
+                _write_todo(index, gallery)
+        _stage(system, gallery, folder, progress)
+        wait_for_all()
+        with first_process_first():
+            if index is not None:
+                _commit(index, gallery)
+        index = Index(folder) if index is None else index
+    if not len(index):
+        raise UserError(
+            f"{describe_skipped(index.skipped)} No other is in {gallery.place}; expected at least one good picture."
+        )
+    return index
+
+
+def describe_skipped(skipped: Sequence[BadPicture]) -> str:
+    """Returns how many pictures are bad, and what is wrong with the first of them."""
+    more = f" and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
+    return f"{len(skipped)} picture(s) can't be read: {' '.join(bad.reason for bad in skipped[:NAMED])}{more}"
 
 
 def _opened(system: Encoder, gallery: Gallery, folder: Path, storage: str | None) -> Index:
-    """The index to work on."""
-    if not (folder / parts.MANIFEST).exists():
+    """Opens the index, or makes it. Checks that it is of this system, gallery and storage."""
+    if not (folder / segments.MANIFEST).exists():
         blank = [np.zeros((system.image_size, system.image_size, 3), np.uint8)]
         return Index.create(
             folder,
@@ -140,71 +127,82 @@ def _opened(system: Encoder, gallery: Gallery, folder: Path, storage: str | None
     return index
 
 
-def _write_plan(index: Index, gallery: Gallery) -> None:
-    """A plan of an earlier run that can be gone on with stays."""
-    earlier = _read_plan(index.folder)
-    if earlier is not None and (earlier.base, earlier.part) == (index.manifest, PART) and earlier.names:
-        return
-    shutil.rmtree(index.folder / STAGING, ignore_errors=True)
-    known, now = index.stamps(), dict(zip(gallery.names, gallery.stamps.tolist(), strict=True))
-    names = [name for name in gallery.names if known.get(name) != now[name]]
-    gone = [name for name in known if known[name] != now.get(name)]
-    plan = _Plan(index.manifest, PART, names, [now[name] for name in names], gone)
-    write_whole(index.folder / STAGING / PLAN, json.dumps(dataclasses.asdict(plan)))
+def _staging(folder: Path, manifest: Manifest) -> Path:
+    """Returns the folder of segments that are not yet the index's: one of its own for each system and storage."""
+    facts = json.dumps([manifest.dimension, manifest.storage, manifest.fingerprint, manifest.gallery])
+    return folder / STAGING / hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()
 
 
-def _read_plan(folder: Path) -> _Plan | None:
-    try:
-        found = json.loads((folder / STAGING / PLAN).read_text(encoding="utf-8"))
-        base = found.pop("base")
-        base["parts"] = tuple((name, count) for name, count in base["parts"])
-        return _Plan(Manifest(**base), **found)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return None
+def _staged(folder: Path, manifest: Manifest) -> dict[Path, dict[str, list[int]]]:
+    """Returns the pictures and stamps in each staged segment. A damaged one is removed, to be made again."""
+    contents = {}
+    for path in _staging(folder, manifest).glob("*.safetensors"):
+        try:
+            contents[path] = segments.read_listing(path).stamp_of()
+        except UserError:
+            path.unlink()
+    return contents
 
 
-def _commit(folder: Path, plan: _Plan) -> None:
-    files = [_file(folder, number) for number in range(plan.parts)]
-    if files or plan.gone:
-        staged = [(file, len(parts.read_part(file))) for file in files]
-        Index(folder).replace(plan.gone, staged, expected=plan.base)
-    shutil.rmtree(folder / STAGING)
+def _write_todo(index: Index, gallery: Gallery) -> None:
+    """Lists the pictures that neither the index holds nor a staged segment of an earlier run that was killed."""
+    missing = gallery.stamp_of()
+    for stamps in (index.listing.stamp_of(), *_staged(index.folder, index.manifest).values()):
+        for name, stamp in stamps.items():
+            if missing.get(name) == stamp:
+                del missing[name]
+    write_whole(index.folder / STAGING / TODO, json.dumps(list(missing.items())))
 
 
-def _file(folder: Path, number: int) -> Path:
-    return folder / STAGING / f"{number:06d}.safetensors"
+def _read_todo(folder: Path) -> list[tuple[str, list[int]]]:
+    try:  # the first process of this run has just written it: json_files' limits are for files of others
+        return json.loads((folder / STAGING / TODO).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"There is no {TODO} in {folder / STAGING} here, but the first process has written one there; give a "
+            "folder that all processes see, on a file system that their machines share."
+        ) from error
 
 
-def _stage(system: Encoder, gallery: Gallery, plan: _Plan, folder: Path, progress: Callable[[int, int], None]) -> None:
-    """Embeds this process's parts of the plan that are not there yet."""
-    dimension, storage = plan.base.dimension, plan.base.storage
-    todo = [number for number in share_of_process(plan.parts) if not _file(folder, number).exists()]
-    left = sum(len(plan.rows(number)) for number in todo)
-    decoded = _decoded(system, gallery, (plan.names[row] for number in todo for row in plan.rows(number)))
-    for number in todo:
-        rows, names, kept = plan.rows(number), [], []
-        found, skipped = [np.zeros((0, dimension), np.float32)], []
-        for begin in range(rows.start, rows.stop, BATCH):
-            pictures = []
-            for row, (picture, problem) in zip(range(begin, min(begin + BATCH, rows.stop)), decoded, strict=False):
+def _stage(system: Encoder, gallery: Gallery, folder: Path, progress: Callable[[int, int], None]) -> None:
+    """Embeds this process's share of the pictures, and stages a segment of every SEGMENT of them."""
+    todo, manifest = _read_todo(folder), segments.read_manifest(folder)
+    chunks = [todo[begin : begin + SEGMENT] for begin in range(0, len(todo), SEGMENT)]
+    own = [chunks[number] for number in share_of_process(len(chunks))]
+    left = sum(map(len, own))
+    decoded = _decoded(system, gallery, [name for chunk in own for name, _ in chunk])
+    for chunk in own:
+        good, skipped, embeddings = [], [], [np.zeros((0, manifest.dimension), np.float32)]
+        for begin in range(0, len(chunk), BATCH):
+            batch, pictures = chunk[begin : begin + BATCH], []
+            for (name, stamp), (picture, problem) in zip(batch, decoded, strict=False):
                 if problem:
-                    skipped.append(Skipped(plan.names[row], plan.stamps[row], problem))
-                    continue
-                pictures.append(picture)
-                names.append(plan.names[row])
-                kept.append(plan.stamps[row])
+                    skipped.append(BadPicture(name, stamp, problem))
+                else:
+                    pictures.append(picture)
+                    good.append((name, stamp))
             if pictures:
-                found.append(system.encode_gallery(pictures))
-                check_rows(names[-len(pictures) :], found[-1], dimension)
-            new = min(BATCH, rows.stop - begin)
-            left -= new
-            progress(new, left)
-        stamps = np.asarray(kept, np.int64).reshape(-1, 2)
-        parts.write_part(_file(folder, number), Part(names, pack(np.concatenate(found), storage), stamps, skipped))
+                embeddings.append(system.encode_gallery(pictures))
+                check_rows(pictures, embeddings[-1], manifest.dimension)
+            left -= len(batch)
+            progress(len(batch), left)
+        stamps = np.asarray([stamp for _, stamp in good], np.int64).reshape(-1, 2)
+        packed = pack(np.concatenate(embeddings), manifest.storage)
+        segment = Segment([name for name, _ in good], stamps, skipped, packed)
+        segments.write_segment(_staging(folder, manifest), segment)
+
+
+def _commit(index: Index, gallery: Gallery) -> None:
+    """Makes the staged segments the index's, in the gallery's order, and removes the staging folder."""
+    position = {name: row for row, name in enumerate(gallery.names)}
+    staged = _staged(index.folder, index.manifest)
+    first = {path: min(position.get(name, len(position)) for name in names) for path, names in staged.items()}
+    index.update(gallery.stamp_of(), sorted(staged, key=first.__getitem__))
+    shutil.rmtree(index.folder / STAGING)
 
 
 def _decoded(system: Encoder, gallery: Gallery, names: Iterable[str]) -> Iterator[tuple[Any, str]]:
-    """(picture as the system sees it, "") or (None, what is wrong with it) of each name, read ahead on all cores."""
+    """Yields (the picture as the model sees it, "") or (None, what is wrong with it) of each name, read ahead."""
 
     def read(name: str) -> tuple[Any, str]:
         try:
@@ -214,21 +212,9 @@ def _decoded(system: Encoder, gallery: Gallery, names: Iterable[str]) -> Iterato
         except OSError as error:
             if error.errno in ABSENT:
                 return None, f"There is no picture {name} ({error})."
-            raise UserError(  # of the disk or the network: another time the picture may be good
+            raise UserError(  # the disk or the network has failed: another time the picture may be good
                 f"{name} can't be read ({error}); see to that and run the same command again, which goes on, or remove "
                 "the picture."
             ) from error
 
     return map_ahead(read, names, ahead=BATCH)
-
-
-def told(skipped: Sequence[Skipped]) -> str:
-    """What is said of bad pictures: how many, and what is wrong with the first."""
-    more = f" and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
-    return f"{len(skipped)} picture(s) can't be read: {' '.join(bad.reason for bad in skipped[:NAMED])}{more}"
-
-
-def _whole(index: Index, gallery: Gallery) -> Index:
-    if not len(index):
-        raise UserError(f"{told(index.skipped)} No other is in {gallery.place}; expected at least one good picture.")
-    return index

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from contextjax.serving.interface import check_queries
 from contextjax.serving.storage import DTYPES, Packed, concatenate
 from contextjax.sharding import batch_parts, make_mesh, map_over_devices, place_batch
 from contextjax.threads import available_cpus
@@ -74,23 +75,13 @@ class ExactSearch:
         Raises:
           UserError: nothing to search, queries of another dimension or with values that are not finite, or k < 1.
         """
-        queries = self._checked(queries, k)
+        if not len(self):
+            raise UserError("The index is empty; add pictures to it before it is searched.")
+        queries = check_queries(queries, k, self.dimension)
         k = min(k, len(self))
         found = [self._search(queries[begin : begin + QUERIES], k) for begin in range(0, len(queries), QUERIES)]
         rows, scores = (np.concatenate(column) for column in zip(*found, strict=True))
         return rows.astype(np.int64), scores
-
-    def _checked(self, queries: np.ndarray, k: int) -> np.ndarray:
-        if not len(self):
-            raise UserError("The index is empty; add pictures to it before it is searched.")
-        if queries.ndim != 2 or queries.shape[1] != self.dimension or not len(queries):
-            raise UserError(f"The queries are {list(queries.shape)}; expected [B, {self.dimension}], as the index.")
-        if k < 1:
-            raise UserError(f"k is {k}; expected 1 or more.")
-        queries = queries.astype(np.float32, copy=False)
-        if not np.isfinite(queries).all():
-            raise UserError("A query holds values that are not finite; expected an embedding.")
-        return queries
 
     def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         count = len(queries)

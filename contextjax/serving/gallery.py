@@ -1,34 +1,39 @@
-"""What can be embedded: pictures by name, and what tells that one has changed."""
+"""A gallery: pictures by name, and stamps that tell when one has changed."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from contextjax import images
 from contextjax.files import is_utf8
+from contextjax.serving.interface import Hits, VectorIndex
 from contextjax.types import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Gallery:
-    """Pictures by name; none of them is read before it is asked for."""
+    """Pictures by name. None of them is read before it is asked for."""
 
-    place: str  # which gallery it is
+    place: str  # the folder or file that holds or lists the pictures
     names: list[str]
     stamps: np.ndarray  # int64 [N, 2]: another one where a picture has changed
-    picture: Callable[[str], Any]  # of a name, as images.load takes it; raises a UserError where it is a bad one
+    picture: Callable[[str], Any]  # by name, as images.load takes it; raises a UserError for a bad one
     left_out: int = 0  # files whose names are not UTF-8: no answer could name them
+
+    def stamp_of(self) -> dict[str, list[int]]:
+        """Returns the stamp of each picture."""
+        return dict(zip(self.names, self.stamps.tolist(), strict=True))
 
 
 def folder_gallery(folder: Path) -> Gallery:
-    """The pictures of a folder and its subfolders, called by their paths within it, where those are text.
+    """Returns the pictures of a folder and its subfolders, named by their paths within it, where those are UTF-8.
 
     Raises:
       UserError: the folder is missing or holds no pictures.
@@ -40,11 +45,11 @@ def folder_gallery(folder: Path) -> Gallery:
     kept = [name for name in names if is_utf8(name)]
     if not kept:
         raise UserError(f"{folder} holds no pictures; expected PNG, JPEG or WebP files with names in UTF-8.")
-    return dataclasses.replace(_of_files(folder, folder, kept), left_out=len(names) - len(kept))
+    return dataclasses.replace(_file_gallery(folder, folder, kept), left_out=len(names) - len(kept))
 
 
 def listed_gallery(file: Path) -> Gallery:
-    """The pictures that a text file lists, a path a line, as seen from the file's folder; called by their lines.
+    """Returns the pictures that a text file lists, a path a line, relative to the file's folder and named by the lines.
 
     Raises:
       UserError: the file is missing, no text, empty, or lists a path twice.
@@ -61,64 +66,47 @@ def listed_gallery(file: Path) -> Gallery:
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         more = f" and {len(repeated) - 10} more" if len(repeated) > 10 else ""
         raise UserError(f"{file} lists {', '.join(repeated[:10])}{more} more than once; list each picture once.")
-    return _of_files(file, file.parent, names)
+    return _file_gallery(file, file.parent, names)
 
 
-class Searched(Protocol):
-    """What is asked of an index, an Index or a MilvusIndex."""
-
-    def __len__(self) -> int: ...
-
-    def present(self, names: Sequence[str]) -> list[str]:
-        """Those of some names that are there, in any order."""
-        ...
-
-    def search(self, queries: np.ndarray, k: int) -> list[list[tuple[str, float]]]:
-        """The best k (name, cosine) of each query [B, D]."""
-        ...
-
-
-def search_others(index: Searched, query: np.ndarray, k: int, *, place: str, without: Path) -> list[tuple[str, float]]:
-    """The best k (name, cosine) of a query [D] that are not the file `without`, by whatever way it is reached.
+def search_others(index: VectorIndex, query: np.ndarray, k: int, *, place: str, without: Path) -> Hits:
+    """Returns the k best (name, cosine) of a query that are not one file, under whatever name the gallery has it.
 
     Args:
-      index: of a gallery.
-      query: an embedding.
-      k: how many.
-      place: of the gallery, from which names are seen.
-      without: the file, say the query's own picture.
+      index: an index of the gallery.
+      query: an embedding [D].
+      k: how many pictures to return.
+      place: the gallery's place, from which names are seen.
+      without: the file to leave out, such as the query's own picture.
     """
     own, wanted = os.path.realpath(without), k + 1
     while True:
         wanted = min(wanted, len(index))
-        found = [
-            hit
-            for hit in index.search(query[None], max(wanted, 1))[0]
-            if os.path.realpath(file_of(place, hit[0])) != own
-        ]
-        if len(found) >= k or wanted == len(index):
-            return found[:k]
+        hits = index.search(query[None], max(wanted, 1))[0]
+        others = [hit for hit in hits if os.path.realpath(file_of(place, hit[0])) != own]
+        if len(others) >= k or wanted == len(index):
+            return others[:k]
         wanted *= 2
 
 
 def file_of(place: str, name: str) -> Path:
-    """The file of a picture of a folder or a list; of another gallery, one that isn't there."""
+    """Returns the file of a picture of a folder or a list; for another gallery, a path that does not exist."""
     root = Path(place)
     return (root if root.is_dir() else root.parent) / name
 
 
-def _of_files(place: Path, root: Path, names: list[str]) -> Gallery:
-    """Files by their paths from `root`; their stamps are size and time."""
-    sizes = np.asarray([_stamp(root / name) for name in names], np.int64)
-    return Gallery(str(place.resolve()), names, sizes, lambda name: _checked(root / name, name))
+def _file_gallery(place: Path, root: Path, names: list[str]) -> Gallery:
+    """Returns files by their paths from `root`. A stamp is size and time."""
+    stamps = np.asarray([_stamp(root / name) for name in names], np.int64)
+    return Gallery(str(place.resolve()), names, stamps, lambda name: _checked(root / name, name))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError):
         return -1, -1
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def _checked(path: Path, name: str) -> Path:

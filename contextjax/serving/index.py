@@ -1,95 +1,117 @@
-"""An index of pictures: names and embeddings in a folder, searched exactly; pictures come and go, safely."""
+"""An exact index of pictures in a folder: names and embeddings, which grow, shrink and are searched."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from contextjax.files import is_utf8, locked
-from contextjax.serving import parts
+from contextjax.files import locked
+from contextjax.serving import segments
 from contextjax.serving.exact import ExactSearch
-from contextjax.serving.parts import Manifest, Part
+from contextjax.serving.interface import (
+    Hits,
+    check_fingerprint,
+    check_new,
+    check_present,
+    check_rows,
+    check_stamps,
+    list_names,
+)
+from contextjax.serving.segments import BadPicture, Listing, Manifest, Segment
 from contextjax.serving.storage import pack
 from contextjax.types import UserError
 
-LARGEST = 65_536  # rows of a part that a later one is still written into
-
-Found = list[tuple[str, float]]  # name and cosine, best first
+LARGEST = 65_536  # rows of a segment that a later one is still merged with
 
 
 class Index:
-    """A folder's names and embeddings. Those are read when they are first searched."""
+    """The index in a folder. Its embeddings are read when they are first searched.
+
+    Readers in other processes see the index before a change or after it, and nothing between. A reader that opened the
+    index earlier moves on when it changes the index itself, or when the files that it needs are gone.
+
+    Example:
+      index = Index.create(Path("INDEX"), 512, fingerprint=system.identity)
+      index.add(["a.png", "b.png"], system.encode_gallery(pictures))
+      index.search(system.encode_query([picture], ["the same, but red"]), 10)  # [[("b.png", 0.31), ...]]
+    """
+
+    manifest: Manifest
+    listing: Listing  # of all rows
 
     def __init__(self, folder: Path, *, devices: int | None = None):
-        """Opens the index in `folder`, to search it on the first `devices`; default: all of this process.
+        """Opens the index in `folder`, to be searched on the first `devices` of this process; None: on all.
 
         Raises:
           UserError: there is none, or it is damaged.
         """
         self.folder, self._devices = folder, devices
-        self._open(parts.read_manifest(folder))
+        self._open(segments.read_manifest(folder))
 
     @classmethod
     def create(cls, folder: Path, dimension: int, *, storage: str = "float32", fingerprint: str = "",
                gallery: str = "", devices: int | None = None) -> Index:  # fmt: skip
-        """A new, empty index.
+        """Makes a new, empty index.
 
         Args:
-          folder: where; it may hold no index yet.
-          dimension: of the embeddings.
+          folder: a folder that holds no index yet.
+          dimension: the number of values of an embedding.
           storage: "float32", "bfloat16" or "int8".
-          fingerprint: of the system that makes the embeddings.
-          gallery: what is embedded, where it is a gallery.
-          devices: as for Index.
+          fingerprint: the identity of the system that makes the embeddings.
+          gallery: the place of the pictures, where they are of a gallery.
+          devices: see Index.
 
         Raises:
-          UserError: there is one already, or an unknown storage.
+          UserError: the folder holds an index, or the storage is unknown.
         """
-        if (folder / parts.MANIFEST).exists():
+        if (folder / segments.MANIFEST).exists():
             raise UserError(f"{folder} holds an index already; give another folder, or remove it.")
-        pack(np.zeros((0, dimension)), storage)  # an unknown one is told now
-        parts.write_manifest(folder, Manifest(dimension, storage, fingerprint, gallery))
+        pack(np.zeros((0, dimension)), storage)  # an unknown storage is reported before anything is written
+        segments.write_manifest(folder, Manifest(dimension, storage, fingerprint, gallery))
         return cls(folder, devices=devices)
-
-    def _open(self, manifest: Manifest) -> None:
-        try:
-            self.names, self.skipped = parts.read_names(self.folder, manifest)
-        except UserError:
-            now = parts.read_manifest(self.folder)
-            if now == manifest:
-                raise
-            return self._open(now)  # another process has moved on since it was read, and has removed old parts
-        self.manifest: Manifest = manifest
-        self._search: ExactSearch | None = None
-        return None
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
     def dimension(self) -> int:
-        """Of the embeddings."""
+        """The number of values of an embedding."""
         return self.manifest.dimension
 
-    def present(self, names: Sequence[str]) -> list[str]:
-        """Those of some names that are there."""
-        known = set(self.names)
-        return [name for name in names if name in known]
+    @property
+    def gallery(self) -> str:
+        """The place of the pictures; empty where they are of no gallery."""
+        return self.manifest.gallery
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all rows, in their order."""
+        return self.listing.names
+
+    @property
+    def skipped(self) -> list[BadPicture]:
+        """The gallery's pictures that can't be read."""
+        return self.listing.skipped
 
     def check(self, fingerprint: str) -> None:
         """Raises a UserError where another system than this one made the embeddings."""
         check_fingerprint(self.manifest.fingerprint, fingerprint, place=str(self.folder))
 
+    def present(self, names: Sequence[str]) -> list[str]:
+        """Returns those of the names that are in the index, in the given order."""
+        known = set(self.names)
+        return [name for name in names if name in known]
+
     def add(self, names: Sequence[str], embeddings: np.ndarray, *, stamps: np.ndarray | None = None) -> None:
-        """Appends pictures; on the disk when this returns.
+        """Appends pictures. They are on the disk when this returns.
 
         Args:
-          names: all different, and not in the index.
+          names: different names that are not in the index.
           embeddings: [N, D], L2-normalised.
-          stamps: int64 [N, 2], what changes when a picture does.
+          stamps: int64 [N, 2], which differ when a picture has changed; None: zeros.
 
         Raises:
           UserError: names that repeat, embeddings of another dimension or with values that are not finite, stamps
@@ -101,16 +123,18 @@ class Index:
         with locked(self.folder):
             self._refresh()
             check_new(names, self.names, place=str(self.folder))
-            kept, new = list(self.manifest.parts), Part(list(names), packed, stamps)
-            while kept and kept[-1][1] <= len(new) <= LARGEST - kept[-1][1]:  # so there are few parts
-                new = parts.joined([parts.read_part(self.folder / parts.FOLDER / kept.pop()[0]), new])
-            self._write(kept, new)
-        self.names = [*self.names, *names]
+            kept, new = list(self.manifest.segments), Segment(list(names), stamps, [], packed)
+            listing = segments.join_listings([self.listing, new])
+            while kept and kept[-1][1] <= len(new.names) <= LARGEST - kept[-1][1]:  # few segments are faster to read
+                last = segments.read_segment(self._segment_folder / kept.pop()[0])
+                new = segments.join_segments([last, new])
+            self._commit([*kept, segments.write_segment(self._segment_folder, new)])
+            self.listing = listing
         if self._search is not None:
             self._search.add(packed)
 
     def remove(self, names: Collection[str]) -> None:
-        """Removes pictures: what is left is written again where it shares a part with them.
+        """Removes pictures. Segments that held some of them are written again without them.
 
         Raises:
           UserError: some are not in the index.
@@ -118,78 +142,91 @@ class Index:
         gone = set(names)
         with locked(self.folder):
             self._refresh()
-            if unknown := sorted(gone - set(self.names)):
-                raise UserError(f"{self.folder} has no {listed(unknown)}; only what is in it can be removed.")
-            self._change(gone)
+            check_present(gone, self.names, place=str(self.folder))
+            self._replace(self._kept([], lambda name, stamp: name not in gone))
 
-    def stamps(self) -> dict[str, list[int]]:
-        """What was known of each picture when it was embedded, or skipped."""
-        rows = dict(zip(self.names, self.row_stamps().tolist(), strict=True))
-        return {bad.name: bad.stamp for bad in self.skipped} | rows
+    def update(self, stamps: Mapping[str, list[int]], staged: Sequence[Path]) -> None:
+        """Makes the index that of a gallery, in one change.
 
-    def row_stamps(self) -> np.ndarray:
-        """int64 [N, 2], of every row."""
-        return parts.read_stamps(self.folder, self.manifest)
-
-    def replace(self, gone: Collection[str], staged: Sequence[tuple[Path, int]], *, expected: Manifest) -> None:
-        """Removes pictures, also those that were skipped, and appends files of parts.write_part, all at once.
+        Rows and bad pictures stay where they have the gallery's stamps. The others are removed, and those that are
+        missing then are taken from staged segments.
 
         Args:
-          gone: names to remove.
-          staged: files and their row counts.
-          expected: what the index is; both were made for that.
+          stamps: the stamp of every picture of the gallery by its name.
+          staged: files of segments.write_segment, in the order in which their rows are appended.
 
         Raises:
-          UserError: the index has changed, or a file has names that come twice, or are in the index and stay there.
+          UserError: the index has changed since it was opened, or a picture is in no segment.
         """
         with locked(self.folder):
-            self._refresh()
-            if self.manifest != expected:
+            if segments.read_manifest(self.folder) != self.manifest:
                 raise UserError(f"Another process has changed {self.folder} meanwhile; run the same command again.")
-            gone = set(gone)
-            new = [name for path, _ in staged for name in parts.read_listing(path)[0]]
-            check_new(new, [name for name in self.names if name not in gone], place=str(self.folder))
-            self._change(gone, staged)
+            wanted = dict(stamps)
+            # A name that has been met is no longer wanted: it comes once, however many segments hold it.
+            kept = self._kept(staged, lambda name, stamp: wanted.get(name) == stamp and wanted.pop(name) is not None)
+            if wanted:
+                raise UserError(
+                    f"{list_names([*wanted])} are in no segment of {self.folder}; run the same command again."
+                )
+            self._replace(kept)
 
-    def _change(self, gone: set[str], staged: Sequence[tuple[Path, int]] = ()) -> None:
-        parts.remove_unused(self.folder, self.manifest)
+    def _kept(self, staged: Sequence[Path], keep: Callable[[str, list[int]], bool]) -> list[tuple[str, int]]:
+        """Returns segments of the pictures to keep, by name and stamp, of the index and of staged segments."""
         kept = []
-        for file, count in self.manifest.parts:
-            path = self.folder / parts.FOLDER / file
-            names, skipped = parts.read_listing(path) if gone else ([], [])
-            if gone.isdisjoint([*names, *(bad.name for bad in skipped)]):
-                kept.append((file, count))
-                continue
-            skipped = [bad for bad in skipped if bad.name not in gone]
-            part = parts.read_part(path)
-            left = part.only(np.asarray([name not in gone for name in part.names], bool), skipped)
-            if left.names or left.skipped:
-                kept.append(parts.add_part(self.folder, left))
-        kept += [parts.adopt_part(self.folder, path, count) for path, count in staged]
-        self._commit(kept)
-        self._open(self.manifest)
+        for path in [*self.manifest.paths(self.folder), *staged]:
+            listing = segments.read_listing(path)
+            rows = np.asarray([keep(*row) for row in zip(listing.names, listing.stamps.tolist(), strict=True)], bool)
+            skipped = [bad for bad in listing.skipped if keep(bad.name, bad.stamp)]
+            if rows.all() and skipped == listing.skipped:
+                segments.link_segment(path, self._segment_folder)
+                kept.append((path.name, len(rows)))
+            elif rows.any() or skipped:
+                segment = segments.read_segment(path).select(rows, skipped)
+                kept.append(segments.write_segment(self._segment_folder, segment))
+        return kept
 
-    def _write(self, kept: list[tuple[str, int]], new: Part) -> None:
-        parts.remove_unused(self.folder, self.manifest)
-        self._commit([*kept, parts.add_part(self.folder, new)])
+    @property
+    def _segment_folder(self) -> Path:
+        return self.folder / segments.FOLDER
 
-    def _commit(self, files: list[tuple[str, int]]) -> None:
-        m = self.manifest
-        self.manifest = Manifest(m.dimension, m.storage, m.fingerprint, m.gallery, tuple(files))
-        parts.write_manifest(self.folder, self.manifest)
+    def _replace(self, files: Sequence[tuple[str, int]]) -> None:
+        """Makes the given segments the index, and reads it again."""
+        if tuple(files) != self.manifest.segments:
+            self._commit(files)
+            self._open(self.manifest)
+
+    def _commit(self, files: Sequence[tuple[str, int]]) -> None:
+        segments.remove_unused(self.folder, used=[*self.manifest.segments, *files])
+        manifest = dataclasses.replace(self.manifest, segments=tuple(files))
+        segments.write_manifest(self.folder, manifest)
+        self.manifest = manifest
+
+    def _open(self, manifest: Manifest) -> None:
+        """Reads the names. Where the segments are gone, another process has moved on: reads what it has made."""
+        self.manifest = manifest
+        self._search: ExactSearch | None = None
+        try:
+            listings = [segments.read_listing(path) for path in manifest.paths(self.folder)]
+        except UserError:
+            now = segments.read_manifest(self.folder)
+            if now == manifest:
+                raise
+            return self._open(now)
+        self.listing = segments.join_listings(listings)
+        return None
 
     def _refresh(self) -> None:
-        """Sees what another process has changed."""
-        manifest = parts.read_manifest(self.folder)
+        """Reads what another process has changed."""
+        manifest = segments.read_manifest(self.folder)
         if manifest != self.manifest:
             self._open(manifest)
 
-    def search_rows(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """(rows int64 [B, k], cosines float32 [B, k]) of queries [B, D], see ExactSearch.search."""
-        return self.load().search(queries, k)
-
     def load(self) -> ExactSearch:
-        """Reads the embeddings, if they have not been: those of now, where the ones of then are gone."""
+        """Returns the search of the embeddings, which are read at the first call.
+
+        Raises:
+          UserError: a file is damaged.
+        """
         if self._search is None:
             try:
                 self._search = self._read()
@@ -203,59 +240,22 @@ class Index:
 
     def _read(self) -> ExactSearch:
         search = ExactSearch(self.dimension, self.manifest.storage, devices=self._devices)
-        for part in parts.iterate(self.folder, self.manifest):
-            search.add(part.embeddings)
+        for segment in segments.read_segments(self.folder, self.manifest):
+            search.add(segment.embeddings)
         return search
 
-    def search(self, queries: np.ndarray, k: int) -> list[Found]:
-        """The best k (name, cosine) of each query [B, D], best first; of equals, what came first.
+    def search_rows(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (rows int64 [B, k], cosines float32 [B, k]) of queries [B, D], see ExactSearch.search."""
+        return self.load().search(queries, k)
+
+    def search(self, queries: np.ndarray, k: int) -> list[Hits]:
+        """Returns the k best (name, cosine) of each query [B, D], best first; of equal ones, the lower row first.
 
         Raises:
           UserError: the index is empty, or the queries do not fit it.
         """
-        rows, scores = self.search_rows(queries, k)
+        rows, cosines = self.search_rows(queries, k)
         return [
-            [(self.names[row], float(score)) for row, score in zip(*found, strict=True)]
-            for found in zip(rows, scores, strict=True)
+            [(self.names[row], float(cosine)) for row, cosine in zip(*best, strict=True)]
+            for best in zip(rows, cosines, strict=True)
         ]
-
-
-def check_fingerprint(known: str, given: str, *, place: str) -> None:
-    """Raises a UserError where an index and a system don't belong together."""
-    if known != given:
-        raise UserError(
-            f"{place} holds embeddings of the model {known or '(unnamed)'}, but this one is {given or '(unnamed)'}; "
-            "embed the pictures again with this model, or load that one."
-        )
-
-
-def check_rows(names: Sequence[str], embeddings: np.ndarray, dimension: int) -> None:
-    """Raises a UserError where names and embeddings are no new rows of an index of this dimension."""
-    if embeddings.shape != (len(names), dimension):
-        raise UserError(
-            f"The embeddings are {list(embeddings.shape)}; expected {[len(names), dimension]}, a row for each name and "
-            "the dimension of the index."
-        )
-
-
-def check_stamps(names: Sequence[str], stamps: np.ndarray | None) -> np.ndarray:
-    """int64 [N, 2], zeros where there are none. Raises a UserError where they are not one for each name."""
-    found = np.zeros((len(names), 2), np.int64) if stamps is None else np.asarray(stamps)
-    if found.shape != (len(names), 2) or found.dtype.kind not in "iu":
-        raise UserError(f"The stamps are {found.dtype} {list(found.shape)}; expected int64 {[len(names), 2]}.")
-    return found.astype(np.int64, copy=False)
-
-
-def check_new(names: Sequence[str], known: Collection[str], *, place: str) -> None:
-    """Raises a UserError where some names are in the index already, come twice, or are no text."""
-    if bad := [name for name in names if not is_utf8(name)]:
-        raise UserError(f"{listed(bad)} can't be written in UTF-8; give other names.")
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        raise UserError(f"{listed(repeated)} come(s) more than once; give each picture a name of its own.")
-    if repeated := sorted(set(names).intersection(known)):
-        raise UserError(f"{place} has {listed(repeated)} already; remove them first, or give other names.")
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names in a sentence, ten at most."""
-    return ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -1,4 +1,4 @@
-"""What a client may send: a request is read whole before anything is done with it, and no more than is allowed."""
+"""ASGI middleware that limits requests, which are read whole before anything else is done, and counts answers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class BodyLimit:
-    """ASGI middleware: bodies of at most `size` bytes, which come within `seconds`; at most `requests` at a time.
+    """ASGI middleware that takes bodies of at most `size` bytes within `seconds`, at most `requests` at a time.
 
-    A request counts until it is answered, for so long its pictures are held. Texts are in UTF-8: others would be
-    decoded, on the event loop, by whatever codec of Python's the client names, and some take a time that is quadratic.
+    A request counts until it is answered, since its pictures are held for so long. Texts have to be in UTF-8: others
+    would be decoded, on the event loop, by whatever codec of Python's the client names, and some take quadratic time.
     """
 
     def __init__(self, app: Any, *, size: int, seconds: float, requests: int):
         self._app, self._size, self._seconds, self._requests, self._open = app, size, seconds, requests, 0
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answers 408, 413, 422 or 503 where a body does not keep to the limits."""
+        """Answers 408, 413, 422 or 503 where a body exceeds the limits, else passes the request on."""
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
@@ -49,40 +49,40 @@ class BodyLimit:
         except ValueError:
             await _refuse(send, 413, f"The request has more than {self._size:,} bytes; send smaller or fewer pictures.")
             return
-        if body is None:  # the client has left: nobody hears it
+        if body is None:  # the client has left: nobody reads the answer
             await _refuse(send, 400, "The request has ended before it was whole.")
             return
         await self._app(scope, _replay([body], receive), send)
 
     async def _read(self, scope: Any, receive: Receive) -> bytes | None:
-        """The body; None where the client has left."""
+        """Returns the body, None where the client has left. Raises ValueError where it is too large."""
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > self._size:
             raise ValueError
-        parts, size = [], 0
+        pieces, size = [], 0
         async with asyncio.timeout(self._seconds):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     return None
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
+                pieces.append(message.get("body", b""))
+                size += len(pieces[-1])
                 if size > self._size:
                     raise ValueError
                 if not message.get("more_body"):
-                    return b"".join(parts)
+                    return b"".join(pieces)
 
 
 def _charsets(headers: Iterable[tuple[bytes, bytes]]) -> set[str]:
-    """What a request's content types name, read as the parser of forms reads them; it takes no other's word."""
+    """Returns the charsets that a request's content types name, read by the parser that reads the form itself."""
     from python_multipart.multipart import parse_options_header
 
-    found = [parse_options_header(value)[1] for name, value in headers if name == b"content-type"]
-    return {options[b"charset"].decode("latin-1").lower() for options in found if b"charset" in options}
+    types = [parse_options_header(value)[1] for name, value in headers if name == b"content-type"]
+    return {options[b"charset"].decode("latin-1").lower() for options in types if b"charset" in options}
 
 
 def _replay(bodies: list[bytes], receive: Receive) -> Receive:
-    """What gives the body that has been read, and forgets it, then what comes after it."""
+    """Returns a receiver that gives the body that has been read, once, and then whatever comes after it."""
 
     async def replayed() -> Message:
         if not bodies:
@@ -103,13 +103,13 @@ async def _refuse(send: Send, status: int, sentence: str) -> None:
 
 
 class Count:
-    """ASGI middleware: tells of each answer its route, its status and the seconds it took."""
+    """ASGI middleware that calls `observe` with the route, the status and the seconds of each answer."""
 
-    def __init__(self, app: Any, *, tell: Callable[[str, int, float], None]):
-        self._app, self._tell = app, tell
+    def __init__(self, app: Any, *, observe: Callable[[str, int, float], None]):
+        self._app, self._observe = app, observe
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """An answer that was never begun is a 500."""
+        """Passes the request on. An answer that was never begun counts as 500."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -124,4 +124,4 @@ class Count:
         try:
             await self._app(scope, receive, seen)
         finally:
-            self._tell(getattr(scope.get("route"), "path", "other"), status, time.perf_counter() - begin)
+            self._observe(getattr(scope.get("route"), "path", "other"), status, time.perf_counter() - begin)

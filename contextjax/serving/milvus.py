@@ -1,6 +1,6 @@
-"""The same index in Milvus: in an embedded file (Milvus Lite), or in a cluster, by its address.
+"""An index of pictures in Milvus: in an embedded file (Milvus Lite), or in a cluster, by its address.
 
-Not tried with a cluster, only with the embedded file, through the same client.
+Only the embedded file has been tried, no cluster; the client is the same.
 """
 
 from __future__ import annotations
@@ -13,8 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from contextjax.serving import parts
-from contextjax.serving.index import Found, Index, check_fingerprint, check_new, check_rows, check_stamps, listed
+from contextjax.json_files import parse_json
+from contextjax.serving.index import Index
+from contextjax.serving.interface import (
+    Hits,
+    check_fingerprint,
+    check_new,
+    check_present,
+    check_queries,
+    check_rows,
+    check_stamps,
+)
+from contextjax.serving.segments import read_segments
 from contextjax.serving.storage import unpack
 from contextjax.types import UserError
 
@@ -23,7 +33,7 @@ LONGEST = 4096  # characters of a name
 
 
 class MilvusIndex:
-    """Names and embeddings in a collection of Milvus, with the calls of Index: add, remove, search, len.
+    """Names and embeddings in a collection of Milvus, with the calls of VectorIndex.
 
     Scores are cosines in float32. Equal ones come in Milvus's order.
     """
@@ -35,13 +45,15 @@ class MilvusIndex:
 
         Args:
           address: FILE.db, or http://HOST:PORT of a server.
-          dimension: of the embeddings of a new collection; 0: it must be there, and may be of any system and gallery.
-          fingerprint: of the system that makes the embeddings of a new one.
-          gallery: what a new one is of.
-          collection: its name.
-          index_type: of a new one: Milvus's name of a way to search. FLAT is exact; others are not.
+          dimension: the number of values of an embedding in a new collection; 0: the collection must exist, and may be
+            of any system and gallery.
+          fingerprint: the identity of the system that makes the embeddings of a new collection.
+          gallery: the place of the pictures of a new collection.
+          collection: the collection's name.
+          index_type: Milvus's name of the way in which a new collection is searched. FLAT is exact; others are not.
           token: user:password.
-          timeout: seconds after which a server that does not answer a question is away; it has longer for new rows.
+          timeout: seconds after which a server that does not answer a question is reported as unavailable; it has
+            longer for new rows.
 
         Raises:
           UserError: pymilvus is missing, the server can't be reached, there is no such collection, or it is of another
@@ -53,138 +65,144 @@ class MilvusIndex:
             from pymilvus import MilvusClient
         except ImportError as error:
             raise UserError(f"Milvus needs pymilvus ({error}); pip install 'contextjax[milvus]'.") from error
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what goes wrong is told by a UserError
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # a UserError reports what goes wrong
         self.address, self._collection, self._timeout = address, collection, timeout
-        with self._told():
+        with self._reported():
             self._client: Any = MilvusClient(address, token=token, timeout=timeout)
-            about = {"dimension": dimension, "fingerprint": fingerprint, "gallery": gallery}
-            self.about = self._known() or self._create(about, index_type)
+            facts = {"dimension": dimension, "fingerprint": fingerprint, "gallery": gallery}
+            facts = self._known() or self._create(facts, index_type)
+        self.dimension: int = facts["dimension"]
+        self.fingerprint: str = facts["fingerprint"]
+        self.gallery: str = facts["gallery"]
         if dimension:
             self.check_made_for(dimension, fingerprint, gallery)
 
-    @property
-    def dimension(self) -> int:
-        """Of the embeddings."""
-        return self.about["dimension"]
-
     def check(self, fingerprint: str) -> None:
         """Raises a UserError where another system than this one made the embeddings."""
-        check_fingerprint(self.about["fingerprint"], fingerprint, place=self.address)
+        check_fingerprint(self.fingerprint, fingerprint, place=self.address)
 
     def check_made_for(self, dimension: int, fingerprint: str, gallery: str) -> None:
         """Raises a UserError where the collection is not of this dimension, system and gallery."""
         self.check(fingerprint)
         if self.dimension != dimension:
             raise UserError(f"{self.address} holds {self.dimension} values a picture; expected {dimension}.")
-        if (known := self.about["gallery"]) != gallery:
+        if self.gallery != gallery:
             raise UserError(
-                f"The collection '{self._collection}' at {self.address} is of the gallery {known or '(unnamed)'}, not "
-                f"{gallery or '(unnamed)'}; give this one another --milvus_collection."
+                f"The collection '{self._collection}' at {self.address} is of the gallery "
+                f"{self.gallery or '(unnamed)'}, not {gallery or '(unnamed)'}; give this one another "
+                "--milvus_collection."
             )
 
     def close(self) -> None:
-        """Lets go of the file or the connection."""
+        """Closes the file or the connection."""
         self._client.close()
 
     def __len__(self) -> int:
-        with self._told():
-            asked = {"output_fields": ["count(*)"], "timeout": self._timeout}
-            return self._client.query(self._collection, filter="", **asked)[0]["count(*)"]
+        with self._reported():
+            options = {"output_fields": ["count(*)"], "timeout": self._timeout}
+            return self._client.query(self._collection, filter="", **options)[0]["count(*)"]
+
+    def present(self, names: Sequence[str]) -> list[str]:
+        """Returns those of the names that are in the collection, in Milvus's order."""
+        options = {"output_fields": ["name"], "timeout": self._timeout}
+        with self._reported():
+            return [
+                row["name"]
+                for begin in range(0, len(names), ROWS)
+                for row in self._client.get(self._collection, ids=names[begin : begin + ROWS], **options)
+            ]
 
     def add(self, names: Sequence[str], embeddings: np.ndarray, *, stamps: np.ndarray | None = None) -> None:
-        """As Index.add; a failure may leave the first of many rows."""
+        """Appends pictures, see Index.add. A failure may leave the first of many rows.
+
+        Raises:
+          UserError: see Index.add; or a name is too long, or the server fails.
+        """
         check_rows(names, embeddings, self.dimension)
         if not np.isfinite(embeddings).all():
             raise UserError("An embedding holds values that are not finite; the model has diverged.")
         if long := [name for name in names if len(name.encode(errors="replace")) > LONGEST]:
             raise UserError(f"{long[0][:60]}... has more than {LONGEST} characters; Milvus holds shorter names.")
         check_new(names, self.present(names), place=self.address)
-        rows = zip(names, map(_stamp, check_stamps(names, stamps)), embeddings.astype(np.float32), strict=True)
+        rows = zip(names, map(_stamp_text, check_stamps(names, stamps)), embeddings.astype(np.float32), strict=True)
         data = [{"name": name, "stamp": stamp, "embedding": vector} for name, stamp, vector in rows]
-        with self._told():
+        with self._reported():
             for begin in range(0, len(data), ROWS):
                 self._client.insert(self._collection, data[begin : begin + ROWS])
 
     def remove(self, names: Collection[str]) -> None:
-        """As Index.remove."""
-        known = set(self.present(list(names)))
-        if unknown := sorted(set(names) - known):
-            raise UserError(f"{self.address} has no {listed(unknown)}; only what is in it can be removed.")
-        gone = sorted(known)
-        with self._told():
+        """Removes pictures.
+
+        Raises:
+          UserError: some are not in the collection, or the server fails.
+        """
+        gone = sorted(set(names))
+        check_present(gone, self.present(gone), place=self.address)
+        with self._reported():
             for begin in range(0, len(gone), ROWS):
                 self._client.delete(self._collection, ids=gone[begin : begin + ROWS])
 
-    def search(self, queries: np.ndarray, k: int) -> list[Found]:
-        """As Index.search."""
-        if queries.ndim != 2 or queries.shape[1] != self.dimension or not len(queries) or k < 1:
-            raise UserError(f"k is {k}, the queries {list(queries.shape)}; expected 1 or more, [B, {self.dimension}].")
-        if not np.isfinite(queries).all():
-            raise UserError("A query holds values that are not finite; expected an embedding.")
-        with self._told():
-            found = self._client.search(
-                self._collection, data=list(queries.astype(np.float32)), limit=k, output_fields=["name"],
-                timeout=self._timeout,
-            )  # fmt: skip
-        if not any(found):
+    def search(self, queries: np.ndarray, k: int) -> list[Hits]:
+        """Returns the k best (name, cosine) of each query [B, D], best first.
+
+        Raises:
+          UserError: the collection is empty, the queries do not fit it, or the server fails.
+        """
+        queries = check_queries(queries, k, self.dimension)
+        with self._reported():
+            options = {"output_fields": ["name"], "timeout": self._timeout}
+            answers = self._client.search(self._collection, data=list(queries), limit=k, **options)
+        if not any(answers):
             raise UserError("The index is empty; add pictures to it before it is searched.")
-        return [[(hit["entity"]["name"], float(hit["distance"])) for hit in hits] for hits in found]
+        return [[(hit["entity"]["name"], float(hit["distance"])) for hit in hits] for hits in answers]
 
     def stamps(self) -> dict[str, str]:
-        """Name -> stamp of every row."""
-        found = {}
-        with self._told():
+        """Returns the stamp of every row by its name."""
+        stamps = {}
+        with self._reported():
             rows = self._client.query_iterator(self._collection, batch_size=ROWS, output_fields=["name", "stamp"])
-            while part := rows.next():
-                found |= {row["name"]: row["stamp"] for row in part}
+            while batch := rows.next():
+                stamps |= {row["name"]: row["stamp"] for row in batch}
             rows.close()
-        return found
-
-    def present(self, names: Sequence[str]) -> list[str]:
-        """Those of some names that are there, in Milvus's order."""
-        asked = {"output_fields": ["name"], "timeout": self._timeout}
-        with self._told():
-            return [
-                row["name"]
-                for begin in range(0, len(names), ROWS)
-                for row in self._client.get(self._collection, ids=names[begin : begin + ROWS], **asked)
-            ]
+        return stamps
 
     def _known(self) -> dict[str, Any] | None:
-        """What the collection was made for, None where there is none.
+        """Returns what the collection was made for, None where there is none.
 
-        It stands in one of its own, for Milvus Lite keeps no descriptions.
+        A second collection holds that, for Milvus Lite keeps no descriptions.
         """
-        there = [self._client.has_collection(name, timeout=self._timeout) for name in (self._collection, self._about)]
-        if not there[0]:
+        names = self._collection, self._facts
+        exist = [self._client.has_collection(name, timeout=self._timeout) for name in names]
+        if not exist[0]:
             return None
-        for name in (self._collection, self._about)[: sum(there)]:
+        for name in names[: sum(exist)]:
             self._client.load_collection(name)
-        asked = {"output_fields": ["value"], "timeout": self._timeout}
-        rows = self._client.get(self._about, ids=["about"], **asked) if there[1] else []
+        options = {"output_fields": ["value"], "timeout": self._timeout}
+        rows = self._client.get(self._facts, ids=["about"], **options) if exist[1] else []
         if not rows:
             raise UserError(
-                f"Nothing at {self.address} tells what the collection '{self._collection}' is of: contextjax did not "
+                f"Nothing at {self.address} says what the collection '{self._collection}' is of: contextjax did not "
                 "make it; give another --milvus_collection, or drop it."
             )
-        return json.loads(rows[0]["value"])
+        return parse_json(rows[0]["value"])
 
     @property
-    def _about(self) -> str:
+    def _facts(self) -> str:
         return f"{self._collection}_about"
 
-    def _create(self, about: dict[str, Any], index_type: str) -> dict[str, Any]:
-        if not about["dimension"]:
+    def _create(self, facts: dict[str, Any], index_type: str) -> dict[str, Any]:
+        if not facts["dimension"]:
             raise UserError(
                 f"{self.address} has no collection '{self._collection}'; make it with experiments.embed --milvus."
             )
-        # It comes first: whatever is killed, no collection is without.
-        if not self._client.has_collection(self._about, timeout=self._timeout):
-            self._make(self._about, {"name": 64, "value": 65_535}, "unused", 2, "FLAT")  # a vector is a must
-        row = {"name": "about", "value": json.dumps(about), "unused": [0.0, 1.0]}
-        self._client.upsert(self._about, [row])
-        self._make(self._collection, {"name": LONGEST, "stamp": 64}, "embedding", about["dimension"], index_type)
-        return about
+        # The facts come first: whatever is killed, no collection is without them.
+        if not self._client.has_collection(self._facts, timeout=self._timeout):
+            # Milvus takes no collection without a vector.
+            self._make(self._facts, {"name": 64, "value": 65_535}, "unused", 2, "FLAT")
+        row = {"name": "about", "value": json.dumps(facts), "unused": [0.0, 1.0]}
+        self._client.upsert(self._facts, [row])
+        self._make(self._collection, {"name": LONGEST, "stamp": 64}, "embedding", facts["dimension"], index_type)
+        return facts
 
     def _make(self, name: str, texts: dict[str, int], vector: str, dimension: int, index_type: str) -> None:
         from pymilvus import DataType
@@ -198,8 +216,8 @@ class MilvusIndex:
         self._client.create_collection(name, schema=schema, index_params=params, consistency_level="Strong")
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Milvus's errors as sentences."""
+    def _reported(self) -> Iterator[None]:
+        """Raises Milvus's errors as a UserError with their first line."""
         from pymilvus import MilvusException
 
         try:
@@ -210,24 +228,27 @@ class MilvusIndex:
 
 
 def mirror(index: Index, target: MilvusIndex) -> tuple[int, int]:
-    """Makes a collection what an index is, a part at a time; what is there already stays. Returns (added, removed).
+    """Makes a collection what an index is, a segment at a time. Rows that are there already are not sent again.
+
+    Returns:
+      (rows added, rows removed).
 
     Raises:
-      UserError: the collection is of another dimension, system or gallery.
+      UserError: the collection is of another dimension, system or gallery, or the server fails.
     """
-    m = index.manifest
-    target.check_made_for(m.dimension, m.fingerprint, m.gallery)
+    manifest = index.manifest
+    target.check_made_for(manifest.dimension, manifest.fingerprint, manifest.gallery)
     known, count = target.stamps(), 0
-    now = {name: _stamp(stamp) for name, stamp in zip(index.names, index.row_stamps(), strict=True)}
+    now = dict(zip(index.names, map(_stamp_text, index.listing.stamps), strict=True))
     gone = [name for name, stamp in known.items() if now.get(name) != stamp]
     target.remove(gone)
-    for part in parts.iterate(index.folder, index.manifest):
-        new = np.asarray([known.get(name) != now[name] for name in part.names], bool)
-        names = [name for name, is_new in zip(part.names, new, strict=True) if is_new]
-        target.add(names, unpack(part.embeddings[new]), stamps=part.stamps[new])
-        count += len(names)
+    for segment in read_segments(index.folder, manifest):
+        new = np.asarray([known.get(name) != now[name] for name in segment.names], bool)
+        rows = segment.select(new, [])
+        target.add(rows.names, unpack(rows.embeddings), stamps=rows.stamps)
+        count += len(rows.names)
     return count, len(gone)
 
 
-def _stamp(stamp: Any) -> str:
+def _stamp_text(stamp: np.ndarray) -> str:
     return f"{int(stamp[0])}-{int(stamp[1])}"

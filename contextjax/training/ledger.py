@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from contextjax.files import write_whole
+from contextjax.json_files import parse_json
 
 LEDGER = "ledger.jsonl"
 KINDS: tuple[str, ...] = ("start", "compile", "step", "data", "checkpoint", "evaluation")
@@ -96,7 +97,7 @@ def read_ledger(workdir: Path) -> list[dict[str, Any]]:
     path, found = workdir / LEDGER, []
     for line in path.read_bytes().decode("utf-8", "replace").splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):  # one that was cut with the power
-            found.append(json.loads(line))
+            found.append(parse_json(line))
     return found
 
 

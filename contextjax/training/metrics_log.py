@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from contextjax.files import is_remote, write_whole
+from contextjax.json_files import parse_json
 from contextjax.sharding import is_first_process
 
 METRICS = "metrics.jsonl"
@@ -94,7 +95,7 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
-            found.append(json.loads(line))
+            found.append(parse_json(line, allow_nan=True))
         except ValueError:
             break
     return found

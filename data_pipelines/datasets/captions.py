@@ -1,4 +1,4 @@
-"""Captions in the style of COCO and Visual Genome, read as they come: pictures with texts that describe them.
+"""Captions in the style of COCO and Visual Genome: pictures with texts that describe them.
 
 Two layouts; where the first is there, it is read:
 1. COCO's own: annotations/captions_{split}.json: {"images": [{"id", "file_name"}], "annotations": [{"image_id",
@@ -10,25 +10,30 @@ Two layouts; where the first is there, it is read:
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from contextjax.json_files import LONG_LIST, read_json
 from contextjax.types import CaptionRecord, UserError
-from data_pipelines.records import LONG_LIST, DatasetReader, check_problems, read_json, stays_inside
+from data_pipelines import annotations
+from data_pipelines.readers import DatasetReader
 from data_pipelines.texts import has_words
 
 COCO = "captions_"
 
 
 class CaptionsReader(DatasetReader[CaptionRecord]):
-    """Reads a folder of captions; the folder is never written to."""
+    """Reads a folder of captions."""
 
     name = "captions"
+    layout = "a caption set"
     record_type = CaptionRecord
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        self._files = _files(self.folder)
+        super().__init__(folder)
+        coco = {path.stem.removeprefix(COCO): path for path in sorted(self.folder.glob(f"annotations/{COCO}*.json"))}
+        self._files = coco or {path.stem: path for path in sorted(self.folder.glob("*.json"))}
         self.splits = tuple(self._files)
         if not self.splits:
             raise UserError(
@@ -37,95 +42,64 @@ class CaptionsReader(DatasetReader[CaptionRecord]):
             )
 
     def annotation_files(self) -> list[Path]:
-        """The files that decide what the set holds."""
+        """Returns the files that decide what the set holds."""
         return list(self._files.values())
 
     def pictures(self, split: str) -> dict[str, Path]:
-        """Picture path -> file, in order of first appearance. Rows with faults are told by `records`."""
+        """Returns picture path -> file, in order of first appearance. `records` reports rows with faults."""
         captions, _ = self._captions(split)
         return {image: self.folder / image for image, _ in captions}
 
-    def captions(self, split: str) -> dict[str, str]:
-        """None: a picture has several, and they are the records."""
-        return {}
-
     def records(self, split: str) -> list[CaptionRecord]:
-        """All captions of a split in the order of its file; the id is the picture's path and the caption's number.
+        """Returns all captions of a split in the order of its file; the id is the picture's path and a number.
 
         Raises:
-          UserError: rows lack a picture or a caption, have an empty one, or name a path outside the folder.
+          UserError: rows lack a picture or a caption, have an empty one, or name a path outside the folder; or there
+            are no captions.
         """
         captions, problems = self._captions(split)
-        check_problems(problems, self._file(split).name)
-        if not captions:
-            raise UserError(f"{self._file(split)} holds no captions; expected at least one.")
-        seen: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         records = []
         for image, text in captions:
-            records.append(CaptionRecord(f"{image}/{seen[image]}", image, text))
-            seen[image] += 1
-        return records
-
-    def _file(self, split: str) -> Path:
-        return self._files[split]
+            records.append(CaptionRecord(f"{image}/{counts[image]}", image, text))
+            counts[image] += 1
+        return self._checked(records, problems, self._files[split], "captions")
 
     def _captions(self, split: str) -> tuple[list[tuple[str, str]], list[str]]:
-        """(picture, caption) of all sound rows, and what is wrong with the others."""
-        captions, problems = [], []
-        for number, row in enumerate(self._rows(split)):
-            fault = _fault(row)
-            if fault:
-                problems.append(f"row {number} {fault}")
-            else:
-                image = str(PurePosixPath(row["image"]))  # "./a.png" and "a.png" are one picture
-                captions += [(image, text) for text in _texts(row)]
-        return captions, problems
-
-    def _rows(self, split: str) -> list[Any]:
-        """The rows of a split as the second layout has them."""
-        file = self._file(split)
-        if file.parent != self.folder:
-            return _coco_rows(split, read_json(file, dict, layout="COCO", limits=LONG_LIST), file)
-        return read_json(file, list, layout="a caption set", limits=LONG_LIST)
+        """Returns (picture, caption) of all sound rows, and the problems of the others."""
+        file = self._files[split]
+        if file.parent == self.folder:
+            rows = read_json(file, list, layout=self.layout, limits=LONG_LIST)
+        else:
+            rows = _coco_rows(split, read_json(file, dict, layout="COCO", limits=LONG_LIST), file)
+        return annotations.parse(rows, _captions_of, file=file.name)
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Split -> file."""
-    coco = {path.stem.removeprefix(COCO): path for path in sorted(folder.glob(f"annotations/{COCO}*.json"))}
-    return coco or {path.stem: path for path in sorted(folder.glob("*.json"))}
+def _captions_of(_: int, row: Any) -> Iterator[tuple[str, str]]:
+    """Yields (picture, caption) of a row in the second layout. Raises annotations.Fault."""
+    image, given = annotations.path(row, "image"), annotations.value(row, "caption", str | list, "a text or texts")
+    texts = annotations.items(row, "caption") if isinstance(given, list) else [annotations.text(row, "caption")]
+    if not texts:
+        raise annotations.Fault(f"has no caption for {image}")
+    if not all(map(has_words, texts)):
+        raise annotations.Fault(f"has a caption of {image} without a word")
+    for text in texts:
+        yield image, text
 
 
-def _coco_rows(split: str, found: dict[str, Any], file: Path) -> list[Any]:
-    """COCO's two lists as rows; a row with faults comes as it is, for its faults to be told."""
+def _coco_rows(split: str, content: dict[str, Any], file: Path) -> list[Any]:
+    """Returns COCO's two lists as rows of the second layout; a faulty row is returned as it is, to be reported."""
     for key in ("images", "annotations"):
-        if not isinstance(found.get(key), list):
+        if not isinstance(content.get(key), list):
             raise UserError(f"{file} holds no list of {key}; expected COCO's annotation file: download it again.")
-    names = {row["id"]: row["file_name"] for row in found["images"] if _has(row, id=int, file_name=str)}
-    captions = [row for row in found["annotations"] if not (_has(row, caption=str) and not has_words(row["caption"]))]
+    names = {row["id"]: row["file_name"] for row in content["images"] if _has(row, id=int, file_name=str)}
+    rows = [row for row in content["annotations"] if not (_has(row, caption=str) and not has_words(row["caption"]))]
     is_sound = lambda row: _has(row, image_id=int, caption=str) and row["image_id"] in names
     return [
         {"image": f"{split}/{names[row['image_id']]}", "caption": row["caption"]} if is_sound(row) else row
-        for row in captions
+        for row in rows
     ]
 
 
 def _has(row: Any, **kinds: type) -> bool:
     return isinstance(row, dict) and all(type(row.get(key)) is kind for key, kind in kinds.items())
-
-
-def _texts(row: dict[str, Any]) -> list[Any]:
-    return row["caption"] if isinstance(row["caption"], list) else [row["caption"]]
-
-
-def _fault(row: Any) -> str:
-    if not isinstance(row, dict) or not isinstance(row.get("image"), str) or "caption" not in row:
-        return f"has no image and caption ({str(row)[:60]})"
-    image = row["image"]
-    if not stays_inside(image):
-        return f"names '{image}', which is no path inside the folder"
-    texts = _texts(row)
-    if not texts:
-        return f"has no caption for {image}"
-    if not all(isinstance(text, str) for text in texts):
-        return f"has a caption of {image} that is no text ({str(texts)[:60]})"
-    return "" if all(map(has_words, texts)) else f"has a caption of {image} without a word"

@@ -1,4 +1,4 @@
-"""CIRCO's layout, read as it comes: queries with several right pictures, over COCO 2017's unlabeled ones.
+"""CIRCO's layout: queries with several right pictures, over COCO 2017's unlabeled ones.
 
 annotations/{val,test}.json: [{"id": 0, "reference_img_id": 1, "relative_caption": text, "shared_concept": text,
                               (val only) "target_img_id": 2, "gt_img_ids": [2, 7], "semantic_aspects": [text]}]
@@ -15,10 +15,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from contextjax.json_files import read_json
 from contextjax.types import ComposedRecord, UserError
-from data_pipelines import rows
-from data_pipelines.composed import ComposedReader
-from data_pipelines.records import check_problems, read_json
+from data_pipelines import annotations
+from data_pipelines.readers import ComposedReader
+from data_pipelines.records import check_problems
 
 TEMPLATE = "Find a picture that also {shared_concept}, but {relative_caption}."
 COCO = "COCO2017_unlabeled"
@@ -26,26 +27,19 @@ IMAGES = f"{COCO}/annotations/image_info_unlabeled2017.json"
 
 
 class CircoReader(ComposedReader):
-    """Reads a folder in CIRCO's layout; the folder is never written to."""
+    """Reads a folder in CIRCO's layout."""
 
     name = "circo"
     layout = "CIRCO"
-
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        self.splits = tuple(split for split in ("test", "val") if self._files(split)[0].exists())
-        if not self.splits:
-            raise UserError(
-                f"{self.folder} holds no annotations/val.json and no annotations/test.json; expected a folder in "
-                "CIRCO's layout: check the path."
-            )
+    queries = "annotations/{split}.json"
+    known_splits = ("test", "val")
 
     def annotation_files(self) -> list[Path]:
-        """The files that decide what the set holds."""
+        """Returns the files that decide what the set holds."""
         return [*super().annotation_files(), self.folder / IMAGES]
 
     def pictures(self, split: str) -> dict[str, Path]:
-        """Picture number -> file, in the order of COCO's list.
+        """Returns picture number -> file, in the order of COCO's list.
 
         Raises:
           UserError: COCO's list has rows without a number or a file's name, or names a number twice.
@@ -55,27 +49,27 @@ class CircoReader(ComposedReader):
         listed = read_json(self.folder / IMAGES, dict, layout=self.layout).get("images")
         if not isinstance(listed, list):
             raise UserError(f"{self.folder / IMAGES} holds no list of images; expected COCO's: download it again.")
-        make = lambda _, row: [(rows.name(row, "id"), root / rows.path(row, "file_name"))]
-        found, problems = rows.parse(listed, make, file=IMAGES)
-        counts = Counter(id for id, _ in found)
+        make = lambda _, row: [(annotations.name(row, "id"), root / annotations.path(row, "file_name"))]
+        pictures, problems = annotations.parse(listed, make, file=IMAGES)
+        counts = Counter(id for id, _ in pictures)
         problems += [f"picture {id} comes {count} times in {IMAGES}" for id, count in counts.items() if count > 1]
         check_problems(problems, f"The gallery of {self.layout}")
-        return dict(found)
-
-    def _files(self, split: str) -> list[Path]:
-        return [self.folder / "annotations" / f"{split}.json"]
+        return dict(pictures)
 
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
-        target = rows.maybe(row, "target_img_id")
-        truths = rows.items(row, "gt_img_ids", int, "a list of numbers") if target else []
-        shared, relative = rows.text(row, "shared_concept").strip(), rows.text(row, "relative_caption").strip()
+        target = annotations.optional_name(row, "target_img_id")
+        truths = annotations.items(row, "gt_img_ids", int, "a list of numbers") if target else []
+        shared, relative = (
+            annotations.text(row, "shared_concept").strip(),
+            annotations.text(row, "relative_caption").strip(),
+        )
         if not shared or not relative:
-            raise rows.Fault("has an empty shared_concept or relative_caption, expected texts")
+            raise annotations.Fault("has an empty shared_concept or relative_caption, expected texts")
         yield ComposedRecord(
-            id=rows.name(row, "id"),
-            reference=rows.name(row, "reference_img_id"),
+            id=annotations.name(row, "id"),
+            reference=annotations.name(row, "reference_img_id"),
             text=TEMPLATE.format(shared_concept=shared, relative_caption=relative.rstrip(".")),
             target=target,
-            kinds=tuple(rows.items(row, "semantic_aspects")) if rows.has(row, "semantic_aspects") else (),
+            kinds=tuple(annotations.items(row, "semantic_aspects")) if annotations.has(row, "semantic_aspects") else (),
             truths=tuple(dict.fromkeys([target, *map(str, truths)])) if target else (),
         )

@@ -1,4 +1,4 @@
-"""CIRR's layout, read as it comes: composed triplets in groups of six pictures.
+"""CIRR's layout: composed triplets in groups of six pictures.
 
 captions/cap.rc2.{split}.json   image_splits/split.rc2.{split}.json
 img_raw/{train/<0..99>,dev,test1}/<name>.png   (or the same folders without img_raw/)
@@ -12,73 +12,62 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from contextjax.json_files import read_json
 from contextjax.types import CaptionRecord, ComposedRecord, UserError
-from data_pipelines import rows
-from data_pipelines.composed import ComposedReader
-from data_pipelines.records import DatasetReader, check_problems, read_json
+from data_pipelines import annotations
+from data_pipelines.readers import ComposedReader, DatasetReader
+from data_pipelines.records import check_problems
 from data_pipelines.texts import has_words
 
 
 class CirrReader(ComposedReader):
-    """Reads a folder in CIRR's layout; the folder is never written to."""
+    """Reads a folder in CIRR's layout."""
 
     name = "cirr"
     layout = "CIRR"
     queries = "captions/cap.rc2.{split}.json"
-
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        before, _, after = self.queries.partition("{split}")
-        found = sorted(str(path.relative_to(self.folder)) for path in self.folder.glob(f"{before}*{after}"))
-        if not found:
-            raise UserError(
-                f"{self.folder} holds no {before}*{after}; expected a folder in {self.layout}'s layout: "
-                "check the path (`python -m experiments.generate` writes a set in CIRR's own layout)."
-            )
-        self.splits = tuple(file.removeprefix(before).removesuffix(after) for file in found)
+    remedy = "check the path (`python -m experiments.generate` writes a set in CIRR's own layout)"
 
     def annotation_files(self) -> list[Path]:
-        """The files that decide what the set holds."""
+        """Returns the files that decide what the set holds."""
         patterns = (self.queries.format(split="*"), "image_splits/*.json", "image_captions/*.json")
         return sorted(path for pattern in patterns for path in self.folder.glob(pattern))
 
     def pictures(self, split: str) -> dict[str, Path]:
-        """Picture name -> file, in the order of the split file.
+        """Returns picture name -> file, in the order of the split file.
 
         Raises:
           UserError: the split file names files outside the folder.
         """
         file = f"image_splits/split.rc2.{split}.json"
         root = self.folder / "img_raw" if (self.folder / "img_raw").is_dir() else self.folder
-        make = lambda _, item: [(item[0], root / rows.plain_path(item[1], item[0]))]
-        found, problems = rows.parse(self._json(file, dict).items(), make, file=file)
+        make = lambda _, item: [(item[0], root / annotations.plain_path(item[1], item[0]))]
+        pictures, problems = annotations.parse(self._json(file, dict).items(), make, file=file)
         check_problems(problems, f"Split '{split}' of {self.layout}")
-        return dict(found)
+        return dict(pictures)
 
     def captions(self, split: str) -> dict[str, str]:
-        """Picture name -> caption; empty where the set has none."""
+        """Returns picture name -> caption; empty where the set has no captions."""
         file = _caption_file(split)
         if not (self.folder / file).exists():
             return {}
-        make = lambda _, row: [(Path(rows.text(row, "image")).stem, rows.value(row, "caption", str | None, "a text"))]
-        found, problems = rows.parse(self._json(file, list), make, file=file)
+        caption = lambda row: annotations.value(row, "caption", str | None, "a text") or ""
+        make = lambda _, row: [(Path(annotations.text(row, "image")).stem, caption(row))]
+        captions, problems = annotations.parse(self._json(file, list), make, file=file)
         check_problems(problems, f"The captions of split '{split}'")
-        return {name: text or "" for name, text in found}
-
-    def _files(self, split: str) -> list[Path]:
-        return [self.folder / self.queries.format(split=split)]
+        return dict(captions)
 
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
-        reference = rows.text(row, "reference")
-        group = rows.value(row, "img_set", dict, "its group") if rows.has(row, "img_set") else {}
-        members = rows.items(group, "members") if rows.has(group, "members") else []
+        reference = annotations.text(row, "reference")
+        group = annotations.value(row, "img_set", dict, "its group") if annotations.has(row, "img_set") else {}
+        members = annotations.items(group, "members") if annotations.has(group, "members") else []
         yield ComposedRecord(
-            id=rows.name(row, "pairid"),
+            id=annotations.name(row, "pairid"),
             reference=reference,
-            text=rows.text(row, "caption"),
-            target=rows.maybe(row, "target_hard"),
+            text=annotations.text(row, "caption"),
+            target=annotations.optional_name(row, "target_hard"),
             subset=tuple(member for member in members if member != reference),
-            kinds=(rows.text(row, "edit"),) if row.get("edit") else (),
+            kinds=(annotations.text(row, "edit"),) if row.get("edit") else (),
         )
 
     def _json(self, file: str, kind: type) -> Any:
@@ -86,14 +75,14 @@ class CirrReader(ComposedReader):
 
 
 class CirrTextsReader(CirrReader):
-    """Reads other texts of CIRR's pairs. The group of a pair is CIRR's, where CIRR has the pair."""
+    """Reads other texts of CIRR's pairs. A pair has CIRR's group, where CIRR has the pair."""
 
     def __init__(self, folder: str | Path):
         super().__init__(folder)
         self._cirr = CirrReader(folder)
 
     def annotation_files(self) -> list[Path]:
-        """The files that decide what the set holds."""
+        """Returns the files that decide what the set holds."""
         return sorted({*super().annotation_files(), *self._cirr.annotation_files()})
 
     def _parsed(self, split: str) -> tuple[list[ComposedRecord], list[str]]:
@@ -111,11 +100,12 @@ class CirrCaptionsReader(DatasetReader[CaptionRecord]):
     """
 
     name = "cirr_captions"
+    layout = "CIRR"
     record_type = CaptionRecord
 
     def __init__(self, folder: str | Path):
+        super().__init__(folder)
         self._cirr = CirrReader(folder)
-        self.folder = self._cirr.folder
         self.splits = tuple(split for split in self._cirr.splits if (self.folder / _caption_file(split)).exists())
         if not self.splits:
             raise UserError(
@@ -124,22 +114,22 @@ class CirrCaptionsReader(DatasetReader[CaptionRecord]):
             )
 
     def annotation_files(self) -> list[Path]:
-        """The files that decide what the set holds."""
+        """Returns the files that decide what the set holds."""
         return self._cirr.annotation_files()
 
     def pictures(self, split: str) -> dict[str, Path]:
-        """Picture name -> file of the whole split, captioned or not."""
+        """Returns picture name -> file of the whole split, captioned or not."""
         return self._cirr.pictures(split)
 
     def captions(self, split: str) -> dict[str, str]:
-        """Picture name -> caption."""
+        """Returns picture name -> caption."""
         return self._cirr.captions(split)
 
     def records(self, split: str) -> list[CaptionRecord]:
-        """All captions of a split.
+        """Returns all captions of a split.
 
         Raises:
-          UserError: captions are of pictures that the split file does not have, or say nothing.
+          UserError: captions are of pictures that the split file does not have, or have no words; or there are none.
         """
         known, captions, problems = self.pictures(split), self.captions(split), []
         for name, text in captions.items():
@@ -147,10 +137,8 @@ class CirrCaptionsReader(DatasetReader[CaptionRecord]):
                 problems.append(f"a caption of the unknown picture {name}")
             if not isinstance(text, str) or not has_words(text):
                 problems.append(f"picture {name} has no text as its caption ({str(text)[:60]!r})")
-        check_problems(problems, _caption_file(split))
-        if not captions:
-            raise UserError(f"{self.folder}/{_caption_file(split)} holds no captions; expected at least one.")
-        return [CaptionRecord(name, name, text) for name, text in captions.items()]
+        records = [CaptionRecord(name, name, text) for name, text in captions.items()]
+        return self._checked(records, problems, self.folder / _caption_file(split), "captions")
 
 
 def _caption_file(split: str) -> str:

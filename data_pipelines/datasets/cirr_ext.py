@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from contextjax.types import ComposedRecord
-from data_pipelines import rows
+from data_pipelines import annotations
 from data_pipelines.datasets.cirr import CirrTextsReader
 from data_pipelines.texts import has_words
 
@@ -31,10 +31,10 @@ class CirrExtReader(CirrTextsReader):
     queries = "captions_ext/cap.ext.rc2.{split}.json"
 
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
-        pair, reference = rows.name(row, "pairid"), rows.text(row, "reference")
-        target = rows.maybe(row, "target_hard")
-        answers = rows.value(row, "caption_extend", dict, "its answers")
+        pair, reference = annotations.name(row, "pairid"), annotations.text(row, "reference")
+        target = annotations.optional_name(row, "target_hard")
+        answers = annotations.value(row, "caption_extend", dict, "its answers")
         for question in QUESTIONS:
-            answer = rows.text(answers, question).strip() if question in answers else ""
+            answer = annotations.text(answers, question).strip() if question in answers else ""
             if has_words(answer) and not answer.startswith(MARK):
                 yield ComposedRecord(f"{pair}/{question}", reference, answer, target)

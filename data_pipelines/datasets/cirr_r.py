@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from contextjax.types import ComposedRecord
-from data_pipelines import rows
+from data_pipelines import annotations
 from data_pipelines.datasets.cirr import CirrTextsReader
 
 
@@ -30,14 +30,14 @@ class CirrRewrittenReader(CirrTextsReader):
     queries = "rewritten_captions/rewritten_{split}.json"
 
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
-        reference, target = (_name(rows.text(row, f"{which}_image_url")) for which in ("query", "retrieved"))
+        reference, target = (_name(annotations.text(row, f"{which}_image_url")) for which in ("query", "retrieved"))
         if isinstance(row.get("difference_captions"), list):
-            sentences = rows.items(row, "difference_captions")
+            sentences = annotations.items(row, "difference_captions")
         else:
-            sentences = [rows.text(row, "difference_captions")]
+            sentences = [annotations.text(row, "difference_captions")]
         sentences = [sentence.strip() for sentence in sentences if sentence.strip()]
         if not sentences:
-            raise rows.Fault("has an empty difference_captions, expected sentences")
+            raise annotations.Fault("has an empty difference_captions, expected sentences")
         if file.stem == "rewritten_train":
             texts = {f"{number}/{i}": sentence for i, sentence in enumerate(sentences)}
         else:

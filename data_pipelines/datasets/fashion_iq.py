@@ -1,4 +1,4 @@
-"""Fashion-IQ's layout, read as it comes: pairs of garments, two captions a pair, three categories.
+"""Fashion-IQ's layout: pairs of garments, two captions a pair, three categories.
 
 captions/cap.{dress,shirt,toptee}.{train,val,test}.json: [{"candidate": id, "target": id, "captions": [text, text]}]
 image_splits/split.{category}.{split}.json: [id]
@@ -17,76 +17,74 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from contextjax.types import ComposedRecord, UserError
-from data_pipelines import rows
-from data_pipelines.composed import ComposedReader
-from data_pipelines.records import check_problems, list_pictures, read_json
+from contextjax.json_files import read_json
+from contextjax.types import ComposedRecord
+from data_pipelines import annotations
+from data_pipelines.readers import ComposedReader
+from data_pipelines.records import check_problems, list_pictures
 
 CATEGORIES = ("dress", "shirt", "toptee")
 STRIPPED = ".?, \t\r\n"
 
 
 class FashionIqReader(ComposedReader):
-    """Reads a folder in Fashion-IQ's layout; the folder is never written to."""
+    """Reads a folder in Fashion-IQ's layout."""
 
     name = "fashion_iq"
     layout = "Fashion-IQ"
+    queries = "captions/cap.{split}.json"
+    known_splits = tuple(f"{category}.{split}" for split in ("train", "val", "test") for category in CATEGORIES)
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        found = {path.name[len("cap.") : -len(".json")] for path in self.folder.glob("captions/cap.*.*.json")}
-        known = [f"{category}.{split}" for split in ("train", "val", "test") for category in CATEGORIES]
-        self._parts: dict[str, list[str]] = {}  # split -> "<category>.<split>" of its files
-        for part in known:
-            if part in found:
-                self._parts.setdefault("train" if part.endswith(".train") else part, []).append(part)
-        if not self._parts:
-            raise UserError(
-                f"{self.folder} holds no captions/cap.{{{','.join(CATEGORIES)}}}.*.json; expected a folder in "
-                "Fashion-IQ's layout: check the path."
-            )
-        self.splits = tuple(self._parts)
+        self._files_of: dict[str, list[str]] = {}  # split -> "<category>.<split>" of its files
+        super().__init__(folder)
 
     def annotation_files(self) -> list[Path]:
-        """The files that decide what the set holds."""
-        return super().annotation_files() + [self._ids(part) for parts in self._parts.values() for part in parts]
+        """Returns the files that decide what the set holds."""
+        return super().annotation_files() + [self._ids(name) for names in self._files_of.values() for name in names]
 
     def pictures(self, split: str) -> dict[str, Path]:
-        """Picture id -> file, in the order of the split file; a dead link's file is not there.
+        """Returns picture id -> file, in the order of the split file; the file of a dead link is not there.
 
         Raises:
           UserError: the split file holds other things than ids.
         """
         files, ids, problems = list_pictures(self.folder / "images"), [], []
-        for file in map(self._ids, self._parts[split]):
-            make = lambda _, id: [rows.plain_path(id, "id")]
-            found, faults = rows.parse(read_json(file, list, layout=self.layout), make, file=file.name)
-            ids, problems = ids + found, problems + faults
+        for file in map(self._ids, self._files_of[split]):
+            make = lambda _, id: [annotations.plain_path(id, "id")]
+            sound, faults = annotations.parse(read_json(file, list, layout=self.layout), make, file=file.name)
+            ids, problems = ids + sound, problems + faults
         check_problems(problems, f"Split '{split}' of {self.layout}")
         return {id: files.get(id, self.folder / "images" / f"{id}.png") for id in ids}
 
+    def _find_splits(self) -> Iterable[str]:
+        for name in self.known_splits:
+            if (self.folder / self.queries.format(split=name)).exists():
+                self._files_of.setdefault("train" if name.endswith(".train") else name, []).append(name)
+        return self._files_of
+
     def _files(self, split: str) -> list[Path]:
-        return [self.folder / "captions" / f"cap.{part}.json" for part in self._parts[split]]
+        return [self.folder / self.queries.format(split=name) for name in self._files_of[split]]
 
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
         category = file.name.split(".")[1]
-        captions = rows.items(row, "captions")
+        captions = annotations.items(row, "captions")
         text, *rewordings = dict.fromkeys((joined(captions), joined(captions[::-1])))
         yield ComposedRecord(
             id=f"{category}/{number}",
-            reference=rows.text(row, "candidate"),
+            reference=annotations.text(row, "candidate"),
             text=text,
-            target=rows.maybe(row, "target"),
+            target=annotations.optional_name(row, "target"),
             kinds=(category,),
             rewordings=tuple(rewordings),
         )
 
-    def _ids(self, part: str) -> Path:
-        return self.folder / "image_splits" / f"split.{part}.json"
+    def _ids(self, name: str) -> Path:
+        return self.folder / "image_splits" / f"split.{name}.json"
 
 
 def joined(captions: list[str]) -> str:
-    """ "First and second": the captions of a pair as one text, without what stands around them."""
+    """Returns the captions of a pair as one text, "First and second", without the punctuation around them."""
     stripped = [caption.strip(STRIPPED) for caption in captions]
     text = " and ".join(caption for caption in stripped if caption)
     return text[:1].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""GeneCIS's layout, read as it comes: four tasks, each query with a small gallery of its own.
+"""GeneCIS's layout: four tasks, each query with a small gallery of its own.
 
 genecis/{focus,change}_{attribute,object}.json: [{"condition": text, "reference": picture, "target": picture,
                                                   "gallery": [picture]}]      (or the four files in the folder itself)
@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from contextjax.types import ComposedRecord, UserError
-from data_pipelines import rows
-from data_pipelines.composed import ComposedReader
+from contextjax.types import ComposedRecord
+from data_pipelines import annotations
+from data_pipelines.readers import ComposedReader
 from data_pipelines.records import Crop, PictureFile, list_pictures
 
 TASKS = ("change_attribute", "change_object", "focus_attribute", "focus_object")
@@ -30,49 +30,42 @@ MAX_SIDE = 1_000_000  # no picture that is read is as long
 
 
 class GenecisReader(ComposedReader):
-    """Reads a folder in GeneCIS's layout; the folder is never written to."""
+    """Reads a folder in GeneCIS's layout."""
 
     name = "genecis"
     layout = "GeneCIS"
-
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        self.splits = tuple(task for task in TASKS if self._files(task)[0].exists())
-        if not self.splits:
-            raise UserError(
-                f"{self.folder} holds none of genecis/{{{','.join(TASKS)}}}.json; expected a folder in GeneCIS's "
-                "layout: check the path."
-            )
+    queries = "genecis/{split}.json"
+    known_splits = TASKS
 
     def pictures(self, split: str) -> dict[str, PictureFile]:
-        """Picture id -> file, or the crop of one, of the pictures that the queries name."""
+        """Returns picture id -> file, or the crop of one, of the pictures that the queries name."""
         if split.endswith("_object"):
             folders = [self.folder / name for name in COCO]
             files = list_pictures(*folders)
             return {id: files.get(f"{int(id):012d}", folders[0] / f"{int(id):012d}.jpg") for id in self._named(split)}
         folders = [self.folder / place / name for place in ("", "visual_genome") for name in VISUAL_GENOME]
-        files, found = list_pictures(*folders), {}
+        files, crops = list_pictures(*folders), {}
         for id in self._named(split):
             image, _, box = id.partition("/")
             left, top, width, height = map(float, box.split(","))
             file = files.get(image, folders[0] / f"{image}.jpg")
-            found[id] = Crop(file, (left, top, width, height), dilation=DILATION)
-        return found
+            crops[id] = Crop(file, (left, top, width, height), dilation=DILATION)
+        return crops
 
     def _files(self, split: str) -> list[Path]:
-        nested = self.folder / "genecis" / f"{split}.json"
+        nested = self.folder / self.queries.format(split=split)
         return [nested if nested.exists() else self.folder / f"{split}.json"]
 
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
         id = _coco_id if file.stem.endswith("_object") else _crop_id
-        target = id(rows.value(row, "target", dict, "a picture"))
-        gallery = [id(picture) for picture in rows.items(row, "gallery", dict, "a list of pictures")]
+        target = id(annotations.value(row, "target", dict, "a picture"))
+        gallery = [id(picture) for picture in annotations.items(row, "gallery", dict, "a list of pictures")]
         if not gallery:
-            raise rows.Fault("has an empty gallery, expected pictures")
+            raise annotations.Fault("has an empty gallery, expected pictures")
         yield ComposedRecord(
             id=str(number),
-            reference=id(rows.value(row, "reference", dict, "a picture")),
-            text=rows.text(row, "condition"),
+            reference=id(annotations.value(row, "reference", dict, "a picture")),
+            text=annotations.text(row, "condition"),
             target=target,
             subset=tuple(dict.fromkeys([target, *gallery])),
         )
@@ -83,15 +76,15 @@ def _coco_id(picture: dict[str, Any]) -> str:
 
 
 def _crop_id(picture: dict[str, Any]) -> str:
-    """ "<picture>/<left>,<top>,<width>,<height>"."""
-    box = rows.items(picture, "instance_bbox", int | float, "four numbers")
+    """Returns "<picture>/<left>,<top>,<width>,<height>"."""
+    box = annotations.items(picture, "instance_bbox", int | float, "four numbers")
     if len(box) != 4 or min(box[2:]) <= 0 or not all(abs(number) <= MAX_SIDE for number in box):
-        raise rows.Fault(f"has the box {box}, expected left, top, width and height")
+        raise annotations.Fault(f"has the box {box}, expected left, top, width and height")
     return f"{_number(picture, 'image_id')}/{','.join(map(str, box))}"
 
 
 def _number(picture: dict[str, Any], key: str) -> str:
-    found = rows.name(picture, key)
-    if not (found.isdecimal() and len(found) <= 12):
-        raise rows.Fault(f"has {found!r} for its {key}, expected a whole number")
-    return str(int(found))
+    number = annotations.name(picture, key)
+    if not (number.isdecimal() and len(number) <= 12):
+        raise annotations.Fault(f"has {number!r} for its {key}, expected a whole number")
+    return str(int(number))

@@ -1,4 +1,4 @@
-"""LaSCo's layout, read as it comes: generated queries over the pictures of COCO 2014.
+"""LaSCo's layout: generated queries over the pictures of COCO 2014.
 
 lasco_{train,val}.json: [{"qid": 28714000, "query-image": [28714, "val2014/COCO_val2014_000000028714.jpg"],
                           "query-text": text, "target-image": [277005, "val2014/..."]}]
@@ -14,35 +14,28 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from contextjax.types import ComposedRecord, UserError
-from data_pipelines import rows
-from data_pipelines.composed import ComposedReader
-from data_pipelines.records import check_problems, read_json
+from contextjax.json_files import read_json
+from contextjax.types import ComposedRecord
+from data_pipelines import annotations
+from data_pipelines.readers import ComposedReader
+from data_pipelines.records import check_problems
 
 CORPUS = "_corpus.json"
 
 
 class LascoReader(ComposedReader):
-    """Reads a folder in LaSCo's layout; the folder is never written to."""
+    """Reads a folder in LaSCo's layout."""
 
     name = "lasco"
     layout = "LaSCo"
-
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        names = [path.name for path in sorted(self.folder.glob("lasco_*.json")) if not path.name.endswith(CORPUS)]
-        if not names:
-            raise UserError(
-                f"{self.folder} holds no lasco_*.json; expected a folder in LaSCo's layout: check the path."
-            )
-        self.splits = tuple(name.removeprefix("lasco_").removesuffix(".json") for name in names)
+    queries = "lasco_{split}.json"
 
     def annotation_files(self) -> list[Path]:
-        """The files that decide what the set holds."""
+        """Returns the files that decide what the set holds."""
         return sorted(self.folder.glob("lasco_*.json"))
 
     def pictures(self, split: str) -> dict[str, Path]:
-        """Picture path -> file: the corpus of a split that has one, else what its queries name.
+        """Returns picture path -> file: the corpus of a split that has one, else the pictures that its queries name.
 
         Raises:
           UserError: the corpus has rows without a path, or with one that leaves the folder.
@@ -52,26 +45,26 @@ class LascoReader(ComposedReader):
         is_needed = split == "val" or corpus.exists()
         return {name: root / name for name in (_corpus(corpus, split) if is_needed else self._named(split))}
 
-    def _files(self, split: str) -> list[Path]:
-        return [self.folder / f"lasco_{split}.json"]
+    def _find_splits(self) -> list[str]:
+        return [split for split in super()._find_splits() if not split.endswith("_corpus")]
 
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
         yield ComposedRecord(
-            id=f"{rows.name(row, 'qid')}/{number}",
+            id=f"{annotations.name(row, 'qid')}/{number}",
             reference=_path(row, "query-image"),
-            text=rows.text(row, "query-text"),
-            target=_path(row, "target-image") if rows.has(row, "target-image") else None,
+            text=annotations.text(row, "query-text"),
+            target=_path(row, "target-image") if annotations.has(row, "target-image") else None,
         )
 
 
 def _path(row: Any, key: str) -> str:
-    found = rows.value(row, key, list, "its number and path")
-    return rows.plain_path(found[1] if len(found) == 2 else found, key)
+    picture = annotations.value(row, key, list, "its number and path")
+    return annotations.plain_path(picture[1] if len(picture) == 2 else picture, key)
 
 
 def _corpus(file: Path, split: str) -> list[str]:
-    """The pictures of a gallery. Its paths have the split's name before the queries' paths."""
-    make = lambda _, row: [rows.path(row, "path").removeprefix(f"{split}/")]
-    paths, problems = rows.parse(read_json(file, list, layout="LaSCo"), make, file=file.name)
+    """Returns the pictures of a gallery, whose paths have the split's name before the queries' paths."""
+    make = lambda _, row: [annotations.path(row, "path").removeprefix(f"{split}/")]
+    paths, problems = annotations.parse(read_json(file, list, layout="LaSCo"), make, file=file.name)
     check_problems(problems, f"The gallery of split '{split}'")
     return list(dict.fromkeys(paths))

@@ -1,4 +1,4 @@
-"""Any set of one's own: lists of composed queries beside their pictures.
+"""A user's own set: lists of composed queries beside their pictures.
 
 {split}.json: [{"reference": path, "target": path, "caption": text}]     or one such object a line, in {split}.jsonl
 Paths are relative to the folder, stay in it, and are the pictures' ids. Files that links put elsewhere are refused.
@@ -12,22 +12,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from contextjax.json_files import LONG_LIST, parse_json, read_json, read_text
 from contextjax.types import ComposedRecord, UserError
-from data_pipelines import rows
-from data_pipelines.composed import ComposedReader
-from data_pipelines.records import LONG_LIST, named_pictures, parse_json, read_json, read_text
+from data_pipelines import annotations
+from data_pipelines.readers import ComposedReader
+from data_pipelines.records import named_pictures
 
 LINES = ".jsonl"
 
 
 class ManifestReader(ComposedReader):
-    """Reads a folder of manifests; the folder is never written to."""
+    """Reads a folder of manifests."""
 
     name = "manifest"
     layout = "a manifest"
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+    def _find_splits(self) -> list[str]:
         self._root = self.folder.resolve()
         files = sorted(path for pattern in ("*.json", f"*{LINES}") for path in self.folder.glob(pattern))
         self._split_files = {path.stem: path for path in files}
@@ -40,10 +40,10 @@ class ManifestReader(ComposedReader):
             raise UserError(
                 f"{self.folder} holds a split as .json and as {LINES} too; expected one of them: remove one."
             )
-        self.splits = tuple(sorted(self._split_files))
+        return sorted(self._split_files)
 
     def pictures(self, split: str) -> dict[str, Path]:
-        """Picture path -> file, of the pictures that the queries name."""
+        """Returns picture path -> file, of the pictures that the queries name."""
         return {name: self.folder / name for name in self._named(split)}
 
     def _files(self, split: str) -> list[Path]:
@@ -58,9 +58,9 @@ class ManifestReader(ComposedReader):
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
         yield ComposedRecord(
             id=str(number),
-            reference=rows.path(row, "reference"),
-            text=rows.text(row, "caption"),
-            target=rows.path(row, "target"),
+            reference=annotations.path(row, "reference"),
+            text=annotations.text(row, "caption"),
+            target=annotations.path(row, "target"),
         )
 
     def _parsed(self, split: str) -> tuple[list[ComposedRecord], list[str]]:
@@ -78,7 +78,7 @@ class ManifestReader(ComposedReader):
 
 
 def _object(line: str) -> Any:
-    """What a line holds; what is no JSON is a row with a fault."""
+    """Parses a line; a line that is no JSON is returned as it is, a row with a fault."""
     try:
         return parse_json(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""MMVP-VLM's layout, read as it comes: pairs of pictures that differ in one visual pattern, with a text of each.
+"""MMVP-VLM's layout: pairs of pictures that differ in one visual pattern, with a text of each.
 
 Questions.csv: columns "Question ID", "Type" (the pattern) and "Statement"; every two rows are a pair
 MLLM_VLM Images/<Type>/<Question ID>.jpg: the picture that the statement describes
@@ -17,8 +17,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from contextjax.json_files import read_text
 from contextjax.types import CandidateRecord, UserError
-from data_pipelines.records import DatasetReader, check_problems, read_text, stays_inside
+from data_pipelines.annotations import stays_inside
+from data_pipelines.readers import DatasetReader
 from data_pipelines.texts import has_words
 
 QUESTIONS, PICTURES = "Questions.csv", "MLLM_VLM Images"
@@ -27,14 +29,15 @@ PREFIX = "a photo of "
 
 
 class MmvpReader(DatasetReader[CandidateRecord]):
-    """Reads a folder in MMVP-VLM's layout; the folder is never written to."""
+    """Reads a folder in MMVP-VLM's layout."""
 
     name = "mmvp"
+    layout = "MMVP-VLM"
     record_type = CandidateRecord
     splits = ("test",)
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        super().__init__(folder)
         for path in (self.folder / QUESTIONS, self.folder / PICTURES):
             if not path.exists():
                 raise UserError(
@@ -43,27 +46,23 @@ class MmvpReader(DatasetReader[CandidateRecord]):
                 )
 
     def annotation_files(self) -> list[Path]:
-        """The file that decides what the set holds."""
+        """Returns the file that decides what the set holds."""
         return [self.folder / QUESTIONS]
 
     def pictures(self, split: str) -> dict[str, Path]:
-        """Picture "<pattern>/<id>" -> file. Rows with faults are told by `records`."""
+        """Returns picture "<pattern>/<id>" -> file. `records` reports rows with faults."""
         return {
             f"{kind}/{number}": self.folder / PICTURES / kind / f"{number}.jpg"
             for number, kind, _ in self._rows()
             if stays_inside(f"{kind}/{number}")
         }
 
-    def captions(self, split: str) -> dict[str, str]:
-        """None: statements tell a picture from the other of its pair."""
-        return {}
-
     def records(self, split: str) -> list[CandidateRecord]:
-        """Two records a pair, one for each text, both with the pair's pictures; `pair_ids` says which belong together.
+        """Returns two records a pair, one for each text, both with the pair's pictures; see `pair_ids`.
 
         Raises:
-          UserError: a row without a partner, a partner of another pattern, ids that come twice or are no numbers,
-            empty statements.
+          UserError: a row has no partner, a partner of another pattern, an id that comes twice or is no number, or an
+            empty statement; or there are no rows.
         """
         rows = self._rows()
         pairs = list(zip(rows[::2], rows[1::2], strict=False))
@@ -76,10 +75,7 @@ class MmvpReader(DatasetReader[CandidateRecord]):
             for (first, kind, _), (second, other, _) in pairs
             if kind != other
         ]
-        check_problems(problems, QUESTIONS)
-        if not pairs:
-            raise UserError(f"{self.folder / QUESTIONS} holds no questions; expected two rows a pair.")
-        return [
+        records = [
             CandidateRecord(
                 id=f"{pair[0][0]}-{pair[1][0]}/{target}",
                 images=tuple(f"{kind}/{number}" for number, kind, _ in pair),
@@ -90,12 +86,13 @@ class MmvpReader(DatasetReader[CandidateRecord]):
             for pair in pairs
             for target, (_, kind, statement) in enumerate(pair)
         ]
+        return self._checked(records, problems, self.folder / QUESTIONS, "questions")
 
     def _rows(self) -> list[tuple[str, str, str]]:
-        """(id, pattern, statement) of every row, without the white space around them."""
+        """Returns (id, pattern, statement) of every row, without the white space around them."""
         path = self.folder / QUESTIONS
         try:
-            header, *rows = list(csv.reader(io.StringIO(read_text(path, layout="MMVP-VLM"), newline=""))) or [[]]
+            header, *rows = list(csv.reader(io.StringIO(read_text(path, layout=self.layout), newline=""))) or [[]]
         except csv.Error as error:
             raise UserError(
                 f"{path} can't be read as CSV ({error}); expected MMVP-VLM's: download it again."
@@ -111,7 +108,7 @@ class MmvpReader(DatasetReader[CandidateRecord]):
 
 
 def pair_ids(records: Sequence[CandidateRecord]) -> list[str]:
-    """The pair of each record, "<id>-<id>": what metrics.pair_accuracy groups by."""
+    """Returns the pair of each record, "<id>-<id>", by which metrics.pair_accuracy groups."""
     return [record.id.rpartition("/")[0] for record in records]
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from contextjax.files import write_whole
+from contextjax.json_files import check_file
 from contextjax.types import UserError
-from data_pipelines.records import check_file
 from data_pipelines.synthesis.chat import BODY, SIDE, chat_request, is_refusal, read_body, read_completion
 from data_pipelines.synthesis.drafts import Reply
 from data_pipelines.synthesis.questions import Question, Waiting

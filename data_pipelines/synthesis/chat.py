@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import functools
 import io
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from contextjax import images
+from contextjax.json_files import parse_json
 from contextjax.types import UserError
 from data_pipelines.synthesis.drafts import Reply
 from data_pipelines.synthesis.questions import Question
@@ -144,10 +144,7 @@ def read_body(text: str) -> Any:
     """
     if len(text) > MAX_BODY:
         raise ValueError(f"it has {len(text):,} characters")
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+    return parse_json(text)
 
 
 def is_refusal(status: Any, message: str) -> bool:

@@ -8,6 +8,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from contextjax.json_files import parse_json
+
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
@@ -75,7 +77,7 @@ def to_line(draft: Draft) -> str:
 
 def from_line(line: str) -> Draft:
     """A draft from its line."""
-    row: Mapping[str, Any] = json.loads(line)
+    row: Mapping[str, Any] = parse_json(line)
     return Draft(
         reference=row["reference"],
         target=row["target"],

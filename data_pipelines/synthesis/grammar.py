@@ -10,6 +10,7 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
+from contextjax.json_files import parse_json
 from contextjax.types import UserError
 from data_pipelines.synthesis.answers import GRAMMAR, Answers
 from data_pipelines.synthesis.drafts import Reply
@@ -52,7 +53,7 @@ class LanguageTool:
         data = urllib.parse.urlencode({"text": text, "language": self._language}).encode()
         try:
             with urllib.request.urlopen(f"{self._address}/v2/check", data, timeout=TIMEOUT) as response:
-                found: Any = json.loads(response.read(MAX_BYTES))
+                found: Any = parse_json(response.read(MAX_BYTES))
             return [str(match.get("message", "a finding"))[:120] for match in found["matches"]]
         except urllib.error.HTTPError as error:
             if error.code in (408, 429) or error.code >= 500:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from contextjax.json_files import read_text
 from contextjax.types import UserError
-from data_pipelines.records import read_text
 from data_pipelines.synthesis.drafts import Reply
 
 PROMPTS = Path(__file__).parent / "prompts"

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from data_pipelines.records import parse_json
+from contextjax.json_files import parse_json
 from data_pipelines.synthesis.drafts import Reply, Thing
 from data_pipelines.synthesis.questions import NoAnswer
 

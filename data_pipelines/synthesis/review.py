@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
+from contextjax.json_files import read_json
 from contextjax.types import UserError
-from data_pipelines.records import read_json
 from data_pipelines.synthesis.drafts import Draft, from_line
 from data_pipelines.synthesis.write import MARK
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from contextjax.json_files import read_json
 from contextjax.types import UserError
 from data_pipelines.datasets.pictograms.edits import Edit, difference
-from data_pipelines.datasets.pictograms.scene import PLACES, SIZES, Scene, make_scene
-from data_pipelines.datasets.pictograms.scene import Thing as Placed
-from data_pipelines.datasets.pictograms.vocabulary import a
-from data_pipelines.records import read_json
+from data_pipelines.datasets.pictograms.names import a
+from data_pipelines.datasets.pictograms.scenes import PLACES, SIZES, Scene, make_scene
+from data_pipelines.datasets.pictograms.scenes import Thing as Placed
 from data_pipelines.synthesis.drafts import Reply
 from data_pipelines.synthesis.questions import Question
 

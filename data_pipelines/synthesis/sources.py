@@ -12,7 +12,8 @@ from pathlib import Path
 from contextjax import images
 from contextjax.types import ComposedRecord, UserError
 from data_pipelines.prepare import read_bytes
-from data_pipelines.records import DatasetReader, PictureFile
+from data_pipelines.readers import DatasetReader
+from data_pipelines.records import PictureFile
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.questions import Shown
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import resource
 import statistics
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import jax
 
 from contextjax.analysis.chips import chip_of_kind
+from contextjax.json_files import read_json
 from contextjax.types import UserError
 from experiments.benchmarks.runs import Timing
 from experiments.comparisons import measure
@@ -117,12 +117,7 @@ def compare(paths: Sequence[str]) -> str:
 
 
 def _read(path: str) -> dict[str, Any]:
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} can't be read ({error}); give a file that experiments.benchmark --output wrote."
-        ) from error
-    if not isinstance(found, dict) or "mode" not in found:
+    found = read_json(Path(path), layout="a benchmark", remedy="give a file that experiments.benchmark --output wrote")
+    if "mode" not in found:
         raise UserError(f"{path} is no result of one benchmark; give a file that experiments.benchmark --output wrote.")
     return found

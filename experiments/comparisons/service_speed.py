@@ -110,7 +110,7 @@ class _Served:
     def __init__(self, service: Any):
         import uvicorn
 
-        from contextjax.serving.service import make_app
+        from contextjax.serving.app import make_app
 
         self._server = uvicorn.Server(uvicorn.Config(make_app(service), port=0, log_level="error"))
         self._thread = threading.Thread(target=self._server.run)

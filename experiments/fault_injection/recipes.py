@@ -57,7 +57,7 @@ def small_config(system: str, data: Path) -> Any:
 
 def write_data(folder: Path) -> Path:
     """A few pictograms in CIRR's layout: 48 samples, 96 triplets."""
-    from data_pipelines.datasets.pictograms.write import write_cirr
+    from data_pipelines.datasets.pictograms.cirr_layout import write_cirr
 
     return write_cirr(folder, train_groups=4, val_groups=2, test_groups=1, unseen_groups=1, canvas=32, processes=1)
 

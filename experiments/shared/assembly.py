@@ -27,6 +27,7 @@ from contextjax.evaluation import (
 )
 from contextjax.evaluation.shared import check_targets
 from contextjax.files import path_of
+from contextjax.json_files import read_json
 from contextjax.pretrained import Pretrained, abstract_params, locate, read_own, read_pretrained, towers
 from contextjax.pretrained.names import flatten, unflatten
 from contextjax.sharding import first_process_first, gather, place, place_like
@@ -303,4 +304,4 @@ def fit_config(config: Any, *, data: str = "", step_timeout: float = 0) -> FitCo
 
 def read_config(workdir: Path) -> Any:
     """The config of a workdir."""
-    return ConfigDict(json.loads((workdir / "config.json").read_text(encoding="utf-8")))
+    return ConfigDict(read_json(workdir / "config.json", layout="a run", remedy="copy the run again"))

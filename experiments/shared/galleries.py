@@ -69,12 +69,12 @@ def kept_index(system: Any, gallery: Gallery, folder: Path, **options: Any) -> A
 
     `options` are those of contextjax.serving.embedding.embed.
     """
-    from contextjax.serving.embedding import embed, told
+    from contextjax.serving.embedding import describe_skipped, embed
 
     key = hashlib.blake2b(f"{system.identity}\0{gallery.place}".encode(errors="replace"), digest_size=8).hexdigest()
     index = embed(system, gallery, folder / key, **options)
     if index.skipped:
-        print(told(index.skipped))
+        print(describe_skipped(index.skipped))
     return index
 
 
@@ -91,7 +91,7 @@ def open_index(system: Any, place: str, *, collection: str) -> tuple[Any, str]:
     if "://" in place or place.endswith(".db"):
         found = open_milvus(place, collection)
         found.check(system.identity)
-        return found, found.about["gallery"]
+        return found, found.gallery
     from contextjax.serving.index import Index
 
     index = Index(local_path(place))

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from contextjax.json_files import parse_json
 from contextjax.types import UserError
-from data_pipelines.records import parse_json
 from data_pipelines.synthesis.questions import Model
 
 GIVEN = ("model", "messages", "stream", "extra_headers", "extra_query", "extra_body")  # not by --request

@@ -228,5 +228,6 @@ def test_mixtures_that_do_not_work_are_told(pictograms, changes, sentence):
         config.update_from_flattened_dict(
             {"data.folder": str(pictograms), "data.sources.cirr_r.reader": "cirr"} | changes
         )
+        config.model = assembly.resolve_model(config)
     with pytest.raises(UserError, match=sentence):
         load_data(config, "train")

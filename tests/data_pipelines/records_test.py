@@ -1,14 +1,13 @@
-"""Crops of pictures, listings of folders, and how much of a file is read."""
+"""Crops of pictures, and listings of folders."""
 
 import io
-import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from contextjax.types import UserError
-from data_pipelines.records import BENCHMARK, LONG_LIST, Crop, Limits, list_pictures, read_json, read_text
+from data_pipelines.records import Crop, list_pictures
 
 WIDTH, HEIGHT = 40, 30
 
@@ -68,23 +67,3 @@ def test_listing(tmp_path):
         (tmp_path / name).touch()
     expected = {"a": first / "a.jpg", "b": first / "b.png", "d": second / "d.JPEG"}
     assert list_pictures(first, tmp_path / "3", second) == expected
-
-
-def test_more_than_is_read_is_told(tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps([{"a": [1, 2]}] * 3))
-    size = (tmp_path / "a.json").stat().st_size
-    values = 3 * 3 + 1 + 2  # brackets, braces and commas
-    assert len(read_json(tmp_path / "a.json", list, layout="X", limits=Limits(size, values))) == 3
-    with pytest.raises(UserError, match=f"has {size} bytes; at most {size - 1} are read: split or remove it"):
-        read_json(tmp_path / "a.json", list, layout="X", limits=Limits(size - 1, values))
-    for read in (read_text, lambda path, **options: read_json(path, list, **options)):
-        with pytest.raises(UserError, match=f"holds some {values} values; at most {values - 1} are read"):
-            read(tmp_path / "a.json", layout="X", limits=Limits(size, values - 1))
-
-
-def test_five_million_captions_are_read():
-    """As COCO and Visual Genome have them: on average 62 and 30 characters, a comma in some."""
-    row = {"image": "train2014/COCO_train2014_000000123456.jpg", "caption": "A man, with a red helmet, " * 3}
-    count, text = 5_000_000, json.dumps(row) + ", "
-    assert count * len(text) < LONG_LIST.bytes and count * sum(map(text.count, ",[{")) < LONG_LIST.values
-    assert count * len(text) > BENCHMARK.bytes

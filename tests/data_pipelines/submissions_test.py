@@ -96,7 +96,7 @@ SPOIL = {
     "answer '3', expected": lambda d: d["YouCook-3"].__setitem__(1, "3"),
     "answer 'None'": lambda d: d["YouCook-3"].__setitem__(1, None),
     "set YouCook-3 has no list of answers (3)": lambda d: d.update({"YouCook-3": 3}),
-    "set open-images-2 has no list of answers ([('0', 1)])": lambda d: d.update({"open-images-2": {"0": 1}}),
+    "set open-images-2 has no list of answers ({'0': 1})": lambda d: d.update({"open-images-2": {"0": 1}}),
 }
 
 
@@ -127,7 +127,7 @@ def test_all_faults_come_at_once(written):
         (b'[["a", [1]]]', "no JSON object"),
         (b"3", "no JSON object"),
         (b'{"a": ', "not JSON"),
-        (b"\xff\x00", "not JSON"),
+        (b"\xff\x00", "not UTF-8"),
         (b"[" * 100_000, "JSON"),
     ],
 )

@@ -174,7 +174,7 @@ def copy(case, tmp_path):
     [
         (lambda f: (f / "query.stablehlo").write_bytes((f / "query.stablehlo").read_bytes()[:-1]), "SHA-256"),
         (lambda f: (f / "model.safetensors").unlink(), "lacks model.safetensors"),
-        (lambda f: (f / "export.json").write_text("{"), "can't be read"),
+        (lambda f: (f / "export.json").write_text("{"), "is not JSON"),
         (lambda f: (f / "export.json").write_text('{"export": 1}'), "is not whole"),
         (lambda f: _edit(f, lambda m: m | {"export": 2}), "export of version 2"),
         (lambda f: _edit(f, lambda m: m | {"files": m["files"] | {"../x": {"sha256": ""}}}), "not beside it"),

@@ -1,8 +1,7 @@
-"""The page of candidate sets: every candidate with its score and marks, what was read, what masking would hide."""
+"""Cards of candidate sets: every candidate with its score and marks, attention maps, the patches masking would hide."""
 
 import html
 import re
-import types
 
 import hypothesis
 import numpy as np
@@ -10,79 +9,16 @@ import pytest
 from hypothesis import strategies as st
 
 from contextjax.evaluation import evaluate_candidates
-from contextjax.reports import build_report, render
-from contextjax.reports.candidates import first_of_sets, spread
-from contextjax.reports.pictures import outlined
-from contextjax.reports.sets import predicted, shares
-from contextjax.system import TokenMap
+from contextjax.reports import render
+from contextjax.reports.candidates import CandidateView, first_of_sets, predicted, shares, spread
+from contextjax.reports.pictures import CaptionedPictures
 from contextjax.types import CandidateRecord
-from tests.reports.conftest import COUNT, last_words
+from tests.reports.conftest import COUNT, SIZES, FakeSets, cards_of
 from tests.reports.pages import HOSTILE, Tags, chromium, measure, needs_chromium
 
-SIZES = (3, 5, 10)
-GRID = 4
 
-
-class FakeSets:
-    """Scores and reads at random, but always the same; `broken` scores are not numbers."""
-
-    fingerprint = "0123456789ab-120"
-
-    def __init__(self, scores=("itc", "itm", "sum", "selection"), broken=False):
-        self.scores, self.score, self.broken = scores, scores[-1], broken
-        self.model = types.SimpleNamespace(config=types.SimpleNamespace(mask_rate=0.25))
-        self.asked = []
-
-    def score_sets(self, sets, texts, ordered):
-        draw = lambda image, text: np.random.default_rng([int(image[0, 0, 0]), len(text), ord(text[-1])]).normal()
-        found = np.asarray([[draw(image, text) for image in images] for images, text in zip(sets, texts, strict=True)])
-        return np.full_like(found, np.nan) if self.broken else found
-
-    def attention_maps(self, images, texts):
-        self.asked.append([(int(image[0, 0, 0]), text) for image, text in zip(images, texts, strict=True)])
-        maps = []
-        for image, text in zip(images, texts, strict=True):
-            words = [match.span() for match in re.finditer(r"\S+", text)]
-            offsets = np.asarray([(0, 0), *words, (0, 0)])
-            rng = np.random.default_rng([int(image[0, 0, 0]), len(text)])
-            maps.append(TokenMap(rng.uniform(0, 0.1, (GRID**2, len(offsets))).astype(np.float32), offsets, GRID))
-        return maps
-
-
-@pytest.fixture
-def make(pictures):
-    """make(text=..., system=..., **arguments of build_report) -> CandidateReport of sets of 3, 5 and 10 candidates."""
-
-    def make(*, text="the small dog is left of the", system=None, **arguments):
-        system = system or FakeSets()
-        records = []
-        for row in range(COUNT):
-            size = SIZES[row % 3]
-            images = tuple(pictures.ids[(row - row % 2 + near) % COUNT] for near in range(size))
-            records.append(
-                CandidateRecord(str(row), images, f"{text} cat {row}", row % size, ("static", "video")[row % 2])
-            )
-        evaluation = evaluate_candidates(system, records, pictures)
-        given = {
-            "title": "toy sets",
-            "split": "val",
-            "protocol": "toy",
-            "baselines": {"itc": {"accuracy": 22.5, "low95": 11.25, "high95": 33.75}, **evaluation.baselines()},
-            "metric_lines": [{"step": 5, "loss": 1.0, "selection": 1.0}, {"step": 10, "val/accuracy": 30.0}],
-            "loss_weights": {"selection": 1.0},
-            "phrases_of": last_words,
-        }
-        return build_report(system, evaluation, pictures, **given | arguments)
-
-    return make
-
-
-def cards_of(report):
-    return [card for section in report.sections for card in section.cards]
-
-
-def test_every_candidate_of_every_example_is_on_the_page_in_its_order(make):
-    report = make(sample=COUNT)
+def test_every_candidate_of_every_example_is_on_the_page_in_its_order(make_sets):
+    report = make_sets(sample=COUNT)
     cards = cards_of(report)
     assert {len(card.candidates) for card in cards} == set(SIZES) and report.sizes == (3, 10)
     assert len(report.sections[0].cards) == COUNT
@@ -100,8 +36,8 @@ def report_images(row):
     return [f"picture-{(row - row % 2 + near) % COUNT}" for near in range(SIZES[row % 3])]
 
 
-def test_scores_shares_and_marks_are_those_of_the_evaluation(make):
-    for card in cards_of(make(sample=COUNT)):
+def test_scores_shares_and_marks_are_those_of_the_evaluation(make_sets):
+    for card in cards_of(make_sets(sample=COUNT)):
         scores = [candidate.score for candidate in card.candidates]
         (target,) = (c for c in card.candidates if c.is_target)
         (prediction,) = (c for c in card.candidates if c.is_prediction)
@@ -113,16 +49,16 @@ def test_scores_shares_and_marks_are_those_of_the_evaluation(make):
         assert ", the target" in target.alt and ", the prediction" in prediction.alt
 
 
-def test_target_and_prediction_are_told_in_words_too(make):
-    report = make()
+def test_target_and_prediction_are_told_in_words_too(make_sets):
+    report = make_sets()
     page, cards = render(report), cards_of(report)
     assert page.count("<strong>target</strong>") == page.count("<strong>prediction</strong>") == len(cards)
     assert page.count("<b>Right</b>") == sum(card.is_right for card in cards)
     assert page.count("<b>Wrong</b>") == sum(not card.is_right for card in cards)
 
 
-def test_the_interval_and_the_baselines_are_told(make):
-    report = make()
+def test_the_interval_and_the_baselines_are_told(make_sets):
+    report = make_sets()
     page = re.sub(r"\s+", " ", render(report))
     run, itc, random, constant = report.rows
     assert report.columns == ("accuracy",) and run.main and run.note == "score: selection"
@@ -137,40 +73,44 @@ def test_the_interval_and_the_baselines_are_told(make):
     assert "40 queries, which are descriptions of 40 sets of 3 to 10 candidates" in page
 
 
-def test_right_and_wrong_ones_go_from_end_to_end(make):
-    _, right, wrong = make(extremes=4).sections
+def test_right_and_wrong_ones_go_from_end_to_end(make_sets):
+    _, right, wrong = make_sets(extremes=4).sections
     assert all(card.is_right for card in right.cards) and not any(card.is_right for card in wrong.cards)
     lead = lambda card: float(np.subtract(*sorted((c.share for c in card.candidates), reverse=True)[:2]))
     leads, ranks = [lead(card) for card in right.cards], [card.rank for card in wrong.cards]
     assert leads == sorted(leads, reverse=True) and ranks == sorted(ranks) and len(leads) == len(ranks) == 4
-    assert ranks[-1] == max(card.rank for card in make(sample=COUNT).sections[0].cards)
+    assert ranks[-1] == max(card.rank for card in make_sets(sample=COUNT).sections[0].cards)
 
 
-def test_what_is_read_is_asked_for_once_and_shown_of_prediction_and_target(make):
+def test_what_is_read_is_asked_for_once_and_shown_of_prediction_and_target(make_sets):
     system = FakeSets()
-    report = make(system=system)
+    report = make_sets(system=system)
     (asked,) = system.asked
     assert len(set(asked)) == len(asked), "a query in two sections is read once"
     cards = {card.id: card for card in cards_of(report)}
     assert len(asked) == sum(1 if card.is_right else 2 for card in cards.values())
     for card in cards.values():
-        assert card.read == (("prediction and target",) if card.is_right else ("prediction", "target"))
-        assert len(card.heats) == len(card.read)
+        assert tuple(heat.label for heat in card.heats) == (
+            ("prediction and target",) if card.is_right else ("prediction", "target")
+        )
+        assert len(card.heats) == (1 if card.is_right else 2)
         assert [phrase.label for phrase in card.phrases] == [" ".join(card.text.split()[-2:])]
-        assert all(len(phrase.heats) == len(card.read) for phrase in card.phrases)
+        assert all(len(phrase.heats) == len(card.heats) for phrase in card.phrases)
         assert (card.masked.count, card.masked.n_patches) == (4, 16)
         assert card.masked.by.strip("“”") in card.text.split()
 
 
-def test_without_phrases_tokens_are_shown(make):
-    report = make(phrases_of=None)
+def test_without_phrases_tokens_are_shown(make_sets):
+    report = make_sets(phrases_of=None)
     assert report.read_by == "token"
     assert [phrase.label for phrase in cards_of(report)[0].phrases][:3] == ["the", "small", "dog"]
 
 
-def test_hostile_texts_stay_texts_and_nothing_comes_from_outside(make):
+def test_hostile_texts_stay_texts_and_nothing_comes_from_outside(make_sets):
     page = render(
-        make(text=HOSTILE, phrases_of=None, title=HOSTILE, split=HOSTILE, protocol=HOSTILE, captions=[HOSTILE] * COUNT)
+        make_sets(
+            text=HOSTILE, phrases_of=None, title=HOSTILE, split=HOSTILE, protocol=HOSTILE, captions=[HOSTILE] * COUNT
+        )
     )
     tags = Tags(page)
     assert not tags.named("script") and not tags.named("a")
@@ -180,15 +120,15 @@ def test_hostile_texts_stay_texts_and_nothing_comes_from_outside(make):
     assert not re.search(r"@import|url\(|https?://", page)
 
 
-def test_a_system_whose_texts_read_no_picture_has_no_maps(make):
+def test_a_system_whose_texts_read_no_picture_has_no_maps(make_sets):
     system = FakeSets(scores=("itc",))
-    report = make(system=system)
+    report = make_sets(system=system)
     assert not system.asked and not report.has_maps
     assert "Read by the text" not in render(report)
 
 
-def test_scores_that_are_no_numbers_are_a_page_too(make):
-    report = make(system=FakeSets(broken=True))
+def test_scores_that_are_no_numbers_are_a_page_too(make_sets):
+    report = make_sets(system=FakeSets(broken=True))
     assert report.rows[0].values == (0.0,)
     card = report.sections[0].cards[0]
     assert card.rank == len(card.candidates) and {c.share for c in card.candidates} == {0}
@@ -221,21 +161,24 @@ def test_a_section_shows_a_set_once():
     assert first_of_sets(records, np.asarray([], int)).tolist() == []
 
 
-def test_chosen_patches_keep_their_colours_inside_an_outline_and_the_others_fade():
-    picture = np.random.default_rng(0).integers(0, 200, (40, 60, 3), np.uint8)
-    chosen = np.zeros((2, 3), bool)
-    chosen[1, 2] = True
-    found = outlined(picture, chosen)
-    assert (found[23:37, 43:57] == picture[23:37, 43:57]).all()
-    assert (found[20:40, 40] == found[20, 40]).all() and (found[20, 40:60] == found[20, 40]).all()
-    assert (found[:20] > picture[:20]).all() and (found[:, :40] > picture[:, :40]).all()
-    assert (outlined(picture, ~chosen)[22:38, 42:58] > picture[22:38, 42:58]).all()
-
-
 @needs_chromium
-def test_a_browser_shows_the_page_and_nothing_sticks_out(make, tmp_path):
-    page = render(make(text=HOSTILE, title="t" * 200, sample=3, extremes=1))
+def test_a_browser_shows_the_page_and_nothing_sticks_out(make_sets, tmp_path):
+    page = render(make_sets(text=HOSTILE, title="t" * 200, sample=3, extremes=1))
     phone, desktop = measure(tmp_path, page)
     assert 370 <= phone[0] <= 390 and phone[1] <= phone[0], f"page, content, table box, table: {phone}"
     assert desktop[1] <= desktop[0], f"page, content, table box, table: {desktop}"
     assert not Tags(chromium(tmp_path, page)).named("script")
+
+
+def test_a_real_systems_cards_hold_its_scores_and_what_masking_would_hide(blip, pictures):
+    records = [
+        CandidateRecord("0", tuple(pictures.ids[:3]), "dog left of the small tent", 1),
+        CandidateRecord("1", (pictures.ids[2], pictures.ids[0]), "cat left of the small bus", 0),
+    ]
+    evaluation = evaluate_candidates(blip, records, pictures)
+    cards = CandidateView(blip, evaluation, CaptionedPictures(pictures)).cards([0, 1])
+    for card, record in zip(cards, records, strict=True):
+        images = [pictures[pictures.row[name]] for name in record.images]
+        scores = [candidate.score for candidate in card.candidates]
+        np.testing.assert_allclose(scores, blip.score_candidates(images, record.text), rtol=1e-5)
+        assert card.masked.count == 5 and card.heats and card.phrases

@@ -1,14 +1,28 @@
-"""A system whose embeddings are written down, and the report of its evaluation."""
+"""Stand-ins with fixed embeddings, scores and attention, the reports of their evaluation, and a tiny ContextBLIP."""
 
+import re
+import types
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
-from contextjax.evaluation import evaluate_retrieval
+import contextjax
+from contextjax.evaluation import evaluate_candidates, evaluate_retrieval
+from contextjax.models.blip import BLIPConfig
+from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
+from contextjax.models.multimodal import BertConfig
+from contextjax.models.vision import VisionConfig
 from contextjax.reports import build_report
 from contextjax.system import TokenMap
-from contextjax.types import ComposedRecord, EvaluationProtocol
+from contextjax.tokenizers import train_tokenizer
+from contextjax.types import CandidateRecord, ComposedRecord, EvaluationProtocol
 
 COUNT = 40  # pictures; as many queries, whose texts name the target's row
+SIZES = (3, 5, 10)  # of candidate sets
+GRID = 4  # patches of a side
 PROTOCOL = EvaluationProtocol("toy", (1, 5, 10, 50), (1, 2, 3), average=("R@5", "Rs@1"))
 
 
@@ -99,3 +113,84 @@ def make_report(pictures):
         return build_report(system, evaluation, pictures, **given | arguments)
 
     return make
+
+
+class FakeSets:
+    """Scores and reads at random, but always the same; `broken` scores are not numbers."""
+
+    fingerprint = "0123456789ab-120"
+
+    def __init__(self, scores=("itc", "itm", "sum", "selection"), broken=False):
+        self.scores, self.score, self.broken = scores, scores[-1], broken
+        self.model = types.SimpleNamespace(config=types.SimpleNamespace(mask_rate=0.25))
+        self.asked = []
+
+    def score_sets(self, sets, texts, ordered):
+        draw = lambda image, text: np.random.default_rng([int(image[0, 0, 0]), len(text), ord(text[-1])]).normal()
+        found = np.asarray([[draw(image, text) for image in images] for images, text in zip(sets, texts, strict=True)])
+        return np.full_like(found, np.nan) if self.broken else found
+
+    def attention_maps(self, images, texts):
+        self.asked.append([(int(image[0, 0, 0]), text) for image, text in zip(images, texts, strict=True)])
+        maps = []
+        for image, text in zip(images, texts, strict=True):
+            words = [match.span() for match in re.finditer(r"\S+", text)]
+            offsets = np.asarray([(0, 0), *words, (0, 0)])
+            rng = np.random.default_rng([int(image[0, 0, 0]), len(text)])
+            maps.append(TokenMap(rng.uniform(0, 0.1, (GRID**2, len(offsets))).astype(np.float32), offsets, GRID))
+        return maps
+
+
+@pytest.fixture
+def make_sets(pictures):
+    """make_sets(text=..., system=..., **arguments of build_report) -> Report of sets of 3, 5 and 10 candidates."""
+
+    def make(*, text="the small dog is left of the", system=None, **arguments):
+        system = system or FakeSets()
+        records = []
+        for row in range(COUNT):
+            size = SIZES[row % 3]
+            images = tuple(pictures.ids[(row - row % 2 + near) % COUNT] for near in range(size))
+            records.append(
+                CandidateRecord(str(row), images, f"{text} cat {row}", row % size, ("static", "video")[row % 2])
+            )
+        evaluation = evaluate_candidates(system, records, pictures)
+        given = {
+            "title": "toy sets",
+            "split": "val",
+            "protocol": "toy",
+            "baselines": {"itc": {"accuracy": 22.5, "low95": 11.25, "high95": 33.75}, **evaluation.baselines()},
+            "metric_lines": [{"step": 5, "loss": 1.0, "selection": 1.0}, {"step": 10, "val/accuracy": 30.0}],
+            "loss_weights": {"selection": 1.0},
+            "phrases_of": last_words,
+        }
+        return build_report(system, evaluation, pictures, **given | arguments)
+
+    return make
+
+
+def cards_of(report):
+    return [card for section in report.sections for card in section.cards]
+
+
+@pytest.fixture(scope="session")
+def blip():
+    """A tiny ContextBLIP of random parameters."""
+    texts = [f"{thing} left of the small {other}" for thing in ("dog", "cat", "hammer") for other in ("bus", "tent")]
+    tokenizer = train_tokenizer(texts * 9, vocabulary=300, length=16)
+    vision = VisionConfig(16, 4, width=16, layers=1, heads=2, mlp=32, pre_norm=False, taps=(1,))
+    text = BertConfig(tokenizer.vocabulary, 16, width=16, layers=1, heads=2, mlp=32)
+    config = ContextBLIPConfig(BLIPConfig(vision, text, 8), masking="none", mask_rate=0.3, fused_token=None,
+                               context_layers=0)  # fmt: skip
+    model = ContextBLIP(config)
+    return contextjax.System(model, random_params(model), tokenizer)
+
+
+def random_params(model):
+    inputs = jnp.zeros((1, 16, 16, 3), jnp.uint8), jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), bool)
+    shapes = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"])
+    rng = np.random.default_rng(0)
+    draw = lambda x: jnp.asarray(
+        rng.normal(size=x.shape) * (x.shape[0] ** -0.5 if len(x.shape) > 1 else 1), jnp.float32
+    )
+    return jax.tree.map(draw, shapes)

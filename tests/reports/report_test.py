@@ -1,20 +1,17 @@
-"""A report says what the evaluation says."""
+"""A report says what the evaluation says; a page is self-contained, escapes what it is given, and fits a phone."""
 
-import base64
-import io
+import html
+import itertools
+import re
 
-import hypothesis
 import numpy as np
 import pytest
-from hypothesis import strategies as st
-from PIL import Image
 
-from contextjax.reports.pictures import data_uri, overlay, scaled
-from tests.reports.conftest import FakeSystem
+from contextjax.reports import SampleReport, Section, make_sample, render
+from data_pipelines.synthesis.review import read_decisions
+from tests.reports.pages import HOSTILE, Tags, chromium, measure, needs_chromium
 
-
-def cards_of(report):
-    return [card for section in report.sections for card in section.cards]
+ID = "0123456789abcdef"
 
 
 def test_the_rows_are_the_run_and_its_baselines_under_the_protocols_columns(make_report):
@@ -31,18 +28,6 @@ def test_the_rows_are_the_run_and_its_baselines_under_the_protocols_columns(make
     assert report.facts["Checkpoint"] == "step 2800"
 
 
-def test_the_target_is_marked_once_and_comes_last_where_it_is_not_among_the_first_five(make_report):
-    cards = cards_of(make_report(sample=40))
-    assert any(card.rank > 5 for card in cards)
-    for card in cards:
-        marked = [found for found in card.found if found.is_target]
-        assert len(marked) == 1
-        assert marked[0].rank == card.rank
-        assert len(card.found) == (5 if card.rank <= 5 else 6)
-        scores = [found.score for found in card.found]
-        assert scores == sorted(scores, reverse=True), "the target's own score fits its rank"
-
-
 def test_the_sample_is_a_function_of_the_seed(make_report):
     ids = lambda **arguments: [card.id for card in make_report(**arguments).sections[0].cards]
     assert ids(seed=3) == ids(seed=3)
@@ -50,106 +35,115 @@ def test_the_sample_is_a_function_of_the_seed(make_report):
     assert len(ids()) == 12
 
 
-def test_best_cases_are_right_and_worst_cases_are_the_furthest_down(make_report):
-    everything, best, worst = make_report(sample=40).sections
-    assert {card.rank for card in best.cards} == {1}
-    leads = [card.found[0].score - card.found[1].score for card in best.cards]
-    assert leads == sorted(leads, reverse=True)
-    assert [card.rank for card in worst.cards] == sorted((card.rank for card in everything.cards), reverse=True)[:6]
+def test_hostile_texts_stay_texts(make_report):
+    page = render(make_report(text=HOSTILE, title=HOSTILE, credit=HOSTILE, facts={HOSTILE: HOSTILE}, split=HOSTILE))
+    tags = Tags(page)
+    assert not tags.named("script")
+    assert all(image["src"].startswith("data:image/") for image in tags.named("img"))
+    assert not [name for _, attributes in tags.found for name in attributes if name.startswith("on")]
+    assert html.escape("<script>alert(1)</script>") in page
+    assert "{{ 7*7 }}" in page  # a text is not a template
 
 
-def test_phrases_have_two_maps_each_and_without_phrases_tokens_do(make_report):
-    card = make_report().sections[0].cards[0]
-    (phrase,) = card.phrases
-    assert (card.read_by, phrase.label) == ("phrase", f"picture {card.id}")
-    assert phrase.in_context.weights == "0.100–0.400"  # patches read one of two tokens at 0.7, or neither
-    assert phrase.alone.weights == "0.400–0.400"  # each reads one of two
-    assert phrase.in_context.picture != phrase.alone.picture
-    card = make_report(phrases_of=None).sections[0].cards[0]
-    assert card.read_by == "token"
-    assert [phrase.label for phrase in card.phrases] == ["make", "it", "picture", card.id]
+def test_nothing_comes_from_outside(make_report):
+    page = render(make_report())
+    for tag, attributes in Tags(page).found:
+        for name in ("src", "href", "srcset", "data", "action", "xlink:href"):
+            address = attributes.get(name, "data:")
+            assert address.startswith("data:") or (tag == "a" and attributes["rel"] == "noopener"), (tag, address)
+    assert [a["href"] for a in Tags(page).named("a")] == ["https://example.org/licence"]
+    assert not re.search(r"@import|url\(", page)
 
 
-def test_all_queries_of_a_report_are_encoded_in_one_batch_and_all_their_phrases_in_another(make_report, monkeypatch):
-    given = []
-    maps = FakeSystem.attention_maps
-    monkeypatch.setattr(FakeSystem, "attention_maps", lambda *a: given.append(a[2]) or maps(*a))
-    report = make_report()
-    assert len(given) == 2
-    texts = {card.text for card in cards_of(report)}
-    assert len(given[0]) == len(texts) and set(given[0]) == texts, "a query in two sections is encoded once"
-    assert sorted(given[1]) == sorted(text[len("make it ") :] for text in texts)
+def test_every_picture_has_an_alternative_text_and_every_chart_a_summary(make_report):
+    tags = Tags(render(make_report()))
+    assert len(tags.named("img")) > 100
+    assert all(image["alt"].strip() for image in tags.named("img"))
+    assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in tags.named("svg"))
+    assert len([svg for svg in tags.named("svg") if svg.get("role") == "img"]) == 3
 
 
-def test_a_phrase_that_the_encoder_did_not_read_has_no_map(make_report):
-    report = make_report(phrases_of=lambda text: [(1000, 1010)])
-    assert not report.has_maps
-    assert {card.phrases for card in cards_of(report)} == {()}
+def test_headings_do_not_skip_a_level_and_tables_have_scopes(make_report):
+    tags = Tags(render(make_report()))
+    levels = [int(tag[1]) for tag, _ in tags.found if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert all(cell.get("scope") in ("col", "row") for cell in tags.named("th"))
 
 
-def test_a_system_without_fusion_has_no_maps(make_report):
-    report = make_report(query="sum")
-    assert not report.has_maps
-    assert {card.read_by for card in cards_of(report)} == {""}
+def test_the_page_is_small(make_report):
+    assert len(render(make_report()).encode()) < 3_000_000  # of noise, which does not compress
 
 
-def test_captions_are_the_alternative_texts(make_report):
-    card = make_report(captions=[f"scene {row}" for row in range(40)]).sections[0].cards[0]
-    assert card.reference_alt == f"Reference: scene {(int(card.id) + 1) % 40}"
-    assert card.found[0].alt.startswith("Rank 1")
+def test_a_report_of_little_is_a_page_too(make_report):
+    page = render(make_report(query="sum", metric_lines=(), baselines={}, credit="", facts=None, sample=1, extremes=0))
+    assert "left no metrics" in page
+    assert "same towers" not in page
 
 
-def decoded(uri):
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB"))
+@needs_chromium
+def test_a_browser_shows_the_headline_table(make_report, tmp_path):
+    report = make_report(text=HOSTILE)
+    tags = Tags(dom := chromium(tmp_path, render(report)))
+    assert "Metrics of the run and its baselines" in dom
+    assert f"{report.rows[0].values[0]:.1f}</td>" in dom
+    assert len(tags.named("table")) == 2
+    assert not tags.named("script")
 
 
-def test_pictures_are_made_smaller_and_keep_their_shape():
-    assert decoded(data_uri(np.zeros((300, 600, 3), np.uint8))).shape == (64, 128, 3)
-    assert decoded(data_uri(np.zeros((48, 48, 3), np.uint8))).shape == (48, 48, 3)
+@needs_chromium
+def test_nothing_sticks_out_at_phone_or_desktop_width(make_report, tmp_path):
+    page = render(make_report(text=HOSTILE, title="t" * 200, facts={"Made by": "x" * 300}))
+    phone, desktop = measure(tmp_path, page)
+    assert 370 <= phone[0] <= 390 and phone[1] <= phone[0], f"page, content, table box, table: {phone}"
+    assert phone[3] > phone[2], "the table scrolls inside its box"
+    assert desktop[1] <= desktop[0], f"page, content, table box, table: {desktop}"
 
 
-def test_heat_lies_where_the_map_says_and_scales_to_its_own_range():
-    white = np.full((64, 64, 3), 255, np.uint8)
-    heated = overlay(white[:8, :8], np.asarray([[0.0, 0.02], [0.0, 0.0]]))
-    assert (heated[4:] == 255).all() and (heated[:, :4] == 255).all()
-    assert (heated[:4, 4:] == heated[0, 4]).all()
-    assert heated[0, 4, 0] > heated[0, 4, 2] + 100  # warm
-    assert (overlay(white, np.zeros((2, 2))) == 255).all()
+def make_samples(*, text="Add a dog.", decisions="", count=3, title="set"):
+    rng = np.random.default_rng(0)
+    picture = lambda: rng.integers(0, 256, (20, 30, 3), np.uint8)
+    cards = [
+        make_sample(
+            f"{ID[:-1]}{i}", [(picture(), f"reference: {title}"), (picture(), "target")], text=text, notes=[text]
+        )
+        for i in range(count)
+    ]
+    sections = (Section(f"First: {title}", title, tuple(cards)), Section("Empty", "", ()))
+    return SampleReport(title, "review of triplets", title, {"pairs": "3"}, sections, {"Made by": title}, "", decisions)
 
 
-@hypothesis.settings(deadline=None, max_examples=60)
-@hypothesis.given(st.data())
-def test_the_warmest_patch_is_the_maps_largest_and_the_rest_of_the_picture_stays_grey(data):
-    rows, columns = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
-    height, width = data.draw(st.tuples(st.integers(rows, 90), st.integers(columns, 90)))
-    left, top = data.draw(st.tuples(st.integers(0, width - columns), st.integers(0, height - rows)))
-    right, bottom = data.draw(st.tuples(st.integers(left + columns, width), st.integers(top + rows, height)))
-    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    row, column = data.draw(st.tuples(st.integers(0, rows - 1), st.integers(0, columns - 1)))
-    heat = np.random.default_rng(1).uniform(0.1, 0.3, (rows, columns))
-    heat[row, column] = 0.4
-    heated = overlay(picture, heat, seen=(left, top, right, bottom))
-    assert heated.shape == picture.shape and heated.dtype == np.uint8
-    outside = np.ones((height, width), bool)
-    outside[top:bottom, left:right] = False
-    assert (heated[outside] == heated[outside][:, :1]).all()
-    if rows * columns > 1:
-        y = top + (2 * row + 1) * (bottom - top) // (2 * rows)
-        x = left + (2 * column + 1) * (right - left) // (2 * columns)
-        warmth = heated[..., 0].astype(int) - heated[..., 2]
-        assert warmth[y, x] >= max(100, warmth.max() - 1)  # rounding
+@pytest.mark.parametrize("decisions", ["", "decisions.train.json"])
+def test_hostile_texts_stay_texts_on_a_page_of_samples(decisions):
+    page = render(make_samples(text=HOSTILE, title=HOSTILE, decisions=decisions))
+    tags = Tags(page)
+    assert len(tags.named("script")) == (1 if decisions else 0)
+    assert all(image["src"].startswith("data:image/") and image["alt"] for image in tags.named("img"))
+    assert not [name for _, attributes in tags.found for name in attributes if name.startswith("on")]
+    assert html.escape("<script>alert(1)</script>") in page and "{{ 7*7 }}" in page
+    assert not re.search(r"(src|href)=\"(?!data:)|@import|url\(", page)
 
 
-@pytest.mark.parametrize("shape", [(30, 60), (60, 30), (300, 200), (1, 100)])
-def test_pictures_are_scaled_by_their_longer_side(shape):
-    height, width = scaled(np.zeros((*shape, 3), np.uint8), 60).shape[:2]
-    assert max(height, width) == 60 and (height > width) == (shape[0] > shape[1])
+def test_every_card_can_be_decided_on_where_a_file_is_named():
+    tags = Tags(render(make_samples(decisions="decisions.train.json")))
+    assert [article["data-id"] for article in tags.named("article")] == [f"{ID[:-1]}{i}" for i in range(3)]
+    assert [b.get("data-decision") for b in tags.named("button")] == ["accept", "reject"] * 3 + [None]
+    assert not Tags(render(make_samples())).named("button")
 
 
-def test_faint_and_flat_maps_are_paler():
-    white = np.full((64, 64, 3), 255, np.uint8)
-    green = lambda low, peak: int(overlay(white, np.asarray([[low, peak]]))[0, 63, 1])
-    clear = green(0.1, 0.4)
-    assert green(0.0, 0.05) == clear, "the level does not count, once it is not faint"
-    assert clear < green(0.0, 0.002) < 255
-    assert clear < green(0.38, 0.4) < 255
+@needs_chromium
+def test_a_browser_saves_what_the_next_run_reads(tmp_path):
+    """The page's own script, pressed and saved; what would go to the disk is caught."""
+    press = """<script>
+      window.Blob = function (parts) { document.title = parts[0]; };
+      URL.createObjectURL = () => "#saved";
+      const press = (card, what) => cards[card].querySelector(`[data-decision=${what}]`).click();
+      press(0, "accept"); press(1, "accept"); press(1, "reject"); press(2, "reject"); press(2, "reject");
+      document.getElementById("save").click();
+    </script>"""
+    page = render(make_samples(decisions="decisions.train.json")).replace("</body>", f"{press}</body>")
+    dom = chromium(tmp_path, page)
+    saved = html.unescape(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1])
+    (tmp_path / "decisions.json").write_text(saved)
+    assert read_decisions(tmp_path / "decisions.json") == {f"{ID[:-1]}0": "accept", f"{ID[:-1]}1": "reject"}
+    assert "1 accepted, 1 rejected, 1 left of 3" in dom

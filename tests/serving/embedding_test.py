@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contextjax.serving import embedding, parts
+from contextjax.serving import embedding, segments
 from contextjax.serving.embedding import embed
 from contextjax.serving.gallery import Gallery, folder_gallery, listed_gallery
 from contextjax.serving.index import Index
@@ -40,8 +40,8 @@ class Colours:
 
 
 @pytest.fixture(autouse=True)
-def small_parts(monkeypatch):
-    monkeypatch.setattr(embedding, "PART", 6)
+def small_segments(monkeypatch):
+    monkeypatch.setattr(embedding, "SEGMENT", 6)
     monkeypatch.setattr(embedding, "BATCH", 4)
 
 
@@ -58,21 +58,21 @@ def folder(tmp_path):
 def rows(index):
     """Name -> embedding."""
     found = {}
-    for part in parts.iterate(index.folder, index.manifest):
-        found |= dict(zip(part.names, part.embeddings.vectors.tolist(), strict=True))
+    for segment in segments.read_segments(index.folder, index.manifest):
+        found |= dict(zip(segment.names, segment.embeddings.vectors.tolist(), strict=True))
     return found
 
 
 def files(index):
     """The index's files, byte for byte."""
-    return {name: (index.folder / parts.FOLDER / name).read_bytes() for name, _ in index.manifest.parts}
+    return {name: (index.folder / segments.FOLDER / name).read_bytes() for name, _ in index.manifest.segments}
 
 
 def test_only_what_changed_is_embedded_again(folder, tmp_path):
     system, target = Colours(), tmp_path / "index"
     index = embed(system, folder_gallery(folder), target)
     assert index.names == [f"{i:02d}.png" for i in range(20)] and sum(system.encoded) == 21  # one tells the dimension
-    assert sum(embed(system, folder_gallery(folder), target).manifest.parts[i][1] for i in range(4)) == 20
+    assert sum(embed(system, folder_gallery(folder), target).manifest.segments[i][1] for i in range(4)) == 20
     assert sum(system.encoded) == 21 and not (target / embedding.STAGING).exists()
     before = rows(index)
     (folder / "03.png").unlink()
@@ -90,7 +90,7 @@ def test_bad_pictures_are_skipped_and_named_once(folder, tmp_path):
     system, target = Colours(), tmp_path / "index"
     index = embed(system, folder_gallery(folder), target)
     assert len(index) == 18 and [bad.name for bad in index.skipped] == ["04.png", "05.png"]
-    assert "04.png can't be read" in embedding.told(index.skipped)
+    assert "04.png can't be read" in embedding.describe_skipped(index.skipped)
     embed(system, folder_gallery(folder), target)
     assert sum(system.encoded) == 19
     Image.new("RGB", (9, 9)).save(folder / "04.png")
@@ -135,23 +135,25 @@ def test_interrupted_it_goes_on_and_the_index_is_the_same(folder, tmp_path, last
         embed(system := Colours(last=last), folder_gallery(folder), target)
     rest = Colours()
     index = embed(rest, folder_gallery(folder), target)
-    assert files(index) == files(whole) and index.manifest.parts == whole.manifest.parts
-    assert sum(system.encoded) + sum(rest.encoded) <= 20 + embedding.PART + 1  # a part is lost, no more
+    assert files(index) == files(whole) and index.manifest.segments == whole.manifest.segments
+    assert sum(system.encoded) + sum(rest.encoded) <= 20 + embedding.SEGMENT + 1  # a part is lost, no more
 
 
-def test_a_kill_between_the_parts_and_the_index_adds_nothing_twice(folder, tmp_path, monkeypatch):
-    target, removed = tmp_path / "index", embedding.shutil.rmtree
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_kill_around_the_change_of_the_index_adds_nothing_twice(folder, tmp_path, monkeypatch, committed):
+    target, update = tmp_path / "index", Index.update
 
-    def killed(place, **options):
-        if not options:  # after the index has changed
-            raise KeyboardInterrupt
-        removed(place, **options)
+    def killed(*given):
+        if committed:
+            update(*given)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(embedding.shutil, "rmtree", killed)
+    monkeypatch.setattr(Index, "update", killed)
     with pytest.raises(KeyboardInterrupt):
         embed(Colours(), folder_gallery(folder), target)
-    monkeypatch.setattr(embedding.shutil, "rmtree", removed)
-    assert len(embed(Colours(last=0), folder_gallery(folder), target)) == 20
+    monkeypatch.setattr(Index, "update", update)
+    index = embed(Colours(last=-1), folder_gallery(folder), target)  # encodes nothing
+    assert index.names == [f"{i:02d}.png" for i in range(20)] and not (target / embedding.STAGING).exists()
 
 
 def test_pictures_that_change_meanwhile_are_seen_by_the_next_run(folder, tmp_path):
@@ -174,7 +176,7 @@ def test_two_at_once_take_turns_and_the_index_is_that_of_one(folder, tmp_path):
     assert files(made[0]) == files(made[1]) == files(Index(target)) == files(alone)
 
 
-def test_an_index_that_changes_under_the_plan_is_left_as_it_is(folder, tmp_path):
+def test_an_index_that_changes_meanwhile_is_left_as_it_is(folder, tmp_path):
     target = tmp_path / "index"
 
     class Meddling(Colours):
@@ -189,19 +191,41 @@ def test_an_index_that_changes_under_the_plan_is_left_as_it_is(folder, tmp_path)
     assert sorted(embed(Colours(), folder_gallery(folder), target).names) == [f"{i:02d}.png" for i in range(20)]
 
 
-def test_a_plan_in_other_parts_is_made_anew(folder, tmp_path, monkeypatch):
+def test_a_kill_loses_no_segment_when_the_gallery_changes_or_segments_have_another_size(folder, tmp_path, monkeypatch):
     target = tmp_path / "index"
     with pytest.raises(KeyboardInterrupt):
-        embed(Colours(last=9), folder_gallery(folder), target)
-    monkeypatch.setattr(embedding, "PART", 5)
+        embed(Colours(last=13), folder_gallery(folder), target)  # two segments are done
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(folder / "000.png")
+    monkeypatch.setattr(embedding, "SEGMENT", 5)
+    index = embed(rest := Colours(), folder_gallery(folder), target)
+    assert rows(index) == rows(embed(Colours(), folder_gallery(folder), tmp_path / "fresh"))
+    assert sum(rest.encoded) == 9 and sorted(count for _, count in index.manifest.segments) == [4, 5, 6, 6]
+
+
+def test_a_damaged_staged_segment_is_made_again(folder, tmp_path):
+    target = tmp_path / "index"
+    with pytest.raises(KeyboardInterrupt):
+        embed(Colours(last=13), folder_gallery(folder), target)
+    file = next((target / embedding.STAGING).rglob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-5])
     index = embed(Colours(), folder_gallery(folder), target)
     assert files(index) == files(embed(Colours(), folder_gallery(folder), tmp_path / "whole"))
-    assert [count for _, count in index.manifest.parts] == [5] * 4
+
+
+@pytest.mark.parametrize("changed", ["system", "storage"])
+def test_segments_staged_for_another_system_or_storage_are_not_taken(folder, tmp_path, changed):
+    """The killed run's index is gone, its staged segments are not."""
+    target = tmp_path / "index"
+    with pytest.raises(KeyboardInterrupt):
+        embed(Colours(last=13), folder_gallery(folder), target)
+    (target / segments.MANIFEST).unlink()
+    system, storage = (Colours(identity="colours-2"), None) if changed == "system" else (Colours(), "int8")
+    assert len(embed(system, folder_gallery(folder), target, storage=storage)) == 20 and sum(system.encoded) == 21
 
 
 def test_a_process_that_does_not_see_the_first_one_s_folder_is_told(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(embedding, "is_first_process", lambda: False)
-    with pytest.raises(UserError, match=r"no plan in .*; give a folder that all processes see"):
+    with pytest.raises(UserError, match=r"no todo\.json in .*; give a folder that all processes see"):
         embed(Colours(), folder_gallery(folder), tmp_path / "index")
 
 
@@ -250,7 +274,7 @@ from pathlib import Path
 from contextjax.serving import embedding
 from contextjax.serving.gallery import folder_gallery
 from tests.serving.embedding_test import Colours
-embedding.PART, embedding.BATCH = 6, 4
+embedding.SEGMENT, embedding.BATCH = 6, 4
 system = Colours(seconds=float(sys.argv[3]))
 print("ready", flush=True)
 index = embedding.embed(system, folder_gallery(Path(sys.argv[1])), Path(sys.argv[2]))

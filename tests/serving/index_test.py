@@ -1,6 +1,5 @@
 """The index: beside brute force, over chunks and devices, on the disk, and killed."""
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contextjax import metrics
-from contextjax.serving import exact, parts
+from contextjax.serving import exact, segments
 from contextjax.serving.exact import ExactSearch
 from contextjax.serving.index import Index
 from contextjax.serving.storage import DTYPES, pack, unpack
@@ -126,7 +125,7 @@ def test_an_index_grows_shrinks_and_is_read_again(tmp_path):
     left = [i for i in range(60) if i not in (3, 59, 11)]
     again = Index(tmp_path / "index")
     assert index.names == again.names == [names[i] for i in left] and len(again) == 57
-    assert len(again.manifest.parts) < 4
+    assert len(again.manifest.segments) < 4
     rows, _ = brute_force(vectors(4, seed=3), stored[left], 5)
     found = again.search(vectors(4, seed=3), 5)
     assert [[name for name, _ in one] for one in found] == [[names[left[row]] for row in one] for one in rows]
@@ -146,42 +145,44 @@ def test_an_open_index_that_has_moved_on_is_read_as_it_is_now(tmp_path):
     index.remove(["b"])
     assert opened.search(vectors(1), 4) == index.search(vectors(1), 4) and opened.names == ["c", "d"]
     assert loaded.search(vectors(1), 1)[0][0][0] == "a"  # what is in memory stays whole
-    (file,) = (tmp_path / "index" / parts.FOLDER).glob(index.manifest.parts[0][0])
+    (file,) = (tmp_path / "index" / segments.FOLDER).glob(index.manifest.segments[0][0])
     opened = Index(tmp_path / "index")
     file.unlink()
-    with pytest.raises(UserError, match="not a whole part"):  # and nobody has moved on
+    with pytest.raises(UserError, match="not a whole segment"):  # and nobody has moved on
         opened.search(vectors(1), 1)
 
 
 def test_an_index_that_moves_on_while_it_is_opened_is_read_as_it_is_now(tmp_path, monkeypatch):
     index = Index.create(tmp_path / "index", 16)
     index.add(["a", "b", "c"], vectors(3))
-    read = parts.read_manifest
+    read = segments.read_manifest
 
     def slow(folder):
         found = read(folder)
-        monkeypatch.setattr(parts, "read_manifest", read)
+        monkeypatch.setattr(segments, "read_manifest", read)
         index.remove(["a"])
         index.remove(["b"])
         return found
 
-    monkeypatch.setattr(parts, "read_manifest", slow)
+    monkeypatch.setattr(segments, "read_manifest", slow)
     assert Index(tmp_path / "index").names == ["c"]
 
 
-def test_parts_that_differ_in_scales_alone_have_files_of_their_own(tmp_path):
+def segment(names, packed):
+    return segments.Segment(names, np.zeros((len(names), 2), np.int64), [], packed)
+
+
+def test_segments_that_differ_in_scales_alone_have_files_of_their_own(tmp_path):
     packed = pack(np.ones((1, 4), np.float32), "int8")
-    made = [
-        parts.Part(["a"], packed._replace(scales=np.full(1, scale, np.float32)), np.zeros((1, 2), np.int64))
-        for scale in (0.5, 0.25)
-    ]
-    (one, _), (two, _) = (parts.add_part(tmp_path, part) for part in made)
-    parts.write_part(tmp_path / "staged", made[1])
-    assert one != two == parts.adopt_part(tmp_path, tmp_path / "staged", 1)[0]
-    assert parts.read_part(tmp_path / parts.FOLDER / one).embeddings.scales == [0.5]
+    made = [segment(["a"], packed._replace(scales=np.full(1, scale, np.float32))) for scale in (0.5, 0.25)]
+    (one, rows), (two, _) = (segments.write_segment(tmp_path / "here", each) for each in made)
+    assert one != two and rows == 1 and segments.write_segment(tmp_path / "there", made[1]) == (two, 1)
+    segments.link_segment(tmp_path / "here" / one, tmp_path / "there")
+    for folder in ("here", "there"):
+        assert segments.read_segment(tmp_path / folder / one).embeddings.scales == [0.5]
 
 
-def test_parts_are_on_the_disk_before_the_manifest_and_it_before_the_change_returns(tmp_path, monkeypatch):
+def test_segments_are_on_the_disk_before_the_manifest_and_it_before_the_change_returns(tmp_path, monkeypatch):
     """Counted: an fsync of a file, and one of its folder after it has its name."""
     done, sync, replace = [], os.fsync, Path.replace
     where = lambda handle: Path(f"/proc/self/fd/{handle}").readlink().name
@@ -190,34 +191,37 @@ def test_parts_are_on_the_disk_before_the_manifest_and_it_before_the_change_retu
     index = Index.create(tmp_path / "index", 16)
     done.clear()
     index.add(["a"], vectors(1))
-    ((part, _),) = index.manifest.parts
+    ((file, _),) = index.manifest.segments
     kinds = [(kind, name if kind == "move" or "partial" not in name else "file") for kind, name in done]
     assert kinds == [
-        ("sync", "file"), ("move", part), ("sync", parts.FOLDER),
-        ("sync", "file"), ("move", parts.MANIFEST), ("sync", "index"),
+        ("sync", "file"), ("move", file), ("sync", segments.FOLDER),
+        ("sync", "file"), ("move", segments.MANIFEST), ("sync", "index"),
     ]  # fmt: skip
-    parts.write_part(tmp_path / "staged", parts.Part(["b"], pack(vectors(1), "float32"), np.zeros((1, 2), np.int64)))
+    staged, _ = segments.write_segment(tmp_path / "staged", segment(["b"], pack(vectors(1), "float32")))
     done.clear()
-    index.replace([], [(tmp_path / "staged", 1)], expected=index.manifest)
-    assert done[0] == ("sync", parts.FOLDER) and done[-1] == ("sync", "index")
+    index.update({"a": [0, 0], "b": [0, 0]}, [tmp_path / "staged" / staged])
+    assert done[0] == ("sync", segments.FOLDER) and done[-1] == ("sync", "index")
 
 
 def test_a_name_comes_once_whatever_is_staged(tmp_path):
     index = Index.create(tmp_path / "index", 16)
     index.add(["a", "b"], vectors(2))
-    for file, names in (("1", ["b", "c"]), ("2", ["c", "d"])):
-        part = parts.Part(names, pack(vectors(2), "float32"), np.zeros((2, 2), np.int64))
-        parts.write_part(tmp_path / file, part)
-    staged, now = [(tmp_path / "1", 2), (tmp_path / "2", 2)], index.manifest
-    for gone, files, expected, sentence in (
-        (["b"], staged, now, "'c' come"),
-        ([], staged[:1], now, "has 'b' already"),
-        ([], staged[1:], dataclasses.replace(now, parts=()), "Another process has changed"),
-    ):
-        with pytest.raises(UserError, match=sentence):
-            index.replace(gone, files, expected=expected)
-    index.replace(["b"], staged[:1], expected=now)
-    assert index.names == Index(tmp_path / "index").names == ["a", "b", "c"]
+    old, stored = Index(tmp_path / "index"), vectors(6, seed=1)
+    staged = [
+        tmp_path / "staged" / segments.write_segment(tmp_path / "staged", segment(names, pack(rows, "float32")))[0]
+        for names, rows in ((["b", "c"], stored[:2]), (["c", "d"], stored[2:4]), (["x"], stored[4:5]))
+    ]
+    now = {name: [0, 0] for name in "bcd"}
+    with pytest.raises(UserError, match="'e' are in no segment"):
+        index.update(now | {"e": [0, 0]}, staged)
+    assert Index(tmp_path / "index").names == ["a", "b"]
+    index.update(now, staged)
+    assert index.names == Index(tmp_path / "index").names == ["b", "c", "d"]
+    expected = np.concatenate([vectors(2)[1:], stored[1:2], stored[3:4]])
+    for row, name in enumerate("bcd"):
+        assert index.search(expected[row : row + 1], 1)[0][0][0] == name
+    with pytest.raises(UserError, match="Another process has changed"):
+        old.update(now, staged)
 
 
 @pytest.mark.parametrize("stamps", [np.zeros((1, 2), np.int64), np.zeros(2, np.int64), np.zeros((2, 2))])
@@ -249,15 +253,15 @@ def test_mistakes_are_told(tmp_path):
         with pytest.raises(UserError, match=sentence):
             call()
     assert index.names == ["a", "b"] == Index(tmp_path).names
-    file = tmp_path / parts.FOLDER / index.manifest.parts[0][0]
+    file = tmp_path / segments.FOLDER / index.manifest.segments[0][0]
     file.write_bytes(file.read_bytes()[:-5])
-    with pytest.raises(UserError, match="not a whole part"):
+    with pytest.raises(UserError, match="not a whole segment"):
         Index(tmp_path)
-    manifest = tmp_path / parts.MANIFEST
-    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 9'))
+    manifest = tmp_path / segments.MANIFEST
+    manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 9'))
     with pytest.raises(UserError, match="version 9"):
         Index(tmp_path)
-    manifest.write_text('{"version": 1, "parts": [["../x", 1]], "storage": "int8", "dimension": 16}')
+    manifest.write_text('{"version": 2, "segments": [["../x", 1]], "storage": "int8", "dimension": 16}')
     with pytest.raises(UserError, match="is no index"):
         Index(tmp_path)
 
@@ -297,7 +301,7 @@ def test_killed_at_any_moment_it_is_the_old_index_or_the_new(tmp_path):
             whole = [f"{step}-{i}" for step in range(last) for i in (1, 2)]
             states += [whole, [*whole, *(f"{last}-{i}" for i in range(3))]]
         assert index.names in states
-        assert sum(len(part) for part in parts.iterate(folder, index.manifest)) == len(index)
+        assert sum(len(segment.names) for segment in segments.read_segments(folder, index.manifest)) == len(index)
         index.add(["after"], np.full((1, 16), 0.25))  # what the killed one left is in nobody's way
         steps.append(done)
     assert max(steps) > 0

@@ -86,7 +86,7 @@ def test_a_collection_is_of_one_gallery_and_another_has_its_own(tmp_path):
     second.close()
     for collection, gallery, count in (("contextjax", "one", 1), ("second", "two", 2)):
         found = MilvusIndex(file, collection=collection)
-        assert (found.about["gallery"], len(found)) == (gallery, count)
+        assert (found.gallery, len(found)) == (gallery, count)
         with pytest.raises(UserError, match=f"of the gallery {gallery}, not three"):
             mirror(Index.create(tmp_path / collection, 16, fingerprint="m-1", gallery="three"), found)
         assert len(found) == count

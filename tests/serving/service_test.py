@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 import contextjax
+from contextjax.serving.app import make_app
 from contextjax.serving.connections import HeadLimit
 from contextjax.serving.embedding import embed
 from contextjax.serving.gallery import folder_gallery
 from contextjax.serving.index import Index
-from contextjax.serving.service import Limits, Service, make_app
+from contextjax.serving.service import Limits, Service
 from contextjax.tokenizers import train_tokenizer
 from contextjax.training.watch import CompileCounter
 

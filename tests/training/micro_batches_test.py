@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from contextjax.losses.chunked import ring_contrastive_loss
+from contextjax.losses.contrastive import contrastive_loss
 from contextjax.objectives.context_blip import CaptionObjective, SelectionObjective
 from contextjax.objectives.context_cir import ContextCIRObjective
 from contextjax.sharding import batch_parts, check_batch, make_mesh, map_over_devices, place_abstract, place_batch
@@ -82,7 +82,7 @@ def test_on_a_mesh_with_the_ring_and_something_frozen(setting):
     frozen = ("clip/text",)
     run = jax.jit(functools.partial(whole_batch, objective_of(model, weights), frozen=frozen))
     (expected, expected_means), expected_gradients = jax.device_get(run(params, batch, KEY))
-    form = map_over_devices(functools.partial(ring_contrastive_loss, chunk=3), mesh)
+    form = map_over_devices(functools.partial(contrastive_loss, form="ring", chunk=3), mesh)
     objective = objective_of(model, weights, contrastive=form)
     placed = place_batch(jax.device_get(batch), mesh, micro_batches=2)
     run = jax.jit(functools.partial(in_micro_batches, objective, frozen=frozen, parts=batch_parts(mesh)))

@@ -1,71 +1,41 @@
-"""Contextual retrieval on pictograms: ten nearly identical scenes and descriptions that pick one.
+"""Sets of ten nearly identical scenes, with descriptions that each pick one of them.
 
-A set starts from a base scene; its other nine members are the base after one or two small edits.
-Which member a description is about is drawn before the set is made and kept through every retry,
-so neither the base nor a scene that is easy to describe is the target more often than another:
-whoever doesn't read the text guesses at 10 %.
-
-`write_imagecode` writes ImageCoDe's official folder layout.
+A set starts from a base scene; its other nine members are the base after one or two small edits. The member that a
+description is about is drawn before the set is made and kept through every retry, so neither the base nor a scene that
+is easy to describe is the target more often than another: a model that ignores the text scores 10 % by construction.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import functools
-import hashlib
-import io
-import json
-import multiprocessing
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from random import Random
 
-import numpy as np
-from PIL import Image
-
-from contextjax.threads import available_cpus
-from data_pipelines.datasets.pictograms.description_reading import FUNCTION_WORDS
 from data_pipelines.datasets.pictograms.descriptions import describe, options_about, tell_apart
-from data_pipelines.datasets.pictograms.scene import (
-    PLACES,
-    SIZES,
-    Scene,
-    Thing,
-    draw,
-    make_scene,
-    share_of,
-    twemoji_pictograms,
-)
-from data_pipelines.datasets.pictograms.vocabulary import choose
+from data_pipelines.datasets.pictograms.scenes import PLACES, SIZES, Scene, Thing, make_scene, share_of
 
 CANDIDATES = 10
 DESCRIPTIONS = 2  # in a set, each of another target
-TRAIN_DESCRIPTIONS = CANDIDATES  # with two, whoever trains on 3,000 sets learns their texts by heart
+TRAIN_DESCRIPTIONS = CANDIDATES  # with two, a model learns the texts of 3,000 sets by heart
 PAIRS = 5  # short statements that tell a described candidate from one other
 SECOND_EDIT_SHARE = 0.35
 REPEATED_NAME_SHARE = 0.3  # of the base scenes: two things of one name, to be counted
 BASE_THINGS = (2, 3, 3, 3, 4)  # drawn uniformly
 RANGES = {"train": (0.0, 0.8), "valid": (0.8, 0.9), "test": (0.9, 1.0)}  # of share_of(names)
 SPLITS = (*RANGES, "unseen")
-SETTINGS_FILE = "pictograms.json"
-FORMAT = 3  # raise it when the same settings give other files
-LICENSE = """The pictures in this folder are composed of Twemoji graphics.
-Copyright 2020 Twitter, Inc and other contributors.
-Licensed under CC-BY 4.0: https://creativecommons.org/licenses/by/4.0/
-Changes made: the graphics were resized and placed together on a white canvas.
-"""
 
-Accept = Callable[[Scene], bool]  # whether a scene may appear in a split
+Accept = Callable[[Scene], bool]  # returns whether a scene may appear in a split
 
 
 @dataclasses.dataclass(frozen=True)
 class CandidateSet:
-    """Ten different scenes and (target index, description) pairs, each target once.
+    """Ten different scenes and texts about them.
 
-    `base` is the index of the scene that the others were made from (for tests of fairness). `pairs` are short
-    statements (right index, wrong index, text), true of the one and false of the other.
+    Attributes:
+      scenes: the candidates.
+      descriptions: (target index, text) each, no target twice.
+      base: the index of the scene that the others were made from, for tests of fairness.
+      pairs: (right index, wrong index, text) of short statements, true of the one scene and false of the other.
     """
 
     scenes: tuple[Scene, ...]
@@ -77,7 +47,11 @@ class CandidateSet:
 def make_set(
     names: Sequence[str], rng: Random, *, accept: Accept = lambda scene: True, descriptions: int = DESCRIPTIONS
 ) -> CandidateSet:
-    """Draws one candidate set over `names`; every scene in it passes `accept`."""
+    """Draws one candidate set over `names`; every scene in it passes `accept`.
+
+    Raises:
+      ValueError: `names` are too few for ten similar scenes.
+    """
     roles = rng.sample(range(CANDIDATES), descriptions)  # 0 is the base, the others are edits of it
     for _ in range(1000):
         scenes = _similar_scenes(names, accept, rng)
@@ -105,7 +79,7 @@ def make_set(
 
 
 def _similar_scenes(names: Sequence[str], accept: Accept, rng: Random) -> list[Scene] | None:
-    """A base scene and nine different edits of it, or None when the base has too few."""
+    """Draws a base scene and nine different edits of it; returns None when the base has too few."""
     base = _base_scene(names, accept, rng)
     if base is None:
         return None
@@ -124,7 +98,7 @@ def _similar_scenes(names: Sequence[str], accept: Accept, rng: Random) -> list[S
 
 
 def _base_scene(names: Sequence[str], accept: Accept, rng: Random) -> Scene | None:
-    """An accepted scene, one of whose things can be removed: else splits would differ in their edits."""
+    """Draws an accepted scene with a thing that can be removed; without it, splits would differ in their edits."""
     for _ in range(2000):
         count = rng.choice(BASE_THINGS)
         chosen = rng.sample(names, count)
@@ -148,18 +122,18 @@ def _without(scene: Scene, thing: Thing) -> Scene:
     return make_scene(t for t in scene.things if t.place != thing.place)
 
 
-# --- Edits: scene -> scene, or None where the edit isn't possible ---------------------------------
+# --- Edits: scene -> scene, or None where the edit is not possible
 
 
 def edit(scene: Scene, newcomers: Sequence[str], names: Sequence[str], accept: Accept, rng: Random) -> Scene | None:
-    """One random small edit. Names that come in are of `newcomers` if the split allows, else of `names`."""
-    kind = rng.choice((_move, _move, _resize, _resize, _replace, _replace, _add, _remove, _duplicate, _swap))
-    changed = kind(scene, rng, _newcomer_order(scene, newcomers, names, rng), accept)
+    """Makes one random small edit. Names that come in are of `newcomers` if the split allows, else of `names`."""
+    change = rng.choice((_move, _move, _resize, _resize, _replace, _replace, _add, _remove, _duplicate, _swap))
+    changed = change(scene, rng, _newcomer_order(scene, newcomers, names, rng), accept)
     return changed if changed is not None and accept(changed) else None
 
 
 def _newcomer_order(scene: Scene, newcomers: Sequence[str], names: Sequence[str], rng: Random) -> list[str]:
-    """Names to try one after another: the set's newcomers first, then any."""
+    """Returns the names to try one after another: the set's newcomers first, then any."""
     present = set(scene.names)
     return [n for n in (*rng.sample(newcomers, len(newcomers)), *rng.sample(names, len(names))) if n not in present]
 
@@ -223,11 +197,11 @@ def _swap(scene: Scene, rng: Random, order: list[str], accept: Accept) -> Scene 
     return make_scene([*rest, *swapped])
 
 
-# --- Splits ---------------------------------------------------------------------------------------
+# --- Splits
 
 
 def split_accept(split: str, held_out: frozenset[str]) -> Accept:
-    """Which scenes a split may show: cut by the combination of names, so none is in two splits."""
+    """Returns the test for a split's scenes: splits are cut by the combination of names, so none is in two of them."""
     if split == "unseen":
         return lambda scene: any(t.name in held_out for t in scene.things)
     low, high = RANGES[split]
@@ -235,215 +209,10 @@ def split_accept(split: str, held_out: frozenset[str]) -> Accept:
 
 
 def set_of(split: str, index: int, seen: Sequence[str], held_out: Sequence[str], *, seed: int = 0) -> CandidateSet:
-    """The `index`-th candidate set of a split: a pure function of its arguments."""
+    """Makes the `index`-th candidate set of a split, a pure function of the arguments."""
     names = seen
     if split == "unseen":  # a few held-out names of a small folder are shown among the others
         names = held_out if len(held_out) >= 8 else (*held_out, *seen)
     rng = Random(f"imagecode/{seed}/{split}/{index}")
     count = TRAIN_DESCRIPTIONS if split == "train" else DESCRIPTIONS
     return make_set(names, rng, accept=split_accept(split, frozenset(held_out)), descriptions=count)
-
-
-def set_name(split: str, index: int) -> str:
-    """Folder name of a set; "open-images" marks ImageCoDe's static sets."""
-    return f"open-images-pictograms_{split}_{index:05d}"
-
-
-# --- Writing --------------------------------------------------------------------------------------
-
-CHUNK = 25  # sets a worker writes per task
-
-
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """What a worker needs to write any set, apart from the pictograms."""
-
-    folder: str
-    seen: tuple[str, ...]
-    held_out: tuple[str, ...]
-    seed: int
-    canvas: int
-
-
-_worker_pictograms: Mapping[str, Image.Image] = {}
-
-
-def _start_worker(pictograms: Mapping[str, Image.Image] | None) -> None:
-    global _worker_pictograms
-    _worker_pictograms = twemoji_pictograms() if pictograms is None else pictograms
-
-
-def _write_sets(job: _Job, split: str, indices: range) -> list[CandidateSet]:
-    """Draws some sets of a split and writes their pictures."""
-    sets = []
-    for index in indices:
-        candidates = set_of(split, index, job.seen, job.held_out, seed=job.seed)
-        folder = Path(job.folder) / "image-sets" / set_name(split, index)
-        folder.mkdir(parents=True)
-        for n, scene in enumerate(candidates.scenes):
-            (folder / f"img{n}.jpg").write_bytes(encode(draw(scene, _worker_pictograms, canvas=job.canvas)))
-        sets.append(candidates)
-    return sets
-
-
-def encode(picture: np.ndarray) -> bytes:
-    """uint8 [H, W, 3] as JPEG bytes."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=92, subsampling=0)
-    return buffer.getvalue()
-
-
-def write_imagecode(
-    folder: str | Path,
-    *,
-    train_sets: int = 3000,
-    val_sets: int = 300,
-    test_sets: int = 300,
-    unseen_sets: int = 100,
-    seed: int = 0,
-    canvas: int = 64,
-    pictograms: Mapping[str, Image.Image] | None = None,
-    processes: int | None = None,
-) -> Path:
-    """Writes the candidate sets in ImageCoDe's official layout and returns the folder.
-
-    image-sets/<set>/img0.jpg … img9.jpg; train_data.json, valid_data.json, test_data.json and
-    unseen_data.json as {set: {"<target index>": description}}; test_data_unlabeled.json as
-    {set: [description]}; train_simple.json and valid_simple.json as [{directory, pos_idx, neg_idx, caption}];
-    <split>_scenes.json as {set: [ten scene graphs]}.
-
-    The same arguments write the same bytes with any number of `processes` (default: one per core).
-    A folder that already holds these settings is left as it is; one with others is a ValueError.
-    `pictograms` default to Twemoji's; give {name: RGBA picture} for others.
-    """
-    folder = Path(folder).absolute()
-    counts = {"train": train_sets, "valid": val_sets, "test": test_sets, "unseen": unseen_sets}
-    seen, held_out = choose(twemoji_pictograms() if pictograms is None else pictograms)
-    _check_names((*seen, *held_out))
-    settings = _settings(counts, seed, canvas, seen, held_out, pictograms)
-    if _already_there(folder, settings):
-        return folder
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    sets = _write_pictures(_Job(str(partial), seen, held_out, seed, canvas), counts, pictograms, processes)
-    for split, members in sets.items():
-        _write_texts(partial, split, members)
-    if pictograms is None:
-        (partial / "LICENSE-pictograms.txt").write_text(LICENSE, encoding="utf-8")
-    (partial / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    if folder.exists():  # empty: _already_there has looked
-        folder.rmdir()
-    partial.rename(folder)
-    return folder
-
-
-def _check_names(names: Sequence[str]) -> None:
-    for name in names:
-        if FUNCTION_WORDS.intersection(name.split()):
-            raise ValueError(
-                f"Got the pictogram name '{name}', but names may not contain words that the descriptions use "
-                "themselves (such as 'one' or 'same'): rename its file."
-            )
-
-
-def _settings(
-    counts: Mapping[str, int],
-    seed: int,
-    canvas: int,
-    seen: Sequence[str],
-    held_out: Sequence[str],
-    pictograms: Mapping[str, Image.Image] | None,
-) -> dict:
-    """What decides the files: kept beside them, and compared before writing again."""
-    return {
-        "format": FORMAT,
-        "task": "contextual",
-        "sets": counts,
-        "seed": seed,
-        "canvas": canvas,
-        "source": "twemoji" if pictograms is None else _fingerprint(pictograms, (*seen, *held_out)),
-        "seen": list(seen),
-        "held_out": list(held_out),
-    }
-
-
-def _fingerprint(pictograms: Mapping[str, Image.Image], names: Sequence[str]) -> str:
-    """Tells one set of pictures from another with the same names."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name in names:
-        digest.update(f"{name} {pictograms[name].size}".encode() + pictograms[name].tobytes())
-    return digest.hexdigest()
-
-
-def _already_there(folder: Path, settings: dict) -> bool:
-    """True when the folder was written with these settings, False when it is absent or empty."""
-    if not folder.exists() or not any(folder.iterdir()):
-        return False
-    path = folder / SETTINGS_FILE
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if found == settings:
-        return True
-    if not found:
-        raise ValueError(
-            f"Got the folder '{folder}' with files in it but without {SETTINGS_FILE}, expected an empty or absent "
-            "folder: choose another one."
-        )
-    differing = [key for key in settings if found.get(key) != settings[key]]
-    raise ValueError(
-        f"Got the folder '{folder}' with pictograms of other settings: "
-        f"{_short(found, differing)}, expected {_short(settings, differing)}: "
-        "choose another folder or delete this one."
-    )
-
-
-def _short(settings: dict, keys: Sequence[str]) -> str:
-    text = json.dumps({key: settings.get(key) for key in keys})
-    return text if len(text) <= 160 else text[:157] + "…"
-
-
-def _write_pictures(
-    job: _Job, counts: Mapping[str, int], pictograms: Mapping[str, Image.Image] | None, processes: int | None
-) -> dict[str, list[CandidateSet]]:
-    """Draws and writes every set; returns them by split, in order."""
-    tasks = [
-        (split, range(start, min(start + CHUNK, count)))
-        for split, count in counts.items()
-        for start in range(0, count, CHUNK)
-    ]
-    splits, ranges = [split for split, _ in tasks], [indices for _, indices in tasks]
-    work = functools.partial(_write_sets, job)
-    processes = processes or available_cpus()
-    if processes == 1:
-        _start_worker(pictograms)
-        written = list(map(work, splits, ranges))
-    else:
-        with concurrent.futures.ProcessPoolExecutor(
-            processes, multiprocessing.get_context("spawn"), _start_worker, (pictograms,)
-        ) as pool:
-            written = list(pool.map(work, splits, ranges))
-    sets: dict[str, list[CandidateSet]] = {split: [] for split in counts}
-    for split, members in zip(splits, written, strict=True):
-        sets[split] += members
-    return sets
-
-
-def _write_texts(folder: Path, split: str, sets: Sequence[CandidateSet]) -> None:
-    """Writes a split's descriptions and scene graphs."""
-    names = [set_name(split, index) for index in range(len(sets))]
-    labelled = {name: {str(i): text for i, text in s.descriptions} for name, s in zip(names, sets, strict=True)}
-    _write_json(folder / f"{split}_data.json", labelled)
-    if split == "test":
-        _write_json(
-            folder / "test_data_unlabeled.json", {name: list(texts.values()) for name, texts in labelled.items()}
-        )
-    if split in ("train", "valid"):
-        keys = ("directory", "pos_idx", "neg_idx", "caption")
-        rows = [(name, *pair) for name, s in zip(names, sets, strict=True) for pair in s.pairs]
-        _write_json(folder / f"{split}_simple.json", [dict(zip(keys, row, strict=True)) for row in rows])
-    graphs = {name: [scene.to_json() for scene in s.scenes] for name, s in zip(names, sets, strict=True)}
-    _write_json(folder / f"{split}_scenes.json", graphs)
-
-
-def _write_json(path: Path, value: dict | list) -> None:
-    path.write_text(json.dumps(value) + "\n", encoding="utf-8")

@@ -1,8 +1,7 @@
-"""Groups of six alike scenes, and the queries asked of them.
+"""Groups of six similar scenes, and the queries about them.
 
-Within a group every picture can be turned into every other by one or two edits, and every picture
-is equally often the target of every other. So a model that doesn't read the text is at chance
-among the other five, whatever it knows of pictures.
+Within a group every picture can be turned into every other by one or two edits, and every picture is equally often the
+target of every other. So a model that ignores the text is at chance among the other five.
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from random import Random
 
-from data_pipelines.datasets.pictograms.edits import KINDS, TWO_STEP, Edit, difference, kind_of, new_jitter, phrase
-from data_pipelines.datasets.pictograms.reading import read
-from data_pipelines.datasets.pictograms.scene import SIZES, Scene, Thing, make_scene, share_of
+from data_pipelines.datasets.pictograms.edits import KINDS, TWO_STEP, Edit, difference, kind_of, new_jitter
+from data_pipelines.datasets.pictograms.scenes import SIZES, Scene, Thing, make_scene, share_of
+from data_pipelines.datasets.pictograms.text_parser import parse_modification
+from data_pipelines.datasets.pictograms.wording import modification_text
 
 GROUP_SIZE = 6
 TRAIN_TARGETS = 4  # modifications a reference has in training; the other splits have one
@@ -34,7 +34,14 @@ _BACK = {"add": "remove", "remove": "add"}  # the kind of the way back, where it
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """One modification: positions of the reference and the target in the group, the text and its kind."""
+    """One modification.
+
+    Attributes:
+      reference: position in the group.
+      target: position in the group.
+      text: the modification text.
+      kind: one of edits.KINDS.
+    """
 
     reference: int
     target: int
@@ -43,28 +50,37 @@ class Query:
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
-    """What scenes of a split may show."""
+class AllowedScenes:
+    """The scenes that a split may show, by the names of their pictograms."""
 
-    name: str
+    split: str
     seen: tuple[str, ...]
     held_out: tuple[str, ...] = ()
 
     def allows(self, scene: Scene) -> bool:
-        """Whether the combination of names belongs to this split. No combination belongs to two."""
+        """Returns whether the combination of names belongs to this split. No combination belongs to two."""
         if any(thing.name in self.held_out for thing in scene.things):
-            return self.name == "unseen"
-        low, high = SHARES[self.name]
+            return self.split == "unseen"
+        low, high = SHARES[self.split]
         return low <= share_of(scene.names) < high
 
 
 def compose_groups(
-    split: Split, rng: Random, *, count: int, unique: bool = False
+    allowed: AllowedScenes, rng: Random, *, count: int, unique: bool = False
 ) -> Iterator[tuple[tuple[Scene, ...], tuple[Query, ...]]]:
-    """Yields `count` groups: six scenes and their queries. `unique`: no scene in two groups.
+    """Yields `count` groups: six scenes and their queries.
 
-    Queries are never chosen by what they ask for, that would make some pictures likelier targets
-    than others; the mix of edits is steered by choosing among whole groups.
+    Queries are never chosen by what they ask for, which would make some pictures likelier targets than others; the mix
+    of edits is steered by choosing among whole groups.
+
+    Args:
+      allowed: the scenes of the split.
+      rng: the same state gives the same groups.
+      count: groups.
+      unique: no scene is in two groups.
+
+    Raises:
+      ValueError: there are too few pictograms.
     """
     mix: Counter[str] = Counter()
     taken: set[Scene] = set()
@@ -75,10 +91,10 @@ def compose_groups(
             tries += 1
             if tries > MAX_TRIES:
                 raise ValueError(
-                    f"Got {len(split.seen) + len(split.held_out)} pictograms, too few for {count} groups in the split "
-                    f"'{split.name}': add pictures or ask for fewer groups."
+                    f"Got {len(allowed.seen) + len(allowed.held_out)} pictograms, too few for {count} groups in the "
+                    f"split '{allowed.split}': add pictures or ask for fewer groups."
                 )
-            scenes = _propose(split, rng)
+            scenes = _propose(allowed, rng)
             kinds = _kinds(scenes) if scenes else None
             if scenes and kinds and not (unique and taken.intersection(scenes)):
                 candidates.append((_distance(mix + kinds), len(candidates), kinds, scenes))
@@ -87,7 +103,7 @@ def compose_groups(
         if unique:
             taken.update(scenes)
         rng.shuffle(scenes)
-        yield tuple(scenes), tuple(_queries(scenes, rng, TRAIN_TARGETS if split.name == "train" else 1))
+        yield tuple(scenes), tuple(_queries(scenes, rng, TRAIN_TARGETS if allowed.split == "train" else 1))
 
 
 def _queries(scenes: Sequence[Scene], rng: Random, targets: int) -> Iterator[Query]:
@@ -102,16 +118,16 @@ def _queries(scenes: Sequence[Scene], rng: Random, targets: int) -> Iterator[Que
 
 
 def checked_text(edits: Sequence[Edit], reference: Scene, target: Scene, rng: Random) -> str:
-    """A text for the edits that an independent reader understands as meant."""
-    text = phrase(edits, reference, rng)
-    understood = read(text, reference)
+    """Writes a text for the edits and checks that the independent parser understands it as meant."""
+    text = modification_text(edits, reference, rng)
+    understood = parse_modification(text, reference)
     if understood != target:
         raise AssertionError(f"'{text}' of {reference} was meant as {target} but reads as {understood}.")
     return text
 
 
 def _kinds(scenes: Sequence[Scene]) -> Counter[str] | None:
-    """Kinds of all 30 ordered pairs; None if a pair has no clean difference."""
+    """Counts the kinds of all 30 ordered pairs; returns None if a pair has no clean difference."""
     kinds: Counter[str] = Counter()
     for i, scene in enumerate(scenes):
         for other in scenes[:i]:
@@ -129,29 +145,29 @@ def _distance(mix: Counter[str]) -> float:
     return sum((mix[kind] / total / goal - 1) ** 2 for kind, goal in GOAL.items())
 
 
-# ---- Proposals. A thing in focus takes several states (a place, a name and a size, or absent: None);
-# the things around it stay, are swapped, or one of them changes too.
+# ---- Proposals. A thing in focus takes several states (a place, a name and a size, or absent: None); the things around
+# it stay, are swapped, or one of them changes too.
 
 
-def _propose(split: Split, rng: Random) -> list[Scene] | None:
-    """Six scenes, or None if this try led nowhere; the differences are not yet checked."""
-    around = _background(split, rng)
+def _propose(allowed: AllowedScenes, rng: Random) -> list[Scene] | None:
+    """Draws six scenes, or None if this try failed; their differences are not yet checked."""
+    around = _background(allowed, rng)
     if around is None:
         return None
     shape = rng.random()
     if shape < SWAPPED and len(around) >= 2:  # two arrangements of the background x three states
-        states = _states(around, split, rng, 3)
+        states = _states(around, allowed, rng, 3)
         one, other = rng.sample(around, 2)
         swapped = [t for t in around if t not in (one, other)]
         swapped += [_put(one.name, other.place, one.size, rng), _put(other.name, one.place, other.size, rng)]
         members = [_with(things, state) for things in (around, swapped) for state in states]
     elif shape < SWAPPED + ELSEWHERE:  # five states, and one of them with a change elsewhere
-        states = _states(around, split, rng, 5)
+        states = _states(around, allowed, rng, 5)
         members = [_with(around, state) for state in states]
-        members += [_with(_changed(around, split, rng), state) for state in states[:1]]
+        members += [_with(_changed(around, allowed, rng), state) for state in states[:1]]
     else:
-        members = [_with(around, state) for state in _states(around, split, rng, 6)]
-    scenes = [scene for scene in members if scene is not None and split.allows(scene)]
+        members = [_with(around, state) for state in _states(around, allowed, rng, 6)]
+    scenes = [scene for scene in members if scene is not None and allowed.allows(scene)]
     return scenes if len(scenes) == len(set(scenes)) == len(members) == GROUP_SIZE else None
 
 
@@ -165,40 +181,40 @@ def _put(name: str, place: int, size: str, rng: Random) -> Thing:
     return Thing(place, name, size, new_jitter(rng))
 
 
-def _background(split: Split, rng: Random) -> list[Thing] | None:
-    """One to three things of a combination that the split allows; None if none was found."""
+def _background(allowed: AllowedScenes, rng: Random) -> list[Thing] | None:
+    """Draws one to three things of a combination that the split allows; returns None if none was found."""
     count = rng.choices((1, 2, 3), BACKGROUND)[0]
     places = rng.sample(range(4), count)
     for _ in range(100):
-        names = rng.sample(split.seen, count)
-        if split.held_out and rng.random() < 0.5:
-            names[0] = rng.choice(split.held_out)
+        names = rng.sample(allowed.seen, count)
+        if allowed.held_out and rng.random() < 0.5:
+            names[0] = rng.choice(allowed.held_out)
         things = [_put(name, place, rng.choice(SIZES), rng) for name, place in zip(names, places, strict=True)]
-        if split.allows(make_scene(things)):
+        if allowed.allows(make_scene(things)):
             return things
     return None
 
 
-def _names_beside(around: Sequence[Thing], split: Split, rng: Random, count: int) -> list[str]:
-    """Names that together with the background's make a combination of this split."""
-    found: list[str] = []
-    pool = split.held_out or split.seen
+def _names_beside(around: Sequence[Thing], allowed: AllowedScenes, rng: Random, count: int) -> list[str]:
+    """Draws names that together with the background's make a combination of this split."""
+    names: list[str] = []
+    pool = allowed.held_out or allowed.seen
     place = next(place for place in range(4) if all(t.place != place for t in around))
     for _ in range(40 * count):
         name = rng.choice(pool)
         scene = _with(around, Thing(place, name, "small"))
-        if scene and name not in found and split.allows(scene):
-            found.append(name)
-            if len(found) == count:
+        if scene and name not in names and allowed.allows(scene):
+            names.append(name)
+            if len(names) == count:
                 break
-    return found
+    return names
 
 
-def _states(around: Sequence[Thing], split: Split, rng: Random, count: int) -> list[Thing | None]:
-    """Different states of one thing, each one step from an earlier one; fewer than `count` if there are no more."""
+def _states(around: Sequence[Thing], allowed: AllowedScenes, rng: Random, count: int) -> list[Thing | None]:
+    """Draws different states of one thing, each one step from an earlier one; fewer than `count` if that fails."""
     renamed = rng.random() < RENAMED
     weights = (12, 1, 1) if renamed else (0, 1, 1)
-    names = _names_beside(around, split, rng, count if renamed else 1)
+    names = _names_beside(around, allowed, rng, count if renamed else 1)
     places = [place for place in range(4) if all(t.place != place for t in around)]
     if not names:
         return []
@@ -224,13 +240,13 @@ def _step(state: Thing, names: Sequence[str], places: Sequence[int], weights: Se
     return _put(state.name, state.place, "small" if state.size == "large" else "large", rng)
 
 
-def _changed(around: Sequence[Thing], split: Split, rng: Random) -> list[Thing]:
-    """The background with one of its things resized, replaced, moved or gone; its places may clash."""
+def _changed(around: Sequence[Thing], allowed: AllowedScenes, rng: Random) -> list[Thing]:
+    """Returns the background with one thing resized, replaced, moved or removed; two may share a place then."""
     thing = rng.choice(around)
     rest = [other for other in around if other is not thing]
     changes = (
         _put(thing.name, thing.place, "small" if thing.size == "large" else "large", rng),
-        _put(rng.choice(split.seen), thing.place, thing.size, rng),
+        _put(rng.choice(allowed.seen), thing.place, thing.size, rng),
         _put(thing.name, rng.randrange(4), thing.size, rng),
         None,
     )

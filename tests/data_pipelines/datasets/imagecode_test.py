@@ -243,13 +243,14 @@ def test_all_problems_of_simple_rows_come_at_once(folder):
     write(folder, "valid_simple.json", rows)
     with pytest.raises(UserError) as error:
         ImageCodeReader(folder).records("val_simple")
-    for said in (
-        "valid_simple.json has 10 problem(s)", "row 1 has the candidate 3, but 3 pictures",
-        "row 2 has the indices (2, 2)", "row 3 has the indices (-1, 2)", "row 4 has the indices ('0', 2)",
-        "row 5 has a text without a word", "row 6 has a description that is no text",
-        "row 7 has 0 picture(s) in image-sets/", "row 8 has 0 picture(s)", "row 9 has no directory", "row 10 has no",
-    ):  # fmt: skip
-        assert said in str(error.value)
+    faults = (
+        "has the candidate 3, but 3 pictures", "has the indices (2, 2)", "has the indices (-1, 2)",
+        "has the indices ('0', 2)", "has a text without a word", "has a description that is no text",
+        "has 0 picture(s) in image-sets/", "has 0 picture(s)", "has no neg_idx", "has no directory",
+    )  # fmt: skip
+    assert "valid_simple.json has 10 problem(s)" in str(error.value)
+    for number, fault in enumerate(faults, 1):
+        assert f"row {number} of valid_simple.json {fault}" in str(error.value)
     assert len(ImageCodeReader(folder).pictures("val_simple")) == 3
 
 

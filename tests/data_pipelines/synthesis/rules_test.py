@@ -6,8 +6,8 @@ import pytest
 
 from contextjax.types import UserError
 from data_pipelines.datasets import READERS
-from data_pipelines.datasets.pictograms.reading import read
-from data_pipelines.datasets.pictograms.scene import PLACES, Thing, make_scene
+from data_pipelines.datasets.pictograms.scenes import PLACES, Thing, make_scene
+from data_pipelines.datasets.pictograms.text_parser import parse_modification
 from data_pipelines.prepare import prepare
 from data_pipelines.synthesis import rules
 from data_pipelines.synthesis.plan import Plan
@@ -37,7 +37,7 @@ def test_an_independent_reader_understands_every_text_as_meant(made, pictograms)
     kept = [(draft, sentence.text) for draft in made[1] for sentence in draft.kept]
     assert len(kept) > 100 and len({text for _, text in kept}) > 60
     for draft, text in kept:
-        assert read(text, scenes[draft.reference]) == scenes[draft.target], text
+        assert parse_modification(text, scenes[draft.reference]) == scenes[draft.target], text
 
 
 def test_every_pair_has_different_texts_and_says_that_no_model_made_them(made):
@@ -80,12 +80,15 @@ def test_rules_are_for_pictograms_only(tmp_path, make_plan, pairs):
 @pytest.mark.parametrize(("argument", "parts"), [("synthetic", 1), ("both", 2)])
 def test_the_recipe_of_pictograms_trains_on_it(argument, parts, made, pictograms):
     from configs.pictograms import get_config
+    from experiments.shared import assembly
     from experiments.shared.data import load_data, load_evaluated
 
     config = get_config(argument)
     for place in (config.data, *config.data.sources.values()):
         place.folder = str(made[0] if "synthetic" in place.folder else pictograms)
     config.data.val_folder = config.data.val_folder and str(pictograms)
+    with config.unlocked():
+        config.model = assembly.resolve_model(config)
     data, pairs = load_data(config, "train"), len(made[1])
     assert len(data.records) == parts * pairs and data.has_captions
     assert len(load_evaluated(config, "val").records) == len(READERS["cirr"](pictograms).records("val"))

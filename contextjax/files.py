@@ -7,6 +7,7 @@ import fcntl
 import importlib.util
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,36 +64,91 @@ def is_utf8(name: str) -> bool:
     return True
 
 
-def write_whole(path: Path, content: str | bytes, *, is_kept: bool = False) -> None:
-    """Writes a whole file or nothing: under another name first; in a store, a write is seen when it is done.
+@contextlib.contextmanager
+def whole_file(path: Path, *, is_kept: bool = False) -> Iterator[Path]:
+    """Lets the block write a file on this machine that gets its name when the block ends, whole or not at all.
 
-    `is_kept`: it is on the disk when this returns, whatever happens to the power. That takes longer.
+    Args:
+      path: the file; its folder is made, and a file that is there is replaced.
+      is_kept: flushes it to the disk before it gets its name, whatever happens to the power. That takes longer.
+
+    Yields the path to write to, beside `path`. After an error nothing is left of it.
     """
-    data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    if is_remote(path):
-        path.write_bytes(data)
-        return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(data)
-            if is_kept:
-                file.flush()
-                os.fsync(file.fileno())
+        yield partial
+        if is_kept:
+            flush(partial)
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        if error.errno and not error.filename:  # a full disk does not say whose
+        if error.errno and not error.filename:  # the error of a full disk names no file
             error.filename = str(path)
         raise
+    finally:
+        partial.unlink(missing_ok=True)
     if is_kept:
-        sync_folder(path.parent)
+        flush(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """The names in a folder are on the disk, too."""
-    handle = os.open(folder, os.O_RDONLY)
+def write_whole(path: Path, content: str | bytes, *, is_kept: bool = False) -> None:
+    """Writes a file whole or not at all, as `whole_file` does; in an object store, a write is seen when it is done."""
+    data = content.encode() if isinstance(content, str) else content
+    if is_remote(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return
+    with whole_file(path, is_kept=is_kept) as partial:
+        partial.write_bytes(data)
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Lets the block fill a folder on this machine that gets its name when the block ends, whole or not at all.
+
+    Yields an empty folder beside `folder` to write to. After an error nothing is left of it; what a killed process left
+    is removed by the next one.
+
+    Raises:
+      UserError: `folder` holds something, which is never overwritten; or another process is writing it.
+    """
+    check_absent(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    handle = os.open(partial, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"Another process is writing {folder}; wait until it has ended.") from error
+        except OSError:  # a file system without locks
+            pass
+        try:
+            for path in partial.iterdir():
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            yield partial
+            check_absent(folder)
+            partial.replace(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    finally:
+        os.close(handle)
+
+
+def check_absent(folder: Path) -> None:
+    """Checks that nothing would be overwritten: `folder` is not there, or empty.
+
+    Raises:
+      UserError: it holds something, or is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists already, and nothing is overwritten; give another folder, or remove it.")
+
+
+def flush(path: Path) -> None:
+    """Flushes a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -100,7 +156,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_partials(folder: Path) -> None:
-    """Removes what `write_whole` has left in a folder where it was killed; no other process may be writing there."""
+    """Removes what a killed `write_whole` left in a folder, into which no other process may be writing."""
     if not is_remote(folder):
         for partial in folder.glob(".*.partial"):
             partial.unlink(missing_ok=True)

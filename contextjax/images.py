@@ -1,4 +1,4 @@
-"""Pictures from files to uint8 [H, W, 3]: decoding and the preprocessing that CLIP and BLIP were trained with."""
+"""Reads pictures as uint8 [H, W, 3]: decoding, and the preprocessing that CLIP and BLIP were trained with."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from contextjax.types import Picture, UserError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-MAX_BYTES = 256_000_000  # of a file
-MAX_PIXELS = 89_000_000  # a decompression bomb is told from its header; Pillow's own limit, above it, only warns
-MAX_ASPECT = 100  # the long side grows with the short one before it is cut
-MAX_SCANS = 16  # of MAX_PIXELS: a few bytes of progressive JPEG can ask for thousands of passes over a large picture
+MAX_BYTES = 256_000_000  # the largest file that is read
+MAX_PIXELS = 89_000_000  # checked in the header, against decompression bombs; Pillow's own limit only warns
+MAX_ASPECT = 100  # long side to short side: the long side is resized with the short one before it is cut
+MAX_SCANS = 16  # passes over MAX_PIXELS: a few bytes of progressive JPEG can ask for thousands
 FITS = ("crop", "squash")
 
 
 def decode(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decodes PNG, JPEG or WebP bytes to an RGB picture, turned as its EXIF data says.
+    """Decodes PNG, JPEG or WebP bytes to an RGB picture, rotated as its EXIF data says.
 
-    The pixels are those of Hugging Face's load_image, but for two kinds of picture: transparency is laid on white, as
-    their processors do too with a picture they are handed (load_image drops the alpha channel and shows whatever
-    colour lies under it), and 16-bit greys are scaled (Pillow's conversion clips them, nearly all to white).
+    The pixels equal those of Hugging Face's load_image, except for two kinds of picture. Transparency is laid on white,
+    as Hugging Face's processors do with a picture object (load_image drops the alpha channel and shows the colour
+    under it). 16-bit greys are scaled (Pillow's conversion clips nearly all of them to white).
 
     Raises:
-      UserError: the bytes are not such a picture, are cut short, or hold more than `max_pixels` or passes over them.
+      UserError: the bytes are no such picture, are incomplete, or hold more pixels or passes than are read.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -39,13 +39,15 @@ def decode(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) 
                     f"1:{MAX_ASPECT} are read: shrink or remove it."
                 )
             if image.format in ("JPEG", "MPO") and width * height * data.count(b"\xff\xda") > MAX_PIXELS * MAX_SCANS:
-                raise UserError(f"{name} is drawn in more passes than are read; save it as a plain JPEG or remove it.")
-            ImageOps.exif_transpose(image, in_place=True)  # otherwise it copies pictures that lie right, too
+                raise UserError(
+                    f"{name} has more progressive passes than are read; save it as a plain JPEG or remove it."
+                )
+            ImageOps.exif_transpose(image, in_place=True)  # in place, or upright pictures would be copied too
             return _to_rgb(image)
-    except (UserError, MemoryError):  # too little memory is no fault of the picture's
+    except (UserError, MemoryError):  # the picture is not at fault where memory is short
         raise
     except Exception as error:  # broken files make Pillow raise nearly anything
-        reason = "of no such format" if isinstance(error, UnidentifiedImageError) else error
+        reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
         raise UserError(
             f"{name} can't be read as a picture ({reason}); expected a whole PNG, JPEG or WebP file: "
             "replace or remove it."
@@ -65,13 +67,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
-    """Resizes (bicubic, antialiased) as Hugging Face's image processors do. Returns uint8 [size, size, 3].
+    """Resizes a picture (bicubic, antialiased) as Hugging Face's image processors do.
 
     Args:
       image: an RGB picture.
-      size: of both sides of what comes back.
-      fit: CLIP's "crop" brings the short side to `size` and cuts out the centre; BLIP's "squash" brings both sides to
+      size: height and width of the result in pixels.
+      fit: CLIP's "crop" resizes the short side to `size` and cuts out the centre; BLIP's "squash" resizes both sides to
         `size`, whatever the picture's shape.
+
+    Returns:
+      uint8 [size, size, 3].
 
     Raises:
       UserError: `fit` is neither.
@@ -84,10 +89,10 @@ def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
     if fit == "squash":
         return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
     short = min(width, height)
-    # int() as the Hugging Face processor does: the long side is cut, not rounded.
+    # int() rounds the long side down, as the Hugging Face processor does.
     width, height = int(width * size / short), int(height * size / short)
     left, top = (width - size) // 2, (height - size) // 2
-    if left:  # Pillow resizes in width, then in height: columns that are cut need only the first
+    if left:  # Pillow resizes the width, then the height: the second pass is saved for columns that are cut
         image = image.resize((width, image.height), Image.Resampling.BICUBIC).crop((left, 0, left + size, image.height))
         width, left = size, 0
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
@@ -95,7 +100,7 @@ def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
 
 
 def seen(width: int, height: int, *, fit: str = "crop") -> tuple[int, int, int, int]:
-    """The part of a picture that `preprocess` keeps, in the picture's own pixels: left, top, right, bottom."""
+    """Returns the box of a picture that `preprocess` keeps, in its own pixels: left, top, right, bottom."""
     if fit == "squash":
         return 0, 0, width, height
     short = min(width, height)
@@ -104,7 +109,12 @@ def seen(width: int, height: int, *, fit: str = "crop") -> tuple[int, int, int, 
 
 
 def load(source: Any, size: int, *, fit: str = "crop") -> Picture:
-    """uint8 [size, size, 3] of a path, a PIL picture or a uint8 array [H, W, 3]; `fit` as for `preprocess`.
+    """Returns a preprocessed picture, uint8 [size, size, 3].
+
+    Args:
+      source: a path, a PIL picture or a uint8 array [H, W, 3].
+      size: height and width of the result in pixels.
+      fit: see `preprocess`.
 
     Raises:
       UserError: the file is missing or unreadable, the array has another type or shape, or there is no such fit.

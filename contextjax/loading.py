@@ -73,7 +73,7 @@ def _load_own(folder: Path, mesh: str, checkpoint: str | int) -> System:
     import jax
     import jax.numpy as jnp
 
-    from contextjax.checkpoints import Checkpoints
+    from contextjax.checkpoints.reader import CheckpointReader
     from contextjax.pretrained import read_own
     from contextjax.system import System
 
@@ -86,7 +86,7 @@ def _load_own(folder: Path, mesh: str, checkpoint: str | int) -> System:
             raise UserError(f"A checkpoint ('{checkpoint}') is asked for, but {folder} is an export; leave it out.")
         params = _placed(read_own(folder, abstract), abstract, mesh)
     else:
-        checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+        checkpoints = CheckpointReader(folder / "checkpoints")
         try:
             params, meta = checkpoints.restore_params(checkpoint)
         finally:

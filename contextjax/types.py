@@ -1,14 +1,29 @@
-"""The nouns of the house: records, batches, protocols and the training state.
+"""Records, batches, evaluation protocols and the training state, as dataclasses and tuples with shapes.
 
-Axes, by the letters used in shapes:
-  R references in a batch, M modifications of each, N = R * M queries, P packed phrases, B pictures, S candidate sets,
-  T tokens of a text, L tokens of a phrase, I image tokens (CLS first), W a tower's width, D projection width,
-  H x W x 3 pixels (uint8), G gallery pictures, Q queries of an evaluation, K cut-off or candidates of a set.
+Axes, by the letters that shapes use (in jaxtyping annotations the same letters in lower case):
 
-Logical axes of parameters and activations (the model names them, the config places them):
-  "batch", "embed" (a tower's width), "heads" (attention features), "mlp", "vocab", "projection".
+  B  pictures, or (picture, text) pairs, in a batch
+  R  references in a batch of composed queries; M modifications of each; N = R * M queries
+  S  texts about candidate sets; U sets (several texts may be about one); K candidates of a set;
+     J propositions (short sentences) of a text
+  G  groups of a batch's phrases, one a device; P phrases packed into a group; L tokens of a phrase.
+     In evaluation, G is the number of gallery pictures and Q that of queries
+  T  tokens of a text, special tokens included
+  I  image tokens: 1 + patches, CLS first
+  W  width of a tower's states; D width of the embedding space
+  H, W, 3  rows, columns and channels of pictures, uint8
+  K  in metrics: the cut-off of R@K and mAP@K
+  N, M  in losses: queries (and their targets), and pure negatives; n, m: those of one device
 
-Masks are True where a value is real. This module imports neither jax nor flax: host code uses it too.
+Logical axes of parameters and activations, which the model names and the config places on the mesh:
+
+  "batch"       rows of a batch             "mlp"         hidden features of an MLP
+  "embed"       features of a tower         "vocab"       token ids
+  "heads"       features of attention       "projection"  features of the embedding space
+  "lookup"      rows of a batch while their tokens are looked up in a table
+
+Masks are True where a value is real. This module imports neither jax nor flax: code that runs without an accelerator
+uses it too.
 """
 
 from __future__ import annotations
@@ -21,11 +36,11 @@ import numpy as np
 
 
 class UserError(Exception):
-    """A user's mistake, told in one sentence: what was got, what was expected, what to do. Exit code 2."""
+    """A user's mistake, in one sentence: what was given, what was expected, what to do. Commands exit with code 2."""
 
 
 class Stopped(Exception):
-    """A run was told to end, and has saved: the same command goes on. Exit code 143, as of what SIGTERM ends."""
+    """A run was asked to stop and has saved its state; the same command continues it. Exit code 143, as for SIGTERM."""
 
 
 # ----------------------------------------------------------------------------------------- records
@@ -33,15 +48,15 @@ class Stopped(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class ComposedRecord:
-    """One composed query: reference picture + text -> target picture (None where it is secret)."""
+    """One composed query: reference picture + text -> target picture (None in test splits whose answers are secret)."""
 
     id: str
     reference: str
     text: str
     target: str | None = None
     subset: tuple[str, ...] = ()  # the other members of the reference's group, where the set has groups
-    kinds: tuple[str, ...] = ()  # of edit, as far as they are known: metrics are given for each
-    truths: tuple[str, ...] = ()  # all pictures that are right, `target` first, where there are several
+    kinds: tuple[str, ...] = ()  # kinds of edit, where the set names them: metrics are reported for each kind
+    truths: tuple[str, ...] = ()  # all correct pictures, `target` first, where there are several
     rewordings: tuple[str, ...] = ()  # other texts that ask for the same
 
 
@@ -52,18 +67,18 @@ class CandidateRecord:
     id: str
     images: tuple[str, ...]  # the K candidates, in the order that `target` counts
     text: str
-    target: int | None  # index into images, None where it is secret
+    target: int | None  # index into images; None in test splits whose answers are secret
     kind: str = ""  # kind of candidates, such as "video" or "static"
-    set: str = ""  # which set the candidates are of, where texts about some of its pictures share them
+    set: str = ""  # name of the set of candidates, where several texts are about one set
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """As a ComposedRecord has them."""
+        """The kinds of the record, as `ComposedRecord.kinds`: none or one."""
         return (self.kind,) if self.kind else ()
 
     @property
     def is_ordered(self) -> bool:
-        """Whether the candidates are one after the other in time; a pair out of a video has no order."""
+        """True where the candidates follow each other in time; two frames of a video count as unordered."""
         return self.kind == "video" and len(self.images) > 2
 
 
@@ -86,25 +101,27 @@ class Tokens(NamedTuple):
     mask: Any  # bool
 
 
-LOST = ("no_room", "truncated", "unaligned")  # why a phrase of a batch is not in it, see Phrases.lost
+LOST = ("no_room", "truncated", "unaligned")  # why phrases are missing from a batch, see Phrases.lost
 
 
 class Phrases(NamedTuple):
     """The noun phrases of a batch, packed into a fixed budget of P rows for each of its G groups.
 
-    A group is R / G references in a row: what one device has of the batch, so that its phrases' texts are there too.
+    A group is R / G references in a row, the part of the batch that one device holds, so that a phrase is on the same
+    device as the text it stands in.
     """
 
-    tokens: Tokens  # [G, P, L] the phrase by itself, with BOS and EOS
-    text: Any  # int32 [G, P]: row of the group's flattened [R / G * M] texts that it stands in
-    span: Any  # int32 [G, P, 2]: its tokens [start, end) in that text
+    tokens: Tokens  # [G, P, L]: the phrase by itself, with BOS and EOS
+    text: Any  # int32 [G, P]: the text that the phrase stands in, a row of the group's flattened [R / G * M] texts
+    span: Any  # int32 [G, P, 2]: the phrase's tokens [start, end) in that text
     valid: Any  # bool [G, P]
-    lost: Any  # int32 [R, 3]: phrases of each reference that are missing, by LOST: the budget was full, the text was
-    # cut before their end, or none of its tokens is theirs
+    # int32 [R, 3]: number of phrases of each reference that are missing, by the reasons of LOST: the budget was full,
+    # the text was cut before the phrase ends, or no token of the text belongs to the phrase.
+    lost: Any
 
 
 class ComposedBatch(NamedTuple):
-    """R references with M modifications each. A reference enters the negatives once."""
+    """R references with M modifications each; a reference is encoded once and is one pure negative."""
 
     references: Any  # uint8 [R, H, W, 3]
     targets: Any  # uint8 [R, M, H, W, 3]
@@ -114,11 +131,11 @@ class ComposedBatch(NamedTuple):
     target_ids: Any  # int32 [R, M]
     records: Any  # int32 [R, M]: row of the record table
     phrases: Phrases | None = None
-    captions: Tokens | None = None  # [R, 1 + M, T]: of the reference, then of the targets
+    captions: Tokens | None = None  # [R, 1 + M, T]: captions of the reference, then of the targets
 
 
 class CaptionBatch(NamedTuple):
-    """B pictures with a text each."""
+    """B pictures, each with a text that describes it."""
 
     images: Any  # uint8 [B, H, W, 3]
     texts: Tokens  # [B, T]
@@ -129,24 +146,24 @@ class CaptionBatch(NamedTuple):
 class CandidateBatch(NamedTuple):
     """S descriptions, each of one of K nearly identical candidates.
 
-    Where several descriptions are about one set, `images` holds it once: U sets, of each S / U descriptions in a row.
+    Where several descriptions are about one set, `images` holds it once: U sets, with S / U descriptions in a row each.
     """
 
     images: Any  # uint8 [U, K, H, W, 3]
     texts: Tokens  # [S, T]
     target: Any  # int32 [S]: index of the candidate that is described
-    valid: Any  # bool [S, K]: False where the set has fewer than K candidates, and where the text is not about one
-    ordered: Any  # bool [S]: the order of the candidates is one in time (frames of a video)
+    valid: Any  # bool [S, K]: False where the set has fewer candidates, or its text does not ask for this one
+    ordered: Any  # bool [S]: True where the candidates follow each other in time (frames of a video)
     records: Any  # int32 [S]: row of the record table
-    propositions: Tokens | None = None  # [S, J, T]: the texts in short pieces; empty ones have no real token
+    propositions: Tokens | None = None  # [S, J, T]: the texts in short sentences; missing ones have an empty mask
 
 
 class FeatureBatch(NamedTuple):
-    """CandidateBatch with what a frozen model makes of it: one vector for each candidate and the text."""
+    """A CandidateBatch as the features of a frozen model: one vector for each candidate and one for the text."""
 
-    features: Any  # float32 [S, K, W]
-    base: Any  # float32 [S, K]: the score that the head's adds to
-    text: Any  # float32 [S, W]: of the text by itself
+    features: Any  # float32 [S, K, W]: f of each candidate, see models.context_blip
+    base: Any  # float32 [S, K]: the score to which the head's is added
+    text: Any  # float32 [S, W]: pooled state of the text by itself
     target: Any
     valid: Any
     ordered: Any
@@ -158,51 +175,51 @@ class FeatureBatch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationProtocol:
-    """How a benchmark of retrieval is scored, as plain data.
+    """The rules by which a retrieval benchmark is scored, as plain data.
 
-    R@K and Rs@K (within the query's own group) ask for a record's `target`, mAP@K for all its `truths`.
+    R@K and Rs@K (R@K within the query's own group) look for a record's `target`, mAP@K for all its `truths`.
     """
 
     name: str
     recall_at: tuple[int, ...] = ()
     subset_recall_at: tuple[int, ...] = ()
     map_at: tuple[int, ...] = ()
-    gallery: str = "all"  # pictures of the split; "named": references and targets; "own": each query's own few
-    excludes_reference: bool = True  # the query's own reference is taken out of its ranking
+    gallery: str = "all"  # all pictures of the split; "named": references and targets; "own": a few for each query
+    excludes_reference: bool = True  # the query's own reference is removed from its ranking
     average: tuple[str, ...] = ()  # the metrics whose mean is reported as "Avg"
-    parts: tuple[str, ...] = ()  # of a split, "<part>.<split>": scored one by one, their metrics then averaged
+    parts: tuple[str, ...] = ()  # splits "<part>.<split>" that are scored one by one; metrics are their mean
     averages_rewordings: bool = False  # a query is the mean of the embeddings of its text and its rewordings
-    pairs: bool = False  # candidate sets of two: how often both texts of a set are answered right counts, too
-    reader: str = ""  # the name of the reader that gives its records
-    template: str = ""  # by which its reader makes the texts, where others are in use and give other figures
+    pairs: bool = False  # candidate sets of two: also count sets of which both texts are answered correctly
+    reader: str = ""  # name of the reader of the benchmark's files
+    template: str = ""  # name of the template of the texts, where several are in use and give other figures
 
 
 # ---------------------------------------------------------------------------------------- training
 
 
 class Health(NamedTuple):
-    """How training fares: what tells a sick step, whose update is left out, from a good one."""
+    """The record by which a bad step (non-finite, or with a far too large gradient) is recognised and skipped."""
 
-    bad_steps: Any  # int32 []: sick steps in a row
-    skipped: Any  # int32 []: all sick steps
-    norms: Any  # float32 [2]: sum and count of the gradient norms of good steps, older ones fading
+    bad_steps: Any  # int32 []: bad steps in a row
+    skipped: Any  # int32 []: all bad steps
+    norms: Any  # float32 [2]: exponentially decayed sum and count of the gradient norms of good steps
 
 
 class TrainState(NamedTuple):
-    """All that a step changes."""
+    """Everything that a training step changes."""
 
     step: Any  # int32 []
     params: Any
     opt_state: Any
-    rng: Any  # a key; steps fold their number in
+    rng: Any  # a random key, into which each step folds its number
     health: Health
 
     @classmethod
     def fresh(cls, params: Any, opt_state: Any, rng: Any) -> TrainState:
-        """Before the first step."""
-        zero = lambda: np.zeros((), np.int32)  # one each: a step may be given their buffers
+        """Returns the state before the first step."""
+        zero = lambda: np.zeros((), np.int32)  # a new array for each field: a step may donate their buffers
         return cls(zero(), params, opt_state, rng, Health(zero(), zero(), np.zeros(2, np.float32)))
 
 
-Terms = Mapping[str, tuple[Any, Any]]  # name -> (sum, count): divided once, after adding over devices
+Terms = Mapping[str, tuple[Any, Any]]  # name -> (sum, count), divided once, after both are summed over devices
 Picture = np.ndarray  # uint8 [H, W, 3]

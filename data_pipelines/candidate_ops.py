@@ -1,4 +1,4 @@
-"""Records to batches of captions and of candidate sets: the ops between the tables and the loader."""
+"""Records to batches of captions and of candidate sets, between the prepared tables and the loader."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import numpy as np
 from contextjax.tokenizers import TextTokenizer, tokenize_propositions
 from contextjax.types import CandidateBatch, CandidateRecord, CaptionBatch, CaptionRecord, Picture, Tokens, UserError
 from data_pipelines.augment import Augment
-from data_pipelines.mixtures import shares_of, source_rows
+from data_pipelines.mixtures import source_rows
+from data_pipelines.ops import TextSamples
 from data_pipelines.records import check_problems
 from data_pipelines.tables import CandidateData, CaptionData, SplitData
 from data_pipelines.texts import clean_caption, clean_description
 
-AUGMENTATION = 1  # keeps its draws apart from those of the order, whose seed has no third number
+AUGMENTATION = 1  # separates these draws from those of the order, whose seed has no third number
 
 
 def cleaned(data: SplitData[Any]) -> SplitData[Any]:
-    """The split with its records' texts as the published recipe of their kind cleans them, of any length.
+    """Returns the split with its records' texts cleaned as in the published recipe of their kind, of any length.
 
     The published limit of 30 words is left to the tokenizer's length: in the published 30 tokens it never cuts first,
     and with more tokens longer texts are wanted.
@@ -45,64 +46,57 @@ class PictureSample:
     pictures: Sequence[Picture]  # uint8 [H, W, 3] each
 
 
-class _TextSamples:
-    """Records in groups that share their pictures: texts, tokenised once, and pictures, decoded on access and maybe
-    augmented."""
+class PictureSamples(TextSamples):
+    """Records in groups that share their pictures, which are decoded on access and may be augmented."""
 
     def __init__(
         self,
         data: CaptionData | CandidateData,
-        rows: Sequence[np.ndarray] | np.ndarray,
+        shown: Sequence[np.ndarray] | np.ndarray,
+        groups: Sequence[np.ndarray],
         tokenizer: TextTokenizer,
         *,
         what: str,
         text_length: int | None,
         augment: Augment | None,
         seed: int,
-        groups: Sequence[np.ndarray] | None = None,
     ):
-        """`rows` are the picture rows that each record's sample shows, `what` its texts' name in messages, `groups` the
-        records of each sample, one each by default."""
-        self.data, self._rows, self._what = data, rows, what
-        self._groups = [np.asarray([row]) for row in range(len(data.records))] if groups is None else groups
-        self._augment, self._seed = augment, seed
-        self.shares = shares_of(data, [rows[0] for rows in self._groups])
-        encoded = tokenizer([record.text for record in data.records], length=text_length)
-        empty = np.flatnonzero(encoded.tokens.mask.sum(axis=1) <= 2)  # nothing but the first and the last token
+        """Tokenises the texts, as TextSamples does.
+
+        Args:
+          data: a split, or a mixture of several.
+          shown: the rows of the pictures that each record's sample shows.
+          groups, tokenizer, what, text_length: see TextSamples.
+          augment: of the pictures, in `draw`.
+          seed: of the augmentation.
+
+        Raises:
+          UserError: texts have no token; the message lists all of them by id.
+        """
+        super().__init__(data, groups, tokenizer, what=what, text_length=text_length)
+        self._shown, self._augment, self._seed = shown, augment, seed
+        empty = np.flatnonzero(self._encoded.tokens.mask.sum(axis=1) <= 2)  # nothing but the first and the last token
         check_problems(
             [f"{data.records[row].id} ({data.records[row].text[:60]!r}) has no words left" for row in empty],
             f"The {what} of split '{data.split}'",
         )
-        self._texts, self.truncated = encoded.tokens, int(encoded.truncated.sum())
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    def truncations(self) -> list[tuple[str, int, int, str]]:
-        """(what, how many were cut, of how many, the config key of the length)."""
-        return [(self._what, self.truncated, len(self.data.records), "text_length")]
 
     def __getitem__(self, index: int) -> PictureSample:
-        """The sample without augmentation."""
+        """Returns the sample without augmentation."""
         pictures = self.data.pictures
         records = self._groups[index]
-        return PictureSample(records, [pictures[int(row)] for row in self._rows[records[0]]])
+        return PictureSample(records, [pictures[int(row)] for row in self._shown[records[0]]])
 
     def draw(self, index: int, position: int) -> PictureSample:
-        """The sample as it is at a position of the loader's stream, augmented by what (seed, position) draws."""
+        """Returns the sample at a position of the loader's stream, with the augmentation that (seed, position) draw."""
         sample = self[index]
         if self._augment is None:
             return sample
         rng = np.random.default_rng([self._seed, position, AUGMENTATION])
         return PictureSample(sample.records, self._augment(sample.pictures, rng))
 
-    def _collate_texts(self, samples: Sequence[PictureSample]) -> tuple[np.ndarray, Tokens]:
-        """Record rows [B] and texts [B, T]."""
-        records = np.concatenate([sample.records for sample in samples]).astype(np.int32)
-        return records, Tokens(self._texts.ids[records], self._texts.mask[records])
 
-
-class CaptionSamples(_TextSamples):
+class CaptionSamples(PictureSamples):
     """The captions of a split, each with its picture."""
 
     def __init__(
@@ -114,7 +108,7 @@ class CaptionSamples(_TextSamples):
         augment: Augment | None = None,
         seed: int = 0,
     ):
-        """What the config's `data` section says.
+        """Tokenises the texts.
 
         Args:
           data: a split.
@@ -129,18 +123,19 @@ class CaptionSamples(_TextSamples):
         row = data.pictures.row
         self._pictures = np.asarray([row[record.image] for record in data.records], np.int32)
         super().__init__(
-            data, self._pictures[:, None], tokenizer, what="captions", text_length=text_length,
+            data, self._pictures[:, None], _one_each(data), tokenizer, what="captions", text_length=text_length,
             augment=augment, seed=seed,
         )  # fmt: skip
 
     def collate(self, samples: Sequence[PictureSample]) -> CaptionBatch:
         """Stacks samples."""
-        records, texts = self._collate_texts(samples)
+        records = _records_of(samples)
         images = np.stack([sample.pictures[0] for sample in samples])
-        return CaptionBatch(images=images, texts=texts, image_ids=self._pictures[records], records=records)
+        ids = self._pictures[records]
+        return CaptionBatch(images=images, texts=self._texts(records), image_ids=ids, records=records)
 
 
-class CandidateSamples(_TextSamples):
+class CandidateSamples(PictureSamples):
     """The descriptions of a split, each with the candidates of its set."""
 
     def __init__(
@@ -156,7 +151,7 @@ class CandidateSamples(_TextSamples):
         augment: Augment | None = None,
         seed: int = 0,
     ):
-        """What the config's `data` section says.
+        """Tokenises the texts.
 
         Args:
           data: a split that publishes its targets.
@@ -172,42 +167,42 @@ class CandidateSamples(_TextSamples):
         Raises:
           UserError: descriptions without a target or a token, or sets of more than K pictures, all of them by id.
         """
-        _check_records(data, candidates)
+        _check_targets(data)
         row, self.candidates = data.pictures.row, candidates
         self._ordered = np.asarray([record.is_ordered for record in data.records])
-        shown = _pictures_of_sets(data, candidates) if descriptions > 1 else [record.images for record in data.records]
+        shown = _pictures_of_sets(data) if descriptions > 1 else [record.images for record in data.records]
+        _check_sizes(data, shown, candidates)
         self._targets, self._valid = _places(data, shown, candidates)
         super().__init__(
-            data, [np.asarray([row[name] for name in names], np.int32) for names in shown], tokenizer,
+            data, [np.asarray([row[name] for name in names], np.int32) for names in shown],
+            _by_set(data, descriptions) if descriptions > 1 else _one_each(data), tokenizer,
             what="descriptions", text_length=text_length, augment=augment, seed=seed,
-            groups=_by_set(data, descriptions) if descriptions > 1 else None,
         )  # fmt: skip
         self._propositions = None
         if propositions:
             texts = [record.text for record in data.records]
-            self._propositions, cut = tokenize_propositions(
+            self._propositions, self._cut_propositions = tokenize_propositions(
                 tokenizer, texts, limit=propositions, length=proposition_length
             )
-            self.truncated_propositions = int(cut.sum())
 
     def truncations(self) -> list[tuple[str, int, int, str]]:
-        """(what, how many were cut, of how many, the config key of the length)."""
-        found = super().truncations()
-        if self._propositions is None:
-            return found
-        count = self.truncated_propositions
-        return [*found, ("descriptions' propositions", count, len(self.data.records), "proposition_length")]
+        """Returns (what was cut, how many were cut, of how many, the config key of the length)."""
+        rows = super().truncations()
+        if self._propositions is not None:
+            count, total = int(self._cut_propositions.sum()), len(self.data.records)
+            rows.append(("descriptions' propositions", count, total, "proposition_length"))
+        return rows
 
     def collate(self, samples: Sequence[PictureSample]) -> CandidateBatch:
         """Stacks samples, each filled up to K candidates."""
-        records, texts = self._collate_texts(samples)
+        records = _records_of(samples)
         missing = [self.candidates - len(sample.pictures) for sample in samples]
         short = self._propositions
         return CandidateBatch(
             images=np.stack(
                 [np.stack([*s.pictures, *[s.pictures[0]] * n]) for s, n in zip(samples, missing, strict=True)]
             ),
-            texts=texts,
+            texts=self._texts(records),
             target=self._targets[records],
             valid=self._valid[records],
             ordered=self._ordered[records],
@@ -216,28 +211,33 @@ class CandidateSamples(_TextSamples):
         )
 
 
+def _records_of(samples: Sequence[PictureSample]) -> np.ndarray:
+    """Returns the record rows of a batch, int32 [B]."""
+    return np.concatenate([sample.records for sample in samples]).astype(np.int32)
+
+
+def _one_each(data: SplitData[Any]) -> list[np.ndarray]:
+    """Returns the record rows of samples of one record each."""
+    return list(np.arange(len(data.records))[:, None])
+
+
 def _set_keys(data: CandidateData) -> list[tuple[int, Any]]:
-    """What records of one set share: where it comes from, and its name or all its pictures."""
+    """Returns a key of each record's set: the source, and the set's name or all its pictures."""
     rows = zip(source_rows(data), data.records, strict=True)
     return [(int(source), record.set or record.images) for source, record in rows]
 
 
-def _pictures_of_sets(data: CandidateData, candidates: int) -> list[tuple[str, ...]]:
-    """The pictures of each record's set: all that its records name, which may be about some of them only."""
+def _pictures_of_sets(data: CandidateData) -> list[tuple[str, ...]]:
+    """Returns the pictures of each record's set: all that its records name, which may be about some of them only."""
     keys, names = _set_keys(data), {}
     for key, record in zip(keys, data.records, strict=True):
         names.setdefault(key, {}).update(dict.fromkeys(record.images))
-    check_problems(
-        [f"the descriptions of set {key[1]} name {len(found)} pictures, more than the batch's {candidates} candidates"
-         for key, found in names.items() if len(found) > candidates],
-        f"Split '{data.split}'",
-    )  # fmt: skip
-    shown = {key: tuple(found) for key, found in names.items()}
+    shown = {key: tuple(of_set) for key, of_set in names.items()}
     return [shown[key] for key in keys]
 
 
 def _places(data: CandidateData, shown: Sequence[tuple[str, ...]], candidates: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each record's target stands among the pictures shown, int32 [N], and which of them are its own [N, K]."""
+    """Returns each record's target among the pictures shown, int32 [N], and which of them are its own, bool [N, K]."""
     targets, valid = np.zeros(len(shown), np.int32), np.zeros((len(shown), candidates), bool)
     for row, (record, names) in enumerate(zip(data.records, shown, strict=True)):
         place = {name: index for index, name in enumerate(names)}
@@ -247,7 +247,7 @@ def _places(data: CandidateData, shown: Sequence[tuple[str, ...]], candidates: i
 
 
 def _by_set(data: CandidateData, descriptions: int) -> list[np.ndarray]:
-    """Record rows of each sample: so many of one set's, the first of them again where they do not come out even."""
+    """Returns the record rows of samples of `descriptions` records of one set, whose first ones fill up the last."""
     by_set: dict[Any, list[int]] = {}
     for row, key in enumerate(_set_keys(data)):
         by_set.setdefault(key, []).append(row)
@@ -258,17 +258,19 @@ def _by_set(data: CandidateData, descriptions: int) -> list[np.ndarray]:
     ]
 
 
-def _check_records(data: CandidateData, candidates: int) -> None:
+def _check_targets(data: CandidateData) -> None:
     secret = [record.id for record in data.records if record.target is None]
     if secret:
         raise UserError(
             f"{len(secret)} of {len(data.records)} descriptions of split '{data.split}' have no target (the first is "
             f"{secret[0]}); train on a split that publishes them."
         )
-    large = {record.id.rpartition("/")[0]: len(record.images) for record in data.records
-             if len(record.images) > candidates}  # fmt: skip
+
+
+def _check_sizes(data: CandidateData, shown: Sequence[tuple[str, ...]], candidates: int) -> None:
+    sizes = {r.set or r.id.rpartition("/")[0]: len(names) for r, names in zip(data.records, shown, strict=True)}
+    large = {name: size for name, size in sizes.items() if size > candidates}
     check_problems(
-        [f"set {name} has {count} pictures, more than the batch's {candidates} candidates"
-         for name, count in large.items()],
+        [f"set {name} has {n} pictures, more than the batch's {candidates} candidates" for name, n in large.items()],
         f"Split '{data.split}'",
-    )  # fmt: skip
+    )

@@ -1,4 +1,4 @@
-"""Several data sets as one training set: their tables, one after the other, and how often each is seen in an epoch."""
+"""Several data sets as one training set: their tables in a row, and how often each is seen in an epoch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,19 @@ from data_pipelines.tables import PictureTable, SplitData
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set of a mixture."""
+    """A data set of a mixture.
 
-    name: str  # goes before its ids
-    folder: Path  # two sources of one folder mean the same picture by the same id
+    Attributes:
+      name: stands before the source's ids.
+      folder: two sources of one folder mean the same picture by the same id.
+      data: the split.
+      weight: how often each sample is seen in an epoch, see loader.Share.
+    """
+
+    name: str
+    folder: Path
     data: SplitData[Any]
-    weight: float = 1.0  # how often each of its samples is seen in an epoch, see loader.Share
+    weight: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +40,10 @@ class Mixture(SplitData[Record]):
 
 
 def mix(sources: Sequence[Source]) -> Mixture[Any]:
-    """One training set of several.
+    """Makes one training set of several.
 
     Args:
-      sources: of one type of records, at least one, their pictures of one size.
+      sources: at least one, with records of one type and pictures of one size.
 
     Raises:
       UserError: a source has records of another type than the first, or a weight that is not above 0.
@@ -79,17 +86,14 @@ def mix(sources: Sequence[Source]) -> Mixture[Any]:
 
 
 class MixedPictures(PictureTable):
-    """The pictures of several tables of one size, each (by the names before its ids) once."""
+    """The pictures of several tables of one size. Pictures with one id, after the names before their ids, are one."""
 
     def __init__(self, tables: Sequence[PictureTable], names: Sequence[str]):
-        self.ids, self._places = [], []  # of each row: (table, row there)
+        places: dict[str, tuple[PictureTable, int]] = {}
         for table, name in zip(tables, names, strict=True):
-            self.ids += [f"{name}/{id}" for id in table.ids]
-            self._places += [(table, row) for row in range(len(table))]
-        first: dict[str, int] = {}
-        for row, id in enumerate(self.ids):
-            first.setdefault(id, row)
-        self.ids, self._places = list(first), [self._places[row] for row in first.values()]
+            for row, id in enumerate(table.ids):
+                places.setdefault(f"{name}/{id}", (table, row))
+        self.ids, self._places = list(places), list(places.values())  # of each row: (table, row there)
         self.row = {id: row for row, id in enumerate(self.ids)}
         self.size, self.fit = tables[0].size, tables[0].fit
 
@@ -98,22 +102,22 @@ class MixedPictures(PictureTable):
         return table[own]
 
 
-def parts_of(data: SplitData[Record]) -> tuple[SplitData[Record], ...]:
-    """The data sets of a mixture, in the order of its records; of any other set, itself."""
+def source_data(data: SplitData[Record]) -> tuple[SplitData[Record], ...]:
+    """Returns the data of a mixture's sources, in the order of the records; of any other split, the split itself."""
     return tuple(source.data for source in data.sources) if isinstance(data, Mixture) else (data,)
 
 
 def source_rows(data: SplitData[Any]) -> np.ndarray:
-    """int [records]: which source each record is of; 0 for all of a set that is no mixture."""
-    counts = [len(part.records) for part in parts_of(data)]
+    """Returns the source that each record comes from, int [records]; 0 for all of a split that is no mixture."""
+    counts = [len(source.records) for source in source_data(data)]
     return np.repeat(np.arange(len(counts)), counts)
 
 
 def shares_of(data: SplitData[Any], records: Sequence[int]) -> tuple[Share, ...]:
-    """The sources' shares of samples that are in the order of the records, and none of two sources.
+    """Returns the sources' shares of samples that are in the order of the records, each of one source.
 
     Args:
-      data: a mixture, or any other set.
+      data: a mixture, or any other split.
       records: a record of each sample.
     """
     counts = np.bincount(source_rows(data)[np.asarray(records, int)])

@@ -1,7 +1,7 @@
-"""Tables in array_record files, written and read with tensorflow-datasets (without TensorFlow).
+"""Tables stored in array_record files, written and read with tensorflow-datasets (without TensorFlow).
 
-A table is whole when the JSON file that describes it is there: that is removed before the table is written and written
-after it, so what an interrupted preparation has left is never read. A lock keeps two processes apart.
+A table is complete when the JSON file that describes it is there: that file is removed before the table is written and
+written after it, so the remains of an interrupted preparation are never read. A lock keeps two processes apart.
 """
 
 from __future__ import annotations
@@ -22,26 +22,31 @@ from contextjax.json_files import LONG_LIST, read_json
 from contextjax.types import UserError
 
 VERSION = "1.2.0"
-_QUIET = threading.RLock()  # standard output is the whole process's
+_QUIET = threading.RLock()  # standard output belongs to the whole process
 BUILDER = "table"
 
 
-class Table:
-    """A table in a folder of its own, and the JSON file beside it that says that it is whole and what is in it."""
+class StoredTable:
+    """A table in a folder of its own, and a JSON file beside it that says what the table holds.
+
+    Attributes:
+      folder: the folder of the table's files.
+      about: the content of the JSON file; None where the table is not complete.
+    """
 
     def __init__(self, place: Path, name: str, *, about: str):
-        """The folder is tables/`name` in `place`, the JSON file `about`."""
+        """Opens the table tables/`name` in `place`, with the JSON file `about`, whether or not it has been written."""
         self._root, self._file = place / "tables" / name, place / about
         self.folder = self._root / BUILDER / VERSION
         self.about = self._read()
 
     def write(self, columns: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], about: Callable[[], Any]) -> None:
-        """Writes the rows, then what `about` gives when they are through; or nothing where one of them raises.
+        """Writes all rows and then the JSON file; the table stays incomplete if a row raises.
 
         Args:
-          columns: name -> tensorflow-datasets' feature; one of them, for several have another order in every process.
-          rows: in the order they are to have.
-          about: what the JSON file holds.
+          columns: name -> tensorflow-datasets' feature; one only, since several have another order in every process.
+          rows: in their order.
+          about: called when all rows are written; returns the content of the JSON file.
 
         Raises:
           UserError: the disk is full, or may not be written to.
@@ -57,10 +62,16 @@ class Table:
         except OSError as error:
             raise UserError(f"{self._root} can't be written ({error}); make room for it and try again.") from error
 
-    def link(self, other: Table, about: Any) -> bool:
-        """Makes this table the other one, whose files it shares on the disk; `about` is what the JSON file holds.
+    def link(self, other: StoredTable, about: Any) -> bool:
+        """Makes this table a copy of another one that shares its files on the disk.
 
-        Returns False, and leaves nothing, where the disk can't do that or the other is written anew meanwhile.
+        Args:
+          other: the other table.
+          about: the content of this table's JSON file.
+
+        Returns:
+          Whether it could be done; False, and nothing is left, where the disk has no links or another process writes
+          the other table meanwhile.
         """
         try:
             self._file.unlink(missing_ok=True)
@@ -77,30 +88,26 @@ class Table:
         return self.about is not None
 
     def _remove(self) -> None:
-        """Not with errors ignored: what is left of an old table would be taken for the new one."""
         if self._root.exists():
-            shutil.rmtree(self._root)
+            shutil.rmtree(self._root)  # errors are raised: the rest of an old table would be taken for the new one
 
     def _read(self) -> Any:
-        """What the JSON file holds; None where the table is not whole."""
         if not (self._file.exists() and self.folder.is_dir()):
             return None
         remedy = "remove it, and it is prepared again"
         return read_json(self._file, layout="a prepared data set", remedy=remedy, limits=LONG_LIST)
 
 
-class Rows(Sequence):
-    """The rows of a written table, {column: bytes}, by number.
-
-    They are pickled as their path: a loader process opens its own.
-    """
+class StoredRows(Sequence):
+    """The rows of a written table, {column: bytes}, by number. Pickled as the path, which a loader process opens."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        _ = self._source  # the table that is there now, not one that is written in its place before the first access
+        _ = self._records  # opened now, before another process can write another table in its place
 
     @functools.cached_property
-    def _source(self) -> tuple[Any, Any]:
+    def _records(self) -> tuple[Any, Any]:
+        """The records of tensorflow-datasets' data source, and the function that parses one."""
         import tensorflow_datasets as tfds
         from tensorflow_datasets.proto import tf_example_pb2
 
@@ -110,30 +117,30 @@ class Rows(Sequence):
             return builder.as_data_source(split="rows", deserialize_method=raw), tf_example_pb2.Example.FromString
 
     def __len__(self) -> int:
-        return len(self._source[0])
+        return len(self._records[0])
 
     def __getitem__(self, row: Any) -> dict[str, bytes]:
-        return self._parsed(self._source[0][row])
+        return self._parsed(self._records[0][row])
 
     def __iter__(self) -> Iterator[dict[str, bytes]]:
-        return map(self._parsed, self._source[0].__getitems__(list(range(len(self)))))
+        return map(self._parsed, self._records[0].__getitems__(list(range(len(self)))))
 
     def _parsed(self, record: bytes) -> dict[str, bytes]:
-        # By itself: what tensorflow-datasets makes of it costs a tenth of decoding a picture.
-        features = self._source[1](record).features.feature
+        # Parsed here: tensorflow-datasets' own decoding takes a tenth of the time of decoding a picture.
+        features = self._records[1](record).features.feature
         return {name: feature.bytes_list.value[0] for name, feature in features.items()}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Rows, (self.folder,)
+        return StoredRows, (self.folder,)
 
 
 @functools.cache
 def _builder_class() -> Any:
-    """The one builder of all tables (imported late: it takes a second)."""
+    """Returns the builder of all tables. Imported late, since that takes a second."""
     import tensorflow_datasets as tfds
 
     class Builder(tfds.core.GeneratorBasedBuilder):
-        """Rows in their order."""
+        """Builds a table of rows in their order."""
 
         name = BUILDER
         VERSION = tfds.core.Version(VERSION)
@@ -157,7 +164,7 @@ def _builder_class() -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """tensorflow-datasets without its progress bars and its lines of log."""
+    """Silences tensorflow-datasets' progress bars and log."""
     import logging
 
     import tensorflow_datasets as tfds

@@ -1,4 +1,4 @@
-"""A data set as two prepared tables: pictures (id -> encoded bytes, each once) and records (ids and texts)."""
+"""A prepared split in memory: pictures, decoded on access, and records (ids and texts)."""
 
 from __future__ import annotations
 
@@ -18,14 +18,30 @@ from data_pipelines.records import Record
 
 
 class PictureTable(Sequence):
-    """Pictures by row: decoded on access to uint8 [size, size, 3], kept while `cache_bytes` allows."""
+    """Pictures by row: decoded on access to uint8 [size, size, 3], and kept while `cache_bytes` allows.
 
-    def __init__(self, source: Any, ids: list[str], *, size: int, fit: str = "crop", cache_bytes: int = 0):
+    Attributes:
+      ids: ids of the pictures, by row.
+      row: id -> row.
+      size: side in pixels.
+      fit: how pictures are made square, see images.preprocess.
+    """
+
+    def __init__(
+        self,
+        encoded: Sequence[Mapping[str, bytes]],
+        ids: list[str],
+        *,
+        size: int,
+        fit: str = "crop",
+        cache_bytes: int = 0,
+    ):
+        """`encoded` holds {"image": encoded bytes} for each of the `ids`."""
         self.ids = ids
         self.row = {id: row for row, id in enumerate(ids)}
         self.size, self.fit = size, fit
-        self._source = source
-        self._room = cache_bytes // (size * size * 3)
+        self._encoded = encoded
+        self._cache_rows = cache_bytes // (size * size * 3)
         self._cache: dict[int, Picture] = {}
 
     def __len__(self) -> int:
@@ -34,10 +50,9 @@ class PictureTable(Sequence):
     def __getitem__(self, row: int) -> Picture:
         picture = self._cache.get(row)
         if picture is None:
-            data = self._source[int(row)]["image"]
-            decoded = images.decode(data, name=f"Picture {self.ids[row]}")
+            decoded = images.decode(self._encoded[int(row)]["image"], name=f"Picture {self.ids[row]}")
             picture = images.preprocess(decoded, self.size, fit=self.fit)
-            if len(self._cache) < self._room:
+            if len(self._cache) < self._cache_rows:
                 self._cache[row] = picture
         return picture
 
@@ -47,18 +62,27 @@ class PictureTable(Sequence):
 
 @dataclasses.dataclass(frozen=True)
 class SplitData(Generic[Record]):
-    """One split: pictures, captions by picture row ("" where there is none), records."""
+    """One split.
+
+    Attributes:
+      split: the name of the split.
+      pictures: the pictures.
+      captions: by picture row; "" where there is none.
+      records: the records.
+      folder: the folder of the prepared tables, beside which caches are kept.
+      census: see census.lines.
+    """
 
     split: str
     pictures: PictureTable
     captions: tuple[str, ...]
     records: tuple[Record, ...]
-    folder: Path  # where the prepared tables are: caches go beside them
-    census: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what preparation found, see census.lines
+    folder: Path
+    census: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def has_captions(self) -> bool:
-        """Whether every picture has a caption."""
+        """True if every picture has a caption."""
         return bool(self.captions) and all(self.captions)
 
 
@@ -71,28 +95,31 @@ def load_split(
     reader: DatasetReader[Record], folder: Path, split: str, *, size: int, fit: str = "crop", cache_bytes: int = 0,
     bad_pictures: str = "fail",
 ) -> SplitData[Record]:  # fmt: skip
-    """The prepared tables of a split, prepared first where that has not been done.
+    """Loads a split, which is prepared first where that has not been done.
 
     Args:
       reader: the data set's reader.
       folder: the data set's folder; tables go to its `prepared/`.
       split: one of reader.splits.
       size: side of the pictures in pixels.
-      fit: how they are made square, see images.preprocess.
+      fit: how pictures are made square, see images.preprocess.
       cache_bytes: how many bytes of decoded pictures may stay in memory.
-      bad_pictures: "fail" or "skip", see prepare; a gallery that is evaluated on always fails.
+      bad_pictures: "fail" or "skip", see prepare; for evaluation always "fail".
 
     Raises:
-      UserError: an unknown split, or problems of the data set, all of them at once.
+      UserError: the split is unknown, or the data set has problems; the message lists all of them.
+
+    Example:
+      >>> load_split(CirrReader("data/pictograms/cirr"), Path("data/pictograms/cirr"), "val", size=64)
     """
-    found = prepare(reader, folder, split, bad_pictures=bad_pictures)
+    prepared = prepare(reader, folder, split, bad_pictures=bad_pictures)
     return SplitData(
         split=split,
-        pictures=PictureTable(found.pictures, found.ids, size=size, fit=fit, cache_bytes=cache_bytes),
-        captions=tuple(found.captions),
-        records=tuple(_record(reader.record_type, row) for row in found.records),
-        folder=found.place,
-        census=found.census,
+        pictures=PictureTable(prepared.pictures, prepared.ids, size=size, fit=fit, cache_bytes=cache_bytes),
+        captions=tuple(prepared.captions),
+        records=tuple(_record(reader.record_type, row) for row in prepared.records),
+        folder=prepared.place,
+        census=prepared.census,
     )
 
 
@@ -103,12 +130,12 @@ def _record(record_type: type[Record], row: dict[str, Any]) -> Record:
 
 
 def all_texts(data: SplitData[Any]) -> list[str]:
-    """Every record's text and every caption, for training a tokenizer."""
+    """Returns every record's text and every caption, for training a tokenizer."""
     return [record.text for record in data.records] + [caption for caption in data.captions if caption]
 
 
 def rows_by_reference(data: ComposedData) -> list[np.ndarray]:
-    """Record rows of each reference picture, references in order of first appearance."""
+    """Returns the record rows of each reference picture, references in order of first appearance."""
     groups: dict[str, list[int]] = {}
     for row, record in enumerate(data.records):
         groups.setdefault(record.reference, []).append(row)

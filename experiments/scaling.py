@@ -1,4 +1,4 @@
-"""The tables of docs/scaling.md, from plans that experiments.plan has written.
+"""The tables of docs/results/scaling.md, from plans that experiments.plan has written.
 
 python -m experiments.scaling [--plans=results/plans]
 

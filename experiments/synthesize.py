@@ -1,4 +1,4 @@
-"""Pictures to training triplets, by models: pairs, descriptions, difference texts, filters (docs/synthesis.md).
+"""Pictures to training triplets, by models: pairs, descriptions, difference texts, filters (docs/guides/synthesis.md).
 
 python -m experiments.synthesize --pictures=FOLDER --workdir=CLIP --target=DIR --backend=openai --model=NAME --dry_run
 python -m experiments.synthesize --data=CIRR --target=DIR --backend=openai|transformers --model=NAME

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 SYSTEMS = {f"contextjax.models.{name}" for name in ("context_cir", "context_blip")}
 PARTS = {
     f"contextjax.models.{name}"
-    for name in ("clip", "blip", "fusion", "adapter", "masking", "inter_context", "token_pooling")
+    for name in ("dual_encoder", "clip", "blip", "fusion", "adapter", "masking", "inter_context", "token_pooling")
 }
 TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text", "multimodal")}
 LAYERS = {"contextjax.models.layers"}
@@ -32,8 +32,9 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.vision": LAYERS | TYPES,
     "contextjax.models.text": LAYERS | TYPES,
     "contextjax.models.multimodal": {"contextjax.models.text"} | LAYERS | TYPES,
-    "contextjax.models.clip": TOWERS | LAYERS | TYPES,
-    "contextjax.models.blip": TOWERS | LAYERS | TYPES,
+    "contextjax.models.dual_encoder": TOWERS | LAYERS | TYPES,
+    "contextjax.models.clip": {"contextjax.models.dual_encoder"} | TOWERS | LAYERS | TYPES,
+    "contextjax.models.blip": {"contextjax.models.dual_encoder"} | TOWERS | LAYERS | TYPES,
     "contextjax.models.fusion": TOWERS | LAYERS | TYPES,
     "contextjax.models.adapter": LAYERS | TYPES,
     "contextjax.models.masking": {"contextjax.models.adapter"} | TOWERS | LAYERS | TYPES,
@@ -50,9 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.analysis": TYPES | {"contextjax.analysis", "contextjax.sharding"},
     "contextjax.images": TYPES,
     "contextjax.tokenizers": TYPES | FILES,
-    "contextjax.checksums": TYPES | FILES,
-    "contextjax.checkpoint_folders": {"contextjax.checksums"} | TYPES | FILES,
-    "contextjax.checkpoints": {"contextjax.checkpoint_folders", "contextjax.checksums"} | TYPES | FILES,
+    "contextjax.checkpoints": {"contextjax.checkpoints"} | TYPES | FILES,
     "contextjax.objectives": MODELS | TYPES | {"contextjax.losses"},
     "contextjax.training": TYPES
     | FILES
@@ -74,7 +73,8 @@ ALLOWED: dict[str, set[str]] = {
     | FILES
     | THREADS
     | SPEC
-    | {f"contextjax.{name}" for name in ("export", "programs", "system", "retriever", "tokenizers", "pretrained")},
+    | {f"contextjax.{name}" for name in ("export", "programs", "system", "retriever", "tokenizers", "pretrained")}
+    | {"contextjax.checkpoints.integrity"},
     "contextjax.evaluation": TYPES | {f"contextjax.{name}" for name in ("evaluation", "system", "metrics")},
     "contextjax.serving": TYPES
     | FILES

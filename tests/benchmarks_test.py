@@ -155,7 +155,7 @@ def run(folders, tmp_path_factory) -> Path:
                 "data.evaluations.circo.folder": str(folders["circo"]),
             }
         )
-    from experiments.train import train
+    from experiments.shared.training import train
 
     workdir = tmp_path_factory.mktemp("run") / "mixture"
     train(config, workdir)

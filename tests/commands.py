@@ -55,12 +55,13 @@ def in_own_process(
 ) -> subprocess.CompletedProcess[str]:
     """Runs `python -m experiments.COMMAND ARGUMENTS` in a process of its own, on simulated devices.
 
-    The process is forked from a server that has imported the modules and has no JAX backend, which saves the seconds of
+    A `command` with a dot is the name of another module, which is run instead. The process is forked from a server that has imported the modules and has no JAX backend, which saves the seconds of
     the imports. What is about start-up, signals or exit codes starts a real interpreter instead (see `interpreter`).
     """
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        line, env = [f"experiments.{command}", *arguments], environment(devices=devices, **env)
+        module = command if "." in command else f"experiments.{command}"
+        line, env = [module, *arguments], environment(devices=devices, **env)
         process = _SERVER.Process(target=_run_forked, args=(line, env, str(cwd), str(out), str(err)))
         process.start()
         process.join()

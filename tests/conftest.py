@@ -4,7 +4,7 @@
 
 import os
 
-from tests.commands import FAST_COMPILATION
+from tests.commands import FAST_COMPILATION, in_own_process
 
 # Before jax is imported: it reads them once.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -18,7 +18,9 @@ import jaxtyping
 jaxtyping.install_import_hook(["contextjax.losses", "contextjax.models", "contextjax.metrics"], "beartype.beartype")
 
 import dataclasses
+import fcntl
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import flax.linen as nn
@@ -155,9 +157,48 @@ def write_pictograms(folder: Path, **groups: int) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pictograms(tmp_path_factory) -> Path:
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """made_once(name, make): a folder that `make` fills once for all workers of the test run. Read only."""
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ  # whose base folder lies in the run's
+    base = tmp_path_factory.getbasetemp().parent if is_worker else tmp_path_factory.getbasetemp()
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, mark = base / name, base / f"{name}.made"
+        with (base / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not mark.exists():
+                make(folder)
+                mark.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def pictograms(made_once) -> Path:
     """A few groups in CIRR's layout. Read only: a test that changes it takes `pictograms_copy`."""
-    return write_pictograms(tmp_path_factory.mktemp("pictograms") / "cirr")
+    return made_once("pictograms_cirr", write_pictograms)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(made_once, pictograms) -> Path:
+    """The workdir of a ConText-CIR, trained on `pictograms` by configs/pictograms.py:tiny. Read only."""
+    return made_once("tiny_run", lambda folder: train_tiny("pictograms.py:tiny", folder, pictograms))
+
+
+@pytest.fixture(scope="session")
+def tiny_sets_run(made_once, pictogram_sets, tiny_run) -> Path:
+    """The workdir of a ContextBLIP, trained on `pictogram_sets` by configs/pictogram_sets.py:2a,tiny. Read only."""
+    return made_once("tiny_sets_run", lambda folder: train_tiny("pictogram_sets.py:2a,tiny", folder, pictogram_sets))
+
+
+def train_tiny(recipe: str, workdir: Path, data: Path) -> None:
+    """Trains a tiny recipe on a folder, by the command."""
+    flags = [f"--config=configs/{recipe}", f"--workdir={workdir}", f"--config.data.folder={data}"]
+    if "sets" in recipe:
+        flags.append(f"--config.data.val_folder={data}")
+    done = in_own_process("train", *flags)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
@@ -168,12 +209,12 @@ def pictograms_copy(pictograms, tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pictogram_sets(tmp_path_factory) -> Path:
+def pictogram_sets(made_once) -> Path:
     """A few candidate sets in ImageCoDe's layout. Read only."""
     from data_pipelines.datasets.pictograms.imagecode_layout import write_imagecode
 
     counts = {"train_sets": 1, "val_sets": 2, "test_sets": 1, "unseen_sets": 1}
-    return write_imagecode(tmp_path_factory.mktemp("pictograms") / "imagecode", **counts, canvas=32, processes=1)
+    return made_once("pictogram_sets", lambda folder: write_imagecode(folder, **counts, canvas=32, processes=1))
 
 
 @pytest.fixture

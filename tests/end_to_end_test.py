@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -14,9 +13,7 @@ from PIL import Image
 
 from contextjax.training.metrics_log import read_metrics
 from data_pipelines.datasets.pictograms.cirr_layout import write_cirr
-from tests.commands import environment
-
-ROOT = Path(__file__).parent.parent
+from tests.commands import in_own_process, in_process
 
 
 @pytest.fixture(scope="session")
@@ -26,56 +23,10 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-SMALL = {
-    "data.batch_size": 8,
-    "data.vocabulary": 300,
-    "data.text_length": 32,
-    "data.caption_length": 36,
-    "model.vision.width": 32,
-    "model.vision.mlp": 64,
-    "model.vision.layers": 1,
-    "model.text.width": 32,
-    "model.text.mlp": 64,
-    "model.text.layers": 1,
-    "model.fusion_layers": 1,
-    "model.projection": 16,
-    "loss.lead_steps": 4,
-    "training.steps": 12,
-    "training.log_every": 1,
-    "training.checkpoint_every": 5,
-    "training.evaluate_every": 6,
-}
-# Trains the shipped recipe, small; where `cut` is given, the run is interrupted in that step.
-DRIVER = """
-import json, sys
-from pathlib import Path
-from configs.pictograms import get_config
-from contextjax.training import loop
-from experiments.train import train
-changes, workdir, cut = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-config = get_config()
-with config.unlocked():
-    config.update_from_flattened_dict(changes)
-place, calls = loop.place_batch, []
-def interrupt(batch, **options):
-    calls.append(1)
-    if cut and len(calls) == cut + 1:  # the first call is for compiling
-        raise KeyboardInterrupt
-    return place(batch, **options)
-loop.place_batch = interrupt
-train(config, workdir)
-"""
-
-
 def drive(data: Path, workdir: Path, *, cut: int = 0, devices: int = 1, **changes) -> subprocess.CompletedProcess:
-    """The small recipe in a process of its own, on `devices` simulated devices."""
-    settings = json.dumps(SMALL | {"data.folder": str(data)} | changes)
-    return python("-c", DRIVER, settings, str(workdir), str(cut), devices=devices)
-
-
-def python(*arguments: str, devices: int = 1) -> subprocess.CompletedProcess:
-    command, env = [sys.executable, *arguments], environment(devices=devices)
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    """Trains the tiny recipe in a process of its own, on `devices` simulated devices; see tests/driver.py."""
+    settings = json.dumps({"data.folder": str(data)} | changes)
+    return in_own_process("tests.driver", settings, str(workdir), str(cut), devices=devices)
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +62,7 @@ def test_no_compilation_after_the_second_step(trained):
 
 
 def test_resumed_equals_uninterrupted_bitwise(data, trained, tmp_path):
-    """Cut between two checkpoints, where lines past the first have to go; the drills have the other places."""
+    """Cut between two checkpoints, where lines past the first have to go; fault injection has the other places."""
     workdir, cut = tmp_path / "cut", 9
     interrupted = drive(data, workdir, cut=cut)
     assert "KeyboardInterrupt" in interrupted.stderr
@@ -136,12 +87,8 @@ def test_a_bad_step_ends_the_run_with_its_records(data, tmp_path):
     assert re.search(r"UserError: Step \d+ had a non-finite loss or gradient .* records: \d+", done.stderr), done.stderr
 
 
-def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
-    return python("-m", f"experiments.{module}", *arguments)
-
-
 def test_evaluation(trained):
-    done = run("evaluate", f"--workdir={trained}")
+    done = in_own_process("evaluate", f"--workdir={trained}")
     assert done.returncode == 0, done.stderr
     result = json.loads((trained / "evaluation.json").read_text())
     assert result["n_queries"] == 24 and result["n_gallery"] == 24 and result["step"] == 12
@@ -155,11 +102,11 @@ def test_search_by_the_command(data, trained):
     gallery = data / "img_raw" / "dev"
     image = sorted(gallery.iterdir())[0]
     arguments = [f"--workdir={trained}", f"--gallery={gallery}", f"--image={image}", "--top=3"]
-    first = run("search", *arguments, "--text=remove everything")
+    first = in_process("search", *arguments, "--text=remove everything")
     assert first.returncode == 0, first.stderr
     assert len(first.stdout.splitlines()) == 3 and image.name not in first.stdout
     assert len(list((trained / "galleries").iterdir())) == 1
-    long = run("search", *arguments, "--text=" + "swap the dog and the cat and " * 20)
+    long = in_process("search", *arguments, "--text=" + "swap the dog and the cat and " * 20)
     assert long.returncode == 0 and "longer than 36 tokens" in long.stdout
 
 
@@ -168,31 +115,33 @@ def test_maps_by_the_command(data, trained, tmp_path):
     wide, target = tmp_path / "wide.png", tmp_path / "new" / "maps"
     Image.open(sorted((data / "img_raw" / "dev").iterdir())[0]).resize((120, 60)).save(wide)
     arguments = [f"--workdir={trained}", f"--image={wide}", f"--target={target}"]
-    done = run("maps", *arguments, "--text=swap the dog for a big cat")
+    done = in_process("maps", *arguments, "--text=swap the dog for a big cat")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in target.iterdir()) == ["1-the-dog.png", "2-a-big-cat.png"]
     assert done.stdout.splitlines() == [f"{target}/1-the-dog.png  the dog", f"{target}/2-a-big-cat.png  a big cat"]
     first, second = (np.asarray(Image.open(path)) for path in sorted(target.iterdir()))
     assert first.shape == second.shape and (first != second).any()
     assert first.shape[1] > 3 * 384 and 192 < first.shape[0] < 384
-    named = run("maps", *arguments, "--text=make it darker", "--phrase=darker", "--phrase=make it")
+    named = in_process("maps", *arguments, "--text=make it darker", "--phrase=darker", "--phrase=make it")
     assert named.returncode == 0 and (target / "1-darker.png").exists() and (target / "2-make-it.png").exists()
 
 
 def test_a_run_converted_is_the_same_system(trained, data, tmp_path):
-    done = run("convert", f"--source={trained}", f"--target={tmp_path / 'out'}")
+    done = in_process("convert", f"--source={trained}", f"--target={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     assert "ConText-CIR" in done.stdout and "model.safetensors" in done.stdout
-    done = run("evaluate", f"--workdir={tmp_path / 'again'}", f"--source={tmp_path / 'out'}", f"--data={data}",
+    done = in_process("evaluate", f"--workdir={tmp_path / 'again'}", f"--source={tmp_path / 'out'}", f"--data={data}",
                "--protocol=cirr", "--nobaselines")  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "again" / "evaluation.cirr.val.json").read_text())
     assert result["metrics"]["R@5"] == read_metrics(trained)[-1]["val/R@5"] and result["step"] == 12
-    twice = run("convert", f"--source={tmp_path / 'out'}", f"--target={tmp_path / 'twice'}")  # an export goes on, too
+    twice = in_process(
+        "convert", f"--source={tmp_path / 'out'}", f"--target={tmp_path / 'twice'}"
+    )  # an export goes on, too
     assert twice.returncode == 0, twice.stderr
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "twice")]
     assert weights[0] == weights[1]
-    refused = run("convert", f"--source={trained}", f"--target={tmp_path / 'hf'}", "--format=hf")
+    refused = in_process("convert", f"--source={trained}", f"--target={tmp_path / 'hf'}", "--format=hf")
     assert refused.returncode == 2 and "has no stem" in refused.stderr and not (tmp_path / "hf").exists()
 
 
@@ -223,7 +172,7 @@ def test_the_published_recipe_starts_from_a_clip(clip, data, tmp_path):
         "--config.model.fusion_layers=1", "--config.training.steps=2", "--config.training.checkpoint_every=1",
         "--config.training.log_every=1", "--config.training.diagnose_every=2", "--config.optimizer.learning_rate=0",
     ]  # fmt: skip
-    done = run("train", *arguments)
+    done = in_own_process("train", *arguments)
     assert done.returncode == 0, done.stderr
     lines = read_metrics(tmp_path / "run")
     told = next(line for line in lines if "grad_norm/consistency" in line)
@@ -234,28 +183,28 @@ def test_the_published_recipe_starts_from_a_clip(clip, data, tmp_path):
     texts = ["make it red", "remove the dog", "two cats"]
     queries = system.encode_query(pictures, texts)
     np.testing.assert_array_equal(queries, system.encode_query(pictures, texts[::-1]))  # the text is not read yet
-    again = run("train", *arguments)
+    again = in_own_process("train", *arguments)
     assert again.returncode == 0 and read_metrics(tmp_path / "run") == lines
-    sizes = run("train", *arguments, "--config.model.fusion_layers=2")
+    sizes = in_own_process("train", *arguments, "--config.model.fusion_layers=2")
     assert sizes.returncode == 2 and "fusion_layers" in sizes.stderr
 
 
 def test_a_clip_is_converted_and_scored_as_it_is(clip, data, pictogram_sets, tmp_path):
     """Hugging Face's layout in and out, then composed queries and candidate sets without any training."""
-    done = run("convert", f"--source={clip}", f"--target={tmp_path / 'clip'}", "--image_size=32")
+    done = in_process("convert", f"--source={clip}", f"--target={tmp_path / 'clip'}", "--image_size=32")
     assert done.returncode == 0, done.stderr
     assert "32 px, quick_gelu" in done.stdout and (tmp_path / "clip" / "tokenizer.json").exists()
     for folder, protocol, names in (
         (data, "cirr", {"image", "text"}),
         (pictogram_sets, "imagecode", {"random", "best constant index", "texts of other sets"}),
     ):
-        done = run("evaluate", f"--workdir={tmp_path / 'zero'}", f"--source={tmp_path / 'clip'}", f"--data={folder}",
-                   f"--protocol={protocol}")  # fmt: skip
+        places = [f"--workdir={tmp_path / 'zero'}", f"--source={tmp_path / 'clip'}", f"--data={folder}"]
+        done = in_process("evaluate", *places, f"--protocol={protocol}")
         assert done.returncode == 0, done.stderr
         result = json.loads((tmp_path / "zero" / f"evaluation.{protocol}.val.json").read_text())
         assert set(result["baselines"]) == names and result["n_queries"] >= 4
     image = sorted((data / "img_raw" / "dev").iterdir())[0]
-    refused = run(
+    refused = in_process(
         "maps", f"--workdir={tmp_path / 'clip'}", f"--image={image}", "--text=a dog", f"--target={tmp_path}/x"
     )
     assert refused.returncode == 2 and refused.stderr.startswith("error: ") and "no fusion" in refused.stderr
@@ -272,7 +221,7 @@ def test_a_clip_is_converted_and_scored_as_it_is(clip, data, pictogram_sets, tmp
         ("train", ["--config=configs/pictograms.py"], "--workdir is missing"),
         ("train", ["--config=configs/pictograms.py", "--workdir={tmp}/x", "--config.mesh=data:3"], "devices"),
         ("train", ["--config=configs/pictograms.py", "--workdir={tmp}/x", "--config.training.steps=many"], "many"),
-        ("evaluate", ["--workdir={tmp}/none"], "config.json"),
+        ("evaluate", ["--workdir={tmp}/none"], "system.json"),
         ("evaluate", ["--workdir={run}", "--split=nope"], "no split 'nope'"),
         ("evaluate", ["--workdir={tmp}/x", "--source={tmp}/no"], "--data or --protocol is missing"),
         ("evaluate", ["--workdir={tmp}/x", "--source={tmp}/no", "--data=x", "--protocol=cirr"], "nothing at"),
@@ -292,7 +241,7 @@ def test_a_clip_is_converted_and_scored_as_it_is(clip, data, pictogram_sets, tmp
 def test_bad_input_ends_with_one_sentence(data, trained, tmp_path, module, arguments, sentence):
     dev = data / "img_raw" / "dev"
     places = {"tmp": tmp_path, "run": trained, "dev": dev, "image": sorted(dev.iterdir())[0]}
-    done = run(module, *(argument.format(**places) for argument in arguments))
+    done = in_process(module, *(argument.format(**places) for argument in arguments))
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and sentence in done.stderr, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
@@ -304,7 +253,7 @@ def test_a_truncated_picture_in_the_gallery_is_named(data, trained, tmp_path):
     shutil.copytree(data / "img_raw" / "dev", folder)
     broken = sorted(folder.iterdir())[3]
     broken.write_bytes(broken.read_bytes()[:200])
-    done = run(
+    done = in_process(
         "search", f"--workdir={trained}", f"--gallery={folder}", f"--image={sorted(folder.iterdir())[0]}", "--text=x"
     )
     assert done.returncode == 0 and "1 picture(s) can't be read" in done.stdout and broken.name in done.stdout
@@ -320,7 +269,7 @@ def test_the_whole_command_on_eight_devices(data, trained, tmp_path):
 
 @pytest.mark.parametrize("module", ["train", "evaluate", "search", "generate", "report", "convert", "maps", "prepare"])
 def test_help(module):
-    done = run(module, "--help")
+    done = in_process(module, "--help")
     assert done.returncode in (0, 1) and f"experiments.{module}" in done.stdout
 
 
@@ -338,7 +287,7 @@ def test_a_checkpoint_of_the_published_implementation_moves_here(clip, tmp_path)
     config = ContextCIRConfig(contextjax.load(clip).model.config, fusion_layers=3)
     params = random_params(ContextCIR(config))
     save_file(write(published_table(config), flatten(params)), source / "model.safetensors")
-    done = run("convert", f"--source={source}", f"--target={tmp_path / 'ours'}")
+    done = in_process("convert", f"--source={source}", f"--target={tmp_path / 'ours'}")
     assert done.returncode == 0, done.stderr
     assert "ConText-CIR (published implementation)" in done.stdout
     before, after = contextjax.load(source), contextjax.load(tmp_path / "ours")

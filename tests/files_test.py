@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from contextjax.files import is_remote, local_path, path_of, remove_partials, write_whole
+from contextjax.files import is_remote, local_path, path_of, remove_partials, whole_file, whole_folder, write_whole
 from contextjax.types import UserError
 
 
@@ -53,3 +53,52 @@ def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path):
     remove_partials(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "a.partial", "config.json"]
     remove_partials(tmp_path / "none")
+
+
+def test_a_block_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    write_whole(tmp_path / "a", "old")
+    with pytest.raises(ValueError, match="mine"), whole_file(tmp_path / "a") as partial:
+        partial.write_text("new")
+        raise ValueError("mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_text() == "old"
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_folder_is_there_whole_and_nothing_beside_it(tmp_path, is_there):
+    """An empty folder may be there; what a killed process left half written goes."""
+    folder, left = tmp_path / "in" / "a", tmp_path / "in" / ".a.partial"
+    (left / "half").mkdir(parents=True)
+    (left / "file").touch()
+    if is_there:
+        folder.mkdir()
+    with whole_folder(folder) as partial:
+        assert partial == left and not any(partial.iterdir())
+        (partial / "b").write_text("1")
+        assert is_there == folder.exists()
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["in", "in/a", "in/a/b"]
+
+
+def test_a_folder_that_fails_leaves_nothing_and_what_is_there_is_never_overwritten(tmp_path):
+    with pytest.raises(ValueError, match="mine"), whole_folder(tmp_path / "a") as partial:
+        (partial / "b").touch()
+        raise ValueError("mine")
+    assert not any(tmp_path.iterdir())
+    write_whole(tmp_path / "a" / "b", "mine")
+    write_whole(tmp_path / "c", "mine")
+    for name in ("a", "c"):
+        said = f"{name} exists already, and nothing is overwritten"
+        with pytest.raises(UserError, match=said), whole_folder(tmp_path / name):
+            raise AssertionError
+    with pytest.raises(UserError, match="exists already"), whole_folder(tmp_path / "d") as partial:
+        write_whole(tmp_path / "d" / "b", "another's")  # meanwhile
+    assert (tmp_path / "a" / "b").read_text() == (tmp_path / "c").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c", "d"]
+
+
+def test_two_processes_do_not_fill_one_folder(tmp_path):
+    with whole_folder(tmp_path / "a") as partial:
+        (partial / "b").touch()
+        with pytest.raises(UserError, match="Another process is writing"), whole_folder(tmp_path / "a"):
+            raise AssertionError
+        assert (partial / "b").exists()
+    assert (tmp_path / "a" / "b").exists()

@@ -1,6 +1,7 @@
 """Nothing that runs code from a file, or unpacks one anywhere, is reachable from the commands: read from the source."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def reachable(start: str) -> set[str]:
         if name in found or name not in MODULES:
             continue
         found.add(name)
-        todo += [other for other in imports(MODULES[name]) if other.split(".")[0] in PROJECT]
+        todo += [other for other in imports_of(name) if other.split(".")[0] in PROJECT]
         todo += [name.rpartition(".")[0]]
     return found
 
@@ -69,12 +70,24 @@ def dangers(source: str) -> list[str]:
     return found
 
 
+@functools.cache
+def dangers_of(module: str) -> list[str]:
+    """Returns the dangers of one of the project's modules."""
+    return dangers(MODULES[module].read_text(encoding="utf-8"))
+
+
+@functools.cache
+def imports_of(module: str) -> set[str]:
+    """Returns what one of the project's modules imports."""
+    return imports(MODULES[module])
+
+
 @pytest.mark.parametrize("entry", entry_points())
 def test_no_command_reads_what_can_run_code(entry):
     modules = reachable(entry)
     assert modules > {entry} or entry == UNPICKLE
     for module in sorted(modules - {UNPICKLE}):
-        assert not dangers(MODULES[module].read_text(encoding="utf-8")), f"{module}, by way of {entry}"
+        assert not dangers_of(module), f"{module}, by way of {entry}"
 
 
 def test_the_converter_of_pickles_is_alone_and_asked_for():
@@ -92,7 +105,7 @@ def test_the_commands_are_known():
     assert {"experiments.train", "experiments.evaluate", "experiments.search", "experiments.selftest"} <= {
         *entry_points()
     }
-    assert {"contextjax.checkpoints", "data_pipelines.loader", "contextjax.serving.gallery"} <= (
+    assert {"contextjax.checkpoints.reader", "data_pipelines.loader", "contextjax.serving.gallery"} <= (
         reachable("experiments.train") | reachable("experiments.search")
     )
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from contextjax.checkpoints import Checkpoints
+from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.files import path_of, write_whole
 from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
@@ -120,7 +120,7 @@ def test_a_run_goes_on_as_on_a_disk(workdir, tmp_path):
     assert toy.lines(workdir) == toy.lines(tmp_path / "disk")
     assert steps_in(workdir) == steps_in(tmp_path / "disk")
     assert len(list((workdir / "tensorboard").iterdir())) == 2
-    found = [Checkpoints(folder / "checkpoints") for folder in (workdir, tmp_path / "disk")]
+    found = [CheckpointWriter(folder / "checkpoints") for folder in (workdir, tmp_path / "disk")]
     assert found[0].best == found[1].best is not None
     a, b = (checkpoints.restore_params()[0]["w"] for checkpoints in found)
     assert a.tobytes() == b.tobytes()
@@ -129,9 +129,9 @@ def test_a_run_goes_on_as_on_a_disk(workdir, tmp_path):
 
 
 def test_a_checkpoint_counts_when_its_marker_is_there(workdir):
-    from tests.checkpoints_test import abstract, make_state, same_bits
+    from tests.checkpoints.states import abstract, make_state, same_bits
 
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = CheckpointWriter(workdir / "checkpoints")
     for step in (1, 2):
         checkpoints.save(make_state(step, step), {"step": step, "config_hash": "abc"})
     checkpoints.wait()
@@ -140,7 +140,7 @@ def test_a_checkpoint_counts_when_its_marker_is_there(workdir):
     marker = workdir / "checkpoints" / "2" / "commit_success.txt"
     assert marker.exists()
     marker.unlink()  # as where a run was killed while it wrote
-    again = Checkpoints(workdir / "checkpoints")
+    again = CheckpointWriter(workdir / "checkpoints")
     assert again.latest == 1
     same_bits(again.restore(abstract(make_state()))[0], make_state(1, 1))
     with pytest.raises(UserError, match="has no checkpoint '2'"):

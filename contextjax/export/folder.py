@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from contextjax import spec
+from contextjax.checkpoints import integrity
 from contextjax.files import is_remote
 from contextjax.json_files import read_json
 from contextjax.types import UserError
@@ -15,7 +15,6 @@ from contextjax.types import UserError
 VERSION = 1  # of the folder's form; a reader takes its own only
 MANIFEST = "export.json"
 FORMATS = ("safetensors", "stablehlo", "onnx")
-PART = 1 << 22  # bytes that are read at a time
 
 
 def check_formats(names: list[str]) -> tuple[str, ...]:
@@ -33,17 +32,13 @@ def check_formats(names: list[str]) -> tuple[str, ...]:
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    """Writes export.json: the facts, with the checksum of every other file."""
-    files = {
-        path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.rglob("*")) if path.is_file()
-    }  # fmt: skip
-    content = {"export": VERSION, **facts, "files": files}
-    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    """Writes export.json, which holds the facts, and then the checksums of all files."""
+    (folder / MANIFEST).write_text(json.dumps({"export": VERSION, **facts}, indent=2) + "\n", encoding="utf-8")
+    integrity.write(folder)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What export.json says, after a look at every file that it names.
+    """Returns what export.json says, after all files were compared with their checksums.
 
     Raises:
       UserError: it is no such file, of another version, or a file is missing or not what was written.
@@ -61,27 +56,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "again, or use the contextjax that wrote it."
         )
     try:
-        files = {str(name): str(seen["sha256"]) for name, seen in found["files"].items()}
         named = {name for program in found["programs"].values() for name in program["files"].values()} | {spec.FILE}
         _ = (found["formats"], found["fingerprint"], found["tokenizer"]["specials"], found["limits"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not whole ({error!r}); copy the export again.") from error
-    if odd := sorted(name for name in files.keys() | named if Path(name).name != name):
+    if odd := sorted(name for name in named if Path(name).name != name):
         raise UserError(f"{path} names {odd[0]}, which is not beside it; copy the export again.")
-    if lost := sorted(named - files.keys()):
-        raise UserError(f"{path} has no checksum of {lost[0]}; copy the export again.")
-    for name, expected in files.items():
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} lacks {name}, which its export.json names; copy the export again.")
-        if sha256(folder / name) != expected:
-            raise UserError(f"{folder / name} is not what was written (its SHA-256 differs); copy the export again.")
+    if damage := integrity.damage(folder, allow_more=True):
+        raise UserError(f"{folder} is not what was written: {damage}; copy the export again.")
+    if lost := sorted(named - integrity.Manifest.read(folder).files.keys()):
+        raise UserError(f"{path} names {lost[0]}, which has no checksum; copy the export again.")
     return found
-
-
-def sha256(path: Path) -> str:
-    """Of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(PART):
-            digest.update(part)
-    return digest.hexdigest()

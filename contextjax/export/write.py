@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from contextjax.export.exported import RUNTIMES, open_programs
 from contextjax.export.folder import write_manifest
 from contextjax.export.parity import certify
 from contextjax.export.programs import Program, make_programs, portable, tree_of
+from contextjax.files import check_absent, whole_folder
 from contextjax.pretrained.write import save
 from contextjax.retriever import identity_of
 from contextjax.spec import SystemSpec
@@ -44,29 +43,12 @@ def write_export(system: System, target: Path, *, formats: Sequence[str], dtype:
       UserError: the target exists, a format does not fit the system, or a program differs from the live model.
         Nothing is left at the target then.
     """
-    check_target(target)
+    check_absent(target)
     spec = _exported_spec(system)
     _check(formats, dtype, spec)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    try:
+    with whole_folder(target) as folder:
         card = {"recipe": recipe, "evaluation": evaluation}
-        manifest = _fill(partial, system, spec, formats=formats, dtype=dtype, config=config, card=card)
-        partial.chmod(0o755)
-        partial.replace(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return manifest
-
-
-def check_target(target: Path) -> None:
-    """Checks that an export would overwrite nothing.
-
-    Raises:
-      UserError: there is a file, or a folder with something in it.
-    """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} exists already, and nothing is overwritten; give another --target, or remove it.")
+        return _fill(folder, system, spec, formats=formats, dtype=dtype, config=config, card=card)
 
 
 def _exported_spec(system: System) -> SystemSpec:

@@ -1,7 +1,8 @@
 """Adapters of a frozen image tower: several scales of its states, added to the last (ContextBLIP, arXiv 2405.19226).
 
-The paper's scales are layers: taps after several blocks. A summary of the paper in circulation (a "card") describes
-convolutions of several sizes over the patch grid instead; both are here.
+The scales of the paper are layers: tokens after several blocks ("taps"). The published summary of ContextBLIP describes
+a simpler form of adapter and masking, here called the summary form: convolutions of several sizes over the patch grid
+instead of taps, and predicting which patches a text attends to instead of their pixels.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ TORCH_LINEAR = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class MultiScaleAdapter(nn.Module):
-    """x + relu(up([relu(down_l(tap_l)) for each tap])), on every token; x is the last tap. No biases.
+    """The paper's adapter: x + relu(up([relu(down_l(tap_l)) for each tap])) on every token, without biases.
 
-    With `zero_init` the sum is scaled by a learned vector that begins at zero, so that the adapter begins as the
-    identity (a zero `up` behind a ReLU would never learn).
+    x is the last tap. With `zero_init` the sum is scaled by a learned vector that begins at zero, so that the adapter
+    begins as the identity (a zero `up` behind a ReLU would never learn).
     """
 
     reduction: int = 2
@@ -33,16 +34,17 @@ class MultiScaleAdapter(nn.Module):
 
     @nn.compact
     def __call__(self, taps: Sequence[Float[Array, "*b n w"]], visible: Any = None) -> Float[Array, "*b n w"]:
-        """`taps` are token states after the final LayerNorm; `visible` is what the other adapter needs."""
+        """Adapts tokens; `taps` are tokens after the final LayerNorm, `visible` is used by the other adapter alone."""
         return taps[-1] + expand(
             self, [reduce(self, tap, f"down_{i}") for i, tap in enumerate(taps)], taps[-1].shape[-1]
         )
 
 
 class ConvolutionalAdapter(nn.Module):
-    """The card's form: convolutions of 1, 3 and 5 patches and the mean of all patches, over the last tap's grid.
+    """The summary form of the adapter: depthwise convolutions of 1, 3 and 5 patches, and the mean of all tokens.
 
-    Patches that are not visible count as zeros; CLS, which has no place on the grid, is read as it is.
+    The convolutions run over the grid of the last tap, on which patches that are not visible are zeros. CLS, which has
+    no place on the grid, enters unchanged.
     """
 
     grid: int  # patches a side
@@ -55,7 +57,7 @@ class ConvolutionalAdapter(nn.Module):
     def __call__(
         self, taps: Sequence[Float[Array, "b n w"]], visible: Int[Array, "b v"] | None = None
     ) -> Float[Array, "b n w"]:
-        """`taps` are token states after the final LayerNorm, of all patches in raster order or of `visible` ones."""
+        """Adapts tokens of all patches in raster order, or of the patches of the numbers `visible`, CLS first."""
         x = taps[-1]
         hidden = reduce(self, x, "down")
         cls, patches = hidden[:, :1], hidden[:, 1:]
@@ -76,14 +78,14 @@ class ConvolutionalAdapter(nn.Module):
 
 
 def reduce(adapter: Any, x: Float[Array, "*b n w"], name: str) -> Float[Array, "*b n r"]:
-    """relu(Linear), to a width that is `reduction` times smaller."""
+    """Applies relu(Linear) to a width r that is `reduction` times smaller."""
     width = x.shape[-1] // adapter.reduction
     layer = dense(width, ("embed", "mlp"), name=name, use_bias=False, dtype=adapter.dtype, init=TORCH_LINEAR)
     return jax.nn.relu(layer(x))
 
 
 def expand(adapter: Any, scales: Sequence[Float[Array, "*b n r"]], width: int) -> Float[Array, "*b n w"]:
-    """relu(Linear) of all scales side by side, back to the tower's width."""
+    """Applies relu(Linear) to all scales side by side, back to the tower's width."""
     layer = dense(width, ("mlp", "embed"), name="up", use_bias=False, dtype=adapter.dtype, init=TORCH_LINEAR)
     added = jax.nn.relu(layer(jnp.concatenate(scales, axis=-1)))
     if adapter.zero_init:

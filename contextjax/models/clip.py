@@ -1,4 +1,4 @@
-"""CLIP: an image tower and a text tower that share one projection space."""
+"""CLIP: an image tower and a text tower that share one embedding space."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from contextjax.models.layers import head, logical, normalize
-from contextjax.models.text import TextConfig, TextOutput, TextTransformer
-from contextjax.models.vision import VisionConfig, VisionOutput, VisionTransformer
+from contextjax.models.dual_encoder import DualEncoder
+from contextjax.models.layers import head, logical
+from contextjax.models.text import TextConfig, TextTransformer
+from contextjax.models.vision import VisionConfig, VisionTransformer
 
 
 @dataclasses.dataclass(frozen=True)
 class CLIPConfig:
-    """Both towers and the width they project to."""
+    """Sizes of a CLIP: both towers, and the width D of the embedding space."""
 
     vision: VisionConfig
     text: TextConfig
     projection: int
 
 
-class CLIP(nn.Module):
-    """Contrastive language-image model (Radford et al. 2021)."""
+class CLIP(DualEncoder):
+    """Contrastive language-image model (Radford et al. 2021, arXiv 2103.00020)."""
 
     config: CLIPConfig
     dtype: Any = None
@@ -38,29 +39,13 @@ class CLIP(nn.Module):
         self.logit_scale = self.param("logit_scale", logical(nn.initializers.constant(math.log(1 / 0.07))), ())
 
     def __call__(self, images: UInt8[Array, "b h w 3"], ids: Int[Array, "b t"], mask: Bool[Array, "b t"]):
-        """Image and text embeddings, each [B, D], L2-normalised."""
+        """Returns image and text embeddings, each [B, D], L2-normalised."""
         return self.embed_image(self.encode_image(images)), self.embed_text(self.encode_text(ids, mask))
 
-    def encode_image(self, images: UInt8[Array, "b h w 3"]) -> VisionOutput:
-        """Tokens and pooled state of the vision tower."""
-        return self.vision(images)
-
-    def encode_text(self, ids: Int[Array, "*b t"], mask: Bool[Array, "*b t"]) -> TextOutput:
-        """States and pooled state of the text tower."""
-        return self.text(ids, mask)
-
     def pool_image(self, tokens: Float[Array, "*b n width"]) -> Float[Array, "*b width"]:
-        """Pooled state of vision tokens."""
+        """Returns the pooled state of image tokens."""
         return self.vision.pool(tokens)
 
     def project_image(self, pooled: Float[Array, "*b width"]) -> Float[Array, "*b d"]:
-        """Image embedding of a pooled vision state, not normalised."""
+        """Returns image embeddings of pooled states, not normalised."""
         return self.visual_projection(pooled)
-
-    def embed_image(self, image: VisionOutput) -> Float[Array, "*b d"]:
-        """Image embedding, L2-normalised."""
-        return normalize(self.project_image(image.pooled))
-
-    def embed_text(self, text: TextOutput) -> Float[Array, "*b d"]:
-        """Text embedding, L2-normalised."""
-        return normalize(self.text_projection(text.pooled))

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from contextjax.models.adapter import ConvolutionalAdapter, MultiScaleAdapter
 from contextjax.models.blip import BLIP, BLIPConfig
+from contextjax.models.dual_encoder import DualEncoder, temperature_of
 from contextjax.models.inter_context import InterContextEncoder
 from contextjax.models.layers import dense, head, logical
 from contextjax.models.masking import ReconstructionDecoder
@@ -28,34 +29,34 @@ SELECTIONS = ("head", "itc", "both", "none")
 
 @dataclasses.dataclass(frozen=True)
 class ContextBLIPConfig:
-    """BLIP and what ContextBLIP adds. The defaults are the paper's; blip.vision.taps are the adapter's.
+    """Sizes of BLIP and of what ContextBLIP adds. The defaults are the paper's; blip.vision.taps are the adapter's.
 
-    Parameters exist only for what is switched on: a stage-1 model has masking and no head, a stage-2 model the
-    reverse.
+    Parameters exist only for what is switched on: a stage-1 model has masking and no head, a stage-2 model a head and
+    no masking. `models.adapter` says what the summary form is.
     """
 
     blip: BLIPConfig
-    adapter: str = "taps"  # "convolutions" over the patch grid (the card's form), or "none"
+    adapter: str = "taps"  # "convolutions" over the patch grid (the summary form), or "none"
     adapter_reduction: int = 2
     adapter_zero_init: bool = False
-    masking: str = "pixels"  # "attended": which patches the text reads (the card's form), or "none"
+    masking: str = "pixels"  # "attended": which patches the text reads (the summary form), or "none"
     mask_rate: float = 0.25
     decoder_layers: int = 4
     decoder_heads: int = 8
     selection: str = "head"  # a Linear of the fused state; "itc": the base score; "both": their sum; "none"
-    propositions: bool = False  # how the base score reads a text, see ContextBLIP.base_score (not in the paper)
+    propositions: bool = False  # the base score reads a text sentence by sentence, see base_score (not in the paper)
     pooling_heads: int = 0  # the base score pools image tokens by the text (token_pooling.py); 0: BLIP's own cosine
-    context_layers: int = 2  # of the inter-context encoder; 0: without it
+    context_layers: int = 2  # blocks of the inter-context encoder; 0: without it
     context_heads: int = 8
     context_positions: int = 10
     context_dropout: float = 0.1
     context_relative: bool = False
     context_text: bool = False
-    fused_token: int | None = 30523  # stands at position 0 of texts that read a picture: BLIP's [ENC]
+    fused_token: int | None = 30523  # the token at position 0 of texts that read a picture: BLIP's [ENC]
 
 
 class Sets(NamedTuple):
-    """What the towers make of S texts, each about one of U sets of K candidates."""
+    """The states of S texts, each about one of U sets of K candidates."""
 
     features: Any  # float32 [S, K, W], see ContextBLIP.feature
     base: Any  # float32 [S, K], see ContextBLIP.base_score
@@ -65,8 +66,12 @@ class Sets(NamedTuple):
     summary: Any  # float32 [S, W]: pooled state of each whole text by itself
 
 
-class ContextBLIP(nn.Module):
-    """BLIP, multi-scale adapter, reconstruction decoder, selection head and inter-context encoder."""
+class ContextBLIP(DualEncoder):
+    """BLIP, multi-scale adapter, reconstruction decoder, selection head and inter-context encoder (arXiv 2405.19226).
+
+    Stage 1 trains adapter and decoder on captions, stage 2a the head on candidate sets, stage 2b the inter-context
+    encoder on features of a frozen 2a (`objectives.context_blip`).
+    """
 
     config: ContextBLIPConfig
     dtype: Any = None
@@ -89,14 +94,14 @@ class ContextBLIP(nn.Module):
         elif c.masking == "attended":
             self.attended = dense(1, ("embed", None), dtype=self.dtype)
         if c.selection in ("head", "both"):
-            # Beside the cosine the head begins as nothing: what the towers know is not drowned by a random state.
+            # Added to the cosine, the head starts at zero: a random score would drown what the towers know.
             init = nn.initializers.zeros if c.selection == "both" else None
             self.head = head(1, ("embed", None), init=init)
         if c.selection in ("itc", "both"):
             self.logit_scale = self.param("logit_scale", logical(nn.initializers.constant(math.log(1 / 0.07))), ())
             if c.pooling_heads:
                 self.pooling = TokenPooling(c.blip.projection, c.pooling_heads, self.dtype)
-            if c.propositions:  # begins with what is said being true
+            if c.propositions:  # at the start, sentences count as true
                 self.truth_bias = self.param("truth_bias", logical(nn.initializers.constant(2.0)), ())
         if c.context_layers:
             self.context = InterContextEncoder(
@@ -104,8 +109,16 @@ class ContextBLIP(nn.Module):
                 c.context_text, self.dtype,
             )  # fmt: skip
 
+    @property
+    def towers(self) -> BLIP:
+        """The BLIP, whose embeddings the adapter leaves unchanged."""
+        return self.blip
+
     def __call__(self, images: UInt8[Array, "b h w 3"], ids: Int[Array, "b t"], mask: Bool[Array, "b t"]):
-        """Everything once, of a set of one candidate for each row: (image and text embeddings, matching[, score])."""
+        """Returns image and text embeddings [B, D], matching logits [B, 2] and, with a selection, scores [B, 1].
+
+        Every row is a set of one candidate. This is what initialises the parameters: it calls every submodule.
+        """
         image, text = self.encode_image(images), self.encode_text(ids, mask)
         tokens = self.adapt(image)
         fused = self.read(tokens, ids, mask)
@@ -116,48 +129,32 @@ class ContextBLIP(nn.Module):
             self.decoder(tokens[:, :-1], masked, visible, fused.states, mask)
         elif self.config.masking == "attended":
             self.attended(tokens)
-        found = self.embed_image(image), self.embed_text(text)
+        outputs = self.embed_image(image), self.embed_text(text), self.match_states(fused)
         if self.config.selection == "none":
-            return *found, self.match_states(fused)
+            return outputs
         one = jnp.ones((len(images), 1), bool)
         base = self.base_score(self.base_of_image(image)[:, None], self.base_of_text(text)[:, None], one)
         score = self.select(self.feature(fused)[:, None], base, one, one[:, 0], text.pooled)
-        return *found, self.match_states(fused), score
-
-    def encode_image(self, images: UInt8[Array, "b h w 3"]) -> VisionOutput:
-        """Tokens, pooled state and taps of the image tower."""
-        return self.blip.encode_image(images)
+        return *outputs, score
 
     def patchify(self, images: UInt8[Array, "b h w 3"]) -> Float[Array, "b patches pixels"]:
-        """Scaled pixels of each patch, see VisionTransformer.patchify."""
+        """Returns normalised pixels of each patch, see VisionTransformer.patchify."""
         return self.blip.vision.patchify(images)
 
     def encode_visible(
         self, patches: Float[Array, "b patches pixels"], visible: Int[Array, "b v"]
     ) -> Float[Array, "b n w"]:
-        """Adapted tokens of some patches only, CLS first, then in the order of `visible`."""
+        """Returns adapted tokens of some patches only: CLS first, then the patches in the order of `visible`."""
         return self.adapt(self.blip.vision.encode(patches, visible), visible)
 
-    def encode_text(self, ids: Int[Array, "*b t"], mask: Bool[Array, "*b t"]) -> TextOutput:
-        """States and pooled state of texts by themselves."""
-        return self.blip.encode_text(ids, mask)
-
-    def embed_image(self, image: VisionOutput) -> Float[Array, "*b d"]:
-        """BLIP's image embedding (without the adapter), L2-normalised."""
-        return self.blip.embed_image(image)
-
-    def embed_text(self, text: TextOutput) -> Float[Array, "*b d"]:
-        """BLIP's text embedding, L2-normalised."""
-        return self.blip.embed_text(text)
-
     def base_of_image(self, image: VisionOutput) -> Float[Array, "*b d"] | Float[Array, "*b n 2 d"]:
-        """What the base score has of pictures: their embeddings, or keys and values of their tokens."""
+        """Returns the pictures' side of the base score: embeddings, or keys and values of their tokens."""
         if self._pools_tokens:
             return self.pooling.read_image(self.blip.normalize_tokens(image.tokens))
         return self.embed_image(image)
 
     def base_of_text(self, text: TextOutput) -> Float[Array, "*b d"] | Float[Array, "*b 2 d"]:
-        """What the base score has of texts, or of their propositions."""
+        """Returns the side of the base score of texts or propositions: embeddings, or queries."""
         return self.pooling.read_text(text.pooled) if self._pools_tokens else self.embed_text(text)
 
     @property
@@ -165,29 +162,25 @@ class ContextBLIP(nn.Module):
         return self.config.pooling_heads > 0 and self.config.selection in ("itc", "both")
 
     def adapt(self, image: VisionOutput, visible: Int[Array, "b v"] | None = None) -> Float[Array, "b n w"]:
-        """Image tokens as texts read them: after the final LayerNorm and the adapter."""
+        """Returns image tokens as texts read them: after the final LayerNorm and the adapter."""
         if self.config.adapter == "none":
             return self.blip.normalize_tokens(image.tokens)
         return self.adapter([self.blip.normalize_tokens(tap) for tap in image.taps], visible)
 
     def read(
-        self,
-        tokens: Float[Array, "... n w"],
-        ids: Int[Array, "*b t"],
-        mask: Bool[Array, "*b t"],
-        rows: Any = None,
+        self, tokens: Float[Array, "... n w"], ids: Int[Array, "*b t"], mask: Bool[Array, "*b t"], rows: Any = None
     ) -> TextOutput:
-        """States of texts that read image tokens; see multimodal.Context for who reads which."""
+        """Returns states of texts that read image tokens; `multimodal.Context` says which text reads which."""
         if self.config.fused_token is not None:
             ids = ids.at[..., 0].set(self.config.fused_token)
         return self.blip.read(tokens, ids, mask, rows)
 
     def match_states(self, fused: TextOutput) -> Float[Array, "*b 2"]:
-        """BLIP's matching logits (no match, match) of texts that have read a picture."""
+        """Returns BLIP's matching logits (no match, match) of texts that have read a picture."""
         return self.blip.match_states(fused)
 
     def feature(self, fused: TextOutput) -> Float[Array, "*b w"]:
-        """f: the fused state of the first token, L2-normalised."""
+        """Returns f, the L2-normalised state of the first token of texts that have read a picture, float32."""
         pooled = fused.pooled.astype(jnp.float32)
         return pooled / jnp.linalg.norm(pooled, axis=-1, keepdims=True)
 
@@ -201,8 +194,12 @@ class ContextBLIP(nn.Module):
     ) -> Sets:
         """Encodes the candidates as one batch, and each text with every candidate of its set.
 
-        `sets` says which set a text is about; without it as many of the texts, S / U, in a row are about each set.
-        `propositions` [S, J, T] are what the base score reads instead of the whole texts.
+        Args:
+          images: the candidates of U sets.
+          ids: token ids of S texts.
+          mask: True for real tokens.
+          sets: the set that each text is about; None: the first S / U texts are about the first set, and so on.
+          propositions: tokens [S, J, T] that the base score reads instead of the whole texts.
         """
         image = self.encode_image(images.reshape(-1, *images.shape[2:]))
         embedded = self.base_of_image(image)
@@ -217,14 +214,14 @@ class ContextBLIP(nn.Module):
     def _read_sets(
         self, tokens: Float[Array, "c n w"], ids: Int[Array, "s t"], mask: Bool[Array, "s t"], count: int, sets: Any
     ) -> Float[Array, "s k width"]:
-        """f of each text and every candidate of its set; `tokens` are those of `count` sets, one after the other."""
+        """Returns f of each text and every candidate of its set; `tokens` are those of `count` sets in a row."""
         candidates = tokens.shape[0] // count
         if sets is not None:
             repeat = lambda x: jnp.repeat(x, candidates, axis=0)
             rows = (sets[:, None] * candidates + jnp.arange(candidates)).reshape(-1)
             fused = self.read(tokens, repeat(ids), repeat(mask), rows)
             return self.feature(fused).reshape(ids.shape[0], candidates, -1)
-        # [U, K, texts of a set, ...]: on several devices each reads the candidates of its own sets.
+        # [U, K, texts of a set, ...]: with this layout, each of several devices reads the candidates of its own sets.
         tokens = tokens.reshape(count, candidates, 1, *tokens.shape[1:])
         shape = (count, candidates, len(ids) // count, ids.shape[-1])
         spread = lambda x: jnp.broadcast_to(x.reshape(shape[0], 1, *shape[2:]), shape)
@@ -234,12 +231,17 @@ class ContextBLIP(nn.Module):
     def base_score(
         self, image: Float[Array, "*#s k ..."], text: Float[Array, "s j ..."], real: Bool[Array, "s j"]
     ) -> Float[Array, "s k"]:
-        """What the head's score is added to, of each text and K pictures (its own, or the same for all).
+        """Returns the score, of each text and K pictures, to which the head's score is added.
 
-        Without `propositions` the cosine over the temperature, J = 1. With them the log-probability that all of a
-        text's short sentences are true: sum over j of log sigmoid(cosine_j / temperature + bias). A sentence that is
-        false is then not made good by others that are true. The cosine is that of the embeddings, or of a text and what
-        it reads of a picture's tokens. Where selection is "head", nothing.
+        The score is the cosine over the temperature (J = 1); with config.propositions, the log-probability that all J
+        sentences of a text are true, sum over j of log sigmoid(cosine_j / temperature + bias), in which true sentences
+        do not make up for a false one (not in the paper). The cosine is that of the embeddings, or of a text and what
+        it reads of a picture's tokens (config.pooling_heads). With config.selection "head", the score is zero.
+
+        Args:
+          image: `base_of_image` of each set's candidates, or of K pictures that are the same for all texts.
+          text: `base_of_text` of each text's propositions.
+          real: False where a text has fewer than J propositions.
         """
         if self._pools_tokens:
             cosine = self.pooling.cosine(image, text)
@@ -253,8 +255,8 @@ class ContextBLIP(nn.Module):
         return jnp.where(real[..., None], truth, 0.0).sum(1)
 
     def temperature(self) -> Float[Array, ""]:
-        """The learned temperature, never below 0.01."""
-        return jnp.exp(-jnp.minimum(self.logit_scale, jnp.log(100.0)))
+        """Returns the learned temperature of the base score, at least 0.01."""
+        return temperature_of(self.logit_scale)
 
     def select(
         self,
@@ -264,13 +266,13 @@ class ContextBLIP(nn.Module):
         ordered: Bool[Array, " s"],
         text: Float[Array, "s w"],
     ) -> Float[Array, "s k"]:
-        """Scores of a set's candidates: base + w (o + f) + b, where o is the inter-context encoder's, if there is one.
+        """Returns scores of a set's candidates: base + w (o + f) + b, with o from the inter-context encoder, if any.
 
         Args:
           features: f of each candidate.
-          base: see base_score.
+          base: see `base_score`.
           valid: False where a set has fewer than K candidates.
-          ordered: whether the candidates' order is one in time.
+          ordered: True where the candidates follow each other in time.
           text: pooled state of each text by itself, which the inter-context encoder may read.
         """
         if self.config.selection == "itc":
@@ -280,6 +282,6 @@ class ContextBLIP(nn.Module):
 
 
 def _of_each(x: Float[Array, "u k ..."], count: int) -> Float[Array, "s k ..."]:
-    """What belongs to each of `count` texts, as many in a row of every set."""
+    """Repeats what belongs to U sets for each of `count` texts, of which count / U in a row are about each set."""
     spread = jnp.broadcast_to(x[:, None], (len(x), count // len(x), *x.shape[1:]))
     return spread.reshape(count, *x.shape[1:])

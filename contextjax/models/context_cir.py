@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from contextjax.models.clip import CLIP, CLIPConfig
+from contextjax.models.dual_encoder import DualEncoder, temperature_of
 from contextjax.models.fusion import FusionBlock
 from contextjax.models.layers import AttentionPooling, head, normalize
+from contextjax.models.text import TextOutput
+from contextjax.models.vision import VisionOutput
 
 QUERIES = ("fusion", "image", "text", "sum")
 HEADS = ("own", "gallery")
@@ -19,26 +21,26 @@ HEADS = ("own", "gallery")
 
 @dataclasses.dataclass(frozen=True)
 class ContextCIRConfig:
-    """CLIP and what ConText-CIR adds on the query side. The defaults are the paper's."""
+    """Sizes of CLIP and of what ConText-CIR adds on the query side. The defaults are the paper's."""
 
     clip: CLIPConfig
     fusion_layers: int = 4
     fusion_heads: int = 8
     fusion_activation: str = "gelu"
     fusion_self_attention: bool = False
-    fusion_head: str = "own"  # attention pooling and a Linear; or "gallery": what the gallery reads its tokens with
+    fusion_head: str = "own"  # attention pooling and a Linear; "gallery": the gallery's own pooling and projection
     query: str = "fusion"  # "image", "text" and "sum" (of the two embeddings) are the baselines
 
 
 class Composition(NamedTuple):
-    """query [..., D], not normalised; attention [..., I, T]: weights over the text, mean over blocks and heads."""
+    """A composed query: query [..., D], not normalised; attention [..., I, T] over the text's tokens."""
 
     query: Any
     attention: Any
 
 
-class ContextCIR(nn.Module):
-    """CLIP towers, fusion blocks, attention pooling and the query projection."""
+class ContextCIR(DualEncoder):
+    """CLIP's towers, fusion blocks, attention pooling and the query projection; the gallery side is plain CLIP."""
 
     config: ContextCIRConfig
     dtype: Any = None
@@ -56,35 +58,26 @@ class ContextCIR(nn.Module):
                 self.pooling = AttentionPooling(c.fusion_heads, vision.epsilon, self.dtype)
                 self.query_projection = head(c.clip.projection, ("embed", "projection"))
 
+    @property
+    def towers(self) -> CLIP:
+        """The CLIP, whose embeddings are those of the gallery."""
+        return self.clip
+
     def __call__(self, images: UInt8[Array, "b h w 3"], ids: Int[Array, "b t"], mask: Bool[Array, "b t"]):
-        """Everything once: (query, gallery embedding, text embedding), each [B, D], L2-normalised."""
+        """Returns query, gallery and text embeddings, each [B, D], L2-normalised."""
         image = self.encode_image(images)
         text = self.encode_text(ids, mask)
         query = self.compose(image, text, mask).query
         return normalize(query), self.embed_image(image), self.embed_text(text)
 
-    def encode_image(self, images: UInt8[Array, "b h w 3"]):
-        """Vision tower: tokens and pooled state."""
-        return self.clip.encode_image(images)
-
-    def encode_text(self, ids: Int[Array, "*b t"], mask: Bool[Array, "*b t"]):
-        """Text tower: states and pooled state."""
-        return self.clip.encode_text(ids, mask)
-
-    def embed_image(self, image) -> Float[Array, "*b d"]:
-        """Gallery embedding: plain CLIP, L2-normalised."""
-        return self.clip.embed_image(image)
-
-    def embed_text(self, text) -> Float[Array, "*b d"]:
-        """Text embedding: plain CLIP, L2-normalised."""
-        return self.clip.embed_text(text)
-
     def temperature(self) -> Float[Array, ""]:
-        """CLIP's learned temperature, never below 0.01."""
-        return jnp.exp(-jnp.minimum(self.clip.logit_scale, jnp.log(100.0)))
+        """Returns CLIP's learned temperature, at least 0.01."""
+        return temperature_of(self.clip.logit_scale)
 
-    def fuse(self, image_tokens: Float[Array, "*#b i w"], text_states: Float[Array, "*#b t v"], mask):
-        """Image tokens that have read the text, and the mean attention [..., I, T] of all blocks and heads."""
+    def fuse(
+        self, image_tokens: Float[Array, "*#b i w"], text_states: Float[Array, "*#b t v"], mask: Bool[Array, "*#b t"]
+    ) -> tuple[Float[Array, "*b i w"], Float[Array, "*b i t"]]:
+        """Returns image tokens that have read the text, and the mean attention of all blocks and heads."""
         lead = jnp.broadcast_shapes(image_tokens.shape[:-2], text_states.shape[:-2])
         attention = jnp.zeros((*lead, image_tokens.shape[-2], text_states.shape[-2]))
         for block in self.fusion:
@@ -92,8 +85,8 @@ class ContextCIR(nn.Module):
             attention = attention + weights.mean(-3) / len(self.fusion)
         return image_tokens, attention
 
-    def compose(self, image, text, mask: Bool[Array, "*b t"]) -> Composition:
-        """The query of `image` (tokens and pooled, leading axes broadcast against the text's) and `text`."""
+    def compose(self, image: VisionOutput, text: TextOutput, mask: Bool[Array, "*b t"]) -> Composition:
+        """Returns the query of a picture and a text; the picture's leading axes broadcast against the text's."""
         kind = self.config.query
         if kind == "fusion":
             tokens, attention = self.fuse(image.tokens, text.states, mask)
@@ -104,6 +97,6 @@ class ContextCIR(nn.Module):
 
 
 def combine(query: str, image: Float[Array, "*#b d"], text: Float[Array, "*#b d"]) -> Float[Array, "*b d"]:
-    """The query without fusion of an image and a text embedding: "image", "text" or "sum"; not normalised."""
+    """Returns a baseline's query, "image", "text" or "sum", of an image and a text embedding; not normalised."""
     image, text = jnp.broadcast_arrays(image, text)
     return {"image": image, "text": text, "sum": image + text}[query]

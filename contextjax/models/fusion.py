@@ -1,4 +1,4 @@
-"""Concept-consistency attention: image tokens read the text (arXiv 2505.20764)."""
+"""Fusion of ConText-CIR: image tokens read the text by cross-attention (arXiv 2505.20764)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from contextjax.models.layers import CrossAttention, Mlp, SelfAttention, layer_n
 
 
 class FusionBlock(nn.Module):
-    """v += CrossAttention(LN(v), text); v += Mlp(LN(v)), both zero at the start: the block begins as the identity.
+    """Pre-LN block on image tokens v: v += CrossAttention(LN(v), text); v += Mlp(LN(v)).
 
-    `self_attention` puts v += SelfAttention(LN(v)), zero too, between the two (not in the paper; small towers need it
-    to exchange what they have read, to swap two things say). The text is neither normalised nor updated.
+    Both branches are zero at the start, so that the block begins as the identity. The text is neither normalised nor
+    updated. With `self_attention`, v += SelfAttention(LN(v)), zero at the start too, comes between the two. This is not
+    in the paper; small towers need it to move things between patches, such as to swap two objects.
     """
 
     heads: int
@@ -30,7 +31,7 @@ class FusionBlock(nn.Module):
         text: Float[Array, "*#batch t text_width"],
         mask: Bool[Array, "*#batch t"],
     ) -> tuple[Float[Array, "*batch i width"], Float[Array, "*batch heads i t"]]:
-        """Returns (new image tokens, attention weights over the text)."""
+        """Returns (new image tokens, attention weights over the text's tokens)."""
         norm = lambda name: layer_norm(self.epsilon, name=name, dtype=self.dtype)
         zeros = nn.initializers.zeros
         cross = CrossAttention(self.heads, self.dtype, out_init=zeros, name="cross_attention")

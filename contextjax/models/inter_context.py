@@ -1,4 +1,4 @@
-"""Inter-context encoder: each candidate's vector reads those of the others (ContextBLIP, stage 2b)."""
+"""Inter-context encoder: the vectors of a set's candidates attend to each other (ContextBLIP, stage 2b)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from contextjax.types import UserError
 
 
 class InterContextEncoder(nn.Module):
-    """Post-LN BERT blocks over the candidates of a set; positions are added where their order is one in time.
+    """Post-LN BERT blocks over the candidates of a set; positions are added where they follow each other in time.
 
-    With `relative`, what a candidate differs in from the mean of its set enters beside it; with `reads_text` the
-    candidates read a token of the text too (neither is in the paper).
+    With `relative`, the difference of a candidate from the mean of its set is added to it by a Linear. With
+    `reads_text`, the candidates attend to a token of the text too. Neither is in the paper.
     """
 
     layers: int = 2
     heads: int = 8
     positions: int = 10
-    dropout: float = 0.1  # where apply is given a "dropout" key
+    dropout: float = 0.1  # applies where `apply` is given a "dropout" key
     relative: bool = False
     reads_text: bool = False
     dtype: Any = None
@@ -36,7 +36,13 @@ class InterContextEncoder(nn.Module):
         ordered: Bool[Array, " s"],
         text: Float[Array, "s w"],
     ) -> Float[Array, "s k w"]:
-        """States of the candidates; those that are not `valid` are read by nobody. `text`: a state of each set's text.
+        """Returns states of the candidates.
+
+        Args:
+          features: f of each candidate, see `models.context_blip`.
+          valid: False for padding, which no candidate attends to.
+          ordered: True where the candidates follow each other in time.
+          text: a state of each set's text.
 
         Raises:
           UserError: a set has more candidates than there are positions.

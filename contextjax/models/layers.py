@@ -1,8 +1,8 @@
-"""Attention, MLP and the transformer block: the parts that every tower is made of.
+"""Attention, MLP and transformer blocks, of which every tower is made.
 
-Initialisers and `placed` name logical axes ("embed", "heads", "mlp", "vocab", "projection", and "batch" of
-activations); where they live on a mesh is for the config to say. Leading axes broadcast: image tokens [R, 1, I, W] may
-attend to texts [R, M, T, W], so what does not depend on the text is computed once per reference.
+Initialisers and `placed` name logical axes (`contextjax.types` lists them); the config says where on a mesh they go.
+Leading axes broadcast: image tokens [R, 1, I, W] may attend to texts [R, M, T, W], so that what does not depend on the
+text is computed once for each reference.
 """
 
 from __future__ import annotations
@@ -22,15 +22,13 @@ from contextjax.types import UserError
 ACTIVATIONS: dict[str, Callable] = {
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-    "gelu_new": jax.nn.gelu,  # the tanh form, under both of its names
+    "gelu_new": jax.nn.gelu,  # the tanh approximation, under both of its names
     "gelu_pytorch_tanh": jax.nn.gelu,
     "relu": jax.nn.relu,
 }
-
-
-ATTENTIONS = ("xla", "cudnn")  # of towers' self-attention: the same numbers; cuDNN's kernel keeps no [heads, q, k]
-# What a tower's blocks keep for the gradient: everything; what their matmuls give; their inputs alone. The rest is
-# computed again. The same numbers, with less memory.
+ATTENTIONS = ("xla", "cudnn")  # implementations of self-attention; cuDNN's keeps no weights [heads, q, k] in memory
+# What a tower's blocks keep for the gradient: everything, the results of matmuls, or their inputs alone. The rest is
+# computed again: the same numbers with less memory.
 REMATS: dict[str, Any] = {
     "none": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -39,15 +37,15 @@ REMATS: dict[str, Any] = {
 
 
 def logical(initializer: Callable, *axes: str | None) -> Callable:
-    """`initializer` with the logical names of its axes."""
+    """Adds the logical names of its axes to an initialiser."""
     return nn.with_logical_partitioning(initializer, axes)
 
 
 def placed(x: Array, *last: str | None, first: str | None = "batch") -> Array:
-    """An activation with the logical names of its axes: `first`, then `last` for the last ones, none between.
+    """Constrains where an activation is placed: `first` names its first axis, `last` its last ones.
 
-    It goes where the rules that are in force say (sharding.activations), but for axes that do not divide; nothing
-    happens without rules.
+    The rules in force (sharding.activations) say what a name means; an axis that they do not divide evenly is left to
+    the compiler. Without rules, nothing happens.
     """
     rules, sizes = dict(nn.get_logical_axis_rules()), jax.sharding.get_abstract_mesh().shape
     if not rules:
@@ -60,14 +58,17 @@ def placed(x: Array, *last: str | None, first: str | None = "batch") -> Array:
 
 
 def embed_tokens(table: nn.Embed, ids: Int[Array, "*batch t"]) -> Float[Array, "*batch t width"]:
-    """Rows of a table whose columns may be on several devices: each looks its columns up for the texts of all of them,
-    then they exchange (by itself XLA replicates what was looked up)."""
+    """Looks up token embeddings in a table whose columns may be on several devices.
+
+    Each device looks up its columns for the texts of all devices, then they exchange rows; XLA's own choice would
+    replicate the result on every device.
+    """
     return placed(placed(table(placed(ids, first="lookup")), "embed", first="lookup"))
 
 
 def dense(features: int, axes: tuple[str | None, str | None], *, name: str | None = None, use_bias: bool = True,
           dtype: Any = None, init: Callable | None = None) -> nn.Dense:  # fmt: skip
-    """A Dense layer whose kernel [in, out] has logical axes `axes`."""
+    """Returns a Dense layer whose kernel [in, out] has the logical axes `axes`."""
     return nn.Dense(
         features,
         use_bias=use_bias,
@@ -79,13 +80,15 @@ def dense(features: int, axes: tuple[str | None, str | None], *, name: str | Non
 
 
 def head(features: int, axes: tuple[str | None, str | None], **options: Any) -> nn.Dense:
-    """A Dense layer whose output is compared or ranked: in float32 whatever the towers compute in, for nearly equal
-    pictures would tie in bfloat16."""
+    """Returns a Dense layer in float32 for outputs that are compared or ranked.
+
+    The towers may compute in bfloat16, in which the scores of nearly equal pictures would tie.
+    """
     return dense(features, axes, dtype=jnp.float32, **options)
 
 
 def layer_norm(epsilon: float, *, name: str | None = None, dtype: Any = None) -> nn.LayerNorm:
-    """LayerNorm over the last axis; statistics in float32."""
+    """Returns a LayerNorm over the last axis, with statistics in float32."""
     return nn.LayerNorm(
         epsilon=epsilon,
         dtype=dtype,
@@ -107,9 +110,16 @@ def attend(
     value: Float[Array, "*#batch k heads depth"],
     mask: Bool[Array, ...] | None,
 ) -> tuple[Float[Array, "*batch q heads depth"], Float[Array, "*batch heads q k"]]:
-    """Scaled dot-product attention; the softmax is in float32. Returns (output, weights).
+    """Computes scaled dot-product attention, with the softmax in float32.
 
-    `mask` is True where a key may be seen and broadcasts against [..., heads, q, k].
+    Args:
+      query: one vector for each of q tokens and each head.
+      key: of k tokens.
+      value: of k tokens.
+      mask: True where a key may be seen; broadcasts against [..., heads, q, k].
+
+    Returns:
+      (output, attention weights).
     """
     scaled = query * query.shape[-1] ** -0.5
     logits = jnp.einsum("...qhd,...khd->...hqk", scaled, key, preferred_element_type=jnp.float32)
@@ -126,7 +136,7 @@ def fused_attend(
     mask: Bool[Array, ...] | None,
     implementation: Any = "cudnn",
 ) -> Float[Array, "*batch q heads depth"]:
-    """The output of `attend` by one kernel (jax.nn.dot_product_attention), which keeps no weights."""
+    """Computes the output of `attend` in one kernel (jax.nn.dot_product_attention), which keeps no weights."""
     flat = lambda x: x.reshape(-1, *x.shape[-3:])
     if mask is not None:
         heads = mask.shape[-3] if mask.ndim > 2 else 1
@@ -150,7 +160,7 @@ def _check_cudnn(dtype: Any) -> None:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with one fused q|k|v projection; `attention` is one of ATTENTIONS."""
+    """Multi-head self-attention with one fused projection to query, key and value; `attention` is in ATTENTIONS."""
 
     heads: int
     dtype: Any = None
@@ -164,7 +174,7 @@ class SelfAttention(nn.Module):
         kernel = self.param("qkv_kernel", logical(init, "embed", None, "heads"), (width, 3, width))
         bias = self.param("qkv_bias", logical(nn.initializers.zeros, None, "heads"), (3, width))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        # As [3, width], not [3 * width]: then a device's heads are a slice of each.
+        # [3, width], not [3 * width]: a device's heads are then a slice of query, of key and of value.
         qkv = jnp.tensordot(x, kernel, 1) + bias
         qkv = placed(qkv.reshape(*qkv.shape[:-1], self.heads, -1), "heads", None)
         query, key, value = (qkv[..., i, :, :] for i in range(3))
@@ -178,10 +188,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention from x to a context of another width.
-
-    Returns (output [..., q, width], weights [..., heads, q, k]).
-    """
+    """Multi-head attention from tokens x to a context of another width."""
 
     heads: int
     dtype: Any = None
@@ -196,7 +203,15 @@ class CrossAttention(nn.Module):
         *,
         rows: Any = None,
     ):
-        """`rows`, int [N]: which of context [..., C, k, context_width] each of x [..., N, q, width] reads."""
+        """Returns (output [..., q, width], weights [..., heads, q, k]).
+
+        Args:
+          x: tokens that read.
+          context: tokens that are read.
+          mask: True where a token may be read; broadcasts against the weights.
+          rows: int [N], the context in [..., C, k, context_width] that each of x [..., N, q, width] reads; None: C is
+            N, or 1.
+        """
         width = x.shape[-1]
         split = lambda y: placed(y.reshape(*y.shape[:-1], self.heads, -1), "heads", None)
         query, key, value = (
@@ -211,7 +226,7 @@ class CrossAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Linear, activation, Linear."""
+    """Two Linear layers with an activation between them."""
 
     hidden: int
     activation: str
@@ -247,20 +262,20 @@ class TransformerBlock(nn.Module):
 def run_blocks(
     block: type[nn.Module], tower: Any, dtype: Any, x: Any, *inputs: Any, taps: Sequence[int] = ()
 ) -> tuple[Any, tuple[Any, ...]]:
-    """A tower's blocks in a row, each called with (x, *inputs); to be used within a module's compact method.
+    """Runs a tower's blocks one after the other, each as block(x, *inputs), inside a module's compact method.
 
     Args:
-      block: TransformerBlock or another with the same settings.
+      block: TransformerBlock, or another with the same settings.
       tower: a config with layers, heads, mlp, activation and epsilon, and with options that change no number: `scan`
         compiles one block instead of all, and stacks their parameters along a first axis under "layers" instead of
-        "layer_0", "layer_1", ...; `remat` is one of REMATS, `attention` one of ATTENTIONS.
-      dtype: of the computation.
-      x: what a block takes and gives: [..., N, width], or a tree.
-      *inputs: further arguments of a block, the same for all.
-      taps: numbers of blocks, from 1.
+        "layer_0", "layer_1", ...; `remat` is in REMATS, `attention` in ATTENTIONS.
+      dtype: dtype of the computation.
+      x: input of the first block: [..., N, width], or a tree.
+      *inputs: further arguments, the same for all blocks.
+      taps: numbers of blocks, from 1, whose outputs are returned too.
 
     Returns:
-      (what the last block gives, what each of `taps` gives).
+      (output of the last block, outputs of the blocks in `taps`).
     """
     make = block
     if tower.remat != "none":
@@ -290,7 +305,7 @@ def run_blocks(
 
 
 class AttentionPooling(nn.Module):
-    """One learned query attends to all tokens, then LayerNorm."""
+    """Pools tokens by the attention of one learned query to all of them, then LayerNorm."""
 
     heads: int
     epsilon: float
@@ -305,10 +320,10 @@ class AttentionPooling(nn.Module):
 
 
 class GridPooling(nn.Module):
-    """A Linear over all tokens side by side, so that what is read depends on where it stands.
+    """Pools tokens by one Linear over all of them side by side, so that a weight knows the place of its token.
 
-    Small towers trained from scratch need it to tell "a dog left of a bus" from "a bus left of a dog": a pooled
-    average has to learn that on the query and on the gallery side at once, and stays at chance for long.
+    Small towers trained from scratch need this to distinguish "a dog left of a bus" from "a bus left of a dog". With a
+    pooled average, query and gallery side have to learn the places at the same time, and stay at chance for long.
     """
 
     dtype: Any = None

@@ -1,4 +1,4 @@
-"""Text-guided masked image modelling: which patches a text looks at, and guessing their pixels (ContextBLIP)."""
+"""Text-guided masked image modelling (ContextBLIP, stage 1): masks what a text attends to and predicts its pixels."""
 
 from __future__ import annotations
 
@@ -19,28 +19,31 @@ NOISE = 0.02  # scale of the noise on mask scores
 def mask_scores(
     attention: Float[Array, "b t i"], position: Int[Array, " b"], noise: Float[Array, "b patches"]
 ) -> Float[Array, "b patches"]:
-    """How much the token at `position` of each text reads each patch, at norm one, plus noise in [0, NOISE).
+    """Returns the attention of one token of each text to each patch, L2-normalised, plus noise in [0, NOISE).
 
-    `attention` is over image tokens, CLS first, whose column is dropped (without making the rest sum to one, as
-    published); `noise` is uniform in [0, 1).
+    Args:
+      attention: of each token to the image tokens. The column of CLS is dropped, and the rest not renormalised to sum
+        one, as published.
+      position: the token of each text.
+      noise: uniform in [0, 1).
     """
     read = jnp.take_along_axis(attention[..., 1:], position[:, None, None], axis=1)[:, 0]
-    # All attention may be on CLS: then the noise alone decides.
+    # Where all attention is on CLS, the noise alone decides.
     return read / jnp.maximum(jnp.linalg.norm(read, axis=-1, keepdims=True), 1e-12) + NOISE * noise
 
 
 def split_patches(
     scores: Float[Array, "b patches"], count: int
 ) -> tuple[Int[Array, "b masked"], Int[Array, "b visible"]]:
-    """The `count` patches of the highest scores, which are masked, and the others; both by descending score."""
+    """Returns the numbers of the `count` patches of the highest scores (masked) and of the others, by falling score."""
     order = jnp.argsort(-scores, axis=-1)
     return order[:, :count], order[:, count:]
 
 
 def scramble(patches: Float[Array, "*b pixels"]) -> Float[Array, "*b pixels"]:
-    """What the published code shows of a visible patch: (row, column, channel) taken for (channel, row, column).
+    """Reorders the pixels of visible patches as the published code does, for comparison with published numbers.
 
-    Kept for comparison with published numbers; the pixels of a patch are out of order.
+    That code reads pixels in (row, column, channel) order as if they were in (channel, row, column) order.
     """
     side = round((patches.shape[-1] / 3) ** 0.5)
     taken = patches.reshape(*patches.shape[:-1], 3, side, side)
@@ -48,7 +51,7 @@ def scramble(patches: Float[Array, "*b pixels"]) -> Float[Array, "*b pixels"]:
 
 
 class TextAdapter(nn.Module):
-    """relu(Linear), relu(Linear) through half the width, added to text states; no biases."""
+    """Residual adapter of text states: x + relu(up(relu(down(x)))) through half the width, without biases."""
 
     dtype: Any = None
 
@@ -65,7 +68,7 @@ class TextAdapter(nn.Module):
 class ReconstructionDecoder(nn.Module):
     """Post-LN blocks over all patches in raster order, CLS first, that read the text; then a Linear to pixels.
 
-    A masked patch enters as one learned vector plus its position, a visible one as its token.
+    A masked patch enters as a learned vector, the same for all, plus its position; a visible one as its token.
     """
 
     layers: int
@@ -83,22 +86,22 @@ class ReconstructionDecoder(nn.Module):
         text: Float[Array, "b t text_width"],
         mask: Bool[Array, "b t"],
     ) -> Float[Array, "b m pixels"]:
-        """Pixels of the masked patches, in the order of `masked`.
+        """Returns the predicted pixels of the masked patches, in the order of `masked`.
 
         Args:
           tokens: CLS and the visible patches, in the order of `visible`.
-          masked: numbers of the masked patches, in raster order.
-          visible: of the visible ones.
+          masked: numbers of the masked patches; a number counts patches in raster order.
+          visible: numbers of the visible patches.
           text: states of the text that is read.
-          mask: its real tokens.
+          mask: True for real tokens of the text.
         """
         normal = nn.initializers.normal(0.02)
         width, patches = tokens.shape[-1], masked.shape[1] + visible.shape[1]
         slot = self.param("mask_embedding", logical(normal, "embed"), (width,)).astype(tokens.dtype)
         positions = self.param("position_embedding", logical(normal, None, "embed"), (1 + patches, width))
-        # By patch, CLS not counted, as published: the last is spare.
+        # The table is indexed by patch, CLS not counted, as published: its last row is unused.
         slots = slot + placed(positions.astype(tokens.dtype), first=None)[masked]
-        # Where each patch of the raster stands among CLS, the visible and the masked ones.
+        # The place of each patch of the raster in [CLS, visible patches, masked patches].
         rank = jnp.argsort(jnp.concatenate([visible, masked], axis=1), axis=1) + 1
         rank = jnp.concatenate([jnp.zeros((len(rank), 1), rank.dtype), rank], axis=1)
         x = jnp.take_along_axis(jnp.concatenate([tokens, slots], axis=1), rank[..., None], axis=1)

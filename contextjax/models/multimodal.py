@@ -24,7 +24,7 @@ from contextjax.models.text import TextOutput
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
-    """Sizes of a BERT encoder (Devlin et al. 2019), without token types."""
+    """Sizes and options of a BERT encoder (Devlin et al. 2019), without token types."""
 
     vocabulary: int
     positions: int
@@ -41,23 +41,18 @@ class BertConfig:
 
 
 class Context(NamedTuple):
-    """What a text reads.
+    """The tokens that texts [..., N, T] read. Keys and values are computed once for each of C contexts."""
 
-    tokens [..., C, I, width] for texts [..., N, T], C being N, or 1 (all read the same), or with `rows`, int [N], which
-    of the C contexts each text reads. Keys and values are computed once for each context, however many texts read it.
-    mask, True where a token may be read, broadcasts against [..., N, heads, T, I].
-    """
-
-    tokens: Any
-    mask: Any = None
-    rows: Any = None
+    tokens: Any  # [..., C, I, width]: C is N, or 1 where all texts read the same, or any number with `rows`
+    mask: Any = None  # True where a token may be read; broadcasts against [..., N, heads, T, I]
+    rows: Any = None  # int [N]: the context that each text reads
 
 
 class BertBlock(nn.Module):
     """Post-LN block: x = LN(x + SelfAttention(x)); x = LN(x + CrossAttention(x, context)); x = LN(x + Mlp(x)).
 
-    Without a context the cross-attention is left out. Dropout falls on what each branch adds, where apply is given a
-    "dropout" key.
+    Without a context the cross-attention is left out. Dropout applies to what each branch adds, where `apply` is given
+    a "dropout" key.
     """
 
     heads: int
@@ -75,9 +70,12 @@ class BertBlock(nn.Module):
         mask: Bool[Array, ...],
         context: Context | None = None,
     ):
-        """Takes and gives (x, sum over blocks of the mean over heads of the attention to the context).
+        """Returns the next carry: (x, attention to the context: mean over heads, sum over the blocks so far).
 
-        `mask` broadcasts against [..., heads, T, T] and is True where a token may be seen.
+        Args:
+          carry: that of the block before.
+          mask: True where a token may be seen; broadcasts against [..., heads, T, T].
+          context: tokens that the text reads.
         """
         x, attention = carry
         norm = lambda name: layer_norm(self.epsilon, name=name, dtype=self.dtype)
@@ -94,7 +92,7 @@ class BertBlock(nn.Module):
 
 
 class BertEncoder(nn.Module):
-    """Bidirectional text encoder; the pooled state is that of the first token."""
+    """Bidirectional text encoder whose pooled state is that of the first token."""
 
     config: BertConfig
     dtype: Any = None
@@ -106,7 +104,7 @@ class BertEncoder(nn.Module):
         mask: Bool[Array, "*batch t"],
         context: Context | None = None,
     ) -> TextOutput:
-        """States of the texts; with a context (image tokens), of the texts as they read it."""
+        """Returns the states of texts by themselves or, with a context (image tokens), of texts that read it."""
         c = self.config
         normal = nn.initializers.normal(0.02)
         embed = nn.Embed(

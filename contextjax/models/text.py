@@ -14,7 +14,7 @@ from contextjax.models.layers import TransformerBlock, embed_tokens, layer_norm,
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-    """Sizes of a text tower; the defaults are CLIP's."""
+    """Sizes and options of a text tower; the defaults are CLIP's."""
 
     vocabulary: int
     positions: int
@@ -24,8 +24,8 @@ class TextConfig:
     mlp: int
     activation: str = "quick_gelu"
     epsilon: float = 1e-5
-    # Whose state is the pooled one: the first token of this id (2, in configs of 2021 to 2023: the first of the
-    # largest id); None: the last real token.
+    # The pooled state is that of the first token with this id; 2, as in configs of 2021 to 2023, means the first token
+    # with the largest id; None means the last real token.
     eos_token: int | None = None
     scan: bool = False  # see layers.run_blocks
     remat: str = "none"
@@ -33,15 +33,15 @@ class TextConfig:
 
 
 class TextOutput(NamedTuple):
-    """states [..., T, width], after the final LayerNorm; pooled [..., width], the state of a text as a whole."""
+    """The states of a text tower."""
 
-    states: Any
-    pooled: Any
-    attention: Any = None  # [..., T, I]: of a text that reads image tokens, mean over blocks and heads
+    states: Any  # [..., T, width], after the final LayerNorm
+    pooled: Any  # [..., width], the state of one token that stands for the text
+    attention: Any = None  # [..., T, I], of a text that reads image tokens: mean over blocks and heads
 
 
 class TextTransformer(nn.Module):
-    """Causal transformer; a text ends with EOS, whose state is the pooled one."""
+    """Causal transformer over a text that ends with EOS (Radford et al. 2021, section 2.4)."""
 
     config: TextConfig
     dtype: Any = None
@@ -72,7 +72,7 @@ class TextTransformer(nn.Module):
 def pooled_position(
     ids: Int[Array, "batch t"], mask: Bool[Array, "batch t"], eos_token: int | None
 ) -> Int[Array, " batch"]:
-    """Position of each row's pooled state; see TextConfig.eos_token."""
+    """Returns the position of the token whose state is pooled, see TextConfig.eos_token."""
     if eos_token is None:
         return jnp.maximum(mask.sum(-1) - 1, 0)
     return jnp.argmax(ids if eos_token == 2 else ids == eos_token, axis=-1)

@@ -1,4 +1,4 @@
-"""Vision transformer: uint8 pixels -> tokens and a pooled state."""
+"""Vision transformer (ViT): uint8 pixels -> tokens and a pooled state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from contextjax.models.layers import (
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-    """Sizes and switches of a vision tower; the defaults are CLIP's. BLIP's: no pre_norm, a patch_bias, squash."""
+    """Sizes and options of a vision tower. The defaults are CLIP's; BLIP has no pre_norm, a patch_bias and "squash"."""
 
     image_size: int
     patch_size: int
@@ -35,31 +35,28 @@ class VisionConfig:
     epsilon: float = 1e-5
     pre_norm: bool = True  # LayerNorm between the embeddings and the first block
     patch_bias: bool = False
-    stem: tuple[int, int] | None = None  # (block, width): pixels -> block x block features before the patches
-    pooling: str = "cls"  # or "grid": a Linear over all tokens
-    position_std: float | None = None  # of the initial position embedding; None: width ** -0.5
+    stem: tuple[int, int] | None = None  # (block, width): a Linear on block x block pixels before the patches
+    pooling: str = "cls"  # or "grid": see layers.GridPooling
+    position_std: float | None = None  # scale of the initial position embedding; None: width ** -0.5
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
-    fit: str = "crop"  # how pictures are made square: the short side resized, then "crop"; or "squash"
-    taps: tuple[int, ...] = ()  # numbers of blocks, from 1, whose states the output holds too
+    fit: str = "crop"  # how pictures are made square, see images.preprocess
+    taps: tuple[int, ...] = ()  # numbers of blocks, from 1, whose tokens are returned too
     scan: bool = False  # see layers.run_blocks
     remat: str = "none"
     attention: str = "xla"
 
 
 class VisionOutput(NamedTuple):
-    """tokens [B, 1 + patches, width], CLS first, before the final LayerNorm; pooled [B, width], after it.
+    """The states of a vision tower."""
 
-    taps: tokens after each block that the config names. Of some patches only there is no pooled state.
-    """
-
-    tokens: Any
-    pooled: Any
-    taps: tuple[Any, ...] = ()
+    tokens: Any  # [B, 1 + patches, width], CLS first, before the final LayerNorm
+    pooled: Any  # [B, width], after the final LayerNorm; None where only some patches were encoded
+    taps: tuple[Any, ...] = ()  # tokens after each block that the config names
 
 
 def blocks(x: Float[Array, "*b h w c"], side: int) -> Float[Array, "*b rows columns features"]:
-    """Cuts a grid into side x side blocks; features in (row, column, channel) order."""
+    """Cuts a grid into blocks of side x side cells; a block's features are in (row, column, channel) order."""
     *lead, height, width, channels = x.shape
     x = x.reshape(*lead, height // side, side, width // side, side, channels)
     return jnp.moveaxis(x, -4, -3).reshape(*lead, height // side, width // side, side * side * channels)
@@ -77,19 +74,19 @@ class VisionTransformer(nn.Module):
         self.post_norm = layer_norm(self.config.epsilon, dtype=self.dtype)
 
     def pool(self, tokens: Float[Array, "*batch n width"]) -> Float[Array, "*batch width"]:
-        """The pooled state of tokens: CLS, or all of them side by side, after the final LayerNorm."""
+        """Returns the pooled state of tokens after the final LayerNorm."""
         return self.post_norm(self.pooling(tokens) if self.config.pooling == "grid" else tokens[..., 0, :])
 
     def normalize(self, tokens: Float[Array, "*batch n width"]) -> Float[Array, "*batch n width"]:
-        """All tokens after the final LayerNorm (what BLIP's text encoder reads)."""
+        """Returns all tokens after the final LayerNorm, as BLIP's text encoder reads them."""
         return self.post_norm(tokens)
 
     def __call__(self, images: UInt8[Array, "batch height width 3"]) -> VisionOutput:
-        """Tokens, pooled state and taps of pictures."""
+        """Returns tokens, pooled state and taps of pictures."""
         return self.encode(self.patchify(images))
 
     def patchify(self, images: UInt8[Array, "batch height width 3"]) -> Float[Array, "batch patches pixels"]:
-        """Scaled pixels of each patch in raster order, themselves in (row, column, channel) order; float32."""
+        """Returns normalised pixels, float32: patches in raster order, a patch's pixels by (row, column, channel)."""
         c = self.config
         std = jnp.asarray(c.std, jnp.float32)
         x = blocks((images.astype(jnp.float32) / 255 - jnp.asarray(c.mean, jnp.float32)) / std, c.patch_size)
@@ -99,7 +96,7 @@ class VisionTransformer(nn.Module):
     def encode(
         self, patches: Float[Array, "batch patches pixels"], visible: Int[Array, "batch v"] | None = None
     ) -> VisionOutput:
-        """The tower on the patches of `patchify`; with `visible`, on those patches alone, in that order."""
+        """Encodes the patches of `patchify`; with `visible`, only the patches of these numbers, in this order."""
         c = self.config
         patches = patches.astype(self.dtype or jnp.float32)
         if visible is not None:

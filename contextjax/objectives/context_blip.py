@@ -1,4 +1,4 @@
-"""What ContextBLIP is trained on: captions (stage 1), candidate sets (2a), their cached features (2b)."""
+"""The objectives of ContextBLIP: captions (stage 1), candidate sets (stage 2a), their cached features (stage 2b)."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from contextjax.types import CandidateBatch, CaptionBatch, FeatureBatch, Terms
 
 
 class Draws(NamedTuple):
-    """What is random in a step of stage 1."""
+    """The random choices of a step of stage 1."""
 
-    negative_image: Any  # int [B]: the picture that each text is wrongly paired with
-    negative_text: Any  # int [B]: the text that each picture is wrongly paired with
+    negative_image: Any  # int [B]: the picture that is the negative of each text
+    negative_text: Any  # int [B]: the text that is the negative of each picture
     position: Any  # int [B]: the token whose attention chooses the patches to mask
     noise: Any  # float [B, patches], uniform in [0, 1): see models.masking.mask_scores
 
 
 @dataclasses.dataclass(frozen=True)
 class CaptionObjective:
-    """Stage 1, intra-contextual: matching and masking, which the paper weighs alike; BLIP's contrastive term too.
+    """Stage 1, intra-contextual alignment: matching and masking, which the paper weighs alike, and a contrastive term.
 
     Attributes:
       model: the module that `params` belong to.
-      weights: (name, weight) pairs out of "matching", "masking", "contrastive".
-      temperature: of the contrastive term; None: the model's own.
-      real_tokens: the masking's token is a real one of each text; else, as published, one position for all texts,
-        which may be padding.
-      scrambled: show the visible patches as the published code does, their pixels out of order.
-      mask_false_negatives: a text's negatives are never its own picture (which may stand in the batch twice).
-      contrastive: contrastive_loss, or a form of it that holds no matrix of logits.
+      weights: (name, weight) pairs out of "matching", "masking" and "contrastive" (BLIP's; not in the paper).
+      temperature: temperature of the contrastive term; None: the model's learned one.
+      real_tokens: choose patches to mask by the attention of a random real token of each text; False, as published: of
+        one position for all texts, which may be padding.
+      scrambled: show visible patches with their pixels out of order, as the published code does.
+      mask_false_negatives: never pair a text with its own picture as a negative (which may be in the batch twice).
+      contrastive: `contrastive_loss`, or another form of it with the same signature.
     """
 
     model: ContextBLIP
@@ -58,11 +58,11 @@ class CaptionObjective:
 
     @property
     def is_rowwise(self) -> bool:
-        """Not where negatives are drawn from the batch."""
+        """False where negatives are drawn from the batch: a row's representations then depend on the other rows."""
         return set(dict(self.weights)) <= {"contrastive"}
 
     def represent(self, params: Any, batch: CaptionBatch, rng: Any, draws: Draws | None = None) -> dict[str, Any]:
-        """Everything the terms compare. `draws`: instead of random ones."""
+        """Returns what the terms compare; `draws` replaces the random choices that `rng` makes."""
         run = _runner(self.model, params)
         names = dict(self.weights)
         image, text = run("encode_image", batch.images), run("encode_text", *batch.texts)
@@ -72,8 +72,8 @@ class CaptionObjective:
             return out
         if draws is None:
             draws = self._draw(rng, out["text"] @ out["image"].T, batch)
-        # Three pairs of each row: its own, its text with a wrong picture, its picture with a wrong text. The wrong
-        # pictures' tokens are all that devices exchange; keys and values of every block would be many times that.
+        # Each row makes three pairs: its own, its text with a negative picture, its picture with a negative text.
+        # Devices exchange the tokens of negative pictures only; keys and values of every block would be much larger.
         tokens = run("adapt", image)
         pictures = jnp.stack([tokens, tokens[draws.negative_image]], axis=1)
         texts = (jnp.stack([x, x, x[draws.negative_text]], axis=1) for x in batch.texts)
@@ -116,7 +116,7 @@ class CaptionObjective:
         return {"pixels": pixels, "truth": jnp.take_along_axis(patches, masked[..., None], axis=1)}
 
     def terms(self, representations: dict[str, Any], batch: CaptionBatch) -> Terms:
-        """(sum, count) of every weighted term, and of what is only logged."""
+        """Returns (sum, count) of every weighted term, and of further terms for the log."""
         r, names = representations, dict(self.weights)
         terms = {}
         if "contrastive" in names:
@@ -141,13 +141,13 @@ class CaptionObjective:
 
 @dataclasses.dataclass(frozen=True)
 class SelectionObjective:
-    """Stages 2a and 2b: which candidate of a set is described.
+    """Stages 2a and 2b: selection of the candidate that a text describes.
 
     Attributes:
       model: the module that `params` belong to.
-      weights: (name, weight) pairs out of "selection" (cross-entropy over a set's candidates of the model's score),
-        "contrastive" (the base score of the text and all candidates of the batch; not in the paper) and "truth" (binary
-        cross-entropy of each candidate by itself, of a model that reads propositions; not in the paper).
+      weights: (name, weight) pairs out of "selection" (cross-entropy over a set's candidates), "contrastive" (of the
+        base score of a text and all candidates of the batch; not in the paper) and "truth" (binary cross-entropy of
+        each candidate by itself, for a model that reads propositions; not in the paper).
     """
 
     model: ContextBLIP
@@ -155,26 +155,26 @@ class SelectionObjective:
 
     @property
     def is_rowwise(self) -> bool:
-        """Not where a text is scored with all candidates of the batch."""
+        """False where a text is scored with all candidates of the batch."""
         return "contrastive" not in dict(self.weights)
 
     def represent(self, params: Any, batch: CandidateBatch | FeatureBatch, rng: Any) -> dict[str, Any]:
-        """Scores [S, K] of the candidates; of a CandidateBatch what the base score makes of them too."""
+        """Returns scores [S, K] of the candidates and, for a CandidateBatch, what the other terms need."""
         run = _runner(self.model, params, rng)
         if isinstance(batch, FeatureBatch):
             return {"scores": run("select", batch.features, batch.base, batch.valid, batch.ordered, batch.text)}
-        found = run("represent_sets", batch.images, *batch.texts, None, batch.propositions)
-        out = {"scores": run("select", found.features, found.base, batch.valid, batch.ordered, found.summary)}
+        sets = run("represent_sets", batch.images, *batch.texts, None, batch.propositions)
+        out = {"scores": run("select", sets.features, sets.base, batch.valid, batch.ordered, sets.summary)}
         if "truth" in dict(self.weights):
-            out["base"] = found.base
+            out["base"] = sets.base
         if "contrastive" in dict(self.weights):
-            images = found.image.reshape(1, -1, *found.image.shape[2:])
-            out["similarity"] = run("base_score", images, found.text, found.real)  # [S, U * K]
+            images = sets.image.reshape(1, -1, *sets.image.shape[2:])
+            out["similarity"] = run("base_score", images, sets.text, sets.real)  # [S, U * K]
             out["temperature"] = run("temperature")
         return out
 
     def terms(self, representations: dict[str, Any], batch: CandidateBatch | FeatureBatch) -> Terms:
-        """(sum, count) of every weighted term, and of what is only logged."""
+        """Returns (sum, count) of every weighted term, and of further terms for the log."""
         r, names = representations, dict(self.weights)
         scored = (r["scores"], batch.target, batch.valid)
         terms = {"selection": selection_loss(*scored), "accuracy": selection_accuracy(*scored)}
@@ -185,7 +185,7 @@ class SelectionObjective:
             unique = r["similarity"].shape[1] // count
             sets = jnp.arange(texts) // (texts // unique)
             own = sets * count + batch.target
-            # What fills up a small set is nobody's negative, and of a text's own set only what it is about is one.
+            # Padding of small sets is no negative; in a text's own set, only candidates that its batch marks as valid.
             known = batch.valid.reshape(unique, -1, count).any(1)
             known = jnp.broadcast_to(known, (texts, unique, count)).at[jnp.arange(texts), sets].set(batch.valid)
             known = known.reshape(texts, -1)
@@ -199,7 +199,7 @@ class SelectionObjective:
 
 
 def _runner(model: Any, params: Any, dropout: Any = None) -> Any:
-    """(method, *inputs) -> what the model's method of that name gives."""
+    """Returns a function (method, *inputs) that applies a method of the model, given by name or as a function."""
     rngs = {} if dropout is None else {"rngs": {"dropout": dropout}}
 
     def run(method: Any, *inputs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What ConText-CIR is trained on: named loss terms of a batch."""
+"""The objective of ConText-CIR: named loss terms of a batch (arXiv 2505.20764)."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from contextjax.types import LOST, ComposedBatch, Phrases, Terms
 
 @dataclasses.dataclass(frozen=True)
 class ContextCIRObjective:
-    """Terms and their weights; only terms that have a weight are computed.
+    """The terms of a batch of composed queries and their weights; only terms with a weight are computed.
 
     Attributes:
       model: the module that `params` belong to.
-      weights: (name, weight) pairs out of "contrastive", "consistency", "captions".
-      temperature: fixed, or None for the learned one.
+      weights: (name, weight) pairs out of "contrastive", "consistency" and "captions" (contrastive, of captions and
+        their pictures; not in the paper).
+      temperature: a fixed temperature; None: the learned one.
       epsilon: threshold of the consistency loss.
-      normalize_maps: the patch-normalised form of the consistency loss.
-      reference_negatives: whether references are negatives of every query.
-      mask_false_negatives: leave out in-batch copies (by picture id) of a row's positive.
-      contrastive: contrastive_loss, or a form of it that holds no matrix of logits; then the batch's recall is not
-        logged, which needs one.
+      normalize_maps: normalise maps over the patches in the consistency loss.
+      reference_negatives: use references as pure negatives of every query.
+      mask_false_negatives: leave out copies of a row's positive in the batch, by picture id.
+      contrastive: `contrastive_loss`, or another form of it with the same signature. Those hold no matrix of logits,
+        which the batch's recall needs: it is then not logged.
     """
 
     model: ContextCIR
@@ -45,10 +46,10 @@ class ContextCIRObjective:
     is_rowwise = True
 
     def represent(self, params: Any, batch: ComposedBatch, rng: Any = None) -> dict[str, Any]:
-        """Every embedding that the terms compare; each picture is encoded once. Nothing here is random."""
+        """Returns the embeddings that the terms compare; each picture is encoded once. `rng` is not used."""
         names = dict(self.weights)
         run: Callable[..., Any] = lambda method, *inputs: self.model.apply({"params": params}, *inputs, method=method)
-        # Pictures stand by reference, [R, 1 + M]: on several devices each keeps its own.
+        # Pictures are grouped by reference, [R, 1 + M]: each of several devices keeps its own.
         count, modifications = batch.target_ids.shape
         by_reference = lambda x: x.reshape(count, 1 + modifications, *x.shape[1:])
         flat = lambda x: x.reshape(-1, *x.shape[2:])
@@ -76,23 +77,25 @@ class ContextCIRObjective:
     def _phrase_maps(
         self, run: Callable[..., Any], source: VisionOutput, attention, batch: ComposedBatch
     ) -> dict[str, Any]:
-        """Maps [G * P, patches] of each phrase in its sentence and alone, over the same image tokens."""
+        """Returns maps [G * P, patches] of each phrase in its sentence and alone, over the same image tokens."""
         phrases = batch.phrases
         assert phrases is not None, "the consistency loss needs batches with phrases"
         groups, modifications = len(phrases.text), batch.target_ids.shape[1]
         flat = lambda x: x.reshape(-1, *x.shape[2:])
-        # Group by group: on several devices each has the texts and pictures of its own phrases.
+        # Taken group by group: each of several devices has the texts and pictures of its own phrases.
         take = lambda x, rows: flat(jax.vmap(lambda x, rows: x[rows])(x.reshape(groups, -1, *x.shape[2:]), rows))
         in_context = phrase_attention(take(attention, phrases.text), flat(phrases.span))
         tokens = take(source.tokens, phrases.text // modifications)
         ids, mask = map(flat, phrases.tokens)
         _, alone = run("fuse", tokens, run("encode_text", ids, mask).states, mask)
         length = mask.sum(-1)
-        inner = jnp.stack([jnp.ones_like(length), length - 1], axis=-1)  # BOS and EOS: in the softmax, not in the mean
+        inner = jnp.stack(
+            [jnp.ones_like(length), length - 1], axis=-1
+        )  # BOS and EOS are in the softmax, not in the mean
         return {"in_context": in_context, "alone": jax.lax.stop_gradient(phrase_attention(alone, inner))}
 
     def terms(self, representations: dict[str, Any], batch: ComposedBatch) -> Terms:
-        """(sum, count) of every weighted term, and of what is only logged."""
+        """Returns (sum, count) of every weighted term, and of further terms for the log."""
         r = representations
         names = dict(self.weights)
         valid, target_ids = batch.valid.reshape(-1), batch.target_ids.reshape(-1)
@@ -130,9 +133,9 @@ class ContextCIRObjective:
         return terms
 
     def diagnose(self, params: Any, batch: ComposedBatch) -> dict[str, Any]:
-        """Weighted gradient norms of each term, their ratio, raw consistency values and false negatives.
+        """Returns weighted gradient norms of each term, their ratio, consistency values and shares of false negatives.
 
-        One backward pass a term, over one forward pass.
+        There is one forward pass, and one backward pass for each term.
         """
         names = [name for name, _ in self.weights]
 
@@ -142,27 +145,27 @@ class ContextCIRObjective:
             return {name: terms[name][0] / jnp.maximum(terms[name][1], 1.0) for name in names}, representations
 
         values, pull, representations = jax.vjp(means, params, has_aux=True)
-        found: dict[str, Any] = {}
+        metrics: dict[str, Any] = {}
         for name, weight in self.weights:
             one_term = {other: jnp.asarray(float(other == name), values[other].dtype) for other in names}
-            found[f"grad_norm/{name}"] = weight * optax.tree.norm(pull(one_term)[0])
+            metrics[f"grad_norm/{name}"] = weight * optax.tree.norm(pull(one_term)[0])
         if "consistency" in names and batch.phrases is not None:
-            ratio = found["grad_norm/consistency"] / jnp.maximum(found["grad_norm/contrastive"], 1e-12)
-            found["grad_norm/consistency_to_contrastive"] = ratio
+            ratio = metrics["grad_norm/consistency"] / jnp.maximum(metrics["grad_norm/contrastive"], 1e-12)
+            metrics["grad_norm/consistency_to_contrastive"] = ratio
             maps = (representations["in_context"], representations["alone"], batch.phrases.valid.reshape(-1))
             for form in (False, True):
                 total, count = consistency_loss(*maps, epsilon=0.0, normalize=form)
-                found[f"consistency/{'normalized' if form else 'raw'}"] = total / jnp.maximum(count, 1.0)
+                metrics[f"consistency/{'normalized' if form else 'raw'}"] = total / jnp.maximum(count, 1.0)
         targets, valid = batch.target_ids.reshape(-1), batch.valid.reshape(-1)
         another = (targets[:, None] == targets) & valid & ~jnp.eye(len(targets), dtype=bool)
         a_reference = targets[:, None] == batch.reference_ids
         for name, same in (("another_target", another), ("a_reference", a_reference)):
-            found[f"false_negatives/{name}"] = (same.any(axis=1) & valid).sum() / jnp.maximum(valid.sum(), 1)
-        return found
+            metrics[f"false_negatives/{name}"] = (same.any(axis=1) & valid).sum() / jnp.maximum(valid.sum(), 1)
+        return metrics
 
 
 def _phrase_shares(phrases: Phrases) -> Terms:
-    """Of all phrases of the batch's texts: the share that takes part, and those that are lost, by cause."""
+    """Returns the shares of all phrases of the batch's texts that take part, and that are missing, by reason."""
     kept, lost = phrases.valid.sum(), phrases.lost.sum(axis=0)
     count = (kept + lost.sum()).astype(jnp.float32)
     numbers = {"matched": kept} | {cause: lost[i] for i, cause in enumerate(LOST)}

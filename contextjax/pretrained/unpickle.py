@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from contextjax.files import whole_file
 from contextjax.types import UserError
 
 OLDEST = (2, 10)
@@ -51,9 +52,8 @@ def _main(source: str, target: str) -> None:
     if not tensors:
         sys.exit("it holds no tensors.")
     floats = {name: (x.float() if x.is_floating_point() else x).contiguous().numpy() for name, x in tensors.items()}
-    partial = Path(target).with_suffix(".partial")
-    save_file(floats, partial)
-    partial.replace(target)
+    with whole_file(Path(target)) as partial:
+        save_file(floats, partial)
 
 
 if __name__ == "__main__":

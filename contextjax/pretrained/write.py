@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from contextjax.files import whole_file
 from contextjax.models.blip import BLIPConfig
 from contextjax.models.clip import CLIPConfig
 from contextjax.pretrained import blip, clip
@@ -82,13 +83,12 @@ def save(folder: Path, tensors: Mapping[str, np.ndarray], *, dtype: str, metadat
     if dtype not in DTYPES:
         raise UserError(f"dtype is '{dtype}'; expected one of {', '.join(DTYPES)}.")
     kind = np.float32 if dtype == "float32" else ml_dtypes.bfloat16
-    partial = folder / "model.safetensors.partial"
-    try:
-        save_file({name: x.astype(kind, copy=False) for name, x in tensors.items()}, partial, metadata=metadata)
-    except SafetensorError as error:  # of the disk too, where others raise an OSError
-        raise UserError(f"{folder} can't be written ({error}); make room for it and try again.") from error
-    partial.chmod(0o644)  # save_file's own is for its writer alone
-    partial.replace(folder / "model.safetensors")
+    with whole_file(folder / "model.safetensors") as partial:
+        try:
+            save_file({name: x.astype(kind, copy=False) for name, x in tensors.items()}, partial, metadata=metadata)
+        except SafetensorError as error:  # of the disk too, where others raise an OSError
+            raise UserError(f"{folder} can't be written ({error}); make room for it and try again.") from error
+        partial.chmod(0o644)  # save_file's own is for its writer alone
 
 
 def _preprocessor(config: CLIPConfig | BLIPConfig) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from contextjax.files import sync_folder, write_whole
+from contextjax.files import flush, write_whole
 from contextjax.json_files import parse_json, read_json
 from contextjax.serving.storage import DTYPES, Packed, concatenate
 from contextjax.types import UserError
@@ -152,7 +152,7 @@ def link_segment(path: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         os.link(path, target)
-        sync_folder(folder)
+        flush(folder)
     except OSError:
         write_whole(target, path.read_bytes(), is_kept=True)
 

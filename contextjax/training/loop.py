@@ -3,239 +3,200 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
-import optax
 
-from contextjax.checkpoints import Checkpoints
+from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.files import locked, remove_partials
 from contextjax.sharding import (
-    abstract_state,
     activations,
-    batch_parts,
     first_process_first,
-    init_sharded,
     is_first_process,
     make_mesh,
     place_batch,
     placement_table,
     wait_for_all,
 )
-from contextjax.training.ledger import DeviceWatch, Ledger, read_ledger, table
-from contextjax.training.micro_batches import in_micro_batches
-from contextjax.training.observer import FitConfig, Observer
-from contextjax.training.step import Objective, train_step
+from contextjax.training.bad_steps import BadStepWatch
+from contextjax.training.callbacks import CheckpointSaver, Diagnosis, Evaluation, Pause, StepLog
+from contextjax.training.compile_counter import CompileCounter
+from contextjax.training.compiled_step import compile_phases, phase_at
+from contextjax.training.first_state import first_state
+from contextjax.training.goodput import DeviceWatch, Goodput, GoodputLog, read_goodput, table
+from contextjax.training.metrics_log import MetricsLog
+from contextjax.training.progress import Progress
 from contextjax.training.step_profile import StepProfile
-from contextjax.training.watch import Watchdog
+from contextjax.training.stop import StopRequest
+from contextjax.training.task import Callbacks, FitConfig, Task
+from contextjax.training.watchdog import Watchdog
 from contextjax.types import Stopped, TrainState, UserError
 
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """From step `start` on, this objective is trained."""
-
-    start: int
-    objective: Objective
+NONE = Callbacks()
 
 
-def fit(
-    *,
-    config: FitConfig,
-    init_params: Callable[[jax.Array], Any],
-    optimizer: optax.GradientTransformation,
-    schedule: Callable[[Any], Any],
-    phases: Sequence[Phase],
-    batches: Callable[[int], Iterator[Any]],
-    workdir: Path,
-    seed: int,
-    start_from: Callable[[Any], Any] | None = None,
-    diagnose: Callable[[Any, Any], Mapping[str, Any]] | None = None,
-    evaluate: Callable[[Any], Mapping[str, float]] | None = None,
-    name_records: Callable[[np.ndarray], Sequence[str]] = lambda rows: [str(row) for row in rows.ravel()],
-    profile: tuple[int, int] | None = None,
-    ledger: Ledger | None = None,
-) -> TrainState:
+def fit(config: FitConfig, task: Task, callbacks: Callbacks = NONE) -> TrainState:
     """Trains, resuming from the workdir's newest checkpoint where there is one.
 
     Args:
-      config: lengths, intervals and the mesh.
-      init_params: key -> boxed parameters.
-      optimizer: its state is sharded like the parameters.
-      schedule: step -> learning rate, for the log.
-      phases: objectives by first step; the first starts at 0. All are compiled before the first step.
-      batches: first step -> this process's batches from there on.
-      workdir: where metrics and checkpoints go.
-      seed: of initialisation and of the steps' randomness.
-      start_from: fresh params -> those to start from (pretrained ones, say), with the same shardings.
-      diagnose: (params, batch) -> what is too dear to compute in every step; a program of its own, called every
-        `diagnose_every` steps of the last phase.
-      evaluate: params -> metrics, called every `evaluate_every` steps, before the step's checkpoint is written.
-      name_records: record rows -> ids, for the message about a bad step.
-      profile: the first and the last of the steps that are recorded in the workdir's profile/.
-      ledger: whose time began with the command; None: it begins here.
+      config: lengths, intervals, the mesh and the workdir.
+      task: parameters, optimizer, objectives and batches.
+      callbacks: what is called beside the steps: evaluation, diagnosis, further places for the metrics.
 
     Returns:
       the state after the last step.
 
     Raises:
-      UserError: `max_bad_steps` sick steps in a row, or a checkpoint of another config or other data.
-      Stopped: the process was told to end (SIGTERM); the step that it had made is saved.
+      UserError: `max_bad_steps` bad steps in a row, or a checkpoint of another config or other data.
+      Stopped: the process was asked to end (SIGTERM); the step that it had made is saved.
     """
-    mesh, ledger = make_mesh(config.mesh), ledger or Ledger()
-    if config.micro_batches > 1 and diagnose and config.diagnose_every:
-        raise UserError(
-            "training.diagnose_every needs the whole batch at once, but training.micro_batches is "
-            f"{config.micro_batches}; set one of them to its default."
-        )
+    _check(config, callbacks)
+    mesh, goodput = make_mesh(config.mesh), Goodput(config.began)
     with (
-        _alone_in(workdir),
-        contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints,
+        alone_in(config.workdir),
+        contextlib.closing(CheckpointWriter(config.workdir / "checkpoints")) as checkpoints,
         contextlib.closing(Watchdog(config.step_timeout)) as watchdog,
     ):
-        fresh = functools.partial(init_state, init_params, optimizer, seed)
-        state, shardings = _first_state(checkpoints, fresh, mesh, config, start_from)
+        state, shardings = first_state(checkpoints, task, config, mesh)
         start = int(state.step)
         if start >= config.steps:
             return state
         if is_first_process():
             print(placement_table(state), flush=True)
         place = functools.partial(place_batch, mesh=mesh, micro_batches=config.micro_batches)
-        stream = ((batch.records, place(batch)) for batch in batches(start))
-        watchdog.step_done()
+        stream = ((batch.records, place(batch)) for batch in task.batches(start))
+        watchdog.step_done()  # a loader may hang on its first batch
         first: Any = next(stream)
-        with ledger.during("compile"), watchdog.paused(), activations(mesh):
-            options = {
-                "optimizer": optimizer,
-                "frozen": config.frozen,
-                "micro_batches": config.micro_batches,
-                "spike_factor": config.spike_factor,
-            }
-            programs = _compile(phases, start, state, first[1], shardings=shardings, mesh=mesh, **options)
-            if diagnose and config.diagnose_every:
-                diagnose = jax.jit(diagnose).lower(state.params, first[1]).compile()
-        hooks = {"schedule": schedule, "diagnose": diagnose, "evaluate": evaluate, "name_records": name_records}
-        hooks |= {"profile": StepProfile(workdir / "profile", profile), "ledger": ledger, "watchdog": watchdog}
-        with Observer(config, checkpoints, workdir, start, phases[-1].start, **hooks) as observer:
-            state, is_stopped = _run(state, first, stream, lambda step: programs[_phase_of(phases, step)], observer)
+        with goodput.during("compile"), watchdog.paused(), activations(mesh):
+            programs = compile_phases(config, task, state, first[1], shardings=shardings, mesh=mesh)
+            diagnose = None
+            if callbacks.diagnose and config.diagnose_every:
+                diagnose = jax.jit(callbacks.diagnose).lower(state.params, first[1]).compile()
+        with contextlib.ExitStack() as opened:
+            jobs = _open_jobs(opened, config, task, callbacks, start, diagnose, checkpoints, watchdog, goodput)
+            program_of = lambda step: programs[phase_at(task.phases, step - 1)]
+            state, is_stopped = _run_steps(config, state, first, stream, program_of, jobs)
     if is_stopped:
         wait_for_all()  # the first process may still be writing
         raise Stopped(f"Told to end after step {int(state.step)}, which is saved; the same command goes on.")
     if is_first_process():
-        print(table(read_ledger(workdir)), flush=True)
+        print(table(read_goodput(config.workdir)), flush=True)
     return state
 
 
+class _Jobs(NamedTuple):
+    """Everything that is done beside the steps."""
+
+    watchdog: Watchdog
+    profile: StepProfile
+    stop: StopRequest
+    bad_steps: BadStepWatch
+    goodput: GoodputLog
+    device: DeviceWatch
+    diagnosis: Diagnosis
+    log: StepLog
+    evaluation: Evaluation
+    saver: CheckpointSaver
+
+
+def _run_steps(
+    config: FitConfig, state: TrainState, batch: Any, stream: Iterator[Any], program_of: Callable[[int], Any],
+    jobs: _Jobs,
+) -> tuple[TrainState, bool]:  # fmt: skip
+    """Runs the steps; returns the state after the last one, and whether the run was asked to stop before its end.
+
+    Do not change the order: what a run leaves behind, and what it may lose, follows from it.
+    """
+    first = int(state.step) + 1
+    for step in range(first, config.steps + 1):
+        is_last = step == config.steps
+        records, placed = batch
+        # 1. Diagnose the step with the parameters that it starts from: it takes their memory.
+        if jobs.diagnosis.is_due(step):
+            jobs.diagnosis.run(step, state, placed)
+        # 2. Start the step.
+        with jobs.profile.step(step, state) as results:
+            state, metrics = program_of(step)(state, placed)
+            results.append(metrics)
+        # 3. Read and place the next batch while the device computes.
+        with jobs.device.reading(metrics):
+            batch = next(stream, None)
+        # 4. Look at the step before this one, which is done: the newest is never waited for.
+        jobs.bad_steps.check_previous()
+        jobs.bad_steps.add(step, metrics, records)
+        jobs.goodput.step = step
+        if step > first:
+            jobs.watchdog.step_done()
+        # 5. Log.
+        if is_last or step % config.log_every == 0:
+            jobs.log.write(step, metrics)
+        # 6. Evaluate before saving: the checkpoint holds its score. A run that has to end for bad steps ends before.
+        score = None
+        if jobs.evaluation.is_due(step):
+            jobs.bad_steps.check_previous()
+            score = jobs.evaluation.run(step, state)
+        # 7. Ask whether to stop after evaluating: what is saved then is all that the step leaves.
+        is_stopped = not is_last and jobs.stop.is_due(step)
+        # 8. Save, after the logs: a step that is safe has its lines.
+        if jobs.saver.is_due(step, score) or is_last or is_stopped:
+            jobs.bad_steps.check_previous()
+            jobs.saver.save(step, state, score, waits=is_last or is_stopped)
+        if is_stopped:
+            return state, True
+    return state, False
+
+
+def _open_jobs(
+    opened: contextlib.ExitStack, config: FitConfig, task: Task, callbacks: Callbacks, start: int, diagnose: Any,
+    checkpoints: CheckpointWriter, watchdog: Watchdog, goodput: Goodput,
+) -> _Jobs:  # fmt: skip
+    """Opens what is done beside the steps after `start`; `opened` closes it in reverse order, whatever one raises."""
+    schedule = jax.jit(task.schedule)
+    schedule(start)
+    compiles = CompileCounter()  # from here on only what a save or an evaluation needs may be compiled
+    pause = Pause(goodput, watchdog, compiles)
+    goodput_log = opened.enter_context(contextlib.closing(GoodputLog(config.workdir, goodput, step=start)))
+    log = opened.enter_context(
+        contextlib.closing(MetricsLog(config.workdir, goodput, step=start, writers=callbacks.writers))
+    )
+    bad_steps = opened.enter_context(BadStepWatch(config.max_bad_steps, callbacks.name_records, log))
+    stop = opened.enter_context(StopRequest())
+    profile = opened.enter_context(contextlib.closing(StepProfile(config.workdir / "profile", config.profile)))
+    opened.callback(watchdog.close)
+    progress = opened.enter_context(contextlib.closing(Progress(start=start, steps=config.steps)))
+    device = opened.enter_context(contextlib.closing(DeviceWatch(goodput)))
+    watchdog.step_done()
+    goodput.enter("step")
+    return _Jobs(
+        watchdog=watchdog, profile=profile, stop=stop, bad_steps=bad_steps, goodput=goodput_log, device=device,
+        diagnosis=Diagnosis(diagnose, config.diagnose_every, task.phases[-1].start, log, pause),
+        log=StepLog(schedule, compiles, log, goodput_log, progress),
+        evaluation=Evaluation(callbacks.evaluate, config, log, pause),
+        saver=CheckpointSaver(checkpoints, config, log, goodput_log, pause),
+    )  # fmt: skip
+
+
+def _check(config: FitConfig, callbacks: Callbacks) -> None:
+    if config.micro_batches > 1 and callbacks.diagnose and config.diagnose_every:
+        raise UserError(
+            "training.diagnose_every needs the whole batch at once, but training.micro_batches is "
+            f"{config.micro_batches}; set one of them to its default."
+        )
+
+
 @contextlib.contextmanager
-def _alone_in(workdir: Path) -> Iterator[None]:
-    """The workdir is this run's; what a killed one has left half written goes. All hear of it where it is another's."""
+def alone_in(workdir: Path) -> Iterator[None]:
+    """Locks the workdir for this run, and removes half-written files that a killed run left behind.
+
+    Raises:
+      UserError: another run has it; raised in all processes of this one.
+    """
     with contextlib.ExitStack() as held:
         with first_process_first():
             if is_first_process():
                 held.enter_context(locked(workdir, waits=False))
                 remove_partials(workdir)
         yield
-
-
-def _run(
-    state: TrainState, upcoming: Any, stream: Iterator[Any], program_of: Callable[[int], Any], observer: Observer
-) -> tuple[TrainState, bool]:
-    """The steps: (state after the last one, whether there would be more, but the run was told to end)."""
-    start, ledger, device = int(state.step), observer.ledger, DeviceWatch()
-    ledger.enter("step")
-    try:
-        for step in range(start + 1, observer.steps + 1):
-            records, placed = upcoming
-            observer.before(step, state, placed)
-            with observer.profile.step(step, state) as done:
-                state, metrics = program_of(step - 1)(state, placed)
-                done.append(metrics)
-            through, began = device.given(metrics), time.monotonic()
-            upcoming = next(stream, None)  # read and placed while the device is at the step
-            if through:  # and waits now
-                ledger.waited(time.monotonic() - max(began, through[0]))
-            if observer.after(step, state, metrics, records):
-                return state, True
-    finally:
-        device.close()
-    return state, False
-
-
-def init_state(init_params: Callable, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
-    """A fresh state, its parameters boxed with logical axes as `init_params` gives them."""
-    key = jax.random.PRNGKey(seed)
-    params = init_params(key)
-    return TrainState.fresh(params, optimizer.init(params), jax.random.fold_in(key, 1))
-
-
-def _first_state(checkpoints: Checkpoints, init: Callable, mesh: Any, config: FitConfig, start_from: Callable | None):
-    """(the state to go on from, its shardings): the newest checkpoint's, or a fresh one."""
-    if checkpoints.latest is not None:
-        abstract, shardings = abstract_state(init, mesh)  # a fresh state would be a second one on the devices
-        return _restore(checkpoints, abstract, config), shardings
-    state, shardings = init_sharded(init, mesh)
-    if start_from is not None:
-        state = state._replace(params=start_from(state.params))
-    return state, shardings
-
-
-def _compile(phases, start, state, batch, **options) -> dict[int, Any]:
-    """The compiled step of every phase that is still to come, by the phase's start."""
-    current = _phase_of(phases, start)
-    programs = {}
-    for phase in phases:
-        if phase.start >= current:
-            programs[phase.start] = (
-                trace_step(phase.objective, state, batch, first_step=phase.start, **options).lower().compile()
-            )
-    return programs
-
-
-def trace_step(
-    objective: Objective, state: TrainState, batch: Any, *, shardings: Any, mesh: Any,
-    optimizer: optax.GradientTransformation, frozen: Sequence[str] = (), micro_batches: int = 1,
-    spike_factor: float = 0.0, first_step: int = 0,
-) -> Any:  # fmt: skip
-    """The step as `fit` compiles it, of arrays or of shapes with shardings: `.lower().compile()` makes it a program.
-
-    Raises:
-      UserError: several micro-batches, of an objective that compares rows while it represents them.
-    """
-    step = functools.partial(
-        train_step, objective=objective, optimizer=optimizer, frozen=frozen, spike_factor=spike_factor,
-        first_step=first_step,
-    )  # fmt: skip
-    if micro_batches > 1:
-        if not objective.is_rowwise:
-            names = ", ".join(dict(objective.weights))
-            raise UserError(
-                f"training.micro_batches is {micro_batches}, but one of {names} draws or scores within the whole "
-                "batch; set it to 1."
-            )
-        step = functools.partial(step, differentiate=functools.partial(in_micro_batches, parts=batch_parts(mesh)))
-    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None)).trace(state, batch)
-
-
-def _phase_of(phases: Sequence[Phase], step: int) -> int:
-    return max(phase.start for phase in phases if phase.start <= step)
-
-
-def _restore(checkpoints: Checkpoints, abstract: TrainState, config: FitConfig) -> TrainState:
-    state, meta = checkpoints.restore(abstract)
-    if meta["config_hash"] != config.meta["config_hash"]:
-        raise UserError(
-            f"The checkpoint at step {meta['step']} is of config {meta['config_hash']}, this run's is "
-            f"{config.meta['config_hash']}; give another --workdir or the config it was trained with."
-        )
-    if meta.get("data") != config.meta.get("data"):
-        raise UserError(
-            f"The training data are not those that the checkpoint at step {meta['step']} was trained on "
-            f"({meta.get('data')} then, {config.meta.get('data')} now); give another --workdir, or those data."
-        )
-    return state

@@ -1,7 +1,7 @@
 """Takes drafts through all stages with Apache Beam: on this machine, or on Dataflow, Flink or Spark by Beam's options.
 
 Beam asks for older Pillow, protobuf and beartype than the rest of the project has, so it lives in an environment of its
-own (docs/synthesis.md): this room needs none of the rest.
+own (docs/guides/synthesis.md): this room needs none of the rest.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run_beam(drafts: Iterable[Draft], plan: Plan, options: Sequence[str], *, pla
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise UserError(
-            "--runner=beam needs Apache Beam in an environment of its own: pip install apache-beam (docs/synthesis.md)."
+            "--runner=beam needs Apache Beam in an environment of its own: pip install apache-beam (docs/guides/synthesis.md)."
         ) from error
 
     class Stages(beam.DoFn):

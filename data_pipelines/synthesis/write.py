@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from contextjax import images
-from contextjax.files import remove_partials, write_whole
+from contextjax.files import remove_partials, whole_file, write_whole
 from contextjax.types import UserError
 from data_pipelines.synthesis.drafts import Draft, Thing, to_line, triplet_id
 from data_pipelines.synthesis.sources import Pictures
@@ -224,36 +224,24 @@ def copy_picture(source: Any, goal: Path) -> None:
         there, here = goal.stat(), source.stat()
         if (there.st_size, there.st_mtime_ns) == (here.st_size, here.st_mtime_ns):
             return
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    partial = goal.with_name(f".{goal.name}.{os.getpid()}.partial")
-    partial.unlink(missing_ok=True)
-    if not isinstance(source, Path):
-        partial.write_bytes(source.read_bytes())
-    else:
+    with whole_file(goal) as partial:
+        partial.unlink(missing_ok=True)
+        if not isinstance(source, Path):
+            partial.write_bytes(source.read_bytes())
+            return
         try:
             os.link(source.resolve(), partial)
         except OSError:
             shutil.copy2(source, partial)
-    partial.replace(goal)
-    partial.unlink(missing_ok=True)  # it is still there where it was another name of the same file
 
 
 @contextlib.contextmanager
 def whole_files(files: Mapping[str, Path]) -> Iterator[dict[str, Callable[[str], Any]]]:
     """Several files, written side by side; they get their names together when all are written, none if one fails."""
-    partial = {name: path.with_name(f".{path.name}.{os.getpid()}.partial") for name, path in files.items()}
-    try:
-        with contextlib.ExitStack() as stack:
-            opened = {}
-            for name, path in partial.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                opened[name] = stack.enter_context(path.open("w", encoding="utf-8"))
-            yield {name: file.write for name, file in opened.items()}
-        for name, path in partial.items():
-            path.replace(files[name])
-    finally:
-        for path in partial.values():
-            path.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        partial = {name: stack.enter_context(whole_file(path)) for name, path in files.items()}
+        opened = {name: stack.enter_context(path.open("w", encoding="utf-8")) for name, path in partial.items()}
+        yield {name: file.write for name, file in opened.items()}
 
 
 class _List:

@@ -14,7 +14,7 @@ class Enough(Exception):
 def clocked(
     moments: list[float], *, limit: int | None = None, change: Callable[[Any], Iterator[Any]] = iter
 ) -> Callable[[Iterator[Any]], Iterator[Any]]:
-    """A `through` for experiments.train.train.
+    """A `through` for experiments.shared.training.train.
 
     Args:
       moments: at which a batch was asked for and there: filled meanwhile.

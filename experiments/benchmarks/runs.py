@@ -22,8 +22,9 @@ from contextjax.models.context_cir import ContextCIR
 from contextjax.optim import make_optimizer, make_schedule
 from contextjax.system import System
 from contextjax.tokenizers import train_tokenizer
+from contextjax.training.compile_counter import CompileCounter
 from contextjax.training.loop import fit
-from contextjax.training.watch import CompileCounter
+from contextjax.training.task import Task
 from contextjax.types import ComposedRecord
 from contextjax.variants import make_model
 from data_pipelines import protocols
@@ -92,22 +93,21 @@ def _train(
     through = clocked(moments, limit=WARM + steps if steps else 2, change=counted)
     with contextlib.suppress(Enough):
         if real:
-            from experiments.train import train
+            from experiments.shared.training import train
 
             train(config.copy_and_resolve_references(), workdir, through=through)
         else:
             shapes = assembly.parts(config).abstract_batch(step.config, cuts=step.cuts)
             batch = synthetic_batch(shapes, vocabulary=step.vocabulary)
-            fit(
-                config=assembly.fit_config(config),
+            task = Task(
                 init_params=assembly.make_init(step.model),
                 optimizer=make_optimizer(config.optimizer, steps=config.training.steps),
                 schedule=make_schedule(config.optimizer, steps=config.training.steps),
                 phases=[dataclasses.replace(step.phase, start=0)],
                 batches=lambda start: through(itertools.repeat(batch)),
-                workdir=workdir,
                 seed=config.seed,
             )
+            fit(assembly.fit_config(config, workdir), task)
     return moments, lambda: counters[0].unexpected if counters else 0
 
 

@@ -147,7 +147,7 @@ def rate(folder: Path, *, batch: int, steps: int, workers: int) -> float:
 def training(folder: Path, workdir: Path, *, batch: int, steps: int) -> dict[str, Any]:
     """Seconds of training steps fed by the loader, and by one batch over and over: the rest is waiting for data."""
     from configs.base import base
-    from experiments.train import train
+    from experiments.shared.training import train
 
     config = base()
     config.data.update({

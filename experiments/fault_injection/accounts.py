@@ -6,7 +6,7 @@ import datetime
 import itertools
 from pathlib import Path
 
-from contextjax.training.ledger import LEDGER, read_ledger
+from contextjax.training.goodput import read_goodput
 from experiments.fault_injection.rows import Row
 
 SHARE, SECONDS = 0.01, 1.0  # that may be missing or too many; beginnings are known to the second
@@ -14,7 +14,7 @@ SHARE, SECONDS = 0.01, 1.0  # that may be missing or too many; beginnings are kn
 
 def accounts(workdir: Path) -> Row:
     """Compares each start with the beginning of the next one, and the last with when its line was written."""
-    lines = read_ledger(workdir)
+    lines = read_goodput(workdir)
     begins = [datetime.datetime.fromisoformat(line["began"]).timestamp() for line in lines]
     spent = [sum(line["seconds"].values()) for line in lines]
     problems = [
@@ -23,7 +23,7 @@ def accounts(workdir: Path) -> Row:
         if seconds > (after - begin) * (1 + SHARE) + SECONDS
     ]
     if lines:
-        passed = (workdir / LEDGER).stat().st_mtime - begins[-1]
+        passed = (workdir / GOODPUT).stat().st_mtime - begins[-1]
         if abs(passed - spent[-1]) > SHARE * passed + SECONDS:
             problems.append(f"the last start has {spent[-1]:.1f} s in the ledger, and took {passed:.1f} s")
     else:

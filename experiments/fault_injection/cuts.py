@@ -28,7 +28,7 @@ def attempt(recipe: str, workdir: str, cut: int, mesh: str = "") -> list[list]:
     `mesh`: to go on on, instead of the recipe's.
     """
     from experiments.fault_injection import Cut, cut_after
-    from experiments.train import train
+    from experiments.shared.training import train
 
     rows: list[np.ndarray] = []
     config = runpy.run_path(recipe)["get_config"]()
@@ -59,7 +59,7 @@ def resumed(runs: Sequence[Mapping[str, Any]], workdir: str) -> list[dict[str, A
 def poisoned(recipe: str, workdir: str, sick: Sequence[int]) -> list[list]:
     """Trains in this process with NaN in some batches; returns the records of all."""
     from contextjax import drills
-    from experiments.train import train
+    from experiments.shared.training import train
 
     rows: list[np.ndarray] = []
     with contextlib.redirect_stdout(None):
@@ -71,7 +71,7 @@ def poisoned(recipe: str, workdir: str, sick: Sequence[int]) -> list[list]:
 def stalled(recipe: str, workdir: str, after: int, timeout: float) -> None:
     """Trains in this process until its stream hangs after so many batches."""
     from contextjax import drills
-    from experiments.train import train
+    from experiments.shared.training import train
 
     through = functools.partial(drills.hanging, after=after)
     train(runpy.run_path(recipe)["get_config"](), Path(workdir), through=through, step_timeout=timeout)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contextjax import checksums
+from contextjax.checkpoints import integrity as checksums
 from experiments.fault_injection.rows import Row
 from experiments.fault_injection.workdirs import taken
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from contextjax.checkpoints import Checkpoints
+from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.training.metrics_log import METRICS, read_metrics
 from experiments.fault_injection.rows import Row
 from experiments.fault_injection.workdirs import acknowledged, differences, leftovers, taken
@@ -104,7 +104,7 @@ class Interruptions:
             if failures == 3:  # by itself, in a row
                 self.problems.append(f"the run ended with exit code {code}, and so did its next starts")
                 return
-        Checkpoints(self._workdir / "checkpoints").close()  # as the next start would, which clears away what is left
+        CheckpointWriter(self._workdir / "checkpoints").close()  # clears up what is left, as the next start would
         different = differences(self._workdir, self._reference)
         self.corrupt += bool(different)
         self.problems += [*different, *(f"{name} was left over" for name in leftovers(self._workdir))]

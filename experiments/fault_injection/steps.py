@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from contextjax.checkpoints import Checkpoints
+from contextjax.checkpoints.reader import CheckpointReader
 from contextjax.training.metrics_log import read_metrics
-from contextjax.training.watch import STUCK
+from contextjax.training.watchdog import STUCK
 from experiments.fault_injection.rows import Row
 from experiments.fault_injection.workdirs import different_arrays
 
@@ -47,7 +47,7 @@ def sick_steps(train: Callable[[Path, Collection[int]], list[np.ndarray]], workd
     """
     sick = (2, steps)
     rows, problems = train(workdir, sick), []
-    with contextlib.closing(Checkpoints(workdir / "checkpoints", read_only=True)) as checkpoints:
+    with contextlib.closing(CheckpointReader(workdir / "checkpoints")) as checkpoints:
         before, after = (checkpoints.restore_arrays(step)[0] for step in (steps - 1, steps))
     moved = [name for part in ("params", "opt_state") for name in different_arrays(after[part], before[part])]
     problems += [f"{name} after a sick step" for name in moved]

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from contextjax import checksums
-from contextjax.checkpoint_folders import UNFINISHED
-from contextjax.checkpoints import Checkpoints
+from contextjax.checkpoints import integrity as checksums
+from contextjax.checkpoints.reader import CheckpointReader
+from contextjax.checkpoints.writer import UNFINISHED
 from contextjax.training.metrics_log import METRICS, read_metrics
 from contextjax.types import UserError
 
@@ -29,7 +29,7 @@ def taken(workdir: Path) -> tuple[int, Any]:
         return 0, None
     with (
         contextlib.redirect_stderr(io.StringIO()),  # of those that are damaged, on purpose
-        contextlib.closing(Checkpoints(workdir / "checkpoints", read_only=True)) as checkpoints,
+        contextlib.closing(CheckpointReader(workdir / "checkpoints")) as checkpoints,
     ):
         try:
             state, meta = checkpoints.restore_arrays("newest")

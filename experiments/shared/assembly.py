@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 
 import contextjax
 from contextjax import variants
-from contextjax.checkpoints import Checkpoints
 from contextjax.evaluation import (
     Propositions,
     encode_rows,
@@ -28,13 +27,14 @@ from contextjax.evaluation import (
 from contextjax.evaluation.shared import check_targets
 from contextjax.files import path_of
 from contextjax.json_files import read_json
+from contextjax.optim import make_optimizer, make_schedule
 from contextjax.pretrained import Pretrained, abstract_params, locate, read_own, read_pretrained, towers
 from contextjax.pretrained.names import flatten, unflatten
 from contextjax.sharding import first_process_first, gather, place, place_like
 from contextjax.spec import SystemSpec
 from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
-from contextjax.training.loop import FitConfig
+from contextjax.training.task import FitConfig, Task
 from contextjax.types import CandidateRecord, EvaluationProtocol, UserError
 from contextjax.variants import SYSTEMS, make_model, resolve, spec_of
 from data_pipelines.datasets import READERS
@@ -159,10 +159,12 @@ def _from_run(config: Any, params: Any) -> Any:
 
 def _read_start(folder: Path) -> dict[str, Any]:
     """Flat parameters of a run's checkpoint (the one `load` takes), or of an export of ours."""
+    from contextjax.checkpoints.reader import CheckpointReader
+
     if (folder / "model.safetensors").exists():
         abstract = abstract_params(make_model(SystemSpec.read(folder)))
         return {path: leaf.read() for path, leaf in flatten(read_own(folder, abstract)).items()}
-    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    checkpoints = CheckpointReader(folder / "checkpoints")
     try:
         return flatten(checkpoints.restore_params()[0])
     finally:
@@ -290,16 +292,31 @@ def config_hash(config: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def fit_config(config: Any, *, data: str = "", step_timeout: float = 0) -> FitConfig:
-    """The config's training section, with what identifies the run: its hash, and that of the `data`."""
+def fit_config(config: Any, workdir: Path, *, data: str = "", **options: Any) -> FitConfig:
+    """Returns the config's training section with what identifies the run, its hash and that of the `data`.
+
+    `options` are further fields of FitConfig, which the config has not.
+    """
     from importlib.metadata import version
 
     versions = {name: version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")}
     versions["contextjax"] = contextjax.__version__  # which has no metadata where it is not installed
     meta = {"config_hash": config_hash(config), "data": data, "versions": versions}
-    settings = {**config.training, "best": best_rule(config)}
-    more = {"frozen": tuple(config.optimizer.freeze), "meta": meta, "step_timeout": step_timeout}
-    return FitConfig(**settings, mesh=config.mesh, **more)
+    settings = {**config.training, "best": best_rule(config), "frozen": tuple(config.optimizer.freeze)}
+    return FitConfig(workdir=workdir, mesh=config.mesh, meta=meta, **settings, **options)
+
+
+def make_task(config: Any, model: Any, batches: Callable[[int], Iterator[Any]]) -> Task:
+    """Returns what is trained: the config's model, objectives and optimizer on `batches` (first step -> stream)."""
+    return Task(
+        init_params=make_init(model),
+        optimizer=make_optimizer(config.optimizer, steps=config.training.steps),
+        schedule=make_schedule(config.optimizer, steps=config.training.steps),
+        phases=parts(config).make_phases(config, model),
+        batches=batches,
+        seed=config.seed,
+        start_from=make_start(config),
+    )
 
 
 def read_config(workdir: Path) -> Any:

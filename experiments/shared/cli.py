@@ -43,7 +43,7 @@ def run(main: Callable[..., None]) -> None:
     The module of `main` says all the rest, so that `python -m experiments.NAME` and the installed command do the same:
     its docstring is what --help prints, its flags are defined when it is imported, and it may have
 
-    * PROCESS_TIMEOUT = define_process_timeout(): several processes may be one run of the command (docs/launch). Only
+    * PROCESS_TIMEOUT = define_process_timeout(): several processes may be one run of the command (docs/guides/launch). Only
       the first prints, and one that fails ends at once, without waiting for the others.
     * TAKES_ARGUMENTS = True: `main` takes what stands after "--", which is another command, or options of a library.
     """

@@ -11,7 +11,7 @@ from contextjax.models.context_blip import ContextBLIP
 from contextjax.objectives.context_blip import CaptionObjective, SelectionObjective
 from contextjax.sharding import first_process_first
 from contextjax.tokenizers import TextTokenizer
-from contextjax.training.loop import Phase
+from contextjax.training.task import Phase
 from contextjax.types import CandidateBatch, CaptionBatch, CaptionRecord, FeatureBatch, UserError
 from data_pipelines.augment import Augment
 from data_pipelines.candidate_ops import CandidateSamples, CaptionSamples

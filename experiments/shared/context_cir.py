@@ -10,10 +10,10 @@ from contextjax.models.context_cir import ContextCIR
 from contextjax.objectives.context_cir import ContextCIRObjective
 from contextjax.sharding import first_process_first
 from contextjax.tokenizers import TextTokenizer
-from contextjax.training.loop import Phase
+from contextjax.training.task import Phase
 from contextjax.types import LOST, ComposedBatch, Phrases
 from data_pipelines.concepts import PhraseCache
-from data_pipelines.mixtures import parts_of
+from data_pipelines.mixtures import source_data
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData
 from experiments.shared.contrastive import contrastive_form
@@ -44,7 +44,7 @@ def make_samples(
     phrases = None
     if "consistency" in weights:
         phrases = {}
-        for part in parts_of(data):  # each has a cache of its own, whatever it is mixed with
+        for part in source_data(data):  # each has a cache of its own, whatever it is mixed with
             with first_process_first():
                 found = PhraseCache(part.folder)
                 found.add(record.text for record in part.records)

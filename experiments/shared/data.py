@@ -12,7 +12,7 @@ from contextjax.files import local_path
 from contextjax.types import EvaluationProtocol, UserError
 from data_pipelines.candidate_ops import cleaned
 from data_pipelines.datasets import READERS
-from data_pipelines.mixtures import Mixture, Source, mix, parts_of
+from data_pipelines.mixtures import Mixture, Source, mix, source_data
 from data_pipelines.tables import SplitData, load_split
 from experiments.shared.evaluations import evaluated
 
@@ -61,8 +61,8 @@ def _load_training(config: Any, reader: str, folder: str, split: str, *, cache_m
 
 def data_hash(data: SplitData) -> str:
     """Twelve hex digits of what is trained on: they change with an annotation file, a picture, or what is left out."""
-    parts = [(part.split, part.folder.name, part.census["made_with"], len(part.records)) for part in parts_of(data)]
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=6).hexdigest()
+    sources = [(s.split, s.folder.name, s.census["made_with"], len(s.records)) for s in source_data(data)]
+    return hashlib.blake2b(json.dumps(sources).encode(), digest_size=6).hexdigest()
 
 
 def load_evaluated(config: Any, split: str) -> SplitData:

@@ -33,12 +33,12 @@ def open_gallery(place: Path) -> Gallery:
 
 def _table_gallery(about: Path) -> Gallery:
     """The pictures of a table in array_record files, by the JSON file that says that it is whole."""
-    from data_pipelines.store import Rows, Table
+    from data_pipelines.store import StoredRows, StoredTable
 
-    table = Table(about.parent, about.stem, about=about.name)
+    table = StoredTable(about.parent, about.stem, about=about.name)
     if not (isinstance(table.about, dict) and {"ids", "made"} <= table.about.keys()):
         raise UserError(f"{about} is no prepared table of pictures; expected PREPARED/pictures.SPLIT.json.")
-    ids, rows = table.about["ids"], Rows(table.folder)
+    ids, rows = table.about["ids"], StoredRows(table.folder)
     row = {name: number for number, name in enumerate(ids)}
     stamp = int(table.about["made"][:15], 16)  # one for all: a table is written as a whole
 

@@ -28,7 +28,9 @@ from contextjax.sharding import (
     placements,
     state_shardings,
 )
-from contextjax.training.loop import Phase, init_state, trace_step
+from contextjax.training.compiled_step import trace_step
+from contextjax.training.first_state import init_state
+from contextjax.training.task import Phase
 from contextjax.types import UserError
 from contextjax.variants import make_model, resolve
 from experiments.shared import assembly

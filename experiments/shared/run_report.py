@@ -14,7 +14,7 @@ import contextjax
 from contextjax.files import is_remote, write_whole
 from contextjax.json_files import read_json
 from contextjax.reports import build_report, render
-from contextjax.training.ledger import read_ledger, summary
+from contextjax.training.goodput import read_goodput, summary
 from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
 from data_pipelines import protocols
@@ -72,7 +72,7 @@ def write_report(workdir: Path, *, split: str | None = None) -> Path:
 
 def time_spent(workdir: Path) -> dict[str, str]:
     """Returns how the time of the run's training was spent; nothing for a run without a goodput log."""
-    if not (lines := read_ledger(workdir)):
+    if not (lines := read_goodput(workdir)):
         return {}
     *shares, (_, total, _) = summary(lines)
     shown = ", ".join(f"{what} {share:.1%}" for what, _, share in shares if round(share, 3))

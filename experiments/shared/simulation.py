@@ -28,7 +28,7 @@ def count_devices(mesh: str) -> int:
     if count > MOST:
         raise UserError(
             f"mesh '{mesh}' has {count} devices, and {MOST} can be simulated; plan a smaller data axis with the same "
-            "batch a device: docs/scaling.md says how its figures go on."
+            "batch a device: docs/results/scaling.md says how its figures go on."
         )
     return count
 

@@ -17,8 +17,8 @@ import contextjax
 from contextjax import spec as specs
 from contextjax.export.card import RANDOM
 from contextjax.export.folder import MANIFEST, check_formats
-from contextjax.export.write import check_target, write_export
-from contextjax.files import path_of
+from contextjax.export.write import write_export
+from contextjax.files import check_absent, path_of
 from contextjax.json_files import read_json
 from contextjax.pretrained import read_pretrained, towers, write_own, write_pretrained
 from contextjax.pretrained.unpickle import unpickle
@@ -44,7 +44,7 @@ def export(source: str, target: Path, *, formats: list[str], dtype: str = "float
       UserError: a wrong format, a target that exists, or a source that is an export itself or can't be loaded.
     """
     folder, chosen = path_of(source), check_formats(formats)
-    check_target(target)
+    check_absent(target)
     if (folder / MANIFEST).exists():
         raise UserError(f"{source} is an export itself; give the --workdir of the run it was made of.")
     system = contextjax.load(source, checkpoint=checkpoint)

@@ -150,7 +150,7 @@ def test_a_benchmark_without_a_folder_is_left_out_and_that_is_said(capsys):
 @pytest.fixture(scope="module")
 def trained(pictograms, tmp_path_factory):
     """A mixture of two sets in one folder by the modern schedule, small, with two evaluations."""
-    from experiments.train import train
+    from experiments.shared.training import train
 
     config = get_config("tiny,cirr_r,modern")
     changes = {

@@ -256,5 +256,5 @@ def test_texts_about_some_pictures_of_a_set_share_all_of_them(tokenizer):
     np.testing.assert_array_equal(batch.propositions.ids, found.ids)
     alone = whole(CandidateSamples(data, tokenizer, candidates=2))
     assert len(alone.images) == 5 and alone.propositions is None and alone.target.tolist() == [0, 1, 0, 1, 1]
-    with pytest.raises(UserError, match="set a name 4 pictures, more than the batch's 3"):
+    with pytest.raises(UserError, match="set a has 4 pictures, more than the batch's 3"):
         CandidateSamples(data, tokenizer, candidates=3, descriptions=3)

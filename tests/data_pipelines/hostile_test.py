@@ -158,7 +158,7 @@ def test_a_small_file_of_many_passes_over_a_large_picture_is_refused(bounded):
     data = encode(Image.new("L", (9000, 9000)), "JPEG", progressive=True)
     start = data.index(b"\xff\xda")
     again = data[:-2] + data[start:-2] * 40 + data[-2:]
-    with pytest.raises(UserError, match="it is drawn in more passes than are read"):
+    with pytest.raises(UserError, match="it has more progressive passes than are read"):
         bounded(lambda: images.decode(again, name="it"))
     small = encode(Image.new("L", (90, 90)), "JPEG", progressive=True)
     assert check_picture(small)

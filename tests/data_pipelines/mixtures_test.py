@@ -10,7 +10,7 @@ from contextjax.tokenizers import train_tokenizer
 from contextjax.types import CaptionRecord, ComposedRecord, UserError
 from data_pipelines.datasets.cirr import CirrReader
 from data_pipelines.loader import batches
-from data_pipelines.mixtures import Source, mix, parts_of, shares_of
+from data_pipelines.mixtures import Source, mix, shares_of, source_data
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData, PictureTable, load_split
 
@@ -98,7 +98,7 @@ def test_the_same_folder_written_otherwise_is_the_same(tmp_path):
 
 def test_a_set_that_is_no_mixture_is_its_own_part():
     alone = table("x", 6)
-    assert parts_of(alone) == (alone,)
+    assert source_data(alone) == (alone,)
     (share,) = shares_of(alone, range(6))
     assert (share.count, share.weight) == (6, 1.0)
 

@@ -184,7 +184,7 @@ def test_bad_input_ends_with_one_sentence(clip, tmp_path, arguments, sentence):
 
 
 def test_an_index_can_be_used_from_python(clip, folder, tmp_path):
-    """As docs/search.md has it."""
+    """As docs/guides/search.md has it."""
     import contextjax
 
     system = contextjax.load(clip)

@@ -11,7 +11,7 @@ import pytest
 
 from contextjax.types import UserError
 from experiments import launch
-from tests.end_to_end_test import ROOT, run
+from tests.commands import ROOT, in_process
 
 # Process 1 fails once the others are there; 2 hears no SIGTERM, like one that is stopped.
 FAILS = """
@@ -157,5 +157,5 @@ def test_each_process_gets_a_gpu_of_its_own(capfd, monkeypatch):
 
 
 def test_what_is_no_command_is_told():
-    done = run("launch", "--processes=2")
+    done = in_process("launch", "--processes=2")
     assert done.returncode == 2 and done.stderr.startswith("error: There is no command")

@@ -41,7 +41,7 @@ def plan():
 def test_a_plan_counts_what_a_run_would_hold(plan):
     from contextjax.optim import make_optimizer
     from contextjax.sharding import init_sharded, make_mesh
-    from contextjax.training.loop import init_state
+    from contextjax.training.first_state import init_state
     from contextjax.variants import make_model, make_spec
 
     config = small()

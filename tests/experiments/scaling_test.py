@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_page_has_the_tables_of_the_plans():
     page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
     for table in scaling.tables(ROOT / "results" / "plans"):
-        assert table in page, f"docs/scaling.md lacks this table of experiments.scaling:\n{table}"
+        assert table in page, f"docs/results/scaling.md lacks this table of experiments.scaling:\n{table}"
 
 
 def cost(n):

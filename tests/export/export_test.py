@@ -1,5 +1,6 @@
 """An export answers as the live system does, without Flax or without JAX, and refuses what is not whole."""
 
+import hashlib
 import json
 import re
 import resource
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 
 import contextjax
+from contextjax.checkpoints import integrity
 from contextjax.export.exported import open_export
-from contextjax.export.folder import check_formats, read_manifest, sha256
+from contextjax.export.folder import check_formats, read_manifest
 from contextjax.export.parity import BATCHES, INPUTS
 from contextjax.export.write import write_export
 from contextjax.spec import SystemSpec
@@ -140,10 +142,12 @@ def test_nothing_of_the_consistency_branch_is_in_it(case):
 
 
 def test_the_folder_says_what_it_is(case):
-    manifest = read_manifest(case.export)
     assert SystemSpec.read(case.export) == case.system.spec and case.system.fingerprint == "abc-7"
-    assert set(manifest["files"]) == {path.name for path in case.export.iterdir()} - {"export.json"}
-    assert all(sha256(case.export / name) == facts["sha256"] for name, facts in manifest["files"].items())
+    sums = integrity.Manifest.read(case.export).files
+    assert sums.keys() == {path.name for path in case.export.iterdir()} - {integrity.NAME}
+    for name, (size, digest) in sums.items():
+        content = (case.export / name).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (size, digest)
     card = (case.export / "README.md").read_text()
     for needed in ("## Recipe", "No evaluation", "## Parity", "16, 16, 3", "## Licence", "config abc"):
         assert needed in card
@@ -172,20 +176,33 @@ def copy(case, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda f: (f / "query.stablehlo").write_bytes((f / "query.stablehlo").read_bytes()[:-1]), "SHA-256"),
-        (lambda f: (f / "model.safetensors").unlink(), "lacks model.safetensors"),
+        (
+            lambda f: (f / "query.stablehlo").write_bytes((f / "query.stablehlo").read_bytes()[:-1]),
+            "query.stablehlo is not what was written",
+        ),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
         (lambda f: (f / "export.json").write_text("{"), "is not JSON"),
         (lambda f: (f / "export.json").write_text('{"export": 1}'), "is not whole"),
         (lambda f: _edit(f, lambda m: m | {"export": 2}), "export of version 2"),
-        (lambda f: _edit(f, lambda m: m | {"files": m["files"] | {"../x": {"sha256": ""}}}), "not beside it"),
-        (lambda f: _edit(f, lambda m: m | {"files": {}}), "no checksum of"),
-        (lambda f: _edit(f, lambda m: m | {"formats": ["tensorrt"]}), "no.*config.json|is asked for"),
+        (lambda f: _edit(f, lambda m: _rename(m, "../x")), "not beside it"),
+        (lambda f: (_edit(f, lambda m: _rename(m, "x")), integrity.write(f)), "names x, which has no checksum"),
+        (lambda f: _edit(f, lambda m: m | {"class": "Other"}), "export.json is not what was written"),
+        (lambda f: (f / integrity.NAME).unlink(), "it has no checksums.json"),
+        (
+            lambda f: (_edit(f, lambda m: m | {"formats": ["tensorrt"]}), integrity.write(f)),
+            "no.*config.json|is asked for",
+        ),
     ],
 )
 def test_a_folder_that_is_not_whole_is_refused(copy, damage, sentence):
     damage(copy)
     with pytest.raises(UserError, match=sentence):
         open_export(copy)
+
+
+def _rename(manifest, name):
+    manifest["programs"]["query"]["files"]["stablehlo"] = name
+    return manifest
 
 
 def _edit(folder, change):

@@ -20,7 +20,7 @@ from contextjax.serving.gallery import folder_gallery
 from contextjax.serving.index import Index
 from contextjax.serving.service import Limits, Service
 from contextjax.tokenizers import train_tokenizer
-from contextjax.training.watch import CompileCounter
+from contextjax.training.compile_counter import CompileCounter
 
 TEXTS = ["make the dog small", "with a red hat", "two owls instead of one, and no rain or snow or fog or sun"]
 LIMITS = Limits(

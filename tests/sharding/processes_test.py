@@ -18,13 +18,13 @@ import jax
 import numpy as np
 import pytest
 
-from contextjax.checkpoints import Checkpoints
+from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.files import locked
 from contextjax.sharding import agree, first_process_first, gather, is_first_process
 from contextjax.sharding.processes import COORDINATOR, PROCESS, PROCESSES, start_processes
-from contextjax.training.ledger import read_ledger
+from contextjax.training.goodput import read_goodput
 from contextjax.training.metrics_log import read_metrics
-from contextjax.training.watch import STUCK
+from contextjax.training.watchdog import STUCK
 from contextjax.types import UserError
 from tests.commands import environment
 from tests.conftest import write_pictograms
@@ -107,7 +107,7 @@ def train_here(recipe: Path, workdir: Path):
     """The same run in this one process, on its eight devices; returns the state."""
     import runpy
 
-    from experiments.train import train
+    from experiments.shared.training import train
 
     return train(runpy.run_path(str(recipe))["get_config"](), workdir)
 
@@ -125,7 +125,7 @@ def assert_same_losses(found: list[dict], expected: list[dict]) -> None:
 def assert_same_gradients(state, workdir: Path) -> None:
     """The first moments are running means of the gradients."""
     moments = lambda state: jax.tree.leaves_with_path(optax_mu(state.opt_state))
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = CheckpointWriter(workdir / "checkpoints")
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     other, _ = checkpoints.restore(abstract)
     checkpoints.close()
@@ -152,7 +152,7 @@ def test_one_that_is_told_to_end_stops_all_after_the_same_step_and_the_command_g
     assert done.returncode == 0, done.stdout + done.stderr
     bare = lambda workdir: [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(workdir)]
     assert bare(tmp_path / "told") == bare(workdir)
-    assert [line["steps"] for line in read_ledger(tmp_path / "told")] == [[0, 4], [4, 6]]
+    assert [line["steps"] for line in read_goodput(tmp_path / "told")] == [[0, 4], [4, 6]]
 
 
 def steps_of(workdir: Path) -> list[int]:
@@ -167,17 +167,9 @@ def test_the_first_process_writes_and_prints(two):
     assert not any(line["recompiles"] for line in lines if "recompiles" in line)
     assert "[0] step 6/6" in done.stdout
     assert not re.search(r"^\[1\] (?!\[Gloo\])", done.stdout, re.MULTILINE), done.stdout
-    names = (
-        "config.json",
-        "metrics.jsonl",
-        "ledger.jsonl",
-        "system.json",
-        "tokenizer.json",
-        "checkpoints",
-        "tensorboard",
-        ".lock",
-    )
-    assert {path.name for path in workdir.iterdir()} == set(names)
+    names = {"config.json", "metrics.jsonl", "goodput.jsonl", "system.json", "tokenizer.json", "checkpoints",
+             "tensorboard", ".lock"}  # fmt: skip
+    assert {path.name for path in workdir.iterdir()} == names
     assert len(list((workdir / "tensorboard").iterdir())) == 1
 
 
@@ -252,11 +244,11 @@ def test_a_mistake_ends_every_process_with_its_sentence(recipe, tmp_path, settin
 TAKES = """
 import pathlib, sys
 from contextjax.sharding import end_together, start_processes
-from contextjax.training.loop import _alone_in
+from contextjax.training.loop import alone_in
 from contextjax.types import UserError
 start_processes(timeout=30)
 try:
-    with _alone_in(pathlib.Path(sys.argv[1])):
+    with alone_in(pathlib.Path(sys.argv[1])):
         print("has it")
 except UserError as error:
     print(error)

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from contextjax import checkpoints
+from contextjax.checkpoints import writer
 from contextjax.sharding import end_together, make_mesh, place_batch, start_processes
 from contextjax.types import Health, TrainState, UserError
 
@@ -35,8 +35,8 @@ def no_room_for_one():
 def main(folder):
     """Saves 1, 2 and 3; for the second there is no room. Says what became of each."""
     start_processes(timeout=60)
-    checkpoints.MEETING = 8
-    with contextlib.closing(checkpoints.Checkpoints(folder)) as saved:
+    writer.BARRIER_SECONDS = 8
+    with contextlib.closing(writer.CheckpointWriter(folder)) as saved:
         for step, fault in enumerate([contextlib.nullcontext, no_room_for_one, contextlib.nullcontext], 1):
             with fault():
                 saved.save(state_of(step), {"step": step})

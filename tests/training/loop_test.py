@@ -1,4 +1,4 @@
-"""The loop on a toy objective: what is due when, the best checkpoint, and that a resumed run is the same run."""
+"""The loop on a toy objective: what is done when, the best checkpoint, and that a resumed run is the same run."""
 
 import contextlib
 import dataclasses
@@ -17,11 +17,12 @@ import numpy as np
 import optax
 import pytest
 
-from contextjax.checkpoints import Checkpoints
-from contextjax.training.ledger import read_ledger
-from contextjax.training.loop import FitConfig, Phase, fit
+from contextjax.checkpoints.reader import CheckpointReader
+from contextjax.training.goodput import read_goodput
+from contextjax.training.loop import fit
 from contextjax.training.metrics_log import METRICS, read_metrics
 from contextjax.training.step_profile import StepProfile, parse_steps
+from contextjax.training.task import Callbacks, FitConfig, Phase, Task
 from contextjax.types import Stopped, UserError
 
 
@@ -46,6 +47,7 @@ class Distance:
 
 
 CONFIG = FitConfig(
+    workdir=Path(),  # each test has its own
     steps=12, log_every=1, checkpoint_every=5, evaluate_every=2, max_bad_steps=1, diagnose_every=0, best={},
     mesh="data:8", frozen=(), meta={"config_hash": "abc"},
 )  # fmt: skip
@@ -71,20 +73,17 @@ def zero(key):
     return {"w": jnp.float32(0.0)}
 
 
-def run(workdir, *, cut=None, init=zero, evaluate=peak, profile=None, stream=batches, **changes):
-    return fit(
-        config=dataclasses.replace(CONFIG, **changes),
+def run(workdir, *, cut=None, init=zero, evaluate=peak, stream=batches, **changes):
+    task = Task(
         init_params=init,
         optimizer=optax.adam(0.1),
         schedule=optax.constant_schedule(0.1),
         phases=[Phase(0, Distance())],
         batches=functools.partial(stream, cut=cut),
-        workdir=workdir,
         seed=0,
-        diagnose=lambda params, batch: {"goal": batch.goal.mean()},
-        evaluate=evaluate,
-        profile=profile,
     )
+    callbacks = Callbacks(diagnose=lambda params, batch: {"goal": batch.goal.mean()}, evaluate=evaluate)
+    return fit(dataclasses.replace(CONFIG, workdir=workdir, **changes), task, callbacks)
 
 
 def kept(workdir):
@@ -122,7 +121,7 @@ def test_the_best_by_the_rule_is_kept_even_where_no_checkpoint_is_due(workdir):
     assert scores == pytest.approx(by_hand) and len(scores) == 6
     best = max(scores, key=lambda step: scores[step])
     assert best not in (5, 10, 12)
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = CheckpointReader(workdir / "checkpoints")
     assert (checkpoints.best, checkpoints.latest, checkpoints.best_score) == (best, 12, scores[best])
     assert peak(checkpoints.restore_params()[0])["val/near"] == next(
         line["val/near"] for line in lines(workdir) if line["step"] == best and "score" in line
@@ -143,7 +142,7 @@ def test_a_resumed_run_is_the_same_run_and_its_best_the_same(tmp_path, best, cut
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
     assert lines(resumed) == lines(whole)
-    found = [Checkpoints(folder / "checkpoints") for folder in (whole, resumed)]
+    found = [CheckpointReader(folder / "checkpoints") for folder in (whole, resumed)]
     assert found[0].best == found[1].best and found[0].best_score == found[1].best_score
     assert (found[0].best is not None) == bool(best)
     a, b = (checkpoints.restore_params()[0]["w"] for checkpoints in found)
@@ -176,7 +175,7 @@ def test_what_fails_at_the_end_leaves_neither_handler_nor_log_open(tmp_path, mon
         run(tmp_path)
     assert signal.getsignal(signal.SIGTERM) == before
     assert not [path for path in map(os.path.realpath, Path("/proc/self/fd").iterdir()) if path.endswith(METRICS)]
-    assert read_ledger(tmp_path)[-1]["steps"] == [0, 12]
+    assert read_goodput(tmp_path)[-1]["steps"] == [0, 12]
 
 
 def test_a_score_that_is_no_number_is_never_the_best(workdir):
@@ -187,7 +186,7 @@ def test_a_score_that_is_no_number_is_never_the_best(workdir):
         return {"m": float("nan") if len(calls) in (1, 4) else float(-len(calls))}
 
     run(workdir, best={"m": 1.0}, evaluate=evaluate)
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = CheckpointReader(workdir / "checkpoints")
     assert (checkpoints.best, checkpoints.best_score) == (4, -2.0)
     checkpoints.close()
 
@@ -263,12 +262,12 @@ def test_told_to_end_it_saves_the_step_at_hand_and_the_same_command_goes_on(tmp_
     assert lines(stopped) == lines(whole)
 
 
-def test_a_sick_step_is_logged_with_its_records_and_training_goes_on(tmp_path, capsys):
-    def sick(start, cut):
+def test_a_bad_step_is_logged_with_its_records_and_training_goes_on(tmp_path, capsys):
+    def poisoned(start, cut):
         for batch in batches(start):
             yield batch._replace(goal=np.full(8, np.nan, np.float32)) if batch.goal[0] == np.float32(1.4) else batch
 
-    state = run(tmp_path, stream=sick, max_bad_steps=2)
+    state = run(tmp_path, stream=poisoned, max_bad_steps=2)
     found = [line for line in read_metrics(tmp_path) if "bad_step" in line]
     assert [line["step"] for line in found] == [5] and found[0]["bad_step"]["records"] == list("01234567")
     assert found[0]["bad_step"]["kind"] == "not finite"
@@ -277,7 +276,7 @@ def test_a_sick_step_is_logged_with_its_records_and_training_goes_on(tmp_path, c
     with pytest.raises(
         UserError, match=r"Step 5 had .*\(1 in a row, training.max_bad_steps is 1\).* Its records: 0, 1"
     ):
-        run(tmp_path / "short", stream=sick, max_bad_steps=1)
+        run(tmp_path / "short", stream=poisoned, max_bad_steps=1)
 
 
 def test_other_data_are_not_gone_on_with(tmp_path):
@@ -288,7 +287,7 @@ def test_other_data_are_not_gone_on_with(tmp_path):
         run(tmp_path, meta=meta | {"data": "second"})
 
 
-def test_the_ledger_adds_up_to_the_wall_time_of_all_starts(tmp_path, capsys):
+def test_the_goodput_log_adds_up_to_the_wall_time_of_all_starts(tmp_path, capsys):
     def slow(start, cut):
         for batch in batches(start):
             time.sleep(0.1)
@@ -300,7 +299,7 @@ def test_the_ledger_adds_up_to_the_wall_time_of_all_starts(tmp_path, capsys):
         with contextlib.suppress(Interrupted):
             run(tmp_path, **options)
         wall += time.monotonic() - begin
-    found = read_ledger(tmp_path)
+    found = read_goodput(tmp_path)
     assert [line["steps"] for line in found] == [[0, 7], [5, 12]]
     total = sum(sum(line["seconds"].values()) for line in found)
     assert wall - 0.5 < total <= wall + 0.01  # the first start was cut after its last account

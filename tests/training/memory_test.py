@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 from contextjax.sharding import abstract_state, activations, make_mesh, place_abstract, placements
-from contextjax.training.loop import init_state, trace_step
+from contextjax.training.compiled_step import trace_step
+from contextjax.training.first_state import init_state
 from tests.sharding.table_test import optimizer
 
 

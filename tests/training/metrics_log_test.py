@@ -5,19 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from contextjax.training.goodput import Goodput
 from contextjax.training.metrics_log import METRICS, MetricsLog, read_metrics
-from tests.checkpoints_test import no_room
+from tests.checkpoints.states import no_room
 
 GIVEN_UP = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # TensorBoard's file is, then
 
 
 @GIVEN_UP
-def test_what_had_no_room_is_written_when_it_is_closed_and_told_once(tmp_path, capsys):
-    log = MetricsLog(tmp_path, step=0)
-    log.write(1, {"loss": 1.0}, seconds=1)
+def test_what_had_no_room_is_written_when_it_is_closed_and_reported_once(tmp_path, capsys):
+    log = MetricsLog(tmp_path, Goodput(), step=0)
+    log.write(1, {"loss": 1.0})
     with no_room(30):
         for step in (2, 3):
-            log.write(step, {"loss": 1.0}, seconds=1)
+            log.write(step, {"loss": 1.0})
     log.close()
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
     assert capsys.readouterr().err.count("training goes on") == 1
@@ -26,10 +27,10 @@ def test_what_had_no_room_is_written_when_it_is_closed_and_told_once(tmp_path, c
 @GIVEN_UP
 def test_closing_on_a_full_disk_raises_nothing(tmp_path):
     """Another error may be on its way, which it would replace."""
-    log = MetricsLog(tmp_path, step=0)
-    log.write(1, {"loss": 1.0}, seconds=1)
+    log = MetricsLog(tmp_path, Goodput(), step=0)
+    log.write(1, {"loss": 1.0})
     with no_room(30):
-        log.write(2, {"loss": 1.0}, seconds=1)
+        log.write(2, {"loss": 1.0})
         log.close()
     assert [line["step"] for line in read_metrics(tmp_path)] == [1]
 
@@ -40,10 +41,29 @@ def test_lines_are_on_the_disk_when_a_checkpoint_is_begun(tmp_path, monkeypatch)
     monkeypatch.setattr(
         os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").readlink().name) or sync(handle)
     )
-    log = MetricsLog(tmp_path, step=0)
+    log = MetricsLog(tmp_path, Goodput(), step=0)
     assert any(METRICS in name for name in synced) and tmp_path.name in synced
     synced.clear()
-    log.write(1, {"loss": 1.0}, seconds=1)
+    log.write(1, {"loss": 1.0})
     log.sync()
     assert synced[-1] == METRICS
     log.close()
+
+
+def test_every_writer_gets_the_numbers_and_is_closed(tmp_path):
+    class Writer:
+        lines, is_closed = [], False
+
+        def write(self, step, values):
+            self.lines.append((step, values))
+
+        def close(self):
+            self.is_closed = True
+
+    writer = Writer()
+    log = MetricsLog(tmp_path, Goodput(), step=0, writers=[writer])
+    log.write(3, {"loss": 1}, bad_step={"records": ["a"]})
+    log.close()
+    assert writer.lines == [(3, {"loss": 1.0})] and writer.is_closed
+    (line,) = read_metrics(tmp_path)
+    assert line["bad_step"] == {"records": ["a"]} and line["seconds"] == 0

@@ -12,7 +12,7 @@ from contextjax.losses.contrastive import contrastive_loss
 from contextjax.objectives.context_blip import CaptionObjective, SelectionObjective
 from contextjax.objectives.context_cir import ContextCIRObjective
 from contextjax.sharding import batch_parts, check_batch, make_mesh, map_over_devices, place_abstract, place_batch
-from contextjax.training.loop import trace_step
+from contextjax.training.compiled_step import trace_step
 from contextjax.training.micro_batches import in_micro_batches, merge
 from contextjax.training.step import train_step, whole_batch
 from contextjax.types import TrainState, UserError

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from contextjax.files import whole_folder
 from contextjax.json_files import read_json
 
 SETTINGS_FILE = "pictograms.json"
@@ -35,12 +35,9 @@ def write_once(folder: Path, settings: Mapping[str, Any], write: Callable[[Path]
     """
     if _is_written(folder, settings):
         return folder
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write(partial)
-    (partial / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        write(partial)
+        (partial / SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     return folder
 
 

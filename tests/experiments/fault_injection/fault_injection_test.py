@@ -297,7 +297,7 @@ def test_a_ledger_that_does_not_add_up_is_found_out(tmp_path):
         }
     )
     for seconds, problems in (((90, 50), 0), ((150, 50), 1), ((90, 58), 1), ((90, 40), 1)):
-        (tmp_path / "ledger.jsonl").write_text(f"{line(now - 150, seconds[0])}\n{line(now - 50, seconds[1])}\n")
+        (tmp_path / "goodput.jsonl").write_text(f"{line(now - 150, seconds[0])}\n{line(now - 50, seconds[1])}\n")
         row = drills.accounts(tmp_path)
         assert row.times == 2 and len(row.problems) == problems, row
 

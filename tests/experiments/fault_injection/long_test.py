@@ -1,4 +1,4 @@
-"""The long form of all drills, as `python -m experiments.selftest --long` runs it; docs/drills.md has its figures."""
+"""The long form of all drills, as `python -m experiments.selftest --long` runs it; docs/results/fault_injection.md has its figures."""
 
 import re
 import subprocess

@@ -16,7 +16,7 @@ from experiments.shared.compile_cache import use_compile_cache
 use_compile_cache()
 folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
 import jax
-from contextjax.training.watch import CompileCounter
+from contextjax.training.compile_counter import CompileCounter
 hits = []
 jax.monitoring.register_event_listener(lambda event, **_: hits.append(event) if event.endswith("cache_hits") else None)
 counter = CompileCounter()

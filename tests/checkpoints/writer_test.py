@@ -1,8 +1,7 @@
-"""What is saved is what is restored, bit for bit."""
+"""What is saved is restored, bit for bit; a failed save costs nothing else, and what is damaged is set aside."""
 
 import contextlib
 import math
-import resource
 import shutil
 import threading
 import time
@@ -10,45 +9,13 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from contextjax import checksums
-from contextjax.checkpoints import Checkpoints
-from contextjax.types import Health, TrainState, UserError
-
-
-@pytest.fixture
-def checkpoints(tmp_path):
-    opened = Checkpoints(tmp_path / "checkpoints")
-    yield opened
-    opened.close()
-
-
-def make_state(seed=0, step=3):
-    rng = np.random.default_rng(seed)
-    params = {
-        "dense": {
-            "kernel": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32),
-            "bias": jnp.asarray([-0.0, 1e-40, np.inf]),
-        },
-        "half": jnp.asarray(rng.normal(size=5), jnp.bfloat16),
-        "scalar": jnp.float32(0.1),
-    }
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(optax.constant_schedule(1e-3)))
-    return TrainState(jnp.int32(step), params, optimizer.init(params), jax.random.PRNGKey(seed + 7),
-                      Health(jnp.int32(2), jnp.int32(3), jnp.asarray([1.5, 2.5])))  # fmt: skip
-
-
-def same_bits(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        x, y = np.asarray(x), np.asarray(y)
-        assert x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
-
-
-def abstract(state):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+from contextjax.checkpoints import integrity
+from contextjax.checkpoints.reader import CheckpointReader
+from contextjax.checkpoints.writer import CheckpointWriter
+from contextjax.types import TrainState, UserError
+from tests.checkpoints.states import abstract, make_state, no_room, same_bits, save_steps, spoil, steps_in
 
 
 def test_a_round_trip_is_bitwise_rng_and_moments_too(checkpoints):
@@ -60,16 +27,6 @@ def test_a_round_trip_is_bitwise_rng_and_moments_too(checkpoints):
     same_bits(restored, state)
     assert meta == {"step": 3, "config_hash": "abc", "versions": {"jax": "1"}}
     assert jax.random.normal(restored.rng) == jax.random.normal(state.rng)
-
-
-def test_parameters_alone_come_as_numpy(checkpoints):
-    state = make_state()
-    checkpoints.save(state, {"step": 3, "config_hash": "abc"})
-    checkpoints.wait()
-    params, meta = checkpoints.restore_params()
-    same_bits(params, state.params)
-    assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(params))
-    assert meta["config_hash"] == "abc"
 
 
 def test_a_checkpoint_of_other_arrays_is_told(checkpoints):
@@ -141,22 +98,6 @@ def test_a_checkpoint_moves_to_another_mesh(checkpoints):
     same_bits(params, state.params)
 
 
-def test_a_folder_may_be_read_while_its_run_has_it_open(checkpoints, tmp_path):
-    state = make_state()
-    checkpoints.save(state, {"step": 3})
-    checkpoints.wait()
-    other = Checkpoints(tmp_path / "checkpoints")
-    same_bits(other.restore_params()[0], state.params)
-    other.close()
-
-
-# ---------------------------------------------------------------------------------------- the best
-
-
-def steps_in(folder):
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
-
-
 @pytest.mark.parametrize(
     ("scores", "best"),
     [
@@ -171,11 +112,11 @@ def steps_in(folder):
 def test_the_best_is_kept_beside_the_newest(tmp_path, scores, best):
     """Whatever is saved after it, and in a folder that is opened anew before each save, as an interrupted run's is."""
     for folder, opens_anew in (("whole", False), ("resumed", True)):
-        checkpoints = Checkpoints(tmp_path / folder)
+        checkpoints = CheckpointWriter(tmp_path / folder)
         for step, score in enumerate(scores, 1):
             if opens_anew:
                 checkpoints.close()
-                checkpoints = Checkpoints(tmp_path / folder)
+                checkpoints = CheckpointWriter(tmp_path / folder)
             checkpoints.save(make_state(step, step), {"step": step}, score=score)
         checkpoints.wait()
         assert (checkpoints.latest, checkpoints.best) == (len(scores), best)
@@ -198,112 +139,27 @@ def test_the_best_is_kept_beside_the_newest(tmp_path, scores, best):
 
 
 def test_a_new_best_that_was_not_finished_leaves_the_one_before_it(tmp_path):
-    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+    with contextlib.closing(CheckpointWriter(tmp_path)) as checkpoints:
         for step, score in enumerate([5.0, 1.0, 2.0, 9.0], 1):
             checkpoints.save(make_state(step, step), {"step": step}, score=score)
-    (tmp_path / "4" / checksums.NAME).unlink()  # as a kill after it was visible leaves it
-    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+    (tmp_path / "4" / integrity.NAME).unlink()  # as a kill after it was visible leaves it
+    with contextlib.closing(CheckpointWriter(tmp_path)) as checkpoints:
         assert (checkpoints.latest, checkpoints.best, checkpoints.best_score) == (3, 1, 5.0)
-
-
-def test_a_damaged_score_is_none_and_the_folder_opens_all_the_same(tmp_path):
-    """Also as another number: of any flip in the file that has it, what is best is known without it."""
-    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
-        for step, score in enumerate([5.0, 1.0, 2.0], 1):
-            checkpoints.save(make_state(step, step), {"step": step}, score=score)
-        assert checkpoints.best == 1
-    path = tmp_path / "3" / "meta" / "metadata"
-    whole = path.read_bytes()
-    place = whole.index(b"2.0")
-    for changed in (
-        whole.replace(b"2.0", b"9.0"),
-        whole[: place - 5] + b"\xff" + whole[place - 4 :],
-        whole[:place],
-        b"",
-    ):
-        path.write_bytes(changed)
-        for read_only in (True, False):
-            with contextlib.closing(Checkpoints(tmp_path, read_only=read_only)) as checkpoints:
-                assert (checkpoints.best, checkpoints.best_score) == (1, 5.0)
-                assert checkpoints.latest == 3 and checkpoints.restore_params("newest")[1]["step"] == 2
-    path.write_bytes(whole)
-    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
-        assert checkpoints.restore_params("newest")[1] == {"step": 3, "score": 2.0}
-
-
-def test_a_score_of_an_earlier_version_counts(tmp_path):
-    """It was a file of Orbax's own."""
-    for step, score in ((1, 5.0), (2, 1.0)):
-        with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
-            save_steps(checkpoints, step)
-        (tmp_path / str(step) / "metrics").mkdir()
-        (tmp_path / str(step) / "metrics" / "metrics").write_text(f'{{"score": {score}}}')
-        checksums.write(tmp_path / str(step))
-    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
-        assert (checkpoints.best, checkpoints.best_score) == (1, 5.0) and checkpoints.restore_params()[1]["step"] == 1
-        save_steps(checkpoints, 3, 4)
-    assert steps_in(tmp_path) == [1, 3, 4]
-
-
-@pytest.mark.parametrize("which", ["", "newest", "best"])
-def test_a_run_that_goes_on_while_it_is_read_gives_a_checkpoint_that_it_still_has(tmp_path, which, capsys):
-    """Those that were there when the folder was opened are gone, or going, but for one that is older and kept."""
-    with contextlib.closing(Checkpoints(tmp_path)) as run:
-        for step, score in ((1, 5.0), (2, None), (3, None)):
-            run.save(make_state(step, step), {"step": step}, score=score)
-        run.wait()
-        with contextlib.closing(Checkpoints(tmp_path, read_only=True)) as reader:
-            assert reader.step_of(which) == {"": 1, "newest": 3, "best": 1}[which]
-            for step, score in ((4, 9.0), (5, None), (6, None)):
-                run.save(make_state(step, step), {"step": step}, score=score)
-            run.wait()
-            params, meta = reader.restore_params(which)
-            assert meta["step"] == {"": 4, "newest": 6, "best": 4}[which]
-            same_bits(params, make_state(meta["step"], meta["step"]).params)
-            with pytest.raises(UserError, match="has no checkpoint '3'"):
-                reader.restore_params(3)
-    assert "Damaged" not in capsys.readouterr().err
-
-
-def test_a_checkpoint_that_is_not_there_is_told(checkpoints):
-    checkpoints.save(make_state(), {"step": 3})
-    checkpoints.wait()
-    for which in ("best", "7", 7, "latest"):
-        with pytest.raises(UserError, match=f"has no checkpoint '{which}'; expected newest, or one of the steps 3"):
-            checkpoints.restore_params(which)
-
-
-# ---------------------------------------------------------------------------------------- damage
-
-
-def save_steps(checkpoints, *steps):
-    for step in steps:
-        checkpoints.save(make_state(step, step), {"step": step})
-    checkpoints.wait()
-
-
-def spoil(folder, step, *, place=0.5):
-    """Flips a bit of the largest file of a checkpoint."""
-    path = max((folder / str(step)).rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else -1)
-    data = bytearray(path.read_bytes())
-    data[int(place * len(data))] ^= 4
-    path.write_bytes(data)
-    return path
 
 
 def test_of_a_damaged_newest_checkpoint_the_one_before_is_taken_and_its_step_saved_again(tmp_path, capsys):
     folder = tmp_path / "checkpoints"
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         save_steps(checkpoints, 1, 2)
     path = spoil(folder, 2)
-    with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+    with contextlib.closing(CheckpointReader(folder)) as checkpoints:
         same_bits(checkpoints.restore_params()[0], make_state(1, 1).params)
         said = capsys.readouterr().err
         assert f"(2: {path.relative_to(folder / '2')} is not what was written); taking 1" in said
         with pytest.raises(UserError, match=r"no undamaged checkpoint to take \(2: .* is not what was written"):
             checkpoints.restore_params(2)
         assert steps_in(folder) == [1, 2]
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         same_bits(checkpoints.restore(abstract(make_state()))[0], make_state(1, 1))
         assert "taking 1" in capsys.readouterr().err
         assert steps_in(folder) == [1] and [p.name for p in (tmp_path / "checkpoints.damaged").iterdir()] == ["2-0"]
@@ -313,7 +169,7 @@ def test_of_a_damaged_newest_checkpoint_the_one_before_is_taken_and_its_step_sav
 
 def test_where_all_are_damaged_nothing_is_taken_and_nothing_moved(tmp_path):
     folder = tmp_path / "checkpoints"
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         save_steps(checkpoints, 1, 2)
         for step in (1, 2):
             spoil(folder, step, place=0.1)
@@ -324,12 +180,12 @@ def test_where_all_are_damaged_nothing_is_taken_and_nothing_moved(tmp_path):
 
 def test_an_unfinished_checkpoint_is_never_taken_and_cleared_away(tmp_path):
     folder = tmp_path / "checkpoints"
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         save_steps(checkpoints, 1, 2)
     (folder / "2").rename(folder / "2.orbax-checkpoint-tmp")  # as a kill leaves it
-    with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+    with contextlib.closing(CheckpointReader(folder)) as checkpoints:
         assert checkpoints.latest == 1 and (folder / "2.orbax-checkpoint-tmp").exists()
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         assert checkpoints.latest == 1 and not (folder / "2.orbax-checkpoint-tmp").exists()
         save_steps(checkpoints, 2)
         assert checkpoints.latest == 2
@@ -338,21 +194,21 @@ def test_an_unfinished_checkpoint_is_never_taken_and_cleared_away(tmp_path):
 def test_a_checkpoint_that_a_kill_left_without_checksums_is_cleared_away(tmp_path, capsys):
     """Also the first of a run, which has nothing else to go on from: it begins anew, and that one is kept aside."""
     folder = tmp_path / "checkpoints"
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         save_steps(checkpoints, 1, 2)
     (folder / "2" / "checksums.json").unlink()
     (folder / "2" / ".checksums.json.7.partial").touch()
-    with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+    with contextlib.closing(CheckpointReader(folder)) as checkpoints:
         assert checkpoints.restore_params()[1]["step"] == 1 and steps_in(folder) == [1, 2]
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         assert checkpoints.latest == 1 and steps_in(folder) == [1]
         assert "step 2 was not finished (it has no checksums.json): it is removed" in capsys.readouterr().err
         save_steps(checkpoints, 2)
     (folder / "1" / "checksums.json").unlink()  # an older one is not of a kill
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         assert steps_in(folder) == [1, 2] and checkpoints.latest == 2
     shutil.rmtree(folder / "2")
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         assert checkpoints.latest is None and (tmp_path / "checkpoints.damaged" / "1-0").is_dir()
         assert "The checkpoint of step 1 is not whole: it has no checksums.json" in capsys.readouterr().err
 
@@ -361,7 +217,7 @@ def test_a_checkpoint_that_a_kill_left_without_checksums_is_cleared_away(tmp_pat
 def test_a_save_that_fails_is_told_and_the_next_one_is_made(tmp_path, capsys):
     folder = tmp_path / "checkpoints"
     large = make_state()._replace(params={"large": jnp.asarray(np.random.default_rng(0).normal(size=100_000))})
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         save_steps(checkpoints, 1)
         with no_room(100_000):
             checkpoints.save(large, {"step": 2})
@@ -379,7 +235,11 @@ def test_a_save_that_fails_is_told_and_the_next_one_is_made(tmp_path, capsys):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_save_that_fails_in_the_background_is_told_before_anything_waits_for_it(tmp_path, capsys):
     large = make_state()._replace(params={"large": jnp.asarray(np.random.default_rng(0).normal(size=100_000))})
-    with contextlib.suppress(UserError), contextlib.closing(Checkpoints(tmp_path)) as checkpoints, no_room(100_000):
+    with (
+        contextlib.suppress(UserError),
+        contextlib.closing(CheckpointWriter(tmp_path)) as checkpoints,
+        no_room(100_000),
+    ):
         checkpoints.save(large, {"step": 2})
         said, until = "", time.monotonic() + 60
         while not said and time.monotonic() < until:
@@ -392,7 +252,7 @@ def test_a_save_that_fails_in_the_background_is_told_before_anything_waits_for_i
 def test_each_save_that_fails_is_told_by_its_own_step_and_what_was_is_no_failure_any_more(tmp_path, capsys):
     """While the folder is gone, no new manager can be made either."""
     folder, away = tmp_path / "checkpoints", tmp_path / "away"
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         save_steps(checkpoints, 1)
         folder.rename(away)
         folder.write_text("no folder")
@@ -412,7 +272,7 @@ def test_each_save_that_fails_is_told_by_its_own_step_and_what_was_is_no_failure
 def test_after_a_save_that_could_not_begin_nothing_waits_for_it(tmp_path, is_file):
     """Orbax's own threads, which a process waits for when it ends, would for 20 minutes."""
     folder, away, before = tmp_path / "checkpoints", tmp_path / "away", set(threading.enumerate())
-    with contextlib.suppress(UserError), contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.suppress(UserError), contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         save_steps(checkpoints, 1)
         folder.rename(away)
         if is_file:
@@ -423,16 +283,5 @@ def test_after_a_save_that_could_not_begin_nothing_waits_for_it(tmp_path, is_fil
     for thread in set(threading.enumerate()) - before:
         thread.join(0 if thread.daemon else 20)
         assert thread.daemon or not thread.is_alive(), thread
-    with contextlib.closing(Checkpoints(folder)) as checkpoints:
+    with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         same_bits(checkpoints.restore(abstract(make_state()))[0], make_state(1, 1))
-
-
-@contextlib.contextmanager
-def no_room(size):
-    """No file of this process may grow past so many bytes: what is written beyond fails, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)

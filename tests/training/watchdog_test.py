@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from contextjax.training.watch import STUCK, Watchdog
-from tests.commands import environment
-from tests.end_to_end_test import ROOT
+from contextjax.training.watchdog import STUCK, Watchdog
+from tests.commands import ROOT, environment
 
 LIMIT = 0.2  # seconds; it looks four times in them
 
@@ -68,7 +67,7 @@ def test_no_step_within_the_time_ends_the_process_and_tells_where_it_was(ended, 
     assert ended.wait(60)
     said = capfd.readouterr().err
     assert "No step has been done for 0.2 seconds (--step_timeout)" in said
-    assert "most recent call first" in said and "watch_test.py" in said
+    assert "most recent call first" in said and "watchdog_test.py" in said
 
 
 def test_before_the_first_step_and_in_pauses_anything_may_take_its_time(ended, watch, clock):

@@ -1,4 +1,4 @@
-"""Seconds of each kind add up to the wall time, and what was made twice is told."""
+"""The goodput log: seconds of each kind add up to the wall time, and repeated steps have a row of their own."""
 
 import time
 
@@ -6,31 +6,31 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from contextjax.training.ledger import DeviceWatch, Ledger, LedgerFile, read_ledger, summary, table
+from contextjax.training.goodput import DeviceWatch, Goodput, GoodputLog, process_began, read_goodput, summary, table
 
 
 def test_every_moment_is_of_one_kind():
     begin = time.monotonic()
-    ledger = Ledger()
+    goodput = Goodput()
     time.sleep(0.02)
-    with ledger.during("compile"):
+    with goodput.during("compile"):
         time.sleep(0.03)
-    ledger.enter("step")
+    goodput.enter("step")
     time.sleep(0.05)
-    with pytest.raises(ZeroDivisionError), ledger.during("checkpoint"):
+    with pytest.raises(ZeroDivisionError), goodput.during("checkpoint"):
         time.sleep(0.01)
         _ = 1 / 0
     time.sleep(0.04)
-    ledger.waited(0.03)
-    with ledger.during("evaluation"):
+    goodput.waited(0.03)
+    with goodput.during("evaluation"):
         time.sleep(0.02)
-        seconds, wall = ledger.seconds, time.monotonic() - begin
+        seconds, wall = goodput.seconds, time.monotonic() - begin
     assert sum(seconds.values()) == pytest.approx(wall, rel=0.01)
     least = {"start": 0.02, "compile": 0.03, "step": 0.06, "data": 0.03, "checkpoint": 0.01, "evaluation": 0.02}
     assert all(seconds[kind] >= value - 1e-6 for kind, value in least.items())
-    ledger.enter("start")
-    seconds = ledger.seconds
-    assert ledger.trained == pytest.approx(sum(seconds[kind] for kind in ("step", "data", "checkpoint")), abs=1e-6)
+    goodput.enter("start")
+    seconds = goodput.seconds
+    assert goodput.trained == pytest.approx(sum(seconds[kind] for kind in ("step", "data", "checkpoint")), abs=1e-6)
 
 
 def line(first, last, **seconds):
@@ -54,17 +54,18 @@ def test_the_summary_is_of_all_starts_and_adds_up():
 
 def test_a_start_has_one_line_however_often_it_is_written(tmp_path):
     for first in (0, 7):
-        file = LedgerFile(tmp_path, Ledger(), step=first)
-        for step in (first + 1, first + 5):
-            file.write(step)
-    assert [found["steps"] for found in read_ledger(tmp_path)] == [[0, 5], [7, 12]]
+        log = GoodputLog(tmp_path, Goodput(), step=first)
+        for log.step in (first + 1, first + 5):
+            log.write()
+    assert [line["steps"] for line in read_goodput(tmp_path)] == [[0, 5], [7, 12]]
 
 
-def test_the_watch_tells_when_the_device_was_through():
+def test_the_watch_notes_when_the_device_was_through():
     slow = jax.jit(lambda x: jax.lax.fori_loop(0, 60, lambda _, y: jnp.tanh(y @ y), x))
     x = jnp.eye(300)
     slow(x).block_until_ready()
-    watch = DeviceWatch()
+    goodput = Goodput()
+    watch = DeviceWatch(goodput)
     begin = time.monotonic()
     result = slow(x)
     done = watch.given(result)
@@ -73,6 +74,17 @@ def test_the_watch_tells_when_the_device_was_through():
     while not done:
         time.sleep(0.001)
     assert begin < done[0] < through + 0.5
+    goodput.enter("step")
+    with watch.reading(result):  # which is there: all of the block is waiting for data
+        time.sleep(0.05)
+    assert 0.02 < goodput.seconds["data"] < 1
     last = watch.given(slow(x))
     watch.close()
     assert last  # no thread waits in JAX any more: the interpreter may end
+
+
+def test_a_start_may_count_from_where_its_process_began():
+    began = process_began()
+    goodput = Goodput(began)
+    assert began < time.monotonic() and goodput.seconds["start"] == pytest.approx(time.monotonic() - began, abs=0.5)
+    assert Goodput().seconds["start"] < 0.5

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contextjax import checksums
+from contextjax.checkpoints import integrity
 
 
 @pytest.fixture
@@ -17,14 +17,14 @@ def folder(tmp_path):
         path = tmp_path / "one" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(rng.bytes(size))
-    checksums.write(tmp_path / "one")
+    integrity.write(tmp_path / "one")
     return tmp_path / "one"
 
 
 def test_an_untouched_folder_is_sound_wherever_it_lies(folder):
-    assert checksums.damage(folder) == ""
+    assert integrity.damage(folder) == ""
     folder.rename(folder.with_name("two"))
-    assert checksums.damage(folder.with_name("two")) == ""
+    assert integrity.damage(folder.with_name("two")) == ""
 
 
 def test_flips_and_cuts_are_noticed_the_list_of_checksums_included(folder):
@@ -37,25 +37,25 @@ def test_flips_and_cuts_are_noticed_the_list_of_checksums_included(folder):
         flipped = whole[:place] + bytes([whole[place] ^ 1 << int(rng.integers(8))]) + whole[place + 1 :]
         for changed in (flipped, whole[:place]):
             path.write_bytes(changed)
-            assert path.name in checksums.damage(folder), (path, place)
+            assert path.name in integrity.damage(folder), (path, place)
         path.write_bytes(whole)
-    assert checksums.damage(folder) == ""
+    assert integrity.damage(folder) == ""
 
 
 def test_a_file_is_read_as_it_was_written_or_not_at_all(folder):
     path = folder / "meta/a.json"
     data = path.read_bytes()
-    assert checksums.read(folder, "meta/a.json") == data
+    assert integrity.read_file(folder, "meta/a.json") == data
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(ValueError, match=r"meta/a.json is not what was written"):
-        checksums.read(folder, "meta/a.json")
+        integrity.read_file(folder, "meta/a.json")
     path.write_bytes(data)
     (folder / "more").write_bytes(b"x")
     with pytest.raises(ValueError, match="more is not what was written"):
-        checksums.read(folder, "more")
-    (folder / checksums.NAME).write_text("{}")
-    with pytest.raises(ValueError, match="no such list"):
-        checksums.read(folder, "meta/a.json")
+        integrity.read_file(folder, "more")
+    (folder / integrity.NAME).write_text("{}")
+    with pytest.raises(ValueError, match="no list of checksums"):
+        integrity.read_file(folder, "meta/a.json")
 
 
 def test_files_and_folders_are_on_the_disk_before_the_report_that_they_are(folder, monkeypatch):
@@ -63,9 +63,9 @@ def test_files_and_folders_are_on_the_disk_before_the_report_that_they_are(folde
     monkeypatch.setattr(
         os, "fsync", lambda handle: synced.append(str(Path(f"/proc/self/fd/{handle}").readlink())) or sync(handle)
     )
-    checksums.write(folder)
+    integrity.write(folder)
     report = next(number for number, name in enumerate(synced) if "checksums" in name)
-    before = {str(path) for path in folder.rglob("*") if path.name != checksums.NAME} | {
+    before = {str(path) for path in folder.rglob("*") if path.name != integrity.NAME} | {
         str(folder),
         str(folder.parent),
     }
@@ -75,24 +75,25 @@ def test_files_and_folders_are_on_the_disk_before_the_report_that_they_are(folde
 
 def test_lost_and_added_files_are_named(folder):
     (folder / "state/d/more").write_bytes(b"x")
-    assert checksums.damage(folder) == "state/d/more is not one of its files"
+    assert integrity.damage(folder) == "state/d/more is not one of its files"
+    assert integrity.damage(folder, allow_more=True) == ""
     (folder / "state/d/more").unlink()
     (folder / "state/d/0").unlink()
-    assert checksums.damage(folder) == "state/d/0 is missing"
-    (folder / checksums.NAME).unlink()
-    assert checksums.damage(folder) == "it has no checksums.json"
+    assert integrity.damage(folder) == "state/d/0 is missing"
+    (folder / integrity.NAME).unlink()
+    assert integrity.damage(folder) == "it has no checksums.json"
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"files": 3, "digest": "x"}', '{"files": {"a": 1}, "digest": 2}', "\xff"]
+    "text", ["", "[]", "{}", '{"files": 3, "sha256": "x"}', '{"files": {"a": 1}, "sha256": 2}', "\xff"]
 )
 def test_a_list_of_checksums_of_another_shape_is_no_traceback(folder, text):
-    (folder / checksums.NAME).write_bytes(text.encode("latin-1"))
-    assert checksums.NAME in checksums.damage(folder)
+    (folder / integrity.NAME).write_bytes(text.encode("latin-1"))
+    assert integrity.NAME in integrity.damage(folder)
 
 
 def test_digests_are_of_the_bytes(folder):
     import hashlib
 
-    known = json.loads((folder / checksums.NAME).read_text())["files"]["state/d/0"]
-    assert known == [5000, hashlib.blake2b((folder / "state/d/0").read_bytes(), digest_size=16).hexdigest()]
+    known = json.loads((folder / integrity.NAME).read_text())["files"]["state/d/0"]
+    assert known == [5000, hashlib.sha256((folder / "state/d/0").read_bytes()).hexdigest()]

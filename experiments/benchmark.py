@@ -34,7 +34,7 @@ COMPILE = flags.DEFINE_bool(
 )
 SWEEP = flags.DEFINE_integer("sweep", 0, "Double the batch up to this, or to the largest that fits.", lower_bound=0)
 COMPARE = flags.DEFINE_list("compare", [], "Two result files to compare instead.")
-KEEP_MEMORY = flags.DEFINE_bool("keep_memory", True, "Have glibc keep freed memory; see peers.measure.keep_memory.")
+KEEP_MEMORY = flags.DEFINE_bool("keep_memory", True, "Have glibc keep freed memory; see experiments.shared.machine.")
 OUTPUT = flags.DEFINE_string("output", None, "A JSON file of the result; of a sweep, of its results.")
 
 
@@ -65,7 +65,7 @@ def main() -> None:
 
 def measured(config) -> dict:
     """The record of one run in this process."""
-    from experiments.comparisons.measure import keep_memory
+    from experiments.shared.machine import keep_memory
 
     kept = KEEP_MEMORY.value and keep_memory()  # before threads start
     from contextjax.analysis.roofline import matmul_rate

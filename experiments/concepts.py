@@ -27,7 +27,7 @@ def main() -> None:
     """Texts -> phrases -> their tokens in two ways -> figures."""
     from contextjax.tokenizers import TextTokenizer
     from data_pipelines.concepts import find_phrases
-    from experiments.comparisons.measure import cpu_model
+    from experiments.shared.machine import cpu_model
 
     texts = read_texts(Path(cli.required(DATA)), SPLIT.value)
     tokenizer = TextTokenizer.read(Path(cli.required(TOKENIZER)), length=LENGTH.value)

@@ -17,7 +17,7 @@ from contextjax.analysis.chips import chip_of_kind
 from contextjax.json_files import read_json
 from contextjax.types import UserError
 from experiments.benchmarks.runs import Timing
-from experiments.comparisons import measure
+from experiments.shared import machine
 
 COMPARED = (
     "steps_per_second", "samples_per_second", "seconds_per_step", "flops", "mfu_of_peak", "mfu_of_matmul",
@@ -40,7 +40,7 @@ def record(timing: Timing, about: Mapping[str, Any], *, began: float, roof: floa
     devices = jax.device_count() if about["mode"] == "training" else 1  # the others' parameters are on one
     chip = chip_of_kind(jax.devices()[0].device_kind)
     found: dict[str, Any] = {
-        **about, "device": jax.devices()[0].device_kind, "devices": devices, "cpu": measure.cpu_model(),
+        **about, "device": jax.devices()[0].device_kind, "devices": devices, "cpu": machine.cpu_model(),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")},
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
         "first_step_seconds": timing.first_step - began, "flops": timing.flops, "data_wait": timing.data_wait,

@@ -31,8 +31,7 @@ from data_pipelines import protocols
 from experiments.benchmarks.clock import Enough, clocked
 from experiments.benchmarks.synthetic import SyntheticPictures, candidate_records, composed_records, synthetic_batch
 from experiments.shared import assembly, planning
-from experiments.shared.data import load_evaluated
-from experiments.shared.evaluations import evaluated
+from experiments.shared.data import evaluated, load_evaluated
 
 WARM = 3  # steps before the first that counts: the loop is one step ahead of the device
 

@@ -11,75 +11,69 @@ from contextjax.models.blip import BLIPConfig
 from contextjax.models.context_blip import ContextBLIPConfig
 from contextjax.models.masking import NOISE
 from contextjax.pretrained.blip import hf_config_json
-from experiments.comparisons import concepts_torch, stage1_case
-
-DESCRIPTION = (
-    "transformers' BlipForImageTextRetrieval (its own attention) in eval mode, requires_grad False; no_grad over the "
-    "full and the visible pictures and the texts alone; a fused pass over the B positives and one over the 2B "
-    "negatives, each with its pictures' tokens gathered; decoder of BlipTextLayers; torch.optim.AdamW(fused=True)"
-)
+from experiments.comparisons import pytorch, stage1
 
 
 def write_blip(folder: Path, config: BLIPConfig, *, seed: int = 0) -> None:
-    """A folder with a BLIP of random weights, as `transformers` initialises them."""
+    """Writes a BLIP checkpoint of random weights, as `transformers` initialises them."""
     import torch
     import transformers
 
-    _quiet()
+    pytorch.quiet()
     torch.manual_seed(seed)
     described = hf_config_json(config)
-    described["vision_config"]["initializer_range"] = 0.02  # its own is 1e-10, of which all image tokens are zero
+    described["vision_config"]["initializer_range"] = 0.02  # the default, 1e-10, makes all image tokens zero
     transformers.BlipForImageTextRetrieval(transformers.BlipConfig(**described)).save_pretrained(folder)
 
 
-class Program:
-    """The model, its optimizer and a batch."""
+class TorchStep:
+    """PyTorch's training step: the model, its optimizer and a batch."""
 
     def __init__(self, folder: str, size: str, batch: int, threads: int):
         """Reads the weights."""
         import torch
 
         torch.set_num_threads(threads)
-        config = stage1_case.config_of(size)
+        config, section = stage1.config_of(size), stage1.optimizer_section()
         self.model, self._batch = make_model(Path(folder), config), _tensors(config, size, batch)
-        c = stage1_case.optimizer()
-        self._rule = torch.optim.AdamW(
-            [x for x in self.model.parameters() if x.requires_grad],
-            lr=c.learning_rate, betas=(c.beta1, c.beta2), eps=c.epsilon, weight_decay=c.weight_decay, fused=True,
-        )  # fmt: skip
+        arguments = {"learning_rate": section.learning_rate, "weight_decay": section.weight_decay}
+        arguments |= {"b1": section.beta1, "b2": section.beta2, "eps": section.epsilon}
+        self._optimizer = pytorch.adamw([x for x in self.model.parameters() if x.requires_grad], arguments)
 
     def step(self) -> dict[str, float]:
-        """One update; its losses."""
+        """Runs one update and returns its losses."""
         losses = self.backward()
-        self._rule.step()
-        self._rule.zero_grad(set_to_none=True)  # at the end: what a step frees, it has allocated; see cost
+        self._update()
         return losses
 
     def checked_step(self) -> dict[str, float]:
-        """A step, with the norm of its gradient, which the published step does not compute."""
+        """Runs a step and returns the norm of its gradient as well, which the published step does not compute."""
         losses = self.backward()
         # In float64: PyTorch's own norm of a matrix of this size is wrong by 4e-5 on a CPU.
         squares = [float((x.grad.double() ** 2).sum()) for x in self.model.parameters() if x.grad is not None]
         losses["grad_norm"] = sum(squares) ** 0.5
-        self._rule.step()
-        self._rule.zero_grad(set_to_none=True)
+        self._update()
         return losses
 
     def backward(self) -> dict[str, float]:
-        """The losses; their gradients are with the parameters."""
+        """Returns the losses and leaves their gradients with the parameters."""
         matching, masking, similarity = self.model(**self._batch)
         loss = matching + masking
         loss.backward()
-        found = {"loss": loss, "matching": matching, "masking": masking, "similarity": similarity}
-        return {name: x.item() for name, x in found.items()}
+        metrics = {"loss": loss, "matching": matching, "masking": masking, "similarity": similarity}
+        return {name: x.item() for name, x in metrics.items()}
 
     def cost(self) -> dict[str, float]:
-        """FLOPs of the matrix products of a step, and the most bytes of tensors beyond those before it."""
-        return concepts_torch.cost(lambda: self.step()["loss"])
+        """Returns the FLOPs of a step's matrix products, and the most bytes of tensors alive beyond those before it."""
+        return pytorch.cost(self.step)
+
+    def _update(self) -> None:
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)  # at the end: see pytorch.update
 
 
 def make_model(folder: Path, config: ContextBLIPConfig) -> Any:
-    """The module with the weights that stage1_case.write_weights wrote."""
+    """Returns the module with the weights that stage1.write_weights wrote."""
     import torch
     import torch.nn.functional as F
     import transformers
@@ -87,7 +81,7 @@ def make_model(folder: Path, config: ContextBLIPConfig) -> Any:
     from torch import nn
     from transformers.models.blip.modeling_blip_text import BlipTextLayer
 
-    _quiet()
+    pytorch.quiet()
     vision, width, taps = config.blip.vision, config.blip.vision.width, config.blip.vision.taps
     patches, reduced = (vision.image_size // vision.patch_size) ** 2, width // config.adapter_reduction
     layer = transformers.BlipTextConfig(
@@ -109,13 +103,13 @@ def make_model(folder: Path, config: ContextBLIPConfig) -> Any:
             self.head = nn.Linear(width, 3 * vision.patch_size**2)
 
         def encode(self, x: Any) -> list[Any]:
-            """The tapped states of the frozen tower, each after its final LayerNorm."""
-            found = []
+            """Returns the tapped states of the frozen tower, each after its final LayerNorm."""
+            tapped = []
             for number, block in enumerate(self.blip.vision_model.encoder.layers, start=1):
                 x = block(x)
                 if number in taps:
-                    found.append(self.blip.vision_model.post_layernorm(x))
-            return found
+                    tapped.append(self.blip.vision_model.post_layernorm(x))
+            return tapped
 
         def adapt(self, states: list[Any]) -> Any:
             down = [F.relu(linear(x)) for linear, x in zip(self.adapter_down, states, strict=True)]
@@ -124,7 +118,7 @@ def make_model(folder: Path, config: ContextBLIPConfig) -> Any:
         def forward(
             self, pixels: Any, ids: Any, mask: Any, negative_image: Any, negative_text: Any, position: Any, noise: Any
         ) -> tuple[Any, Any, Any]:
-            """Matching and masking loss, and the mean of the cosines that negatives are drawn from."""
+            """Returns matching and masking loss, and the mean of the cosines that negatives are drawn from."""
             blip, text = self.blip, self.blip.text_encoder
             with torch.no_grad():
                 embedded = blip.vision_model.embeddings(pixels)
@@ -160,7 +154,7 @@ def make_model(folder: Path, config: ContextBLIPConfig) -> Any:
             return matching, F.mse_loss(guessed, true), similarity
 
         def reconstruct(self, tokens: Any, masked: Any, visible: Any, text: Any, mask: Any) -> Any:
-            """Pixels of the masked patches."""
+            """Returns the pixels of the masked patches."""
             slots = self.mask_embedding + self.positions(masked)
             raster = torch.cat([visible, masked], 1).argsort(1) + 1
             raster = torch.cat([torch.zeros_like(raster[:, :1]), raster], 1)
@@ -177,26 +171,18 @@ def make_model(folder: Path, config: ContextBLIPConfig) -> Any:
             return self.head(x.gather(1, 1 + masked[..., None].expand(-1, -1, width)))
 
     model = Stage1().eval()
-    missing, unexpected = model.load_state_dict(load_file(folder / stage1_case.REST), strict=False)
+    missing, unexpected = model.load_state_dict(load_file(folder / stage1.REST), strict=False)
     assert not unexpected and all(name.startswith("blip.") for name in missing), (missing, unexpected)
     return model
 
 
-def _quiet() -> None:
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()  # it doubts token ids that a small vocabulary does not have
-
-
 def _tensors(config: ContextBLIPConfig, size: str, batch: int) -> dict[str, Any]:
-    """The batch as PyTorch wants it: pixels scaled, channels first."""
+    """The batch as PyTorch's model takes it."""
     import torch
 
-    captions, draws = stage1_case.make_batch(size, batch)
-    mean, std = (np.asarray(x, np.float32) for x in (config.blip.vision.mean, config.blip.vision.std))
-    pixels = np.ascontiguousarray(((captions.images.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2))
+    captions, draws = stage1.make_batch(size, batch)
     whole = {"ids": captions.texts.ids, "mask": captions.texts.mask}
     whole |= {name: getattr(draws, name) for name in ("negative_image", "negative_text", "position")}
     tensors = {name: torch.from_numpy(np.asarray(x, np.int64)) for name, x in whole.items()}
-    return {"pixels": torch.from_numpy(pixels), "noise": torch.from_numpy(draws.noise), **tensors}
+    pixels = pytorch.pixels(captions.images, config.blip.vision)
+    return {"pixels": pixels, "noise": torch.from_numpy(draws.noise), **tensors}

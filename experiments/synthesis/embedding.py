@@ -12,7 +12,6 @@ import numpy as np
 from contextjax import images
 from contextjax.files import path_of
 from contextjax.serving.gallery import folder_gallery
-from contextjax.serving.segments import read_segments
 from contextjax.serving.storage import unpack
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.filters import Agreement
@@ -35,7 +34,7 @@ def embedded(system: Any, folder: Path, cache: Path) -> tuple[list[str], np.ndar
     speed = Speed(system)
     index = kept_index(system, folder_gallery(folder), cache, progress=speed.tell)
     print(speed.summary())
-    rows = np.concatenate([unpack(segment.embeddings) for segment in read_segments(index.folder, index.manifest)])
+    rows = np.concatenate([unpack(packed) for packed in index.embeddings()])
     order = sorted(range(len(rows)), key=index.names.__getitem__)  # pictures that came later stand behind the others
     return [index.names[row] for row in order], rows[order]
 

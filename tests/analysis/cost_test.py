@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from contextjax.analysis.cost import cost_of, traced_flops
 from contextjax.models.vision import VisionConfig, VisionTransformer
-from experiments.comparisons.measure import image_flops
+from tests.analysis.by_hand import image_flops
 
 VISION = VisionConfig(32, 8, width=64, layers=3, heads=4, mlp=256)
 
@@ -25,7 +25,6 @@ def vit(**changes):
 
 
 def test_a_vit_by_hand_and_by_xla():
-    """measure.image_flops counts two FLOPs for each multiply-add of a tower's matrix products, from its sizes."""
     program, shapes = vit()
     by_hand = 4 * image_flops(VISION, 0)
     assert traced_flops(program, *shapes) == by_hand

@@ -10,19 +10,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from contextjax import variants
 from contextjax.checkpoints.reader import CheckpointReader
 from contextjax.files import path_of
-from contextjax.loading import read_length
-from contextjax.pretrained import Pretrained, locate, read_own, read_pretrained, towers
+from contextjax.pretrained import Pretrained, abstract_params, locate, read_own, read_pretrained, towers
 from contextjax.pretrained.names import flatten, unflatten
 from contextjax.sharding import place, place_like
+from contextjax.spec import SystemSpec
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
 from contextjax.types import UserError
-from contextjax.variants import SYSTEMS, describe, make_model, resolve
+from contextjax.variants import SYSTEMS, make_model, resolve, spec_of
 from data_pipelines.tables import SplitData, all_texts
 from experiments.shared import systems
 from experiments.shared.data import load_evaluated
-from experiments.shared.run_config import read_config
 
 
 def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer:
@@ -33,7 +33,7 @@ def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer
     Raises:
       UserError: a length of the config is above the text tower's positions, or there is nothing to train or read.
     """
-    path, length, positions = workdir / "tokenizer.json", read_length(config), config.model.text["positions"]
+    path, length, positions = workdir / "tokenizer.json", make_spec(config).text_length, config.model.text["positions"]
     for key in systems.of(config).LENGTHS:
         if config.data[key] > positions:
             raise UserError(
@@ -63,9 +63,15 @@ def resolve_model(config: Any) -> dict[str, Any]:
     model = config.model
     if not model.pretrained:
         return resolve(model)
-    found = describe(_read_towers(model).model.config)
+    published = spec_of(_read_towers(model).model)
     own = lambda name: {key: model[name][key] for key in ("taps", "remat", "attention") if key in model[name]}
-    return {**model, "variant": "", **found, **{name: found[name] | own(name) for name in ("vision", "text")}}
+    sizes = {name: {**getattr(published, name), **own(name)} for name in ("vision", "text")}
+    return {**model, "variant": "", **sizes, "projection": published.projection}
+
+
+def make_spec(config: Any, *, vocabulary: int | None = None) -> SystemSpec:
+    """Returns what the config's system needs to be loaded; `vocabulary` is that of a tokenizer that is trained here."""
+    return variants.make_spec(config.model, vocabulary=vocabulary, **systems.of(config).text_limits(config))
 
 
 def make_start(config: Any) -> Callable[[Any], Any] | None:
@@ -77,18 +83,17 @@ def make_start(config: Any) -> Callable[[Any], Any] | None:
     name = SYSTEMS[config.model.system].towers
 
     def begin(params: Any) -> Any:
-        found = place_like(_read_towers(config.model).params, params[name])
-        if config.loss.learned_temperature and "logit_scale" in found:
-            found["logit_scale"] = params[name][
-                "logit_scale"
-            ]  # a CLIP has learned to its floor, where nothing moves it
-        return {**params, name: found}
+        read = place_like(_read_towers(config.model).params, params[name])
+        if config.loss.learned_temperature and "logit_scale" in read:
+            # A CLIP has learned to its floor, where nothing moves it.
+            read["logit_scale"] = params[name]["logit_scale"]
+        return {**params, name: read}
 
     return begin
 
 
 def _is_same_system(config: Any) -> bool:
-    return read_config(path_of(config.model.start)).model.system == config.model.system
+    return SystemSpec.read(path_of(config.model.start)).family == config.model.system
 
 
 def _from_run(config: Any, params: Any) -> Any:
@@ -117,10 +122,8 @@ def _from_run(config: Any, params: Any) -> Any:
 def _read_start(folder: Path) -> dict[str, Any]:
     """Returns the flat parameters of a run's checkpoint (the one `load` takes), or of an export."""
     if (folder / "model.safetensors").exists():
-        config = read_config(folder)
-        vocabulary = TextTokenizer.read(folder / "tokenizer.json", length=4).vocabulary
-        model = make_model(config.model, vocabulary=vocabulary if config.get("data", {}).get("vocabulary") else None)
-        return {path: leaf.read() for path, leaf in flatten(read_own(folder, model)[0]).items()}
+        abstract = abstract_params(make_model(SystemSpec.read(folder)))
+        return {path: leaf.read() for path, leaf in flatten(read_own(folder, abstract)).items()}
     checkpoints = CheckpointReader(folder / "checkpoints")
     try:
         return flatten(checkpoints.restore_params()[0])

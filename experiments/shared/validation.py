@@ -10,15 +10,14 @@ import jax.numpy as jnp
 
 from contextjax.evaluation import mean_metrics
 from contextjax.evaluation.shared import check_targets
-from contextjax.loading import read_propositions
 from contextjax.sharding import first_process_first, gather
 from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import CaptionRecord, EvaluationProtocol, UserError
-from contextjax.variants import resolve
 from data_pipelines import protocols
 from data_pipelines.datasets import READERS
 from experiments.shared.data import evaluated, load_parts
+from experiments.shared.models import make_spec
 from experiments.shared.scoring import evaluate
 
 
@@ -66,7 +65,7 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable
       UserError: an evaluation's folder is not in its layout, has no such split, bad pictures, or secret targets: what
         would be wrong after thousands of steps is reported before the first.
     """
-    chosen, vision = evaluations(config), resolve(config.model)["vision"]
+    chosen, vision = evaluations(config), config.model.vision
     if not chosen:
         return None
     options = {"size": vision["image_size"], "fit": vision["fit"], "clean": bool(config.data.get("clean"))}
@@ -77,7 +76,7 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable
 
     def metrics_of(params: Any) -> Mapping[str, float]:
         params = jax.tree.map(jnp.asarray, gather(params))  # whole, and on the device once; of every process
-        system, metrics = System(model, params, tokenizer, propositions=read_propositions(config)), {}
+        system, metrics = System(model, params, tokenizer, propositions=make_spec(config).propositions), {}
         for name, (protocol, _, _) in chosen.items():
             means = mean_metrics([evaluate(system, protocol, data).metrics() for data in loaded[name].values()])
             metrics |= {f"{name}/{metric}": value for metric, value in means.items()}

@@ -76,7 +76,7 @@ def test_a_run_that_goes_on_while_it_is_read_gives_a_checkpoint_that_it_still_ha
     assert "Damaged" not in capsys.readouterr().err
 
 
-def test_a_checkpoint_that_is_not_there_is_told(checkpoints):
+def test_a_checkpoint_that_is_not_there_is_refused(checkpoints):
     checkpoints.save(make_state(), {"step": 3})
     checkpoints.wait()
     for which in ("best", "7", 7, "latest"):

@@ -18,7 +18,7 @@ from configs.base import evaluation
 from configs.context_cir import get_config
 from contextjax.images import SUFFIXES
 from contextjax.training.metrics_log import read_metrics
-from tests.data_pipelines.datasets.conftest import CATEGORIES, LAYOUTS
+from tests.data_pipelines.layouts import CATEGORIES, LAYOUTS
 
 ROOT = Path(__file__).parent.parent
 TASKS = ("change_attribute", "change_object", "focus_attribute", "focus_object")

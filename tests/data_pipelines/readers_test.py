@@ -1,4 +1,4 @@
-"""What holds for every reader of composed queries."""
+"""Properties that hold for every reader of composed queries."""
 
 import contextlib
 import copy
@@ -64,7 +64,7 @@ def test_a_missing_picture_is_named(layout):
         load_split(make(folder), folder, split, size=8)
 
 
-def test_every_fault_is_told_at_once(layout, edit_json):
+def test_every_fault_is_reported_at_once(layout, edit_json):
     make, folder = layout
     reader = make(folder)
     split = reader.splits[0]
@@ -78,7 +78,7 @@ def test_every_fault_is_told_at_once(layout, edit_json):
             assert f"row {number} of {file.name} has no " in str(error.value)
 
 
-def test_a_split_without_queries_is_told(layout):
+def test_a_split_without_queries_is_reported(layout):
     make, folder = layout
     reader = make(folder)
     for file in reader._files(reader.splits[0]):
@@ -87,7 +87,7 @@ def test_a_split_without_queries_is_told(layout):
         reader.records(reader.splits[0])
 
 
-def test_another_folder_is_told(layout, tmp_path_factory):
+def test_another_folder_is_reported(layout, tmp_path_factory):
     make, _ = layout
     with pytest.raises(UserError, match=r"holds no.*expected"):
         make(tmp_path_factory.mktemp("empty"))
@@ -110,8 +110,8 @@ def replaced(value, path, junk):
     return changed
 
 
-def test_junk_is_read_or_told_and_never_breaks_a_reader(layout):
-    """Whatever stands in place of any value: the records are sound, or the user is told."""
+def test_junk_is_read_or_reported_and_never_breaks_a_reader(layout):
+    """Puts junk in place of any value: the records are sound, or the folder is refused."""
     make, folder = layout
     rng = random.Random(0)
     files = [file for file in make(folder).annotation_files() if file.suffix == ".json"]
@@ -127,7 +127,7 @@ def test_junk_is_read_or_told_and_never_breaks_a_reader(layout):
 
 
 def check_all(reader, folder):
-    """Every split has sound records, or its user is told; what is read as a picture lies in the folder either way."""
+    """Checks that each split has sound records or is refused; its pictures lie in the folder either way."""
     for split in reader.splits:
         with contextlib.suppress(UserError):
             sources = reader.pictures(split).values()

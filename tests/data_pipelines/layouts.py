@@ -1,22 +1,21 @@
-"""Tiny folders in the layouts of the published sets of composed queries."""
+"""Tiny folders in the layouts of the published sets of composed queries, written by layout name."""
 
 import itertools
 import json
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 CATEGORIES = ("dress", "shirt", "toptee")
 
 
-def write_json(path: Path, found) -> None:
+def write_json(path: Path, content) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found))
+    path.write_text(json.dumps(content))
 
 
 def write_pictures(folder: Path, *names: str) -> None:
-    """Each of another colour."""
+    """Writes pictures, each of another colour."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         place = sum(1 for path in folder.rglob("*") if path.is_file())
@@ -135,19 +134,3 @@ LAYOUTS = {
     write.__name__: write
     for write in (cirr, cirr_ext, cirr_r, lasco, hotel_cir, fashion_iq, circo, genecis, manifest)
 }  # fmt: skip
-
-
-@pytest.fixture(params=LAYOUTS)
-def layout(request, tmp_path):
-    """(reader class, folder in its layout), once for each."""
-    from data_pipelines.datasets import READERS
-
-    LAYOUTS[request.param](tmp_path)
-    return READERS[request.param], tmp_path
-
-
-@pytest.fixture
-def written(request, tmp_path):
-    """The folder in the layout that the test's file is named after."""
-    LAYOUTS[Path(request.fspath).name.removesuffix("_test.py")](tmp_path)
-    return tmp_path

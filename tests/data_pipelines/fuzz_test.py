@@ -1,4 +1,4 @@
-"""Mutated pictures and annotation files: read, or refused in a sentence; never another exception, a hang or a flood.
+"""Mutated pictures and annotation files: each is read or refused in a sentence, within bounds of time and memory.
 
 The seeded mutators make the same inputs on every run. `make test-slow` runs many thousands of them, `make test` some.
 """
@@ -22,7 +22,7 @@ from contextjax import images
 from contextjax.types import UserError
 from data_pipelines.datasets import READERS
 from data_pipelines.prepare import fingerprint, prepare
-from tests.data_pipelines.datasets.conftest import LAYOUTS
+from tests.data_pipelines.layouts import LAYOUTS
 
 SECONDS, MEMORY = 20, 1 << 30  # of one input, on a machine with other work; of all of them
 
@@ -119,7 +119,7 @@ def mend_png(data: bytes) -> bytes:
 
 
 def check_picture(data: bytes) -> bool:
-    """Whether it could be read."""
+    """Returns whether the picture could be read."""
     try:
         image = images.decode(data, name="it")
     except UserError as error:
@@ -260,7 +260,7 @@ def mutate_json(value, rng: random.Random):
 
 
 def mutate_text(data: bytes, rng: random.Random) -> bytes:
-    """What goes wrong with a whole file: encodings, NaN, keys that come twice, nesting, cuts."""
+    """Damages a whole file: encodings, NaN, keys that come twice, nesting, cuts."""
     text = data.decode()
     return rng.choice([
         lambda: text.encode("utf-16"),
@@ -285,7 +285,7 @@ def mutate_text(data: bytes, rng: random.Random) -> bytes:
 
 
 def read_all(reader_name: str, folder: Path, *, whole: bool) -> bool:
-    """Whether every split could be read; `whole`: and prepared."""
+    """Returns whether every split could be read, and, with `whole`, prepared."""
     try:
         reader = READERS[reader_name](folder)
         fingerprint(reader)
@@ -341,7 +341,7 @@ def test_many_mutated_annotations(bounded, tmp_path, reader, seed):
     fuzz_annotations(bounded, tmp_path, reader, count=400, whole=10, seed=seed)
 
 
-def test_what_is_no_file_is_told_at_once(bounded, tmp_path):
+def test_what_is_no_file_is_reported_at_once(bounded, tmp_path):
     """A pipe would be waited for, a device read for ever."""
     write_captions(tmp_path)
     for make in (os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to(path)):

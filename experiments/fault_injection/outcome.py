@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a case found."""
+    """Counts what a case found."""
 
     case: str
     times: int  # how often the fault was injected
@@ -19,7 +19,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found."""
+        """Returns whether nothing was found."""
         return not (self.lost or self.corrupt or self.problems)
 
 

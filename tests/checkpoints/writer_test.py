@@ -1,4 +1,4 @@
-"""What is saved is restored, bit for bit; a failed save costs nothing else, and what is damaged is set aside."""
+"""Saved states are restored bit for bit; a failed save costs nothing else, and what is damaged is set aside."""
 
 import contextlib
 import math

@@ -6,34 +6,16 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh
-from ml_collections import ConfigDict
 
 from contextjax.analysis.chips import USABLE, Chip
 from contextjax.analysis.cost import Cost, cost_of
 from contextjax.analysis.roofline import FORMULA, expected_step, touched
-from contextjax.optim import make_optimizer
-from contextjax.sharding import (
-    abstract_state,
-    activations,
-    batch_parts,
-    check_batch,
-    make_mesh,
-    place_abstract,
-    placement_table,
-    placements,
-    state_shardings,
-)
-from contextjax.training.compiled_step import trace_step
-from contextjax.training.first_state import init_state
-from contextjax.training.task import Phase
-from contextjax.types import UserError
-from contextjax.variants import make_model, resolve
-from experiments.shared import assembly
+from contextjax.sharding import activations, placement_table, placements, state_shardings
+from experiments.shared.abstract_step import abstract_step, with_sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,46 +65,6 @@ def make_plan(config: Any) -> Plan:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class AbstractStep:
-    """A config's training step, traced with shapes alone."""
-
-    config: Any  # with the model's sizes
-    model: Any
-    vocabulary: int
-    phase: Phase  # the last one
-    mesh: Any
-    cuts: int  # into how many the mesh cuts a batch
-    fresh: Callable[[], Any]  # -> a fresh state, boxed
-    state: Any  # shapes with shardings
-    traced: Any  # jax.stages.Traced
-
-
-def abstract_step(config: Any) -> AbstractStep:
-    """Traces the step of the config's last phase for its mesh; nothing is allocated or compiled.
-
-    Raises:
-      UserError: see make_plan.
-    """
-    config = with_sizes(config)
-    vocabulary = config.data.vocabulary or config.model.text["vocabulary"]
-    model = make_model(config.model, vocabulary=vocabulary)
-    phase = assembly.parts(config).make_phases(config, model)[-1]
-    optimizer = make_optimizer(config.optimizer, steps=config.training.steps)
-    mesh = make_mesh(config.mesh)
-    micro_batches = config.training.micro_batches
-    check_batch(mesh, config.data.batch_size, micro_batches=micro_batches)
-    cuts = batch_parts(mesh) * micro_batches
-    fresh = functools.partial(init_state, assembly.make_init(model), optimizer, config.seed)
-    state, shardings = abstract_state(fresh, mesh)
-    batch = assembly.parts(config).abstract_batch(config, cuts=cuts)
-    batch = place_abstract(batch, mesh, micro_batches=micro_batches)
-    options = {"frozen": tuple(config.optimizer.freeze), "micro_batches": micro_batches, "mesh": mesh}
-    with activations(mesh):
-        traced = trace_step(phase.objective, state, batch, shardings=shardings, optimizer=optimizer, **options)
-    return AbstractStep(config, model, vocabulary, phase, mesh, cuts, fresh, state, traced)
-
-
 def make_plan_with_remat(config: Any) -> Plan | None:
     """The plan of the same step with both towers' activations computed again; None where that is so already.
 
@@ -136,31 +78,6 @@ def make_plan_with_remat(config: Any) -> Plan | None:
         config.model.vision.scan = config.model.text.scan = True
         config.model.pretrained = ""  # whose sizes are there now
     return make_plan(config)
-
-
-def with_sizes(config: Any) -> Any:
-    """A copy of the config whose `model` section has every size, see sizes_of."""
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.model = ConfigDict(sizes_of(config))
-    return config
-
-
-def sizes_of(config: Any) -> dict[str, Any]:
-    """The config's `model` section with every size: of the checkpoint where it is a folder here, else the variant's.
-
-    Raises:
-      UserError: neither says them.
-    """
-    model = config.model
-    if model.pretrained and Path(model.pretrained).is_dir():
-        return assembly.resolve_model(config)
-    if not model.variant and "width" not in model.vision:
-        raise UserError(
-            f"model.pretrained is '{model.pretrained}', no folder on this machine, and model.variant is empty: there "
-            "are no sizes to plan with; give a folder, or --config.model.variant=B16."
-        )
-    return resolve(model)
 
 
 def advice(plan: Plan, chip: Chip, *, with_remat: Plan | None = None) -> list[str]:

@@ -9,14 +9,14 @@ from contextjax.analysis.chips import ATTAINABLE, USABLE
 from contextjax.analysis.collectives import Collective
 from contextjax.analysis.cost import Cost
 from contextjax.types import UserError
-from experiments import scaling
+from experiments.shared import scaling_tables
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_page_has_the_tables_of_the_plans():
-    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
-    for table in scaling.tables(ROOT / "results" / "plans"):
+    page = (ROOT / "docs" / "results" / "scaling.md").read_text(encoding="utf-8")
+    for table in scaling_tables.tables(ROOT / "results" / "plans"):
         assert table in page, f"docs/results/scaling.md lacks this table of experiments.scaling:\n{table}"
 
 
@@ -30,36 +30,36 @@ def cost(n):
 
 
 def test_the_page_assumes_what_the_code_does():
-    page = " ".join((ROOT / "docs" / "scaling.md").read_text(encoding="utf-8").split())
+    page = " ".join((ROOT / "docs" / "results" / "scaling.md").read_text(encoding="utf-8").split())
     assert f"attainable = {ATTAINABLE:g} and hidden = 0 are assumptions" in page
     assert f"does not fit {100 * USABLE:g} % of the chip's memory" in page
 
 
 @pytest.mark.parametrize("devices", [512, 4096])
 def test_figures_go_on_along_lines(devices):
-    found, expected = scaling.continued(cost(8), cost(64), devices=devices), cost(devices)
+    continued, expected = scaling_tables.continued(cost(8), cost(64), devices=devices), cost(devices)
     for name in ("flops", "device_flops", "arguments", "temporaries", "outputs", "devices"):
-        assert getattr(found, name) == pytest.approx(getattr(expected, name)), name
-    assert found.sent == pytest.approx(expected.sent)
-    assert all((operation.group, operation.span) == (devices, devices) for operation in found.collectives)
+        assert getattr(continued, name) == pytest.approx(getattr(expected, name)), name
+    assert continued.sent == pytest.approx(expected.sent)
+    assert all((operation.group, operation.span) == (devices, devices) for operation in continued.collectives)
 
 
 def test_a_compiled_plan_is_what_two_smaller_ones_say():
-    """Of the sizes that were compiled on 8, 64 and 512 devices: the third by the first two."""
+    """The plan of 512 devices follows from those of 8 and 64, for each size that has all three."""
     folder, checked = ROOT / "results" / "plans", 0
-    for size in scaling.SIZES:
+    for size in scaling_tables.SIZES:
         paths = [folder / f"{size}-data{n}.json" for n in (8, 64, 512)]
         if not all(path.exists() for path in paths):
             continue
-        first, second, third = (scaling.cost_of_plan(json.loads(path.read_text())) for path in paths)
-        found = scaling.continued(first, second, devices=512)
-        assert found.peak == pytest.approx(third.peak, rel=0.03)
-        assert found.flops == pytest.approx(third.flops, rel=1e-5)
-        assert sum(found.sent.values()) == pytest.approx(sum(third.sent.values()), rel=0.05)
+        first, second, third = (scaling_tables.cost_of_plan(json.loads(path.read_text())) for path in paths)
+        continued = scaling_tables.continued(first, second, devices=512)
+        assert continued.peak == pytest.approx(third.peak, rel=0.03)
+        assert continued.flops == pytest.approx(third.flops, rel=1e-5)
+        assert sum(continued.sent.values()) == pytest.approx(sum(third.sent.values()), rel=0.05)
         checked += 1
     assert checked
 
 
-def test_a_folder_without_plans_is_told(tmp_path):
+def test_a_folder_without_plans_is_an_error(tmp_path):
     with pytest.raises(UserError, match="has no plan; expected what"):
-        scaling.tables(tmp_path)
+        scaling_tables.tables(tmp_path)

@@ -1,4 +1,4 @@
-"""The figures of noun phrases: what is read, the published match, and where offsets know better."""
+"""Figures of noun phrases: the texts read, the published match, and a word that only offsets place rightly."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 from contextjax.tokenizers import train_tokenizer
 from contextjax.types import UserError
-from experiments.concepts import describe, first_run, read_texts
+from experiments.shared.phrase_figures import describe, first_run, read_texts
 
 TEXTS = ["a soda bottle beside the soda", "add the red bus", "nothing"]
 PHRASES = [((0, 13), (25, 29)), ((4, 15),), ()]  # "a soda bottle", "soda"; "the red bus"
@@ -19,11 +19,11 @@ def tokenizer():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found"),
+    ("wanted", "place"),
     [([5, 6], (1, 3)), ([6, 5], (2, 4)), ([7], (5, 6)), ([6, 6], None), ([], None), ([9, 5, 6, 5, 6, 7, 8], None)],
 )
-def test_the_first_run_of_ids(wanted, found):
-    assert first_run(np.asarray([9, 5, 6, 5, 6, 7]), np.asarray(wanted)) == found
+def test_the_first_run_of_ids(wanted, place):
+    assert first_run(np.asarray([9, 5, 6, 5, 6, 7]), np.asarray(wanted)) == place
 
 
 def test_a_repeated_word_is_found_at_its_own_place_by_offsets_only(tokenizer):
@@ -35,7 +35,7 @@ def test_a_repeated_word_is_found_at_its_own_place_by_offsets_only(tokenizer):
     assert lines[-1] == f"  different: 'soda' in '{TEXTS[0]}': offsets (6, 7), ids (2, 3)"
 
 
-def test_no_phrases_at_all_are_told_as_none(tokenizer):
+def test_texts_without_phrases_have_figures_too(tokenizer):
     assert "matched by ids: 0 of 0 (0.00 %)" in "\n".join(describe(["run"], [()], tokenizer, examples=1))
 
 

@@ -78,12 +78,12 @@ class Report:
 
     @property
     def has_intervals(self) -> bool:
-        """Whether a row has a confidence interval."""
+        """Returns whether a row has a confidence interval."""
         return any(row.interval for row in self.rows)
 
     @property
     def has_maps(self) -> bool:
-        """Whether a card shows attention maps."""
+        """Returns whether a card shows attention maps."""
         return any(card.has_maps for section in self.sections for card in section.cards)
 
     def has_metric(self, kind: str) -> bool:

@@ -11,10 +11,10 @@ from random import Random
 from PIL import Image
 
 from contextjax.threads import available_cpus
+from data_pipelines.datasets.pictograms.captions import caption
 from data_pipelines.datasets.pictograms.groups import SPLITS, AllowedScenes, Query, compose_groups
 from data_pipelines.datasets.pictograms.names import choose
 from data_pipelines.datasets.pictograms.scenes import draw, pictogram_art
-from data_pipelines.datasets.pictograms.wording import caption
 from data_pipelines.datasets.pictograms.written_set import LICENSE_FILE, fingerprint, map_chunks, write_once
 
 VERSION = 1  # of the generator: raise it when the same settings would write something else
@@ -46,7 +46,7 @@ def write_cirr(
 
     Args:
       folder: absent, empty, or written by this function.
-      train_groups: groups of six scenes of the split "train"; the others likewise.
+      train_groups, val_groups, test_groups, unseen_groups: groups of six scenes in each split.
       seed: decides everything that is drawn.
       canvas: side of the pictures in pixels.
       pictograms: a folder of pictures to use instead of Twemoji, each named after what it shows.

@@ -47,7 +47,7 @@ def write_imagecode(
 
     Args:
       folder: absent, empty, or written by this function.
-      train_sets: candidate sets of the split "train"; the others likewise.
+      train_sets, val_sets, test_sets, unseen_sets: candidate sets in each split.
       seed: decides everything that is drawn.
       canvas: side of the pictures in pixels.
       pictograms: a folder of pictures to use instead of Twemoji, each named after what it shows.

@@ -165,11 +165,14 @@ def run(folders, tmp_path_factory) -> Path:
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from experiments.evaluate import check, evaluate
+from experiments.shared.leaderboard_files import check_file
+from experiments.shared.run_evaluation import evaluate_run
 for workdir, name, arguments in json.loads(sys.argv[1]):
-    evaluate(Path(workdir), **arguments, baselines=False)
+    evaluate_run(Path(workdir), **arguments, baselines=False)
     for file in sorted(Path(arguments.get("submission", workdir)).glob(f"{name}*.json")):
-        check(file, **{key: arguments[key] for key in ("protocol", "folder", "split")})
+        protocol, split = arguments["protocol"], arguments["split"]
+        count = check_file(file, protocol, arguments["folder"], split)
+        print(f"{file} keeps all rules of {protocol}, {split}: {count} queries")
 """
 
 

@@ -1,6 +1,7 @@
 """The command that serves: from an export and a folder to answers, and its end by SIGTERM with nothing dropped."""
 
 import concurrent.futures
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,30 +10,22 @@ import time
 from pathlib import Path
 
 import httpx
-import jaxtyping
 import numpy as np
 import pytest
 from PIL import Image
 
 import contextjax
-from contextjax.export.write import write_export
 from contextjax.serving.service import Limits
 from experiments.serve import make_service
-from tests.commands import environment
-from tests.export.conftest import make_system
+from tests.commands import environment, in_process
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    """(an export of programs, one of parameters alone, a folder of pictures). jaxtyping takes no symbolic sizes."""
-    folder = tmp_path_factory.mktemp("serve")
-    system, config = make_system("context_cir")
-    jaxtyping.config.update("jaxtyping_disable", True)
-    write_export(system, folder / "programs", formats=("stablehlo",), config=config)
-    jaxtyping.config.update("jaxtyping_disable", False)
-    write_export(system, folder / "parameters", formats=("safetensors",), config=config)
+def places(exports, tmp_path_factory):
+    """(an export of programs, one of parameters alone, a folder of pictures), in which galleries are kept."""
+    folder = shutil.copytree(exports, tmp_path_factory.mktemp("serve") / "exports")
     (folder / "pictures").mkdir()
     for seed in range(5):
         pixels = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
@@ -108,7 +101,5 @@ def test_mistakes_are_told(places, tmp_path):
         ((f"--source={tmp_path}/none", f"--gallery={pictures}"), "none"),
         ((f"--source={source}", f"--index={tmp_path}"), "index"),
     ):
-        done = subprocess.run(
-            serve(*flags), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240, check=False
-        )
+        done = in_process("serve", *flags)
         assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -1,4 +1,4 @@
-"""Foreign checkpoints in and out: one name table per family, nothing left over, nothing missing."""
+"""Reads and writes published checkpoints: one name table for each family, no tensor left over, none missing."""
 
 from contextjax.pretrained.read import Pretrained, abstract_params, locate, read_own, read_pretrained, towers
 from contextjax.pretrained.write import write_own, write_pretrained

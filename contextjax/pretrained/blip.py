@@ -1,4 +1,4 @@
-"""BLIP for retrieval: Hugging Face's names and config.json, and those of the original release; and plain BERT."""
+"""Names and configs of BLIP for retrieval (Hugging Face's layout and the original release) and of plain BERT."""
 
 from __future__ import annotations
 
@@ -12,49 +12,29 @@ from contextjax.pretrained.fields import Fields
 from contextjax.pretrained.names import (
     PATCHES,
     SAME,
+    ForeignTensors,
     Layout,
-    Source,
-    Table,
+    NameTable,
     fused_attention,
     leading_ones,
     linear,
     norm,
+    norms_and_mlp,
     separate_attention,
 )
 from contextjax.pretrained.tensors import Tensor
 from contextjax.types import UserError
 
-
-def _text_fields(*, vocabulary: int, heads: int) -> Fields:
-    return Fields(
-        ("vocab_size", "vocabulary", vocabulary),
-        ("max_position_embeddings", "positions", 512),
-        ("hidden_size", "width", 768),
-        ("num_hidden_layers", "layers", 12),
-        ("num_attention_heads", "heads", heads),
-        ("intermediate_size", "mlp", 3072),
-        ("hidden_act", "activation", "gelu"),
-        ("layer_norm_eps", "epsilon", 1e-12),
-    )
-
-
-# What transformers takes where a file leaves a key out; BLIP's published files say 12 heads.
-TEXT = _text_fields(vocabulary=30524, heads=8)
-BERT = _text_fields(vocabulary=30522, heads=12)
-VISION = Fields(
-    ("image_size", "image_size", 384),
-    ("patch_size", "patch_size", 16),
-    ("hidden_size", "width", 768),
-    ("num_hidden_layers", "layers", 12),
-    ("num_attention_heads", "heads", 12),
-    ("intermediate_size", "mlp", 3072),
-    ("hidden_act", "activation", "gelu"),
-    ("layer_norm_eps", "epsilon", 1e-5),
-)
+# Defaults of transformers, where a file leaves a key out; BLIP's published files say 12 text heads.
+POSITIONS = ("max_position_embeddings", "positions", 512)
+BERT_SIZES: Any = {"width": 768, "mlp": 3072, "activation": "gelu"}
+TEXT = Fields(("vocab_size", "vocabulary", 30524), POSITIONS, heads=8, epsilon=1e-12, **BERT_SIZES)
+BERT = Fields(("vocab_size", "vocabulary", 30522), POSITIONS, heads=12, epsilon=1e-12, **BERT_SIZES)
+VISION = Fields(("image_size", "image_size", 384), ("patch_size", "patch_size", 16), heads=12, **BERT_SIZES)
 
 
 def hf_config(config: Mapping[str, Any], pixels: Mapping[str, Any]) -> BLIPConfig:
-    """BLIPConfig of a config.json. `pixels`: what the preprocessor's file says (mean, std, fit)."""
+    """Returns the BLIPConfig of a config.json; `pixels` are mean, std and fit from the preprocessor's file."""
     vision = VISION.read(config.get("vision_config") or {}, "vision_config")
     text = TEXT.read(config.get("text_config") or {}, "text_config")
     return BLIPConfig(
@@ -65,7 +45,7 @@ def hf_config(config: Mapping[str, Any], pixels: Mapping[str, Any]) -> BLIPConfi
 
 
 def hf_config_json(config: BLIPConfig) -> dict[str, Any]:
-    """The config.json of a BLIPConfig, every key written out."""
+    """Returns the config.json of a BLIPConfig, every key written out."""
     return {
         "architectures": ["BlipForImageTextRetrieval"],
         "model_type": "blip",
@@ -75,51 +55,51 @@ def hf_config_json(config: BLIPConfig) -> dict[str, Any]:
         "text_config": {
             "model_type": "blip_text_model",
             "encoder_hidden_size": config.vision.width,
-            "is_decoder": True,  # that is, with cross-attention
+            "is_decoder": True,  # this is how transformers asks for cross-attention
             **TEXT.write(config.text),
         },
         "vision_config": {"model_type": "blip_vision_model", **VISION.write(config.vision)},
     }
 
 
-def hf_table(config: BLIPConfig) -> Table:
-    """Our parameters by Hugging Face's names."""
-    layer = "vision_model.encoder.layers.{}"
-    return {
-        "vision/class_embedding": Source(("vision_model.embeddings.class_embedding",), leading_ones(2)),
-        "vision/position_embedding": Source(("vision_model.embeddings.position_embedding",), leading_ones(1)),
-        **_patches("vision_model.embeddings.patch_embedding"),
-        **norm("vision/post_norm", "vision_model.post_layernorm"),
-        **norm("vision/layer_{}/attention_norm", f"{layer}.layer_norm1"),
-        **norm("vision/layer_{}/mlp_norm", f"{layer}.layer_norm2"),
-        **fused_attention(
-            "vision/layer_{}/attention",
-            f"{layer}.self_attn.qkv.weight",
-            f"{layer}.self_attn.qkv.bias",
-            f"{layer}.self_attn.projection",
-        ),
-        **linear("vision/layer_{}/mlp/up", f"{layer}.mlp.fc1"),
-        **linear("vision/layer_{}/mlp/down", f"{layer}.mlp.fc2"),
-        **_text_and_heads(),
-    }
+def hf_table(config: BLIPConfig) -> NameTable:
+    """Returns the table of Hugging Face's names."""
+    embeddings, layer = "vision_model.embeddings", "vision_model.encoder.layers.{}"
+    return _table(
+        f"{embeddings}.class_embedding", f"{embeddings}.position_embedding", f"{embeddings}.patch_embedding",
+        "vision_model.post_layernorm", layer, norms=("layer_norm1", "layer_norm2"), attention=f"{layer}.self_attn",
+        out="projection",
+    )  # fmt: skip
 
 
-def original_table(config: BLIPConfig) -> Table:
-    """Our parameters by the names of the original release."""
+def original_table(config: BLIPConfig) -> NameTable:
+    """Returns the table of the names of the original release."""
     layer = "visual_encoder.blocks.{}"
+    return _table(
+        "visual_encoder.cls_token", "visual_encoder.pos_embed", "visual_encoder.patch_embed.proj",
+        "visual_encoder.norm", layer, norms=("norm1", "norm2"), attention=f"{layer}.attn", out="proj",
+    )  # fmt: skip
+
+
+def _table(
+    cls: str, positions: str, patches: str, last_norm: str, layer: str, *, norms: tuple[str, str], attention: str,
+    out: str,
+) -> NameTable:  # fmt: skip
+    """Returns a table by the names of the vision tower, in which the two releases differ."""
     return {
-        "vision/class_embedding": Source(("visual_encoder.cls_token",), leading_ones(2)),
-        "vision/position_embedding": Source(("visual_encoder.pos_embed",), leading_ones(1)),
-        **_patches("visual_encoder.patch_embed.proj"),
-        **norm("vision/post_norm", "visual_encoder.norm"),
-        **norm("vision/layer_{}/attention_norm", f"{layer}.norm1"),
-        **norm("vision/layer_{}/mlp_norm", f"{layer}.norm2"),
+        "vision/class_embedding": ForeignTensors((cls,), leading_ones(2)),
+        "vision/position_embedding": ForeignTensors((positions,), leading_ones(1)),
+        "vision/patch_embedding/kernel": ForeignTensors((f"{patches}.weight",), PATCHES),
+        "vision/patch_embedding/bias": ForeignTensors((f"{patches}.bias",), SAME),
+        **norm("vision/post_norm", last_norm),
+        **norms_and_mlp("vision/layer_{}", layer, norms=norms, mlp=("mlp.fc1", "mlp.fc2")),
         **fused_attention(
-            "vision/layer_{}/attention", f"{layer}.attn.qkv.weight", f"{layer}.attn.qkv.bias", f"{layer}.attn.proj"
+            "vision/layer_{}/attention", f"{attention}.qkv.weight", f"{attention}.qkv.bias", f"{attention}.{out}"
         ),
-        **linear("vision/layer_{}/mlp/up", f"{layer}.mlp.fc1"),
-        **linear("vision/layer_{}/mlp/down", f"{layer}.mlp.fc2"),
-        **_text_and_heads(),
+        **_bert("text/", "text_encoder."),
+        **linear("visual_projection", "vision_proj"),
+        **linear("text_projection", "text_proj"),
+        **linear("matching_head", "itm_head"),
     }
 
 
@@ -127,12 +107,13 @@ ORIGINAL_LEFT_OUT = r"^text_decoder\.|_m(\.|$)|_queue$|^queue_ptr$|^ptr_queue$|^
 
 
 def original_config(tensors: Mapping[str, Tensor], pixels: Mapping[str, Any]) -> BLIPConfig:
-    """BLIPConfig of the original release, which has no config.json: sizes from the shapes, the rest as released.
+    """Returns the BLIPConfig of a checkpoint of the original release, which has no config.json.
 
-    Released are ViT-B and ViT-L with 64 features a head, BERT with 12 heads, LayerNorm epsilons 1e-6 and 1e-12.
+    Sizes are read from the shapes. The rest is as in all released models: ViT-B and ViT-L with 64 features a head, BERT
+    with 12 heads, LayerNorm epsilons 1e-6 and 1e-12.
 
     Raises:
-      UserError: tensors that the sizes are read from are missing.
+      UserError: a tensor from which a size is read is missing.
     """
     try:
         shape = {name: tensor.shape for name, tensor in tensors.items()}
@@ -168,45 +149,28 @@ def original_config(tensors: Mapping[str, Tensor], pixels: Mapping[str, Any]) ->
 
 
 def bert_config(config: Mapping[str, Any], pixels: Mapping[str, Any]) -> BertConfig:
-    """BertConfig of a plain BERT encoder's config.json."""
+    """Returns the BertConfig of a plain BERT encoder's config.json."""
     return BertConfig(**BERT.read(config, "config.json"), cross_attention=False)
 
 
-def bert_table(config: BertConfig) -> Table:
-    """A plain BERT by Hugging Face's names. Only token type 0 occurs, so its row is folded into the positions."""
+def bert_table(config: BertConfig) -> NameTable:
+    """Returns the table of a plain BERT. Only token type 0 is used, so its row is added to the positions."""
     fold = Layout(lambda positions, types: positions + types[0], lambda x: [x, x[:2] * 0])
     names = ("embeddings.position_embeddings.weight", "embeddings.token_type_embeddings.weight")
-    return _bert("", "") | {"position_embedding": Source(names, fold)}
+    return _bert("", "") | {"position_embedding": ForeignTensors(names, fold)}
 
 
-def _patches(theirs: str) -> Table:
+def _bert(ours: str, theirs: str) -> dict[str, ForeignTensors]:
     return {
-        "vision/patch_embedding/kernel": Source((f"{theirs}.weight",), PATCHES),
-        "vision/patch_embedding/bias": Source((f"{theirs}.bias",), SAME),
-    }
-
-
-def _text_and_heads() -> Table:
-    """What both releases call alike."""
-    return {
-        **_bert("text/", "text_encoder."),
-        **linear("visual_projection", "vision_proj"),
-        **linear("text_projection", "text_proj"),
-        **linear("matching_head", "itm_head"),
-    }
-
-
-def _bert(ours: str, theirs: str) -> dict[str, Source]:
-    return {
-        f"{ours}token_embedding/embedding": Source((f"{theirs}embeddings.word_embeddings.weight",), SAME),
-        f"{ours}position_embedding": Source((f"{theirs}embeddings.position_embeddings.weight",), SAME),
+        f"{ours}token_embedding/embedding": ForeignTensors((f"{theirs}embeddings.word_embeddings.weight",), SAME),
+        f"{ours}position_embedding": ForeignTensors((f"{theirs}embeddings.position_embeddings.weight",), SAME),
         **norm(f"{ours}embedding_norm", f"{theirs}embeddings.LayerNorm"),
         **bert_layer(f"{ours}layer_{{}}", f"{theirs}encoder.layer.{{}}"),
     }
 
 
-def bert_layer(own: str, layer: str) -> dict[str, Source]:
-    """The rows of BERT's blocks, with and without cross-attention."""
+def bert_layer(own: str, layer: str) -> dict[str, ForeignTensors]:
+    """Returns the rows of BERT's blocks, with and without cross-attention."""
     attention = [f"{layer}.attention.self.{name}" for name in ("query", "key", "value")]
     cross = f"{layer}.crossattention"
     return {

@@ -1,4 +1,4 @@
-"""CLIP: Hugging Face's names and config.json, and OpenCLIP's."""
+"""Names and configs of CLIP, in Hugging Face's layout and in OpenCLIP's."""
 
 from __future__ import annotations
 
@@ -12,44 +12,32 @@ from contextjax.pretrained.fields import Fields
 from contextjax.pretrained.names import (
     PATCHES,
     SAME,
-    Source,
-    Table,
+    ForeignTensors,
+    NameTable,
     fused_attention,
     linear,
     norm,
+    norms_and_mlp,
     separate_attention,
 )
 from contextjax.types import UserError
 
-# config.json's key, our field, and what transformers takes where a file leaves the key out.
+# Defaults of transformers, where a file leaves a key out.
 TEXT = Fields(
-    ("vocab_size", "vocabulary", 49408),
-    ("max_position_embeddings", "positions", 77),
-    ("hidden_size", "width", 512),
-    ("num_hidden_layers", "layers", 12),
-    ("num_attention_heads", "heads", 8),
-    ("intermediate_size", "mlp", 2048),
-    ("hidden_act", "activation", "quick_gelu"),
-    ("layer_norm_eps", "epsilon", 1e-5),
-    ("eos_token_id", "eos_token", 49407),
-)
+    ("vocab_size", "vocabulary", 49408), ("max_position_embeddings", "positions", 77),
+    ("eos_token_id", "eos_token", 49407), width=512, heads=8, mlp=2048, activation="quick_gelu",
+)  # fmt: skip
 VISION = Fields(
-    ("image_size", "image_size", 224),
-    ("patch_size", "patch_size", 32),
-    ("hidden_size", "width", 768),
-    ("num_hidden_layers", "layers", 12),
-    ("num_attention_heads", "heads", 12),
-    ("intermediate_size", "mlp", 3072),
-    ("hidden_act", "activation", "quick_gelu"),
-    ("layer_norm_eps", "epsilon", 1e-5),
-)
+    ("image_size", "image_size", 224), ("patch_size", "patch_size", 32), width=768, heads=12, mlp=3072,
+    activation="quick_gelu",
+)  # fmt: skip
 
 
 def hf_config(config: Mapping[str, Any], pixels: Mapping[str, Any]) -> CLIPConfig:
-    """CLIPConfig of a config.json. `pixels`: what the preprocessor's file says (mean, std, fit)."""
+    """Returns the CLIPConfig of a config.json; `pixels` are mean, std and fit from the preprocessor's file."""
     sections = {}
     for name in ("text_config", "vision_config"):
-        # Old files hold a second section that, where it is there, replaces the first; so reads transformers.
+        # Old files may hold a second section, which replaces the first, as in transformers.
         sections[name] = config.get(f"{name}_dict") or config.get(name) or {}
     return CLIPConfig(
         VisionConfig(**VISION.read(sections["vision_config"], "vision_config"), **pixels),
@@ -59,9 +47,9 @@ def hf_config(config: Mapping[str, Any], pixels: Mapping[str, Any]) -> CLIPConfi
 
 
 def hf_config_json(config: CLIPConfig) -> dict[str, Any]:
-    """The config.json of a CLIPConfig, every key written out."""
+    """Returns the config.json of a CLIPConfig, every key written out."""
     text, vision = config.text, config.vision
-    _expressible(vision)
+    _check_expressible(vision)
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
@@ -77,7 +65,8 @@ def hf_config_json(config: CLIPConfig) -> dict[str, Any]:
     }
 
 
-def _expressible(vision: VisionConfig) -> None:
+def _check_expressible(vision: VisionConfig) -> None:
+    """Raises a UserError where Hugging Face's CLIP has no such vision tower."""
     odd = {
         "stem": vision.stem is not None,
         "pooling": vision.pooling != "cls",
@@ -89,34 +78,31 @@ def _expressible(vision: VisionConfig) -> None:
         raise UserError(f"Hugging Face's CLIP has no {names}; choose --format=contextjax for this model.")
 
 
-def hf_table(config: CLIPConfig) -> Table:
-    """Our parameters by Hugging Face's names."""
-    table: dict[str, Source] = {
-        "vision/class_embedding": Source(("vision_model.embeddings.class_embedding",), SAME),
-        "vision/patch_embedding/kernel": Source(("vision_model.embeddings.patch_embedding.weight",), PATCHES),
-        "vision/position_embedding": Source(("vision_model.embeddings.position_embedding.weight",), SAME),
+def hf_table(config: CLIPConfig) -> NameTable:
+    """Returns the table of Hugging Face's names."""
+    table: dict[str, ForeignTensors] = {
+        "vision/class_embedding": ForeignTensors(("vision_model.embeddings.class_embedding",), SAME),
+        "vision/patch_embedding/kernel": ForeignTensors(("vision_model.embeddings.patch_embedding.weight",), PATCHES),
+        "vision/position_embedding": ForeignTensors(("vision_model.embeddings.position_embedding.weight",), SAME),
         **norm("vision/pre_norm", "vision_model.pre_layrnorm"),  # (sic)
         **norm("vision/post_norm", "vision_model.post_layernorm"),
-        "text/token_embedding/embedding": Source(("text_model.embeddings.token_embedding.weight",), SAME),
-        "text/position_embedding": Source(("text_model.embeddings.position_embedding.weight",), SAME),
+        "text/token_embedding/embedding": ForeignTensors(("text_model.embeddings.token_embedding.weight",), SAME),
+        "text/position_embedding": ForeignTensors(("text_model.embeddings.position_embedding.weight",), SAME),
         **norm("text/final_norm", "text_model.final_layer_norm"),
         **linear("visual_projection", "visual_projection", bias=False),
         **linear("text_projection", "text_projection", bias=False),
-        "logit_scale": Source(("logit_scale",), SAME),
+        "logit_scale": ForeignTensors(("logit_scale",), SAME),
     }
     for tower in ("vision", "text"):
         ours, theirs = f"{tower}/layer_{{}}", f"{tower}_model.encoder.layers.{{}}"
         attention = [f"{theirs}.self_attn.{name}_proj" for name in ("q", "k", "v", "out")]
-        table |= norm(f"{ours}/attention_norm", f"{theirs}.layer_norm1") | norm(
-            f"{ours}/mlp_norm", f"{theirs}.layer_norm2"
-        )
+        table |= norms_and_mlp(ours, theirs, norms=("layer_norm1", "layer_norm2"), mlp=("mlp.fc1", "mlp.fc2"))
         table |= separate_attention(f"{ours}/attention", attention[:3], attention[3])
-        table |= linear(f"{ours}/mlp/up", f"{theirs}.mlp.fc1") | linear(f"{ours}/mlp/down", f"{theirs}.mlp.fc2")
     return table
 
 
 def open_clip_config(config: Mapping[str, Any], pixels: Mapping[str, Any]) -> CLIPConfig:
-    """CLIPConfig of an open_clip_config.json; OpenCLIP's own defaults where it leaves a key out."""
+    """Returns the CLIPConfig of an open_clip_config.json, with OpenCLIP's defaults where it leaves a key out."""
     model = config["model_cfg"]
     vision, text = model["vision_cfg"], model["text_cfg"]
     unknown = (set(vision) - {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"}) | (
@@ -148,37 +134,34 @@ def open_clip_config(config: Mapping[str, Any], pixels: Mapping[str, Any]) -> CL
             heads=text.get("heads", 8),
             mlp=int(text_width * text.get("mlp_ratio", 4.0)),
             activation=activation,
-            eos_token=2,  # OpenCLIP reads the state at the largest id
+            eos_token=2,  # OpenCLIP pools the state at the largest id
         ),
         model["embed_dim"],
     )
 
 
-def open_clip_table(config: CLIPConfig) -> Table:
-    """Our parameters by OpenCLIP's names. Its two projections are applied as x @ P, so they are not transposed."""
-    table: dict[str, Source] = {
-        "vision/class_embedding": Source(("visual.class_embedding",), SAME),
-        "vision/patch_embedding/kernel": Source(("visual.conv1.weight",), PATCHES),
-        "vision/position_embedding": Source(("visual.positional_embedding",), SAME),
+def open_clip_table(config: CLIPConfig) -> NameTable:
+    """Returns the table of OpenCLIP's names. Its two projections are applied as x @ P, so they are not transposed."""
+    table: dict[str, ForeignTensors] = {
+        "vision/class_embedding": ForeignTensors(("visual.class_embedding",), SAME),
+        "vision/patch_embedding/kernel": ForeignTensors(("visual.conv1.weight",), PATCHES),
+        "vision/position_embedding": ForeignTensors(("visual.positional_embedding",), SAME),
         **norm("vision/pre_norm", "visual.ln_pre"),
         **norm("vision/post_norm", "visual.ln_post"),
-        "text/token_embedding/embedding": Source(("token_embedding.weight",), SAME),
-        "text/position_embedding": Source(("positional_embedding",), SAME),
+        "text/token_embedding/embedding": ForeignTensors(("token_embedding.weight",), SAME),
+        "text/position_embedding": ForeignTensors(("positional_embedding",), SAME),
         **norm("text/final_norm", "ln_final"),
-        "visual_projection/kernel": Source(("visual.proj",), SAME),
-        "text_projection/kernel": Source(("text_projection",), SAME),
-        "logit_scale": Source(("logit_scale",), SAME),
+        "visual_projection/kernel": ForeignTensors(("visual.proj",), SAME),
+        "text_projection/kernel": ForeignTensors(("text_projection",), SAME),
+        "logit_scale": ForeignTensors(("logit_scale",), SAME),
     }
     for ours, theirs in (
         ("vision/layer_{}", "visual.transformer.resblocks.{}"),
         ("text/layer_{}", "transformer.resblocks.{}"),
     ):
-        table |= norm(f"{ours}/attention_norm", f"{theirs}.ln_1") | norm(f"{ours}/mlp_norm", f"{theirs}.ln_2")
+        table |= norms_and_mlp(ours, theirs, norms=("ln_1", "ln_2"), mlp=("mlp.c_fc", "mlp.c_proj"))
+        attention = f"{theirs}.attn"
         table |= fused_attention(
-            f"{ours}/attention",
-            f"{theirs}.attn.in_proj_weight",
-            f"{theirs}.attn.in_proj_bias",
-            f"{theirs}.attn.out_proj",
+            f"{ours}/attention", f"{attention}.in_proj_weight", f"{attention}.in_proj_bias", f"{attention}.out_proj"
         )
-        table |= linear(f"{ours}/mlp/up", f"{theirs}.mlp.c_fc") | linear(f"{ours}/mlp/down", f"{theirs}.mlp.c_proj")
     return table

@@ -1,4 +1,4 @@
-"""The fields of a config.json section, by their names there and here."""
+"""The fields of a section of config.json, by their names there and in our configs."""
 
 from __future__ import annotations
 
@@ -10,32 +10,43 @@ from contextjax.types import UserError
 
 
 class Fields:
-    """Rows of (key in config.json, our field, what its own library takes where the key is left out)."""
+    """The fields of a transformer tower: rows of (key in config.json, our field, transformers' default)."""
 
-    def __init__(self, *rows: tuple[str, str, Any]):
-        self._rows = rows
+    def __init__(
+        self, *rows: tuple[str, str, Any], width: int, heads: int, mlp: int, activation: str, epsilon: float = 1e-5
+    ):
+        """Adds `rows` to the fields that all towers have, whose defaults are the other arguments (and 12 layers)."""
+        self._rows = (
+            *rows,
+            ("hidden_size", "width", width),
+            ("num_hidden_layers", "layers", 12),
+            ("num_attention_heads", "heads", heads),
+            ("intermediate_size", "mlp", mlp),
+            ("hidden_act", "activation", activation),
+            ("layer_norm_eps", "epsilon", epsilon),
+        )
 
     def read(self, section: Mapping[str, Any], where: str) -> dict[str, Any]:
-        """Our fields of a section.
+        """Returns our fields of a section; `where` names it in messages.
 
         Raises:
           UserError: a value of another type than expected, an unknown activation, or heads that do not divide.
         """
-        found = {}
+        fields = {}
         for key, ours, default in self._rows:
             value = section.get(key, default)
             if isinstance(default, float) and isinstance(value, int):
                 value = float(value)
             if type(value) is not type(default):
                 raise UserError(f"{where}.{key} is {value!r}; expected a value like {default!r}: check config.json.")
-            found[ours] = value
-        if found["activation"] not in ACTIVATIONS:
+            fields[ours] = value
+        if fields["activation"] not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
-            raise UserError(f"{where}.hidden_act is '{found['activation']}', which is not known; known are {known}.")
-        if min(v for v in found.values() if isinstance(v, int)) < 1 or found["width"] % found["heads"]:
-            raise UserError(f"{where} has sizes that make no model ({found}); check config.json.")
-        return found
+            raise UserError(f"{where}.hidden_act is '{fields['activation']}', which is not known; known are {known}.")
+        if min(v for v in fields.values() if isinstance(v, int)) < 1 or fields["width"] % fields["heads"]:
+            raise UserError(f"{where} has sizes that make no model ({fields}); check config.json.")
+        return fields
 
     def write(self, config: Any) -> dict[str, Any]:
-        """The section of our config, every key written out."""
+        """Returns the section of config.json of one of our configs, every key written out."""
         return {key: getattr(config, ours) for key, ours, _ in self._rows if getattr(config, ours) is not None}

@@ -1,7 +1,7 @@
-"""Name tables: which foreign tensors a parameter is made of, and how; usable in both directions.
+"""Name tables: the foreign tensors of which each parameter is made, and how, for reading and for writing.
 
-A table maps our path, "vision/layer_{}/mlp/up/kernel", to a Source with the foreign names, where "{}" stands
-for the number of the layer. Stacked parameters ("vision/layers/...", see models.layers.run_blocks) use the same rows.
+A table maps our path, such as "vision/layer_{}/mlp/up/kernel", to the foreign names, where "{}" stands for the number
+of the layer. Stacked parameters ("vision/layers/...", see models.layers.run_blocks) use the same rows.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ Shape = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How foreign tensors become a parameter (`read`), and a parameter foreign tensors (`write`)."""
+    """Conversion of foreign tensors to a parameter (`read`) and of a parameter to foreign tensors (`write`)."""
 
     read: Callable[..., Any]
     write: Callable[[Any], Sequence[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """Foreign names and their layout."""
+class ForeignTensors:
+    """The names of the foreign tensors that make one parameter, and their layout."""
 
     names: tuple[str, ...]
     layout: Layout
 
 
-Table = Mapping[str, Source]
+NameTable = Mapping[str, ForeignTensors]
 
 SAME = Layout(lambda x: x, lambda x: [x])
-MATRIX = Layout(lambda x: x.T, lambda x: [x.T])  # PyTorch's Linear holds [out, in]
+MATRIX = Layout(lambda x: x.T, lambda x: [x.T])  # PyTorch's Linear is [out, in]
 SEPARATE_QKV = Layout(lambda *qkv: np.stack([x.T for x in qkv], axis=1), lambda x: [x[:, i].T for i in range(3)])
 SEPARATE_QKV_BIAS = Layout(lambda *qkv: np.stack(qkv), lambda x: [x[i] for i in range(3)])
 FUSED_QKV = Layout(
@@ -51,66 +51,78 @@ FUSED_QKV_BIAS = Layout(lambda x: x.reshape(3, -1), lambda x: [x.reshape(-1)])
 
 
 def leading_ones(count: int) -> Layout:
-    """A parameter that has `count` leading axes of size one elsewhere."""
+    """Returns the layout of a foreign tensor with `count` leading axes of size one."""
     return Layout(lambda x: x.reshape(x.shape[count:]), lambda x: [x.reshape((1,) * count + x.shape)])
 
 
-PATCHES = Layout(  # a convolution [out, channel, row, column] as a matrix over (row, column, channel)
+PATCHES = Layout(  # a convolution [out, channel, row, column] becomes a matrix over (row, column, channel)
     lambda x: x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),
     lambda x: [x.reshape(*[math.isqrt(x.shape[0] // 3)] * 2, 3, x.shape[1]).transpose(3, 2, 0, 1)],
 )
 
 
-def linear(ours: str, theirs: str, *, bias: bool = True) -> dict[str, Source]:
-    """The rows of a Linear."""
-    rows = {f"{ours}/kernel": Source((f"{theirs}.weight",), MATRIX)}
-    return rows | ({f"{ours}/bias": Source((f"{theirs}.bias",), SAME)} if bias else {})
+def linear(ours: str, theirs: str, *, bias: bool = True) -> dict[str, ForeignTensors]:
+    """Returns the rows of a Linear."""
+    rows = {f"{ours}/kernel": ForeignTensors((f"{theirs}.weight",), MATRIX)}
+    return rows | ({f"{ours}/bias": ForeignTensors((f"{theirs}.bias",), SAME)} if bias else {})
 
 
-def norm(ours: str, theirs: str) -> dict[str, Source]:
-    """The rows of a LayerNorm."""
-    return {f"{ours}/scale": Source((f"{theirs}.weight",), SAME), f"{ours}/bias": Source((f"{theirs}.bias",), SAME)}
-
-
-def separate_attention(ours: str, theirs: Sequence[str], out: str) -> dict[str, Source]:
-    """The rows of a self-attention whose query, key and value are three Linears elsewhere."""
+def norm(ours: str, theirs: str) -> dict[str, ForeignTensors]:
+    """Returns the rows of a LayerNorm."""
     return {
-        f"{ours}/qkv_kernel": Source(tuple(f"{name}.weight" for name in theirs), SEPARATE_QKV),
-        f"{ours}/qkv_bias": Source(tuple(f"{name}.bias" for name in theirs), SEPARATE_QKV_BIAS),
+        f"{ours}/scale": ForeignTensors((f"{theirs}.weight",), SAME),
+        f"{ours}/bias": ForeignTensors((f"{theirs}.bias",), SAME),
+    }
+
+
+def norms_and_mlp(ours: str, theirs: str, *, norms: Sequence[str], mlp: Sequence[str]) -> dict[str, ForeignTensors]:
+    """Returns the rows of a pre-LN block but for its attention: both LayerNorms, and both layers of the MLP."""
+    rows = norm(f"{ours}/attention_norm", f"{theirs}.{norms[0]}") | norm(f"{ours}/mlp_norm", f"{theirs}.{norms[1]}")
+    return rows | linear(f"{ours}/mlp/up", f"{theirs}.{mlp[0]}") | linear(f"{ours}/mlp/down", f"{theirs}.{mlp[1]}")
+
+
+def separate_attention(ours: str, theirs: Sequence[str], out: str) -> dict[str, ForeignTensors]:
+    """Returns the rows of a self-attention whose query, key and value are three foreign Linears."""
+    return {
+        f"{ours}/qkv_kernel": ForeignTensors(tuple(f"{name}.weight" for name in theirs), SEPARATE_QKV),
+        f"{ours}/qkv_bias": ForeignTensors(tuple(f"{name}.bias" for name in theirs), SEPARATE_QKV_BIAS),
         **linear(f"{ours}/out", out),
     }
 
 
-def fused_attention(ours: str, weight: str, bias: str, out: str) -> dict[str, Source]:
-    """The rows of a self-attention whose query, key and value are one Linear elsewhere, in this order."""
+def fused_attention(ours: str, weight: str, bias: str, out: str) -> dict[str, ForeignTensors]:
+    """Returns the rows of a self-attention whose query, key and value are one foreign Linear, in this order."""
     return {
-        f"{ours}/qkv_kernel": Source((weight,), FUSED_QKV),
-        f"{ours}/qkv_bias": Source((bias,), FUSED_QKV_BIAS),
+        f"{ours}/qkv_kernel": ForeignTensors((weight,), FUSED_QKV),
+        f"{ours}/qkv_bias": ForeignTensors((bias,), FUSED_QKV_BIAS),
         **linear(f"{ours}/out", out),
     }
 
 
 def pattern_of(path: str) -> str:
-    """The path as a table has it, with "{}" for the number of the layer."""
+    """Returns the path as in a table, with "{}" for the number of the layer."""
     return re.sub(r"(^|/)(layer_\d+|layers)/", r"\1layer_{}/", path)
 
 
-def own_table(paths: Iterable[str]) -> Table:
-    """Our own names: the path with "." between its parts, the layers one by one also where they are stacked."""
+def own_table(paths: Iterable[str]) -> NameTable:
+    """Returns the table of our own names: the path with "." for "/", stacked layers one by one."""
     patterns = {pattern_of(path) for path in paths}
-    return {pattern: Source((pattern.replace("/", "."),), SAME) for pattern in patterns}
+    return {pattern: ForeignTensors((pattern.replace("/", "."),), SAME) for pattern in patterns}
 
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """A parameter that has not been read yet."""
+    """A parameter that is not read yet."""
 
     shape: Shape
     read: Callable[[], np.ndarray]
 
 
-def bind(table: Table, shapes: Mapping[str, Shape]) -> dict[str, tuple[list[tuple[str, ...]], Layout, bool]]:
-    """For each parameter path: foreign names (of each layer, where stacked), layout, whether it is stacked.
+def bind(table: NameTable, shapes: Mapping[str, Shape]) -> dict[str, tuple[list[tuple[str, ...]], Layout, bool]]:
+    """Looks parameters up in a table.
+
+    Returns:
+      path -> (foreign names, those of each layer for stacked parameters; layout; True for stacked parameters).
 
     Raises:
       UserError: the table has no row for a parameter.
@@ -134,12 +146,22 @@ def bind(table: Table, shapes: Mapping[str, Shape]) -> dict[str, tuple[list[tupl
     return bound
 
 
-def match(table: Table, shapes: Mapping[str, Shape], tensors: Mapping[str, Tensor], *, where: str,
+def match(table: NameTable, shapes: Mapping[str, Shape], tensors: Mapping[str, Tensor], *, where: str,
           ignored: str = "$^") -> tuple[dict[str, Leaf], list[str]]:  # fmt: skip
-    """The parameters as unread leaves, and the tensors that were left out because they match `ignored`.
+    """Matches a checkpoint's tensors with a model's parameters.
+
+    Args:
+      table: the names.
+      shapes: path -> shape of each parameter.
+      tensors: the checkpoint's.
+      where: the checkpoint's name in messages.
+      ignored: pattern of the names of tensors that are not needed.
+
+    Returns:
+      (path -> unread parameter, names of the tensors that were not needed).
 
     Raises:
-      UserError: tensors are unknown, missing, or of another shape; all of them are told.
+      UserError: tensors are unknown, missing, or of another shape; the message counts and lists them.
     """
     leaves: dict[str, Leaf] = {}
     expected: dict[str, Shape] = {}
@@ -159,14 +181,16 @@ def match(table: Table, shapes: Mapping[str, Shape], tensors: Mapping[str, Tenso
             if name in tensors and tensors[name].shape != tuple(shape)
         ],
     }
-    told = "; ".join(f"{len(names)} {kind} ({_list(names)})" for kind, names in trouble.items() if names)
-    if told:
-        raise UserError(f"{where} does not fit the model its config describes: {told}. Check config.json and weights.")
+    listed = "; ".join(f"{len(names)} {kind} ({_list(names)})" for kind, names in trouble.items() if names)
+    if listed:
+        raise UserError(
+            f"{where} does not fit the model its config describes: {listed}. Check config.json and weights."
+        )
     return leaves, left_out
 
 
-def write(table: Table, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Flat parameters (path -> array) as foreign tensors, contiguous."""
+def write(table: NameTable, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns flat parameters (path -> array) as contiguous foreign tensors."""
     tensors = {}
     for path, (names, layout, stacked) in bind(table, {p: tuple(x.shape) for p, x in params.items()}).items():
         value = np.asarray(params[path])
@@ -188,13 +212,13 @@ def _list(names: Sequence[str]) -> str:
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """path/with/slashes -> leaf."""
+    """Flattens a nested dict to path/with/slashes -> leaf."""
     paths = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: isinstance(x, tuple))[0]
     return {"/".join(key.key for key in path): leaf for path, leaf in paths}
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested dict of a flat one."""
+    """Returns the nested dict of a flat one."""
     tree: dict[str, Any] = {}
     for path, leaf in flat.items():
         *parents, last = path.split("/")

@@ -1,4 +1,4 @@
-"""Position embeddings at another resolution."""
+"""Resizes position embeddings to another resolution."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ CUBIC = -0.75  # PyTorch's bicubic; jax.image.resize uses -0.5, which gives othe
 
 
 def resize_positions(table: Float[np.ndarray, "n width"], patches: int) -> Float[np.ndarray, "m width"]:
-    """A ViT's position table [1 + side², width], class token first, for another square number of patches.
+    """Resizes a ViT's position table [1 + side², width], class token first, to another square number of patches.
 
-    The numbers of PyTorch's bicubic interpolation (align_corners=False, without antialiasing), as published models
-    were resized with.
+    The result equals PyTorch's bicubic interpolation (align_corners=False, no antialiasing), by which published models
+    were resized.
     """
     old, new = math.isqrt(len(table) - 1), math.isqrt(patches)
     if old == new:
@@ -26,7 +26,7 @@ def resize_positions(table: Float[np.ndarray, "n width"], patches: int) -> Float
 
 
 def _weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
-    """Row i: what each old position adds to new position i; positions past the border count as the border."""
+    """Returns the weight of each old position in each new one; positions past the border count as the border."""
     centre = (np.arange(new) + 0.5) * old / new - 0.5
     first = np.floor(centre).astype(int)
     matrix = np.zeros((new, old))

@@ -1,4 +1,4 @@
-"""Reads a published CLIP, BLIP, BERT or ConText-CIR: a folder, a file or a hub id -> a module and unread parameters."""
+"""Reads published CLIP, BLIP, BERT, ConText-CIR and ContextBLIP checkpoints into a module and unread parameters."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
 from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
 from contextjax.models.multimodal import BertConfig, BertEncoder
 from contextjax.pretrained import blip, clip, context_blip, context_cir
-from contextjax.pretrained.names import Leaf, Table, flatten, match, own_table, unflatten
+from contextjax.pretrained.names import Leaf, NameTable, flatten, match, own_table, unflatten
 from contextjax.pretrained.positions import resize_positions
 from contextjax.pretrained.tensors import Tensor, tensors_of
 from contextjax.types import UserError
 
-BUFFERS = r"(^|\.)(position_ids|attn_mask)$"  # the names that are dropped in silence
+BUFFERS = r"(^|\.)(position_ids|attn_mask)$"  # tensors that are never needed and not reported
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """A kind of checkpoint: its module, how its config is read, its name table, what of it is not needed."""
+    """A kind of checkpoint: its module, readers of its config, its name table, and tensors that are not needed."""
 
     name: str
     module: Callable[..., nn.Module]
     config: Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
-    table: Callable[[Any], Table]
+    table: Callable[[Any], NameTable]
     left_out: str = "$^"
     fit: str = "crop"
-    rename: Callable[[str], str] = str  # a tensor's name in the file -> its name in the table
+    rename: Callable[[str], str] = str  # name of a tensor in the file -> name in the table
 
 
 CLIP_HF = Family("CLIP (Hugging Face)", CLIP, clip.hf_config, clip.hf_table)
@@ -49,23 +49,19 @@ BY_MODEL_TYPE = {"clip": CLIP_HF, "blip": BLIP_HF, "bert": BERT}
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """A checkpoint as it was found; nothing of its weights is in memory yet.
-
-    `params` is a tree of leaves with `shape` and `read()`, `abstract` the tree of shapes with logical axes that
-    sharding places by; `left_out` names the tensors that retrieval has no use for.
-    """
+    """A checkpoint whose weights are not in memory yet."""
 
     family: str
     folder: Path
     model: Any
-    params: Any
-    abstract: Any
-    left_out: list[str]
+    params: Any  # tree of leaves with `shape` and `read()`
+    abstract: Any  # tree of shapes with logical axes, by which sharding places the parameters
+    left_out: list[str]  # names of tensors that retrieval does not need
 
 
 def read_pretrained(source: str | Path, *, image_size: int | None = None, scan: bool = False, remat: str = "none",
                     dtype: Any = None) -> Pretrained:  # fmt: skip
-    """Reads names, shapes and sizes of a checkpoint; `params` reads the weights, one parameter at a time.
+    """Reads the config and the names and shapes of a checkpoint; the weights are read later, one by one.
 
     Args:
       source: a folder with safetensors and config.json (or open_clip_config.json), a safetensors file of the original
@@ -73,10 +69,10 @@ def read_pretrained(source: str | Path, *, image_size: int | None = None, scan: 
       image_size: another resolution; position embeddings are resized.
       scan: stacked layers, see models.layers.run_blocks.
       remat: see models.layers.run_blocks.
-      dtype: of the computation; parameters are float32.
+      dtype: dtype of the computation; parameters are float32.
 
     Raises:
-      UserError: nothing there, another family, or tensors that do not fit the config, all of them named.
+      UserError: nothing is there, the family is unknown, or tensors do not fit the config (the message lists them).
     """
     place = locate(source)
     tensors = tensors_of(place)
@@ -98,7 +94,7 @@ def read_pretrained(source: str | Path, *, image_size: int | None = None, scan: 
 
 
 def read_own(folder: Path, model: Any) -> tuple[Any, Any]:
-    """Unread parameters, and their shapes with logical axes, of a folder that `write_own` wrote."""
+    """Returns unread parameters of a folder that `write_own` wrote, and their shapes with logical axes."""
     abstract = abstract_params(model)
     shapes = {path: x.shape for path, x in flatten(nn.unbox(abstract)).items()}
     leaves, _ = match(own_table(shapes), shapes, tensors_of(folder), where=str(folder))
@@ -106,7 +102,7 @@ def read_own(folder: Path, model: Any) -> tuple[Any, Any]:
 
 
 def abstract_params(model: Any) -> Any:
-    """The tree of a module's parameter shapes with their logical axes; nothing is allocated."""
+    """Returns the tree of a module's parameter shapes with their logical axes; no array is allocated."""
     ids = jnp.zeros((1, 2), jnp.int32)
     inputs: tuple[Any, ...] = (ids, ids == 0)
     if not isinstance(model, BertEncoder):
@@ -116,10 +112,10 @@ def abstract_params(model: Any) -> Any:
 
 
 def locate(source: str | Path) -> Path:
-    """The folder or file of `source`; a hub id is downloaded (safetensors, configs and tokenizers only).
+    """Returns the folder or file of `source`; a hub id is downloaded (safetensors, configs and tokenizers only).
 
     Raises:
-      UserError: it is neither there nor on the hub.
+      UserError: it is neither on this machine nor on the hub.
     """
     path = Path(source)
     if path.exists():
@@ -136,12 +132,13 @@ def locate(source: str | Path) -> Path:
         )
     except Exception as error:  # the hub's client raises a dozen kinds
         raise UserError(
-            f"{source} is neither a folder here nor could it be had from the hub ({type(error).__name__}); "
+            f"{source} is no folder here, and could not be downloaded from the hub ({type(error).__name__}); "
             "check the name, or download it and give its folder."
         ) from error
 
 
 def _identify(place: Path, tensors: Mapping[str, Tensor]) -> tuple[Family, Any]:
+    """Returns the family and the config of a checkpoint, by its tensors' names and its config.json."""
     if any(name.endswith(context_blip.MARK) for name in tensors):
         family = Family(
             "ContextBLIP (published implementation)", ContextBLIP,
@@ -158,9 +155,9 @@ def _identify(place: Path, tensors: Mapping[str, Tensor]) -> tuple[Family, Any]:
         return family, family.config({}, {"fit": "squash"})
     folder = place if place.is_dir() else place.parent
     if any(name.startswith("visual.") for name in tensors):
-        found = read_json(folder / "open_clip_config.json", layout="a checkpoint")
+        settings = read_json(folder / "open_clip_config.json", layout="a checkpoint")
         try:
-            return CLIP_OPEN, CLIP_OPEN.config(found, _pixels(found.get("preprocess_cfg", {}), "mean", "std"))
+            return CLIP_OPEN, CLIP_OPEN.config(settings, _pixels(settings.get("preprocess_cfg", {}), "mean", "std"))
         except (KeyError, TypeError) as error:
             raise UserError(f"{folder}/open_clip_config.json lacks {error}; download it again.") from error
     config = read_json(folder / "config.json", layout="a checkpoint")
@@ -181,14 +178,14 @@ def _identify(place: Path, tensors: Mapping[str, Tensor]) -> tuple[Family, Any]:
 
 
 def _preprocessing(folder: Path) -> dict[str, Any]:
-    """Mean and std of the preprocessor's file, where there is one; else CLIP's, which BLIP uses too."""
+    """Reads mean and std from the preprocessor's file; without one, the defaults are CLIP's, which BLIP uses too."""
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (folder / name).exists():
-            found = read_json(folder / name, layout="a checkpoint")
-            found = found.get("image_processor", found)
-            if found.get("resample", 3) != 3:
-                raise UserError(f"{folder / name} asks for resample={found['resample']}; only 3 (bicubic) is known.")
-            return _pixels(found, "image_mean", "image_std")
+            settings = read_json(folder / name, layout="a checkpoint")
+            settings = settings.get("image_processor", settings)
+            if settings.get("resample", 3) != 3:
+                raise UserError(f"{folder / name} asks for resample={settings['resample']}; only 3 (bicubic) is known.")
+            return _pixels(settings, "image_mean", "image_std")
     return {}
 
 
@@ -199,12 +196,12 @@ def _pixels(section: Mapping[str, Any], mean: str, std: str) -> dict[str, Any]:
 
 
 def towers(config: Any) -> Any:
-    """The CLIPConfig or BLIPConfig in a system's config, which may be one itself."""
+    """Returns the CLIPConfig or BLIPConfig in a system's config, which may itself be one."""
     return getattr(config, "clip", getattr(config, "blip", config))
 
 
 def change_towers(config: Any, change: Callable[[Any], Any]) -> Any:
-    """The config with `change` made to its vision and its text."""
+    """Returns a config with `change` applied to its vision and its text section."""
     if isinstance(config, BertConfig):
         return change(config)
     if isinstance(config, ContextCIRConfig):
@@ -215,7 +212,7 @@ def change_towers(config: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _at_resolution(config: Any, leaves: Mapping[str, Leaf], image_size: int) -> tuple[Any, dict[str, Leaf]]:
-    """The config and the parameters for pictures of another size."""
+    """Returns config and parameters for pictures of another size."""
     path = next(path for path in leaves if path.endswith("vision/position_embedding"))
     patch = towers(config).vision.patch_size
     if image_size % patch:

@@ -1,6 +1,6 @@
-"""The tensors of a checkpoint by name: safetensors only, read one at a time.
+"""Reads the tensors of a checkpoint by name: safetensors only, one tensor at a time.
 
-A file is opened for each tensor and closed again, so what was read does not stay mapped in memory.
+A file is opened for each tensor and closed again, so that what was read does not stay mapped in memory.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ FLOATS = {"F64", "F32", "F16", "BF16"}
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A tensor in a file."""
+    """A tensor in a file, not read yet."""
 
     file: Path
     name: str
     shape: tuple[int, ...]
-    dtype: str  # safetensors' name of it
+    dtype: str  # as safetensors names it
 
     def read(self) -> np.ndarray:
-        """Its values, as float32 (or as they are, where they are integers).
+        """Returns the values: floats as float32, integers as they are.
 
         Raises:
           UserError: a value is not finite.
@@ -40,7 +40,7 @@ class Tensor:
             value = file.get_tensor(self.name)
         if self.dtype not in FLOATS:
             return value
-        value = value.astype(np.float32)  # copies: the mapping ends with this function
+        value = value.astype(np.float32)  # a copy: the mapped file is closed when this function returns
         if not np.isfinite(value).all():
             raise UserError(
                 f"{self.name} of {self.file} holds {np.count_nonzero(~np.isfinite(value))} values that are not "
@@ -50,10 +50,10 @@ class Tensor:
 
 
 def tensors_of(place: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, or of a folder that holds one or a sharded index of several.
+    """Returns all tensors of a safetensors file, or of a folder with one file or an index of several.
 
     Raises:
-      UserError: no safetensors, or a file that is not whole, or a pickle.
+      UserError: there are no safetensors, a file is incomplete, or it is a pickle.
     """
     if place.is_file():
         return _of_file(place)
@@ -82,17 +82,17 @@ def _of_index(index: Path) -> dict[str, Tensor]:
     outside = sorted(name for name in files if Path(name).name != name)
     if outside:
         raise UserError(f"{index} names the file {outside[0]}, which is not beside it; download it again.")
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name in sorted(files):
         if not (index.parent / name).exists():
             raise UserError(f"{index} names {name}, which is missing; download the rest of the checkpoint.")
-        found |= _of_file(index.parent / name)
-    if set(found) != set(weight_map):
-        odd = sorted(set(found) ^ set(weight_map))
+        tensors |= _of_file(index.parent / name)
+    if set(tensors) != set(weight_map):
+        odd = sorted(set(tensors) ^ set(weight_map))
         raise UserError(
             f"{index} and its files disagree about {len(odd)} tensors ({', '.join(odd[:5])}); download it again."
         )
-    return found
+    return tensors
 
 
 def _of_file(path: Path) -> dict[str, Tensor]:

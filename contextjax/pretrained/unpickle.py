@@ -1,9 +1,9 @@
-"""Turns a pickled PyTorch checkpoint into safetensors: opt-in, and in a process of its own.
+"""Converts a pickled PyTorch checkpoint to safetensors: only on request, and in a process of its own.
 
     python -m contextjax.pretrained.unpickle SOURCE.pth TARGET.safetensors
 
-A pickle can run code when it is loaded. PyTorch's weights-only reader refuses all but tensors, and older ones could
-be fooled (CVE-2025-32434), so torch >= 2.10 is asked for.
+A pickle can run code when it is loaded. PyTorch's weights-only reader refuses everything but tensors; older versions
+of it could be deceived (CVE-2025-32434), so torch >= 2.10 is required.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OLDEST = (2, 10)
 
 
 def unpickle(source: Path, target: Path) -> None:
-    """Writes the tensors of `source` (its "model" or "state_dict" entry, where it has one) to `target`.
+    """Writes the tensors of a pickle (of its entry "model" or "state_dict", where it has one) as safetensors.
 
     Raises:
       UserError: PyTorch is missing or too old, or the pickle holds more than tensors.
@@ -41,14 +41,14 @@ def _main(source: str, target: str) -> None:
     from safetensors.numpy import save_file
 
     try:
-        found = torch.load(source, map_location="cpu", weights_only=True, mmap=False)
-    except Exception as error:  # the reader raises what the damage suggests
+        loaded = torch.load(source, map_location="cpu", weights_only=True, mmap=False)
+    except Exception as error:  # a damaged file can raise anything
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         sys.exit(f"it is no pickle of tensors alone ({first}).")
     for key in ("model", "state_dict"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    tensors = {name: value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         sys.exit("it holds no tensors.")
     floats = {name: (x.float() if x.is_floating_point() else x).contiguous().numpy() for name, x in tensors.items()}

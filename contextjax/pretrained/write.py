@@ -1,4 +1,4 @@
-"""Writes CLIP and BLIP as Hugging Face folders, and any model under its own parameter names."""
+"""Writes CLIP and BLIP as folders in Hugging Face's layout, and any model under our own parameter names."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def write_pretrained(folder: str | Path, config: CLIPConfig | BLIPConfig, params
     """Writes model.safetensors, config.json, preprocessor_config.json and a model card, as transformers reads them.
 
     Args:
-      folder: made where it is missing; nothing in it is overwritten.
-      config: of the model.
-      params: its parameters, a tree of arrays.
-      dtype: of the written weights, "float32" or "bfloat16".
+      folder: the folder to write, created where it is missing; nothing in it is overwritten.
+      config: sizes of the model.
+      params: parameters of the model, a tree of arrays.
+      dtype: dtype of the written weights, "float32" or "bfloat16".
       title: heading of the model card.
-      origin: what the card says of where the weights are from.
+      origin: a sentence for the card about where the weights come from.
 
     Raises:
-      UserError: the folder holds a model already, or the model is none that Hugging Face's classes express.
+      UserError: the folder holds a model already, or Hugging Face has no class for such a model.
     """
     is_clip = isinstance(config, CLIPConfig)
     family: Any = clip if is_clip else blip
@@ -49,7 +49,7 @@ def write_pretrained(folder: str | Path, config: CLIPConfig | BLIPConfig, params
 
 def write_own(folder: str | Path, config: Mapping[str, Any], params: Any, *, dtype: str = "float32",
               title: str, origin: str = "") -> Path:  # fmt: skip
-    """Writes model.safetensors under our own parameter paths ("." between the parts), config.json and a model card."""
+    """Writes model.safetensors under our own parameter paths ("." for "/"), config.json and a model card."""
     folder = new_folder(folder)
     flat = flatten(params)
     save(folder, write(own_table(flat), flat), dtype=dtype, metadata={"format": "contextjax"})
@@ -59,10 +59,10 @@ def write_own(folder: str | Path, config: Mapping[str, Any], params: Any, *, dty
 
 
 def new_folder(folder: str | Path) -> Path:
-    """Makes a folder to write a model to.
+    """Creates a folder to write a model to.
 
     Raises:
-      UserError: it holds one already.
+      UserError: the folder holds a model already.
     """
     path = Path(folder)
     if (path / "model.safetensors").exists():
@@ -75,7 +75,7 @@ def save(folder: Path, tensors: Mapping[str, np.ndarray], *, dtype: str, metadat
     """Writes model.safetensors, whole or not at all.
 
     Raises:
-      UserError: an unknown dtype, or the disk takes no more.
+      UserError: the dtype is unknown, or the disk is full.
     """
     import ml_dtypes
     from safetensors import SafetensorError
@@ -87,9 +87,9 @@ def save(folder: Path, tensors: Mapping[str, np.ndarray], *, dtype: str, metadat
     with whole_file(folder / "model.safetensors") as partial:
         try:
             save_file({name: x.astype(kind, copy=False) for name, x in tensors.items()}, partial, metadata=metadata)
-        except SafetensorError as error:  # of the disk too, where others raise an OSError
+        except SafetensorError as error:  # raised for a full disk too
             raise UserError(f"{folder} can't be written ({error}); make room for it and try again.") from error
-        partial.chmod(0o644)  # save_file's own is for its writer alone
+        partial.chmod(0o644)  # save_file makes files that only their owner can read
 
 
 def _preprocessor(config: CLIPConfig | BLIPConfig) -> dict[str, Any]:

@@ -31,9 +31,9 @@ from contextjax.variants import make_model
 from data_pipelines import protocols
 from experiments.benchmarks.clock import Enough, clocked
 from experiments.benchmarks.synthetic import SyntheticPictures, candidate_records, composed_records, synthetic_batch
-from experiments.shared import assembly, planning
-from experiments.shared.data import load_evaluated
-from experiments.shared.evaluations import evaluated
+from experiments.shared import assembly
+from experiments.shared.abstract_step import abstract_step, with_sizes
+from experiments.shared.data import evaluated, load_evaluated
 
 WARM = 3  # steps before the first that counts: the loop is one step ahead of the device
 
@@ -56,7 +56,7 @@ def training(config: Any, *, steps: int, real: bool, workdir: Path) -> Timing:
     With real data the same is run once more with one batch over and over: what a step takes longer is waiting.
     """
     config = quiet(config, steps, first=not steps)
-    step = planning.abstract_step(config)
+    step = abstract_step(config)
     moments, counter = _train(config, step, workdir / "loader", steps, real=real)
     seconds, recompiles = _differences(moments), counter()
     wait = None
@@ -140,7 +140,7 @@ def embedding(config: Any, *, steps: int, real: bool) -> Timing:
 
 def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
     """`steps` whole evaluations with random weights, of the config's data, or of a synthetic gallery of its batch."""
-    config = planning.with_sizes(config)
+    config = with_sizes(config)
     system = make_system(config)
     reader, _ = evaluated(config)
     if real:
@@ -168,7 +168,7 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
 
 def make_system(config: Any) -> System:
     """The config's model with random parameters and no tokenizer yet."""
-    config = planning.with_sizes(config)
+    config = with_sizes(config)
     model = make_model(config.model, vocabulary=config.data.vocabulary or None)
     init = assembly.make_init(model)
     params = jax.jit(lambda: nn.unbox(init(jax.random.key(config.seed))))()

@@ -14,7 +14,7 @@ from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
 from contextjax.models.multimodal import BertConfig
 from contextjax.pretrained import abstract_params
 from contextjax.pretrained.blip import bert_layer
-from contextjax.pretrained.names import SAME, Source, Table, linear
+from contextjax.pretrained.names import SAME, ForeignTensors, NameTable, linear
 from contextjax.variants import VARIANTS
 
 _B: Any = VARIANTS["BLIP-B"]
@@ -40,13 +40,13 @@ def draw_params(model: ContextBLIP, *, without: str = "", seed: int = 0) -> dict
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def torch_names(config: ContextBLIPConfig) -> Table:
+def torch_names(config: ContextBLIPConfig) -> NameTable:
     """Returns the names of our parameters in stage1_torch's module; BLIP's parameters are not among them."""
     rows = linear("adapter/up", "adapter_up", bias=False) | linear("decoder/pixels", "head")
     for i in range(len(config.blip.vision.taps)):
         rows |= linear(f"adapter/down_{i}", f"adapter_down.{i}", bias=False)
-    rows["decoder/mask_embedding"] = Source(("mask_embedding",), SAME)
-    rows["decoder/position_embedding"] = Source(("positions.weight",), SAME)
+    rows["decoder/mask_embedding"] = ForeignTensors(("mask_embedding",), SAME)
+    rows["decoder/position_embedding"] = ForeignTensors(("positions.weight",), SAME)
     rows |= linear("decoder/text_adapter/down", "text_down", bias=False)
     rows |= linear("decoder/text_adapter/up", "text_up", bias=False)
     return rows | bert_layer("decoder/layer_{}", "decoder.{}")

@@ -14,15 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import contextjax
-from contextjax.evaluation import (
-    Propositions,
-    encode_rows,
-    evaluate_candidates,
-    evaluate_retrieval,
-    gallery_rows,
-    mean_metrics,
-    with_texts_of_other_sets,
-)
+from contextjax.evaluation import mean_metrics
 from contextjax.evaluation.shared import check_targets
 from contextjax.files import path_of
 from contextjax.json_files import read_json
@@ -34,14 +26,14 @@ from contextjax.sharding import first_process_first, gather, place, place_like
 from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
 from contextjax.training.task import FitConfig, Task
-from contextjax.types import CandidateRecord, EvaluationProtocol, UserError
+from contextjax.types import UserError
 from contextjax.variants import SYSTEMS, describe, make_model, resolve
-from data_pipelines.datasets import READERS
 from data_pipelines.mixtures import Mixture
 from data_pipelines.tables import SplitData, all_texts
 from experiments.shared import cli, context_blip, context_cir
 from experiments.shared.data import load_evaluated, load_parts
 from experiments.shared.evaluations import best_rule, evaluations
+from experiments.shared.scoring import evaluate
 
 PARTS: Mapping[str, Any] = {"context_cir": context_cir, "context_blip": context_blip}
 
@@ -221,64 +213,6 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable
         return metrics
 
     return metrics_of
-
-
-def evaluate(system: System, protocol: EvaluationProtocol, data: SplitData, **given: Any) -> Any:
-    """A split's Evaluation or CandidateEvaluation, by what its records are, with what is `given` to the evaluator."""
-    kind = READERS[protocol.reader].record_type
-    if kind is CandidateRecord:
-        return evaluate_candidates(system, data.records, data.pictures, pairs=protocol.pairs, **given)
-    return evaluate_retrieval(system, protocol, data.records, data.pictures, **given)
-
-
-def score(
-    system: System,
-    protocol: EvaluationProtocol,
-    parts: Mapping[str, SplitData],
-    *,
-    baselines: bool,
-    propositions: Propositions | None = None,
-    share: float = 0.5,
-) -> dict[str, Any]:
-    """Metrics of a system by a protocol, beside those of the simpler ways to query or score with its towers.
-
-    Several parts are scored one by one: the metrics are their mean, and each part's own stand where kinds do.
-    """
-    if READERS[protocol.reader].record_type is CandidateRecord:
-        main, others, change = system.score, [name for name in system.scores if name != system.score], system.with_score
-        given, shared = [{"propositions": propositions, "share": share}] * len(parts), [{}] * len(parts)
-    else:
-        main, change = system.query, system.with_query
-        others = [name for name in ("image", "text", "sum") if main in ("fusion", "sum") and name != main]
-        given = shared = [{"embeddings": _embeddings(system, protocol, data)} for data in parts.values()]
-    of = lambda system, given: [
-        evaluate(system, protocol, data, **more) for data, more in zip(parts.values(), given, strict=True)
-    ]
-    found = of(system, given)
-    mean = lambda evaluations: mean_metrics([each.metrics() for each in evaluations])
-    by_part = {
-        part: {**each.metrics(), "n_queries": len(each.records)} for part, each in zip(parts, found, strict=True)
-    }
-    beside = {name: mean(of(change(name), shared)) for name in others if baselines}
-    if READERS[protocol.reader].record_type is CandidateRecord:
-        beside |= found[0].baselines()
-        data = next(iter(parts.values()))
-        if moved := with_texts_of_other_sets(data.records):
-            beside["texts of other sets"] = evaluate_candidates(system, moved, data.pictures).metrics()
-    return {
-        "n_queries": sum(len(each.records) for each in found),
-        "n_gallery": sum(getattr(each, "n_gallery", len(data.pictures))
-                         for each, data in zip(found, parts.values(), strict=True)),
-        "query": main,
-        "metrics": mean(found),
-        "by_kind": found[0].by_kind() if len(found) == 1 else by_part,
-        "baselines": beside,
-    }  # fmt: skip
-
-
-def _embeddings(system: System, protocol: EvaluationProtocol, data: SplitData) -> Any:
-    """Of the gallery: the same for every way to query, and so encoded once for all."""
-    return encode_rows(system, data.pictures, gallery_rows(protocol, data.records, data.pictures))
 
 
 def config_hash(config: Any) -> str:

@@ -20,7 +20,7 @@ from data_pipelines.candidate_ops import CandidateSamples, CaptionSamples
 from data_pipelines.datasets import READERS
 from data_pipelines.features import FeatureSamples, cached_features
 from data_pipelines.tables import CandidateData, CaptionData
-from experiments.shared.contrastive import contrastive_form
+from experiments.shared.loss_form import contrastive_form
 from experiments.shared.shapes import abstract_tokens, booleans, floats, integers, pixels
 
 LENGTHS = ("text_length", "proposition_length")

@@ -17,7 +17,7 @@ from data_pipelines.concepts import PhraseCache
 from data_pipelines.mixtures import source_data
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData
-from experiments.shared.contrastive import contrastive_form
+from experiments.shared.loss_form import contrastive_form
 from experiments.shared.shapes import abstract_tokens, booleans, integers, pixels
 
 LENGTHS = ("text_length", "caption_length")

@@ -15,7 +15,6 @@ from data_pipelines.candidate_ops import cleaned
 from data_pipelines.datasets import READERS
 from data_pipelines.mixtures import Mixture, Source, mix, source_data
 from data_pipelines.tables import SplitData, load_split
-from experiments.shared.evaluations import evaluated
 
 
 def load_data(config: Any, split: str, *, cache_mb: int = 0) -> SplitData:
@@ -64,6 +63,12 @@ def data_hash(data: SplitData) -> str:
     """Twelve hex digits of what is trained on: they change with an annotation file, a picture, or what is left out."""
     sources = [(s.split, s.folder.name, s.census["made_with"], len(s.records)) for s in source_data(data)]
     return hashlib.blake2b(json.dumps(sources).encode(), digest_size=6).hexdigest()
+
+
+def evaluated(config: Any) -> tuple[str, str]:
+    """Returns the reader and the folder of what is evaluated, which may be another data set than is trained on."""
+    d = config.data
+    return d.val_reader or d.reader, d.val_folder or d.folder
 
 
 def load_evaluated(config: Any, split: str) -> SplitData:

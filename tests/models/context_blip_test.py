@@ -13,7 +13,6 @@ import pytest
 from configs.base import base
 from contextjax.models.blip import BLIPConfig
 from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
-from contextjax.models.layers import CrossAttention
 from contextjax.models.multimodal import BertConfig, BertEncoder, Context
 from contextjax.models.vision import VisionConfig, VisionTransformer
 from contextjax.pretrained import abstract_params
@@ -296,29 +295,6 @@ def test_in_bfloat16_scores_are_float32_and_near(tiny, setting):
 
 
 # ------------------------------------------------------------------ contexts that several texts read, and taps
-
-
-def test_rows_read_their_context_as_if_it_were_gathered():
-    """The same output, weights and gradients; keys and values are computed once for each context."""
-    rng = np.random.default_rng(0)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
-    x, context, rows = draw(6, 3, 8), draw(2, 4, 12), jnp.asarray([0, 1, 1, 0, 1, 1])
-    mask = jnp.asarray(rng.random((6, 1, 1, 4)) < 0.7).at[..., 0].set(True)  # a text's own
-    layer = CrossAttention(heads=2)
-    params = random_params(layer, x, context[rows])
-    goal = draw(6, 3, 8)
-
-    def apply(params, x, context, rows=None):
-        out, weights = layer.apply({"params": params}, x, context, mask, rows=rows)
-        return (out * goal).sum() + (weights**2).sum(), (out, weights)
-
-    step = lambda apply: jit(jax.value_and_grad(apply, argnums=(0, 1, 2), has_aux=True)).lower(params, x, context)
-    shared, gathered = (
-        step(lambda params, x, context: apply(params, x, context, rows)),
-        step(lambda params, x, context: apply(params, x, context[rows])),
-    )
-    close(*(program.compile()(params, x, context) for program in (shared, gathered)), to=1e-4)
-    assert shared.cost_analysis()["flops"] < gathered.cost_analysis()["flops"]
 
 
 def stacked(params):

@@ -10,15 +10,18 @@ from contextjax.models.layers import (
     ACTIVATIONS,
     REMATS,
     AttentionPooling,
+    CrossAttention,
     GridPooling,
     SelfAttention,
     TransformerBlock,
     attend,
     fused_attend,
+    normalize,
     run_blocks,
 )
 from contextjax.models.vision import VisionConfig
 from contextjax.types import UserError
+from tests.models.context_blip_test import close, jit, random_params
 
 
 def arrays(*shapes, seed=0):
@@ -145,3 +148,33 @@ def test_remat_takes_less_memory():
     """Of scanned blocks: XLA's CPU backend computes unrolled ones again, but early, where it saves nothing."""
     size = {p: remat_step(p, scan=True)[1].memory_analysis().temp_size_in_bytes for p in REMATS}
     assert size["full"] < size["dots"] < 0.6 * size["none"]
+
+
+def test_rows_read_their_context_as_if_it_were_gathered():
+    """The same output, weights and gradients; keys and values are computed once for each context."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    x, context, rows = draw(6, 3, 8), draw(2, 4, 12), jnp.asarray([0, 1, 1, 0, 1, 1])
+    mask = jnp.asarray(rng.random((6, 1, 1, 4)) < 0.7).at[..., 0].set(True)  # a text's own
+    layer = CrossAttention(heads=2)
+    params = random_params(layer, x, context[rows])
+    goal = draw(6, 3, 8)
+
+    def apply(params, x, context, rows=None):
+        out, weights = layer.apply({"params": params}, x, context, mask, rows=rows)
+        return (out * goal).sum() + (weights**2).sum(), (out, weights)
+
+    step = lambda apply: jit(jax.value_and_grad(apply, argnums=(0, 1, 2), has_aux=True)).lower(params, x, context)
+    shared, gathered = (
+        step(lambda params, x, context: apply(params, x, context, rows)),
+        step(lambda params, x, context: apply(params, x, context[rows])),
+    )
+    close(*(program.compile()(params, x, context) for program in (shared, gathered)), to=1e-4)
+    assert shared.cost_analysis()["flops"] < gathered.cost_analysis()["flops"]
+
+
+def test_normalize_is_float32_and_survives_zero():
+    x = normalize(jnp.asarray([[3.0, 4.0], [0.0, 0.0]], jnp.bfloat16))
+    assert x.dtype == jnp.float32
+    np.testing.assert_allclose(x, [[0.6, 0.8], [0, 0]], atol=1e-6)
+    assert np.isfinite(jax.grad(lambda x: normalize(x).sum())(jnp.asarray([[1.0, 0.0]]))).all()

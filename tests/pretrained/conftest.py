@@ -10,12 +10,14 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from contextjax.models.blip import BLIP, BLIPConfig
 from contextjax.models.clip import CLIP
 from contextjax.models.multimodal import BertConfig
 from contextjax.models.vision import VisionConfig
 from contextjax.pretrained import abstract_params, write_pretrained
+from contextjax.pretrained.names import flatten
 
 VISION = VisionConfig(16, 8, width=16, layers=3, heads=4, mlp=24, activation="gelu", pre_norm=False, patch_bias=True,
                       fit="squash")  # fmt: skip
@@ -27,6 +29,25 @@ def random_params(model: Any, *, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
     shapes = nn.unbox(abstract_params(model))
     return jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), shapes)
+
+
+def read(unread: Any) -> Any:
+    """Reads all parameters."""
+    return jax.tree.map(lambda leaf: leaf.read(), unread)
+
+
+def equal(tree: Any, other: Any) -> None:
+    """Checks that two trees of arrays are the same bit by bit."""
+    flat, others = flatten(tree), flatten(other)
+    assert flat.keys() == others.keys()
+    for path, value in flat.items():
+        np.testing.assert_array_equal(value, others[path], err_msg=path)
+
+
+def change(folder: Path, function: Any) -> None:
+    """Rewrites the weights of a folder with what `function` returns for the tensors."""
+    file = folder / "model.safetensors"
+    save_file(function(load_file(file)), file)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ def test_a_list_and_a_table_are_embedded_as_a_folder_is(clip, folder, pictograms
     places = {"folder": folder, "list": tmp_path / "list.txt", "table": prepared.place / "pictures.val.json"}
     for name, place in places.items():
         speed = Speed(system)
-        index = embed(system, open_gallery(place), tmp_path / name, progress=speed.tell)
+        index = embed(system, open_gallery(place), tmp_path / name, progress=speed.progress)
         rows, _ = index.search_rows(np.eye(8, dtype=np.float32), len(index))
         vectors[name] = index
         assert f"{len(index)} pictures in" in speed.summary() and sorted(rows[0]) == list(range(len(index)))
@@ -53,8 +53,8 @@ def test_an_index_is_kept_beside_a_workdir_and_nowhere_of_a_hub_id(clip, folder,
     workdirs = Path("owner/name"), tmp_path / "run"
     workdirs[1].mkdir()
     for workdir in workdirs:
-        index, place = embedded_index(system, folder, workdir)
-        assert len(index.search(np.eye(1, 8, dtype=np.float32), 20)[0]) == 12 and place == str(folder)
+        index = embedded_index(system, folder, workdir)
+        assert len(index.search(np.eye(1, 8, dtype=np.float32), 20)[0]) == 12 and index.gallery == str(folder)
     assert not (tmp_path / "owner").exists() and len(list((workdirs[1] / "galleries").iterdir())) == 1
 
 
@@ -64,7 +64,7 @@ def test_an_export_of_programs_embeds_and_tells_how_fast(exports, folder, tmp_pa
 
     system = contextjax.load(exports / "programs")
     speed = Speed(system)
-    index = embed(system, open_gallery(folder), tmp_path / "index", progress=speed.tell)
+    index = embed(system, open_gallery(folder), tmp_path / "index", progress=speed.progress)
     assert isinstance(system, Exported) and len(index) == 12
     assert speed.summary().startswith("12 pictures in") and "roofline" not in speed.summary()
 
@@ -85,6 +85,6 @@ def test_the_login_of_milvus_is_read_where_it_is_opened_to_write_and_to_search(t
     made = open_milvus(file, "mine", dimension=4, fingerprint="m-1", gallery="here")
     made.add(["a"], np.eye(1, 4, dtype=np.float32))
     made.close()
-    found, place = open_index(types.SimpleNamespace(identity="m-1"), file, collection="mine")
-    assert (len(found), place, told) == (1, "here", ["someone:secret"] * 2)
+    found = open_index(types.SimpleNamespace(identity="m-1"), file, collection="mine")
+    assert (len(found), found.gallery, told) == (1, "here", ["someone:secret"] * 2)
     found.close()

@@ -143,8 +143,8 @@ def chunk_width(dimension: int, storage: str = "float32") -> int:
 def scratch_bytes(dimension: int, *, k: int, queries: int = QUERIES, devices: int = 1) -> int:
     """Returns the most bytes that a device holds beside embeddings to search a chunk, however many rows there are.
 
-    They hold the scores, the chunk as float32 where it is kept otherwise, and the scores to order: k groups, and the best
-    of all devices.
+    They hold the scores, the chunk as float32 where it is kept otherwise, and the scores to order: k groups, and all
+    devices' best.
     """
     width = chunk_width(dimension)
     ordered = min(k * GROUP, width) + devices * min(k, width)

@@ -53,7 +53,7 @@ def test_bad_input_ends_with_one_sentence(clip, tmp_path, arguments, sentence):
 
 
 def test_an_index_can_be_used_from_python(clip, folder, tmp_path):
-    """As docs/guides/search.md has it."""
+    """Runs the example of docs/guides/search.md."""
     import contextjax
 
     system = contextjax.load(clip)
@@ -62,5 +62,5 @@ def test_an_index_can_be_used_from_python(clip, folder, tmp_path):
     index = Index.create(tmp_path / "index", embeddings.shape[1], fingerprint=system.identity)
     index.add(names, embeddings)
     index.remove(names[:1])
-    (found,) = index.search(system.encode_query([folder / names[1]], ["a dog"]), 3)
-    assert len(found) == 3 and {name for name, _ in found} <= set(names[1:])
+    (hits,) = index.search(system.encode_query([folder / names[1]], ["a dog"]), 3)
+    assert len(hits) == 3 and {name for name, _ in hits} <= set(names[1:])

@@ -30,14 +30,14 @@ def test_a_list_and_a_table_are_embedded_as_a_folder_is(clip, folder, pictograms
     assert vectors["table"].names == prepared.ids
     query = np.random.default_rng(0).normal(size=(1, 8)).astype(np.float32)
     stem = lambda name: Path(name).name.removesuffix(".png")
-    found = [
+    answers = [
         {stem(name): score for name, score in index.search(query, len(index))[0] if stem(name) in known}
         for known in [{path.stem for path in folder.iterdir()}]
         for index in vectors.values()
     ]
-    for other in found[1:]:
-        assert other.keys() == found[0].keys()
-        np.testing.assert_allclose([other[key] for key in found[0]], list(found[0].values()), atol=1e-5)
+    for other in answers[1:]:
+        assert other.keys() == answers[0].keys()
+        np.testing.assert_allclose([other[key] for key in answers[0]], list(answers[0].values()), atol=1e-5)
     assert embed(system, open_gallery(places["table"]), tmp_path / "table").names == prepared.ids
     with pytest.raises(UserError, match=r"no picture none in .*pictures\.val\.json"):  # of a plan before this table
         open_gallery(places["table"]).picture("none")
@@ -58,7 +58,7 @@ def test_an_index_is_kept_beside_a_workdir_and_nowhere_of_a_hub_id(clip, folder,
     assert not (tmp_path / "owner").exists() and len(list((workdirs[1] / "galleries").iterdir())) == 1
 
 
-def test_an_export_of_programs_embeds_and_tells_how_fast(exports, folder, tmp_path):
+def test_an_export_of_programs_embeds_and_its_speed_is_given(exports, folder, tmp_path):
     import contextjax
     from contextjax.export.exported import Exported
 
@@ -70,13 +70,13 @@ def test_an_export_of_programs_embeds_and_tells_how_fast(exports, folder, tmp_pa
 
 
 def test_the_login_of_milvus_is_read_where_it_is_opened_to_write_and_to_search(tmp_path, monkeypatch):
-    """By a client that notes it; the embedded file has no login."""
+    """A client notes the login here; the embedded file has none."""
     pymilvus = pytest.importorskip("pymilvus", reason="needs the extra [milvus]")
-    told = []
+    tokens = []
 
     class Noting(pymilvus.MilvusClient):
         def __init__(self, *arguments, token, **options):
-            told.append(token)
+            tokens.append(token)
             super().__init__(*arguments, token=token, **options)
 
     monkeypatch.setattr(pymilvus, "MilvusClient", Noting)
@@ -85,6 +85,6 @@ def test_the_login_of_milvus_is_read_where_it_is_opened_to_write_and_to_search(t
     made = open_milvus(file, "mine", dimension=4, fingerprint="m-1", gallery="here")
     made.add(["a"], np.eye(1, 4, dtype=np.float32))
     made.close()
-    found = open_index(types.SimpleNamespace(identity="m-1"), file, collection="mine")
-    assert (len(found), found.gallery, told) == (1, "here", ["someone:secret"] * 2)
-    found.close()
+    opened = open_index(types.SimpleNamespace(identity="m-1"), file, collection="mine")
+    assert (len(opened), opened.gallery, tokens) == (1, "here", ["someone:secret"] * 2)
+    opened.close()

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from contextjax import images as image_files
 from contextjax.analysis.cost import matmul_flops, traced_flops
 from contextjax.evaluation import evaluate_candidates, evaluate_retrieval, gallery_rows
-from contextjax.loading import read_length, read_propositions
 from contextjax.models.context_cir import ContextCIR
 from contextjax.optim import make_optimizer, make_schedule
 from contextjax.system import System
@@ -31,9 +30,10 @@ from contextjax.variants import make_model
 from data_pipelines import protocols
 from experiments.benchmarks.clock import Enough, clocked
 from experiments.benchmarks.synthetic import SyntheticPictures, candidate_records, composed_records, synthetic_batch
-from experiments.shared import assembly
+from experiments.shared import models, systems
 from experiments.shared.abstract_step import abstract_step, with_sizes
 from experiments.shared.data import evaluated, load_evaluated
+from experiments.shared.training import fit_config, train
 
 WARM = 3  # steps before the first that counts: the loop is one step ahead of the device
 
@@ -94,21 +94,19 @@ def _train(
     through = clocked(moments, limit=WARM + steps if steps else 2, change=counted)
     with contextlib.suppress(Enough):
         if real:
-            from experiments.shared.training import train
-
             train(config.copy_and_resolve_references(), workdir, through=through)
         else:
-            shapes = assembly.parts(config).abstract_batch(step.config, cuts=step.cuts)
+            shapes = systems.of(config).abstract_batch(step.config, cuts=step.cuts)
             batch = synthetic_batch(shapes, vocabulary=step.vocabulary)
             task = Task(
-                init_params=assembly.make_init(step.model),
+                init_params=models.make_init(step.model),
                 optimizer=make_optimizer(config.optimizer, steps=config.training.steps),
                 schedule=make_schedule(config.optimizer, steps=config.training.steps),
                 phases=[dataclasses.replace(step.phase, start=0)],
                 batches=lambda start: through(itertools.repeat(batch)),
                 seed=config.seed,
             )
-            fit(assembly.fit_config(config, workdir), task)
+            fit(fit_config(config, workdir), task)
     return moments, lambda: counters[0].unexpected if counters else 0
 
 
@@ -118,6 +116,7 @@ def _differences(moments: list[float]) -> list[float]:
 
 def embedding(config: Any, *, steps: int, real: bool) -> Timing:
     """`steps` calls of System.encode_gallery, each of a batch of pictures; what waits is their preparation."""
+    config = with_sizes(config)
     system, size = make_system(config), config.data.batch_size
     if real:
         table: Any = load_evaluated(config, config.data.val_split).pictures
@@ -152,7 +151,9 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
     else:
         pictures = SyntheticPictures(config.data.batch_size * config.data.candidates, system.image_size)
         records = candidate_records(pictures, config.data.batch_size, config.data.candidates)
-    system.tokenizer = train_tokenizer([r.text for r in records], vocabulary=300, length=read_length(config))
+    system.tokenizer = train_tokenizer(
+        [r.text for r in records], vocabulary=300, length=models.make_spec(config).text_length
+    )
     flops = None
     if isinstance(records[0], ComposedRecord):
         protocol = protocols.of_reader(reader)
@@ -169,11 +170,12 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
 def make_system(config: Any) -> System:
     """The config's model with random parameters and no tokenizer yet."""
     config = with_sizes(config)
-    model = make_model(config.model, vocabulary=config.data.vocabulary or None)
-    init = assembly.make_init(model)
+    spec = models.make_spec(config, vocabulary=config.data.vocabulary or None)
+    model = make_model(spec)
+    init = models.make_init(model)
     params = jax.jit(lambda: nn.unbox(init(jax.random.key(config.seed))))()
     no_tokenizer: Any = None
-    return System(model, params, no_tokenizer, propositions=read_propositions(config))
+    return System(model, params, no_tokenizer, propositions=spec.propositions)
 
 
 def image_program(system: System) -> tuple[Callable, Any]:

@@ -19,7 +19,7 @@ def test_links_lead_to_files(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_that_are_named_exist(page):
     text = page.read_text(encoding="utf-8")
-    modules = set(re.findall(r"python -m (experiments(?:\.\w+)+)", text))
+    modules = set(re.findall(r"python -m (experiments(?:\.[a-z_]+)+)", text))
     modules |= {f"experiments.{name}" for name in re.findall(r"^\s*(?:\$ )?contextjax (\w+)", text, re.MULTILINE)}
     places = {module: ROOT / Path(*module.split(".")) for module in modules}
     assert not [name for name, place in places.items() if not (place.with_suffix(".py").exists() or place.is_dir())]

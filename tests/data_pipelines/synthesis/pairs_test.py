@@ -8,8 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from contextjax.types import UserError
-from data_pipelines.synthesis.mining import Band, mine_groups, on_grid, sample_pairs
-from data_pipelines.synthesis.sources import grouped_pairs
+from data_pipelines.synthesis.pairs import SimilarityBand, grouped_pairs, mine_groups, on_grid, sample_pairs
 
 
 def clouds(count, width, seed):
@@ -41,7 +40,7 @@ def by_hand(embeddings, band, size, seed):
 @hypothesis.settings(max_examples=25, deadline=None)
 @hypothesis.given(st.integers(1, 40), st.integers(2, 4), st.integers(0, 99), st.sampled_from([(0.3, 0.95), (0.7, 0.9)]))
 def test_groups_are_those_of_plain_loops(count, size, seed, bounds):
-    embeddings, band = clouds(count, 6, seed), Band(*bounds)
+    embeddings, band = clouds(count, 6, seed), SimilarityBand(*bounds)
     groups = mine_groups(embeddings, band, size=size, seed=seed)
     assert groups == by_hand(embeddings, band, size, seed)
     used = [row for group in groups for row in group]
@@ -53,9 +52,9 @@ def test_groups_are_those_of_plain_loops(count, size, seed, bounds):
 
 def test_float32_in_any_order_of_columns_gives_the_same_groups():
     embeddings = clouds(60, 16, 3).astype(np.float32)
-    groups = mine_groups(embeddings, Band(0.4, 0.97), size=3, seed=1)
-    assert groups and groups == mine_groups(embeddings[:, ::-1].copy(), Band(0.4, 0.97), size=3, seed=1)
-    assert groups != mine_groups(embeddings, Band(0.4, 0.97), size=3, seed=2)
+    groups = mine_groups(embeddings, SimilarityBand(0.4, 0.97), size=3, seed=1)
+    assert groups and groups == mine_groups(embeddings[:, ::-1].copy(), SimilarityBand(0.4, 0.97), size=3, seed=1)
+    assert groups != mine_groups(embeddings, SimilarityBand(0.4, 0.97), size=3, seed=2)
 
 
 def test_examples_are_of_their_bins_and_shares_add_up():
@@ -84,4 +83,4 @@ def test_every_member_is_as_often_a_target_as_a_reference(size, targets):
 @pytest.mark.parametrize("bounds", [(0.9, 0.2), (-2.0, 0.5), (0.5, 0.5)])
 def test_a_band_is_two_cosines(bounds):
     with pytest.raises(UserError, match="expected -1 <= low < high <= 1"):
-        Band(*bounds)
+        SimilarityBand(*bounds)

@@ -19,7 +19,8 @@ LAYERS = {"contextjax.models.layers"}
 TYPES = {"contextjax.types"}
 FILES = {"contextjax.files", "contextjax.json_files"}
 THREADS = {"contextjax.threads"}
-MODELS = SYSTEMS | PARTS | TOWERS | LAYERS | {"contextjax.variants"}
+SPEC = {"contextjax.spec"}
+MODELS = SYSTEMS | PARTS | TOWERS | LAYERS | SPEC | {"contextjax.variants"}
 
 # room (longest prefix wins) -> the project's modules (by prefix) it may import
 ALLOWED: dict[str, set[str]] = {
@@ -27,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.files": TYPES,
     "contextjax.json_files": TYPES | FILES,
     "contextjax.threads": set(),
+    "contextjax.spec": TYPES | FILES,
     "contextjax.models.layers": TYPES,
     "contextjax.models.vision": LAYERS | TYPES,
     "contextjax.models.text": LAYERS | TYPES,
@@ -41,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.token_pooling": LAYERS | TYPES,
     "contextjax.models.context_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_cir": PARTS | TOWERS | LAYERS | TYPES,
-    "contextjax.variants": SYSTEMS | PARTS | TOWERS | LAYERS | TYPES,
+    "contextjax.variants": SPEC | SYSTEMS | PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.pretrained": MODELS | TYPES | FILES | {"contextjax.pretrained"},
     "contextjax.losses": TYPES | {"contextjax.losses"},
     "contextjax.metrics": TYPES,
@@ -55,12 +57,14 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.training": TYPES
     | FILES
     | {"contextjax.training", "contextjax.sharding", "contextjax.optim", "contextjax.checkpoints"},
-    "contextjax.retriever": TYPES | {"contextjax.images", "contextjax.tokenizers"},
+    "contextjax.retriever": TYPES | SPEC | {"contextjax.images", "contextjax.tokenizers"},
+    "contextjax.programs": MODELS | TYPES,
     "contextjax.system": MODELS
     | TYPES
-    | {f"contextjax.{name}" for name in ("retriever", "tokenizers", "pretrained", "sharding")},
+    | {f"contextjax.{name}" for name in ("programs", "retriever", "tokenizers", "pretrained", "sharding")},
     "contextjax.loading": {"contextjax.variants"}
     | TYPES
+    | SPEC
     | FILES
     | {
         f"contextjax.{name}"
@@ -69,7 +73,8 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.export": TYPES
     | FILES
     | THREADS
-    | {f"contextjax.{name}" for name in ("export", "system", "retriever", "metrics", "tokenizers", "pretrained")}
+    | SPEC
+    | {f"contextjax.{name}" for name in ("export", "programs", "system", "retriever", "tokenizers", "pretrained")}
     | {"contextjax.checkpoints.integrity"},
     "contextjax.evaluation": TYPES | {f"contextjax.{name}" for name in ("evaluation", "system", "metrics")},
     "contextjax.serving": TYPES
@@ -182,7 +187,7 @@ def test_apply_is_called_in_two_places():
         and node.func.attr == "apply"
         and "model" in ast.unparse(node.func.value)
     }
-    assert callers == {"contextjax.system", "contextjax.objectives.context_cir", "contextjax.objectives.context_blip"}
+    assert callers == {"contextjax.programs", "contextjax.objectives.context_cir", "contextjax.objectives.context_blip"}
 
 
 def test_the_step_stays_short():

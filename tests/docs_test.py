@@ -20,7 +20,7 @@ def test_links_lead_to_files(page):
 def test_commands_that_are_named_exist(page):
     text = page.read_text(encoding="utf-8")
     modules = set(re.findall(r"python -m (experiments(?:\.[a-z_]+)+)", text))
-    modules |= {f"experiments.{name}" for name in re.findall(r"^\s*(?:\$ )?contextjax (\w+)", text, re.MULTILINE)}
+    modules |= {f"experiments.{name}" for name in re.findall(r"`contextjax ([a-z]+)", text)}
     places = {module: ROOT / Path(*module.split(".")) for module in modules}
     assert not [name for name, place in places.items() if not (place.with_suffix(".py").exists() or place.is_dir())]
 

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from contextjax import images as image_files
 from contextjax.analysis.cost import matmul_flops, traced_flops
 from contextjax.evaluation import evaluate_candidates, evaluate_retrieval, gallery_rows
-from contextjax.loading import read_length, read_propositions
 from contextjax.models.context_cir import ContextCIR
 from contextjax.optim import make_optimizer, make_schedule
 from contextjax.system import System
@@ -118,6 +117,7 @@ def _differences(moments: list[float]) -> list[float]:
 
 def embedding(config: Any, *, steps: int, real: bool) -> Timing:
     """Times `steps` calls of System.encode_gallery on a batch of pictures; the wait is the pictures' preparation."""
+    config = with_sizes(config)
     system, size = make_system(config), config.data.batch_size
     if real:
         table: Any = load_evaluated(config, config.data.val_split).pictures
@@ -152,7 +152,9 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
     else:
         pictures = SyntheticPictures(config.data.batch_size * config.data.candidates, system.image_size)
         records = candidate_records(pictures, config.data.batch_size, config.data.candidates)
-    system.tokenizer = train_tokenizer([r.text for r in records], vocabulary=300, length=read_length(config))
+    system.tokenizer = train_tokenizer(
+        [r.text for r in records], vocabulary=300, length=assembly.make_spec(config).text_length
+    )
     flops = None
     if isinstance(records[0], ComposedRecord):
         protocol = protocols.of_reader(reader)
@@ -169,11 +171,12 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
 def make_system(config: Any) -> System:
     """Returns the config's model with random parameters, as yet without a tokenizer."""
     config = with_sizes(config)
-    model = make_model(config.model, vocabulary=config.data.vocabulary or None)
+    spec = assembly.make_spec(config, vocabulary=config.data.vocabulary or None)
+    model = make_model(spec)
     init = assembly.make_init(model)
     params = jax.jit(lambda: nn.unbox(init(jax.random.key(config.seed))))()
     no_tokenizer: Any = None
-    return System(model, params, no_tokenizer, propositions=read_propositions(config))
+    return System(model, params, no_tokenizer, propositions=spec.propositions)
 
 
 def image_program(system: System) -> tuple[Callable, Any]:

@@ -43,7 +43,7 @@ def abstract_step(config: Any) -> AbstractStep:
     """
     config = with_sizes(config)
     vocabulary = config.data.vocabulary or config.model.text["vocabulary"]
-    model = make_model(config.model, vocabulary=vocabulary)
+    model = make_model(assembly.make_spec(config, vocabulary=vocabulary))
     phase = assembly.parts(config).make_phases(config, model)[-1]
     optimizer = make_optimizer(config.optimizer, steps=config.training.steps)
     mesh = make_mesh(config.mesh)

@@ -10,7 +10,6 @@ from typing import Any
 
 from contextjax.files import local_path
 from contextjax.types import EvaluationProtocol, UserError
-from contextjax.variants import resolve
 from data_pipelines.candidate_ops import cleaned
 from data_pipelines.datasets import READERS
 from data_pipelines.mixtures import Mixture, Source, mix, source_data
@@ -77,7 +76,7 @@ def load_evaluated(config: Any, split: str) -> SplitData:
 
 
 def _load(config: Any, reader: str, folder: str, split: str, **options: Any) -> SplitData:
-    vision = resolve(config.model)["vision"]
+    vision = config.model.vision  # every size is in the section by now, see assembly.resolve_model
     size, fit = vision["image_size"], vision["fit"]
     data = load_folder(reader, folder, split, size=size, fit=fit, **options)
     return cleaned(data) if config.data.get("clean") else data

@@ -31,10 +31,10 @@ def test_a_plan_counts_what_a_run_would_hold(plan):
     from contextjax.optim import make_optimizer
     from contextjax.sharding import init_sharded, make_mesh
     from contextjax.training.first_state import init_state
-    from contextjax.variants import make_model
+    from contextjax.variants import make_model, make_spec
 
     config = small()
-    model = make_model(config.model, vocabulary=300)
+    model = make_model(make_spec(config.model, vocabulary=300))
     optimizer = make_optimizer(config.optimizer, steps=6)
     state, _ = init_sharded(lambda: init_state(assembly.make_init(model), optimizer, 0), make_mesh(config.mesh))
     held = lambda tree: sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(tree))

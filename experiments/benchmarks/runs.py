@@ -30,9 +30,10 @@ from contextjax.variants import make_model
 from data_pipelines import protocols
 from experiments.benchmarks.clock import Enough, clocked
 from experiments.benchmarks.synthetic import SyntheticPictures, candidate_records, composed_records, synthetic_batch
-from experiments.shared import assembly
+from experiments.shared import models, systems
 from experiments.shared.abstract_step import abstract_step, with_sizes
 from experiments.shared.data import evaluated, load_evaluated
+from experiments.shared.training import fit_config, train
 
 WARM = 3  # steps before the first that counts: the loop is one step ahead of the device
 
@@ -93,21 +94,19 @@ def _train(
     through = clocked(moments, limit=WARM + steps if steps else 2, change=counted)
     with contextlib.suppress(Enough):
         if real:
-            from experiments.shared.training import train
-
             train(config.copy_and_resolve_references(), workdir, through=through)
         else:
-            shapes = assembly.parts(config).abstract_batch(step.config, cuts=step.cuts)
+            shapes = systems.of(config).abstract_batch(step.config, cuts=step.cuts)
             batch = synthetic_batch(shapes, vocabulary=step.vocabulary)
             task = Task(
-                init_params=assembly.make_init(step.model),
+                init_params=models.make_init(step.model),
                 optimizer=make_optimizer(config.optimizer, steps=config.training.steps),
                 schedule=make_schedule(config.optimizer, steps=config.training.steps),
                 phases=[dataclasses.replace(step.phase, start=0)],
                 batches=lambda start: through(itertools.repeat(batch)),
                 seed=config.seed,
             )
-            fit(assembly.fit_config(config, workdir), task)
+            fit(fit_config(config, workdir), task)
     return moments, lambda: counters[0].unexpected if counters else 0
 
 
@@ -153,7 +152,7 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
         pictures = SyntheticPictures(config.data.batch_size * config.data.candidates, system.image_size)
         records = candidate_records(pictures, config.data.batch_size, config.data.candidates)
     system.tokenizer = train_tokenizer(
-        [r.text for r in records], vocabulary=300, length=assembly.make_spec(config).text_length
+        [r.text for r in records], vocabulary=300, length=models.make_spec(config).text_length
     )
     flops = None
     if isinstance(records[0], ComposedRecord):
@@ -171,9 +170,9 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
 def make_system(config: Any) -> System:
     """Returns the config's model with random parameters, as yet without a tokenizer."""
     config = with_sizes(config)
-    spec = assembly.make_spec(config, vocabulary=config.data.vocabulary or None)
+    spec = models.make_spec(config, vocabulary=config.data.vocabulary or None)
     model = make_model(spec)
-    init = assembly.make_init(model)
+    init = models.make_init(model)
     params = jax.jit(lambda: nn.unbox(init(jax.random.key(config.seed))))()
     no_tokenizer: Any = None
     return System(model, params, no_tokenizer, propositions=spec.propositions)

@@ -17,7 +17,7 @@ from contextjax.training.first_state import init_state
 from contextjax.training.task import Phase
 from contextjax.types import UserError
 from contextjax.variants import make_model, resolve
-from experiments.shared import assembly
+from experiments.shared import models, systems
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,16 +43,16 @@ def abstract_step(config: Any) -> AbstractStep:
     """
     config = with_sizes(config)
     vocabulary = config.data.vocabulary or config.model.text["vocabulary"]
-    model = make_model(assembly.make_spec(config, vocabulary=vocabulary))
-    phase = assembly.parts(config).make_phases(config, model)[-1]
+    model = make_model(models.make_spec(config, vocabulary=vocabulary))
+    phase = systems.of(config).make_phases(config, model)[-1]
     optimizer = make_optimizer(config.optimizer, steps=config.training.steps)
     mesh = make_mesh(config.mesh)
     micro_batches = config.training.micro_batches
     check_batch(mesh, config.data.batch_size, micro_batches=micro_batches)
     cuts = batch_parts(mesh) * micro_batches
-    fresh = functools.partial(init_state, assembly.make_init(model), optimizer, config.seed)
+    fresh = functools.partial(init_state, models.make_init(model), optimizer, config.seed)
     state, shardings = abstract_state(fresh, mesh)
-    batch = assembly.parts(config).abstract_batch(config, cuts=cuts)
+    batch = systems.of(config).abstract_batch(config, cuts=cuts)
     batch = place_abstract(batch, mesh, micro_batches=micro_batches)
     options = {"frozen": tuple(config.optimizer.freeze), "micro_batches": micro_batches, "mesh": mesh}
     with activations(mesh):
@@ -76,7 +76,7 @@ def sizes_of(config: Any) -> dict[str, Any]:
     """
     model = config.model
     if model.pretrained and Path(model.pretrained).is_dir():
-        return assembly.resolve_model(config)
+        return models.resolve_model(config)
     if not model.variant and "width" not in model.vision:
         raise UserError(
             f"model.pretrained is '{model.pretrained}', no folder on this machine, and model.variant is empty: there "

@@ -14,8 +14,8 @@ The stages, each an argument:
     2b        cached features: the inter-context encoder alone trains
 
 Further arguments, after the stage's: no_adapter, no_masking, `dual`, a plain dual encoder (the cosine of whole texts)
-trained as long as all stages (with --stages=1,cosine), and `tiny`, 12 steps of a model that trains in seconds, for
-tests.
+trained as long as all stages (with --stages=1,cosine), `demo`, shorter stages for `make demo` (with --stages=pairs,cosine,
+the two that learn), and `tiny`, 12 steps of a model that trains in seconds, for tests.
 
 Where it differs from the paper, because small towers start from nothing here: nothing is frozen in stages 1 and 2a; the
 contrastive loss stays on; the score begins with that of a dual encoder, which reads a text in propositions; two stages
@@ -28,7 +28,7 @@ from configs.base import base, shrink
 
 STAGES = ("1", "pairs", "cosine", "2a", "2b")
 DUAL_STAGES = ("1", "cosine")
-ARGUMENTS = (*STAGES, "no_adapter", "no_masking", "dual", "tiny")
+ARGUMENTS = (*STAGES, "no_adapter", "no_masking", "dual", "demo", "tiny")
 
 
 def get_config(argument: str = "1"):
@@ -38,7 +38,7 @@ def get_config(argument: str = "1"):
         if name not in ARGUMENTS or (name == stage) != (name in STAGES):
             raise ValueError(
                 f"configs/pictogram_sets.py got '{name}'; expected a stage ({', '.join(STAGES)}), then no_adapter, "
-                "no_masking, dual or tiny."
+                "no_masking, dual, demo or tiny."
             )
     if "dual" in others and stage not in DUAL_STAGES:
         raise ValueError(f"configs/pictogram_sets.py got 'dual' with {stage}; it has {', '.join(DUAL_STAGES)}.")
@@ -55,6 +55,8 @@ def get_config(argument: str = "1"):
             config.loss.weights.update({"matching": 0.0, "masking": 0.0})
         if stage == "cosine":
             config.training.steps = 1200  # as long as all stages of the recipe: a step is shorter
+    if "demo" in others:
+        config.training.steps = min(config.training.steps, 240)
     config.training.checkpoint_every = config.training.evaluate_every = config.training.steps
     if "tiny" in others:
         shrink(config)

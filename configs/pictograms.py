@@ -51,8 +51,8 @@ def get_config(argument: str = ""):
         if name not in ARGUMENTS:
             raise ValueError(f"configs/pictograms.py has no argument '{name}'; it has {', '.join(ARGUMENTS)}.")
         if name == "demo":
-            config.training.steps, config.loss.lead_steps = 1200, 150
-            config.training.evaluate_every = 600
+            config.training.steps, config.loss.lead_steps = 1050, 130
+            config.training.evaluate_every = config.training.steps
         elif name == "no_consistency":
             config.loss.weights.consistency = 0.0
         elif name == "normalized":

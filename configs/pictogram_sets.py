@@ -13,9 +13,12 @@ The stages, each an argument:
     2a        candidate sets: the base score plus a Linear of the fused state, which begins as nothing
     2b        cached features: the inter-context encoder alone trains
 
-Further arguments, after the stage's: no_adapter, no_masking, `dual`, a plain dual encoder (the cosine of whole texts)
-trained as long as all stages (with --stages=1,cosine), `demo`, shorter stages for `make demo` (with --stages=pairs,cosine,
-the two that learn), and `tiny`, 12 steps of a model that trains in seconds, for tests.
+Further arguments, after the stage's:
+
+    no_adapter, no_masking
+    dual      a plain dual encoder (the cosine of whole texts), trained as long as all stages (with --stages=1,cosine)
+    demo      shorter stages, for `make demo` (with --stages=pairs,cosine, the two that learn)
+    tiny      12 steps of a model that trains in seconds, for tests
 
 Where it differs from the paper, because small towers start from nothing here: nothing is frozen in stages 1 and 2a; the
 contrastive loss stays on; the score begins with that of a dual encoder, which reads a text in propositions; two stages

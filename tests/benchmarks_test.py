@@ -178,7 +178,7 @@ for workdir, name, arguments in json.loads(sys.argv[1]):
 
 @pytest.fixture(scope="module")
 def said(folders, run) -> str:
-    """What experiments.evaluate prints, of every benchmark and of the submissions: in one process, for each compiles
+    """Returns what experiments.evaluate prints of every benchmark and submission, in one process, for each compiles
     all there is."""
     tasks = [(protocol, name, split) for protocol, (name, split, _) in COMPOSED.items()]
     tasks += [("genecis", "genecis", task) for task in TASKS if task != COMPOSED["genecis"][1]]
@@ -201,7 +201,7 @@ def result_of(said, run):
 
 
 def result_file(protocol: str, split: str) -> str:
-    """That of the run's own data set has no other name."""
+    """Returns the name of a result file; the run's own data set is not named in it."""
     return "evaluation.json" if protocol == "cirr" else f"evaluation.{protocol}.{split}.json"
 
 

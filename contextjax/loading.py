@@ -1,16 +1,17 @@
-"""load(...): a system from a workdir, an export of ours, or a CLIP or BLIP folder or hub id.
+"""`load` makes a system of a workdir, an export of ours, or a CLIP or BLIP folder or hub id.
 
 Flax, Optax and Orbax are imported where they are used: the programs of an export run without them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from contextjax import spec
+from contextjax.export.folder import MANIFEST
 from contextjax.files import path_of
-from contextjax.json_files import read_json
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import UserError
 
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
 def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, text_length: int | None = None,
          dtype: Any = None, checkpoint: str | int = "") -> System | Exported:  # fmt: skip
-    """The system of a workdir, of an export, or of a CLIP or BLIP folder or hub id.
+    """Loads the system of a workdir, of an export, or of a CLIP or BLIP folder or hub id.
 
-    Of a workdir it is the best checkpoint where the run had a rule of what is best (training.best), else the newest. An
-    export that holds programs comes back as an Exported, which runs them (StableHLO where there is both).
+    A workdir gives its best checkpoint where the run had a rule of what is best (training.best), else the newest. An
+    export that holds programs comes back as an Exported, which runs them (StableHLO where there are both).
 
     Args:
       source: a --workdir, a folder that `experiments.export` or `convert` wrote, a folder in Hugging Face's or
@@ -39,37 +40,20 @@ def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, t
       UserError: `source` is none of these, is not whole, or has no such checkpoint.
     """
     folder = path_of(source)
-    if (folder / "export.json").exists() and (programs := _open_export(folder, mesh, image_size, dtype, checkpoint)):
+    if (folder / MANIFEST).exists() and (programs := _open_export(folder, mesh, image_size, dtype, checkpoint)):
         return programs
-    from contextjax import pretrained
-    from contextjax.system import System
-
-    config = _own_config(folder)
-    if config is not None:
-        return _load_own(folder, config, mesh, checkpoint)
+    if (folder / spec.FILE).exists():
+        return _load_own(folder, mesh, checkpoint)
+    is_model = any(folder.glob("*.safetensors*")) or any(folder.glob("*config.json")) if folder.is_dir() else True
+    if not is_model or (folder / "checkpoints").exists():
+        raise UserError(f"{folder} holds no {spec.FILE}; expected the --workdir of a training run, or a model.")
     if checkpoint:
         raise UserError(f"A checkpoint ('{checkpoint}') is asked for, but {source} is no run; leave it out.")
-    found = pretrained.read_pretrained(source, image_size=image_size, dtype=dtype)
-    config = pretrained.towers(found.model.config)
-    if not hasattr(config, "vision"):
-        raise UserError(f"{source} is a {found.family} text encoder without pictures; expected a CLIP or a BLIP.")
-    text = config.text
-    tokenizer = TextTokenizer.read(found.folder, length=min(text_length or text.positions, text.positions))
-    if tokenizer.vocabulary > text.vocabulary:
-        raise UserError(
-            f"{found.folder}'s tokenizer has {tokenizer.vocabulary} ids, but its model's table {text.vocabulary} rows; "
-            "tokenizer and weights are not of one model."
-        )
-    return System(
-        found.model,
-        _placed(found.params, found.abstract, mesh),
-        tokenizer,
-        fingerprint=f"{source}@{config.vision.image_size}-0",
-    )
+    return _load_pretrained(source, mesh, image_size=image_size, text_length=text_length, dtype=dtype)
 
 
 def _open_export(folder: Path, *options: Any) -> Exported | None:
-    """An export's programs, its files checked; None where it holds none."""
+    """Opens the programs of an export after a check of its files; returns None where it holds none."""
     from contextjax.export.exported import RUNTIMES, open_export
     from contextjax.export.folder import read_manifest
 
@@ -84,68 +68,93 @@ def _open_export(folder: Path, *options: Any) -> Exported | None:
     return open_export(folder, manifest=manifest)
 
 
-def read_length(config: Any) -> int:
-    """Tokens that a run's system reads of a text: ContextBLIP's, as far as in training."""
-    positions = config.model.text["positions"]
-    return min(positions, config.data.text_length) if config.model.get("system") == "context_blip" else positions
-
-
-def read_propositions(config: Any) -> tuple[int, int]:
-    """Into how many propositions a run's system splits a text, and of how many tokens; none: (0, 0)."""
-    if not config.model.get("propositions"):
-        return 0, 0
-    return config.data.propositions, config.data.proposition_length
-
-
-def _own_config(folder: Path) -> Any:
-    """The config of a workdir or an export of ours; None where `folder` is something else."""
-    file = folder / "config.json"
-    if not file.exists():
-        if folder.is_dir() and not any(folder.glob("*.safetensors*")) and not any(folder.glob("*config.json")):
-            raise UserError(f"{folder} holds no config.json; expected the --workdir of a training run, or a model.")
-        return None
-    config = read_json(file, layout="a run or a model", remedy="copy it again")
-    if not isinstance(config.get("model"), Mapping):
-        return None
-    from ml_collections import ConfigDict
-
-    return ConfigDict(dict(config))
-
-
-def _load_own(folder: Path, config: Any, mesh: str, checkpoint: str | int) -> System:
+def _load_own(folder: Path, mesh: str, checkpoint: str | int) -> System:
+    """Loads a workdir, or a model under our own parameter names: an export of parameters alone, or a converted one."""
     import jax
     import jax.numpy as jnp
 
-    from contextjax import pretrained
     from contextjax.checkpoints.reader import CheckpointReader
+    from contextjax.pretrained import read_own
     from contextjax.system import System
-    from contextjax.variants import make_model
 
-    propositions = read_propositions(config)
-    for tower in (config.model.vision, config.model.text):
-        tower.attention = "xla"  # which runs everywhere, and gives the same numbers
-    tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=read_length(config))
-    trained = config.get("data", {}).get("vocabulary", 0)  # else the tokenizer came with the towers
-    model = make_model(config.model, vocabulary=tokenizer.vocabulary if trained else None)
+    own = spec.SystemSpec.read(folder)
+    model, abstract = _make_model(own, folder / spec.FILE)
+    tokenizer = TextTokenizer.read(folder / "tokenizer.json", length=own.text_length)
+    fingerprint = own.fingerprint
     if (folder / "model.safetensors").exists():
         if checkpoint:
             raise UserError(f"A checkpoint ('{checkpoint}') is asked for, but {folder} is an export; leave it out.")
-        unread, abstract = pretrained.read_own(folder, model)
-        meta = config.get("exported", {})
-        fingerprint = f"{meta.get('config_hash', '')}-{meta.get('step', 0)}"
-        params = _placed(unread, abstract, mesh)
-        return System(model, params, tokenizer, propositions=propositions, fingerprint=fingerprint)
-    checkpoints = CheckpointReader(folder / "checkpoints")
+        params = _placed(read_own(folder, abstract), abstract, mesh)
+    else:
+        checkpoints = CheckpointReader(folder / "checkpoints")
+        try:
+            params, meta = checkpoints.restore_params(checkpoint)
+        finally:
+            checkpoints.close()
+        _check_shapes(params, abstract, folder)
+        params = jax.tree.map(jnp.asarray, params)  # on the device once, not at every call
+        fingerprint = f"{meta['config_hash']}-{meta['step']}"
+    return System(model, params, tokenizer, query=own.query, score=own.score, propositions=own.propositions,
+                  fingerprint=fingerprint)  # fmt: skip
+
+
+def _make_model(own: spec.SystemSpec, file: Path) -> tuple[Any, Any]:
+    """Returns the module of a spec and the tree of its parameters' shapes, with attention that runs everywhere.
+
+    Raises:
+      UserError: the spec describes no model; the message names its file.
+    """
+    from contextjax.pretrained import abstract_params
+    from contextjax.variants import make_model
+
+    towers = {name: {**getattr(own, name), "attention": "xla"} for name in ("vision", "text")}
     try:
-        params, meta = checkpoints.restore_params(checkpoint)
-    finally:
-        checkpoints.close()
-    fingerprint = f"{meta['config_hash']}-{meta['step']}"
-    params = jax.tree.map(jnp.asarray, params)  # on the device once, not at every call
-    return System(model, params, tokenizer, propositions=propositions, fingerprint=fingerprint)
+        model = make_model(dataclasses.replace(own, **towers))
+        return model, abstract_params(model)
+    except UserError as error:
+        raise UserError(f"{file} describes no model. {error}") from error
+    except Exception as error:  # of sizes that fit no layer: Flax and JAX raise what they like
+        raise UserError(f"{file} describes no model ({error}); {spec.REMEDY}.") from error
+
+
+def _check_shapes(params: Any, abstract: Any, folder: Path) -> None:
+    """Raises a UserError where a checkpoint's parameters are not those of the model that system.json describes."""
+    import flax.linen as nn
+
+    from contextjax.pretrained.names import flatten
+
+    found, expected = ({path: x.shape for path, x in flatten(t).items()} for t in (params, nn.unbox(abstract)))
+    if odd := sorted(path for path in found.keys() | expected.keys() if found.get(path) != expected.get(path)):
+        raise UserError(
+            f"{odd[0]} has the shape {found.get(odd[0])} in {folder}'s checkpoint, but {expected.get(odd[0])} in the "
+            f"model that {spec.FILE} describes; {spec.REMEDY}."
+        )
+
+
+def _load_pretrained(
+    source: str | Path, mesh: str, *, image_size: int | None, text_length: int | None, dtype: Any
+) -> System:
+    """Loads a folder or hub id in the layout of Hugging Face or OpenCLIP."""
+    from contextjax.pretrained import read_pretrained, towers
+    from contextjax.system import System
+
+    published = read_pretrained(source, image_size=image_size, dtype=dtype)
+    config = towers(published.model.config)
+    if not hasattr(config, "vision"):
+        raise UserError(f"{source} is a {published.family} text encoder without pictures; expected a CLIP or a BLIP.")
+    text = config.text
+    tokenizer = TextTokenizer.read(published.folder, length=min(text_length or text.positions, text.positions))
+    if tokenizer.vocabulary > text.vocabulary:
+        raise UserError(
+            f"{published.folder}'s tokenizer has {tokenizer.vocabulary} ids, but its model's table {text.vocabulary} "
+            "rows; tokenizer and weights are not of one model."
+        )
+    params = _placed(published.params, published.abstract, mesh)
+    return System(published.model, params, tokenizer, fingerprint=f"{source}@{config.vision.image_size}-0")
 
 
 def _placed(unread: Any, abstract: Any, mesh: str) -> Any:
+    """Reads parameters, each straight to where it belongs on the mesh, or to the first device without one."""
     import jax
     import jax.numpy as jnp
 

@@ -1,15 +1,19 @@
-"""What a system and its export have in common: pictures and texts to arrays, in parts of a fitting size, and back."""
+"""Retriever, what a system and its export share: pictures and texts become arrays, in batches of few sizes.
+
+Importing this module imports no JAX.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from contextjax import images as image_files
+from contextjax.spec import QueryMode, ScoreMode, SystemSpec
 from contextjax.tokenizers import TextTokenizer, tokenize_propositions
 from contextjax.types import UserError
 
@@ -17,10 +21,12 @@ BATCH = 256  # the largest batch of one call; smaller ones are padded to a power
 TOKENS = 16  # texts are padded to a multiple of this, for the same reason
 
 
-def identity_of(tensors: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> str:
-    """32 hex digits of named parameters and of what else decides on embeddings: which model it is, whatever file or
-    program it comes from."""
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+def identity_of(tensors: Mapping[str, np.ndarray], spec: SystemSpec) -> str:
+    """Returns 32 hex digits of a model, whatever file or program it comes from.
+
+    They are a hash of all that decides on embeddings: the named parameters, the family and the preprocessing.
+    """
+    digest = hashlib.sha256(json.dumps({"family": spec.family, **spec.preprocessing}, sort_keys=True).encode())
     for name in sorted(tensors):
         x = np.ascontiguousarray(tensors[name])
         digest.update(json.dumps([name, str(x.dtype), x.shape]).encode())
@@ -29,17 +35,19 @@ def identity_of(tensors: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> 
 
 
 class Retriever:
-    """Encodes queries and galleries and scores candidates; `_run`, the programs, is left to who has them.
+    """Encodes queries and galleries and scores candidates. Its subclasses have the programs, `_embed_query` to
+    `_score_sets`, which are given as many rows as `_padded` makes of at most BATCH.
 
     Images are paths, PIL pictures or uint8 arrays [H, W, 3].
     """
 
-    def __init__(self, tokenizer: TextTokenizer, *, image_size: int, fit: str, query: str, score: str,
+    def __init__(self, tokenizer: TextTokenizer, *, image_size: int, fit: str, query: QueryMode, score: ScoreMode,
                  propositions: tuple[int, int] = (0, 0), fingerprint: str = ""):  # fmt: skip
         self.tokenizer = tokenizer
         self.image_size = image_size  # side in pixels of the pictures that the model sees
         self.fit = fit  # how pictures are made square, see images.preprocess
-        self.query, self.score = query, score  # the way to query, and to score candidates
+        self.query: QueryMode = query  # how the gallery is queried
+        self.score: ScoreMode = score  # how candidates are scored
         self.propositions = propositions  # of a ContextBLIP: into how many each text is split, of how many tokens
         self.fingerprint = fingerprint  # which model it is: what an index of a gallery belongs to
 
@@ -52,19 +60,19 @@ class Retriever:
             raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
         pixels, tokens = self._each(images), self._tokens(texts)
         if shares:
-            return self._map_shared(f"query:{self.query}", pixels, *tokens)
+            return self._map_shared(self._embed_query, pixels, *tokens)
         rows = np.arange(len(images), dtype=np.int32) % BATCH
-        return self._map(f"query:{self.query}", np.stack(list(pixels)), *tokens, rows)
+        return self._map(self._embed_query, np.stack(list(pixels)), *tokens, rows)
 
     def encode_gallery(self, images: Sequence[Any]) -> np.ndarray:
         """Gallery embeddings float32 [N, D], L2-normalised."""
         if not len(images):
             raise UserError("The gallery is empty; expected at least one picture.")
-        return self._map("gallery", self._pixels(images))
+        return self._map(self._embed_gallery, self._pixels(images))
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Text embeddings float32 [B, D], L2-normalised: those of the text tower alone."""
-        return self._map("text", *self._tokens(texts))
+        return self._map(self._embed_text, *self._tokens(texts))
 
     def score_candidates(self, images: Sequence[Any], text: str, *, ordered: bool = False) -> np.ndarray:
         """How well each of K pictures fits the text: float32 [K], higher is better.
@@ -82,7 +90,7 @@ class Retriever:
         """
         pixels, batch = self._set_pixels(sets)
         orders = np.asarray([False] * len(texts) if ordered is None else ordered, bool)
-        return self._map_shared(f"score:{self.score}", pixels, *self._set_tokens(texts), orders, batch=batch)
+        return self._map_shared(self._score_sets, pixels, *self._set_tokens(texts), orders, batch=batch)
 
     def truncated(self, texts: Sequence[str]) -> list[str]:
         """What is read of each text that is longer than the tokenizer's length; empty where all fit."""
@@ -122,31 +130,57 @@ class Retriever:
     def _each(self, images: Sequence[Any]) -> Iterator[np.ndarray]:
         return (image_files.load(image, self.image_size, fit=self.fit) for image in images)
 
-    def _map(self, name: str, *arrays: np.ndarray) -> np.ndarray:
-        """A program of arrays [N, ...], at most BATCH rows at a time."""
-        found = []
+    def _map(self, run: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
+        """Runs a program on arrays [N, ...], at most BATCH rows at a time."""
+        outputs = []
         for begin in range(0, len(arrays[0]), BATCH):
-            part = [array[begin : begin + BATCH] for array in arrays]
-            found.append(self._run(name, *(_padded(x, BATCH) for x in part))[: len(part[0])])
-        return np.concatenate(found)
+            inputs = [array[begin : begin + BATCH] for array in arrays]
+            outputs.append(run(*(_padded(x, BATCH) for x in inputs))[: len(inputs[0])])
+        return np.concatenate(outputs)
 
-    def _map_shared(self, name: str, pictures: Iterable[np.ndarray], *arrays: np.ndarray, batch: int = 0) -> np.ndarray:
-        """A program of N pictures or sets and arrays [N, ...] that is given equal pictures once, at most `batch` rows
-        at a time: rows of one picture go together, unless there are more of them."""
+    def _map_shared(
+        self, run: Callable[..., Any], pictures: Iterable[np.ndarray], *arrays: np.ndarray, batch: int = 0
+    ) -> Any:
+        """Runs a program on N pictures or sets and arrays [N, ...], at most `batch` rows at a time.
+
+        Equal pictures are given to it once, with the row of each text's picture as its last input: texts about one
+        picture go together, unless there are more of them than `batch`. Returns what the program does, an array
+        [N, ...] or a NamedTuple of them.
+        """
         batch = batch or BATCH
         pixels, rows = _distinct(pictures)
-        order, found = np.argsort(rows, kind="stable"), []
+        order, outputs = np.argsort(rows, kind="stable"), []
         for part in _parts(rows[order], batch):
             own = order[part]
             used, local = np.unique(rows[own], return_inverse=True)
             inputs = pixels[used], *(array[own] for array in arrays), local.astype(np.int32)
-            found.append(self._run(name, *(_padded(x, batch) for x in inputs))[: len(own)])
-        return np.concatenate(found)[np.argsort(order)]
+            output = run(*(_padded(x, batch) for x in inputs))
+            outputs.append(_on_each(lambda x, own=own: x[: len(own)], output))
+        back = np.argsort(order)
+        return _on_each(lambda *columns: np.concatenate(columns)[back], *outputs)
 
-    def _run(self, name: str, *inputs: np.ndarray) -> np.ndarray:
-        """What the program of that name gives for each row of its inputs; the last one says whose picture is a row's,
-        where rows share them."""
+    def _embed_query(self, pixels: np.ndarray, ids: np.ndarray, mask: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Runs programs.embed_query."""
         raise NotImplementedError
+
+    def _embed_gallery(self, pixels: np.ndarray) -> np.ndarray:
+        """Runs programs.embed_gallery."""
+        raise NotImplementedError
+
+    def _embed_text(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Runs programs.embed_text."""
+        raise NotImplementedError
+
+    def _score_sets(self, *inputs: np.ndarray) -> np.ndarray:
+        """Runs programs.score_sets on all of its inputs."""
+        raise NotImplementedError
+
+
+def _on_each(function: Callable[..., np.ndarray], *values: Any) -> Any:
+    """Calls a function of arrays; of NamedTuples, on the arrays of each of their fields."""
+    if isinstance(values[0], tuple):
+        return type(values[0])(*(function(*fields) for fields in zip(*values, strict=True)))  # pyright: ignore
+    return function(*values)
 
 
 def _distinct(pictures: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

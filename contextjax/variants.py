@@ -1,22 +1,27 @@
-"""The size table: named towers, and a model from the config's `model` section."""
+"""The size table: named towers; and what lies between a recipe's `model` section, a SystemSpec and a module."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import types
+import typing
 from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from contextjax.models import context_blip, context_cir
-from contextjax.models.blip import BLIPConfig
-from contextjax.models.clip import CLIPConfig
+from contextjax.models.blip import BLIP, BLIPConfig
+from contextjax.models.clip import CLIP, CLIPConfig
 from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
 from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
-from contextjax.models.layers import ATTENTIONS, REMATS
+from contextjax.models.layers import ACTIVATIONS, ATTENTIONS, REMATS
 from contextjax.models.multimodal import BertConfig
 from contextjax.models.text import TextConfig
 from contextjax.models.vision import VisionConfig
+from contextjax.spec import FITS, QueryMode, ScoreMode, SystemSpec, scores_of
 from contextjax.types import UserError
 
 _TEXT_B = TextConfig(vocabulary=49408, positions=77, width=512, layers=12, heads=8, mlp=2048)
@@ -48,23 +53,28 @@ VARIANTS: Mapping[str, CLIPConfig | BLIPConfig] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class _Kind:
-    """A system: its module, its config's class, what its towers are and what some fields may be."""
+class Family:
+    """A family of systems: its module, the classes of its config, and what some fields of that may be."""
 
     module: Any
     config: Any
-    towers: str  # the field of the config that holds the towers' config
+    towers: str  # the field of the config that holds the towers' config; "" where the config is that itself
     tower_config: Any
     text_config: Any
     choices: Mapping[str, tuple[str, ...]]
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The fields of the config beside the towers."""
+        return tuple(f.name for f in dataclasses.fields(self.config) if f.name != self.towers) if self.towers else ()
 
-SYSTEMS: Mapping[str, _Kind] = {
-    "context_cir": _Kind(
+
+FAMILIES: Mapping[str, Family] = {
+    "context_cir": Family(
         ContextCIR, ContextCIRConfig, "clip", CLIPConfig, TextConfig,
-        {"query": context_cir.QUERIES, "fusion_head": context_cir.HEADS},
+        {"query": context_cir.QUERIES, "fusion_head": context_cir.HEADS, "fusion_activation": tuple(ACTIVATIONS)},
     ),
-    "context_blip": _Kind(
+    "context_blip": Family(
         ContextBLIP, ContextBLIPConfig, "blip", BLIPConfig, BertConfig,
         {
             "adapter": context_blip.ADAPTERS,
@@ -72,100 +82,185 @@ SYSTEMS: Mapping[str, _Kind] = {
             "selection": context_blip.SELECTIONS,
         },
     ),
+    "clip": Family(CLIP, CLIPConfig, "", CLIPConfig, TextConfig, {}),
+    "blip": Family(BLIP, BLIPConfig, "", BLIPConfig, BertConfig, {}),
 }  # fmt: skip
+SYSTEMS: Mapping[str, Family] = {name: family for name, family in FAMILIES.items() if family.towers}  # that are trained
+LARGEST, DEEPEST = 1 << 24, 512  # of any size, and of a number of blocks; a larger one is a mistake
 
 
-def resolve(config: Any) -> dict[str, Any]:
-    """All sizes of a config's `model` section, so that config.json holds the whole model, not a name of it.
+def resolve(section: Any) -> dict[str, Any]:
+    """Returns a recipe's `model` section with every size of its towers in it, whatever its variant's name means.
 
     Args:
-      config: `variant` (a name of VARIANTS; "" where all sizes are given), `vision`, `text` and `projection` (what to
-        replace in it), and the fields of the system's config.
+      section: `system` and `variant` (a name of VARIANTS; "" where all sizes are given), `vision`, `text` and
+        `projection` (what to replace in the variant), and the options of the system's config.
 
     Raises:
       UserError: an unknown variant, one of the other system, or an unknown field of a tower.
     """
-    if not config.variant:  # a section that is resolved already
-        return {**config, "vision": dict(config.vision), "text": dict(config.text)}
-    kind = _kind(config)
-    fitting = {name: towers for name, towers in VARIANTS.items() if isinstance(towers, kind.tower_config)}
-    variant = _choose("model.variant", config.variant, fitting)
-    towers = describe(variant)
-    for name in ("vision", "text"):
-        for key in config[name]:
+    if not section.variant:  # all sizes are given
+        return {**section, "vision": _tuples(section.vision), "text": _tuples(section.text)}
+    family = _choose("model.system", section.system, SYSTEMS)
+    fitting = {name: towers for name, towers in VARIANTS.items() if isinstance(towers, family.tower_config)}
+    variant = _choose("model.variant", section.variant, fitting)
+    towers = {name: dataclasses.asdict(getattr(variant, name)) for name in ("vision", "text")}
+    for name in towers:
+        for key in section[name]:
             _choose(f"a field of model.{name}", key, towers[name])
-        towers[name] |= dict(config[name])
-    return {**config, **towers, "projection": config.projection or variant.projection}
+        towers[name] |= _tuples(section[name])
+    return {**section, **towers, "projection": section.projection or variant.projection}
 
 
-def describe(config: Any) -> dict[str, Any]:
-    """All sizes of towers, as a config's `model` section has them; of a system's config, a whole section."""
-    for name, kind in SYSTEMS.items():
-        if isinstance(config, kind.config):
-            own = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != kind.towers}
-            towers = describe(getattr(config, kind.towers))
-            return {"system": name, "variant": "", "dtype": "float32", **towers, **own}
-    towers = {name: dataclasses.asdict(getattr(config, name)) for name in ("vision", "text")}
-    return {**towers, "projection": config.projection}
-
-
-def make_model(config: Any, *, vocabulary: int | None = None) -> ContextCIR | ContextBLIP:
-    """The module of a config's `model` section, resolved or not.
+def make_spec(section: Any, *, vocabulary: int | None = None, text_length: int | None = None,
+              propositions: tuple[int, int] = (0, 0)) -> SystemSpec:  # fmt: skip
+    """Returns the spec of a recipe's `model` section, whether it is resolved already or not.
 
     Args:
-      config: see `resolve`; `system` names the module, `dtype` is that of the computation, parameters are float32.
-      vocabulary: number of token ids, where the tokenizer was trained with the model.
+      section: see `resolve`.
+      vocabulary: the number of token ids, where the tokenizer was trained with the model.
+      text_length: the most tokens that are read of a text; default: as many as the text tower has positions.
+      propositions: see SystemSpec.
 
     Raises:
-      UserError: an unknown system, variant, choice or dtype, or a width that the heads do not divide.
+      UserError: see `resolve`.
     """
-    kind, sizes = _kind(config), resolve(config)
-    for field, known in kind.choices.items():
-        _choose(f"model.{field}", config[field], dict.fromkeys(known))
-    dtype = _choose("model.dtype", config.dtype, {"float32": jnp.float32, "bfloat16": jnp.bfloat16})
-    vision = VisionConfig(**_tower("vision", sizes["vision"]))
-    text = kind.text_config(**(_tower("text", sizes["text"]) | ({"vocabulary": vocabulary} if vocabulary else {})))
-    # A run from before a field was there has its default.
-    own = {f.name: config.get(f.name, f.default) for f in dataclasses.fields(kind.config) if f.name != kind.towers}
-    heads = {name: value for name, value in own.items() if name.endswith("_heads") and name != "pooling_heads"}
-    if own.get("pooling_heads") and own["selection"] not in ("itc", "both"):
+    sizes, family = resolve(section), _choose("model.system", section.system, SYSTEMS)
+    text, options = sizes["text"], {name: sizes[name] for name in family.options}
+    if vocabulary:
+        text["vocabulary"] = vocabulary
+    return SystemSpec(
+        section.system, sizes["vision"], text, sizes["projection"], options,
+        dtype=section.dtype, text_length=min(text_length or text["positions"], text["positions"]),
+        propositions=propositions, query=options.get("query", "sum"), score=scores_of(section.system, options)[-1],
+    )  # fmt: skip
+
+
+def spec_of(
+    model: Any, *, text_length: int | None = None, propositions: tuple[int, int] = (0, 0),
+    query: QueryMode | None = None, score: ScoreMode | None = None, fingerprint: str = "",
+) -> SystemSpec:  # fmt: skip
+    """Returns the spec of a module (a ContextCIR, ContextBLIP, CLIP or BLIP); see SystemSpec for the arguments.
+
+    By default texts have as many tokens as the text tower has positions, and the system queries and scores as it is
+    meant to.
+    """
+    name, family = next((name, each) for name, each in FAMILIES.items() if isinstance(model, each.module))
+    towers = getattr(model.config, family.towers) if family.towers else model.config
+    options = {option: getattr(model.config, option) for option in family.options}
+    return SystemSpec(
+        name, dataclasses.asdict(towers.vision), dataclasses.asdict(towers.text), towers.projection, options,
+        dtype=np.dtype(model.dtype or np.float32).name, text_length=text_length or towers.text.positions,
+        propositions=propositions, query=query or options.get("query", "sum"),
+        score=score or scores_of(name, options)[-1], fingerprint=fingerprint,
+    )  # fmt: skip
+
+
+def make_model(spec: SystemSpec) -> Any:
+    """Returns the module of a spec: a ContextCIR, ContextBLIP, CLIP or BLIP.
+
+    Raises:
+      UserError: a field is missing, unknown or of another type; an unknown choice; or sizes that make no model. Fields
+        are called by their names in a recipe's `model` section.
+    """
+    family, options = FAMILIES[spec.family], spec.options
+    vision = _make_tower(VisionConfig, spec.vision, "vision")
+    text = _make_tower(family.text_config, spec.text, "text")
+    if family.towers:
+        _check_fields(family.config, {**options, family.towers: None}, "model", skipped=family.towers)
+    for field, known in family.choices.items():
+        _choose(f"model.{field}", options[field], dict.fromkeys(known))
+    dtype = _choose("model.dtype", spec.dtype, {"float32": jnp.float32, "bfloat16": jnp.bfloat16})
+    _check_sizes(spec, vision, text)
+    towers = family.tower_config(vision, text, spec.projection)
+    return family.module(family.config(**{family.towers: towers}, **options) if family.towers else towers, dtype)
+
+
+def _check_sizes(spec: SystemSpec, vision: VisionConfig, text: Any) -> None:
+    """Raises a UserError where the sizes of a spec do not fit each other."""
+    options = spec.options
+    if options.get("pooling_heads") and options["selection"] not in ("itc", "both"):
         raise UserError(
-            f"model.pooling_heads is {own['pooling_heads']}, but model.selection is '{own['selection']}', which has no "
-            "base score; set it to 0, or the selection to 'itc' or 'both'."
+            f"model.pooling_heads is {options['pooling_heads']}, but model.selection is '{options['selection']}', "
+            "which has no base score; set it to 0, or the selection to 'itc' or 'both'."
         )
-    if own.get("pooling_heads") and sizes["projection"] % own["pooling_heads"]:
+    if options.get("pooling_heads") and spec.projection % options["pooling_heads"]:
         raise UserError(
-            f"model.projection is {sizes['projection']}, which model.pooling_heads, {own['pooling_heads']}, does not "
+            f"model.projection is {spec.projection}, which model.pooling_heads, {options['pooling_heads']}, does not "
             "divide; choose a multiple."
         )
+    heads = [value for name, value in options.items() if name.endswith("_heads") and name != "pooling_heads"]
     for name, width, count in (
         ("vision", vision.width, vision.heads),
         ("text", text.width, text.heads),
-        *(("vision", vision.width, count) for count in heads.values()),
+        *(("vision", vision.width, count) for count in heads),
     ):
-        if width % count:
+        if count < 1 or width % count:
             raise UserError(f"model.{name}.width is {width}, which {count} heads do not divide; choose a multiple.")
-    if beyond := [tap for tap in vision.taps if tap > vision.layers]:
+    if beyond := [tap for tap in vision.taps if not 1 <= tap <= vision.layers]:
         raise UserError(f"model.vision.taps names block {beyond[0]}, but there are {vision.layers}; choose among them.")
-    return kind.module(kind.config(kind.tower_config(vision, text, sizes["projection"]), **own), dtype)
+    if spec.query == "fusion" and options.get("query") != "fusion":
+        raise UserError(f"The query is 'fusion', but model.query is {options.get('query', 'sum')!r}; choose that.")
+    if spec.score not in (known := scores_of(spec.family, options)):
+        raise UserError(f"The score is '{spec.score}'; expected one of {', '.join(known)}.")
 
 
-def _kind(config: Any) -> _Kind:
-    # Runs that began before there were two systems do not name theirs.
-    return _choose("model.system", config.get("system", "context_cir"), SYSTEMS)
+def _make_tower(config: Any, section: Mapping[str, Any], name: str) -> Any:
+    """Returns the config of a tower.
+
+    Raises:
+      UserError: see make_model.
+    """
+    _check_fields(config, section, f"model.{name}")
+    for key, known in {
+        "remat": tuple(REMATS), "attention": ATTENTIONS, "activation": tuple(ACTIVATIONS), "fit": FITS,
+        "pooling": ("cls", "grid"),
+    }.items():  # fmt: skip
+        if key in section:
+            _choose(f"model.{name}.{key}", section[key], dict.fromkeys(known))
+    return config(**section)
 
 
-def _tower(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
-    """A tower's fields, checked."""
-    fields = {key: tuple(value) if isinstance(value, list | tuple) else value for key, value in section.items()}
-    if isinstance(fields.get("remat"), bool):  # of a run from before there were several
-        fields["remat"] = "full" if fields["remat"] else "none"
-    for key, known in (("remat", tuple(REMATS)), ("attention", ATTENTIONS)):
-        _choose(f"model.{name}.{key}", str(fields.get(key, known[0])), dict.fromkeys(known))
-    return fields
+def _check_fields(config: Any, section: Mapping[str, Any], where: str, *, skipped: str = "") -> None:
+    """Raises a UserError where a section lacks a field of a config's class, has another, or one of another type."""
+    hints = typing.get_type_hints(config)
+    if odd := sorted(section.keys() ^ hints.keys()):
+        problem = "is missing" if odd[0] in hints else "is no such field"
+        raise UserError(f"{where}.{odd[0]} {problem}; expected {', '.join(hints)}.")
+    for name, hint in hints.items():
+        value = section[name]
+        if name != skipped and not _fits(value, hint):
+            kind = getattr(hint, "__name__", str(hint))
+            raise UserError(f"{where}.{name} is {value!r}; expected a value of type {kind}, within bounds.")
+        if name.endswith("layers") and value > DEEPEST:
+            raise UserError(f"{where}.{name} is {value}; expected at most {DEEPEST}.")
+        if name in ("image_size", "patch_size", "width", "mlp", "vocabulary", "positions") and value < 1:
+            raise UserError(f"{where}.{name} is {value}; expected at least 1.")
 
 
-def _choose(key: str, name: str, table: Mapping[str, Any]) -> Any:
-    if name not in table:
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type, as the annotations of the configs write types. Numbers are finite, sizes counts."""
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, each) for each in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        members = typing.get_args(hint)
+        if not isinstance(value, tuple):
+            return False
+        members = members[:1] * len(value) if members[-1] is ... else members
+        return len(value) == len(members) and all(map(_fits, value, members))
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if hint is int:
+        return type(value) is int and 0 <= value <= LARGEST
+    return isinstance(value, hint)
+
+
+def _tuples(section: Any) -> dict[str, Any]:
+    """Returns a tower's section with tuples where config.json or a recipe has lists."""
+    return {key: tuple(value) if isinstance(value, list | tuple) else value for key, value in dict(section).items()}
+
+
+def _choose(key: str, name: Any, table: Mapping[str, Any]) -> Any:
+    if not isinstance(name, str) or name not in table:
         raise UserError(f"{key} is '{name}'; known are {', '.join(table)}.")
     return table[name]

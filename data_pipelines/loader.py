@@ -1,8 +1,8 @@
-"""Grain: order, map, batch. The order is a pure function of (seed, epoch); the position is the step.
+"""The Grain loader: order, map, batch. The order is a pure function of (seed, epoch), and the position is the step.
 
-Every process takes its rows of every global batch, and a last, partial batch is filled from the next
-epoch: so a run can go on with another number of processes and every sample is still seen once an epoch
-(or, of a mixture, as often as its source's weight says).
+Every process takes its rows of every global batch, and a last, partial batch is filled from the next epoch. So a run
+can resume with another number of processes, and every sample is still seen once an epoch (in a mixture, as often as the
+weight of its source says).
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ import numpy as np
 
 
 class Samples(Protocol):
-    """A data set as the loader needs it: a length, samples by row, and how they become a batch."""
+    """A data set as the loader needs it: a length, samples by number, and a function that makes a batch of samples."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Any: ...
 
     def collate(self, samples: Sequence[Any]) -> Any:
-        """A batch of numpy arrays."""
+        """Returns a batch of numpy arrays."""
         ...
 
 
 @runtime_checkable
 class DrawnSamples(Samples, Protocol):
-    """Samples with something random in them, such as augmented pictures."""
+    """Samples with a random component, such as augmented pictures."""
 
     def draw(self, index: int, position: int, /) -> Any:
-        """The sample as it is at a position of the endless stream of epochs: a function of the two alone."""
+        """Returns the sample at a position of the endless stream of epochs: a function of the two arguments alone."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """A source's part of a mixture: `count` samples in a row, each seen `weight` times an epoch.
+    """The share of one source in a mixture: `count` samples in a row, each seen `weight` times an epoch.
 
-    An epoch has the same number of them, count * weight (rounded, at least 1), every time. Where that is not whole
-    rounds of the source, the next epoch goes on where this one ended: at an epoch's end, no sample of a source has
-    been seen more than once oftener than another. With weights of 1 a mixture is uniform over its sources' samples.
+    Every epoch has count * weight of them (rounded, at least 1). Where that is no whole number of rounds over the
+    source, the next epoch continues where this one ended, so that at an epoch's end no sample of a source has been seen
+    more than once oftener than another. With weights of 1 a mixture is uniform over its sources' samples.
     """
 
     count: int
@@ -55,33 +55,33 @@ class Share:
 
     @property
     def per_epoch(self) -> int:
-        """Samples of the source in an epoch."""
+        """The number of the source's samples in an epoch."""
         return max(1, round(self.count * self.weight))
 
 
 @runtime_checkable
 class MixedSamples(Samples, Protocol):
-    """Samples of several sources, one source's after the other's."""
+    """Samples of several sources, source by source."""
 
     @property
     def shares(self) -> Sequence[Share]:
-        """The sources."""
+        """The shares of the sources, in their order."""
         ...
 
 
-SOURCE = 2  # keeps a source's draws apart from those of the order, whose seed has no such number
+SOURCE = 2  # separates a source's draws from those of the order, whose seed has no such number
 
 
 @functools.lru_cache(maxsize=4)
 def epoch_order(shares: tuple[Share, ...], seed: int, epoch: int) -> np.ndarray:
-    """The samples of an epoch, in their order: drawn from (seed, epoch)."""
+    """Returns the numbers of an epoch's samples in their order, drawn from (seed, epoch)."""
     first = np.cumsum([0, *(share.count for share in shares)])
     rows = [first[i] + _rows_of(share, i, seed, epoch) for i, share in enumerate(shares)]
     return np.random.default_rng([seed, epoch]).permutation(np.concatenate(rows))
 
 
 def _rows_of(share: Share, index: int, seed: int, epoch: int) -> np.ndarray:
-    """Which of a source's samples an epoch has: a stretch of its endless rounds, each in an order of its own."""
+    """Returns the samples of a source in an epoch: a stretch of its endless rounds, each in an order of its own."""
     count, length = share.count, share.per_epoch
     if length % count == 0:
         return np.tile(np.arange(count), length // count)
@@ -92,13 +92,13 @@ def _rows_of(share: Share, index: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def sample_at(position: int, *, shares: tuple[Share, ...], seed: int) -> int:
-    """The sample at a position of the endless stream of epochs."""
+    """Returns the number of the sample at a position of the endless stream of epochs."""
     epoch, offset = divmod(position, sum(share.per_epoch for share in shares))
     return int(epoch_order(shares, seed, epoch)[offset])
 
 
 class ProcessStream:
-    """One process's part of the stream, as Grain's random-access source."""
+    """The stream of one process, as Grain's random-access source."""
 
     def __init__(self, samples: Samples, *, batch_size: int, steps: int, seed: int, rows: np.ndarray):
         self.local = len(rows)
@@ -127,17 +127,21 @@ def batches(
     workers: int = 0,
     threads: int = 1,
 ) -> Iterator[Any]:
-    """This process's batches of the steps [start, steps).
+    """Returns an iterator over this process's batches of the steps [start, steps).
 
     Args:
       samples: the data set.
       batch_size: samples in a global batch.
       steps: the last step, exclusive.
       seed: of the order.
-      start: first step; resuming at s gives exactly what an uninterrupted run had from s on.
-      rows: int, ascending: those of the global batch that this process has; None: all.
-      workers: loader processes; 0 uses `threads` threads of this one.
+      start: first step; resuming at s gives exactly the batches that an uninterrupted run had from s on.
+      rows: int, ascending, the rows of the global batch that this process has; None: all.
+      workers: loader processes; 0 uses `threads` threads of this process.
       threads: decoding threads where there are no workers.
+
+    Example:
+      for batch in batches(samples, batch_size=128, steps=1000, seed=0):
+          ...
     """
     rows = np.arange(batch_size) if rows is None else rows
     stream = ProcessStream(samples, batch_size=batch_size, steps=steps, seed=seed, rows=rows)
@@ -155,9 +159,10 @@ def batches(
 
 
 def _work_on(*_: int) -> None:
-    """A worker ends with its run, which may want to save before it goes: signals to all of them are for the run.
+    """Prepares a loader process, which ends with its run.
 
-    Of a run that was killed it hears nothing, and looks for itself.
+    Signals that reach all processes are for the run, which may have to save first, so the worker ignores them. A killed
+    run sends no signal, so the worker watches for the end of its parent.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

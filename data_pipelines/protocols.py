@@ -1,4 +1,4 @@
-"""One EvaluationProtocol per benchmark: what its gallery is, what counts as right, at which cut-offs."""
+"""The evaluation protocol of each benchmark: its gallery, its correct answers and its cut-offs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CIRR = EvaluationProtocol(
 )
 
 # The mean of three categories, each with a gallery of its own: all pictures of its split file ("original"), or the
-# references and targets alone ("val"). Figures by the one and by the other cannot be compared.
+# references and targets alone ("val"). Figures of the two protocols cannot be compared.
 FASHION_IQ_ORIGINAL = EvaluationProtocol(
     name="fashion_iq_original",
     reader="fashion_iq",
@@ -29,7 +29,7 @@ FASHION_IQ_ORIGINAL = EvaluationProtocol(
 )
 FASHION_IQ_VAL = dataclasses.replace(FASHION_IQ_ORIGINAL, name="fashion_iq_val", gallery="named")
 
-# All of COCO's unlabeled pictures; several are right. mAP@10 is given for each semantic aspect, too.
+# All of COCO's unlabeled pictures; several are correct. mAP@10 is reported for each semantic aspect, too.
 CIRCO = EvaluationProtocol(
     name="circo",
     reader="circo",
@@ -39,18 +39,18 @@ CIRCO = EvaluationProtocol(
     template="Find a picture that also {shared_concept}, but {relative_caption}.",
 )
 
-# A query has a gallery of its own: the target and its lookalikes. Each of the four tasks is a split.
+# A query has a gallery of its own: the target and similar pictures. Each of the four tasks is a split.
 GENECIS = EvaluationProtocol(
     name="genecis", reader="genecis", recall_at=(1, 2, 3), gallery="own", excludes_reference=False
 )
 
-# The whole corpus of the split; nothing is said to be removed from it.
+# The whole corpus of the split, the reference included.
 LASCO = EvaluationProtocol(name="lasco", reader="lasco", recall_at=(1, 5, 10, 50, 100, 500), excludes_reference=False)
 
 # All pictures that the split names.
 HOTEL_CIR = EvaluationProtocol(name="hotel_cir", reader="hotel_cir", recall_at=(1, 5, 10, 50), excludes_reference=False)
 
-# Sets of one's own: all pictures that the split names, without the query's own.
+# A user's own sets: all pictures that the split names, without the query's own.
 MANIFEST = EvaluationProtocol(name="manifest", reader="manifest", recall_at=(1, 5, 10, 50))
 
 # Candidate sets: accuracy among each description's own candidates.
@@ -72,7 +72,7 @@ PROTOCOLS: Mapping[str, EvaluationProtocol] = {
 
 
 def named(name: str) -> EvaluationProtocol:
-    """The protocol of that name.
+    """Returns the protocol of that name.
 
     Raises:
       UserError: there is none.
@@ -83,10 +83,10 @@ def named(name: str) -> EvaluationProtocol:
 
 
 def of_reader(reader: str) -> EvaluationProtocol:
-    """The protocol by which what this reader reads is scored where none is named: the first of its protocols.
+    """Returns the protocol of a reader where none is named: the first one in PROTOCOLS.
 
     Raises:
-      UserError: there is none.
+      UserError: the reader has no protocol.
     """
     for protocol in PROTOCOLS.values():
         if protocol.reader == reader:

@@ -1,4 +1,4 @@
-"""Texts as the published recipes clean them, and the rule by which a sentence counts as negated. Plain strings."""
+"""Cleaning of texts as in the published recipes, and the rule by which a sentence counts as negated."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _NEGATION = re.compile(
 
 
 def clean_description(text: str, *, max_words: int | None = MAX_WORDS) -> str:
-    """An ImageCoDe description as published.
+    """Cleans an ImageCoDe description as in the published recipe.
 
     `, . ' ! ? " ( ) * # : ; ~` are deleted (words they stand between without a space become one), `-` and `/` become
     spaces, runs of white space one space, and all words but the first `max_words` are dropped. Case is kept.
 
     Args:
       text: the description.
-      max_words: how many words are kept; None keeps all.
+      max_words: words that are kept; None keeps all.
     """
     return _first_words(text.translate(_DESCRIPTION), max_words)
 
 
 def clean_caption(text: str, *, max_words: int | None = MAX_WORDS) -> str:
-    """A COCO or Visual Genome caption as published.
+    """Cleans a COCO or Visual Genome caption as in the published recipe.
 
     Lower-cased; `. ! " ( ) * # : ; ~` become spaces, runs of white space one space, and all words but the first
     `max_words` are dropped. Commas, apostrophes, question marks, hyphens and slashes stay.
 
     Args:
       text: the caption.
-      max_words: how many words are kept; None keeps all.
+      max_words: words that are kept; None keeps all.
     """
     return _first_words(text.lower().translate(_CAPTION), max_words)
 
@@ -48,12 +48,12 @@ def _first_words(text: str, count: int | None) -> str:
 
 
 def has_words(text: str) -> bool:
-    """Whether there is a letter or digit in a text: punctuation and invisible characters describe nothing."""
+    """Returns whether a text has a letter or digit: punctuation and invisible characters describe nothing."""
     return any(character.isalnum() for character in text)
 
 
 def is_negated(text: str) -> bool:
-    """Whether a short sentence says that something is not so, cleaned or not.
+    """Returns whether a short sentence, cleaned or not, is negated.
 
     The rule: it has one of the words no, not, never, none, nobody, nothing, nowhere, neither, nor, without, cannot, or
     a verb contracted with not (isn't, isnt). "No. 5", "no 5" and "not only" don't count. Two such words count as one;

@@ -12,7 +12,6 @@ of matrix products as they are written, beside the chip's data sheet and the fas
 
 import json
 import sys
-import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,15 +19,17 @@ from pathlib import Path
 from absl import flags
 
 from contextjax.files import write_whole
-from experiments.shared import cli
+from experiments.shared import cli, machine
 
 BEGAN = time.perf_counter()
 CONFIG = cli.define_config()
-MODE = flags.DEFINE_enum("mode", "training", ["training", "embedding", "evaluation"], "What is run.")
-DATA = flags.DEFINE_enum("data", "synthetic", ["synthetic", "real"], "Where its inputs come from.")
+MODE = flags.DEFINE_enum("mode", "training", ["training", "embedding", "evaluation"], "The part that is run.")
+DATA = flags.DEFINE_enum("data", "synthetic", ["synthetic", "real"], "The source of its inputs.")
 STEPS = flags.DEFINE_integer("steps", 5, "Steps that count.", lower_bound=0)
 BATCH = flags.DEFINE_integer("batch", None, "The global batch; default: the config's.", lower_bound=1)
-DTYPE = flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], "Of the computation; default: the config's.")
+DTYPE = flags.DEFINE_enum(
+    "dtype", None, ["float32", "bfloat16"], "Number type of the computation; default: the config's."
+)
 COMPILE = flags.DEFINE_bool(
     "compile", True, "Time the first step in two further processes: nothing compiled, then all."
 )
@@ -39,7 +40,7 @@ OUTPUT = flags.DEFINE_string("output", None, "A JSON file of the result; of a sw
 
 
 def main() -> None:
-    """Config -> timed run -> a table and a JSON file."""
+    """Runs the recipe, or a sweep of batches, and prints a table; with --compare it prints two results side by side."""
     from experiments.benchmarks import processes
 
     if COMPARE.value:
@@ -50,41 +51,22 @@ def main() -> None:
     config.data.batch_size = BATCH.value or config.data.batch_size
     config.model.dtype = DTYPE.value or config.model.dtype
     if SWEEP.value:
-        found = list(processes.sweep(sys.argv[1:], batch=config.data.batch_size, largest=SWEEP.value))
+        records = list(processes.sweep(sys.argv[1:], batch=config.data.batch_size, largest=SWEEP.value))
     else:
+        kept = KEEP_MEMORY.value and machine.keep_memory()  # before threads start
+        from experiments.benchmarks.recorded_run import recorded_run
+
+        about = {"config": flags.FLAGS["config"].config_filename, "freed_memory": "kept" if kept else "given back"}
+        options = {"mode": MODE.value, "data": DATA.value, "steps": STEPS.value, "began": BEGAN}
         with processes.first_steps(sys.argv[1:]) if COMPILE.value else nullcontext({}) as first:
-            found = [measured(config) | first]
+            records = [recorded_run(config, **options, **about) | first]
     from experiments.benchmarks.results import table
 
-    print(table(found))
+    print(table(records))
     if OUTPUT.value:
-        text = json.dumps(found if SWEEP.value else found[0], indent=2)
+        text = json.dumps(records if SWEEP.value else records[0], indent=2)
         write_whole(Path(OUTPUT.value), text + "\n")
     return None
-
-
-def measured(config) -> dict:
-    """The record of one run in this process."""
-    from experiments.shared.machine import keep_memory
-
-    kept = KEEP_MEMORY.value and keep_memory()  # before threads start
-    from contextjax.analysis.roofline import matmul_rate
-    from experiments.benchmarks import results, runs
-
-    rates = [matmul_rate(config.model.dtype)] if STEPS.value else []
-    options = {"steps": STEPS.value, "real": DATA.value == "real"}
-    if MODE.value == "training":
-        with tempfile.TemporaryDirectory() as workdir:
-            timing = runs.training(config, workdir=Path(workdir), **options)
-    else:
-        timing = getattr(runs, MODE.value)(config, **options)
-    rates += [matmul_rate(config.model.dtype)] if STEPS.value else []
-    about = {
-        "mode": MODE.value, "data": DATA.value, "config": flags.FLAGS["config"].config_filename,
-        "variant": config.model.variant, "batch": config.data.batch_size, "dtype": config.model.dtype,
-        "mesh": config.mesh, "freed_memory": "kept" if kept else "given back",
-    }  # fmt: skip
-    return results.record(timing, about, began=BEGAN, roof=max(rates, default=None), dtype=config.model.dtype)
 
 
 if __name__ == "__main__":

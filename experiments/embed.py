@@ -18,13 +18,18 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run, o
 GALLERY = flags.DEFINE_string("gallery", None, "What is embedded: a folder, a list, or a prepared table.")
 TARGET = flags.DEFINE_string("target", None, "The folder of the index.")
 STORAGE = flags.DEFINE_enum("storage", None, ["float32", "bfloat16", "int8"], "Of a new index; default: float32.")
-PROCESS_TIMEOUT = cli.define_process_timeout()
 MILVUS = flags.DEFINE_string("milvus", None, "Copy the index to this Milvus: FILE.db, or http://HOST:PORT.")
 COLLECTION = cli.define_collection()
+PROCESS_TIMEOUT = cli.define_process_timeout()
 
 
 def main() -> None:
-    """System, gallery -> index -> what was done, and how fast."""
+    """Embeds a gallery, by itself or as one of several processes."""
+    cli.distributed(embed_gallery, timeout=PROCESS_TIMEOUT.value)
+
+
+def embed_gallery() -> None:
+    """Embeds the gallery that the flags name, and prints what was done, and how fast."""
     import contextjax
     from contextjax.serving.embedding import describe_skipped, embed
     from contextjax.sharding import is_first_process

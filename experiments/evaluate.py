@@ -9,14 +9,12 @@ Protocols: cirr (cirr_r, cirr_ext), fashion_iq_original, fashion_iq_val, circo, 
 imagecode, mmvp (data_pipelines/protocols.py says how each scores).
 """
 
-from pathlib import Path
-
 from absl import flags
 
-from contextjax.files import local_path, path_of, write_whole
+from contextjax.files import local_path, path_of
 from experiments.shared import cli
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run; evaluation.json goes there.")
+WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run; evaluation.json is written there.")
 SOURCE = flags.DEFINE_string("source", "", "What to evaluate: a folder or hub id of CLIP or BLIP; default: the run.")
 SPLIT = flags.DEFINE_string("split", None, "The split; default: the config's val_split, or val.")
 DATA = flags.DEFINE_string("data", "", "The data set's folder; default: the config's.")
@@ -38,76 +36,30 @@ PROCESS_TIMEOUT = cli.define_process_timeout()
 
 
 def main() -> None:
-    """System and data -> ranks -> evaluation.json and a table; or submission files."""
+    """Evaluates and writes evaluation.json, or submission files; or checks one of these."""
     if CHECK.value:
-        return check(local_path(CHECK.value), protocol=PROTOCOL.value, folder=DATA.value, split=SPLIT.value)
-    evaluate(
+        return check()
+    return cli.distributed(evaluate, timeout=PROCESS_TIMEOUT.value)
+
+
+def evaluate() -> None:
+    """Evaluates what the flags name, by itself or as one of several processes."""
+    from experiments.shared.run_evaluation import evaluate_run
+
+    evaluate_run(
         path_of(cli.required(WORKDIR)), source=SOURCE.value, split=SPLIT.value, folder=DATA.value,
-        protocol=PROTOCOL.value,
-        baselines=BASELINES.value, rewordings=REWORDINGS.value, propositions=PROPOSITIONS.value, share=SHARE.value,
-        submission=SUBMISSION.value, checkpoint=CHECKPOINT.value,
+        protocol=PROTOCOL.value, baselines=BASELINES.value, rewordings=REWORDINGS.value,
+        propositions=PROPOSITIONS.value, share=SHARE.value, submission=SUBMISSION.value, checkpoint=CHECKPOINT.value,
     )  # fmt: skip
-    return None
 
 
-def check(file: Path, *, protocol: str, folder: str, split: str | None) -> None:
-    """Checks a submission file, or tells all that is wrong with it."""
-    from contextjax.types import UserError
-    from data_pipelines import protocols
-    from experiments.shared import submit
+def check() -> None:
+    """Checks a submission file, without JAX, and prints how many queries it answers."""
+    from experiments.shared.leaderboard_files import check_file
 
-    if not (folder and protocol):
-        raise UserError("--data or --protocol is missing; --check needs both, as --data=FOLDER --protocol=cirr.")
-    count = submit.check(file, protocols.named(protocol), folder, split)
-    print(f"{file} keeps all rules of {protocol}, {split}: {count} queries.")
-
-
-def evaluate(workdir: Path, *, source: str = "", split: str | None = None, folder: str = "", protocol: str = "",
-             baselines: bool = True, rewordings: bool = False, propositions: str = "", share: float = 0.5,
-             submission: str = "", checkpoint: str = "") -> dict:  # fmt: skip
-    """Evaluates and returns what it writes: evaluation.json, for other splits and data evaluation.*.json.
-
-    Of a split whose targets are secret only the submission is made.
-    """
-    import json
-
-    import contextjax
-    from contextjax.sharding import first_process_first, is_first_process
-    from contextjax.types import UserError
-    from experiments.shared import assembly, scoring, submit
-
-    if source and not (folder and protocol):
-        raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")
-    system = contextjax.load(source or workdir, checkpoint=checkpoint)
-    with first_process_first():
-        task = scoring.make_task(
-            system, None if source else assembly.read_config(workdir), protocol=protocol, folder=folder, split=split,
-            rewordings=rewordings, propositions=propositions, share=share,
-        )  # fmt: skip
-    if task.is_secret and not submission:
-        raise UserError(
-            f"{task.protocol.name}, {task.split}: its targets are secret; give --submission=DIR for the files that its "
-            "leaderboard scores, or a --split that publishes them."
-        )
-    sentences = {"propositions": task.propositions, "share": share} if propositions else {}
-    for part, data in task.parts.items() if submission and is_first_process() else ():
-        for path in submit.write(system, task.protocol, data, Path(submission) / part, **sentences):
-            print(f"{path} is written and keeps all rules of {task.protocol.name}, {task.split}.")
-    texts_cut = scoring.count_cut(system, task.texts())
-    if submission and task.is_secret:
-        print(
-            f"{task.protocol.name}, {task.split}: targets are secret, so there are no metrics; submit what is written."
-        )
-        return {}
-    result = {"protocol": task.protocol.name, "split": task.split}
-    result |= assembly.score(system, task.protocol, task.parts, baselines=baselines, **sentences)
-    result |= {"texts_cut": texts_cut, **task.facts}
-    result["config_hash"], _, step = system.fingerprint.rpartition("-")
-    result["step"] = int(step)
-    if is_first_process():
-        write_whole(workdir / task.file, json.dumps(result, indent=2) + "\n")
-    scoring.print_tables(result)
-    return result
+    file = local_path(CHECK.value)
+    count = check_file(file, PROTOCOL.value, DATA.value, SPLIT.value)
+    print(f"{file} keeps all rules of {PROTOCOL.value}, {SPLIT.value}: {count} queries.")
 
 
 if __name__ == "__main__":

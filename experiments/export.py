@@ -24,8 +24,8 @@ CHECKPOINT = flags.DEFINE_string(
 
 
 def main() -> None:
-    """Run -> live system -> programs, certificate, card."""
-    from experiments.shared.exporting import export
+    """Loads the run and writes its parameters, programs, certificate and model card."""
+    from experiments.shared.weights import export
 
     source, target = cli.required(WORKDIR), local_path(cli.required(TARGET))
     export(source, target, formats=FORMAT.value, dtype=DTYPE.value, checkpoint=CHECKPOINT.value)

@@ -1,4 +1,4 @@
-"""What a recipe needs on a mesh, on paper: memory, FLOPs, bytes sent, expected step time and MFU on named chips.
+"""The needs of a recipe on a mesh, before it is launched: memory, FLOPs, bytes sent, expected time and MFU on chips.
 
 python -m experiments.plan --config=configs/context_cir.py:L14 --mesh=data:8,fsdp:4 [--chip=H100,v5e] [--batch=1024]
 
@@ -32,7 +32,7 @@ OUTPUT = flags.DEFINE_string("output", None, "A JSON file of all figures.")
 
 
 def main() -> None:
-    """Config -> compiled step -> costs -> what each chip makes of them."""
+    """Compiles the step, prints its costs and what is expected of each chip, and advice where it does not fit."""
     config = cli.required(CONFIG)
     with config.unlocked():
         config.mesh = MESH.value or config.mesh
@@ -40,19 +40,19 @@ def main() -> None:
         if SCAN.value:
             config.model.vision.scan = config.model.text.scan = True
     simulation.simulate_devices(simulation.count_devices(config.mesh))
-    from experiments.shared import planning
+    from experiments.shared import plans
 
     judged = [chips.chip(name) for name in CHIP.value]
     assumed = {"attainable": ATTAINABLE.value, "hidden": HIDDEN.value}
-    plan = planning.make_plan(config)
-    print(planning.describe(plan, judged, **assumed))
+    plan = plans.make_plan(config)
+    print(plans.describe(plan, judged, **assumed))
     too_small = [chip for chip in judged if not plan.fits(chip)]
-    with_remat = planning.make_plan_with_remat(config) if ADVICE.value and too_small else None
+    with_remat = plans.make_plan_with_remat(config) if ADVICE.value and too_small else None
     for chip in too_small if ADVICE.value else ():
-        print(f"\nTo fit a {chip.name}:\n  - " + "\n  - ".join(planning.advice(plan, chip, with_remat=with_remat)))
+        print(f"\nTo fit a {chip.name}:\n  - " + "\n  - ".join(plans.advice(plan, chip, with_remat=with_remat)))
     if OUTPUT.value:
-        found = planning.as_json(plan, judged, **assumed)
-        write_whole(Path(OUTPUT.value), json.dumps(found, indent=2) + "\n")
+        figures = plans.as_json(plan, judged, **assumed)
+        write_whole(Path(OUTPUT.value), json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

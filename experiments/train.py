@@ -15,12 +15,17 @@ PROCESS_TIMEOUT = cli.define_process_timeout()
 
 
 def main() -> None:
-    """Trains, or goes on with the training, in the workdir."""
+    """Trains, by itself or as one of several processes."""
+    cli.distributed(train, timeout=PROCESS_TIMEOUT.value)
+
+
+def train() -> None:
+    """Trains the recipe that the flags name, or goes on with its training."""
     from contextjax.training.goodput import process_began
-    from experiments.shared.training import train
+    from experiments.shared import training
 
     config, workdir, began = cli.required(CONFIG), path_of(cli.required(WORKDIR)), process_began()
-    train(config, workdir, step_timeout=STEP_TIMEOUT.value, profile=PROFILE.value, began=began)
+    training.train(config, workdir, step_timeout=STEP_TIMEOUT.value, profile=PROFILE.value, began=began)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Who may import whom, held by reading imports (the rules of the house are in CONTRIBUTING.md)."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ LAYERS = {"contextjax.models.layers"}
 TYPES = {"contextjax.types"}
 FILES = {"contextjax.files", "contextjax.json_files"}
 THREADS = {"contextjax.threads"}
-MODELS = SYSTEMS | PARTS | TOWERS | LAYERS | {"contextjax.variants"}
+SPEC = {"contextjax.spec"}
+MODELS = SYSTEMS | PARTS | TOWERS | LAYERS | SPEC | {"contextjax.variants"}
 
 # room (longest prefix wins) -> the project's modules (by prefix) it may import
 ALLOWED: dict[str, set[str]] = {
@@ -26,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.files": TYPES,
     "contextjax.json_files": TYPES | FILES,
     "contextjax.threads": set(),
+    "contextjax.spec": TYPES | FILES,
     "contextjax.models.layers": TYPES,
     "contextjax.models.vision": LAYERS | TYPES,
     "contextjax.models.text": LAYERS | TYPES,
@@ -40,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.token_pooling": LAYERS | TYPES,
     "contextjax.models.context_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_cir": PARTS | TOWERS | LAYERS | TYPES,
-    "contextjax.variants": SYSTEMS | PARTS | TOWERS | LAYERS | TYPES,
+    "contextjax.variants": SPEC | SYSTEMS | PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.pretrained": MODELS | TYPES | FILES | {"contextjax.pretrained"},
     "contextjax.losses": TYPES | {"contextjax.losses"},
     "contextjax.metrics": TYPES,
@@ -54,12 +57,14 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.training": TYPES
     | FILES
     | {"contextjax.training", "contextjax.sharding", "contextjax.optim", "contextjax.checkpoints"},
-    "contextjax.retriever": TYPES | {"contextjax.images", "contextjax.tokenizers"},
+    "contextjax.retriever": TYPES | SPEC | {"contextjax.images", "contextjax.tokenizers"},
+    "contextjax.programs": MODELS | TYPES,
     "contextjax.system": MODELS
     | TYPES
-    | {f"contextjax.{name}" for name in ("retriever", "tokenizers", "pretrained", "sharding")},
+    | {f"contextjax.{name}" for name in ("programs", "retriever", "tokenizers", "pretrained", "sharding")},
     "contextjax.loading": {"contextjax.variants"}
     | TYPES
+    | SPEC
     | FILES
     | {
         f"contextjax.{name}"
@@ -68,7 +73,8 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.export": TYPES
     | FILES
     | THREADS
-    | {f"contextjax.{name}" for name in ("export", "system", "retriever", "metrics", "tokenizers", "pretrained")}
+    | SPEC
+    | {f"contextjax.{name}" for name in ("export", "programs", "system", "retriever", "tokenizers", "pretrained")}
     | {"contextjax.checkpoints.integrity"},
     "contextjax.evaluation": TYPES | {f"contextjax.{name}" for name in ("evaluation", "system", "metrics")},
     "contextjax.serving": TYPES
@@ -93,6 +99,13 @@ ALLOWED: dict[str, set[str]] = {
     "experiments": {"contextjax", "data_pipelines", "configs", "experiments"},
 }
 PROJECT = ("contextjax", "data_pipelines", "configs", "experiments")
+COMMAND = re.compile(r"experiments\.(?!shared$|benchmarks$|comparisons$|fault_injection$|synthesis$)\w+")
+PYTHON = sorted(path for top in (*PROJECT, "tests") for path in (ROOT / top).rglob("*.py"))
+TEXTS = [path for path in PYTHON if path != Path(__file__)] + sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+)
+FIRST_WORDS = {"Of", "What", "Its", "It", "Those", "As", "Where", "Whether", "That"}  # CONTRIBUTING.md: words
+PRIVATE_WORDS = re.compile(r"\b(sick|anew|fading|drills?|drilling|guests|is told|are told|told as|the card's form)\b")
 NEVER_IN_LIBRARY = {"tensorflow_datasets", "tfds", "grain", "spacy", "torch", "transformers", "faiss"}
 EXCEPTIONS = {
     "contextjax.pretrained.unpickle": {"torch"},  # the opt-in converter of pickles, in a process of its own
@@ -174,13 +187,49 @@ def test_apply_is_called_in_two_places():
         and node.func.attr == "apply"
         and "model" in ast.unparse(node.func.value)
     }
-    assert callers == {"contextjax.system", "contextjax.objectives.context_cir", "contextjax.objectives.context_blip"}
+    assert callers == {"contextjax.programs", "contextjax.objectives.context_cir", "contextjax.objectives.context_blip"}
 
 
-def test_the_step_and_the_entry_points_stay_short():
+def test_the_step_stays_short():
     tree = ast.parse(MODULES["contextjax.training.step"].read_text(encoding="utf-8"))
     step = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "train_step")
     assert step.end_lineno - step.lineno + 1 <= 35
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if COMMAND.fullmatch(name)])
+def test_a_command_stays_short(module):
+    assert MODULES[module].read_text(encoding="utf-8").count("\n") <= 80
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("experiments.")])
+def test_no_command_is_imported(module):
+    """What two commands need lies below them, in experiments.shared and the like."""
+    assert not [name for name in imports(MODULES[module]) if COMMAND.fullmatch(name)]
+
+
+def test_imports_have_no_circles():
+    """Packages of one file each stand for their modules: a circle between modules is one between files."""
+    graph = {name: {target for target in imports(path) if target in MODULES} for name, path in MODULES.items()}
+    while leaves := [name for name, targets in graph.items() if not targets]:
+        for name in leaves:
+            del graph[name]
+        for targets in graph.values():
+            targets.difference_update(leaves)
+    assert not graph, f"these import each other: {sorted(graph)}"
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_docstring_is_a_sentence_of_its_own(path):
+    """It begins with a verb or the noun that it describes, so that it makes sense without the name above it."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    documented = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+    docstrings = filter(None, map(ast.get_docstring, documented))
+    assert not [text.splitlines()[0] for text in docstrings if text.split()[0].strip(",.:;") in FIRST_WORDS]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_words_are_the_terms_of_the_field(path):
+    assert not PRIVATE_WORDS.findall(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(

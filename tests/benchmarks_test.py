@@ -18,7 +18,7 @@ from configs.base import evaluation
 from configs.context_cir import get_config
 from contextjax.images import SUFFIXES
 from contextjax.training.metrics_log import read_metrics
-from tests.data_pipelines.datasets.conftest import CATEGORIES, LAYOUTS
+from tests.data_pipelines.layouts import CATEGORIES, LAYOUTS
 
 ROOT = Path(__file__).parent.parent
 TASKS = ("change_attribute", "change_object", "focus_attribute", "focus_object")
@@ -165,11 +165,14 @@ def run(folders, tmp_path_factory) -> Path:
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from experiments.evaluate import check, evaluate
+from experiments.shared.leaderboard_files import check_file
+from experiments.shared.run_evaluation import evaluate_run
 for workdir, name, arguments in json.loads(sys.argv[1]):
-    evaluate(Path(workdir), **arguments, baselines=False)
+    evaluate_run(Path(workdir), **arguments, baselines=False)
     for file in sorted(Path(arguments.get("submission", workdir)).glob(f"{name}*.json")):
-        check(file, **{key: arguments[key] for key in ("protocol", "folder", "split")})
+        protocol, split = arguments["protocol"], arguments["split"]
+        count = check_file(file, protocol, arguments["folder"], split)
+        print(f"{file} keeps all rules of {protocol}, {split}: {count} queries")
 """
 
 

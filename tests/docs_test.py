@@ -19,8 +19,8 @@ def test_links_lead_to_files(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_that_are_named_exist(page):
     text = page.read_text(encoding="utf-8")
-    modules = set(re.findall(r"python -m (experiments(?:\.\w+)+)", text))
-    modules |= {f"experiments.{name}" for name in re.findall(r"^\s*(?:\$ )?contextjax (\w+)", text, re.MULTILINE)}
+    modules = set(re.findall(r"python -m (experiments(?:\.[a-z_]+)+)", text))
+    modules |= {f"experiments.{name}" for name in re.findall(r"`contextjax ([a-z]+)", text)}
     places = {module: ROOT / Path(*module.split(".")) for module in modules}
     assert not [name for name, place in places.items() if not (place.with_suffix(".py").exists() or place.is_dir())]
 
@@ -28,5 +28,7 @@ def test_commands_that_are_named_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_that_are_named_exist(page):
     text = page.read_text(encoding="utf-8")
-    named = set(re.findall(r"(?<![\w/.(])((?:docs|configs|launch|results)/[\w/.-]+\.(?:md|py|sh|ya?ml|jsonl?))\b", text))
+    named = set(
+        re.findall(r"(?<![\w/.(])((?:docs|configs|launch|results)/[\w/.-]+\.(?:md|py|sh|ya?ml|jsonl?))\b", text)
+    )
     assert not [name for name in named if not (ROOT / name).exists() and "NAME" not in name]

@@ -221,7 +221,7 @@ def test_a_clip_is_converted_and_scored_as_it_is(clip, data, pictogram_sets, tmp
         ("train", ["--config=configs/pictograms.py"], "--workdir is missing"),
         ("train", ["--config=configs/pictograms.py", "--workdir={tmp}/x", "--config.mesh=data:3"], "devices"),
         ("train", ["--config=configs/pictograms.py", "--workdir={tmp}/x", "--config.training.steps=many"], "many"),
-        ("evaluate", ["--workdir={tmp}/none"], "config.json"),
+        ("evaluate", ["--workdir={tmp}/none"], "system.json"),
         ("evaluate", ["--workdir={run}", "--split=nope"], "no split 'nope'"),
         ("evaluate", ["--workdir={tmp}/x", "--source={tmp}/no"], "--data or --protocol is missing"),
         ("evaluate", ["--workdir={tmp}/x", "--source={tmp}/no", "--data=x", "--protocol=cirr"], "nothing at"),

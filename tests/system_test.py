@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 import contextjax
-from contextjax import retriever
-from contextjax import system as system_module
+from contextjax import programs, retriever
 from contextjax.tokenizers import train_tokenizer
 from contextjax.types import UserError
 
@@ -96,9 +95,10 @@ def test_retrieval_costs_nothing_of_the_consistency_branch(system):
     pooling = 6
     pixels = np.zeros((2, 16, 16, 3), np.uint8)
     ids, mask = np.zeros((2, 10), np.int32), np.ones((2, 10), bool)
-    for name, inputs, expected in (
-        ("query:fusion", (pixels, ids, mask), tower + block * text.layers + fusion + pooling + 1),
-        ("gallery", (pixels,), tower + 1),
+    for program, inputs, expected in (
+        (programs.embed_query, (pixels, ids, mask), tower + block * text.layers + fusion + pooling + 1),
+        (programs.embed_gallery, (pixels,), tower + 1),
     ):
-        lowered = system_module.program(system.model, name).lower(system.params, *inputs).as_text()
+        mode = {"mode": "fusion"} if program is programs.embed_query else {}
+        lowered = program.lower(system.model, system.params, *inputs, **mode).as_text()
         assert len(re.findall(r"dot_general", lowered)) == expected

@@ -1,56 +1,49 @@
-"""The model card of an export: README.md."""
+"""Writes the model card of an export, README.md."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-TITLES = {"ContextCIR": "ConText-CIR"}
+from contextjax.spec import SystemSpec
+
+RANDOM = "random weights"  # where a run started from nothing
 
 
-def make_card(manifest: Mapping[str, Any], config: Mapping[str, Any] | None, evaluation: Mapping[str, Any] | None,
-              parity: Mapping[str, Any] | None) -> str:  # fmt: skip
-    """Markdown.
+def make_card(manifest: Mapping[str, Any], spec: SystemSpec, *, recipe: Mapping[str, str] | None = None,
+              evaluation: Mapping[str, Any] | None = None, parity: Mapping[str, Any] | None = None) -> str:  # fmt: skip
+    """Returns the model card as Markdown.
 
     Args:
-      manifest: what export.json says.
-      config: the run's whole config; None for a CLIP or BLIP.
-      evaluation: the run's evaluation.json, where it is of this checkpoint.
+      manifest: the contents of export.json.
+      spec: the contents of system.json.
+      recipe: how the run was trained: the rows of a table, one of them "Started from"; None where that is not known.
+      evaluation: the run's evaluation.json, where it belongs to this checkpoint.
       parity: the certificate, where there are programs.
     """
-    name = TITLES.get(manifest["class"], manifest["class"])
-    parts = [
-        f"---\nlibrary_name: contextjax\npipeline_tag: feature-extraction\n---\n# {name}",
-        f"Written by contextjax from {_origin(manifest)}, in {manifest['dtype']}.",
-        _recipe(config), _metrics(evaluation), _parity(parity), _pictures(manifest), _usage(manifest), _licence(config),
+    sections = [
+        f"---\nlibrary_name: contextjax\npipeline_tag: feature-extraction\n---\n# {spec.title}",
+        f"Written by contextjax from {_origin(spec)}, in {manifest['dtype']}.",
+        _recipe(spec, recipe), _metrics(evaluation), _parity(parity), _pictures(spec, manifest), _usage(),
+        _licence(spec, recipe),
     ]  # fmt: skip
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _origin(manifest: Mapping[str, Any]) -> str:
-    run = manifest["run"]
-    return f"step {run['step']} of the training run with config {run['config_hash']}" if run["config_hash"] else (
-        "published weights"
-    )  # fmt: skip
+def _origin(spec: SystemSpec) -> str:
+    config_hash, _, step = spec.fingerprint.rpartition("-")
+    return f"step {step} of the training run with config {config_hash}" if config_hash else "published weights"
 
 
-def _recipe(config: Mapping[str, Any] | None) -> str:
-    if not config or "training" not in config:
+def _recipe(spec: SystemSpec, recipe: Mapping[str, str] | None) -> str:
+    if not recipe:
         return ""
-    model, data, optimizer = config["model"], config["data"], config["optimizer"]
-    vision, text = model["vision"], model["text"]
-    sources = ", ".join(data.get("sources") or {}) or data["reader"]
-    start = model.get("pretrained") or ("an earlier run" if model.get("start") else "random weights")
-    losses = ", ".join(f"{name} {weight:g}" for name, weight in config["loss"]["weights"].items() if weight)
+    vision, text = spec.vision, spec.text
     rows = {
         "Towers": f"vision {vision['layers']} x {vision['width']}, patches of {vision['patch_size']}; text "
-                  f"{text['layers']} x {text['width']}; projection {model['projection']}",
-        "Started from": start,
-        "Trained on": f"{sources}, split {data['train_split']}, {data['batch_size']} a batch",
-        "Steps": f"{config['training']['steps']} ({optimizer['name']}, learning rate {optimizer['learning_rate']:g}, "
-                 f"{optimizer['schedule']})",
-        "Losses": losses,
-        "Computed in": model["dtype"],
+                  f"{text['layers']} x {text['width']}; projection {spec.projection}",
+        **recipe,
+        "Computed in": spec.dtype,
     }  # fmt: skip
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"## Recipe\n\n| | |\n|---|---|\n{table}\n\n`config.json` holds all of it."
@@ -87,18 +80,18 @@ def _parity(parity: Mapping[str, Any] | None) -> str:
     )
 
 
-def _pictures(manifest: Mapping[str, Any]) -> str:
-    facts, text = manifest["preprocessing"], manifest["tokenizer"]
+def _pictures(spec: SystemSpec, manifest: Mapping[str, Any]) -> str:
+    facts, (first, last, *_) = spec.preprocessing, manifest["tokenizer"]["specials"]
     how = {"crop": "the short side resized (bicubic, antialiased), the centre cut out",
            "squash": "both sides resized (bicubic, antialiased)"}[facts["fit"]]  # fmt: skip
     return (
         f"## Inputs\n\nPictures: uint8 [{facts['image_size']}, {facts['image_size']}, 3], RGB, {how}; scaling, mean "
-        f"and std are in the programs. Texts: `tokenizer.json`, at most {text['length']} tokens, {text['specials'][0]} "
-        f"first and {text['specials'][1]} last; ids int32, mask true where a token is real."
+        f"and std are in the programs. Texts: `tokenizer.json`, at most {spec.text_length} tokens, {first} first and "
+        f"{last} last; ids int32, mask true where a token is real."
     )
 
 
-def _usage(manifest: Mapping[str, Any]) -> str:
+def _usage() -> str:
     return (
         "## Use\n\n```python\nimport contextjax\n\nsystem = contextjax.load(FOLDER)\n"
         'queries = system.encode_query(["q.png"], ["make the dog small"])  # float32 [B, D], L2-normalised\n'
@@ -107,12 +100,11 @@ def _usage(manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _licence(config: Mapping[str, Any] | None) -> str:
-    model = config["model"] if config else {"pretrained": "a published checkpoint"}
-    pretrained = model.get("pretrained") or ("an earlier run" if model.get("start") else "")
+def _licence(spec: SystemSpec, recipe: Mapping[str, str] | None) -> str:
+    start = (recipe or {}).get("Started from", "a published checkpoint" if spec.is_plain else RANDOM)
     weights = (
-        f"These weights began as {pretrained}: its licence holds here too."
-        if pretrained
+        f"These weights began as {start}: its licence holds here too."
+        if start != RANDOM
         else "These weights were trained by whoever exported them, who decides on their licence."
     )
     return (

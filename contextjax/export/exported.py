@@ -1,4 +1,7 @@
-"""An export as an object with the methods of a System. Imports neither Flax nor JAX; its StableHLO form imports JAX."""
+"""Exported, an export of programs as an object with the methods of a System.
+
+Importing this module imports neither Flax nor JAX; only the StableHLO form imports JAX, when it is opened.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 
 from contextjax.export.folder import read_manifest
 from contextjax.retriever import Retriever
+from contextjax.spec import SystemSpec
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import UserError
 
@@ -27,12 +31,13 @@ _LEFT_OUT = {
 class Exported(Retriever):
     """Runs the programs of an export: encode_query, encode_gallery, encode_text, score_candidates, score_sets."""
 
-    def __init__(self, manifest: Mapping[str, Any], tokenizer: TextTokenizer, programs: Mapping[str, Callable]):
-        """`programs`: name -> function of numpy arrays; `manifest`: what export.json says."""
-        preprocessing = manifest["preprocessing"]
+    def __init__(
+        self, manifest: Mapping[str, Any], spec: SystemSpec, tokenizer: TextTokenizer, programs: Mapping[str, Callable]
+    ):
+        """Makes the object of the contents of export.json and system.json, a tokenizer, and functions by name."""
         super().__init__(
-            tokenizer, image_size=preprocessing["image_size"], fit=preprocessing["fit"], query=manifest["query"],
-            score=manifest["score"], propositions=tuple(manifest["propositions"]), fingerprint=manifest["fingerprint"],
+            tokenizer, image_size=spec.vision["image_size"], fit=spec.vision["fit"], query=spec.query, score=spec.score,
+            propositions=spec.propositions, fingerprint=manifest["fingerprint"],
         )  # fmt: skip
         self.identity = self.fingerprint
         self.manifest, self.programs = manifest, programs
@@ -48,7 +53,7 @@ class Exported(Retriever):
     def score_sets(
         self, sets: Sequence[Sequence[Any]], texts: Sequence[str], ordered: Sequence[bool] | None = None
     ) -> np.ndarray:
-        """float32 [S, K]: score_candidates of S sets of K pictures each, with a text each.
+        """Returns the scores float32 [S, K] of S sets of K pictures each, with a text each.
 
         Raises:
           UserError: a set has more candidates than the model has positions.
@@ -58,17 +63,20 @@ class Exported(Retriever):
             raise UserError(f"A set has {largest} candidates, and this export takes {limit}; give fewer.")
         return super().score_sets(sets, texts, ordered)
 
-    def _run(self, name: str, *inputs: np.ndarray) -> np.ndarray:
-        kind = name.partition(":")[0]
-        if kind == "query":
-            pixels, ids, mask, rows = inputs
-            return self.programs[kind](pixels[rows], ids, mask)
-        if kind == "score":
-            return np.stack([self._score(inputs, row) for row in range(len(inputs[1]))])
-        return self.programs[kind](*inputs)
+    def _embed_query(self, pixels: np.ndarray, ids: np.ndarray, mask: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return self.programs["query"](pixels[rows], ids, mask)
 
-    def _score(self, inputs: Sequence[np.ndarray], row: int) -> np.ndarray:
-        """[K] of one text and its set; the program has as inputs what its model reads."""
+    def _embed_gallery(self, pixels: np.ndarray) -> np.ndarray:
+        return self.programs["gallery"](pixels)
+
+    def _embed_text(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return self.programs["text"](ids, mask)
+
+    def _score_sets(self, *inputs: np.ndarray) -> np.ndarray:
+        return np.stack([self._score_set(inputs, row) for row in range(len(inputs[1]))])
+
+    def _score_set(self, inputs: Sequence[np.ndarray], row: int) -> np.ndarray:
+        """Returns the scores [K] of one text and its set; the program has as inputs what its model reads."""
         pixels, *arrays, rows = inputs
         names = ("ids", "mask", "proposition_ids", "proposition_mask", "ordered")
         given = {"pictures": pixels[rows[row]], **dict(zip(names, (x[row] for x in arrays), strict=True))}
@@ -76,15 +84,15 @@ class Exported(Retriever):
 
 
 def open_export(folder: Path, *, runtime: str = "", manifest: Mapping[str, Any] | None = None) -> Exported:
-    """An export, its files checked.
+    """Opens an export after a check of its files.
 
     Args:
       folder: what experiments.export wrote.
       runtime: "stablehlo" (needs jax) or "onnx" (needs onnxruntime, and no jax); default: the first that is there.
-      manifest: what `read_manifest` has found there, where that has been done.
+      manifest: what `read_manifest` returned, where that has been called.
 
     Raises:
-      UserError: it is no export, of another version, damaged, or has no such programs.
+      UserError: the folder is no export, is of another version, is damaged, or has no such programs.
     """
     manifest = manifest or read_manifest(folder)
     there = [name for name in RUNTIMES if name in manifest["formats"]]
@@ -93,11 +101,13 @@ def open_export(folder: Path, *, runtime: str = "", manifest: Mapping[str, Any] 
             f"{folder} holds {', '.join(manifest['formats'])}, but {runtime or ' or '.join(RUNTIMES)} is asked for; "
             "export with that --format."
         )
-    return Exported(manifest, _tokenizer(folder, manifest), open_programs(folder, manifest, runtime or there[0]))
+    spec = SystemSpec.read(folder)
+    tokenizer = _read_tokenizer(folder, spec, manifest)
+    return Exported(manifest, spec, tokenizer, open_programs(folder, manifest, runtime or there[0]))
 
 
 def open_programs(folder: Path, manifest: Mapping[str, Any], runtime: str) -> dict[str, Callable[..., np.ndarray]]:
-    """name -> function of numpy arrays."""
+    """Returns the programs of an export by name, as functions of numpy arrays."""
     if runtime == "onnx":
         from contextjax.export.onnx_runtime import open_onnx
 
@@ -107,9 +117,8 @@ def open_programs(folder: Path, manifest: Mapping[str, Any], runtime: str) -> di
     return open_stablehlo(folder, manifest["programs"])
 
 
-def _tokenizer(folder: Path, manifest: Mapping[str, Any]) -> TextTokenizer:
+def _read_tokenizer(folder: Path, spec: SystemSpec, manifest: Mapping[str, Any]) -> TextTokenizer:
     from tokenizers import Tokenizer
 
-    facts = manifest["tokenizer"]
-    found = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    return TextTokenizer(found, length=facts["length"], specials=tuple(facts["specials"]))
+    tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    return TextTokenizer(tokenizer, length=spec.text_length, specials=tuple(manifest["tokenizer"]["specials"]))

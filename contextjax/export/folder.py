@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from contextjax import spec
 from contextjax.checkpoints import integrity
 from contextjax.files import is_remote
 from contextjax.json_files import read_json
@@ -55,8 +56,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "again, or use the contextjax that wrote it."
         )
     try:
-        named = {name for program in found["programs"].values() for name in program["files"].values()}
-        _ = (found["formats"], found["fingerprint"], found["tokenizer"], found["preprocessing"], found["limits"])
+        named = {name for program in found["programs"].values() for name in program["files"].values()} | {spec.FILE}
+        _ = (found["formats"], found["fingerprint"], found["tokenizer"]["specials"], found["limits"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not whole ({error!r}); copy the export again.") from error
     if odd := sorted(name for name in named if Path(name).name != name):

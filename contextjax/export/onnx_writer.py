@@ -1,8 +1,8 @@
-"""A traced program as an ONNX graph: its inputs, its output, and where its parameters lie.
+"""Writes a traced program as an ONNX graph: its inputs, its output, and where its parameters lie.
 
-The few operations of these models have a rule each in onnx_rules (docs/guides/export.md says why no converter is used). The
-parameters stay in model.safetensors: a graph names their place in it as external data, so that all programs and both
-formats share one file.
+The few operations of these models have a rule each in onnx_rules (docs/guides/export.md says why no converter is
+used). The parameters stay in model.safetensors: a graph names their place in it as external data, so that all programs
+and both formats share one file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The programs of a system: plain functions of its parameters, and the inputs that they are traced with."""
+"""The programs of an export: functions of a system's parameters, and the inputs that they are traced with."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from contextjax import programs
 from contextjax.pretrained import towers
 from contextjax.pretrained.names import flatten, own_table, unflatten, write
 from contextjax.pretrained.read import change_towers
-from contextjax.system import System, program
+from contextjax.system import System
 from contextjax.types import UserError
 
 DTYPES: Mapping[str, Any] = {"float32": None, "bfloat16": jnp.bfloat16}
@@ -21,7 +23,7 @@ DTYPES: Mapping[str, Any] = {"float32": None, "bfloat16": jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """An input's name, axes (a size, or the name of one that is free) and type."""
+    """An input of a program; each axis is a size, or the name of one that is free."""
 
     name: str
     axes: tuple[int | str, ...]
@@ -30,7 +32,10 @@ class Input:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """`call(params, *inputs)` -> one array float32 of the axes `output`; `limits` of its free axes."""
+    """A function `call(params, *inputs)` that returns one array float32 of the axes `output`.
+
+    `limits` are the largest sizes of its free axes, where there are such.
+    """
 
     name: str
     call: Callable[..., Any]
@@ -39,7 +44,7 @@ class Program:
     limits: Mapping[str, int]
 
     def trace_inputs(self) -> list[jax.ShapeDtypeStruct]:
-        """Abstract inputs with symbolic sizes."""
+        """Returns abstract inputs with symbolic sizes."""
         free = list(dict.fromkeys(axis for x in self.inputs for axis in x.axes if isinstance(axis, str)))
         limits = [f"{axis} <= {limit}" for axis, limit in self.limits.items() if axis in free]
         sizes: dict[Any, Any] = dict(
@@ -52,9 +57,12 @@ class Program:
 
 
 def portable(system: System, dtype: str) -> tuple[Any, dict[str, np.ndarray]]:
-    """The model as it is exported, and its parameters by our own names ("." between the parts), float32.
+    """Returns the model as it is exported, and its parameters float32 by their names, with "." between the levels.
 
     Layers are one by one, whether they were stacked or not, so that an export says the same of both.
+
+    Raises:
+      UserError: an unknown dtype.
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype is '{dtype}'; expected one of {', '.join(DTYPES)}.")
@@ -64,29 +72,34 @@ def portable(system: System, dtype: str) -> tuple[Any, dict[str, np.ndarray]]:
 
 
 def tree_of(tensors: Mapping[str, Any]) -> Any:
-    """The parameters as a model takes them."""
+    """Returns named parameters as the tree that a model takes."""
     return unflatten({name.replace(".", "/"): x for name, x in tensors.items()})
 
 
 def make_programs(system: System, model: Any) -> list[Program]:
-    """What a system can do, with `model` (the system's own, or the one that is exported)."""
+    """Returns the programs of a system, computed by `model`: the system's own, or the one that is exported."""
     size, config = system.image_size, towers(model.config)
     limits = {"tokens": config.text.positions}
     pictures = Input("pictures", ("batch", size, size, 3), "uint8")
     text = Input("ids", ("batch", "tokens"), "int32"), Input("mask", ("batch", "tokens"), "bool")
     embedding = ("batch", config.projection)
-    run = lambda name: lambda params, *inputs: program(model, name)(params, *inputs)
+    query = functools.partial(programs.embed_query, model, mode=system.query)
     return [
-        Program("query", run(f"query:{system.query}"), (pictures, *text), embedding, limits),
-        Program("gallery", run("gallery"), (pictures,), embedding, limits),
-        Program("text", run("text"), text, embedding, limits),
+        Program("query", query, (pictures, *text), embedding, limits),
+        Program("gallery", functools.partial(programs.embed_gallery, model), (pictures,), embedding, limits),
+        Program("text", functools.partial(programs.embed_text, model), text, embedding, limits),
         _scorer(system, model, limits),
     ]
 
 
 def _scorer(system: System, model: Any, limits: Mapping[str, int]) -> Program:
-    """K candidates and one text -> [K]; with the text's propositions and the candidates' order where they are read."""
-    size, config, score = system.image_size, model.config, program(model, f"score:{system.score}")
+    """Returns the program that scores K candidates by one text, [K].
+
+    It has the text's propositions and the candidates' order as inputs where they are read.
+    """
+    size, config = system.image_size, model.config
+    program: Callable[..., Any] = programs.score_sets
+    score = functools.partial(program, model, mode=system.score)
     reads_order = system.score == "selection" and config.selection != "itc" and config.context_layers
     reads_propositions = system.score in ("selection", "itc") and bool(system.propositions[0])
     inputs = [
@@ -107,7 +120,7 @@ def _scorer(system: System, model: Any, limits: Mapping[str, int]) -> Program:
     def call(params: Any, pictures: Any, ids: Any, mask: Any, *more: Any) -> Any:
         short = more[:2] if reads_propositions else (ids[None], mask[None])
         ordered = more[-1] if reads_order else jnp.zeros((), bool)
-        one = (jnp.asarray(x)[None] for x in (pictures, ids, mask, *short, ordered))
-        return score(params, *one, jnp.zeros(1, jnp.int32))[0]
+        pictures, ids, mask, *short, ordered = (jnp.asarray(x)[None] for x in (pictures, ids, mask, *short, ordered))
+        return score(params, pictures, ids, mask, *short, ordered, jnp.zeros(1, jnp.int32))[0]
 
     return Program("score", call, tuple(inputs), ("candidates",), limits)

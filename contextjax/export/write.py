@@ -1,7 +1,8 @@
-"""Writes an export: a folder that is there whole or not at all."""
+"""Writes an export: a folder that exists as a whole or not at all."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
@@ -16,37 +17,49 @@ from contextjax.export.programs import Program, make_programs, portable, tree_of
 from contextjax.files import check_absent, whole_folder
 from contextjax.pretrained.write import save
 from contextjax.retriever import identity_of
+from contextjax.spec import SystemSpec
 from contextjax.system import System
 from contextjax.types import UserError
 
 
 def write_export(system: System, target: Path, *, formats: Sequence[str], dtype: str = "float32",
-                 config: Mapping[str, Any] | None = None, evaluation: Mapping[str, Any] | None = None,
-                 ) -> dict[str, Any]:  # fmt: skip
-    """Writes the parameters, the programs of each format, and what lies beside them; returns what export.json says.
+                 config: str = "", recipe: Mapping[str, str] | None = None,
+                 evaluation: Mapping[str, Any] | None = None) -> dict[str, Any]:  # fmt: skip
+    """Writes the parameters, the programs of each format, and what lies beside them.
 
     Args:
       system: the live one.
       target: the folder; its parent is made where it is missing.
-      formats: of folder.FORMATS.
-      dtype: of parameters and computation, "float32" or "bfloat16".
-      config: the run's whole config; None for a CLIP or BLIP.
-      evaluation: its evaluation.json, for the card.
+      formats: some of folder.FORMATS.
+      dtype: the type of parameters and computation, "float32" or "bfloat16".
+      config: the text of the run's config.json, which is copied; "" where there is none.
+      recipe: how the run was trained, for the model card, see `make_card`; None where that is not known.
+      evaluation: the run's evaluation.json, for the model card.
+
+    Returns:
+      The contents of export.json, but for the files.
 
     Raises:
-      UserError: the target is there, a format does not fit the system, or a program differs from the live model.
+      UserError: the target exists, a format does not fit the system, or a program differs from the live model.
         Nothing is left at the target then.
     """
     check_absent(target)
-    _check(formats, dtype, config)
+    spec = _exported_spec(system)
+    _check(formats, dtype, spec)
     with whole_folder(target) as folder:
-        return _fill(folder, system, formats, dtype, config, evaluation)
+        card = {"recipe": recipe, "evaluation": evaluation}
+        return _fill(folder, system, spec, formats=formats, dtype=dtype, config=config, card=card)
 
 
-def _check(formats: Sequence[str], dtype: str, config: Any) -> None:
+def _exported_spec(system: System) -> SystemSpec:
+    """Returns the spec of a system; a CLIP or BLIP has no run, and where it was read from is nobody else's affair."""
+    return dataclasses.replace(system.spec, fingerprint="") if system.spec.is_plain else system.spec
+
+
+def _check(formats: Sequence[str], dtype: str, spec: SystemSpec) -> None:
     if "onnx" in formats and dtype != "float32":
         raise UserError(f"onnx is exported in float32, and dtype is '{dtype}'; leave onnx out, or export it by itself.")
-    if "safetensors" in formats and config is None:
+    if "safetensors" in formats and spec.is_plain:
         raise UserError("A CLIP or BLIP is written as safetensors by experiments.convert; leave safetensors out.")
     for form, packages in {"stablehlo": ("flatbuffers",), "onnx": ("onnx", "onnxruntime")}.items():
         missing = [name for name in packages if not importlib.util.find_spec(name)]
@@ -54,46 +67,38 @@ def _check(formats: Sequence[str], dtype: str, config: Any) -> None:
             raise UserError(f"{form} needs the package {missing[0]}; install it with pip install 'contextjax[export]'.")
 
 
-def _fill(
-    folder: Path, system: System, formats: Sequence[str], dtype: str, config: Any, evaluation: Any
-) -> dict[str, Any]:
-    config_hash, _, step = system.fingerprint.rpartition("-")
-    run = {"config_hash": config_hash, "step": int(step)} if config else {"config_hash": "", "step": 0}
+def _fill(folder: Path, system: System, spec: SystemSpec, *, formats: Sequence[str], dtype: str, config: str,
+          card: Mapping[str, Any]) -> dict[str, Any]:  # fmt: skip
+    """Writes every file of an export; export.json is the last one."""
     model, tensors = portable(system, dtype)
     save(folder, tensors, dtype=dtype, metadata={"format": "contextjax"})
     system.tokenizer.save(folder / "tokenizer.json")
+    spec.write(folder)
     if config:
-        _json(folder / "config.json", {**config, "exported": run})
+        (folder / "config.json").write_text(config, encoding="utf-8")
     runtimes = [name for name in RUNTIMES if name in formats]
     programs = make_programs(system, model) if runtimes else []
     described = _write_programs(folder, programs, runtimes)
-    facts = {"class": type(model).__name__, **system.preprocessing}
     manifest = {
         "formats": list(formats),
-        "class": type(model).__name__,
         "dtype": dtype,
-        "run": run,
-        "query": system.query,
-        "score": system.score,
-        "preprocessing": system.preprocessing,
-        "tokenizer": {"length": system.tokenizer.length, "specials": list(system.tokenizer.specials)},
-        "propositions": list(system.propositions),
+        "tokenizer": {"specials": list(system.tokenizer.specials)},
         "limits": {name: limit for program in programs for name, limit in program.limits.items()},
         "programs": described,
-        "fingerprint": identity_of(_written(folder), facts),
+        "fingerprint": identity_of(_written(folder), spec),
     }
     parity = None
     if runtimes:
         opened = {name: open_programs(folder, manifest, name) for name in runtimes}
         parity = certify(system, opened, dtype=dtype)
         _json(folder / "parity.json", parity)
-    (folder / "README.md").write_text(make_card(manifest, config, evaluation, parity), encoding="utf-8")
+    (folder / "README.md").write_text(make_card(manifest, spec, parity=parity, **card), encoding="utf-8")
     write_manifest(folder, manifest)
     return manifest
 
 
 def _write_programs(folder: Path, programs: Sequence[Program], runtimes: Sequence[str]) -> dict[str, Any]:
-    """Writes a file for each program and format; returns what export.json says of each program."""
+    """Writes a file for each program and format; returns the section `programs` of export.json."""
     described, weights = {}, folder / "model.safetensors"
     tensors = _written(folder)
     for program in programs:
@@ -125,7 +130,7 @@ def _write_onnx(path: Path, program: Program, call: Any, tensors: Any, inputs: A
 
 
 def _written(folder: Path) -> dict[str, Any]:
-    """The parameters as the file has them."""
+    """Returns the parameters that the written file has."""
     from safetensors.numpy import load_file
 
     return load_file(folder / "model.safetensors")

@@ -93,12 +93,11 @@ def read_pretrained(source: str | Path, *, image_size: int | None = None, scan: 
     return Pretrained(family.name, folder, model, unflatten(leaves), abstract, dropped)
 
 
-def read_own(folder: Path, model: Any) -> tuple[Any, Any]:
-    """Returns unread parameters of a folder that `write_own` wrote, and their shapes with logical axes."""
-    abstract = abstract_params(model)
+def read_own(folder: Path, abstract: Any) -> Any:
+    """Returns the unread parameters of a folder that `write_own` wrote; `abstract` is as `abstract_params` gives it."""
     shapes = {path: x.shape for path, x in flatten(nn.unbox(abstract)).items()}
     leaves, _ = match(own_table(shapes), shapes, tensors_of(folder), where=str(folder))
-    return unflatten(leaves), abstract
+    return unflatten(leaves)
 
 
 def abstract_params(model: Any) -> Any:

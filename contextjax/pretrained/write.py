@@ -14,9 +14,8 @@ from contextjax.models.blip import BLIPConfig
 from contextjax.models.clip import CLIPConfig
 from contextjax.pretrained import blip, clip
 from contextjax.pretrained.names import flatten, own_table, write
+from contextjax.spec import DTYPES, SystemSpec
 from contextjax.types import UserError
-
-DTYPES = ("float32", "bfloat16")
 
 
 def write_pretrained(folder: str | Path, config: CLIPConfig | BLIPConfig, params: Any, *, dtype: str = "float32",
@@ -47,14 +46,14 @@ def write_pretrained(folder: str | Path, config: CLIPConfig | BLIPConfig, params
     return folder
 
 
-def write_own(folder: str | Path, config: Mapping[str, Any], params: Any, *, dtype: str = "float32",
-              title: str, origin: str = "") -> Path:  # fmt: skip
-    """Writes model.safetensors under our own parameter paths ("." for "/"), config.json and a model card."""
+def write_own(folder: str | Path, spec: SystemSpec, params: Any, *, dtype: str = "float32",
+              origin: str = "") -> Path:  # fmt: skip
+    """Writes model.safetensors under our own parameter paths ("." between the names), system.json and a model card."""
     folder = new_folder(folder)
     flat = flatten(params)
     save(folder, write(own_table(flat), flat), dtype=dtype, metadata={"format": "contextjax"})
-    _json(folder / "config.json", dict(config))
-    _card(folder, title, origin, "import contextjax\nsystem = contextjax.load(FOLDER)")
+    spec.write(folder)
+    _card(folder, spec.title, origin, "import contextjax\nsystem = contextjax.load(FOLDER)")
     return folder
 
 

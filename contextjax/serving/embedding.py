@@ -1,7 +1,7 @@
 """Embeds a gallery into an index. What is there already is kept, and an interrupted run goes on where it stopped.
 
-The first process lists the pictures that are to be embedded. Each process embeds its share of them and stages segments
-beside the index. When all are there, the first process makes them the index's in one change. A segment depends on its
+The first process lists the pictures that no segment holds. Each process embeds its share of them in new segments, which
+are not the index's yet. When all are there, the first process makes them so in one change. A segment depends on its
 pictures alone: however often the work was interrupted, and however many processes shared it, the index is the same.
 """
 
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,13 +22,13 @@ from contextjax.serving import segments
 from contextjax.serving.gallery import Gallery
 from contextjax.serving.index import Index
 from contextjax.serving.interface import check_new, check_rows
-from contextjax.serving.segments import BadPicture, Manifest, Segment
+from contextjax.serving.segments import BadPicture, Segment
 from contextjax.serving.storage import pack
 from contextjax.sharding import first_process_first, is_first_process, share_of_process, wait_for_all
 from contextjax.threads import map_ahead
 from contextjax.types import UserError
 
-LOCK, STAGING, TODO = ".embedding", ".staging", "todo.json"
+TODO = "todo.json"
 SEGMENT = 1024  # pictures
 BATCH = 256  # pictures that are embedded at a time; at most two batches of them are decoded
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}  # what a file that isn't there gives
@@ -63,7 +61,8 @@ def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | Non
 
     Bad pictures are skipped. They are in the index's `skipped`, and are not tried again until they change. Where a disk
     fails, the call ends, and the next one goes on. Several processes share the work when all of them call this with the
-    same arguments. A call waits until others that work on the same index are through.
+    same arguments. A call waits until others that change the same index are through, and they
+    wait for it.
 
     Args:
       system: makes the embeddings.
@@ -85,14 +84,15 @@ def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | Non
     with contextlib.ExitStack() as turn:
         with first_process_first():
             if is_first_process():
-                turn.enter_context(locked(folder / LOCK))
+                turn.enter_context(locked(folder))
                 index = _opened(system, gallery, folder, storage)
-                _write_todo(index, gallery)
-        _stage(system, gallery, folder, progress)
+                write_whole(folder / TODO, json.dumps(list(index.missing(gallery.stamp_of()).items())))
+        _embed_share(system, gallery, folder, progress)
         wait_for_all()
         with first_process_first():
             if index is not None:
-                _commit(index, gallery)
+                index.update(gallery.stamp_of())
+                (folder / TODO).unlink()
         index = Index(folder) if index is None else index
     if not len(index):
         raise UserError(
@@ -127,45 +127,18 @@ def _opened(system: Encoder, gallery: Gallery, folder: Path, storage: str | None
     return index
 
 
-def _staging(folder: Path, manifest: Manifest) -> Path:
-    """Returns the folder of segments that are not yet the index's: one of its own for each system and storage."""
-    facts = json.dumps([manifest.dimension, manifest.storage, manifest.fingerprint, manifest.gallery])
-    return folder / STAGING / hashlib.blake2b(facts.encode(), digest_size=8).hexdigest()
-
-
-def _staged(folder: Path, manifest: Manifest) -> dict[Path, dict[str, list[int]]]:
-    """Returns the pictures and stamps in each staged segment. A damaged one is removed, to be made again."""
-    contents = {}
-    for path in _staging(folder, manifest).glob("*.safetensors"):
-        try:
-            contents[path] = segments.read_listing(path).stamp_of()
-        except UserError:
-            path.unlink()
-    return contents
-
-
-def _write_todo(index: Index, gallery: Gallery) -> None:
-    """Lists the pictures that neither the index holds nor a staged segment of an earlier run that was killed."""
-    missing = gallery.stamp_of()
-    for stamps in (index.listing.stamp_of(), *_staged(index.folder, index.manifest).values()):
-        for name, stamp in stamps.items():
-            if missing.get(name) == stamp:
-                del missing[name]
-    write_whole(index.folder / STAGING / TODO, json.dumps(list(missing.items())))
-
-
 def _read_todo(folder: Path) -> list[tuple[str, list[int]]]:
     try:  # the first process of this run has just written it: json_files' limits are for files of others
-        return json.loads((folder / STAGING / TODO).read_text(encoding="utf-8"))
+        return json.loads((folder / TODO).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"There is no {TODO} in {folder / STAGING} here, but the first process has written one there; give a "
+            f"There is no {TODO} in {folder} here, but the first process has written one there; give a "
             "folder that all processes see, on a file system that their machines share."
         ) from error
 
 
-def _stage(system: Encoder, gallery: Gallery, folder: Path, progress: Callable[[int, int], None]) -> None:
-    """Embeds this process's share of the pictures, and stages a segment of every SEGMENT of them."""
+def _embed_share(system: Encoder, gallery: Gallery, folder: Path, progress: Callable[[int, int], None]) -> None:
+    """Embeds this process's share of the pictures, and writes a segment of every SEGMENT of them."""
     todo, manifest = _read_todo(folder), segments.read_manifest(folder)
     chunks = [todo[begin : begin + SEGMENT] for begin in range(0, len(todo), SEGMENT)]
     own = [chunks[number] for number in share_of_process(len(chunks))]
@@ -188,17 +161,7 @@ def _stage(system: Encoder, gallery: Gallery, folder: Path, progress: Callable[[
             progress(len(batch), left)
         stamps = np.asarray([stamp for _, stamp in good], np.int64).reshape(-1, 2)
         packed = pack(np.concatenate(embeddings), manifest.storage)
-        segment = Segment([name for name, _ in good], stamps, skipped, packed)
-        segments.write_segment(_staging(folder, manifest), segment)
-
-
-def _commit(index: Index, gallery: Gallery) -> None:
-    """Makes the staged segments the index's, in the gallery's order, and removes the staging folder."""
-    position = {name: row for row, name in enumerate(gallery.names)}
-    staged = _staged(index.folder, index.manifest)
-    first = {path: min(position.get(name, len(position)) for name in names) for path, names in staged.items()}
-    index.update(gallery.stamp_of(), sorted(staged, key=first.__getitem__))
-    shutil.rmtree(index.folder / STAGING)
+        Segment.write(folder, [name for name, _ in good], stamps, packed, skipped)
 
 
 def _decoded(system: Encoder, gallery: Gallery, names: Iterable[str]) -> Iterator[tuple[Any, str]]:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from contextjax.files import locked
-from contextjax.serving import segments
+from contextjax.files import flush, locked
+from contextjax.serving import interface, segments
 from contextjax.serving.exact import ExactSearch
-from contextjax.serving.interface import (
-    Hits,
-    check_fingerprint,
-    check_new,
-    check_present,
-    check_rows,
-    check_stamps,
-    list_names,
-)
-from contextjax.serving.segments import BadPicture, Listing, Manifest, Segment
-from contextjax.serving.storage import pack
+from contextjax.serving.interface import Hits
+from contextjax.serving.segments import BadPicture, Manifest, Segment
+from contextjax.serving.storage import DTYPES, Packed, concatenate, pack
 from contextjax.types import UserError
 
 LARGEST = 65_536  # rows of a segment that a later one is still merged with
@@ -40,7 +32,9 @@ class Index:
     """
 
     manifest: Manifest
-    listing: Listing  # of all rows
+    segments: list[Segment]
+    names: list[str]  # of all rows
+    _search: ExactSearch | None
 
     def __init__(self, folder: Path, *, devices: int | None = None):
         """Opens the index in `folder`, to be searched on the first `devices` of this process; None: on all.
@@ -49,7 +43,7 @@ class Index:
           UserError: there is none, or it is damaged.
         """
         self.folder, self._devices = folder, devices
-        self._open(segments.read_manifest(folder))
+        self._open()
 
     @classmethod
     def create(cls, folder: Path, dimension: int, *, storage: str = "float32", fingerprint: str = "",
@@ -70,6 +64,7 @@ class Index:
         if (folder / segments.MANIFEST).exists():
             raise UserError(f"{folder} holds an index already; give another folder, or remove it.")
         pack(np.zeros((0, dimension)), storage)  # an unknown storage is reported before anything is written
+        segments.remove_unused(folder, used=set())  # a damaged index's, whose manifest was removed
         segments.write_manifest(folder, Manifest(dimension, storage, fingerprint, gallery))
         return cls(folder, devices=devices)
 
@@ -87,18 +82,13 @@ class Index:
         return self.manifest.gallery
 
     @property
-    def names(self) -> list[str]:
-        """The names of all rows, in their order."""
-        return self.listing.names
-
-    @property
     def skipped(self) -> list[BadPicture]:
         """The gallery's pictures that can't be read."""
-        return self.listing.skipped
+        return [bad for segment in self.segments for bad in segment.skipped]
 
     def check(self, fingerprint: str) -> None:
         """Raises a UserError where another system than this one made the embeddings."""
-        check_fingerprint(self.manifest.fingerprint, fingerprint, place=str(self.folder))
+        interface.check_fingerprint(self.manifest.fingerprint, fingerprint, place=str(self.folder))
 
     def present(self, names: Sequence[str]) -> list[str]:
         """Returns those of the names that are in the index, in the given order."""
@@ -117,19 +107,24 @@ class Index:
           UserError: names that repeat, embeddings of another dimension or with values that are not finite, stamps
             that are not one for each name.
         """
-        check_rows(names, embeddings, self.dimension)
+        interface.check_rows(names, embeddings, self.dimension)
         packed = pack(embeddings, self.manifest.storage)
-        stamps = check_stamps(names, stamps)
+        stamps = interface.check_stamps(names, stamps)
         with locked(self.folder):
             self._refresh()
-            check_new(names, self.names, place=str(self.folder))
-            kept, new = list(self.manifest.segments), Segment(list(names), stamps, [], packed)
-            listing = segments.join_listings([self.listing, new])
-            while kept and kept[-1][1] <= len(new.names) <= LARGEST - kept[-1][1]:  # few segments are faster to read
-                last = segments.read_segment(self._segment_folder / kept.pop()[0])
-                new = segments.join_segments([last, new])
-            self._commit([*kept, segments.write_segment(self._segment_folder, new)])
-            self.listing = listing
+            interface.check_new(names, self.names, place=str(self.folder))
+            kept, merged, rows = list(self.segments), [], len(names)
+            while kept and len(kept[-1].names) <= rows <= LARGEST - len(kept[-1].names):  # few segments are read faster
+                merged.insert(0, kept.pop())
+                rows += len(merged[0].names)
+            new = Segment.write(
+                self.folder,
+                [name for segment in merged for name in segment.names] + list(names),
+                np.concatenate([*(segment.stamps for segment in merged), stamps]),
+                concatenate([*(segment.embeddings() for segment in merged), packed]),
+                [bad for segment in merged for bad in segment.skipped],
+            )
+            self._commit([*kept, new])
         if self._search is not None:
             self._search.add(packed)
 
@@ -142,107 +137,140 @@ class Index:
         gone = set(names)
         with locked(self.folder):
             self._refresh()
-            check_present(gone, self.names, place=str(self.folder))
-            self._replace(self._kept([], lambda name, stamp: name not in gone))
+            interface.check_present(gone, self.names, place=str(self.folder))
+            self._replace([self._only(segment, lambda name, stamp: name not in gone) for segment in self.segments])
 
-    def update(self, stamps: Mapping[str, list[int]], staged: Sequence[Path]) -> None:
-        """Makes the index that of a gallery, in one change.
-
-        Rows and bad pictures stay where they have the gallery's stamps. The others are removed, and those that are
-        missing then are taken from staged segments.
+    def missing(self, stamps: Mapping[str, list[int]]) -> dict[str, list[int]]:
+        """Returns the pictures of a gallery that no segment holds, not even one that a killed run has left.
 
         Args:
-          stamps: the stamp of every picture of the gallery by its name.
-          staged: files of segments.write_segment, in the order in which their rows are appended.
+          stamps: the stamp of every picture by its name.
+        """
+        missing = dict(stamps)
+        for segment in (*self.segments, *self._left_behind()):
+            for name, stamp in segment.stamp_of().items():
+                if missing.get(name) == stamp:
+                    del missing[name]
+        return missing
+
+    def update(self, stamps: Mapping[str, list[int]]) -> None:
+        """Makes the index that of a gallery, in one change. The caller has locked the folder.
+
+        Rows and bad pictures stay where they have the gallery's stamps. The others are removed, and those that are
+        missing then are taken from segments that were written and do not count yet, in the gallery's order.
+
+        Args:
+          stamps: the stamp of every picture by its name.
 
         Raises:
           UserError: the index has changed since it was opened, or a picture is in no segment.
         """
-        with locked(self.folder):
-            if segments.read_manifest(self.folder) != self.manifest:
-                raise UserError(f"Another process has changed {self.folder} meanwhile; run the same command again.")
-            wanted = dict(stamps)
-            # A name that has been met is no longer wanted: it comes once, however many segments hold it.
-            kept = self._kept(staged, lambda name, stamp: wanted.get(name) == stamp and wanted.pop(name) is not None)
-            if wanted:
-                raise UserError(
-                    f"{list_names([*wanted])} are in no segment of {self.folder}; run the same command again."
-                )
-            self._replace(kept)
+        if segments.read_manifest(self.folder) != self.manifest:
+            raise UserError(f"Another process has changed {self.folder} meanwhile; run the same command again.")
+        order, wanted = {name: row for row, name in enumerate(stamps)}, dict(stamps)
+        first = lambda segment: min((order.get(name, len(order)) for name in segment.stamp_of()), default=len(order))
+        if left := sorted(self._left_behind(), key=first):
+            flush(self.folder / segments.FOLDER)  # a run may have been killed before it did
+        # A name that has been met is no longer wanted: it comes once, however many segments hold it.
+        keep = lambda name, stamp: wanted.get(name) == stamp and wanted.pop(name) is not None
+        kept = [self._only(segment, keep) for segment in (*self.segments, *left)]
+        if wanted:
+            raise UserError(
+                f"{interface.list_names([*wanted])} are in no segment of {self.folder}; run the same command again."
+            )
+        self._replace(kept)
 
-    def _kept(self, staged: Sequence[Path], keep: Callable[[str, list[int]], bool]) -> list[tuple[str, int]]:
-        """Returns segments of the pictures to keep, by name and stamp, of the index and of staged segments."""
-        kept = []
-        for path in [*self.manifest.paths(self.folder), *staged]:
-            listing = segments.read_listing(path)
-            rows = np.asarray([keep(*row) for row in zip(listing.names, listing.stamps.tolist(), strict=True)], bool)
-            skipped = [bad for bad in listing.skipped if keep(bad.name, bad.stamp)]
-            if rows.all() and skipped == listing.skipped:
-                segments.link_segment(path, self._segment_folder)
-                kept.append((path.name, len(rows)))
-            elif rows.any() or skipped:
-                segment = segments.read_segment(path).select(rows, skipped)
-                kept.append(segments.write_segment(self._segment_folder, segment))
-        return kept
+    def _left_behind(self) -> list[Segment]:
+        """Returns the segments that do not count. A damaged one is removed."""
+        left = []
+        for path in (self.folder / segments.FOLDER).glob("*.safetensors"):
+            if path.name not in self.manifest.segments:
+                try:
+                    left.append(Segment.open(path))
+                except UserError:
+                    path.unlink()
+        return left
 
-    @property
-    def _segment_folder(self) -> Path:
-        return self.folder / segments.FOLDER
+    def _only(self, segment: Segment, keep: Callable[[str, list[int]], bool]) -> Segment | None:
+        """Returns a segment with only the pictures to keep, by name and stamp; None where none is left."""
+        rows = np.asarray([keep(*row) for row in zip(segment.names, segment.stamps.tolist(), strict=True)], bool)
+        skipped = [bad for bad in segment.skipped if keep(bad.name, bad.stamp)]
+        if rows.all() and skipped == segment.skipped:
+            return segment
+        if not rows.any() and not skipped:
+            return None
+        names = [name for name, kept in zip(segment.names, rows, strict=True) if kept]
+        return Segment.write(self.folder, names, segment.stamps[rows], segment.embeddings()[rows], skipped)
 
-    def _replace(self, files: Sequence[tuple[str, int]]) -> None:
-        """Makes the given segments the index, and reads it again."""
-        if tuple(files) != self.manifest.segments:
-            self._commit(files)
-            self._open(self.manifest)
+    def _replace(self, kept: Sequence[Segment | None]) -> None:
+        """Makes the given segments the index; None is left out. The embeddings are read again."""
+        present = [segment for segment in kept if segment is not None]
+        if present != self.segments:
+            self._commit(present)
+            self._search = None
 
-    def _commit(self, files: Sequence[tuple[str, int]]) -> None:
-        segments.remove_unused(self.folder, used=[*self.manifest.segments, *files])
-        manifest = dataclasses.replace(self.manifest, segments=tuple(files))
+    def _commit(self, kept: list[Segment]) -> None:
+        files = tuple(segment.path.name for segment in kept)
+        segments.remove_unused(self.folder, used={*self.manifest.segments, *files})
+        manifest = dataclasses.replace(self.manifest, segments=files)
         segments.write_manifest(self.folder, manifest)
-        self.manifest = manifest
+        self._become(manifest, kept)
 
-    def _open(self, manifest: Manifest) -> None:
-        """Reads the names. Where the segments are gone, another process has moved on: reads what it has made."""
-        self.manifest = manifest
-        self._search: ExactSearch | None = None
+    def _become(self, manifest: Manifest, kept: list[Segment]) -> None:
+        self.manifest, self.segments = manifest, kept
+        self.names = [name for segment in kept for name in segment.names]
+
+    def _open(self) -> None:
+        """Reads the index as it is now, also where another process changes it meanwhile."""
+        manifest = segments.read_manifest(self.folder)
         try:
-            listings = [segments.read_listing(path) for path in manifest.paths(self.folder)]
+            kept = [Segment.open(self.folder / segments.FOLDER / file) for file in manifest.segments]
         except UserError:
-            now = segments.read_manifest(self.folder)
-            if now == manifest:
+            if segments.read_manifest(self.folder) == manifest:
                 raise
-            return self._open(now)
-        self.listing = segments.join_listings(listings)
+            return self._open()
+        self._become(manifest, kept)
+        self._search = None
         return None
 
-    def _refresh(self) -> None:
-        """Reads what another process has changed."""
-        manifest = segments.read_manifest(self.folder)
-        if manifest != self.manifest:
-            self._open(manifest)
+    def _refresh(self) -> bool:
+        """Reads what another process has changed. Returns whether there is such a change."""
+        is_changed = segments.read_manifest(self.folder) != self.manifest
+        if is_changed:
+            self._open()
+        return is_changed
+
+    def embeddings(self) -> Iterator[Packed]:
+        """Yields the embeddings of each segment as they are stored, read one at a time.
+
+        Raises:
+          UserError: a file is missing or damaged, or holds others than the manifest says.
+        """
+        for segment in self.segments:
+            packed, expected = segment.embeddings(), (len(segment.names), self.dimension)
+            if packed.vectors.shape != expected or packed.vectors.dtype != DTYPES[self.manifest.storage]:
+                raise UserError(
+                    f"{segment.path} holds {packed.vectors.dtype} {list(packed.vectors.shape)}; expected "
+                    f"{self.manifest.storage} {list(expected)}: embed again."
+                )
+            yield packed
 
     def load(self) -> ExactSearch:
         """Returns the search of the embeddings, which are read at the first call.
 
         Raises:
-          UserError: a file is damaged.
+          UserError: see embeddings.
         """
-        if self._search is None:
+        while self._search is None:
+            search = ExactSearch(self.dimension, self.manifest.storage, devices=self._devices)
             try:
-                self._search = self._read()
+                for packed in self.embeddings():
+                    search.add(packed)
+                self._search = search
             except UserError:
-                before = self.manifest
-                self._refresh()
-                if self.manifest == before:
+                if not self._refresh():
                     raise
-                self._search = self._read()
         return self._search
-
-    def _read(self) -> ExactSearch:
-        search = ExactSearch(self.dimension, self.manifest.storage, devices=self._devices)
-        for segment in segments.read_segments(self.folder, self.manifest):
-            search.add(segment.embeddings)
-        return search
 
     def search_rows(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns (rows int64 [B, k], cosines float32 [B, k]) of queries [B, D], see ExactSearch.search."""

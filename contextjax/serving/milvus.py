@@ -14,17 +14,9 @@ from typing import Any
 import numpy as np
 
 from contextjax.json_files import parse_json
+from contextjax.serving import interface
 from contextjax.serving.index import Index
-from contextjax.serving.interface import (
-    Hits,
-    check_fingerprint,
-    check_new,
-    check_present,
-    check_queries,
-    check_rows,
-    check_stamps,
-)
-from contextjax.serving.segments import read_segments
+from contextjax.serving.interface import Hits
 from contextjax.serving.storage import unpack
 from contextjax.types import UserError
 
@@ -79,7 +71,7 @@ class MilvusIndex:
 
     def check(self, fingerprint: str) -> None:
         """Raises a UserError where another system than this one made the embeddings."""
-        check_fingerprint(self.fingerprint, fingerprint, place=self.address)
+        interface.check_fingerprint(self.fingerprint, fingerprint, place=self.address)
 
     def check_made_for(self, dimension: int, fingerprint: str, gallery: str) -> None:
         """Raises a UserError where the collection is not of this dimension, system and gallery."""
@@ -118,13 +110,15 @@ class MilvusIndex:
         Raises:
           UserError: see Index.add; or a name is too long, or the server fails.
         """
-        check_rows(names, embeddings, self.dimension)
+        interface.check_rows(names, embeddings, self.dimension)
         if not np.isfinite(embeddings).all():
             raise UserError("An embedding holds values that are not finite; the model has diverged.")
         if long := [name for name in names if len(name.encode(errors="replace")) > LONGEST]:
             raise UserError(f"{long[0][:60]}... has more than {LONGEST} characters; Milvus holds shorter names.")
-        check_new(names, self.present(names), place=self.address)
-        rows = zip(names, map(_stamp_text, check_stamps(names, stamps)), embeddings.astype(np.float32), strict=True)
+        interface.check_new(names, self.present(names), place=self.address)
+        rows = zip(
+            names, map(_stamp_text, interface.check_stamps(names, stamps)), embeddings.astype(np.float32), strict=True
+        )
         data = [{"name": name, "stamp": stamp, "embedding": vector} for name, stamp, vector in rows]
         with self._reported():
             for begin in range(0, len(data), ROWS):
@@ -137,7 +131,7 @@ class MilvusIndex:
           UserError: some are not in the collection, or the server fails.
         """
         gone = sorted(set(names))
-        check_present(gone, self.present(gone), place=self.address)
+        interface.check_present(gone, self.present(gone), place=self.address)
         with self._reported():
             for begin in range(0, len(gone), ROWS):
                 self._client.delete(self._collection, ids=gone[begin : begin + ROWS])
@@ -148,7 +142,7 @@ class MilvusIndex:
         Raises:
           UserError: the collection is empty, the queries do not fit it, or the server fails.
         """
-        queries = check_queries(queries, k, self.dimension)
+        queries = interface.check_queries(queries, k, self.dimension)
         with self._reported():
             options = {"output_fields": ["name"], "timeout": self._timeout}
             answers = self._client.search(self._collection, data=list(queries), limit=k, **options)
@@ -238,15 +232,15 @@ def mirror(index: Index, target: MilvusIndex) -> tuple[int, int]:
     """
     manifest = index.manifest
     target.check_made_for(manifest.dimension, manifest.fingerprint, manifest.gallery)
-    known, count = target.stamps(), 0
-    now = dict(zip(index.names, map(_stamp_text, index.listing.stamps), strict=True))
+    known, count, now = target.stamps(), 0, {}
+    for segment in index.segments:
+        now |= dict(zip(segment.names, map(_stamp_text, segment.stamps), strict=True))
     gone = [name for name, stamp in known.items() if now.get(name) != stamp]
     target.remove(gone)
-    for segment in read_segments(index.folder, manifest):
-        new = np.asarray([known.get(name) != now[name] for name in segment.names], bool)
-        rows = segment.select(new, [])
-        target.add(rows.names, unpack(rows.embeddings), stamps=rows.stamps)
-        count += len(rows.names)
+    for segment, packed in zip(index.segments, index.embeddings(), strict=True):
+        new = [row for row, name in enumerate(segment.names) if known.get(name) != now[name]]
+        target.add([segment.names[row] for row in new], unpack(packed[new]), stamps=segment.stamps[new])
+        count += len(new)
     return count, len(gone)
 
 

@@ -1,4 +1,4 @@
-"""The data sets' layouts: one reader each, by the name that a config's data.reader gives it."""
+"""Readers of data sets: one for each layout, by the name that a config's data.reader gives it."""
 
 from collections.abc import Mapping
 from typing import Any

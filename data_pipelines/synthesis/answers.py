@@ -1,7 +1,7 @@
-"""Every answer, kept in SQLite under the hash of its question: a run that goes on pays for nothing twice.
+"""Asks each question once: answers are kept in SQLite under the hash of their question, before they are used.
 
-Any number of threads and processes of one machine may use a file: it is written ahead (WAL), and whoever asks a
-question holds a lock on it, which the system takes from a process that dies.
+Any number of threads and processes of one machine may share a cache. The database has a write-ahead log. A question is
+asked under a file lock, which the operating system releases when a process dies.
 """
 
 from __future__ import annotations
@@ -11,45 +11,56 @@ import dataclasses
 import fcntl
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from contextjax.types import UserError
-from data_pipelines.synthesis.drafts import Reply
+from data_pipelines.synthesis.questions import Model, Question, Reply
 
 _TABLE = """CREATE TABLE IF NOT EXISTS answers (
   key TEXT PRIMARY KEY, model TEXT NOT NULL, prompt TEXT NOT NULL, text TEXT NOT NULL, refused TEXT NOT NULL,
   tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, run TEXT NOT NULL,
   asked_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)"""
-GRAMMAR = "grammar"  # the run of what a grammar checker has answered, which is no model
+GRAMMAR = "grammar"  # the run of a grammar checker's answers, which cost no tokens
 _COLUMNS = ", ".join(field.name for field in dataclasses.fields(Reply))
 
 
-class Answers:
-    """The file of answers. Opened by each thread for itself; pickled as its path."""
+class AnswerCache:
+    """A file of answers. Each thread opens it for itself; a pickled cache is its path."""
 
     def __init__(self, path: Path):
-        """Raises UserError: the file can't be written, or is no such file."""
+        """Raises UserError: the file can't be written, or is not a file of answers."""
         self.path = path
         self._own = threading.local()
         with self._connected():
             pass
 
     def get(self, key: str) -> Reply | None:
-        """The answer to a question, or None."""
+        """Returns the answer to a question, or None."""
         with self._connected() as database:
             row = database.execute(f"SELECT {_COLUMNS} FROM answers WHERE key = ?", (key,)).fetchone()
         return Reply(*row) if row else None
 
     def put(self, reply: Reply, *, run: str) -> None:
-        """Keeps an answer, and the run that asked for it: when this returns, no kill loses it."""
+        """Keeps an answer, and the run that asked for it. Once this returns, no kill loses the answer."""
         values = (*dataclasses.astuple(reply), run)
         with self._connected() as database:
             places = ", ".join("?" * len(values))
             database.execute(f"INSERT OR IGNORE INTO answers ({_COLUMNS}, run) VALUES ({places})", values)
 
+    def get_or_ask(self, key: str, ask: Callable[[], Reply], *, run: str) -> Reply:
+        """Returns the kept answer, or asks and keeps it. Only one thread of one process asks the same question."""
+        if reply := self.get(key):
+            return reply
+        with self._locked(key):
+            reply = self.get(key)  # another one may have asked meanwhile
+            if reply is None:
+                reply = ask()
+                self.put(reply, run=run)
+        return reply
+
     def asked_by(self, run: str | None) -> dict[str, dict[str, float]]:
-        """Prompt -> how much a run (None: all of them) has asked: asked, refused, tokens_in, tokens_out."""
+        """Counts what a run (None: all runs) has asked: prompt -> asked, refused, tokens_in, tokens_out."""
         query = """SELECT prompt, COUNT(*), SUM(refused != ''), SUM(tokens_in), SUM(tokens_out) FROM answers
             WHERE run = ? OR (? IS NULL AND run != ?) GROUP BY prompt"""
         names = ("asked", "refused", "tokens_in", "tokens_out")
@@ -60,19 +71,19 @@ class Answers:
             }
 
     def mean_tokens(self, prompt: str) -> tuple[float, float] | None:
-        """Mean tokens of a prompt's questions and answers so far; None where none was counted."""
+        """Returns the mean tokens of a prompt's questions and answers so far; None where none were counted."""
         with self._connected() as database:
             query = "SELECT AVG(tokens_in), AVG(tokens_out) FROM answers WHERE prompt = ? AND tokens_in > 0"
-            found = database.execute(query, (prompt,)).fetchone()
-        return None if found[0] is None else (found[0], found[1])
+            means = database.execute(query, (prompt,)).fetchone()
+        return None if means[0] is None else (means[0], means[1])
 
     def __len__(self) -> int:
         with self._connected() as database:
             return database.execute("SELECT COUNT(*) FROM answers").fetchone()[0]
 
     @contextlib.contextmanager
-    def asking(self, key: str) -> Iterator[None]:
-        """One thread of one process at a time asks this question (or one of the few that share its lock)."""
+    def _locked(self, key: str) -> Iterator[None]:
+        """Holds the lock of a question, which a few other questions share."""
         folder = self.path.with_name(self.path.name + ".locks")
         try:
             folder.mkdir(exist_ok=True)
@@ -104,4 +115,17 @@ class Answers:
         )
 
     def __reduce__(self):
-        return Answers, (self.path,)
+        return AnswerCache, (self.path,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asker:
+    """Answers questions from the cache, or else by a model. What is asked is counted under the name of the run."""
+
+    model: Model
+    cache: AnswerCache
+    run: str
+
+    def __call__(self, question: Question) -> Reply:
+        """Returns the kept answer, or the model's. Raises what the model raises."""
+        return self.cache.get_or_ask(question.key(self.model), lambda: self.model.answer(question), run=self.run)

@@ -1,9 +1,8 @@
 """Questions as batch files of OpenAI's layout, and their answers: cheaper where nobody waits.
 
-A run takes each pair as far as there are answers, and writes what it would have asked next:
+A run takes each pair as far as there are answers, and writes the questions that it would have asked next:
   FOLDER/requests-0001.jsonl    {"custom_id", "method", "url", "body"}: hand it to the endpoint as a batch
-  FOLDER/answers/*.jsonl        put what comes back there (outputs and errors), under any name, and run again
-Three rounds do: descriptions of references, of targets, texts.
+  FOLDER/answers/*.jsonl        put what comes back here (outputs and errors), under any name, and run again
 """
 
 from __future__ import annotations
@@ -20,19 +19,18 @@ from contextjax.files import write_whole
 from contextjax.json_files import check_file
 from contextjax.types import UserError
 from data_pipelines.synthesis.chat import BODY, SIDE, chat_request, is_refusal, read_body, read_completion
-from data_pipelines.synthesis.drafts import Reply
-from data_pipelines.synthesis.questions import Question, Waiting
+from data_pipelines.synthesis.questions import Question, Reply, Waiting
 
-MAX_REQUESTS, MAX_BYTES = 50_000, 190_000_000  # of a file, as the hosted endpoint takes it
+MAX_REQUESTS, MAX_BYTES = 50_000, 190_000_000  # the hosted endpoint's limits for a file
 MAX_FILE = 4_000_000_000
 _ASKED = re.compile(r'\{"custom_id": "([0-9a-f]{32})"')  # as `answer` writes it
 
 
 class BatchModel:
-    """A model that is asked by files. Its answers are kept under the keys that ChatModel has: either can go on."""
+    """A model that is asked by files. Its answers are kept under the keys of ChatModel: either can continue a run."""
 
     def __init__(self, name: str, folder: Path, *, body: Mapping[str, Any] | None = None, side: int = SIDE):
-        """Reads what was asked and answered before.
+        """Reads the questions and answers of earlier runs.
 
         Raises:
           UserError: a file can't be read.
@@ -49,19 +47,19 @@ class BatchModel:
         for line in _lines(sorted((folder / "answers").glob("*.jsonl"))):
             self._take(line)
         asked = map(_ASKED.match, _lines(sorted(folder.glob("requests-*.jsonl"))))  # their pictures are not parsed
-        self._asked = collections.Counter(found[1] for found in asked if found)
+        self._asked = collections.Counter(match[1] for match in asked if match)
 
     @property
     def waiting(self) -> int:
-        """Questions of earlier files that have no answer."""
+        """The number of questions of earlier files that have no answer."""
         return sum(map(self._is_asked, self._asked.keys() - self._answered.keys()))
 
     def _is_asked(self, key: str) -> bool:
-        """Whether a question is on its way: it was asked more often than that failed."""
+        """Returns whether a question is under way: it was asked more often than it failed."""
         return self._asked[key] > len(self._failed.get(key, ()))
 
     def answer(self, question: Question) -> Reply:
-        """The answer of a file; otherwise the question is noted, and Waiting raised."""
+        """Returns the answer of a file, or notes the question and raises Waiting."""
         key = question.key(self)
         if key in self._answered:
             return read_completion(self._answered[key], key, self.name, question.prompt.id)
@@ -100,7 +98,7 @@ class BatchModel:
         return self.folder / ".requests.partial"
 
     def _note(self, line: str) -> int:
-        """Pictures are too large to be held: questions go to a file, which gets its name at the end."""
+        """Appends a question to a draft file, since pictures are too large to be held; returns its number of bytes."""
         try:
             if not self._writer:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +116,7 @@ class BatchModel:
         return UserError(f"{self.folder} can't be written ({error}); make room for it and run again.")
 
     def _take(self, line: str) -> None:
-        """A line of an answers' file: a completion, a refusal, or a failure: then it is to be asked again."""
+        """Takes a line of an answers' file: a completion, a refusal, or a failure, which is asked again."""
         try:
             row = read_body(line)
         except ValueError:

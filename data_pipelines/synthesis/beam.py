@@ -1,7 +1,7 @@
-"""Takes drafts through all stages with Apache Beam: on this machine, or on Dataflow, Flink or Spark by Beam's options.
+"""Runs the pipeline with Apache Beam: on this machine, or on Dataflow, Flink or Spark by Beam's options.
 
-Beam asks for older Pillow, protobuf and beartype than the rest of the project has, so it lives in an environment of its
-own (docs/guides/synthesis.md): this room needs none of the rest.
+Beam needs older Pillow, protobuf and beartype than the rest of the project, and therefore an environment of its own
+(docs/guides/synthesis.md). The modules imported here need nothing that is missing there.
 """
 
 from __future__ import annotations
@@ -13,34 +13,35 @@ from pathlib import Path
 from contextjax.types import UserError
 from data_pipelines.synthesis.drafts import Draft, from_line, to_line
 from data_pipelines.synthesis.filters import settle
-from data_pipelines.synthesis.runners import Plan, through
+from data_pipelines.synthesis.pipeline import Pipeline, through
 
 
-def run_beam(drafts: Iterable[Draft], plan: Plan, options: Sequence[str], *, place: Path) -> Iterator[Draft]:
-    """The drafts after all stages, as `run_local` gives them.
+def run_beam(drafts: Iterable[Draft], pipeline: Pipeline, options: Sequence[str], *, place: Path) -> Iterator[Draft]:
+    """Takes drafts through all stages, with the result of `run_local`.
 
     Args:
       drafts: the pairs.
-      plan: makes the stages, in each worker.
-      options: Beam's own, as --runner=FlinkRunner.
-      place: a folder that all workers have, for files on the way.
+      pipeline: makes the stages, in each worker.
+      options: Beam's own options, as --runner=FlinkRunner.
+      place: a folder that all workers see, for intermediate files.
 
     Raises:
-      UserError: Beam is missing, or a worker met a user's mistake.
+      UserError: Beam is missing, or a worker raised a UserError.
     """
     try:
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise UserError(
-            "--runner=beam needs Apache Beam in an environment of its own: pip install apache-beam (docs/guides/synthesis.md)."
+            "--runner=beam needs Apache Beam in an environment of its own: pip install apache-beam "
+            "(docs/guides/synthesis.md)."
         ) from error
 
     class Stages(beam.DoFn):
-        """All stages, made once a worker, for the pairs of one reference, which it describes once."""
+        """Takes the pairs of one reference through all stages, which are made once a worker."""
 
         def setup(self):
-            self.stages = plan()
+            self.stages = pipeline.stages()
 
         def process(self, element):
             pairs = sorted(map(from_line, element[1]), key=lambda draft: draft.target)
@@ -53,13 +54,13 @@ def run_beam(drafts: Iterable[Draft], plan: Plan, options: Sequence[str], *, pla
     with pairs.open("w", encoding="utf-8") as file:
         file.writelines(to_line(draft) + "\n" for draft in drafts)
     try:
-        with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
-            lines = pipeline | beam.io.ReadFromText(str(pairs))
+        with beam.Pipeline(options=PipelineOptions(list(options))) as steps:
+            lines = steps | beam.io.ReadFromText(str(pairs))
             groups = lines | beam.Map(lambda line: (from_line(line).reference, line)) | beam.GroupByKey()
             drafts = groups | beam.ParDo(Stages())
             _ = drafts | beam.io.WriteToText(str(folder / "drafts"), file_name_suffix=".jsonl")
     except Exception as error:
-        raise _told(error) from error
+        raise _unwrapped(error) from error
     yield from sorted(_read(folder), key=lambda draft: (draft.reference, draft.target))
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -70,8 +71,8 @@ def _read(folder: Path) -> Iterator[Draft]:
             yield from map(from_line, file)
 
 
-def _told(error: BaseException) -> BaseException:
-    """A worker's UserError as one of ours: runners hand errors on in wrappings of their own."""
+def _unwrapped(error: BaseException) -> BaseException:
+    """Returns the UserError of a worker, which runners wrap in errors of their own."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):

@@ -1,7 +1,11 @@
 """Any endpoint that speaks OpenAI's chat completions with pictures: a hosted model, vLLM and the like.
 
-The key comes from the environment. It goes into the request's header and nowhere else: what a server sends back, or a
-library says of an error, loses it before it is kept or shown.
+The key comes from the environment. It goes into the request's header and nowhere else: a server's answer or a library's
+error loses it before it is kept or shown.
+
+The client of the package openai tries again what is busy or fails (408, 409, 429, 5xx, time-outs, lost connections).
+Two hooks around each of its tries add what it does not know: rate limits, bodies that are no JSON, and accounts without
+quota.
 """
 
 from __future__ import annotations
@@ -11,20 +15,22 @@ import functools
 import io
 import os
 import re
-from collections.abc import Mapping
-from typing import Any
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from PIL import Image
 
 from contextjax import images
 from contextjax.json_files import parse_json
 from contextjax.types import UserError
-from data_pipelines.synthesis.drafts import Reply
-from data_pipelines.synthesis.questions import Question
-from data_pipelines.synthesis.retries import TRIES, RateLimit, Retry, with_retries
+from data_pipelines.synthesis.questions import Question, Reply
 
 BODY: Mapping[str, Any] = {"temperature": 0, "max_completion_tokens": 800}
 SIDE = 768  # pixels of a picture's longer side as it is sent
+TRIES = 8  # of a question where the endpoint fails
 # In a 400: this question, not the setup. A quoted word is the name of a field, image_url a part that a model lacks.
 _REFUSED = re.compile(
     r"content[ _](?:policy|filter|management)|(?<![\"'`])\b(?:safety|moderation)\b|"
@@ -32,8 +38,74 @@ _REFUSED = re.compile(
     r"\bimage (?:(?:data|file|size) )?is (?:invalid|corrupt(?:ed)?|too large)\b",
     re.IGNORECASE,
 )
+_NO_QUOTA = "insufficient_quota"  # in a 429: waiting does not help
 MAX_BODY = 5_000_000  # characters of an answer
-_MARK = "[key]"
+LONGEST_PAUSE = 600.0  # seconds that a server may ask to wait
+CLIENT_PAUSE = 120.0  # seconds that openai's client waits where a server asks for it; it gives up on longer ones
+_HIDDEN_KEY = "[key]"
+
+
+class RateLimit:
+    """Limits requests and tokens a minute over all threads. Calls are spread evenly, not let through in bursts."""
+
+    def __init__(self, *, requests: float = 0.0, tokens: float = 0.0):
+        """Sets the limits for a minute; 0 means no limit."""
+        self._requests, self._tokens = requests, tokens
+        self._lock = threading.Lock()
+        self._free_at = 0.0  # when the next call may begin
+
+    def wait(self, tokens: float = 0.0) -> None:
+        """Sleeps until a call of about so many tokens may begin."""
+        need = max(60 / self._requests if self._requests else 0.0, 60 * tokens / self._tokens if self._tokens else 0.0)
+        with self._lock:
+            begin = max(time.monotonic(), self._free_at)
+            self._free_at = begin + need
+        time.sleep(max(0.0, begin - time.monotonic()))
+
+    def pause(self, seconds: float) -> None:
+        """Lets no call begin for so long, since the service is busy."""
+        with self._lock:
+            self._free_at = max(self._free_at, time.monotonic() + seconds)
+
+
+class _Tries:
+    """Hooks around each try of openai's client; an object of its own, so that the client is not held by a cycle."""
+
+    def __init__(self, limit: RateLimit):
+        self._limit = limit
+        self._own = threading.local()
+
+    def expect(self, tokens: float) -> None:
+        """Notes how many tokens the tries of this thread's question may take."""
+        self._own.tokens = tokens
+
+    def before(self, request: Any) -> None:
+        """Waits for this try's turn under the rate limit."""
+        del request
+        self._limit.wait(self._own.tokens)
+
+    def after(self, response: Any) -> None:
+        """Checks a response before openai's client does.
+
+        A body that is no JSON becomes an error of the connection, which the client tries again. All threads pause for
+        as long as a busy server asks.
+        """
+        import httpx2  # comes with openai
+
+        text, status = response.read().decode(errors="replace"), response.status_code
+        if response.is_success:
+            try:
+                read_body(text)
+            except ValueError as error:
+                raise httpx2.DecodingError(f"the body is no JSON ({error})", request=response.request) from None
+        elif status == 425:
+            response.headers["x-should-retry"] = "true"
+        elif status == 429 and _NO_QUOTA in text:
+            response.headers["x-should-retry"] = "false"
+        if not response.is_success and (seconds := _seconds(response.headers.get("retry-after"))):
+            self._limit.pause(min(seconds, LONGEST_PAUSE))
+            if seconds > CLIENT_PAUSE:
+                del response.headers["retry-after"]  # the next try waits for the rate limit instead
 
 
 class ChatModel:
@@ -49,31 +121,28 @@ class ChatModel:
         side: int = SIDE,
         timeout: float = 120.0,
         tries: int = TRIES,
-        first_wait: float = 1.0,
         requests_per_minute: float = 0.0,
         tokens_per_minute: float = 0.0,
     ):
         """Args:
-          name: the model's, as the endpoint knows it.
-          address: the endpoint's, as http://HOST/v1; None: OpenAI's.
-          key_variable: the environment variable that holds the key; None: OPENAI_API_KEY without an address, and with
-            one no key: a hosted model's is not for another server.
+          name: the model's name at the endpoint.
+          address: the endpoint's address, as http://HOST/v1; None: OpenAI's.
+          key_variable: the environment variable that holds the key; None: OPENAI_API_KEY without an address, and no key
+            with one, since a hosted model's key is not for another server.
           body: further fields of a request; default: BODY.
-          side: the longer side of pictures as they are sent.
+          side: pixels of the longer side of pictures as they are sent.
           timeout: seconds for one try.
-          tries: of a question.
-          first_wait: seconds before the second try.
-          requests_per_minute: at most, by this process; 0: no limit.
-          tokens_per_minute: likewise.
+          tries: tries of a question.
+          requests_per_minute: at most so many, by this process; 0: no limit.
+          tokens_per_minute: at most about so many, likewise.
         """  # fmt: skip
         self.name, self.side = name, side
         self.body = dict(BODY if body is None else body)
         self.settings: Mapping[str, Any] = {"body": self.body, "side": side}
         self._key_variable = key_variable or ("" if address else "OPENAI_API_KEY")
         self._key = os.environ.get(self._key_variable, "")
-        self._tries, self._first_wait = tries, first_wait
-        self._limit = RateLimit(requests=requests_per_minute, tokens=tokens_per_minute)
-        self._address, self._timeout = address, timeout
+        self._hooks = _Tries(RateLimit(requests=requests_per_minute, tokens=tokens_per_minute))
+        self._address, self._timeout, self._tries = address, timeout, tries
 
     @functools.cached_property
     def _client(self) -> Any:
@@ -88,59 +157,65 @@ class ChatModel:
             raise UserError(
                 "--backend=openai needs the package openai; install it with pip install 'contextjax[synthesis]'."
             ) from error
-        key = self._key or "none"  # a server of one's own asks for none
-        return openai.OpenAI(api_key=key, base_url=self._address, timeout=self._timeout, max_retries=0)
+        hooks = {"request": [self._hooks.before], "response": [self._hooks.after]}
+        connections = openai.DefaultHttpxClient(event_hooks=hooks)
+        weakref.finalize(self, connections.close)
+        return openai.OpenAI(
+            api_key=self._key or "none",  # a local server asks for none
+            base_url=self._address,
+            timeout=self._timeout,
+            max_retries=self._tries - 1,
+            http_client=connections,
+        )
 
     def answer(self, question: Question) -> Reply:
-        """The model's answer, refusals included.
+        """Returns the model's answer, which may be a refusal.
 
         Raises:
-          UserError: the endpoint is not to be had, or refuses the setup rather than the question.
+          UserError: the endpoint is unavailable, or refuses the setup rather than the question.
         """
-        request = chat_request(self, question)
-        try:
-            found = with_retries(
-                lambda: self._ask(request),
-                what=f"The model '{self.name}'",
-                limit=self._limit,
-                tries=self._tries,
-                first_wait=self._first_wait,
-            )
-        except UserError as error:
-            raise UserError(self._without_key(str(error))) from None
-        return read_completion(found, question.key(self), self.name, question.prompt.id, hide=self._without_key)
-
-    def _ask(self, request: Mapping[str, Any]) -> Any:
-        """The body of the answer; or {"refusal": why} where the question is refused."""
-        create = self._client.chat.completions.with_raw_response.create
+        client, request = self._client, chat_request(self, question)
         import openai
 
-        self._limit.wait(_tokens_of(request))
-        own = ("model", "messages")  # other fields are the server's business: openai's client does not name all
-        fields = {name: value for name, value in request.items() if name not in own}
+        named = ("model", "messages")  # other fields are the server's business: openai's client does not name all
+        fields = {name: value for name, value in request.items() if name not in named}
+        self._hooks.expect(_tokens_of(request))
+        create = client.chat.completions.with_raw_response.create
         try:
-            text = create(**{name: request[name] for name in own}, extra_body=fields).http_response.text
-            return read_body(text)
+            answer = create(**{name: request[name] for name in named}, extra_body=fields)
+            body = read_body(answer.http_response.text)
         except openai.APIStatusError as error:
-            raise_for_status(error.status_code, self._without_key(str(error)), dict(error.response.headers))
-            return {"refusal": self._without_key(str(error))}
-        except (openai.APIError, ValueError) as error:  # no connection, time-outs, bodies that are cut or no JSON
-            raise Retry(self._without_key(str(error))) from None
+            reason = self._without_key(str(error))
+            if not is_refusal(error.status_code, reason):
+                raise self._failed(error.status_code, reason) from None
+            body = {"refusal": reason}
+        except openai.APIError as error:  # no connection, time-outs, bodies that are cut or no JSON
+            raise self._failed(None, self._without_key(str(error.__cause__ or error))) from None
+        return read_completion(body, question.key(self), self.name, question.prompt.id, hide=self._without_key)
+
+    def _failed(self, status: int | None, reason: str) -> UserError:
+        """Returns what the user is told of an endpoint's failure: it is unavailable, or the setup is wrong."""
+        reason = " ".join(reason.split())[:300]
+        if status == 429 and _NO_QUOTA in reason:
+            return UserError(f"The account has no quota left ({reason}); the same command goes on once it has.")
+        if status is None or status in (408, 409, 425, 429) or status >= 500:
+            return UserError(
+                f"The model '{self.name}' failed {self._tries} times ({reason}); the same command goes on where it "
+                "stopped, since answers are kept."
+            )
+        return UserError(
+            f"The endpoint refuses with status {status} ({reason}); check --model, --address, --request and key."
+        )
 
     def _without_key(self, text: str) -> str:
-        return hidden(text, self._key)
-
-
-def hidden(text: str, key: str) -> str:
-    """The text without the key."""
-    return text.replace(key, _MARK) if len(key) > 3 else text
+        return text.replace(self._key, _HIDDEN_KEY) if len(self._key) > 3 else text
 
 
 def read_body(text: str) -> Any:
-    """The JSON of an answer.
+    """Parses the JSON of an answer.
 
     Raises:
-      ValueError: it is none, or larger than any answer.
+      ValueError: it is no JSON, or larger than any answer.
     """
     if len(text) > MAX_BODY:
         raise ValueError(f"it has {len(text):,} characters")
@@ -148,39 +223,29 @@ def read_body(text: str) -> Any:
 
 
 def is_refusal(status: Any, message: str) -> bool:
-    """Whether an error status is about this question alone: another one may well be answered."""
+    """Returns whether an error is about this question alone, so that another one may well be answered."""
     return status == 413 or (status in (400, 422) and _REFUSED.search(message) is not None)
 
 
-def raise_for_status(status: int, message: str, headers: Mapping[str, str]) -> None:
-    """What an error status means. Returns where the question itself was refused.
-
-    Raises:
-      Retry: the service is busy, or failed.
-      UserError: the setup is wrong: key, model, address, fields of the request.
-    """
-    message = " ".join(message.split())[:300]
-    if status in (408, 409, 425, 429) or status >= 500:
-        if status == 429 and "insufficient_quota" in message:
-            raise UserError(f"The account has no quota left ({message}); the same command goes on once it has.")
-        raise Retry(message or f"status {status}", after=_seconds(headers.get("retry-after")))
-    if is_refusal(status, message):
-        return
-    raise UserError(
-        f"The endpoint refuses with status {status} ({message}); check --model, --address, --request and key."
-    )
-
-
 def _seconds(value: str | None) -> float | None:
+    """Parses a Retry-After header; None where it is a date, or missing."""
     try:
-        found = float(value or "")
-    except ValueError:  # a date, or nothing
+        seconds = float(value or "")
+    except ValueError:
         return None
-    return found if 0 <= found < float("inf") else None
+    return seconds if 0 <= seconds < float("inf") else None
 
 
-def chat_request(model: Any, question: Question) -> dict[str, Any]:
-    """The fields of a chat completion that asks the question of a model with `name`, `side` and `body`."""
+class Chat(Protocol):
+    """A model that is asked by chat completions, at once or by batch files."""
+
+    name: str
+    side: int  # pixels of a picture's longer side
+    body: dict[str, Any]  # further fields of a request
+
+
+def chat_request(model: Chat, question: Question) -> dict[str, Any]:
+    """Returns the fields of a chat completion that asks the model the question."""
     content: list[dict[str, Any]] = [
         {"type": "image_url", "image_url": {"url": sent_picture(picture.data, model.side)}}
         for picture in question.pictures
@@ -190,7 +255,7 @@ def chat_request(model: Any, question: Question) -> dict[str, Any]:
 
 
 def sent_picture(data: bytes, side: int) -> str:
-    """A picture as a data: URI, JPEG, its longer side at most `side`: without whatever else the file holds."""
+    """Encodes a picture as a data: URI, JPEG, at most `side` pixels long, without the file's metadata."""
     image = images.decode(data)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
@@ -199,17 +264,19 @@ def sent_picture(data: bytes, side: int) -> str:
 
 
 def _tokens_of(request: Mapping[str, Any]) -> float:
-    """About how many tokens a request may take, for the rate limit: its text, 1,000 a picture, and the answer."""
+    """Estimates the tokens of a request for the rate limit: its text, 1,000 a picture, and the longest answer."""
     content = request["messages"][0]["content"]
     most = request.get("max_completion_tokens", request.get("max_tokens", 800))
-    most = most if isinstance(most, int | float) else 0  # whatever --request gives is for the server to judge
+    most = most if isinstance(most, int | float) else 0  # the server checks what --request gives
     return sum(len(part["text"]) / 4 if part["type"] == "text" else 1000 for part in content) + most
 
 
-def read_completion(found: Any, key: str, model: str, prompt: str, *, hide: Any = lambda text: text) -> Reply:
-    """A chat completion as a Reply. A body without a text is a refusal that says so."""
+def read_completion(
+    body: Any, key: str, model: str, prompt: str, *, hide: Callable[[str], str] = lambda text: text
+) -> Reply:
+    """Reads a chat completion as a Reply. A body without a text is a refusal that says so."""
     text, refused = "", ""
-    choice = _at(found, "choices", 0)
+    choice = _at(body, "choices", 0)
     message = _at(choice, "message")
     content = _at(message, "content")
     if isinstance(content, list):
@@ -217,23 +284,24 @@ def read_completion(found: Any, key: str, model: str, prompt: str, *, hide: Any 
     if isinstance(content, str) and content.strip():
         text = content
     finish = _at(choice, "finish_reason")
-    refusal = _at(found, "refusal") or _at(message, "refusal")
+    refusal = _at(body, "refusal") or _at(message, "refusal")
     if refusal:
         refused = str(refusal)[:500]
     elif finish == "content_filter":
         refused = "the endpoint's content filter"
     elif not text:
         refused = f"an answer without a text (finish_reason {finish})"
-    usage = [_at(found, "usage", name) for name in ("prompt_tokens", "completion_tokens")]
+    usage = [_at(body, "usage", name) for name in ("prompt_tokens", "completion_tokens")]
     tokens = [n if isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 1 << 40 else 0 for n in usage]
-    sound = lambda value: hide(value).encode(errors="replace").decode()
-    return Reply(key, model, prompt, sound(text), sound(refused), *tokens)
+    clean = lambda value: hide(value).encode(errors="replace").decode()  # no lone surrogates
+    return Reply(key, model, prompt, clean(text), clean(refused), *tokens)
 
 
-def _at(found: Any, *path: str | int) -> Any:
+def _at(value: Any, *path: str | int) -> Any:
+    """Returns the part of a JSON value at a path of keys and indices; None where there is none."""
     for step in path:
         if isinstance(step, str):
-            found = found.get(step) if isinstance(found, dict) else None
+            value = value.get(step) if isinstance(value, dict) else None
         else:
-            found = found[step] if isinstance(found, list) and len(found) > step else None
-    return found
+            value = value[step] if isinstance(value, list) and len(value) > step else None
+    return value

@@ -1,4 +1,4 @@
-"""What is known of a pair of pictures on its way from two pictures to triplets: the record that every stage maps."""
+"""Drafts: what is known of a pair of pictures on its way to triplets. Every stage maps a draft to a draft."""
 
 from __future__ import annotations
 
@@ -9,19 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from contextjax.json_files import parse_json
-
-
-@dataclasses.dataclass(frozen=True)
-class Reply:
-    """A model's answer to a question, as it is kept. The text is data, whatever it says."""
-
-    key: str  # the hash of the question
-    model: str
-    prompt: str  # name and hash of the prompt's file
-    text: str
-    refused: str = ""  # why there is no answer, where there is none
-    tokens_in: int = 0
-    tokens_out: int = 0
+from data_pipelines.synthesis.questions import Reply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +17,8 @@ class Sentence:
     """A text that may become a triplet."""
 
     text: str
-    passed: tuple[str, ...] = ()  # the filters that have let it through
-    removed_by: str = ""  # the filter that has not
+    passed: tuple[str, ...] = ()  # the filters that have kept it
+    removed_by: str = ""  # the filter that has removed it
     why: str = ""
 
 
@@ -52,8 +40,8 @@ class Draft:
     reference_things: tuple[Thing, ...] = ()
     target_things: tuple[Thing, ...] = ()
     sentences: tuple[Sentence, ...] = ()
-    problem: str = ""  # why nothing comes of this pair: later stages leave it as it is
-    waiting: bool = False  # a question of it is in a batch that has not been answered
+    problem: str = ""  # why the pair gives no triplet; later stages leave it as it is
+    waiting: bool = False  # one of its questions is in a batch that has not been answered
 
     @property
     def kept(self) -> tuple[Sentence, ...]:
@@ -65,18 +53,18 @@ Stage = Callable[[Draft], Draft]
 
 
 def triplet_id(draft: Draft, text: str) -> str:
-    """Names a triplet by what is in it, so that decisions about it hold in every later run."""
+    """Hashes the contents of a triplet, so that decisions about it hold in every later run."""
     content = json.dumps([draft.reference, draft.target, text])
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def to_line(draft: Draft) -> str:
-    """A draft as a line of JSON."""
+    """Formats a draft as a line of JSON."""
     return json.dumps(dataclasses.asdict(draft), ensure_ascii=False, separators=(",", ":"))
 
 
 def from_line(line: str) -> Draft:
-    """A draft from its line."""
+    """Reads a draft from its line."""
     row: Mapping[str, Any] = parse_json(line)
     return Draft(
         reference=row["reference"],

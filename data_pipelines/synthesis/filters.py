@@ -1,4 +1,4 @@
-"""What removes sentences, each a `Draft -> Draft` that marks them: a removed sentence stays, with the filter's name."""
+"""Filters of sentences: each is a `Draft -> Draft` that marks what it removes with its name and a reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from data_pipelines.synthesis.drafts import Draft, Sentence, Stage, triplet_id
 
 Check = Callable[[str], str]  # text -> why it is removed, or ""
-Agreement = Callable[[Draft, Sequence[str]], Sequence[float]]  # of each text with target minus reference
+Agreement = Callable[[Draft, Sequence[str]], Sequence[float]]  # each text's cosine with target minus reference
 
 _PICTURE = r"(?:image|picture|photo(?:graph)?|pic|img)s?"
 _NUMBER = r"(?:[1-9]|one|two|three|four|first|second|third|1st|2nd|3rd|b|(?-i:A)|a(?!\s*\w))"  # "a" may be an article
@@ -35,22 +35,21 @@ _STEERING = re.compile(
 )
 
 
-def words(text: str) -> str:
-    """Why a text says too little, or "": a request has two words or more."""
-    found = re.findall(r"\w+", text)
-    return "" if len(found) >= 2 and any(map(str.isalpha, text)) else "fewer than two words"
+def too_short(text: str) -> str:
+    """Returns why a text says too little, or "": a request has two words or more."""
+    return "" if len(re.findall(r"\w+", text)) >= 2 and any(map(str.isalpha, text)) else "fewer than two words"
 
 
 def _pattern(pattern: re.Pattern[str], text: str) -> str:
-    found = pattern.search(text)
-    return f"says '{found[0].strip()[:40]}'" if found else ""
+    match = pattern.search(text)
+    return f"says '{match[0].strip()[:40]}'" if match else ""
 
 
 CHECKS: Mapping[str, Check] = {
-    "words": words,
-    "pictures": functools.partial(_pattern, _PICTURES),  # talk of "image 1"
-    "files": functools.partial(_pattern, _FILES),  # of files and addresses
-    "steering": functools.partial(_pattern, _STEERING),  # to whoever reads it, or markup
+    "words": too_short,
+    "pictures": functools.partial(_pattern, _PICTURES),  # speaks of "image 1"
+    "files": functools.partial(_pattern, _FILES),  # names files or addresses
+    "steering": functools.partial(_pattern, _STEERING),  # gives the reader instructions, or has markup
 }
 
 
@@ -61,13 +60,13 @@ def make_filters(
     least_agreement: float = 0.0,
     decisions: Mapping[str, str] | None = None,
 ) -> tuple[Stage, ...]:
-    """The filters that are on, in their order; those that cost come last.
+    """Makes the filters that are on, in their order; the costly ones come last.
 
     Args:
-      grammar: findings of a grammar checker in a text; None: off.
-      agreement: how well texts agree with target minus reference; None: off.
-      least_agreement: that a text needs.
-      decisions: triplet id -> "accept" or "reject", a person's.
+      grammar: returns what a grammar checker finds in a text; None: off.
+      agreement: returns how well texts agree with target minus reference; None: off.
+      least_agreement: the agreement that a text needs.
+      decisions: a person's decisions, triplet id -> "accept" or "reject".
     """
     stages: list[Stage] = [functools.partial(_checked, name, check) for name, check in CHECKS.items()]
     stages.append(_unique)
@@ -81,31 +80,31 @@ def make_filters(
 
 
 def normalized(text: str) -> str:
-    """What two texts share that ask for the same in the same words."""
+    """Returns the words of a text in lower case, which are equal for texts that ask for the same in the same words."""
     return " ".join(re.findall(r"\w+", text.lower()))
 
 
 def settle(drafts: Sequence[Draft]) -> list[Draft]:
-    """All drafts of one reference: a text that asks for two targets can't be answered, and is removed from both."""
+    """Settles all drafts of one reference: a text that asks for two targets is ambiguous, and removed from both."""
     targets: dict[str, set[str]] = collections.defaultdict(set)
     for draft in drafts:
         for sentence in draft.kept:
             targets[normalized(sentence.text)].add(draft.target)
-    why = lambda text: f"asks for {len(found)} targets" if len(found := targets[normalized(text)]) > 1 else ""
+    why = lambda text: f"asks for {len(own)} targets" if len(own := targets[normalized(text)]) > 1 else ""
     return [_checked("ambiguous", why, draft) for draft in drafts]
 
 
 def _mark(draft: Draft, name: str, reasons: Iterable[str]) -> Draft:
-    """The draft with a verdict on each of its kept sentences."""
-    left = iter(reasons)
-    judged = []
+    """Marks each kept sentence of a draft as passed, or as removed for a reason."""
+    reasons = iter(reasons)
+    marked = []
     for sentence in draft.sentences:
         if not sentence.removed_by:
-            why = next(left)
+            why = next(reasons)
             change: dict[str, Any] = {"removed_by": name, "why": why} if why else {"passed": (*sentence.passed, name)}
             sentence = dataclasses.replace(sentence, **change)
-        judged.append(sentence)
-    return dataclasses.replace(draft, sentences=tuple(judged))
+        marked.append(sentence)
+    return dataclasses.replace(draft, sentences=tuple(marked))
 
 
 def _checked(name: str, check: Check, draft: Draft) -> Draft:
@@ -115,14 +114,14 @@ def _checked(name: str, check: Check, draft: Draft) -> Draft:
 def _unique(draft: Draft) -> Draft:
     seen: set[str] = set()
 
-    def again(sentence: Sentence) -> str:
+    def repeats(sentence: Sentence) -> str:
         key = normalized(sentence.text)
         if key in seen:
             return "the same words as another text of this pair"
         seen.add(key)
         return ""
 
-    return _mark(draft, "duplicates", map(again, draft.kept)) if draft.kept else draft
+    return _mark(draft, "duplicates", map(repeats, draft.kept)) if draft.kept else draft
 
 
 def _agreeing(agreement: Agreement, least: float, draft: Draft) -> Draft:
@@ -133,13 +132,13 @@ def _agreeing(agreement: Agreement, least: float, draft: Draft) -> Draft:
 
 
 def _reviewed(decisions: Mapping[str, str], draft: Draft) -> Draft:
-    """A person's decisions; what nobody has looked at has not passed, and is not removed."""
-    judged = []
+    """Applies a person's decisions; a sentence without one has not passed, and is not removed."""
+    marked = []
     for sentence in draft.sentences:
         decision = "" if sentence.removed_by else decisions.get(triplet_id(draft, sentence.text), "")
         if decision == "reject":
             sentence = dataclasses.replace(sentence, removed_by="review", why="a person rejected it")
         elif decision == "accept":
             sentence = dataclasses.replace(sentence, passed=(*sentence.passed, "review"))
-        judged.append(sentence)
-    return dataclasses.replace(draft, sentences=tuple(judged))
+        marked.append(sentence)
+    return dataclasses.replace(draft, sentences=tuple(marked))

@@ -1,4 +1,4 @@
-"""Models of `transformers` on this machine: vision-language ones, and text models for the last question."""
+"""Models of `transformers` on this machine: vision-language models, and text models for questions without pictures."""
 
 from __future__ import annotations
 
@@ -11,33 +11,32 @@ from PIL import Image
 
 from contextjax import images
 from contextjax.types import UserError
-from data_pipelines.synthesis.drafts import Reply
-from data_pipelines.synthesis.questions import Question
+from data_pipelines.synthesis.questions import Question, Reply
 
 
 class LocalModel:
-    """A folder or hub id in `transformers`' layout (safetensors only). It answers with the likeliest words."""
+    """A model in `transformers`' layout (safetensors only): a folder or hub id. Decoding is greedy."""
 
     def __init__(self, name: str, *, answer_tokens: int = 800, side: int = 768):
-        """`answer_tokens`: the longest answer; `side`: the longer side of pictures as its processor gets them."""
+        """`answer_tokens`: the longest answer; `side`: the longer side in pixels of pictures as it sees them."""
         self.name = name
         self.settings: Mapping[str, Any] = {"answer_tokens": answer_tokens, "side": side}
         self._most, self._side = answer_tokens, side
         self._lock = threading.Lock()  # one generation at a time
 
     def answer(self, question: Question) -> Reply:
-        """What the model says.
+        """Returns the model's answer.
 
         Raises:
           UserError: transformers is missing, the model can't be read, or it sees no pictures and is shown one.
         """
         with self._lock:
-            processor, model, sees = self._loaded
-            if question.pictures and not sees:
+            processor, model, sees_pictures = self._loaded
+            if question.pictures and not sees_pictures:
                 raise UserError(
                     f"{self.name} sees no pictures; give a vision-language model as --model, this as --writer."
                 )
-            text, tokens_in, tokens_out = self._generate(processor, model, question, sees)
+            text, tokens_in, tokens_out = self._generate(processor, model, question, sees_pictures)
         return Reply(question.key(self), self.name, question.prompt.id, text, "", tokens_in, tokens_out)
 
     @functools.cached_property
@@ -73,8 +72,8 @@ class LocalModel:
             return_tensors="pt",
         ).to(model.device)
         asked = inputs["input_ids"].shape[1]
-        found = model.generate(**inputs, max_new_tokens=self._most, do_sample=False)[0, asked:]
-        return processor.decode(found, skip_special_tokens=True).strip(), asked, len(found)
+        tokens = model.generate(**inputs, max_new_tokens=self._most, do_sample=False)[0, asked:]
+        return processor.decode(tokens, skip_special_tokens=True).strip(), asked, len(tokens)
 
     def _picture(self, data: bytes) -> Image.Image:
         image = images.decode(data)

@@ -1,4 +1,7 @@
-"""Questions to models: prompts from versioned files, the pictures shown, and the hash that names a question."""
+"""Questions to models and their replies: versioned prompt files, the pictures shown, the hash that names a question.
+
+Nothing here, in answers.py, costs.py, chat.py, batches.py or local.py knows what a question is for.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,21 @@ import dataclasses
 import hashlib
 import json
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from contextjax.json_files import read_text
 from contextjax.types import UserError
-from data_pipelines.synthesis.drafts import Reply
 
-PROMPTS = Path(__file__).parent / "prompts"
-FIELDS = {
-    "describe_reference": (),
-    "describe_target": ("reference",),
-    "difference": ("reference", "target", "count", "characters"),
-}
-
-AGAIN = "An earlier answer could not be read as JSON: answer with the JSON array alone, from its [ to its ]."
+RETRY_NOTE = "An earlier answer could not be read as JSON: answer with the JSON array alone, from its [ to its ]."
 
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """A prompt's file: a string.Template. Its hash stands in every record that it made."""
+    """The text of a prompt file: a string.Template. Its hash is part of every record made with it."""
 
-    name: str  # of the question that it asks: a key of FIELDS
+    name: str
     version: str
     text: str
 
@@ -38,30 +33,34 @@ class Prompt:
         return f"{self.name}.{self.version}:{hashlib.blake2b(self.text.encode(), digest_size=6).hexdigest()}"
 
 
-def read_prompts(folder: Path = PROMPTS) -> dict[str, Prompt]:
-    """The newest version, by number, of each prompt of a folder: NAME.vNUMBER.txt.
+def load_prompts(folder: Path, fields: Mapping[str, Sequence[str]]) -> dict[str, Prompt]:
+    """Reads the newest version, by number, of each prompt of a folder: NAME.vNUMBER.txt.
+
+    Args:
+      folder: the folder of prompt files.
+      fields: prompt name -> the fields that the program fills in.
 
     Raises:
-      UserError: one is missing, or has other fields than the program fills in.
+      UserError: a prompt is missing, or has other fields.
     """
-    found: dict[str, Prompt] = {}
-    for name, fields in FIELDS.items():
-        versions = {int(p.stem.rpartition(".v")[2]): p for p in folder.glob(f"{name}.v*.txt")
-                    if p.stem.rpartition(".v")[2].isdecimal()}  # fmt: skip
+    prompts: dict[str, Prompt] = {}
+    for name, own in fields.items():
+        numbered = ((path.stem.rpartition(".v")[2], path) for path in folder.glob(f"{name}.v*.txt"))
+        versions = {int(number): path for number, path in numbered if number.isdecimal()}
         if not versions:
-            raise UserError(f"{folder} has no {name}.v1.txt; expected a prompt for each of {', '.join(FIELDS)}.")
+            raise UserError(f"{folder} has no {name}.v1.txt; expected a prompt for each of {', '.join(fields)}.")
         newest = max(versions)
         text = read_text(versions[newest], layout="a prompt")
         template = string.Template(text)
-        if not template.is_valid() or set(template.get_identifiers()) != set(fields):
-            expected = ", ".join(f"${field}" for field in fields) or "none"
+        if not template.is_valid() or set(template.get_identifiers()) != set(own):
+            expected = ", ".join(f"${field}" for field in own) or "none"
             raise UserError(f"{versions[newest]} has the fields {template.get_identifiers()}; expected {expected}.")
-        found[name] = Prompt(name, f"v{newest}", text)
-    return found
+        prompts[name] = Prompt(name, f"v{newest}", text)
+    return prompts
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
+class ShownPicture:
     """A picture that a question shows."""
 
     id: str
@@ -71,47 +70,60 @@ class Shown:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """What a model is asked."""
+    """One question to a model: a prompt, its fields, and pictures."""
 
     prompt: Prompt
     values: tuple[tuple[str, str], ...] = ()  # of the prompt's fields
-    pictures: tuple[Shown, ...] = ()
-    attempt: int = 0  # a question whose answer was of no use may be asked again: that is another question
+    pictures: tuple[ShownPicture, ...] = ()
+    attempt: int = 0  # a question whose answer was useless may be asked again, which is another question
 
     @property
     def text(self) -> str:
-        """The prompt with its fields filled in, once: what stands in a value is never a field."""
+        """The prompt with its fields filled in, once: a value that looks like a field is not filled in."""
         text = string.Template(self.prompt.text).substitute(dict(self.values))
-        return f"{text}\n{AGAIN}\n" if self.attempt else text
+        return f"{text}\n{RETRY_NOTE}\n" if self.attempt else text
 
     def key(self, model: Model) -> str:
-        """The hash by which the answer is kept: of model, settings, text and the pictures' bytes."""
+        """Hashes model, settings, text and the pictures' bytes: the name of the answer in the cache."""
         content = [model.name, model.settings, self.text, [p.digest for p in self.pictures], self.attempt]
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """A model's answer to a question, as it is kept. The text is data, whatever it says."""
+
+    key: str  # the hash of the question
+    model: str
+    prompt: str  # Prompt.id
+    text: str
+    refused: str = ""  # why there is no answer, if there is none
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
 class Model(Protocol):
-    """Whatever answers questions."""
+    """Anything that answers questions."""
 
     name: str  # as records give it
     settings: Mapping[str, Any]  # that change answers
 
     def answer(self, question: Question) -> Reply:
-        """The model's answer. Raises Waiting, or UserError where nothing can be asked."""
+        """Returns the model's answer. Raises Waiting, or UserError where nothing can be asked."""
         ...
 
 
+Ask = Callable[[Question], Reply]
+
+
 class Waiting(Exception):
-    """The answer will be there in a later run."""
+    """The answer will be available in a later run."""
 
 
 class NoAnswer(Exception):
-    """The answer is of no use; says why."""
+    """The answer is useless; the message says why."""
 
     def __init__(self, why: str, *, final: bool = False):
         """`final`: asking once more would not help."""
         super().__init__(why)
         self.final = final
-
-
-Ask = Callable[[Question], Reply]

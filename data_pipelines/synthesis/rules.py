@@ -1,7 +1,7 @@
-"""A stand-in for models that reads the scene graphs of the pictograms: no model, and every record says so.
+"""A stand-in for models that reads the scene graphs of the pictograms; every record says that no model made it.
 
-Its descriptions are the scenes' own, its texts are worded from the two descriptions alone. What is trained on them
-shows how the pipeline works, not how good a model's texts would be.
+Descriptions are taken from the scenes, and texts are worded from the two descriptions alone. Training on them shows how
+the pipeline works, not how good a model's texts would be.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from data_pipelines.datasets.pictograms.edits import Edit, difference
 from data_pipelines.datasets.pictograms.names import a
 from data_pipelines.datasets.pictograms.scenes import PLACES, SIZES, Scene, make_scene
 from data_pipelines.datasets.pictograms.scenes import Thing as Placed
-from data_pipelines.synthesis.drafts import Reply
-from data_pipelines.synthesis.questions import Question
+from data_pipelines.synthesis.questions import Question, Reply
 
 NAME = "rules: pictogram scene graphs, no model"
 _WORDINGS: Mapping[str, tuple[str, ...]] = {
@@ -34,14 +33,14 @@ _CHANGE = {"small": "smaller", "large": "larger"}
 
 
 def read_scenes(folder: Path, split: str) -> dict[str, Any]:
-    """Picture name -> scene graph, of a split of the pictograms in CIRR's layout.
+    """Reads the scene graphs of a split of the pictograms in CIRR's layout: picture name -> scene graph.
 
     Args:
-      folder: theirs, or one of pictures inside it.
-      split: of them.
+      folder: the folder of the pictograms, or one of pictures inside it.
+      split: the split.
 
     Raises:
-      UserError: the folder has none.
+      UserError: the folder has no scene graphs.
     """
     file = f"scenes/scenes.{split}.json"
     path = next((place / file for place in (folder, *folder.absolute().parents) if (place / file).exists()), None)
@@ -60,25 +59,25 @@ class RulesModel:
     settings: Mapping[str, Any] = {"version": 1}
 
     def __init__(self, scenes: Mapping[str, Any]):
-        """`scenes`: picture name, without folder and ending -> scene graph."""
+        """`scenes`: picture name without folder and suffix -> scene graph."""
         self._scenes = scenes
 
     def answer(self, question: Question) -> Reply:
-        """The reply, after no time and for no money."""
+        """Returns the reply. Raises UserError: the picture is no pictogram, or its description is not by rule."""
         key, values = question.key(self), dict(question.values)
         if question.prompt.name == "difference":
-            found: list[Any] = _texts(_scene(values["reference"]), _scene(values["target"]), values, Random(key))
+            items: list[Any] = _texts(_scene(values["reference"]), _scene(values["target"]), values, Random(key))
         else:
             shown = question.pictures[0].id
             scene = self._scenes.get(Path(shown).stem)
             if scene is None:
                 raise UserError(f"There is no scene graph of {shown}; --backend=rules is for pictograms only.")
-            found = [{"object": thing["name"], "details": f"{thing['size']}, {thing['place']}"} for thing in scene]
-        return Reply(key, self.name, question.prompt.id, json.dumps(found))
+            items = [{"object": thing["name"], "details": f"{thing['size']}, {thing['place']}"} for thing in scene]
+        return Reply(key, self.name, question.prompt.id, json.dumps(items))
 
 
 def _scene(listed: str) -> Scene:
-    """The scene that a list of this model's own describes."""
+    """Rebuilds the scene from a list that this model wrote."""
     things = []
     for thing in json.loads(listed):
         size, _, place = thing["details"].partition(", ")
@@ -89,16 +88,16 @@ def _scene(listed: str) -> Scene:
 
 
 def _texts(reference: Scene, target: Scene, values: Mapping[str, str], rng: Random) -> list[str]:
-    """Different texts, each of which asks for all that differs; none where there are more than two differences."""
+    """Words different texts, each asking for every difference; none where there are more than two differences."""
     edits = difference(reference, target)
     if edits is None:
         return []
-    found: dict[str, None] = {}
+    texts: dict[str, None] = {}
     for _ in range(8 * int(values["count"])):
         text = " and ".join(_clause(edit, rng) for edit in edits)
         if len(text) < int(values["characters"]):
-            found.setdefault(text[0].upper() + text[1:] + ".")
-    return list(found)[: int(values["count"])]
+            texts.setdefault(text[0].upper() + text[1:] + ".")
+    return list(texts)[: int(values["count"])]
 
 
 def _clause(edit: Edit, rng: Random) -> str:
@@ -114,5 +113,5 @@ def _clause(edit: Edit, rng: Random) -> str:
 
 
 def with_scenes(folder: Path, splits: Sequence[str]) -> RulesModel:
-    """The model for some splits of a folder of pictograms."""
+    """Makes the model for some splits of a folder of pictograms."""
     return RulesModel({name: scene for split in splits for name, scene in read_scenes(folder, split).items()})

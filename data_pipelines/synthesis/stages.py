@@ -1,7 +1,7 @@
-"""The stages that ask models: each a pure `Draft -> Draft`, given what it asks with.
+"""The stages that ask models, and how answers are read: each stage is a pure `Draft -> Draft`, given its models.
 
-A pair whose answer is of no use carries a problem from there on, one whose answer is still to come waits; later stages
-leave both as they are.
+A pair whose answer is useless carries a problem from there on; a pair whose answer will come later waits. Later stages
+leave both as they are. An answer is read as data, as a list of objects or of texts: nothing in it is ever carried out.
 """
 
 from __future__ import annotations
@@ -11,55 +11,80 @@ import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
+from contextjax.json_files import parse_json
 from contextjax.types import UserError
-from data_pipelines.synthesis.drafts import Draft, Reply, Sentence, Stage, Thing
-from data_pipelines.synthesis.questions import Ask, NoAnswer, Prompt, Question, Shown, Waiting
-from data_pipelines.synthesis.replies import parse_texts, parse_things
+from data_pipelines.synthesis.drafts import Draft, Sentence, Stage, Thing
+from data_pipelines.synthesis.questions import (
+    Ask,
+    NoAnswer,
+    Prompt,
+    Question,
+    Reply,
+    ShownPicture,
+    Waiting,
+    load_prompts,
+)
 
-Found = TypeVar("Found")
-Show = Callable[[str], Shown]  # picture id -> what is shown. Raises UserError where it can't be read
-TRIES = 2  # of a question whose answer is of no use
+Parsed = TypeVar("Parsed")
+Show = Callable[[str], ShownPicture]  # picture id -> the picture. Raises UserError where it can't be read
+PROMPTS = Path(__file__).parent / "prompts"
+FIELDS = {  # prompt -> the fields that its stage fills in
+    "describe_reference": (),
+    "describe_target": ("reference",),
+    "difference": ("reference", "target", "count", "characters"),
+}
+TRIES = 2  # of a question whose answer is useless
+MAX_CHARACTERS = 50_000  # of an answer
+MAX_ITEMS, MAX_ITEM = 40, 400  # entries of a list, characters of one
+_FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)```", re.DOTALL)
+_BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+(.*\S)\s*$", re.MULTILINE)
 _SENTENCE_END = re.compile(
     r"(?<!\b(?:Dr|Mr|Ms|St|ca|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e)\.)(?<!\bapprox\.)"  # abbreviations
     r"(?:(?<=[.!?])|(?<=[.!?][\"')\]]))\s+(?=[\"'(\[]?[A-Z0-9])"
 )
 
 
+def read_prompts(folder: Path = PROMPTS) -> dict[str, Prompt]:
+    """Reads the prompts of the stages. Raises UserError as load_prompts does."""
+    return load_prompts(folder, FIELDS)
+
+
 @dataclasses.dataclass(frozen=True)
-class Asking:
-    """What the stages ask with."""
+class Tools:
+    """The models, pictures and prompts that the stages ask with."""
 
     describe: Ask  # a model that sees pictures
-    write: Ask  # one that writes texts; it may be the same
+    write: Ask  # a model that writes texts; it may be the same
     show: Show
     prompts: Mapping[str, Prompt]
-    texts: int = 6  # that are asked for
-    characters: int = 100  # that a text may have
+    texts: int = 6  # number of texts asked for
+    characters: int = 100  # the longest text
 
 
-def make_stages(asking: Asking) -> tuple[Stage, ...]:
-    """Check -> describe the reference -> describe the target given the first -> difference texts -> sentences."""
+def make_stages(tools: Tools) -> tuple[Stage, ...]:
+    """Makes the stages: check, describe the reference, describe the target given that, write texts, cut sentences."""
     acts = (check_pair, describe_reference, describe_target, write_differences)
-    return (*(functools.partial(_step, act, asking) for act in acts), functools.partial(_split, asking.characters))
+    return (*(functools.partial(_step, act, tools) for act in acts), functools.partial(_split, tools.characters))
 
 
-def _step(act: Callable[[Draft, Asking], Draft], asking: Asking, draft: Draft) -> Draft:
+def _step(act: Callable[[Draft, Tools], Draft], tools: Tools, draft: Draft) -> Draft:
     if draft.problem or draft.waiting:
         return draft
     try:
-        return act(draft, asking)
+        return act(draft, tools)
     except Waiting:
         return dataclasses.replace(draft, waiting=True)
     except NoAnswer as error:
         return dataclasses.replace(draft, problem=f"{act.__name__.replace('_', ' ')}: {error}")
 
 
-def check_pair(draft: Draft, asking: Asking) -> Draft:
-    """Both pictures can be read, and are two."""
+def check_pair(draft: Draft, tools: Tools) -> Draft:
+    """Checks that both pictures can be read, and that they differ."""
     try:
-        pictures = [asking.show(name) for name in (draft.reference, draft.target)]
+        pictures = [tools.show(name) for name in (draft.reference, draft.target)]
     except UserError as error:
         raise NoAnswer(str(error)) from error
     if pictures[0].digest == pictures[1].digest:
@@ -67,41 +92,41 @@ def check_pair(draft: Draft, asking: Asking) -> Draft:
     return draft
 
 
-def describe_reference(draft: Draft, asking: Asking) -> Draft:
-    """The objects of the reference."""
-    question = Question(asking.prompts["describe_reference"], pictures=(asking.show(draft.reference),))
-    reply, things = _useful(question, asking.describe, parse_things)
+def describe_reference(draft: Draft, tools: Tools) -> Draft:
+    """Asks for the objects of the reference."""
+    question = Question(tools.prompts["describe_reference"], pictures=(tools.show(draft.reference),))
+    reply, things = _useful(question, tools.describe, parse_things)
     return dataclasses.replace(draft, replies=(*draft.replies, reply), reference_things=things)
 
 
-def describe_target(draft: Draft, asking: Asking) -> Draft:
-    """The objects of the target, in the words of the reference's where they are the same."""
+def describe_target(draft: Draft, tools: Tools) -> Draft:
+    """Asks for the objects of the target, in the words of the reference's where they are the same."""
     values = (("reference", listed(draft.reference_things)),)
-    question = Question(asking.prompts["describe_target"], values, (asking.show(draft.target),))
-    reply, things = _useful(question, asking.describe, parse_things)
+    question = Question(tools.prompts["describe_target"], values, (tools.show(draft.target),))
+    reply, things = _useful(question, tools.describe, parse_things)
     return dataclasses.replace(draft, replies=(*draft.replies, reply), target_things=things)
 
 
-def write_differences(draft: Draft, asking: Asking) -> Draft:
-    """Texts that ask for the target, from the two lists alone."""
+def write_differences(draft: Draft, tools: Tools) -> Draft:
+    """Asks for texts that turn the reference into the target, from the two lists of objects alone."""
     values = {
         "reference": listed(draft.reference_things),
         "target": listed(draft.target_things),
-        "count": str(asking.texts),
-        "characters": str(asking.characters),
+        "count": str(tools.texts),
+        "characters": str(tools.characters),
     }
-    question = Question(asking.prompts["difference"], tuple(values.items()))
-    reply, texts = _useful(question, asking.write, parse_texts)
+    question = Question(tools.prompts["difference"], tuple(values.items()))
+    reply, texts = _useful(question, tools.write, parse_texts)
     return dataclasses.replace(draft, replies=(*draft.replies, reply), sentences=tuple(map(Sentence, texts)))
 
 
 def listed(things: Sequence[Thing]) -> str:
-    """Objects as a question gives them."""
+    """Formats objects for a question."""
     return json.dumps([dataclasses.asdict(thing) for thing in things], ensure_ascii=False)
 
 
-def _useful(question: Question, ask: Ask, parse: Callable[[Reply], Found]) -> tuple[Reply, Found]:
-    """The first answer that can be read, of a few."""
+def _useful(question: Question, ask: Ask, parse: Callable[[Reply], Parsed]) -> tuple[Reply, Parsed]:
+    """Asks until an answer can be read, at most TRIES times."""
     for attempt in range(TRIES):
         reply = ask(dataclasses.replace(question, attempt=attempt))
         try:
@@ -113,13 +138,88 @@ def _useful(question: Question, ask: Ask, parse: Callable[[Reply], Found]) -> tu
 
 
 def _split(characters: int, draft: Draft) -> Draft:
-    """An answer that is too long is removed as a whole (as published), the others are cut into their sentences."""
-    found: list[Sentence] = []
+    """Removes answers that are too long, as a whole (as published), and cuts the others into their sentences."""
+    sentences: list[Sentence] = []
     for sentence in draft.sentences:
         if len(sentence.text) > characters:
             why = f"{len(sentence.text)} characters"
-            found.append(dataclasses.replace(sentence, removed_by="length", why=why))
+            sentences.append(dataclasses.replace(sentence, removed_by="length", why=why))
         else:
-            parts = [part.strip() for part in _SENTENCE_END.split(sentence.text)]
-            found += [dataclasses.replace(sentence, text=part, passed=("length",)) for part in parts if part]
-    return dataclasses.replace(draft, sentences=tuple(found))
+            texts = [text.strip() for text in _SENTENCE_END.split(sentence.text)]
+            sentences += [dataclasses.replace(sentence, text=text, passed=("length",)) for text in texts if text]
+    return dataclasses.replace(draft, sentences=tuple(sentences))
+
+
+def parse_things(reply: Reply) -> tuple[Thing, ...]:
+    """Reads the objects that an answer lists.
+
+    Raises:
+      NoAnswer: the answer is a refusal, or lists none.
+    """
+    rows = _array(_answered(reply))
+    things = [Thing(plain(row.get("object")), plain(row.get("details"))) for row in rows if isinstance(row, dict)]
+    things = [thing for thing in things if thing.object]
+    if not things:
+        raise NoAnswer(f"lists no objects ({reply.text[:60]!r})")
+    return tuple(things[:MAX_ITEMS])
+
+
+def parse_texts(reply: Reply) -> tuple[str, ...]:
+    """Reads the texts that an answer lists, as JSON or behind bullets or numbers.
+
+    Raises:
+      NoAnswer: the answer is a refusal, or no list of texts.
+    """
+    text = _answered(reply)
+    try:
+        items: list[Any] = _array(text)
+    except NoAnswer:
+        items = _BULLET.findall(text)
+        if not items:
+            raise
+    texts = [plain(item, most=10 * MAX_ITEM) for item in items]
+    texts = [item for item in texts if item]
+    if not items:
+        raise NoAnswer("lists no texts: no difference was seen", final=True)
+    if not texts:
+        raise NoAnswer(f"lists no texts ({text[:60]!r})")
+    return tuple(texts[:MAX_ITEMS])
+
+
+def plain(value: Any, *, most: int = MAX_ITEM) -> str:
+    """Returns a value as one line of printable text, cut where it is too long; "" where it is no text."""
+    if not isinstance(value, str):
+        return ""
+    printable = "".join(c if c.isprintable() else " " for c in value[: 4 * most])
+    return " ".join(printable.split())[:most]
+
+
+def _answered(reply: Reply) -> str:
+    if reply.refused:
+        raise NoAnswer(f"is a refusal ({plain(reply.refused)[:80]})", final=True)
+    if len(reply.text) > MAX_CHARACTERS:
+        raise NoAnswer(f"has {len(reply.text):,} characters")
+    return reply.text
+
+
+def _array(text: str) -> list[Any]:
+    """Finds the JSON array of an answer: the whole of it, in a fence, alone in an object, or the first one in prose."""
+    for candidate in (text, *_FENCE.findall(text)):
+        try:
+            value = parse_json(candidate)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and len(value) == 1:
+            value = next(iter(value.values()))
+        if isinstance(value, list):
+            return value
+    decoder = json.JSONDecoder()
+    for match in list(re.finditer(r"\[", text))[:50]:
+        try:
+            _, end = decoder.raw_decode(text, match.start())
+            value = parse_json(text[match.start() : end])
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, list):
+            return value
+    raise NoAnswer(f"is no JSON array ({plain(text)[:60]!r})")

@@ -1,10 +1,10 @@
-"""Writes a set of triplets: in CIRR's and CIRR_R's layout and as a manifest, with pictures and provenance.
+"""Writes a set of triplets in CIRR's and CIRR_R's layout and as a manifest, with pictures and provenance.
 
 {split}.jsonl                                  a manifest (data.reader=manifest), each line with its provenance
 rewritten_captions/rewritten_{split}.json      all texts of a pair, as CIRR_R has them (data.reader=cirr_r)
 captions/cap.rc2.{split}.json                  the first text of each pair, as CIRR has it (data.reader=cirr)
 image_splits/  image_captions/  img_raw/       the pictures that triplets name (hard links where the disk can do that)
-synthesis/drafts.{split}.jsonl                 every pair with all answers, and what was removed why
+synthesis/drafts.{split}.jsonl                 every pair with its answers, its texts, and why some were removed
 synthesis/source                               the folder that the pictures are from: one for all splits
 """
 
@@ -25,26 +25,26 @@ from contextjax import images
 from contextjax.files import remove_partials, whole_file, write_whole
 from contextjax.types import UserError
 from data_pipelines.synthesis.drafts import Draft, Thing, to_line, triplet_id
-from data_pipelines.synthesis.sources import Pictures
+from data_pipelines.synthesis.pairs import SourcePictures
 
-MARK, SOURCE = "synthesis", "source"  # the folder by which a target is known as one of ours, and a file in it
+MARK, SOURCE = "synthesis", "source"  # the folder that marks a target as a synthesized set, and a file in it
 
 
 @dataclasses.dataclass
-class Written:
-    """What came of a run."""
+class WriteCounts:
+    """Counts of a written split; `reviewed` counts the decisions about its texts."""
 
     pairs: int = 0
     triplets: int = 0
     pictures: int = 0
     waiting: int = 0  # pairs
     problems: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # by stage
-    removed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # texts, by filter
-    reviewed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # decisions met
+    removed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # texts by filter
+    reviewed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # decisions
 
 
 def check_target(target: Path) -> None:
-    """Raises UserError where a folder holds something that this program has not written."""
+    """Checks that a folder is missing, empty or a synthesized set. Raises UserError: it is something else."""
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} is no folder; give a new or empty one as --target.")
     if target.is_dir() and any(target.iterdir()) and not (target / MARK).is_dir():
@@ -54,7 +54,7 @@ def check_target(target: Path) -> None:
 
 
 def check_source(target: Path, source: Path) -> None:
-    """Raises UserError where a set is made of the pictures of another folder than `source`."""
+    """Checks that a set holds pictures of the folder `source` only. Raises UserError: it has those of another."""
     record = target / MARK / SOURCE
     if record.exists() and (known := record.read_bytes()) != _source(source):
         raise UserError(
@@ -64,10 +64,10 @@ def check_source(target: Path, source: Path) -> None:
 
 
 def remove_stale(target: Path) -> None:
-    """Removes what killed runs have left half written; no other process may be writing there."""
+    """Removes half-written files that killed runs left behind; no other process may be writing there."""
     for folder, inside, _ in os.walk(target):
         if Path(folder) == target / MARK:
-            inside.clear()  # what is embedded has a lock of its own
+            inside.clear()  # the index of embeddings has a lock of its own
         remove_partials(Path(folder))
 
 
@@ -75,14 +75,14 @@ def _source(folder: Path) -> bytes:
     return os.fsencode(folder.resolve())
 
 
-def write_set(drafts: Iterable[Draft], pictures: Pictures, target: Path, split: str) -> Written:
-    """Writes the files of a split, whole or not at all.
+def write_set(drafts: Iterable[Draft], pictures: SourcePictures, target: Path, split: str) -> WriteCounts:
+    """Writes the files of a split, whole or not at all; without a triplet, only the drafts, which say why.
 
     Args:
-      drafts: after all stages, those of one reference together.
-      pictures: those that drafts name.
-      target: the folder.
-      split: whose files are written.
+      drafts: drafts after all stages, those of one reference together.
+      pictures: the pictures that drafts name.
+      target: the folder of the set.
+      split: the split.
 
     Raises:
       UserError: the disk is full, or may not be written to.
@@ -94,18 +94,18 @@ def write_set(drafts: Iterable[Draft], pictures: Pictures, target: Path, split: 
         raise UserError(f"{target} can't be written ({error}); make room for it: the same command goes on.") from error
 
 
-class _Nothing(Exception):
-    """No triplet: only the drafts, which say why, are written."""
+class _NoTriplet(Exception):
+    """Stops the writing of all files but the drafts."""
 
 
 class _Writer:
-    def __init__(self, pictures: Pictures, target: Path, split: str):
+    def __init__(self, pictures: SourcePictures, target: Path, split: str):
         self.pictures, self.target, self.split = pictures, target, split
         self.names = cirr_names(pictures.files)
-        self.captions: dict[str, str] = {}  # of the pictures that kept triplets name
-        self.found = Written()
+        self.captions: dict[str, str] = {}  # of the pictures in kept triplets
+        self.counts = WriteCounts()
 
-    def write(self, drafts: Iterable[Draft]) -> Written:
+    def write(self, drafts: Iterable[Draft]) -> WriteCounts:
         split, target = self.split, self.target
         files = {
             "manifest": target / f"{split}.jsonl",
@@ -114,21 +114,21 @@ class _Writer:
             "splits": target / "image_splits" / f"split.rc2.{split}.json",
             "captions": target / "image_captions" / f"captions.{split}.json",
         }
-        why = {"drafts": target / MARK / f"drafts.{split}.jsonl"}
-        with whole_files(why) as out, contextlib.suppress(_Nothing), whole_files(files) as own:
+        drafts_file = {"drafts": target / MARK / f"drafts.{split}.jsonl"}
+        with whole_files(drafts_file) as out, contextlib.suppress(_NoTriplet), whole_files(files) as own:
             self._write_all(drafts, out | own)
-            if not self.found.triplets:
-                raise _Nothing
-        self.found.pictures = len(self.captions)
-        return self.found
+            if not self.counts.triplets:
+                raise _NoTriplet
+        self.counts.pictures = len(self.captions)
+        return self.counts
 
     def _write_all(self, drafts: Iterable[Draft], out: Mapping[str, Callable[[str], Any]]) -> None:
-        rewritten, triplets = _List(out["rewritten"]), _List(out["triplets"])
+        rewritten, triplets = _JsonWriter(out["rewritten"]), _JsonWriter(out["triplets"])
         for draft in drafts:
             out["drafts"](to_line(draft) + "\n")
             self._count(draft)
             if draft.kept:
-                self._draw(draft)
+                self._note_captions(draft)
                 for row in self._rows(draft):
                     out["manifest"](_compact(row) + "\n")
                 rewritten.add(self._rewritten(draft))
@@ -138,19 +138,19 @@ class _Writer:
         self._write_pictures(out)
 
     def _count(self, draft: Draft) -> None:
-        found = self.found
-        found.pairs += 1
-        found.waiting += draft.waiting
+        counts = self.counts
+        counts.pairs += 1
+        counts.waiting += draft.waiting
         if draft.problem:
-            found.problems[draft.problem.partition(":")[0]] += 1
-        found.triplets += len(draft.kept)
+            counts.problems[draft.problem.partition(":")[0]] += 1
+        counts.triplets += len(draft.kept)
         for sentence in draft.sentences:
             if sentence.removed_by:
-                found.removed[sentence.removed_by] += 1
+                counts.removed[sentence.removed_by] += 1
             if sentence.removed_by == "review" or "review" in sentence.passed:
-                found.reviewed["reject" if sentence.removed_by == "review" else "accept"] += 1
+                counts.reviewed["reject" if sentence.removed_by == "review" else "accept"] += 1
 
-    def _draw(self, draft: Draft) -> None:
+    def _note_captions(self, draft: Draft) -> None:
         for name, things in ((draft.reference, draft.reference_things), (draft.target, draft.target_things)):
             self.captions.setdefault(name, caption(things))
 
@@ -186,7 +186,7 @@ class _Writer:
         }
 
     def _write_pictures(self, out: Mapping[str, Callable[[str], Any]]) -> None:
-        splits, captions = _List(out["splits"], "{}"), _List(out["captions"])
+        splits, captions = _JsonWriter(out["splits"], "{}"), _JsonWriter(out["captions"])
         for name, text in self.captions.items():
             place = self.pictures.place(name)
             copy_picture(self.pictures.files[name], self.target / "img_raw" / place)
@@ -198,17 +198,17 @@ class _Writer:
 
 
 def made_by(draft: Draft) -> list[dict[str, str]]:
-    """The model, the prompt and the key of the answer of each step that led to a draft's texts."""
+    """Returns the model, prompt and answer key of each step that led to a draft's texts."""
     return [{"model": reply.model, "prompt": reply.prompt, "answer": reply.key} for reply in draft.replies]
 
 
 def caption(things: Sequence[Thing]) -> str:
-    """A description of a picture as one line."""
+    """Formats a description of a picture as one line."""
     return "; ".join(f"{thing.object}, {thing.details}" if thing.details else thing.object for thing in things)
 
 
 def cirr_names(ids: Iterable[str]) -> dict[str, str]:
-    """Picture id -> a name as CIRR has them: no slash, no ending, and no two alike."""
+    """Names pictures as CIRR does: picture id -> a unique name without slash and suffix."""
     plain = {}
     for id in ids:
         stem, dot, ending = id.rpartition(".")
@@ -219,7 +219,7 @@ def cirr_names(ids: Iterable[str]) -> dict[str, str]:
 
 
 def copy_picture(source: Any, goal: Path) -> None:
-    """Puts a picture's file at another place of the disk: linked where that can be, copied otherwise."""
+    """Copies a picture's file, as a hard link where the disk allows it."""
     if isinstance(source, Path) and goal.exists():
         there, here = goal.stat(), source.stat()
         if (there.st_size, there.st_mtime_ns) == (here.st_size, here.st_mtime_ns):
@@ -237,15 +237,15 @@ def copy_picture(source: Any, goal: Path) -> None:
 
 @contextlib.contextmanager
 def whole_files(files: Mapping[str, Path]) -> Iterator[dict[str, Callable[[str], Any]]]:
-    """Several files, written side by side; they get their names together when all are written, none if one fails."""
+    """Writes several files side by side. They get their names when all are written; none does if one fails."""
     with contextlib.ExitStack() as stack:
         partial = {name: stack.enter_context(whole_file(path)) for name, path in files.items()}
         opened = {name: stack.enter_context(path.open("w", encoding="utf-8")) for name, path in partial.items()}
         yield {name: file.write for name, file in opened.items()}
 
 
-class _List:
-    """A JSON list or object, written a row a line."""
+class _JsonWriter:
+    """Writes a JSON list or object, one row a line."""
 
     def __init__(self, write: Callable[[str], Any], brackets: str = "[]"):
         self._write, self._end, self._before = write, brackets[1], brackets[0]

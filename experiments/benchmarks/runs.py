@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from contextjax import images as image_files
 from contextjax.analysis.cost import matmul_flops, traced_flops
 from contextjax.evaluation import evaluate_candidates, evaluate_retrieval, gallery_rows
-from contextjax.loading import read_length, read_propositions
 from contextjax.models.context_cir import ContextCIR
 from contextjax.optim import make_optimizer, make_schedule
 from contextjax.system import System
@@ -31,9 +30,9 @@ from contextjax.variants import make_model
 from data_pipelines import protocols
 from experiments.benchmarks.clock import Enough, clocked
 from experiments.benchmarks.synthetic import SyntheticPictures, candidate_records, composed_records, synthetic_batch
-from experiments.shared import assembly, planning
-from experiments.shared.data import load_evaluated
-from experiments.shared.evaluations import evaluated
+from experiments.shared import assembly
+from experiments.shared.abstract_step import abstract_step, with_sizes
+from experiments.shared.data import evaluated, load_evaluated
 
 WARM = 3  # steps before the first that counts: the loop is one step ahead of the device
 
@@ -56,7 +55,7 @@ def training(config: Any, *, steps: int, real: bool, workdir: Path) -> Timing:
     With real data the same is run once more with one batch over and over: what a step takes longer is waiting.
     """
     config = quiet(config, steps, first=not steps)
-    step = planning.abstract_step(config)
+    step = abstract_step(config)
     moments, counter = _train(config, step, workdir / "loader", steps, real=real)
     seconds, recompiles = _differences(moments), counter()
     wait = None
@@ -118,6 +117,7 @@ def _differences(moments: list[float]) -> list[float]:
 
 def embedding(config: Any, *, steps: int, real: bool) -> Timing:
     """`steps` calls of System.encode_gallery, each of a batch of pictures; what waits is their preparation."""
+    config = with_sizes(config)
     system, size = make_system(config), config.data.batch_size
     if real:
         table: Any = load_evaluated(config, config.data.val_split).pictures
@@ -140,7 +140,7 @@ def embedding(config: Any, *, steps: int, real: bool) -> Timing:
 
 def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
     """`steps` whole evaluations with random weights, of the config's data, or of a synthetic gallery of its batch."""
-    config = planning.with_sizes(config)
+    config = with_sizes(config)
     system = make_system(config)
     reader, _ = evaluated(config)
     if real:
@@ -152,7 +152,9 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
     else:
         pictures = SyntheticPictures(config.data.batch_size * config.data.candidates, system.image_size)
         records = candidate_records(pictures, config.data.batch_size, config.data.candidates)
-    system.tokenizer = train_tokenizer([r.text for r in records], vocabulary=300, length=read_length(config))
+    system.tokenizer = train_tokenizer(
+        [r.text for r in records], vocabulary=300, length=assembly.make_spec(config).text_length
+    )
     flops = None
     if isinstance(records[0], ComposedRecord):
         protocol = protocols.of_reader(reader)
@@ -168,12 +170,13 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
 
 def make_system(config: Any) -> System:
     """The config's model with random parameters and no tokenizer yet."""
-    config = planning.with_sizes(config)
-    model = make_model(config.model, vocabulary=config.data.vocabulary or None)
+    config = with_sizes(config)
+    spec = assembly.make_spec(config, vocabulary=config.data.vocabulary or None)
+    model = make_model(spec)
     init = assembly.make_init(model)
     params = jax.jit(lambda: nn.unbox(init(jax.random.key(config.seed))))()
     no_tokenizer: Any = None
-    return System(model, params, no_tokenizer, propositions=read_propositions(config))
+    return System(model, params, no_tokenizer, propositions=spec.propositions)
 
 
 def image_program(system: System) -> tuple[Callable, Any]:

@@ -7,48 +7,46 @@ import errno
 import os
 import resource
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 
-from experiments.fault_injection.interruptions import Disturb, Run, pause
+from experiments.fault_injection.processes import is_running
 
 SMALL = 1 << 30  # bytes: a file system that is not larger may be filled
 HOLDS = 1.5  # seconds that a fault lasts, at most
 TRIES = 100  # to put back what a fault has moved, while the run goes on
-ROOM = 1 << 12  # bytes that a file may still have, where the disk itself is not filled
+FILE_BYTES = 1 << 12  # that a file may still have, where the disk itself is not filled
 
 Fault = Callable[[int, Path], contextlib.AbstractContextManager[None]]  # of a process and its workdir
 
 
-def during(fault: Fault) -> Disturb:
-    """A fault that lasts for a random time, or until the run has ended."""
-
-    def disturb(run: Run, workdir: Path, rng: np.random.Generator) -> list[str]:
-        with contextlib.suppress(ProcessLookupError), fault(run.pid, workdir):
-            pause(run, rng.uniform(0, HOLDS))
-        return []
-
-    return disturb
-
-
-def full_disk(run: Run, workdir: Path, rng: np.random.Generator) -> list[str]:
+def full_disk(process: BaseProcess, workdir: Path, rng: np.random.Generator) -> list[str]:
     """Nothing can be written any more, for a while."""
-    size = os.statvfs(workdir)
-    is_small = size.f_frsize * size.f_blocks <= SMALL
-    return during(_filled if is_small else _no_room)(run, workdir, rng)
+    status = os.statvfs(workdir)
+    return _hold(_filled if status.f_frsize * status.f_blocks <= SMALL else _no_room, process, workdir, rng)
 
 
-def io_errors(run: Run, workdir: Path, rng: np.random.Generator) -> list[str]:
-    """One of FAULTS."""
-    return during(list(FAULTS.values())[int(rng.integers(len(FAULTS)))])(run, workdir, rng)
+def io_errors(process: BaseProcess, workdir: Path, rng: np.random.Generator) -> list[str]:
+    """One of FAULTS, for a while."""
+    return _hold(list(FAULTS.values())[int(rng.integers(len(FAULTS)))], process, workdir, rng)
+
+
+def _hold(fault: Fault, process: BaseProcess, workdir: Path, rng: np.random.Generator) -> list[str]:
+    """Holds a fault for a random time, or until the run has ended."""
+    assert process.pid
+    with contextlib.suppress(ProcessLookupError), fault(process.pid, workdir):
+        is_running(process, rng.uniform(0, HOLDS))
+    return []
 
 
 @contextlib.contextmanager
 def _filled(pid: int, workdir: Path) -> Iterator[None]:
-    """A small file system without a free byte."""
+    """Leaves no byte of a small file system free."""
     ballast = workdir.parent / "ballast"
     try:
         with ballast.open("wb", buffering=0) as file:
@@ -65,7 +63,7 @@ def _filled(pid: int, workdir: Path) -> Iterator[None]:
 
 
 def _limited(kind: int, limit: int) -> Fault:
-    """A limit of the process: what would pass it fails."""
+    """Returns a fault that is a limit of the process: what would pass it fails."""
 
     @contextlib.contextmanager
     def fault(pid: int, workdir: Path) -> Iterator[None]:
@@ -80,43 +78,34 @@ def _limited(kind: int, limit: int) -> Fault:
     return fault
 
 
-_no_room = _limited(resource.RLIMIT_FSIZE, ROOM)
+_no_room = _limited(resource.RLIMIT_FSIZE, FILE_BYTES)
 
 
 @contextlib.contextmanager
-def _moved_away(pid: int, workdir: Path) -> Iterator[None]:
-    """The folder of checkpoints is gone, and comes back: what the run has made in its place goes into it."""
+def _moved_away(pid: int, workdir: Path, *, instead: str = "") -> Iterator[None]:
+    """Takes the folder of checkpoints away; what the run makes in its place is put into it when it comes back.
+
+    `instead`: the text of a file that stands in its place.
+    """
     folder, away = workdir / "checkpoints", workdir / "away"
-    with _renamed(folder, away):
-        yield
-
-
-@contextlib.contextmanager
-def _a_file_instead(pid: int, workdir: Path) -> Iterator[None]:
-    """A file stands where the folder of checkpoints was."""
-    folder, away = workdir / "checkpoints", workdir / "away"
-    with _renamed(folder, away):
-        with contextlib.suppress(OSError):
-            folder.write_text("no folder")
-        yield
-
-
-@contextlib.contextmanager
-def _renamed(folder: Path, away: Path) -> Iterator[None]:
     if not folder.is_dir():
         yield
         return
     folder.rename(away)
     try:
+        if instead:
+            with contextlib.suppress(OSError):  # the run has made the folder again
+                folder.write_text(instead)
         yield
     finally:
-        for _ in range(TRIES):
-            with contextlib.suppress(OSError):  # the run is making it anew at this moment
+        for left in reversed(range(TRIES)):
+            try:
                 _put_back(folder, away)
                 break
-            time.sleep(0.02)
-        else:
-            _put_back(folder, away)
+            except OSError:  # the run is making the folder again at this moment
+                if not left:
+                    raise
+                time.sleep(0.02)
 
 
 def _put_back(folder: Path, away: Path) -> None:
@@ -132,22 +121,41 @@ def _put_back(folder: Path, away: Path) -> None:
 
 @contextlib.contextmanager
 def _read_only(pid: int, workdir: Path) -> Iterator[None]:
-    """Nothing can be made in the folder of checkpoints (by who is not root)."""
+    """Lets nothing be made in the folder of checkpoints, except by root."""
     folder = workdir / "checkpoints"
-    if not folder.is_dir():
-        yield
-        return
-    mode = folder.stat().st_mode
-    folder.chmod(0o500)
+    mode = folder.stat().st_mode if folder.is_dir() else 0
+    if mode:
+        folder.chmod(0o500)
     try:
         yield
     finally:
-        folder.chmod(mode)
+        if mode:
+            folder.chmod(mode)
 
 
 FAULTS: dict[str, Fault] = {
     "no descriptors": _limited(resource.RLIMIT_NOFILE, 3),
     "the folder is gone": _moved_away,
-    "a file instead of the folder": _a_file_instead,
+    "a file instead of the folder": lambda pid, workdir: _moved_away(pid, workdir, instead="no folder"),
     **({"a read-only folder": _read_only} if os.geteuid() else {}),
 }
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, *, megabytes: int = 64) -> Iterator[Path]:
+    """Gives a file system in memory that is soon full, where this user may mount one; else just a folder."""
+    folder.mkdir(exist_ok=True)
+    options = ["-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "none", str(folder)]
+    is_mounted = _succeeds("mount", *options)
+    try:
+        yield folder
+    finally:
+        if is_mounted:
+            _succeeds("umount", "--lazy", str(folder))
+
+
+def _succeeds(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False

@@ -1,78 +1,62 @@
-"""A run that is cut and goes on is the uninterrupted one: bit for bit on its mesh, within rounding on another one."""
+"""A run that is cut and resumed is the uninterrupted one: bit for bit on its mesh, within rounding on another one."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from contextjax.training.metrics_log import read_metrics
-from experiments.fault_injection.rows import Row
-from experiments.fault_injection.workdirs import acknowledged, differences
+from experiments.fault_injection.outcome import Outcome
+from experiments.fault_injection.workdirs import differences, safe_step
 
 FIRST = 5  # steps after a resume whose losses are compared on another mesh
 CLOSE = 1e-5  # relative
 
-Rows = list[np.ndarray]  # the records of each batch
-Train = Callable[[Path, int], Rows]  # goes on in a workdir up to the batch of this number (0: to the end)
+Records = list[np.ndarray]  # those of each batch
+Train = Callable[[Path, int], Records]  # goes on in a workdir up to the batch of this number (0: to the end)
 
 
-class Cut(Exception):
-    """Instead of whatever interrupts a run."""
-
-
-def cut_after(batches: Iterator[Any], count: int, rows: Rows) -> Iterator[Any]:
-    """Passes on `count` batches, then raises Cut (0: never). `rows` gets their records."""
-    for number, batch in enumerate(batches):
-        if count and number == count:
-            raise Cut
-        rows.append(np.asarray(batch.records))
-        yield batch
-
-
-def resume(
-    drill: str, train: Train, workdir: Path, reference: Path, rows: Rows, cuts: Sequence[int], *, exact: bool = True
-) -> Row:
+def check_resume(
+    case: str, train: Train, workdir: Path, reference: Path, records: Records, cuts: Sequence[int], *,
+    is_exact: bool = True,
+) -> Outcome:  # fmt: skip
     """Cuts a run after so many batches of a start, again and again, and lets it go on to its end.
 
     Args:
-      drill: its name, in the row.
+      case: its name, in the outcome.
       train: see `Train`.
       workdir: where the run lives; what is there is removed first.
       reference: the workdir of the uninterrupted run, which logs every step.
-      rows: the records of its batches.
-      cuts: how many batches a start has; one that comes to the end of the run is no cut, and told.
-      exact: on the same mesh: all is the same, bit for bit; on others the losses of the first steps are close.
+      records: of the uninterrupted run's batches.
+      cuts: how many batches a start has; one that comes to the end of the run cuts nothing, which is a problem.
+      is_exact: on the same mesh all is the same, bit for bit; on others the losses of the first steps are close.
     """
     shutil.rmtree(workdir, ignore_errors=True)
     problems, starts, done = [], [], 0
     for cut in (*cuts, 0):
-        start = acknowledged(workdir)
+        start = safe_step(workdir)
         starts.append(start)
-        done += bool(cut) and start + cut < len(rows)
-        if cut and start + cut >= len(rows):
-            problems.append(f"{cut} batches after step {start} cut nothing, the run has {len(rows)}")
+        if cut and start + cut >= len(records):
+            problems.append(f"{cut} batches after step {start} cut nothing, the run has {len(records)}")
+        elif cut:
+            done += 1
         seen = train(workdir, cut)
-        expected = rows[start : start + cut] if cut else rows[start:]
+        expected = records[start : start + cut] if cut else records[start:]
         if len(seen) != len(expected) or not all(map(np.array_equal, seen, expected)):
             problems.append(f"the batches after step {start} are not those of the uninterrupted run")
-    corrupt = 0
-    if exact:
-        different = differences(workdir, reference)
-        corrupt, problems = int(bool(different)), problems + different
-    else:
-        problems += _far_losses(workdir, reference, starts)
-    return Row(drill, done, 0, corrupt, problems)
+    different = differences(workdir, reference) if is_exact else _far_losses(workdir, reference, starts)
+    return Outcome(case, done, 0, int(is_exact and bool(different)), problems + different)
 
 
 def _far_losses(workdir: Path, reference: Path, starts: Sequence[int]) -> list[str]:
-    found, expected = ({line["step"]: line["loss"] for line in read_metrics(w) if "loss" in line}
-                       for w in (workdir, reference))  # fmt: skip
-    if found.keys() != expected.keys():
+    losses, expected = (
+        {line["step"]: line["loss"] for line in read_metrics(place) if "loss" in line} for place in (workdir, reference)
+    )
+    if losses.keys() != expected.keys():
         return ["the log has other steps"]
-    steps = {step for start in starts for step in range(start + 1, start + 1 + FIRST) if step in expected}
-    far = [s for s in sorted(steps) if not abs(found[s] - expected[s]) <= CLOSE * abs(expected[s])]
-    return [f"the loss of step {s} is {found[s]}, expected {expected[s]} within {CLOSE}" for s in far]
+    steps = sorted({step for start in starts for step in range(start + 1, start + 1 + FIRST) if step in expected})
+    far = [step for step in steps if not abs(losses[step] - expected[step]) <= CLOSE * abs(expected[step])]
+    return [f"the loss of step {step} is {losses[step]}, expected {expected[step]} within {CLOSE}" for step in far]

@@ -1,4 +1,4 @@
-"""What a drill reads of a workdir: what is safe, what is left over, and whether two runs are one."""
+"""What the checks read of a workdir: what is safe, what is left over, and whether two runs are the same."""
 
 from __future__ import annotations
 
@@ -10,25 +10,30 @@ from typing import Any
 import jax
 import numpy as np
 
-from contextjax.checkpoints import integrity as checksums
+from contextjax.checkpoints import integrity
 from contextjax.checkpoints.reader import CheckpointReader
 from contextjax.checkpoints.writer import UNFINISHED
 from contextjax.training.metrics_log import METRICS, read_metrics
 from contextjax.types import UserError
 
 
-def acknowledged(workdir: Path) -> int:
-    """The newest step whose checkpoint has been reported safe, by its checksums; 0: none."""
-    reports = (workdir / "checkpoints").glob(f"*/{checksums.NAME}")
+def safe_step(workdir: Path) -> int:
+    """Returns the newest step whose checkpoint was reported safe, by its checksums; 0: none."""
+    reports = (workdir / "checkpoints").glob(f"*/{integrity.NAME}")
     return max((int(path.parent.name) for path in reports if path.parent.name.isdigit()), default=0)
 
 
-def taken(workdir: Path) -> tuple[int, Any]:
-    """(step, state) of the checkpoint that the next start goes on from, as it reads it; (0, None): it starts anew."""
-    if not acknowledged(workdir):
+def last_logged(workdir: Path) -> int:
+    """Returns the step of the last metrics line; 0: there is none."""
+    return max((line["step"] for line in read_metrics(workdir)[-1:]), default=0)
+
+
+def resume_state(workdir: Path) -> tuple[int, Any]:
+    """Returns step and state of the checkpoint that the next start takes; (0, None): it starts from the beginning."""
+    if not safe_step(workdir):
         return 0, None
     with (
-        contextlib.redirect_stderr(io.StringIO()),  # of those that are damaged, on purpose
+        contextlib.redirect_stderr(io.StringIO()),  # the message about those that were damaged on purpose
         contextlib.closing(CheckpointReader(workdir / "checkpoints")) as checkpoints,
     ):
         try:
@@ -38,37 +43,33 @@ def taken(workdir: Path) -> tuple[int, Any]:
     return meta["step"], state
 
 
-def lines_of(workdir: Path) -> list[dict[str, Any]]:
-    """The metrics lines, without what a clock says."""
-    return [{k: v for k, v in line.items() if not k.startswith("seconds")} for line in read_metrics(workdir)]
-
-
 def differences(workdir: Path, reference: Path) -> list[str]:
-    """In what two finished runs are not the same, bit for bit; empty: in nothing."""
-    found = []
-    lines, expected = lines_of(workdir), lines_of(reference)
+    """Returns in what two finished runs are not the same, bit for bit; times of a clock are left out."""
+    problems = []
+    lines, expected = (
+        [{k: v for k, v in line.items() if not k.startswith("seconds")} for line in read_metrics(place)]
+        for place in (workdir, reference)
+    )
     if lines != expected:
         step = next((b["step"] for a, b in zip(lines, expected, strict=False) if a != b), "the end")
-        found.append(f"{METRICS} differs from step {step} on ({len(lines)} and {len(expected)} lines)")
-    (step, state), (expected_step, expected_state) = taken(workdir), taken(reference)
+        problems.append(f"{METRICS} differs from step {step} on ({len(lines)} and {len(expected)} lines)")
+    (step, state), (expected_step, expected_state) = resume_state(workdir), resume_state(reference)
     if step != expected_step:
-        return [*found, f"the last checkpoint is of step {step}, expected {expected_step}"]
-    return found + different_arrays(state, expected_state)
+        return [*problems, f"the last checkpoint is of step {step}, expected {expected_step}"]
+    return problems + different_arrays(state, expected_state)
 
 
 def different_arrays(tree: Any, expected: Any) -> list[str]:
-    """Which arrays of two trees are not the same, bit for bit."""
+    """Returns which arrays of two trees are not the same, bit for bit."""
     if jax.tree.structure(tree) != jax.tree.structure(expected):
         return ["its arrays are others"]
-    found = []
-    for (path, a), (_, b) in zip(*map(jax.tree.leaves_with_path, (tree, expected)), strict=True):
-        if np.asarray(a).dtype != np.asarray(b).dtype or np.asarray(a).tobytes() != np.asarray(b).tobytes():
-            found.append(f"{jax.tree_util.keystr(path)} differs")
-    return found
+    pairs = zip(jax.tree.leaves_with_path(tree), jax.tree.leaves(expected), strict=True)
+    bits = lambda x: (np.asarray(x).dtype, np.asarray(x).tobytes())
+    return [f"{jax.tree_util.keystr(path)} differs" for (path, a), b in pairs if bits(a) != bits(b)]
 
 
 def leftovers(workdir: Path) -> list[str]:
-    """Names of what an interruption has left and nothing has cleared away."""
-    of_saves = [path for path in (workdir / "checkpoints").glob("*") if not (path / checksums.NAME).exists()]
+    """Returns the names of what an interruption left and nothing removed."""
+    unsafe = [path for path in (workdir / "checkpoints").glob("*") if not (path / integrity.NAME).exists()]
     files = [path for path in workdir.rglob("*") if path.name.endswith(".partial") or UNFINISHED in path.name]
-    return sorted({str(path.relative_to(workdir)) for path in (*of_saves, *files)})
+    return sorted({str(path.relative_to(workdir)) for path in (*unsafe, *files)})

@@ -1,1 +1,1 @@
-"""What the commands share: assembly, data, galleries, scoring, planning, the command line and the compile cache."""
+"""What the commands share: assembly, data, galleries, scoring, plans, the command line and the compile cache."""

@@ -14,46 +14,39 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import contextjax
-from contextjax.evaluation import (
-    Propositions,
-    encode_rows,
-    evaluate_candidates,
-    evaluate_retrieval,
-    gallery_rows,
-    mean_metrics,
-    with_texts_of_other_sets,
-)
+from contextjax import variants
+from contextjax.evaluation import mean_metrics
 from contextjax.evaluation.shared import check_targets
 from contextjax.files import path_of
 from contextjax.json_files import read_json
-from contextjax.loading import read_length, read_propositions
 from contextjax.optim import make_optimizer, make_schedule
-from contextjax.pretrained import Pretrained, locate, read_own, read_pretrained, towers
+from contextjax.pretrained import Pretrained, abstract_params, locate, read_own, read_pretrained, towers
 from contextjax.pretrained.names import flatten, unflatten
 from contextjax.sharding import first_process_first, gather, place, place_like
+from contextjax.spec import SystemSpec
 from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
 from contextjax.training.task import FitConfig, Task
-from contextjax.types import CandidateRecord, EvaluationProtocol, UserError
-from contextjax.variants import SYSTEMS, describe, make_model, resolve
-from data_pipelines.datasets import READERS
+from contextjax.types import UserError
+from contextjax.variants import SYSTEMS, make_model, resolve, spec_of
 from data_pipelines.mixtures import Mixture
 from data_pipelines.tables import SplitData, all_texts
 from experiments.shared import cli, context_blip, context_cir
 from experiments.shared.data import load_evaluated, load_parts
 from experiments.shared.evaluations import best_rule, evaluations
+from experiments.shared.scoring import evaluate
 
 PARTS: Mapping[str, Any] = {"context_cir": context_cir, "context_blip": context_blip}
 
 
 def parts(config: Any) -> Any:
     """What the config's system has of its own: loss_weights, make_samples, make_phases."""
-    return PARTS[config.model.get("system", "context_cir")]  # runs that began before there were two do not name theirs
+    return PARTS[config.model.system]
 
 
 def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer:
     """The workdir's tokenizer; at the first start that of the run or the weights begun with, or one trained here."""
-    path, length, positions = workdir / "tokenizer.json", read_length(config), config.model.text["positions"]
+    path, length, positions = workdir / "tokenizer.json", make_spec(config).text_length, config.model.text["positions"]
     for key in parts(config).LENGTHS:
         if config.data[key] > positions:
             raise UserError(
@@ -95,13 +88,19 @@ def make_samples(config: Any, data: SplitData, tokenizer: TextTokenizer, workdir
 
 
 def resolve_model(config: Any) -> dict[str, Any]:
-    """The config's `model` section with every size in it: the variant's, or those of the towers to start from."""
+    """Returns the `model` section with every size in it: the variant's, or those of the towers to start from."""
     model = config.model
     if not model.pretrained:
         return resolve(model)
-    found = describe(_read_towers(model).model.config)
+    published = spec_of(_read_towers(model).model)
     own = lambda name: {key: model[name][key] for key in ("taps", "remat", "attention") if key in model[name]}
-    return {**model, "variant": "", **found, **{name: found[name] | own(name) for name in ("vision", "text")}}
+    sizes = {name: {**getattr(published, name), **own(name)} for name in ("vision", "text")}
+    return {**model, "variant": "", **sizes, "projection": published.projection}
+
+
+def make_spec(config: Any, *, vocabulary: int | None = None) -> SystemSpec:
+    """Returns what the config's system needs to be loaded; `vocabulary` is that of a tokenizer that is trained here."""
+    return variants.make_spec(config.model, vocabulary=vocabulary, **parts(config).text_limits(config))
 
 
 def make_start(config: Any) -> Callable[[Any], Any] | None:
@@ -124,7 +123,7 @@ def make_start(config: Any) -> Callable[[Any], Any] | None:
 
 
 def _is_same_system(config: Any) -> bool:
-    return read_config(path_of(config.model.start)).model.get("system", "context_cir") == config.model.system
+    return SystemSpec.read(path_of(config.model.start)).family == config.model.system
 
 
 def _from_run(config: Any, params: Any) -> Any:
@@ -155,10 +154,8 @@ def _read_start(folder: Path) -> dict[str, Any]:
     from contextjax.checkpoints.reader import CheckpointReader
 
     if (folder / "model.safetensors").exists():
-        config = read_config(folder)
-        vocabulary = TextTokenizer.read(folder / "tokenizer.json", length=4).vocabulary
-        model = make_model(config.model, vocabulary=vocabulary if config.get("data", {}).get("vocabulary") else None)
-        return {path: leaf.read() for path, leaf in flatten(read_own(folder, model)[0]).items()}
+        abstract = abstract_params(make_model(SystemSpec.read(folder)))
+        return {path: leaf.read() for path, leaf in flatten(read_own(folder, abstract)).items()}
     checkpoints = CheckpointReader(folder / "checkpoints")
     try:
         return flatten(checkpoints.restore_params()[0])
@@ -203,7 +200,7 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable
       UserError: an evaluation's folder is not in its layout, has no such split, bad pictures, or secret targets: all
         that would be wrong after thousands of steps is told now.
     """
-    found, vision = evaluations(config), resolve(config.model)["vision"]
+    found, vision = evaluations(config), config.model.vision
     if not found:
         return None
     options = {"size": vision["image_size"], "fit": vision["fit"], "clean": bool(config.data.get("clean"))}
@@ -214,71 +211,13 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable
 
     def metrics_of(params: Any) -> Mapping[str, float]:
         params = jax.tree.map(jnp.asarray, gather(params))  # whole, and on the device once; of every process
-        system, metrics = System(model, params, tokenizer, propositions=read_propositions(config)), {}
+        system, metrics = System(model, params, tokenizer, propositions=make_spec(config).propositions), {}
         for name, (protocol, _, _) in found.items():
             means = mean_metrics([evaluate(system, protocol, data).metrics() for data in loaded[name].values()])
             metrics |= {f"{name}/{metric}": value for metric, value in means.items()}
         return metrics
 
     return metrics_of
-
-
-def evaluate(system: System, protocol: EvaluationProtocol, data: SplitData, **given: Any) -> Any:
-    """A split's Evaluation or CandidateEvaluation, by what its records are, with what is `given` to the evaluator."""
-    kind = READERS[protocol.reader].record_type
-    if kind is CandidateRecord:
-        return evaluate_candidates(system, data.records, data.pictures, pairs=protocol.pairs, **given)
-    return evaluate_retrieval(system, protocol, data.records, data.pictures, **given)
-
-
-def score(
-    system: System,
-    protocol: EvaluationProtocol,
-    parts: Mapping[str, SplitData],
-    *,
-    baselines: bool,
-    propositions: Propositions | None = None,
-    share: float = 0.5,
-) -> dict[str, Any]:
-    """Metrics of a system by a protocol, beside those of the simpler ways to query or score with its towers.
-
-    Several parts are scored one by one: the metrics are their mean, and each part's own stand where kinds do.
-    """
-    if READERS[protocol.reader].record_type is CandidateRecord:
-        main, others, change = system.score, [name for name in system.scores if name != system.score], system.with_score
-        given, shared = [{"propositions": propositions, "share": share}] * len(parts), [{}] * len(parts)
-    else:
-        main, change = system.query, system.with_query
-        others = [name for name in ("image", "text", "sum") if main in ("fusion", "sum") and name != main]
-        given = shared = [{"embeddings": _embeddings(system, protocol, data)} for data in parts.values()]
-    of = lambda system, given: [
-        evaluate(system, protocol, data, **more) for data, more in zip(parts.values(), given, strict=True)
-    ]
-    found = of(system, given)
-    mean = lambda evaluations: mean_metrics([each.metrics() for each in evaluations])
-    by_part = {
-        part: {**each.metrics(), "n_queries": len(each.records)} for part, each in zip(parts, found, strict=True)
-    }
-    beside = {name: mean(of(change(name), shared)) for name in others if baselines}
-    if READERS[protocol.reader].record_type is CandidateRecord:
-        beside |= found[0].baselines()
-        data = next(iter(parts.values()))
-        if moved := with_texts_of_other_sets(data.records):
-            beside["texts of other sets"] = evaluate_candidates(system, moved, data.pictures).metrics()
-    return {
-        "n_queries": sum(len(each.records) for each in found),
-        "n_gallery": sum(getattr(each, "n_gallery", len(data.pictures))
-                         for each, data in zip(found, parts.values(), strict=True)),
-        "query": main,
-        "metrics": mean(found),
-        "by_kind": found[0].by_kind() if len(found) == 1 else by_part,
-        "baselines": beside,
-    }  # fmt: skip
-
-
-def _embeddings(system: System, protocol: EvaluationProtocol, data: SplitData) -> Any:
-    """Of the gallery: the same for every way to query, and so encoded once for all."""
-    return encode_rows(system, data.pictures, gallery_rows(protocol, data.records, data.pictures))
 
 
 def config_hash(config: Any) -> str:

@@ -41,14 +41,11 @@ def run(main: Callable[..., None]) -> None:
     """Runs a command: parses its flags and calls `main`; a user's mistake ends with one sentence and exit code 2.
 
     The module of `main` says all the rest, so that `python -m experiments.NAME` and the installed command do the same:
-    its docstring is what --help prints, its flags are defined when it is imported, and it may have
-
-    * PROCESS_TIMEOUT = define_process_timeout(): several processes may be one run of the command (docs/guides/launch). Only
-      the first prints, and one that fails ends at once, without waiting for the others.
-    * TAKES_ARGUMENTS = True: `main` takes what stands after "--", which is another command, or options of a library.
+    its docstring is what --help prints, and its flags are defined when it is imported. If it has TAKES_ARGUMENTS =
+    True, `main` takes what stands after "--", which is another command, or options of a library.
     """
     module = sys.modules[main.__module__]
-    timeout, takes_arguments = (getattr(module, name, None) for name in ("PROCESS_TIMEOUT", "TAKES_ARGUMENTS"))
+    takes_arguments = getattr(module, "TAKES_ARGUMENTS", False)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may be no text, or the terminal's not UTF-8
 
@@ -59,9 +56,38 @@ def run(main: Callable[..., None]) -> None:
             fail(f"got the extra argument '{argv[1]}'; every setting is a flag: --name=value")
         logging.set_verbosity(logging.ERROR)  # of the libraries; what a run has to say is printed
         use_compile_cache()
-        return _guard(lambda: _start(main, timeout.value) if timeout is not None else main())
+        return _guard(main)
 
     app.run(guarded, flags_parser=lambda argv: _parse(argv, module))
+
+
+def distributed(main: Callable[[], Any], *, timeout: int) -> None:
+    """Calls `main` in one process, or as one of several that are one run (docs/launch).
+
+    Of several the first alone prints, and one that fails ends at once, without waiting for the others.
+
+    Args:
+      main: what the command does.
+      timeout: seconds after which a silent process is dead, see define_process_timeout.
+    """
+    from contextjax.sharding import end_together, is_first_process, start_processes
+
+    if start_processes(timeout=timeout) == 1:
+        main()
+        return
+    if not is_first_process():
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+
+    def leave_together(code: int) -> None:
+        end_together(MEETING)
+        _leave(code)
+
+    try:
+        _guard(main, leave_together)
+    except Exception:
+        traceback.print_exc()
+        print("error: This process can't go on, or has lost another one; all of the run end.", file=sys.stderr)
+        _leave(1)
 
 
 def _guard(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> None:
@@ -85,27 +111,6 @@ def _guard(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> 
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         leave(130)
-
-
-def _start(main: Callable[[], None], timeout: int) -> None:
-    """Runs `main` in one process, or as one of several."""
-    from contextjax.sharding import end_together, is_first_process, start_processes
-
-    if start_processes(timeout=timeout) == 1:
-        return main()
-    if not is_first_process():
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-
-    def leave_together(code: int) -> None:
-        end_together(MEETING)
-        _leave(code)
-
-    try:
-        return _guard(main, leave_together)
-    except Exception:
-        traceback.print_exc()
-        print("error: This process can't go on, or has lost another one; all of the run end.", file=sys.stderr)
-        _leave(1)
 
 
 def _leave(code: int) -> None:
@@ -182,7 +187,7 @@ def define_config() -> Any:
 
 
 def define_process_timeout() -> Any:
-    """Defines the --process_timeout flag, of a command that may be one of several processes of a run (see `run`)."""
+    """Defines the --process_timeout flag, of a command that is `distributed`."""
     return flags.DEFINE_integer(
         "process_timeout", 100, "Seconds after which a silent process of several is dead, and the others end.",
         lower_bound=1,

@@ -7,20 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from contextjax.files import is_remote
-from contextjax.loading import read_propositions
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.objectives.context_blip import CaptionObjective, SelectionObjective
 from contextjax.sharding import first_process_first
 from contextjax.tokenizers import TextTokenizer
 from contextjax.training.task import Phase
 from contextjax.types import CandidateBatch, CaptionBatch, CaptionRecord, FeatureBatch, UserError
-from contextjax.variants import resolve
 from data_pipelines.augment import Augment
 from data_pipelines.candidate_ops import CandidateSamples, CaptionSamples
 from data_pipelines.datasets import READERS
 from data_pipelines.features import FeatureSamples, cached_features
 from data_pipelines.tables import CandidateData, CaptionData
-from experiments.shared.contrastive import contrastive_form
+from experiments.shared.loss_form import contrastive_form
 from experiments.shared.shapes import abstract_tokens, booleans, floats, integers, pixels
 
 LENGTHS = ("text_length", "proposition_length")
@@ -30,6 +28,16 @@ STAGE_1, STAGE_2 = ("matching", "masking", "contrastive"), ("selection", "contra
 def reads_captions(config: Any) -> bool:
     """Whether it is stage 1, which trains on captions."""
     return READERS[config.data.reader].record_type is CaptionRecord
+
+
+def text_limits(config: Any) -> dict[str, Any]:
+    """Returns how a text is read, as SystemSpec has it: as far as in training, and as how many propositions."""
+    return {"text_length": config.data.text_length, "propositions": read_propositions(config)}
+
+
+def read_propositions(config: Any) -> tuple[int, int]:
+    """Returns into how many propositions a text is split, and how many tokens each has; (0, 0) where it is not."""
+    return (config.data.propositions, config.data.proposition_length) if config.model.propositions else (0, 0)
 
 
 def loss_weights(config: Any) -> dict[str, float]:
@@ -68,12 +76,12 @@ def make_samples(
 
 def abstract_batch(config: Any, *, cuts: int = 1) -> CaptionBatch | CandidateBatch | FeatureBatch:
     """A global training batch as shapes; see make_samples for what the config puts into it."""
-    d, sizes = config.data, resolve(config.model)
-    size, u, k = sizes["vision"]["image_size"], d.batch_size, d.candidates
+    d, model = config.data, config.model
+    size, u, k = model.vision["image_size"], d.batch_size, d.candidates
     if reads_captions(config):
         return CaptionBatch(pixels(u, size), abstract_tokens(u, d.text_length), integers(u), integers(u))
     if d.cached:
-        width = sizes["text"]["width"]
+        width = model.text["width"]
         rest = integers(u), booleans(u, k), booleans(u), integers(u)
         return FeatureBatch(floats(u, k, width), floats(u, k), floats(u, width), *rest)
     s, (limit, length) = u * d.descriptions, read_propositions(config)

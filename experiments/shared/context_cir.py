@@ -12,16 +12,20 @@ from contextjax.sharding import first_process_first
 from contextjax.tokenizers import TextTokenizer
 from contextjax.training.task import Phase
 from contextjax.types import LOST, ComposedBatch, Phrases
-from contextjax.variants import resolve
 from data_pipelines.concepts import PhraseCache
 from data_pipelines.mixtures import source_data
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData
-from experiments.shared.contrastive import contrastive_form
+from experiments.shared.loss_form import contrastive_form
 from experiments.shared.shapes import abstract_tokens, booleans, integers, pixels
 
 LENGTHS = ("text_length", "caption_length")
 PHRASE_GROUP = 8  # texts that share a budget of phrases, at least
+
+
+def text_limits(config: Any) -> dict[str, Any]:
+    """Returns how a text is read, as SystemSpec has it: whole, as far as the text tower has positions."""
+    return {}
 
 
 def loss_weights(config: Any) -> dict[str, float]:
@@ -75,7 +79,7 @@ def phrase_groups(config: Any, cuts: int) -> int:
 def abstract_batch(config: Any, *, cuts: int = 1) -> ComposedBatch:
     """A global training batch as shapes; see make_samples for what the config puts into it."""
     weights, d = loss_weights(config), config.data
-    size, r, m = resolve(config.model)["vision"]["image_size"], d.batch_size, d.modifications
+    size, r, m = config.model.vision["image_size"], d.batch_size, d.modifications
     captions = "captions" in weights or config.loss.lead_steps > 0
     phrases = None
     if "consistency" in weights:

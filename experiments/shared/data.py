@@ -10,12 +10,10 @@ from typing import Any
 
 from contextjax.files import local_path
 from contextjax.types import EvaluationProtocol, UserError
-from contextjax.variants import resolve
 from data_pipelines.candidate_ops import cleaned
 from data_pipelines.datasets import READERS
 from data_pipelines.mixtures import Mixture, Source, mix, source_data
 from data_pipelines.tables import SplitData, load_split
-from experiments.shared.evaluations import evaluated
 
 
 def load_data(config: Any, split: str, *, cache_mb: int = 0) -> SplitData:
@@ -66,13 +64,19 @@ def data_hash(data: SplitData) -> str:
     return hashlib.blake2b(json.dumps(sources).encode(), digest_size=6).hexdigest()
 
 
+def evaluated(config: Any) -> tuple[str, str]:
+    """Returns the reader and the folder of what is evaluated, which may be another data set than is trained on."""
+    d = config.data
+    return d.val_reader or d.reader, d.val_folder or d.folder
+
+
 def load_evaluated(config: Any, split: str) -> SplitData:
     """A split of what is evaluated."""
     return _load(config, *evaluated(config), split)
 
 
 def _load(config: Any, reader: str, folder: str, split: str, **options: Any) -> SplitData:
-    vision = resolve(config.model)["vision"]
+    vision = config.model.vision  # every size is in the section by now, see assembly.resolve_model
     size, fit = vision["image_size"], vision["fit"]
     data = load_folder(reader, folder, split, size=size, fit=fit, **options)
     return cleaned(data) if config.data.get("clean") else data

@@ -7,12 +7,7 @@ from typing import Any
 from contextjax.types import CaptionRecord, EvaluationProtocol, UserError
 from data_pipelines import protocols
 from data_pipelines.datasets import READERS
-
-
-def evaluated(config: Any) -> tuple[str, str]:
-    """(reader, folder) of what is evaluated, where it is not the training set."""
-    d = config.data
-    return d.get("val_reader") or d.reader, d.get("val_folder") or d.folder
+from experiments.shared.data import evaluated
 
 
 def evaluations(config: Any) -> dict[str, tuple[EvaluationProtocol, str, str]]:

@@ -20,8 +20,8 @@ from contextjax.types import UserError
 from data_pipelines import protocols
 from data_pipelines.concepts import find_phrases
 from experiments.shared import assembly
-from experiments.shared.data import load_evaluated
-from experiments.shared.evaluations import evaluated
+from experiments.shared.data import evaluated, load_evaluated
+from experiments.shared.scoring import evaluate
 
 TOLERANCE = 1.0  # points of a metric that another device's rounding may change
 
@@ -48,7 +48,7 @@ def write_report(workdir: Path, *, split: str | None = None) -> Path:
     before = read_evaluation(evaluation_file, system.fingerprint, remedy=remedy)
     reader, folder = evaluated(config)
     data = load_evaluated(config, split)
-    evaluation = assembly.evaluate(system, protocols.of_reader(reader), data)
+    evaluation = evaluate(system, protocols.of_reader(reader), data)
     check_unchanged(before["metrics"], evaluation.metrics(), evaluation_file, remedy=remedy)
     report = build_report(
         system,

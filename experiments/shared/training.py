@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from contextjax.files import is_remote
-from contextjax.sharding import batch_parts, check_batch, first_process_first, make_mesh, process_rows
+from contextjax.sharding import (
+    batch_parts,
+    check_batch,
+    first_process_first,
+    is_first_process,
+    make_mesh,
+    process_rows,
+)
 from contextjax.training.loop import fit
 from contextjax.training.step_profile import parse_steps
 from contextjax.training.task import Callbacks
@@ -56,7 +63,10 @@ def train(
         data = load_data(config, config.data.train_split, cache_mb=config.data.cache_mb)
         cli.write_config(workdir, config)
         tokenizer = assembly.make_tokenizer(config, workdir, data)
-    model = make_model(config.model, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
+    spec = assembly.make_spec(config, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
+    if is_first_process():
+        spec.write(workdir)
+    model = make_model(spec)
     samples = assembly.make_samples(config, data, tokenizer, workdir, cuts=batch_parts(mesh) * micro_batches)
     options = {"batch_size": batch_size, "steps": steps, "seed": config.seed, "rows": rows}
     task = assembly.make_task(

@@ -1,1 +1,1 @@
-"""What experiments.synthesize is made of: models from flags, pictures embedded, pages to look through."""
+"""The parts of experiments.synthesize: settings, models, mined pairs, pages to look through, and the run."""

@@ -1,4 +1,4 @@
-"""The backends by name: how each model is made, here or in a worker."""
+"""Makes the models of a synthesis by the names of their backends, here or in a worker."""
 
 from __future__ import annotations
 
@@ -10,74 +10,78 @@ from typing import Any
 
 from contextjax.json_files import parse_json
 from contextjax.types import UserError
+from data_pipelines.synthesis.batches import BatchModel
+from data_pipelines.synthesis.chat import BODY, ChatModel
+from data_pipelines.synthesis.local import LocalModel
 from data_pipelines.synthesis.questions import Model
+from data_pipelines.synthesis.rules import with_scenes
+from experiments.synthesis.config import SynthesisConfig
 
+MakeModel = Callable[[], Model]
 GIVEN = ("model", "messages", "stream", "extra_headers", "extra_query", "extra_body")  # not by --request
 
 
-def model_makers(flags: Any, *, folder: Path, split: str) -> tuple[Callable[[], Model], Callable[[], Model] | None]:
-    """What makes the model that sees pictures, and the one that writes texts (None: the same).
+def model_makers(config: SynthesisConfig, *, folder: Path) -> tuple[MakeModel, MakeModel | None]:
+    """Returns what makes the model that sees pictures, and the one that writes texts (None: the same).
 
     Args:
-      flags: of experiments.synthesize.
-      folder: of the pictures.
-      split: of the set.
+      config: the settings.
+      folder: the folder of the pictures.
 
     Raises:
-      UserError: a flag is missing or of no use.
+      UserError: a setting is missing or wrong.
     """
-    if flags.backend == "rules":
-        from data_pipelines.synthesis.rules import with_scenes
-
-        return functools.partial(with_scenes, folder, (split,)), None
-    if not flags.model:
-        raise UserError(f"--backend={flags.backend} needs the name of a model; give it as --model=NAME.")
-    if flags.backend == "transformers":
-        from data_pipelines.synthesis.local import LocalModel
-
-        make: Callable[..., Model] = functools.partial(LocalModel, answer_tokens=flags.answer_tokens, side=flags.side)
+    if config.backend == "rules":
+        return functools.partial(with_scenes, folder, (config.split,)), None
+    if not config.model:
+        raise UserError(f"--backend={config.backend} needs the name of a model; give it as --model=NAME.")
+    if config.backend == "transformers":
+        make: Callable[..., Model] = functools.partial(LocalModel, answer_tokens=config.answer_tokens, side=config.side)
     else:
-        make = _chat_maker(flags)
-    return functools.partial(make, flags.model), functools.partial(make, flags.writer) if flags.writer else None
+        make = _chat_maker(config)
+    return functools.partial(make, config.model), functools.partial(make, config.writer) if config.writer else None
 
 
-def _chat_maker(flags: Any) -> Callable[..., Model]:
-    from data_pipelines.synthesis.chat import ChatModel
+def batch_models(config: SynthesisConfig) -> list[BatchModel]:
+    """Returns the models that are asked by batch files: the one that sees pictures, then the writer, if any."""
+    folder, body = Path(str(config.batch)), request_body(config)
+    named = [(config.model, folder), *([(config.writer, folder / "writer")] if config.writer else [])]
+    return [BatchModel(str(name), place, body=body, side=config.side) for name, place in named]
 
-    if "@" in urllib.parse.urlsplit(flags.address or "").netloc:
+
+def _chat_maker(config: SynthesisConfig) -> Callable[..., Model]:
+    if "@" in urllib.parse.urlsplit(config.address or "").netloc:
         raise UserError(
             "A password or key goes not in --address but in the environment, as the variable of --key_variable."
         )
     return functools.partial(
         ChatModel,
-        address=flags.address,
-        key_variable=flags.key_variable,
-        body=request_body(flags),
-        side=flags.side,
-        timeout=flags.timeout,
-        tries=flags.tries,
-        requests_per_minute=flags.requests_per_minute,
-        tokens_per_minute=flags.tokens_per_minute,
+        address=config.address,
+        key_variable=config.key_variable,
+        body=request_body(config),
+        side=config.side,
+        timeout=config.timeout,
+        tries=config.tries,
+        requests_per_minute=config.requests_per_minute,
+        tokens_per_minute=config.tokens_per_minute,
     )
 
 
-def request_body(flags: Any) -> dict[str, Any]:
-    """The further fields of a request.
+def request_body(config: SynthesisConfig) -> dict[str, Any]:
+    """Returns the further fields of a request.
 
     Raises:
-      UserError: --request is no JSON object.
+      UserError: --request is no JSON object, or has fields that are not given there.
     """
-    if not flags.request:
-        from data_pipelines.synthesis.chat import BODY
-
-        return dict(BODY) | {"max_completion_tokens": flags.answer_tokens}
+    if not config.request:
+        return dict(BODY) | {"max_completion_tokens": config.answer_tokens}
     try:
-        found = parse_json(flags.request)
+        body = parse_json(config.request)
     except ValueError as error:
         raise UserError(f"--request is no JSON ({error}); expected an object, as '{{\"temperature\": 0}}'.") from error
-    if not isinstance(found, dict) or not found.keys().isdisjoint(GIVEN):
+    if not isinstance(body, dict) or not body.keys().isdisjoint(GIVEN):
         raise UserError(
             f"--request is to be a JSON object of further fields of a request's body; {', '.join(GIVEN)} are not given "
             "there."
         )
-    return found
+    return body

@@ -13,17 +13,16 @@ from contextjax.metrics import share_interval
 from contextjax.reports import Sample, SampleReport, Section, make_sample, render
 from contextjax.types import Picture, UserError
 from data_pipelines.synthesis.drafts import Draft, triplet_id
-from data_pipelines.synthesis.mining import Band, sample_pairs
+from data_pipelines.synthesis.pairs import SimilarityBand, SourcePictures, sample_pairs
 from data_pipelines.synthesis.review import removed_by, sample
-from data_pipelines.synthesis.sources import Pictures
-from data_pipelines.synthesis.write import Written
+from data_pipelines.synthesis.write import WriteCounts
 
 EXAMPLES = 12  # of each section
 _BLANK = np.full((64, 64, 3), 205, np.uint8)
 
 
 def write_page(path: Path, page: SampleReport) -> None:
-    """Writes a page. Raises UserError where the disk is full."""
+    """Writes a page. Raises UserError: the disk is full, or may not be written to."""
     try:
         write_whole(path, render(page))
     except OSError as error:
@@ -31,10 +30,16 @@ def write_page(path: Path, page: SampleReport) -> None:
 
 
 def band_page(
-    ids: Sequence[str], embeddings: np.ndarray, pictures: Pictures, band: Band, groups: int, *, seed: int,
+    ids: Sequence[str],
+    embeddings: np.ndarray,
+    pictures: SourcePictures,
+    band: SimilarityBand,
+    groups: int,
+    *,
+    seed: int,
     facts: Mapping[str, str],
-) -> SampleReport:  # fmt: skip
-    """Pairs below, inside and above a band."""
+) -> SampleReport:
+    """Shows pairs below, inside and above a band of cosines."""
     edges = [band.low, *(band.low + (band.high - band.low) * part / 3 for part in (1, 2)), band.high]
     titles = ["Below the band: strangers", "In the band, lower third", "In the band, middle third",
               "In the band, upper third", "Above the band: near-duplicates"]  # fmt: skip
@@ -55,31 +60,49 @@ def band_page(
     )
 
 
-def filters_page(drafts: Iterable[Draft], pictures: Pictures, found: Written, *, title: str, seed: int,
-                 facts: Mapping[str, str]) -> SampleReport:  # fmt: skip
-    """What each filter removed, with examples."""
+def filters_page(
+    drafts: Iterable[Draft],
+    pictures: SourcePictures,
+    counts: WriteCounts,
+    *,
+    title: str,
+    seed: int,
+    facts: Mapping[str, str],
+) -> SampleReport:
+    """Shows how much each filter removed, with examples."""
     sections = []
-    for name, (count, cases) in removed_by(drafts, EXAMPLES, seed=seed).items():
-        what = "texts" if cases[0][1] else "pairs"
+    for name, removed in removed_by(drafts, EXAMPLES, seed=seed).items():
+        what = "texts" if removed.items[0][1] else "pairs"
         cards = [
             _pair(pictures, draft.reference, draft.target, text=text, notes=[why] if why else [])
-            for draft, text, why in cases
+            for draft, text, why in removed.items
         ]
-        sections.append(Section(f"{name}: {count:,} {what}", "A sample of them.", tuple(cards)))
+        sections.append(Section(f"{name}: {removed.seen:,} {what}", "A sample of them.", tuple(cards)))
     return SampleReport(
         title=title,
         kind="what filters removed",
-        lead="Each text is under the filter that removed it; pairs of which nothing came, under the step that failed.",
-        counts={"pairs": f"{found.pairs:,}", "triplets left": f"{found.triplets:,}",
-                "texts removed": f"{sum(found.removed.values()):,}"},
+        lead="Each text is under the filter that removed it, and each pair without a text under the step that failed.",
+        counts={
+            "pairs": f"{counts.pairs:,}",
+            "triplets left": f"{counts.triplets:,}",
+            "texts removed": f"{sum(counts.removed.values()):,}",
+        },
         sections=tuple(sorted(sections, key=lambda section: section.title)),
         facts=facts,
-    )  # fmt: skip
+    )
 
 
-def review_page(drafts: Iterable[Draft], pictures: Pictures, count: int, *, title: str, split: str, seed: int,
-                facts: Mapping[str, str]) -> SampleReport:  # fmt: skip
-    """A sample of triplets to accept or reject."""
+def review_page(
+    drafts: Iterable[Draft],
+    pictures: SourcePictures,
+    count: int,
+    *,
+    title: str,
+    split: str,
+    seed: int,
+    facts: Mapping[str, str],
+) -> SampleReport:
+    """Shows a sample of triplets to accept or reject."""
     every = ((draft, sentence) for draft in drafts for sentence in draft.kept)
     cards = [
         _pair(pictures, draft.reference, draft.target, id=triplet_id(draft, sentence.text), text=sentence.text,
@@ -100,7 +123,7 @@ def review_page(drafts: Iterable[Draft], pictures: Pictures, count: int, *, titl
 
 
 def acceptance(decisions: Mapping[str, str]) -> str:
-    """The acceptance rate of a file of decisions, with its interval."""
+    """Formats the acceptance rate of a file of decisions, with its interval."""
     accepted, total = sum(decision == "accept" for decision in decisions.values()), len(decisions)
     if not total:
         return "No triplet was decided on."
@@ -109,15 +132,16 @@ def acceptance(decisions: Mapping[str, str]) -> str:
     return f"Accepted: {accepted} of {total}, {rate}."
 
 
-def _pair(pictures: Pictures, reference: str, target: str, *, id: str = "", text: str = "",
-          notes: Sequence[str] = ()) -> Sample:  # fmt: skip
-    shown = [(_picture(pictures, name), f"{role}: {name}") for role, name in
-             (("reference", reference), ("target", target))]  # fmt: skip
+def _pair(
+    pictures: SourcePictures, reference: str, target: str, *, id: str = "", text: str = "", notes: Sequence[str] = ()
+) -> Sample:
+    named = (("reference", reference), ("target", target))
+    shown = [(_picture(pictures, name), f"{role}: {name}") for role, name in named]
     return make_sample(id, shown, text=text, notes=notes)
 
 
-def _picture(pictures: Pictures, name: str) -> Picture:
-    """A small picture; a grey one where it can't be read."""
+def _picture(pictures: SourcePictures, name: str) -> Picture:
+    """Reads a picture and makes it small; a picture that can't be read is a grey one."""
     try:
         image = images.decode(pictures.show(name).data)
     except UserError:

@@ -13,7 +13,7 @@ from contextjax.objectives.context_blip import CaptionObjective, SelectionObject
 from contextjax.optim import make_optimizer, make_schedule
 from contextjax.pretrained import abstract_params
 from contextjax.types import UserError
-from contextjax.variants import make_model
+from contextjax.variants import make_model, make_spec
 from experiments.shared import assembly
 
 
@@ -35,7 +35,7 @@ RECIPES = [
 def whole(config):
     """(model, shapes of its parameters, phases); without the weights that it would start from."""
     config.model.pretrained = ""
-    model = make_model(config.model)
+    model = make_model(make_spec(config.model))
     phases = assembly.parts(config).make_phases(config, model)
     return model, shapes_of(model), phases
 

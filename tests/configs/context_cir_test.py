@@ -15,7 +15,7 @@ from configs.context_cir import MIXTURES, PRETRAINED, SCHEDULES, get_config
 from contextjax.optim import make_optimizer, make_schedule
 from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
-from contextjax.variants import make_model
+from contextjax.variants import make_model, make_spec
 from data_pipelines import protocols
 from experiments.shared import assembly
 from experiments.shared.data import load_data
@@ -24,7 +24,7 @@ from experiments.shared.evaluations import best_rule, evaluations
 
 def objective_of(config):
     config.model.pretrained = ""  # its sizes are the variant's; no hub here
-    phases = assembly.parts(config).make_phases(config, make_model(config.model))
+    phases = assembly.parts(config).make_phases(config, make_model(make_spec(config.model)))
     assert [phase.start for phase in phases] == [0]
     return phases[0].objective
 
@@ -228,5 +228,6 @@ def test_mixtures_that_do_not_work_are_told(pictograms, changes, sentence):
         config.update_from_flattened_dict(
             {"data.folder": str(pictograms), "data.sources.cirr_r.reader": "cirr"} | changes
         )
+        config.model = assembly.resolve_model(config)
     with pytest.raises(UserError, match=sentence):
         load_data(config, "train")

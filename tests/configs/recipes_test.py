@@ -4,14 +4,14 @@ import pytest
 
 from configs.pictograms import ARGUMENTS, get_config
 from contextjax.optim import make_optimizer, make_schedule
-from contextjax.variants import VARIANTS, make_model, resolve
+from contextjax.variants import VARIANTS, make_model, make_spec, resolve
 from experiments.shared import assembly
 
 
 @pytest.mark.parametrize("argument", ["", *ARGUMENTS, "demo,no_consistency"])
 def test_every_argument_gives_a_whole_recipe(argument):
     config = get_config(argument)
-    model = make_model(config.model, vocabulary=500)
+    model = make_model(make_spec(config.model, vocabulary=500))
     phases = assembly.parts(config).make_phases(config, model)
     assert phases[0].start == 0 and phases[-1].start < config.training.steps
     weights = dict(phases[-1].objective.weights)
@@ -36,10 +36,10 @@ def test_resolved_sizes_build_the_same_model(variant):
     config.model.variant = variant
     if variant == "BLIP-S16":  # whose width is that of a small model
         config.model.decoder_heads = config.model.context_heads = 4
-    before = make_model(config.model)
+    before = make_model(make_spec(config.model))
     with config.unlocked():
         config.model = resolve(config.model)
-    assert make_model(config.model) == before
+    assert make_model(make_spec(config.model)) == before
 
 
 def test_an_unknown_field_of_a_tower_is_told():
@@ -49,4 +49,4 @@ def test_an_unknown_field_of_a_tower_is_told():
     with config.unlocked():
         config.model.vision.widht = 3
     with pytest.raises(UserError, match="widht"):
-        make_model(config.model)
+        make_model(make_spec(config.model))

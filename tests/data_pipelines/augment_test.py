@@ -25,7 +25,7 @@ def gradient():
 
 
 def corner(picture):
-    """What part of the gradient a changed one shows, and whether it was mirrored."""
+    """Returns the region of the gradient that a changed picture shows, and whether it was mirrored."""
     mirrored = picture[0, 0, 0] > picture[0, -1, 0]
     return (*np.sort(picture[0, [0, -1], 0]).tolist(), *picture[[0, -1], 0, 1].tolist()), bool(mirrored)
 
@@ -103,12 +103,12 @@ def test_magnitude_nought_moves_nothing():
     assert GREY not in found and GREY in strong
 
 
-def test_an_unknown_augmentation_is_told():
+def test_an_unknown_augmentation_is_reported():
     with pytest.raises(UserError, match=r"'flip'; known are none, caption, set, published"):
         Augment("flip")
 
 
 @pytest.mark.parametrize("scale", [(0.0, 1.0), (0.6, 0.5), (0.5, 1.2)])
-def test_impossible_scales_are_told(scale):
+def test_impossible_scales_are_reported(scale):
     with pytest.raises(UserError, match="expected shares of the area"):
         Augment("set", scale=scale)

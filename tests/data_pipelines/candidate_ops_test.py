@@ -121,7 +121,7 @@ def test_texts_without_a_word_are_all_told(tokenizer, clean, lost):
     assert "a/0" not in str(error.value) and all(f"a/{i}" in str(error.value) for i in range(1, len(rows)))
 
 
-def test_secret_targets_are_told(tokenizer):
+def test_secret_targets_are_reported(tokenizer):
     records = [dataclasses.replace(r, target=None) if r.id == "c/2" else r for r in candidates().records]
     with pytest.raises(UserError, match=r"1 of 5 descriptions of split 'train' have no target .*c/2"):
         CandidateSamples(split(records), tokenizer)
@@ -180,7 +180,7 @@ def test_processes_and_threads_change_no_picture(tokenizer, name):
 
 
 @pytest.mark.parametrize("name", MAKE)
-def test_a_sample_is_drawn_anew_in_every_epoch_and_by_every_seed(tokenizer, name):
+def test_the_augmentation_differs_between_epochs_and_seeds(tokenizer, name):
     samples = MAKE[name](tokenizer)
     images = lambda sample: np.stack(sample.pictures)
     draws = [images(samples.draw(2, position)) for position in range(4)]
@@ -224,7 +224,7 @@ def test_descriptions_of_one_set_share_its_pictures(tokenizer):
     single = CandidateSamples(data, tokenizer, candidates=4)
     batch = samples.collate([samples[i] for i in range(len(samples))])
     assert len(batch.images) == len(samples) and len(batch.records) == 2 * len(samples)
-    assert set(batch.records.tolist()) == set(range(len(data.records)))  # nobody is left out
+    assert set(batch.records.tolist()) == set(range(len(data.records)))  # no description is left out
     for text, record in enumerate(batch.records.tolist()):
         alone = single.collate([single[record]])
         np.testing.assert_array_equal(batch.images[text // 2], alone.images[0])

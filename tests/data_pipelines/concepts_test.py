@@ -141,7 +141,7 @@ def test_a_phrase_that_ends_in_a_combining_mark_is_not_lost():
 
 
 @pytest.mark.parametrize("length", [3, 5, 6, 8, 30])
-def test_what_truncation_cuts_off_is_told_from_what_has_no_tokens(length):
+def test_what_truncation_cuts_off_is_reported_from_what_has_no_tokens(length):
     """The whole text's tokens say which phrases there are; those that end past the kept ones are cut off."""
     from contextjax.tokenizers import train_tokenizer
 

@@ -96,8 +96,8 @@ def test_the_same_system_is_asked_once(system, data, cached):
     assert again.asked == []
 
 
-def test_another_system_or_another_table_is_encoded_anew(system, data, cached, tmp_path):
-    """Its fingerprint, the number of candidates or the records differ: what is read then is the new file."""
+def test_another_system_or_another_table_is_encoded_again(system, data, cached, tmp_path):
+    """Changes the fingerprint, the number of candidates or the records; afterwards the new file is read."""
     table, path, _ = cached
     own = tmp_path / path.name
     own.write_bytes(path.read_bytes())
@@ -138,7 +138,7 @@ def test_a_small_set_is_filled_up_and_marked(system, data, tmp_path):
         samples_of(system, data, candidates=6)
 
 
-def test_a_file_cut_short_is_made_anew(system, data, cached, tmp_path):
+def test_a_file_cut_short_is_made_again(system, data, cached, tmp_path):
     table, path, _ = cached
     own = tmp_path / path.name
     for left in (path.read_bytes()[:100], b""):
@@ -146,7 +146,7 @@ def test_a_file_cut_short_is_made_anew(system, data, cached, tmp_path):
         counting = Counting(system)
         assert_same(cached_features(counting, samples_of(system, data), data, own), table)
         assert counting.asked == [4]
-    save_file(load_file(path), own)  # whole, but nobody knows of which system
+    save_file(load_file(path), own)  # complete, but without the key of its system
     counting = Counting(system)
     cached_features(counting, samples_of(system, data), data, own)
     assert counting.asked == [4]

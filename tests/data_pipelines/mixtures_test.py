@@ -103,7 +103,7 @@ def test_a_set_that_is_no_mixture_is_its_own_part():
     assert (share.count, share.weight) == (6, 1.0)
 
 
-def test_what_does_not_mix_is_told():
+def test_what_does_not_mix_is_reported():
     captions = dataclasses.replace(table("y", 2), records=(CaptionRecord("c", "p0", "a picture"),))
     with pytest.raises(UserError, match="CaptionRecords of 'y' with ComposedRecords of 'x'"):
         mix([Source("x", Path("x"), table("x", 6)), Source("y", Path("y"), captions)])

@@ -21,7 +21,7 @@ from data_pipelines.datasets.imagecode import ImageCodeReader
 from data_pipelines.prepare import prepare
 from data_pipelines.records import named_pictures
 from data_pipelines.tables import load_split
-from tests.data_pipelines.datasets.conftest import LAYOUTS
+from tests.data_pipelines.layouts import LAYOUTS
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,14 +76,14 @@ def test_mended_pictures_are_taken_in(pictograms_copy):
         assert len(found.ids) == 12 and len(found.records) == 12 and not found.census["left_out"]
 
 
-def test_a_split_without_a_sound_record_is_told(tmp_path):
+def test_a_split_without_a_sound_record_is_reported(tmp_path):
     write_captions(tmp_path, 1)
     (tmp_path / "0.png").write_bytes(b"")
     with pytest.raises(UserError, match="no readable picture"):
         prepare(CaptionsReader(tmp_path), tmp_path, "train", bad_pictures="skip")
 
 
-def test_an_unknown_policy_is_told(tmp_path):
+def test_an_unknown_policy_is_reported(tmp_path):
     write_captions(tmp_path, 1)
     with pytest.raises(UserError, match=r"data\.bad_pictures is 'ignore'; expected one of fail, skip"):
         prepare(CaptionsReader(tmp_path), tmp_path, "train", bad_pictures="ignore")
@@ -242,8 +242,8 @@ def test_two_processes_at_once_write_the_tables_of_one(tmp_path):
     for folder in (whole, shared):
         write_captions(folder, 40, size=60)
     prepare(CaptionsReader(whole), whole, "train")
-    processes = [start(shared) for _ in range(3)]
+    processes = [start(shared) for _ in range(2)]
     for process in processes:
         process.communicate()
-    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert [process.returncode for process in processes] == [0, 0]
     assert written(shared) == written(whole)

@@ -55,7 +55,7 @@ def test_a_crop_says_where_it_is_from(path):
 
 
 @pytest.mark.parametrize("box", [(WIDTH, 0, 5, 5), (0, HEIGHT + 3, 5, 5), (3, 3, 0.2, 5)])
-def test_a_box_without_a_pixel_is_told(path, box):
+def test_a_box_without_a_pixel_is_reported(path, box):
     with pytest.raises(UserError, match=r"holds no pixel of .*a\.png, which has 40 x 30"):
         Crop(path, box).read_bytes()
 

@@ -72,7 +72,7 @@ def test_sets_of_another_size_are_refused_unless_asked(path):
         IMAGECODE.check(path, records(4))
 
 
-def test_scores_that_do_not_fit_are_told_and_nothing_is_written(path):
+def test_scores_that_do_not_fit_are_reported_and_nothing_is_written(path):
     for given in (np.zeros((5, 10)), np.zeros(6)):
         with pytest.raises(UserError, match="expected a row for each of the 6 records"):
             IMAGECODE.write(records(), given, path)
@@ -104,7 +104,7 @@ SPOIL = {
 
 
 @pytest.mark.parametrize("said", SPOIL)
-def test_every_fault_is_told(written, edit_json, said):
+def test_every_fault_is_reported(written, edit_json, said):
     edit_json(written, lambda found: (SPOIL[said](found), found)[1])
     with pytest.raises(UserError) as error:
         IMAGECODE.check(written, records())
@@ -134,13 +134,13 @@ def test_all_faults_come_at_once(written):
         (b"[" * 100_000, "JSON"),
     ],
 )
-def test_files_of_another_shape_are_told(tmp_path, content, said):
+def test_files_of_another_shape_are_reported(tmp_path, content, said):
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(UserError, match=said):
         IMAGECODE.check(tmp_path / "x.json", records())
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"There is no submission .*x\.json"):
         IMAGECODE.check(tmp_path / "x.json", records())
 
@@ -286,7 +286,7 @@ JSON = st.recursive(
 
 @hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(JSON, st.sampled_from(sorted(SUBMISSIONS)), st.sampled_from([None, "recall", "recall_subset"]))
-def test_junk_is_told_and_never_crashes_the_check(tmp_path, junk, name, metric):
+def test_junk_is_reported_and_never_crashes_the_check(tmp_path, junk, name, metric):
     if metric and isinstance(junk, dict):
         junk = {"version": "rc2", "metric": metric, **junk}
     (tmp_path / "junk.json").write_text(json.dumps(junk))

@@ -55,7 +55,7 @@ def test_preparing_again_writes_nothing(pictograms, val):
     assert {path: path.stat().st_mtime_ns for path in (pictograms / "prepared").rglob("*")} == times
 
 
-def test_changed_annotations_are_prepared_anew(pictograms_copy, edit_json):
+def test_changed_annotations_are_prepared_again(pictograms_copy, edit_json):
     before = fingerprint(CirrReader(pictograms_copy))
     first = load(pictograms_copy)
     rename = lambda items: [{**items[0], "caption": "make it new"}, *items[1:]]
@@ -65,12 +65,12 @@ def test_changed_annotations_are_prepared_anew(pictograms_copy, edit_json):
     assert second.records[0].text == "make it new" and second.records[1:] == first.records[1:]
 
 
-def test_an_unknown_split_is_told(pictograms):
+def test_an_unknown_split_is_reported(pictograms):
     with pytest.raises(UserError, match=r"no split 'dev'; it has test1, train, unseen, val"):
         load(pictograms, "dev")
 
 
-def test_all_bad_pictures_are_told_at_once_and_a_mended_set_is_read(pictograms_copy):
+def test_all_bad_pictures_are_reported_at_once_and_a_mended_set_is_read(pictograms_copy):
     reader = CirrReader(pictograms_copy)
     (missing, first), (cut, second), (junk, third), *_ = reader.pictures("val").items()
     kept = {path: path.read_bytes() for path in (first, second, third)}
@@ -89,7 +89,7 @@ def test_all_bad_pictures_are_told_at_once_and_a_mended_set_is_read(pictograms_c
     assert len(load(pictograms_copy).pictures) == 12
 
 
-def test_bad_pictures_and_bad_records_are_told_at_once(pictograms_copy, edit_json):
+def test_bad_pictures_and_bad_records_are_reported_at_once(pictograms_copy, edit_json):
     reader = CirrReader(pictograms_copy)
     name, path = next(iter(reader.pictures("val").items()))
     path.unlink()
@@ -101,7 +101,7 @@ def test_bad_pictures_and_bad_records_are_told_at_once(pictograms_copy, edit_jso
     assert f"{name} has no file" in message and "nobody" in message and "empty text" in message
 
 
-def test_bad_records_are_told_and_mended(pictograms_copy, edit_json):
+def test_bad_records_are_reported_and_mended(pictograms_copy, edit_json):
     captions = pictograms_copy / "captions" / "cap.rc2.val.json"
     whole = captions.read_text()
     spoil = lambda items: [{**items[0], "target_hard": "nobody"}, {**items[1], "caption": " "}, *items[2:]]

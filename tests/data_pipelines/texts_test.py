@@ -1,4 +1,4 @@
-"""What cleaning removes, what it keeps, and which sentences count as negated."""
+"""Cleaning removes and keeps what the published recipes do, and sentences are negated by the stated rule."""
 
 import random
 
@@ -51,9 +51,9 @@ def test_thirty_words_are_kept_unless_asked(clean):
 WORDS = {"": False, " \n": False, "?!": False, "\u200b": False, "a": True, "3.": True, "é": True}
 
 
-@pytest.mark.parametrize(("text", "told"), WORDS.items())
-def test_words_are_letters_and_digits(text, told):
-    assert has_words(text) == told
+@pytest.mark.parametrize(("text", "expected"), WORDS.items())
+def test_words_are_letters_and_digits(text, expected):
+    assert has_words(text) == expected
 
 
 NEGATED = """The dog is not on the left|There is no hat|Nobody is seen|She isn't smiling|she isnt smiling|

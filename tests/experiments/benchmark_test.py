@@ -18,7 +18,8 @@ from contextjax.types import UserError
 from experiments.benchmarks import processes, results, runs
 from experiments.benchmarks.clock import Enough, clocked
 from experiments.benchmarks.synthetic import synthetic_batch
-from experiments.shared import assembly, planning
+from experiments.shared import assembly
+from experiments.shared.abstract_step import with_sizes
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -91,7 +92,7 @@ def test_evaluation_of_candidate_sets():
 
 @pytest.mark.parametrize("config", [pictograms(), pictogram_sets("pairs"), pictogram_sets("1"), pictogram_sets("2b")])
 def test_synthetic_batches_are_whole_and_within_their_ranges(config):
-    config = planning.with_sizes(config)
+    config = with_sizes(config)
     shapes = assembly.parts(config).abstract_batch(config, cuts=2)
     batch = synthetic_batch(shapes, vocabulary=50)
     same = jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, shapes, batch)

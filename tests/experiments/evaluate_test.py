@@ -4,20 +4,11 @@ import dataclasses
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.commands import environment
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-def evaluate(*arguments: str) -> subprocess.CompletedProcess:
-    """In a process of its own."""
-    line = [sys.executable, "-m", "experiments.evaluate", *arguments]
-    return subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+from tests.commands import in_process
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +34,9 @@ def test_a_split_with_secret_targets_becomes_a_submission(source, pictograms_cop
         lambda items: [{key: value for key, value in item.items() if key not in secret} for item in items],
     )
     data = [f"--data={pictograms}", "--protocol=cirr", "--split=test1"]
-    refused = evaluate(f"--workdir={workdir}", source, *data)
+    refused = in_process("evaluate", f"--workdir={workdir}", source, *data)
     assert refused.returncode == 2 and "targets are secret; give --submission=DIR" in refused.stderr
-    done = evaluate(f"--workdir={workdir}", source, *data, f"--submission={workdir / 'out'}")
+    done = in_process("evaluate", f"--workdir={workdir}", source, *data, f"--submission={workdir / 'out'}")
     assert done.returncode == 0, done.stderr
     assert "cirr, test1: targets are secret, so there are no metrics" in done.stdout
     items = json.loads((pictograms / "captions/cap.rc2.test1.json").read_text())
@@ -56,10 +47,10 @@ def test_a_split_with_secret_targets_becomes_a_submission(source, pictograms_cop
     assert sorted(path.name for path in workdir.iterdir()) == ["out"]
 
     file = workdir / "out" / "cirr.recall.json"
-    checked = evaluate(f"--check={file}", *data)
+    checked = in_process("evaluate", f"--check={file}", *data)
     assert checked.returncode == 0, checked.stderr
     assert f"keeps all rules of cirr, test1: {len(items)} queries" in checked.stdout
-    other = evaluate(f"--check={file}", *data[:2], "--split=val")
+    other = in_process("evaluate", f"--check={file}", *data[:2], "--split=val")
     assert other.returncode == 2 and "is unknown" in other.stderr and len(other.stderr.splitlines()) == 1
 
 
@@ -67,7 +58,7 @@ def test_propositions_are_a_variant_of_their_own(source, pictogram_sets, tmp_pat
     sets = json.loads((pictogram_sets / "valid_data.json").read_text())
     texts = [text for descriptions in sets.values() for text in descriptions.values()]
     (tmp_path / "propositions.json").write_text(json.dumps({texts[0]: ["There is a dog.", "There is no cat."]}))
-    done = evaluate(
+    done = in_process("evaluate",
         f"--workdir={tmp_path}", source, f"--data={pictogram_sets}", "--protocol=imagecode",
         f"--propositions={tmp_path}", "--share=0.25", f"--submission={tmp_path / 'out'}",
     )  # fmt: skip
@@ -90,7 +81,9 @@ def test_pairs_are_scored_by_their_protocol(source, tmp_path):
         folder = tmp_path / "MLLM_VLM Images" / kind
         folder.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (16, 16), (60 * int(number), 9, 9)).save(folder / f"{number}.jpg")
-    done = evaluate(f"--workdir={tmp_path}", source, f"--data={tmp_path}", "--protocol=mmvp", "--split=test")
+    done = in_process(
+        "evaluate", f"--workdir={tmp_path}", source, f"--data={tmp_path}", "--protocol=mmvp", "--split=test"
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "evaluation.mmvp.test.json").read_text())
     assert list(result["metrics"]) == ["accuracy", "pair accuracy", "low95", "high95"]
@@ -110,5 +103,14 @@ def test_pairs_are_scored_by_their_protocol(source, tmp_path):
     ],
 )
 def test_mistakes_are_told(pictograms, arguments, sentence):
-    done = evaluate(*(argument.format(data=pictograms) for argument in arguments))
+    done = in_process("evaluate", *(argument.format(data=pictograms) for argument in arguments))
     assert done.returncode == 2 and sentence in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_checking_a_submission_imports_no_jax(pictograms, tmp_path):
+    """Whoever checks a file in a browser's download folder waits for no compiler."""
+    command = ["-m", "experiments.evaluate", "--check=x.json", f"--data={pictograms}", "--protocol=cirr", "--split=val"]
+    done = subprocess.run([sys.executable, "-X", "importtime", *command], capture_output=True, text=True, check=False)
+    modules = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert done.returncode == 2 and "There is no submission x.json" in done.stderr
+    assert "experiments" in modules and not modules & {"jax", "flax", "tensorflow", "torch", "transformers"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from contextjax.types import UserError
-from experiments import launch
+from experiments.shared import local_processes
 from tests.commands import ROOT, in_process
 
 # Process 1 fails once the others are there; 2 hears no SIGTERM, like one that is stopped.
@@ -32,7 +32,7 @@ time.sleep(600)
 
 
 def start(code: str, *arguments: str, processes: int = 3, gpus: bool = False) -> int:
-    return launch.launch([sys.executable, "-c", code, *arguments], processes=processes, gpus=gpus)
+    return local_processes.run_together([sys.executable, "-c", code, *arguments], processes=processes, gpus=gpus)
 
 
 def assert_gone(folder: Path, count: int) -> None:
@@ -61,7 +61,7 @@ print("trouble", file=sys.stderr)
 def test_when_one_fails_the_others_are_ended_and_its_exit_code_is_passed_on(
     capfd, tmp_path, monkeypatch, way, code, how
 ):
-    monkeypatch.setattr(launch, "GRACE", 0.5)
+    monkeypatch.setattr(local_processes, "GRACE", 0.5)
     begin = time.monotonic()
     assert start(FAILS, str(tmp_path), way) == code
     assert time.monotonic() - begin < 60
@@ -88,7 +88,7 @@ def test_when_one_can_t_be_started_those_that_were_are_ended(monkeypatch):
 def test_an_interrupted_launcher_leaves_no_process(tmp_path):
     # Where the tests run in the background of a shell, SIGINT is ignored by whatever they start.
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "from experiments.launch import launch; launch(sys.argv[1:], processes=2)"
+    code += "from experiments.shared.local_processes import run_together; run_together(sys.argv[1:], processes=2)"
     command = [sys.executable, "-c", code, sys.executable, "-c", FAILS, str(tmp_path), "wait"]
     started = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 120
@@ -115,9 +115,10 @@ time.sleep(600)
 
 def test_an_impatient_user_leaves_the_processes_the_time_to_save_and_none_of_them_behind(tmp_path):
     code = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from experiments import launch; "
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from experiments.shared import local_processes; "
     )
-    code += "launch.GRACE = 0.1; launch.launch(sys.argv[1:], processes=2)"
+    code += "local_processes.GRACE = 0.1; local_processes.run_together(sys.argv[1:], processes=2)"
     command = [sys.executable, "-c", code, sys.executable, "-c", SAVES, str(tmp_path)]
     started = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 120
@@ -140,7 +141,7 @@ def test_the_processes_have_one_deadline_together(tmp_path):
         with process.stdout as lines:
             lines.readline()
     begin = time.monotonic()
-    launch._end(running, 2.0)
+    local_processes._end(running, 2.0)
     assert time.monotonic() - begin < 6  # and not eight
     assert [process.wait(60) for process in running] == [-signal.SIGKILL] * 4
 

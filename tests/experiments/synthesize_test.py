@@ -16,7 +16,7 @@ import pytest
 
 from contextjax.files import locked
 from data_pipelines.datasets import READERS
-from tests.commands import environment
+from tests.commands import environment, in_process
 from tests.data_pipelines.synthesis.server import KEY, Endpoint, completion, question_of, serving
 
 CONCURRENCY = 4
@@ -26,9 +26,9 @@ def command(*flags):
     return [sys.executable, "-m", "experiments.synthesize", *flags]
 
 
-def synthesize(*flags, check=True, **variables):
-    """Runs the command; what it printed."""
-    done = subprocess.run(command(*flags), env=environment(**variables), capture_output=True, text=True, check=False)
+def synthesize(*flags, check=True):
+    """Runs the command in this process; what it printed."""
+    done = in_process("synthesize", *flags)
     assert not check or done.returncode == 0, done.stderr
     return done if not check else done.stdout
 
@@ -44,7 +44,8 @@ def answer(text, digest):
 def asked(pictograms):
     """An endpoint, and the flags with which a set of 24 pairs is made by it."""
     endpoint = Endpoint(answer)
-    with serving(endpoint) as address:
+    with pytest.MonkeyPatch.context() as patch, serving(endpoint) as address:
+        patch.setenv("TEST_KEY", KEY)
         flags = [f"--data={pictograms}", "--backend=openai", "--model=m", f"--address={address}", "--pairs=24"]
         yield endpoint, [*flags, f"--concurrency={CONCURRENCY}", "--key_variable=TEST_KEY", "--timeout=20"]
 
@@ -53,7 +54,7 @@ def asked(pictograms):
 def whole(asked, tmp_path_factory):
     """The set as an undisturbed run writes it."""
     target = tmp_path_factory.mktemp("synthesis") / "whole"
-    print(synthesize(*asked[1], f"--target={target}", TEST_KEY=KEY))
+    print(synthesize(*asked[1], f"--target={target}"))
     return target
 
 
@@ -112,37 +113,38 @@ def test_the_set_trains_and_is_traceable(whole):
         assert "not checked (--grammar is off)" in (whole / f"synthesis/{page}.train.html").read_text()
 
 
-def test_what_a_run_has_paid_is_told_though_it_fails(asked, tmp_path):
+def test_the_spending_of_a_run_that_fails_is_logged(asked, tmp_path):
     endpoint, flags = asked
     flags = [*flags, f"--target={tmp_path / 'set'}", "--concurrency=1", "--price_in=1000", "--pairs=2"]
     with endpoint.failing(after=2):
-        failed = synthesize(*flags, check=False, TEST_KEY=KEY)
+        failed = synthesize(*flags, check=False)
     assert failed.returncode == 2 and "status 401" in failed.stderr and "All runs so far: 2 asked" in failed.stdout
-    told = synthesize(*flags, TEST_KEY=KEY)
-    first, second = map(json.loads, (tmp_path / "set" / "synthesis" / "ledger.jsonl").read_text().splitlines())
+    printed = synthesize(*flags)
+    first, second = map(json.loads, (tmp_path / "set" / "synthesis" / "spending.jsonl").read_text().splitlines())
     assert (first["finished"], second["finished"]) == (False, True)
     assert first["cost"] == pytest.approx(2 * 11 / 1000) and "pairs" not in first and second["pairs"] == 2
     assert second["total"]["cost"] == pytest.approx(first["cost"] + second["cost"])
-    assert f"cost {second['total']['cost']:.2f}." in told
+    assert f"cost {second['total']['cost']:.2f}." in printed
 
 
 def test_two_runs_do_not_write_one_set(asked, whole):
     with locked(whole / "synthesis"):
-        done = synthesize(*asked[1], f"--target={whole}", check=False, TEST_KEY=KEY)
+        done = synthesize(*asked[1], f"--target={whole}", check=False)
     assert done.returncode == 2 and "Another process is at work" in done.stderr
 
 
-def test_a_dry_run_tells_what_a_run_then_asks(asked, whole, tmp_path):
+def test_a_dry_run_forecasts_what_a_run_then_asks(asked, whole, tmp_path, monkeypatch):
+    monkeypatch.delenv("TEST_KEY")
     endpoint, flags = asked
     before = len(endpoint.requests)
     prices = ["--price_in=2", "--price_out=10", "--picture_tokens=100", "--answer_tokens=200"]
-    told = synthesize(*flags, *prices, f"--target={tmp_path / 'set'}", "--dry_run")  # needs no key
+    printed = synthesize(*flags, *prices, f"--target={tmp_path / 'set'}", "--dry_run")  # needs no key
     assert len(endpoint.requests) == before and not (tmp_path / "set" / "train.jsonl").exists()
-    counts = {name: int(count) for name, count in re.findall(r"^(\w+)\.v1:\w+: (\d+) asked", told, re.MULTILINE)}
-    ledger = json.loads((whole / "synthesis" / "ledger.jsonl").read_text().splitlines()[0])
-    assert counts == {name.partition(".")[0]: own["asked"] for name, own in ledger["prompts"].items()}
+    counts = {name: int(count) for name, count in re.findall(r"^(\w+)\.v1:\w+: (\d+) asked", printed, re.MULTILINE)}
+    spent = json.loads((whole / "synthesis" / "spending.jsonl").read_text().splitlines()[0])
+    assert counts == {name.partition(".")[0]: own["asked"] for name, own in spent["prompts"].items()}
     outs = 100 * sum(counts.values())
-    cost = float(re.search(r"Cost: about ([\d.]+)", told)[1])
+    cost = float(re.search(r"Cost: about ([\d.]+)", printed)[1])
     assert cost > 10 * outs / 1e6
     again = synthesize(*flags, *prices[:2], f"--target={whole}", "--dry_run")  # another length asks other questions
     assert all(line.split(": ")[1].startswith("0 asked") for line in again.splitlines() if ".v1:" in line)
@@ -157,9 +159,9 @@ def test_decisions_are_honoured_and_counted(asked, whole, tmp_path):
     decisions = {**dict.fromkeys(ids[:3], "reject"), **dict.fromkeys(ids[3:12], "accept")}
     (tmp_path / "decisions.json").write_text(json.dumps({"decisions": decisions}))
     before = len(asked[0].requests)
-    told = synthesize(*asked[1], f"--target={target}", f"--decisions={tmp_path / 'decisions.json'}", TEST_KEY=KEY)
-    assert "Accepted: 9 of 12, 75.0 % (95 % interval 46.8 to 91.1, Wilson)." in told
-    assert "12 of 12 decisions were about texts of this run." in told
+    printed = synthesize(*asked[1], f"--target={target}", f"--decisions={tmp_path / 'decisions.json'}")
+    assert "Accepted: 9 of 12, 75.0 % (95 % interval 46.8 to 91.1, Wilson)." in printed
+    assert "12 of 12 decisions were about texts of this run." in printed
     rows = [json.loads(line) for line in (target / "train.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == ids[3:]
     assert ["review" in row["passed"] for row in rows] == [True] * 9 + [False] * 12
@@ -168,8 +170,8 @@ def test_decisions_are_honoured_and_counted(asked, whole, tmp_path):
     # A second page knows nothing of what the first rejected; the later file wins where both decide.
     (tmp_path / "second.json").write_text(json.dumps({"decisions": {ids[2]: "accept", ids[20]: "reject"}}))
     files = f"{tmp_path / 'decisions.json'},{tmp_path / 'second.json'}"
-    told = synthesize(*asked[1], f"--target={target}", f"--decisions={files}", TEST_KEY=KEY)
-    assert "Accepted: 9 of 12" in told and "Accepted: 1 of 2" in told
+    printed = synthesize(*asked[1], f"--target={target}", f"--decisions={files}")
+    assert "Accepted: 9 of 12" in printed and "Accepted: 1 of 2" in printed
     rows = [json.loads(line) for line in (target / "train.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == [id for id in ids[2:] if id != ids[20]]
 
@@ -199,20 +201,21 @@ def test_a_mistake_is_one_sentence(name, asked, tmp_path):
     assert sentence in done.stderr and "secret" not in done.stderr
 
 
-def test_by_batch_files_nothing_is_asked_at_once(asked, tmp_path):
+def test_by_batch_files_nothing_is_asked_at_once(asked, tmp_path, monkeypatch):
+    monkeypatch.delenv("TEST_KEY")
     endpoint, flags = asked
     before = len(endpoint.requests)
-    told = synthesize(*flags, f"--target={tmp_path / 'set'}", f"--batch={tmp_path / 'batch'}")
+    printed = synthesize(*flags, f"--target={tmp_path / 'set'}", f"--batch={tmp_path / 'batch'}")
     count = len((tmp_path / "batch" / "requests-0001.jsonl").read_text().splitlines())
-    assert "24 pairs wait for answers" in told and f"{tmp_path / 'batch' / 'requests-0001.jsonl'}" in told
+    assert "24 pairs wait for answers" in printed and f"{tmp_path / 'batch' / 'requests-0001.jsonl'}" in printed
     assert 0 < count <= 24 and len(endpoint.requests) == before and not (tmp_path / "set" / "train.jsonl").exists()
 
 
-def test_the_answers_of_a_writer_have_a_folder_of_their_own_that_is_told(asked, tmp_path):
+def test_the_answers_of_a_writer_have_a_folder_of_their_own_that_is_printed(asked, tmp_path):
     folder, flags = tmp_path / "batch", [*asked[1], "--pairs=1", "--writer=w", f"--target={tmp_path / 'set'}"]
     for place, model in ((folder, "m"), (folder, "m"), (folder / "writer", "w")):
-        told = synthesize(*flags, f"--batch={folder}")
-        (path,) = re.findall(rf"New questions: (\S+\.jsonl); .* in {place}/answers and", told)
+        printed = synthesize(*flags, f"--batch={folder}")
+        (path,) = re.findall(rf"New questions: (\S+\.jsonl); .* in {place}/answers and", printed)
         (row,) = map(json.loads, Path(path).read_text().splitlines())
         assert row["body"]["model"] == model
         body = completion(answer(*question_of(row["body"])))

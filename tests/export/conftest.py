@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ import pytest
 import contextjax
 from configs.base import base
 from contextjax.export.write import write_export
-from contextjax.loading import read_propositions
+from contextjax.pretrained import write_own
 from contextjax.tokenizers import train_tokenizer
-from contextjax.variants import make_model, resolve
+from contextjax.variants import make_model
+from experiments.shared import assembly
 from tests.pretrained.conftest import random_params
 
 TEXTS = ["remove the dog", "swap the dog and the small cat; a bus is left of it", "make it large"]
@@ -49,12 +49,19 @@ class Case:
     """A live system, its config, and an export of it."""
 
     system: Any
-    config: dict[str, Any]
+    config: str
     export: Path
 
 
-def make_system(kind: str, **model: Any) -> tuple[Any, dict[str, Any]]:
-    """A system and the config that describes it."""
+def write_run(folder: Path, system: Any, config: str) -> None:
+    """Writes a folder that loads as the system, as `convert` writes a run's."""
+    write_own(folder, system.spec, system.params)
+    system.tokenizer.save(folder / "tokenizer.json")
+    (folder / "config.json").write_text(config)
+
+
+def make_system(kind: str, **model: Any) -> tuple[Any, str]:
+    """Returns a system and the text of the config.json of its run."""
     config = base(kind)
     config.model.update({**SIZES, **OWN[kind], **model})
     if kind == "context_blip":
@@ -62,11 +69,12 @@ def make_system(kind: str, **model: Any) -> tuple[Any, dict[str, Any]]:
         config.data.update({"propositions": 3, "proposition_length": 12, "text_length": 24})
     config.data.vocabulary = 280
     tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=24)
-    module = make_model(config.model, vocabulary=tokenizer.vocabulary)
+    spec = assembly.make_spec(config, vocabulary=tokenizer.vocabulary)
+    module = make_model(spec)
     params = jax.tree.map(lambda x: np.float32(0.3) * x, random_params(module))
-    described = json.loads(config.to_json()) | {"model": json.loads(json.dumps(resolve(config.model)))}
-    propositions = read_propositions(config)
-    return contextjax.System(module, params, tokenizer, propositions=propositions, fingerprint="abc-7"), described
+    config.model = assembly.resolve_model(config)
+    system = contextjax.System(module, params, tokenizer, propositions=spec.propositions, fingerprint="abc-7")
+    return system, config.to_json()
 
 
 @pytest.fixture(scope="package", params=["context_cir", "context_blip"])
@@ -74,7 +82,7 @@ def case(request, tmp_path_factory, no_shape_checks) -> Case:
     """Read only."""
     system, config = make_system(request.param)
     target = tmp_path_factory.mktemp("exports") / request.param
-    write_export(system, target, formats=FORMATS, config=config)
+    write_export(system, target, formats=FORMATS, config=config, recipe={"Started from": "random weights"})
     return Case(system, config, target)
 
 

@@ -18,11 +18,11 @@ from contextjax.export.exported import open_export
 from contextjax.export.folder import check_formats, read_manifest
 from contextjax.export.parity import BATCHES, INPUTS
 from contextjax.export.write import write_export
-from contextjax.pretrained import write_own
+from contextjax.spec import SystemSpec
 from contextjax.types import UserError
-from experiments.shared.exporting import export
+from experiments.shared.weights import export
 from tests.commands import environment
-from tests.export.conftest import SIZES, TEXTS, make_system
+from tests.export.conftest import SIZES, TEXTS, make_system, write_run
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -123,9 +123,9 @@ def test_nothing_of_the_consistency_branch_is_in_it(case):
     import jax
     import onnx
 
-    if case.config["model"]["system"] != "context_cir":
+    if case.system.spec.family != "context_cir":
         pytest.skip("ContextBLIP has none")
-    vision, text, block = case.config["model"]["vision"], case.config["model"]["text"], 6
+    vision, text, block = case.system.spec.vision, case.system.spec.text, 6
     tower = 1 + 1 + block * vision["layers"] + 1  # stem, patches, blocks, pooling over the grid
     fusion = 8 + 4  # query, key, value, scores, mixture, out, up, down; self-attention: qkv, scores, mixture, out
     expected = {"query": tower - 1 + block * text["layers"] + fusion + 6 + 1, "gallery": tower + 1}
@@ -142,11 +142,7 @@ def test_nothing_of_the_consistency_branch_is_in_it(case):
 
 
 def test_the_folder_says_what_it_is(case):
-    manifest = read_manifest(case.export)
-    assert manifest["class"] == type(case.system.model).__name__ and manifest["run"] == {
-        "config_hash": "abc",
-        "step": 7,
-    }
+    assert SystemSpec.read(case.export) == case.system.spec and case.system.fingerprint == "abc-7"
     sums = integrity.Manifest.read(case.export).files
     assert sums.keys() == {path.name for path in case.export.iterdir()} - {integrity.NAME}
     for name, (size, digest) in sums.items():
@@ -246,9 +242,7 @@ def test_bfloat16_is_half_the_size_and_another_model(case, tmp_path, pictures):
 def test_a_run_in_bfloat16_is_exported_in_float32_and_the_distance_is_told(tmp_path, pictures, capsys, kind, formats):
     """As the full-size recipes train."""
     system, config = make_system(kind, dtype="bfloat16")
-    config["exported"] = {"config_hash": "abc", "step": 7}
-    write_own(tmp_path / "run", config, system.params, title="A run")
-    system.tokenizer.save(tmp_path / "run" / "tokenizer.json")
+    write_run(tmp_path / "run", system, config)
     export(str(tmp_path / "run"), tmp_path / "out", formats=formats)
     found = json.loads((tmp_path / "out" / "parity.json").read_text())
     for programs in found["largest_difference"].values():
@@ -298,6 +292,7 @@ def test_what_running_it_lacks_is_named(case):
 import sys
 sys.modules["flatbuffers"] = None
 import contextjax
+from contextjax.spec import SystemSpec
 from contextjax.types import UserError
 try:
     contextjax.load({str(case.export)!r})
@@ -316,7 +311,6 @@ def test_requests_that_cannot_be_met(case, tmp_path):
     for target, options, sentence in (
         ("there", {"formats": ("stablehlo",)}, "exists already"),
         ("out", {"formats": ("onnx",), "dtype": "bfloat16"}, "leave onnx out"),
-        ("out", {"formats": ("safetensors",), "config": None}, "experiments.convert"),
         ("out", {"formats": ("stablehlo",), "dtype": "float8"}, "float8"),
     ):
         with pytest.raises(UserError, match=sentence):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import contextjax
-from contextjax.export.folder import read_manifest
 from contextjax.export.write import write_export
-from contextjax.pretrained import write_own, write_pretrained
+from contextjax.pretrained import write_pretrained
+from contextjax.spec import SystemSpec
 from contextjax.tokenizers import train_tokenizer
 from contextjax.types import UserError
-from experiments.shared.exporting import export
-from tests.export.conftest import TEXTS, make_system
+from experiments.shared.weights import export
+from tests.export.conftest import TEXTS, make_system, write_run
 from tests.pretrained.conftest import BLIP_CONFIG, random_params
 
 
@@ -56,16 +56,14 @@ def test_an_adapter_of_convolutions_has_stablehlo_and_no_onnx(tmp_path, pictures
 def test_the_command(tmp_path, capsys):
     """A run's folder goes out with its metrics, if they are of this checkpoint; mistakes are told before any work."""
     system, config = make_system("context_cir")
-    config["exported"] = {"config_hash": "abc", "step": 7}
-    write_own(tmp_path / "run", config, system.params, title="A run")
-    system.tokenizer.save(tmp_path / "run" / "tokenizer.json")
+    write_run(tmp_path / "run", system, config)
     evaluation = {"protocol": "cirr", "split": "val", "n_queries": 20, "n_gallery": 30, "query": "fusion",
                   "metrics": {"R@1": 12.34, "mAP": None}, "config_hash": "abc", "step": 7}  # fmt: skip
     (tmp_path / "run" / "evaluation.json").write_text(json.dumps(evaluation))
     export(str(tmp_path / "run"), tmp_path / "out", formats=["safetensors"])
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Protocol cirr, split val: 20 queries, 30 pictures" in card and "| R@1 | 12.3 |" in card
-    assert read_manifest(tmp_path / "out")["run"]["step"] == 7 and "wrote" in capsys.readouterr().out
+    assert SystemSpec.read(tmp_path / "out").fingerprint == "abc-7" and "wrote" in capsys.readouterr().out
     (tmp_path / "run" / "evaluation.json").write_text(json.dumps(evaluation | {"step": 6}))
     export(str(tmp_path / "run"), tmp_path / "other", formats=["safetensors"])
     assert "R@1" not in (tmp_path / "other" / "README.md").read_text()
@@ -74,7 +72,7 @@ def test_the_command(tmp_path, capsys):
         ("run", "new", ["tensorrt"], "--format is 'tensorrt'"),
         ("run", "out", ["safetensors"], "exists already"),
         ("out", "new", ["safetensors"], "is an export itself"),
-        ("empty", "new", ["safetensors"], "no config.json"),
+        ("empty", "new", ["safetensors"], "no system.json"),
         ("none", "new", ["safetensors"], "nothing at"),
     ):
         with pytest.raises(UserError, match=sentence):
@@ -92,6 +90,6 @@ def test_an_index_of_the_live_system_is_searched_by_its_export(case, tmp_path, p
     index.check(exported.identity)
     (found,) = index.search(exported.encode_gallery(pictures[1:2]), 1)
     assert found[0][0] == "b"
-    other, _ = make_system(case.config["model"]["system"], projection=16)
+    other, _ = make_system(case.system.spec.family, projection=16)
     with pytest.raises(UserError, match="of the model"):
         index.check(other.identity)

@@ -17,7 +17,7 @@ from contextjax.models.multimodal import BertConfig, BertEncoder, Context
 from contextjax.models.vision import VisionConfig, VisionTransformer
 from contextjax.pretrained import abstract_params
 from contextjax.types import CandidateBatch, CaptionBatch
-from contextjax.variants import make_model
+from contextjax.variants import make_model, make_spec
 
 # What the other tests of ContextBLIP share too. Sizes are those of conftest's pictures and texts.
 PATCHES = 16
@@ -88,7 +88,7 @@ def test_it_has_the_papers_number_of_parameters():
     """All that is there at inference: 239,995,907 with Linear(768 -> 384) in the adapter."""
     config = base("context_blip").model
     config.update({"variant": "BLIP-B", "masking": "none", "selection": "head", "context_layers": 2})
-    sizes = jax.tree.map(lambda x: math.prod(x.shape), nn.unbox(abstract_params(make_model(config))))
+    sizes = jax.tree.map(lambda x: math.prod(x.shape), nn.unbox(abstract_params(make_model(make_spec(config)))))
     total = {name: sum(jax.tree.leaves(part)) for name, part in sizes.items()}
     assert total == {"blip": 223_452_418, "adapter": 2_359_296, "context": 14_183_424, "head": 769}
     assert sum(total.values()) == 239_995_907

@@ -12,10 +12,10 @@ from PIL import Image
 from contextjax.types import UserError
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.local import LocalModel
-from data_pipelines.synthesis.plan import Plan
-from data_pipelines.synthesis.questions import Question, Shown, read_prompts
-from data_pipelines.synthesis.runners import run_local
-from data_pipelines.synthesis.sources import folder_pictures
+from data_pipelines.synthesis.pairs import folder_pictures
+from data_pipelines.synthesis.pipeline import Pipeline, run_local
+from data_pipelines.synthesis.questions import Question, ShownPicture
+from data_pipelines.synthesis.stages import read_prompts
 
 pytestmark = pytest.mark.parity
 TEMPLATE = (
@@ -69,7 +69,7 @@ def folder(tmp_path):
 
 
 def shown(folder, name):
-    return Shown(name, name, (folder / name).read_bytes())
+    return ShownPicture(name, name, (folder / name).read_bytes())
 
 
 def test_it_is_asked_and_answers_the_same_again(models, folder):
@@ -102,11 +102,11 @@ def test_the_picture_counts(models, folder):
 
 def test_a_pair_walks_through_both_models(models, folder, tmp_path):
     make = lambda name: lambda: LocalModel(str(models / name), answer_tokens=6)
-    plan = Plan(
+    pipeline = Pipeline(
         pictures=folder_pictures(folder), make_model=make("sees"), make_writer=make("writes"),
         answers=tmp_path / "answers.sqlite", run="test",
     )  # fmt: skip
-    (draft,) = run_local([Draft("a.png", "b.png")], plan, concurrency=1)
+    (draft,) = run_local([Draft("a.png", "b.png")], pipeline, concurrency=1)
     assert draft.problem.startswith("describe reference: ")  # noise is no list
     things = json.dumps([{"object": "ball", "details": "red"}])
     values = (("reference", things), ("target", things), ("count", "2"), ("characters", "100"))

@@ -1,6 +1,5 @@
 """Plain CLIP and BLIP as systems: loaded from a folder, queried by sums, scoring candidates."""
 
-import json
 import shutil
 
 import jax.numpy as jnp
@@ -9,10 +8,10 @@ import pytest
 
 import contextjax
 from contextjax import retriever
-from contextjax import system as system_module
 from contextjax.models.blip import BLIP
 from contextjax.models.clip import CLIP
 from contextjax.pretrained import write_own, write_pretrained
+from contextjax.system import System
 from contextjax.tokenizers import train_tokenizer
 from contextjax.types import UserError
 from tests.pretrained.conftest import random_params
@@ -77,13 +76,13 @@ def test_candidates_are_scored_by_cosine_by_matching_and_by_their_sum(systems, p
 @pytest.fixture
 def towers(monkeypatch):
     """How many pictures (or sets) and rows every program is given."""
-    calls, make = [], system_module.program
+    calls, run = [], System._run
 
-    def program(model, name):
-        run = make(model, name)
-        return lambda params, *inputs: calls.append((len(inputs[0]), len(inputs[1]))) or run(params, *inputs)
+    def counted(self, program, *inputs, **mode):
+        calls.append((len(inputs[0]), len(inputs[1])))
+        return run(self, program, *inputs, **mode)
 
-    monkeypatch.setattr(system_module, "program", program)
+    monkeypatch.setattr(System, "_run", counted)
     return calls
 
 
@@ -178,7 +177,8 @@ def test_a_tokenizer_of_another_model_is_refused(systems, tmp_path):
 def test_a_system_under_its_own_names_comes_back_bitwise(tiny, tmp_path, pictures):
     """ConText-CIR as safetensors with our parameter paths, beside its config and tokenizer."""
     from configs.base import base
-    from contextjax.variants import make_model, resolve
+    from contextjax.variants import make_model, spec_of
+    from experiments.shared import assembly
 
     config = base()
     config.model.update(
@@ -187,11 +187,9 @@ def test_a_system_under_its_own_names_comes_back_bitwise(tiny, tmp_path, picture
     )  # fmt: skip
     config.data.vocabulary = 280
     tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=10)
-    model = make_model(config.model, vocabulary=tokenizer.vocabulary)
+    model = make_model(assembly.make_spec(config, vocabulary=tokenizer.vocabulary))
     params = type(tiny)().params(model)
-    described = json.loads(config.to_json()) | {"model": resolve(config.model)}
-    described["exported"] = {"config_hash": "abc", "step": 7}
-    write_own(tmp_path / "out", described, params, title="A test")
+    write_own(tmp_path / "out", spec_of(model, fingerprint="abc-7"), params)
     tokenizer.save(tmp_path / "out" / "tokenizer.json")
     system = contextjax.load(tmp_path / "out")
     assert system.fingerprint == "abc-7" and system.query == "fusion"

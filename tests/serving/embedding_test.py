@@ -1,6 +1,7 @@
 """Embedding a gallery: what comes, changes and goes; bad pictures; interrupted work; what is held in memory."""
 
 import concurrent.futures
+import contextlib
 import errno
 import socket
 import subprocess
@@ -57,23 +58,28 @@ def folder(tmp_path):
 
 def rows(index):
     """Name -> embedding."""
-    found = {}
-    for segment in segments.read_segments(index.folder, index.manifest):
-        found |= dict(zip(segment.names, segment.embeddings.vectors.tolist(), strict=True))
-    return found
+    return {
+        name: row
+        for segment, packed in zip(index.segments, index.embeddings(), strict=True)
+        for name, row in zip(segment.names, packed.vectors.tolist(), strict=True)
+    }
 
 
 def files(index):
     """The index's files, byte for byte."""
-    return {name: (index.folder / segments.FOLDER / name).read_bytes() for name, _ in index.manifest.segments}
+    return {segment.path.name: segment.path.read_bytes() for segment in index.segments}
+
+
+def counts(index):
+    return [len(segment.names) for segment in index.segments]
 
 
 def test_only_what_changed_is_embedded_again(folder, tmp_path):
     system, target = Colours(), tmp_path / "index"
     index = embed(system, folder_gallery(folder), target)
     assert index.names == [f"{i:02d}.png" for i in range(20)] and sum(system.encoded) == 21  # one tells the dimension
-    assert sum(embed(system, folder_gallery(folder), target).manifest.segments[i][1] for i in range(4)) == 20
-    assert sum(system.encoded) == 21 and not (target / embedding.STAGING).exists()
+    assert counts(embed(system, folder_gallery(folder), target)) == [6, 6, 6, 2]
+    assert sum(system.encoded) == 21 and not (target / embedding.TODO).exists()
     before = rows(index)
     (folder / "03.png").unlink()
     Image.new("RGB", (9, 9), (1, 2, 3)).save(folder / "07.png")
@@ -153,7 +159,7 @@ def test_a_kill_around_the_change_of_the_index_adds_nothing_twice(folder, tmp_pa
         embed(Colours(), folder_gallery(folder), target)
     monkeypatch.setattr(Index, "update", update)
     index = embed(Colours(last=-1), folder_gallery(folder), target)  # encodes nothing
-    assert index.names == [f"{i:02d}.png" for i in range(20)] and not (target / embedding.STAGING).exists()
+    assert index.names == [f"{i:02d}.png" for i in range(20)] and not (target / embedding.TODO).exists()
 
 
 def test_pictures_that_change_meanwhile_are_seen_by_the_next_run(folder, tmp_path):
@@ -176,8 +182,10 @@ def test_two_at_once_take_turns_and_the_index_is_that_of_one(folder, tmp_path):
     assert files(made[0]) == files(made[1]) == files(Index(target)) == files(alone)
 
 
-def test_an_index_that_changes_meanwhile_is_left_as_it_is(folder, tmp_path):
+def test_an_index_that_changes_meanwhile_is_left_as_it_is(folder, tmp_path, monkeypatch):
+    """On a file system without locks; elsewhere the change waits."""
     target = tmp_path / "index"
+    monkeypatch.setattr(embedding, "locked", lambda place: contextlib.nullcontext())
 
     class Meddling(Colours):
         def encode_gallery(self, images):
@@ -199,22 +207,22 @@ def test_a_kill_loses_no_segment_when_the_gallery_changes_or_segments_have_anoth
     monkeypatch.setattr(embedding, "SEGMENT", 5)
     index = embed(rest := Colours(), folder_gallery(folder), target)
     assert rows(index) == rows(embed(Colours(), folder_gallery(folder), tmp_path / "fresh"))
-    assert sum(rest.encoded) == 9 and sorted(count for _, count in index.manifest.segments) == [4, 5, 6, 6]
+    assert sum(rest.encoded) == 9 and sorted(counts(index)) == [4, 5, 6, 6]
 
 
-def test_a_damaged_staged_segment_is_made_again(folder, tmp_path):
+def test_a_damaged_segment_of_a_killed_run_is_made_again(folder, tmp_path):
     target = tmp_path / "index"
     with pytest.raises(KeyboardInterrupt):
         embed(Colours(last=13), folder_gallery(folder), target)
-    file = next((target / embedding.STAGING).rglob("*.safetensors"))
+    file = next((target / segments.FOLDER).iterdir())
     file.write_bytes(file.read_bytes()[:-5])
     index = embed(Colours(), folder_gallery(folder), target)
     assert files(index) == files(embed(Colours(), folder_gallery(folder), tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("changed", ["system", "storage"])
-def test_segments_staged_for_another_system_or_storage_are_not_taken(folder, tmp_path, changed):
-    """The killed run's index is gone, its staged segments are not."""
+def test_segments_of_another_system_or_storage_are_not_taken(folder, tmp_path, changed):
+    """The killed run's manifest is gone, its segments are not."""
     target = tmp_path / "index"
     with pytest.raises(KeyboardInterrupt):
         embed(Colours(last=13), folder_gallery(folder), target)

@@ -16,6 +16,7 @@ from contextjax import metrics
 from contextjax.serving import exact, segments
 from contextjax.serving.exact import ExactSearch
 from contextjax.serving.index import Index
+from contextjax.serving.segments import Segment
 from contextjax.serving.storage import DTYPES, pack, unpack
 from contextjax.types import UserError
 from tests.commands import environment
@@ -145,7 +146,7 @@ def test_an_open_index_that_has_moved_on_is_read_as_it_is_now(tmp_path):
     index.remove(["b"])
     assert opened.search(vectors(1), 4) == index.search(vectors(1), 4) and opened.names == ["c", "d"]
     assert loaded.search(vectors(1), 1)[0][0][0] == "a"  # what is in memory stays whole
-    (file,) = (tmp_path / "index" / segments.FOLDER).glob(index.manifest.segments[0][0])
+    (file,) = (tmp_path / "index" / segments.FOLDER).glob(index.manifest.segments[0])
     opened = Index(tmp_path / "index")
     file.unlink()
     with pytest.raises(UserError, match="not a whole segment"):  # and nobody has moved on
@@ -168,18 +169,12 @@ def test_an_index_that_moves_on_while_it_is_opened_is_read_as_it_is_now(tmp_path
     assert Index(tmp_path / "index").names == ["c"]
 
 
-def segment(names, packed):
-    return segments.Segment(names, np.zeros((len(names), 2), np.int64), [], packed)
-
-
 def test_segments_that_differ_in_scales_alone_have_files_of_their_own(tmp_path):
-    packed = pack(np.ones((1, 4), np.float32), "int8")
-    made = [segment(["a"], packed._replace(scales=np.full(1, scale, np.float32))) for scale in (0.5, 0.25)]
-    (one, rows), (two, _) = (segments.write_segment(tmp_path / "here", each) for each in made)
-    assert one != two and rows == 1 and segments.write_segment(tmp_path / "there", made[1]) == (two, 1)
-    segments.link_segment(tmp_path / "here" / one, tmp_path / "there")
-    for folder in ("here", "there"):
-        assert segments.read_segment(tmp_path / folder / one).embeddings.scales == [0.5]
+    packed, stamps = pack(np.ones((1, 4), np.float32), "int8"), np.zeros((1, 2), np.int64)
+    write = lambda scale: Segment.write(tmp_path, ["a"], stamps, packed._replace(scales=np.full(1, scale, np.float32)))
+    one, two = write(0.5), write(0.25)
+    assert one.path != two.path == write(0.25).path
+    assert [Segment.open(segment.path).embeddings().scales for segment in (one, two)] == [0.5, 0.25]
 
 
 def test_segments_are_on_the_disk_before_the_manifest_and_it_before_the_change_returns(tmp_path, monkeypatch):
@@ -191,37 +186,43 @@ def test_segments_are_on_the_disk_before_the_manifest_and_it_before_the_change_r
     index = Index.create(tmp_path / "index", 16)
     done.clear()
     index.add(["a"], vectors(1))
-    ((file, _),) = index.manifest.segments
+    (file,) = index.manifest.segments
     kinds = [(kind, name if kind == "move" or "partial" not in name else "file") for kind, name in done]
     assert kinds == [
         ("sync", "file"), ("move", file), ("sync", segments.FOLDER),
         ("sync", "file"), ("move", segments.MANIFEST), ("sync", "index"),
     ]  # fmt: skip
-    staged, _ = segments.write_segment(tmp_path / "staged", segment(["b"], pack(vectors(1), "float32")))
+    left_behind(index, ["b"], vectors(1))
     done.clear()
-    index.update({"a": [0, 0], "b": [0, 0]}, [tmp_path / "staged" / staged])
-    assert done[0] == ("sync", segments.FOLDER) and done[-1] == ("sync", "index")
+    index.update({"a": [0, 0], "b": [0, 0]})
+    assert done[0] == ("sync", segments.FOLDER) and done[2:] == [("move", segments.MANIFEST), ("sync", "index")]
 
 
-def test_a_name_comes_once_whatever_is_staged(tmp_path):
+def left_behind(index, names, rows):
+    """Writes a segment that does not count yet, as a killed run does."""
+    return Segment.write(index.folder, names, np.zeros((len(names), 2), np.int64), pack(rows, index.manifest.storage))
+
+
+def test_a_name_comes_once_whatever_segments_are_left_behind(tmp_path):
     index = Index.create(tmp_path / "index", 16)
     index.add(["a", "b"], vectors(2))
-    old, stored = Index(tmp_path / "index"), vectors(6, seed=1)
-    staged = [
-        tmp_path / "staged" / segments.write_segment(tmp_path / "staged", segment(names, pack(rows, "float32")))[0]
-        for names, rows in ((["b", "c"], stored[:2]), (["c", "d"], stored[2:4]), (["x"], stored[4:5]))
-    ]
-    now = {name: [0, 0] for name in "bcd"}
+    old, stored, now = Index(tmp_path / "index"), vectors(6, seed=1), {name: [0, 0] for name in "bcd"}
+    for names, rows in ((["b", "c"], stored[:2]), (["d", "c"], stored[[3, 1]]), (["x"], stored[4:5])):
+        left_behind(index, names, rows)
+    assert index.missing(now | {"e": [0, 0], "a": [0, 1]}) == {"e": [0, 0], "a": [0, 1]}
     with pytest.raises(UserError, match="'e' are in no segment"):
-        index.update(now | {"e": [0, 0]}, staged)
+        index.update(now | {"e": [0, 0]})
     assert Index(tmp_path / "index").names == ["a", "b"]
-    index.update(now, staged)
+    index.update(now)
     assert index.names == Index(tmp_path / "index").names == ["b", "c", "d"]
     expected = np.concatenate([vectors(2)[1:], stored[1:2], stored[3:4]])
     for row, name in enumerate("bcd"):
         assert index.search(expected[row : row + 1], 1)[0][0][0] == name
+    assert {path.name for path in (tmp_path / "index" / segments.FOLDER).iterdir()} == {
+        *index.manifest.segments, *old.manifest.segments
+    }  # fmt: skip
     with pytest.raises(UserError, match="Another process has changed"):
-        old.update(now, staged)
+        old.update(now)
 
 
 @pytest.mark.parametrize("stamps", [np.zeros((1, 2), np.int64), np.zeros(2, np.int64), np.zeros((2, 2))])
@@ -253,7 +254,7 @@ def test_mistakes_are_told(tmp_path):
         with pytest.raises(UserError, match=sentence):
             call()
     assert index.names == ["a", "b"] == Index(tmp_path).names
-    file = tmp_path / segments.FOLDER / index.manifest.segments[0][0]
+    file = tmp_path / segments.FOLDER / index.manifest.segments[0]
     file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(UserError, match="not a whole segment"):
         Index(tmp_path)
@@ -261,7 +262,7 @@ def test_mistakes_are_told(tmp_path):
     manifest.write_text(manifest.read_text().replace('"version": 2', '"version": 9'))
     with pytest.raises(UserError, match="version 9"):
         Index(tmp_path)
-    manifest.write_text('{"version": 2, "segments": [["../x", 1]], "storage": "int8", "dimension": 16}')
+    manifest.write_text('{"version": 2, "segments": ["../x"], "storage": "int8", "dimension": 16}')
     with pytest.raises(UserError, match="is no index"):
         Index(tmp_path)
 
@@ -301,7 +302,7 @@ def test_killed_at_any_moment_it_is_the_old_index_or_the_new(tmp_path):
             whole = [f"{step}-{i}" for step in range(last) for i in (1, 2)]
             states += [whole, [*whole, *(f"{last}-{i}" for i in range(3))]]
         assert index.names in states
-        assert sum(len(segment.names) for segment in segments.read_segments(folder, index.manifest)) == len(index)
+        assert sum(len(packed.vectors) for packed in index.embeddings()) == len(index)
         index.add(["after"], np.full((1, 16), 0.25))  # what the killed one left is in nobody's way
         steps.append(done)
     assert max(steps) > 0

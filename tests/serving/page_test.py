@@ -11,6 +11,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 pytestmark = [
+    pytest.mark.browser,
     pytest.mark.skipif(not BROWSER, reason="no Chromium is installed"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]

@@ -167,8 +167,9 @@ def test_the_first_process_writes_and_prints(two):
     assert not any(line["recompiles"] for line in lines if "recompiles" in line)
     assert "[0] step 6/6" in done.stdout
     assert not re.search(r"^\[1\] (?!\[Gloo\])", done.stdout, re.MULTILINE), done.stdout
-    names = "config.json", "metrics.jsonl", "goodput.jsonl", "tokenizer.json", "checkpoints", "tensorboard", ".lock"
-    assert {path.name for path in workdir.iterdir()} == set(names)
+    names = {"config.json", "metrics.jsonl", "goodput.jsonl", "system.json", "tokenizer.json", "checkpoints",
+             "tensorboard", ".lock"}  # fmt: skip
+    assert {path.name for path in workdir.iterdir()} == names
     assert len(list((workdir / "tensorboard").iterdir())) == 1
 
 

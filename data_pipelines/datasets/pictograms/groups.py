@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 
 from data_pipelines.datasets.pictograms.edits import KINDS, TWO_STEP, Edit, difference, kind_of, new_jitter
@@ -57,12 +57,13 @@ class AllowedScenes:
     seen: tuple[str, ...]
     held_out: tuple[str, ...] = ()
 
-    def allows(self, scene: Scene) -> bool:
-        """Returns whether the combination of names belongs to this split. No combination belongs to two."""
-        if any(thing.name in self.held_out for thing in scene.things):
+    def allows(self, names: Iterable[str]) -> bool:
+        """Returns whether a combination of names belongs to this split. No combination belongs to two."""
+        names = sorted(names)
+        if any(name in self.held_out for name in names):
             return self.split == "unseen"
         low, high = SHARES[self.split]
-        return low <= share_of(scene.names) < high
+        return low <= share_of(tuple(names)) < high
 
 
 def compose_groups(
@@ -167,7 +168,7 @@ def _propose(allowed: AllowedScenes, rng: Random) -> list[Scene] | None:
         members += [_with(_changed(around, allowed, rng), state) for state in states[:1]]
     else:
         members = [_with(around, state) for state in _states(around, allowed, rng, 6)]
-    scenes = [scene for scene in members if scene is not None and allowed.allows(scene)]
+    scenes = [scene for scene in members if scene is not None and allowed.allows(scene.names)]
     return scenes if len(scenes) == len(set(scenes)) == len(members) == GROUP_SIZE else None
 
 
@@ -190,7 +191,7 @@ def _background(allowed: AllowedScenes, rng: Random) -> list[Thing] | None:
         if allowed.held_out and rng.random() < 0.5:
             names[0] = rng.choice(allowed.held_out)
         things = [_put(name, place, rng.choice(SIZES), rng) for name, place in zip(names, places, strict=True)]
-        if allowed.allows(make_scene(things)):
+        if allowed.allows(names):
             return things
     return None
 
@@ -198,12 +199,10 @@ def _background(allowed: AllowedScenes, rng: Random) -> list[Thing] | None:
 def _names_beside(around: Sequence[Thing], allowed: AllowedScenes, rng: Random, count: int) -> list[str]:
     """Draws names that together with the background's make a combination of this split."""
     names: list[str] = []
-    pool = allowed.held_out or allowed.seen
-    place = next(place for place in range(4) if all(t.place != place for t in around))
+    pool, others = allowed.held_out or allowed.seen, [thing.name for thing in around]
     for _ in range(40 * count):
         name = rng.choice(pool)
-        scene = _with(around, Thing(place, name, "small"))
-        if scene and name not in names and allowed.allows(scene):
+        if name not in others and name not in names and allowed.allows([*others, name]):
             names.append(name)
             if len(names) == count:
                 break

@@ -61,6 +61,7 @@ def make_scene(things) -> Scene:
     return Scene(ordered)
 
 
+@functools.lru_cache(1 << 16)
 def share_of(names: tuple[str, ...]) -> float:
     """Hashes a combination of names to a number in [0, 1), the same in all runs and on all machines.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from data_pipelines.datasets.pictograms.scenes import PLACES, SIZES, Scene, Thing
 
@@ -21,8 +21,18 @@ REGIONS: dict[str, tuple[int, ...]] = {place: (index,) for index, place in enume
     "right half": (1, 3),
 }
 HALVES = tuple(region for region in REGIONS if region.endswith("half"))
-RELATIONS = ("left of", "right of", "above", "below", "directly above", "directly below", "next to", "across from")
-COMPARISONS = ("larger than", "smaller than", "same size")
+# Tests of two things by how many rows the second is lower, and how many columns further right.
+RELATIONS: dict[str, Callable[[int, int], bool]] = {
+    "left of": lambda down, right: right > 0,
+    "right of": lambda down, right: right < 0,
+    "above": lambda down, right: down > 0,
+    "below": lambda down, right: down < 0,
+    "directly above": lambda down, right: down > 0 and right == 0,
+    "directly below": lambda down, right: down < 0 and right == 0,
+    "next to": lambda down, right: abs(down) + abs(right) == 1,
+    "across from": lambda down, right: abs(down) + abs(right) == 2,
+}
+COMPARISONS = ("larger than", "smaller than", "same size")  # by the size of the first thing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +218,10 @@ class InHalf(Statement):
 def holds(statement: Statement, scene: Scene) -> bool:
     """Returns whether a statement is true of a scene. A reference that fails ("the dog" of two) makes it false."""
     things = scene.things
-    match statement:
+    match statement:  # the most frequent cases first
+        case Related(ref, other, relation, negated) | Compared(ref, other, relation, negated):
+            first, second = ref.resolve(scene), other.resolve(scene)
+            return first is not None and second is not None and related(first, second, relation) != negated
         case Present(name, size, region):
             return any(t.name == name and size in (None, t.size) and t.place in REGIONS[region] for t in things)
         case OneOf(count, name, place):
@@ -224,9 +237,6 @@ def holds(statement: Statement, scene: Scene) -> bool:
         case Placed(ref, region, negated):
             thing = ref.resolve(scene)
             return thing is not None and (thing.place in REGIONS[region]) != negated
-        case Related(ref, other, relation, negated) | Compared(ref, other, relation, negated):
-            first, second = ref.resolve(scene), other.resolve(scene)
-            return first is not None and second is not None and related(first, second, relation) != negated
         case BothSized(ref, other, size):
             pair = ref.resolve(scene), other.resolve(scene)
             return all(thing is not None and thing.size == size for thing in pair)
@@ -292,22 +302,10 @@ def is_repetition(statement: Statement, said: set[tuple]) -> bool:
 
 def related(first: Thing, second: Thing, relation: str) -> bool:
     """Returns whether `first` stands in a relation to `second`: one of RELATIONS, by cells, or COMPARISONS, by size."""
-    down = second.place // 2 - first.place // 2  # positive: second is lower
-    right = second.place % 2 - first.place % 2
-    larger = SIZES.index(first.size) - SIZES.index(second.size)  # positive: first is larger
-    return {
-        "left of": right > 0,
-        "right of": right < 0,
-        "above": down > 0,
-        "below": down < 0,
-        "directly above": down > 0 and right == 0,
-        "directly below": down < 0 and right == 0,
-        "next to": abs(down) + abs(right) == 1,
-        "across from": abs(down) + abs(right) == 2,
-        "larger than": larger > 0,
-        "smaller than": larger < 0,
-        "same size": larger == 0,
-    }[relation]
+    if test := RELATIONS.get(relation):
+        return test(second.place // 2 - first.place // 2, second.place % 2 - first.place % 2)
+    larger = SIZES.index(first.size) - SIZES.index(second.size)
+    return COMPARISONS[0 if larger > 0 else 1 if larger < 0 else 2] == relation
 
 
 def statements_about(target: Scene, others: Sequence[Scene]) -> list[Statement]:

@@ -88,7 +88,7 @@ def test_all_problems_come_at_once(folder):
     assert list(CaptionsReader(folder).pictures("train")) == ["coco/b.png", "vg/a.png", "coco/c.png"]
 
 
-def test_missing_pictures_and_bad_rows_are_told_at_once(folder):
+def test_missing_pictures_and_bad_rows_are_reported_at_once(folder):
     (folder / "vg" / "a.png").unlink()
     write(folder, [*ROWS, {"image": "vg/a.png", "caption": ""}])
     with pytest.raises(UserError, match=r"2 problem\(s\): vg/a.png has no file .*row 4 of train.json has a caption"):
@@ -98,13 +98,13 @@ def test_missing_pictures_and_bad_rows_are_told_at_once(folder):
 @pytest.mark.parametrize(
     ("content", "said"), [("[]", "holds no captions"), ("{}", "holds a dict; expected"), ("[", "is not JSON")]
 )
-def test_files_of_another_shape_are_told(folder, content, said):
+def test_files_of_another_shape_are_reported(folder, content, said):
     (folder / "train.json").write_text(content)
     with pytest.raises(UserError, match=said):
         CaptionsReader(folder).records("train")
 
 
-def test_another_folder_is_told(tmp_path):
+def test_another_folder_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"holds no <split>\.json"):
         CaptionsReader(tmp_path)
 
@@ -141,7 +141,7 @@ def test_cocos_own_file_is_read(coco):
     assert all(path.is_file() for path in reader.pictures("train2014").values())
 
 
-def test_faults_of_cocos_file_are_told_at_once(coco):
+def test_faults_of_cocos_file_are_reported_at_once(coco):
     images = [{"id": 9, "file_name": "../x.jpg"}, {"id": 3, "file_name": "y.jpg"}, {"id": 4}]
     rows = [{"image_id": 9, "caption": "a"}, {"image_id": 4, "caption": "b"}, {"image_id": 3}, 7]
     write_coco(coco, {"images": images, "annotations": [*rows, {"image_id": 3, "caption": "fine"}]})
@@ -186,7 +186,7 @@ def test_pictures_without_a_caption_have_no_record(pictograms_copy, edit_json):
     assert len(data.records) == 3 and len(data.pictures) == 12
 
 
-def test_bad_captions_of_cirr_are_told_at_once(pictograms_copy, edit_json):
+def test_bad_captions_of_cirr_are_reported_at_once(pictograms_copy, edit_json):
     spoil = lambda rows: [{**rows[0], "caption": "?"}, {**rows[1], "caption": None}, {"image": "x.png", "caption": "a"}]
     edit_json(pictograms_copy / "image_captions" / "captions.val.json", spoil)
     with pytest.raises(UserError, match=r"3 problem\(s\).*has no text.*has no text.*unknown picture x"):

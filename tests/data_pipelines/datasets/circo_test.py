@@ -26,7 +26,7 @@ def test_the_gallery_is_all_of_coco_and_may_lie_in_data(written):
     assert CircoReader(written).pictures("val") == {id: coco / "data" / names[id] for id in names}
 
 
-def test_faults_are_told_at_once(written, edit_json):
+def test_faults_are_reported_at_once(written, edit_json):
     spoil = lambda rows: [
         rows[0] | {"gt_img_ids": ["2"]}, rows[0] | {"shared_concept": " "}, rows[0] | {"id": 5, "gt_img_ids": [2, 8]},
         rows[1], rows[1],
@@ -44,7 +44,7 @@ def test_faults_are_told_at_once(written, edit_json):
         assert said in str(error.value)
 
 
-def test_faults_of_the_gallery_are_told(written, edit_json):
+def test_faults_of_the_gallery_are_reported(written, edit_json):
     more = [{"id": 1, "file_name": "x.jpg"}, {"id": 3}, {"id": 4, "file_name": "/x.jpg"}]
     edit_json(written / IMAGES, lambda found: {"images": [*found["images"], *more]})
     with pytest.raises(UserError, match=r"3 problem\(s\).*has no file_name.*/x.jpg.*picture 1 comes 2 times"):

@@ -28,7 +28,7 @@ def test_marks_are_no_texts(written, edit_json, mark):
     assert CirrExtReader(written).records("val")[0].text == "closer"
 
 
-def test_faults_are_told(written, edit_json):
+def test_faults_are_reported(written, edit_json):
     spoil = lambda rows: [
         rows[0] | {"caption_extend": ["add a dog"]}, rows[1] | {"reference": "nobody"}, rows[2], rows[2],
     ]  # fmt: skip

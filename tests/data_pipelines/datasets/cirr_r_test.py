@@ -43,7 +43,7 @@ def test_the_ending_is_taken_off_once_and_nothing_else(written, edit_json, name)
     assert CirrRewrittenReader(written).records("val")[0].reference == name
 
 
-def test_faults_are_told(written, edit_json):
+def test_faults_are_reported(written, edit_json):
     spoil = lambda rows: [
         rows[0] | {"difference_captions": [" "]},
         rows[1] | {"retrieved_image_url": "a/b.png"},

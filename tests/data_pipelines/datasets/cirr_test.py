@@ -54,7 +54,7 @@ def test_what_the_official_files_lack_is_left_empty(pictograms_copy, edit_json):
     assert {(r.target, r.kinds) for r in CirrReader(pictograms_copy).records("test1")} == {(None, ())}
 
 
-def test_another_folder_is_told(tmp_path):
+def test_another_folder_is_reported(tmp_path):
     with pytest.raises(UserError, match="expected a folder in CIRR's layout"):
         CirrReader(tmp_path)
 
@@ -122,19 +122,19 @@ def test_broken_json_names_its_file(pictograms_copy, file, content):
         CirrReader(pictograms_copy).records("val")
 
 
-def test_a_missing_split_file_is_told(pictograms_copy):
+def test_a_missing_split_file_is_reported(pictograms_copy):
     (pictograms_copy / "image_splits" / "split.rc2.val.json").unlink()
     with pytest.raises(UserError, match=r"split.rc2.val.json is missing"):
         CirrReader(pictograms_copy).records("val")
 
 
-def test_files_outside_the_folder_are_told(pictograms_copy, edit_json):
+def test_files_outside_the_folder_are_reported(pictograms_copy, edit_json):
     edit_json(pictograms_copy / "image_splits" / "split.rc2.val.json", lambda names: names | {"a": "../x.png", "b": 3})
     with pytest.raises(UserError, match=r"2 problem\(s\).*\.\./x\.png.*no path inside the folder"):
         CirrReader(pictograms_copy).pictures("val")
 
 
-def test_a_pair_that_comes_twice_is_told(pictograms_copy, edit_json):
+def test_a_pair_that_comes_twice_is_reported(pictograms_copy, edit_json):
     edit_json(pictograms_copy / "captions" / "cap.rc2.val.json", lambda items: [*items, items[0]])
     with pytest.raises(UserError, match=r"1 problem\(s\): query \w+ comes 2 times"):
         CirrReader(pictograms_copy).records("val")

@@ -65,7 +65,7 @@ def test_a_set_of_one_category_is_read(written):
     assert reader.splits == ("train", "dress.val", "dress.test") and len(reader.records("train")) == 2
 
 
-def test_faults_of_all_files_of_a_split_are_told_at_once(written, edit_json):
+def test_faults_of_all_files_of_a_split_are_reported_at_once(written, edit_json):
     edit_json(written / "captions/cap.dress.train.json", lambda rows: [rows[0] | {"captions": ["", "?"]}, *rows[1:]])
     edit_json(written / "captions/cap.shirt.train.json", lambda rows: [rows[0] | {"target": "B0"}, *rows[1:]])
     edit_json(written / "captions/cap.toptee.train.json", lambda rows: [rows[0] | {"captions": "red"}, *rows[1:]])
@@ -75,7 +75,7 @@ def test_faults_of_all_files_of_a_split_are_told_at_once(written, edit_json):
         assert said in str(error.value)
 
 
-def test_ids_that_are_none_are_told(written, edit_json):
+def test_ids_that_are_none_are_reported(written, edit_json):
     edit_json(written / "image_splits/split.dress.val.json", lambda ids: [*ids, 3, "../x"])
     with pytest.raises(UserError, match=r"2 problem\(s\): row 4 of split.dress.val.json.*row 5"):
         FashionIqReader(written).pictures("dress.val")

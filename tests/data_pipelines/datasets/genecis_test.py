@@ -55,14 +55,14 @@ BOXES = [[1, 2, 3], [1, 2, 0, 4], [1, 2, 3, -1], [1, "2", 3, 4], [1, 2, 3, 1e300
 
 
 @pytest.mark.parametrize("box", BOXES)
-def test_boxes_that_are_none_are_told(written, edit_json, box):
+def test_boxes_that_are_none_are_reported(written, edit_json, box):
     spoil = lambda rows: [rows[0] | {"target": {"image_id": 61, "instance_bbox": box}}, *rows[1:]]
     edit_json(written / "genecis/focus_attribute.json", spoil)
     with pytest.raises(UserError, match=r"1 problem\(s\): row 0 of focus_attribute.json"):
         GenecisReader(written).records("focus_attribute")
 
 
-def test_an_empty_gallery_is_told(written, edit_json):
+def test_an_empty_gallery_is_reported(written, edit_json):
     edit_json(written / "genecis/focus_object.json", lambda rows: [rows[0] | {"gallery": []}, *rows[1:]])
     with pytest.raises(UserError, match=r"row 0 of focus_object.json has an empty gallery"):
         GenecisReader(written).records("focus_object")

@@ -25,7 +25,7 @@ def test_the_last_three_parts_of_a_path_count(written, edit_json, path):
 
 
 @pytest.mark.parametrize("path", ["", "/", "../..", "a/../../../x.jpg", "/etc/../.."])
-def test_paths_that_leave_the_folder_are_told(written, edit_json, path):
+def test_paths_that_leave_the_folder_are_reported(written, edit_json, path):
     edit_json(written / "captions/hotel_val_data.json", lambda rows: [rows[0] | {"result_image": path}])
     with pytest.raises(UserError, match="result_image, which is no path inside the folder"):
         HotelCirReader(written).records("val")

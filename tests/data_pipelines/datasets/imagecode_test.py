@@ -67,11 +67,11 @@ def test_pictograms_are_read_as_they_are_written(pictogram_sets):
     for split, count in {"train": 1, "val": 2, "test": 1, "unseen": 1}.items():
         written = json.loads((pictogram_sets / f"{'valid' if split == 'val' else split}_data.json").read_text())
         records = reader.records(split)
-        told = {record.images[0].split("/")[0]: {} for record in records}
+        read = {record.images[0].split("/")[0]: {} for record in records}
         for record in records:
-            told[record.images[0].split("/")[0]][str(record.target)] = record.text
+            read[record.images[0].split("/")[0]][str(record.target)] = record.text
             assert [image.split("/")[1] for image in record.images] == [f"img{n}" for n in range(10)]
-        assert told == written and len(told) == count
+        assert read == written and len(read) == count
         assert set(reader.pictures(split)) == {image for record in records for image in record.images}
 
 
@@ -120,12 +120,12 @@ def test_a_set_that_is_mended_is_read(folder):
     assert ImageCodeReader(folder).records("val")[0].images == ("new/img0", "new/img40")
 
 
-def test_another_folder_is_told(tmp_path):
+def test_another_folder_is_reported(tmp_path):
     with pytest.raises(UserError, match="expected a folder in ImageCoDe's layout"):
         ImageCodeReader(tmp_path)
 
 
-def test_annotations_without_pictures_are_told(folder):
+def test_annotations_without_pictures_are_reported(folder):
     shutil.rmtree(folder / "image-sets")
     with pytest.raises(UserError, match="holds no folder image-sets; expected"):
         ImageCodeReader(folder)
@@ -140,13 +140,13 @@ def test_annotations_without_pictures_are_told(folder):
         (b"{}", "holds no descriptions; expected at least one"),
     ],
 )
-def test_files_of_another_shape_are_told(folder, content, said):
+def test_files_of_another_shape_are_reported(folder, content, said):
     (folder / "valid_data.json").write_bytes(content)
     with pytest.raises(UserError, match=said):
         ImageCodeReader(folder).records("val")
 
 
-def test_a_split_that_went_away_is_told(folder):
+def test_a_split_that_went_away_is_reported(folder):
     reader = ImageCodeReader(folder)
     (folder / "valid_data.json").unlink()
     for split in ("val", "dev"):
@@ -175,7 +175,7 @@ def test_one_text_cannot_be_of_two_candidates(folder):
 
 
 @pytest.mark.parametrize("text", ["...", "\u200b", "-/?"])
-def test_a_text_without_a_word_is_told(folder, text):
+def test_a_text_without_a_word_is_reported(folder, text):
     write(folder, "valid_data.json", {VIDEO: {"0": text, "1": "é", "2": "3"}})
     with pytest.raises(UserError, match=r"1 problem\(s\).*a text without a word"):
         ImageCodeReader(folder).records("val")

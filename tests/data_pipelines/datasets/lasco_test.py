@@ -32,7 +32,7 @@ def test_coco_may_lie_in_a_folder_of_its_own(written):
     assert all(path.is_file() for path in LascoReader(written).pictures("val").values())
 
 
-def test_faults_are_told(written, edit_json):
+def test_faults_are_reported(written, edit_json):
     spoil = lambda rows: [
         rows[0] | {"query-image": [3, "../x.jpg"]}, rows[1] | {"target-image": "x.jpg"}, rows[1] | {"query-text": ""},
         rows[1] | {"target-image": [1, "val2014/x.jpg"]},
@@ -42,7 +42,7 @@ def test_faults_are_told(written, edit_json):
         LascoReader(written).records("val")
 
 
-def test_faults_of_the_gallery_are_told(written, edit_json):
+def test_faults_of_the_gallery_are_reported(written, edit_json):
     edit_json(written / "lasco_val_corpus.json", lambda rows: [*rows, {"id": 1}, {"id": 2, "path": "/x.jpg"}])
     with pytest.raises(UserError, match=r"2 problem\(s\): row 4 of lasco_val_corpus.json has no path.*row 5"):
         LascoReader(written).pictures("val")

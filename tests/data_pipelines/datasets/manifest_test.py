@@ -28,7 +28,7 @@ def test_lines_end_as_they_like(written, separator):
     assert [record.text for record in ManifestReader(written).records("val")] == ["more", "a\u2028b"]
 
 
-def test_bad_lines_are_told_by_number(written):
+def test_bad_lines_are_reported_by_number(written):
     lines = [json.dumps(ROW), "{", json.dumps([ROW]), "[" * 100_000, json.dumps(ROW | {"target": None})]
     (written / "val.jsonl").write_text("\n".join(lines))
     with pytest.raises(UserError, match=r"4 problem\(s\): row 1 of val.jsonl.*row 2.*row 3.*row 4"):
@@ -36,7 +36,7 @@ def test_bad_lines_are_told_by_number(written):
 
 
 @pytest.mark.parametrize("path", ["../a.png", "/etc/a.png", "b/../../a.png", "b\\..\\..\\a.png", "C:/a.png", ""])
-def test_paths_that_leave_the_folder_are_told(written, path):
+def test_paths_that_leave_the_folder_are_reported(written, path):
     (written / "train.json").write_text(json.dumps([ROW, ROW | {"target": path}]))
     with pytest.raises(UserError, match=r"row 1 of train.json has .* no path inside the folder"):
         ManifestReader(written).records("train")
@@ -57,13 +57,13 @@ def test_links_out_of_the_folder_are_refused_and_those_within_are_not(written, t
     assert set(reader.pictures("train")) == {"a.png", "within.png"}
 
 
-def test_a_split_in_both_forms_is_told(written):
+def test_a_split_in_both_forms_is_reported(written):
     (written / "val.json").write_text("[]")
     with pytest.raises(UserError, match=r"a split as .json and as .jsonl"):
         ManifestReader(written)
 
 
-def test_bytes_that_are_no_text_are_told(written):
+def test_bytes_that_are_no_text_are_reported(written):
     (written / "val.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=r"val.jsonl is not UTF-8"):
         ManifestReader(written).records("val")

@@ -83,7 +83,7 @@ def test_all_problems_come_at_once(folder):
         assert said in str(error.value)
 
 
-def test_a_missing_picture_is_told(folder):
+def test_a_missing_picture_is_reported(folder):
     (folder / "MLLM_VLM Images" / "Orientation" / "2.jpg").unlink()
     with pytest.raises(UserError, match=r"Orientation/2 has no file"):
         load_split(MmvpReader(folder), folder, "test", size=8)
@@ -98,14 +98,14 @@ def test_a_missing_picture_is_told(folder):
         (b"\xff\xfe\x00", "is not UTF-8"),
     ],
 )
-def test_files_of_another_shape_are_told(folder, content, said):
+def test_files_of_another_shape_are_reported(folder, content, said):
     (folder / "Questions.csv").write_bytes(content)
     with pytest.raises(UserError, match=said):
         MmvpReader(folder).records("test")
 
 
 @pytest.mark.parametrize("name", ["Questions.csv", "MLLM_VLM Images"])
-def test_another_folder_is_told(folder, name):
+def test_another_folder_is_reported(folder, name):
     (folder / name).rename(folder / "elsewhere")
     with pytest.raises(UserError, match=f"holds no {name}; expected a folder in MMVP-VLM's layout"):
         MmvpReader(folder)

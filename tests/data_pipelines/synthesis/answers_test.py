@@ -9,10 +9,8 @@ import time
 import pytest
 
 from contextjax.types import UserError
-from data_pipelines.synthesis.answers import Answers
-from data_pipelines.synthesis.asking import Asker
-from data_pipelines.synthesis.drafts import Reply
-from data_pipelines.synthesis.questions import Prompt, Question
+from data_pipelines.synthesis.answers import AnswerCache, Asker
+from data_pipelines.synthesis.questions import Prompt, Question, Reply
 
 
 def reply(key, text="text"):
@@ -35,14 +33,14 @@ class Slow:
 
 
 def ask_all(path, log, names):
-    asker = Asker(Slow(log), Answers(path), run=f"run {threading.get_ident()}")
+    asker = Asker(Slow(log), AnswerCache(path), run=f"run {threading.get_ident()}")
     for name in names:
         found = asker(Question(Prompt("difference", "v1", "$count"), (("count", name),)))
         assert found.text == name.upper()
 
 
 def test_what_was_kept_is_there_and_the_first_answer_stays(tmp_path):
-    answers = Answers(tmp_path / "sub" / "answers.sqlite")
+    answers = AnswerCache(tmp_path / "sub" / "answers.sqlite")
     answers.put(reply("a", "a 'quoted' \x00 \N{SNOWMAN}"), run="one")
     answers.put(reply("a", "another"), run="two")
     assert answers.get("a") == reply("a", "a 'quoted' \x00 \N{SNOWMAN}") and answers.get("b") is None
@@ -57,7 +55,7 @@ def test_what_was_kept_is_there_and_the_first_answer_stays(tmp_path):
 def test_several_processes_and_threads_ask_each_question_once(tmp_path):
     path, log = tmp_path / "answers.sqlite", tmp_path / "log"
     names = [f"question {i}" for i in range(12)]
-    Answers(path)
+    AnswerCache(path)
     spawn = multiprocessing.get_context("fork")
     workers = [spawn.Process(target=ask_all, args=(path, log, names[i:] + names[:i])) for i in (0, 4, 8)]
     workers += [threading.Thread(target=ask_all, args=(path, log, names[::-1])) for _ in range(2)]
@@ -67,11 +65,11 @@ def test_several_processes_and_threads_ask_each_question_once(tmp_path):
         worker.join()
     assert all(getattr(worker, "exitcode", 0) == 0 for worker in workers)
     assert sorted(log.read_text().splitlines()) == sorted(names)
-    assert len(Answers(path)) == len(names)
+    assert len(AnswerCache(path)) == len(names)
 
 
 def test_a_full_disk_is_told_and_what_was_kept_stays(tmp_path):
-    answers = Answers(tmp_path / "answers.sqlite")
+    answers = AnswerCache(tmp_path / "answers.sqlite")
     answers.put(reply("a"), run="x")
     with answers._connected() as database:  # SQLite's own way to run out of room, with the error of a full disk
         pages = database.execute("PRAGMA page_count").fetchone()[0]
@@ -79,20 +77,20 @@ def test_a_full_disk_is_told_and_what_was_kept_stays(tmp_path):
     with pytest.raises(UserError, match=r"can't be kept in .*full.*make room"):
         for number in range(1000):
             answers.put(reply(f"k{number}", "x" * 4000), run="x")
-    assert Answers(answers.path).get("a") == reply("a")
+    assert AnswerCache(answers.path).get("a") == reply("a")
 
 
 def test_a_file_that_is_none_is_told(tmp_path):
     (tmp_path / "answers.sqlite").write_text("no database" * 100)
     with pytest.raises(UserError, match="can't be kept"):
-        Answers(tmp_path / "answers.sqlite")
+        AnswerCache(tmp_path / "answers.sqlite")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="can't be kept"):
-        Answers(tmp_path / "file" / "answers.sqlite")
+        AnswerCache(tmp_path / "file" / "answers.sqlite")
 
 
 def test_it_is_written_ahead(tmp_path):
-    answers = Answers(tmp_path / "answers.sqlite")
+    answers = AnswerCache(tmp_path / "answers.sqlite")
     answers.put(reply("a"), run="x")
     with sqlite3.connect(answers.path) as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from data_pipelines.synthesis import batches
-from data_pipelines.synthesis.answers import Answers
+from data_pipelines.synthesis.answers import AnswerCache
 from data_pipelines.synthesis.batches import BatchModel
 from data_pipelines.synthesis.chat import ChatModel
-from data_pipelines.synthesis.runners import run_local
+from data_pipelines.synthesis.pipeline import run_local
 from tests.data_pipelines.synthesis.server import Endpoint, completion, question_of, sensible, serving
 
 
@@ -23,21 +23,21 @@ def answered(files, change=lambda number, line: line):
 
 
 @pytest.fixture
-def play(make_plan, pairs, tmp_path):
+def play(make_pipeline, pairs, tmp_path):
     """play(change): rounds until no pair waits; the drafts, and how many questions each round asked."""
 
     def go(change=lambda number, line: line, rounds=6):
         folder, counts = tmp_path / "batch", []
         for number in range(rounds):
             model = BatchModel("m", folder)
-            drafts = list(run_local(pairs, make_plan(model), concurrency=2))
+            drafts = list(run_local(pairs, make_pipeline(model), concurrency=2))
             files = model.write()
             counts.append(sum(len(path.read_text().splitlines()) for path in files))
             if not any(draft.waiting for draft in drafts):
                 return drafts, counts
             # Whoever runs it again too early asks nothing twice.
             again = BatchModel("m", folder)
-            list(run_local(pairs, make_plan(again)))
+            list(run_local(pairs, make_pipeline(again)))
             assert again.write() == [] and again.waiting == counts[-1]
             lines = [line if isinstance(line, str) else json.dumps(line) for line in answered(files, change)]
             (folder / "answers").mkdir(exist_ok=True)
@@ -47,20 +47,20 @@ def play(make_plan, pairs, tmp_path):
     return go
 
 
-def test_three_rounds_give_what_asking_at_once_gives(play, make_plan, pairs, tmp_path):
+def test_three_rounds_give_what_asking_at_once_gives(play, make_pipeline, pairs, tmp_path):
     drafts, counts = play()
     assert counts == [2, 3, 3, 0]
     with serving(Endpoint(sensible)) as address:
-        plan = make_plan(ChatModel("m", address=address), answers=tmp_path / "others.sqlite")
-        assert list(run_local(pairs, plan)) == drafts
+        pipeline = make_pipeline(ChatModel("m", address=address), answers=tmp_path / "others.sqlite")
+        assert list(run_local(pairs, pipeline)) == drafts
     assert all(draft.kept for draft in drafts)
 
 
-def test_answers_of_files_are_kept_for_asking_at_once(play, make_plan, pairs):
+def test_answers_of_files_are_kept_for_asking_at_once(play, make_pipeline, pairs):
     drafts, _ = play()
     endpoint = Endpoint(sensible)
     with serving(endpoint) as address:
-        assert list(run_local(pairs, make_plan(ChatModel("m", address=address)))) == drafts
+        assert list(run_local(pairs, make_pipeline(ChatModel("m", address=address)))) == drafts
     assert not endpoint.requests
 
 
@@ -77,7 +77,7 @@ def test_what_failed_is_asked_again(play):
     assert all(draft.kept for draft in drafts) and sum(counts) == 2 + 3 + 3 + 2
 
 
-def test_what_the_endpoint_refuses_is_not_asked_again(play, make_plan, pairs):
+def test_what_the_endpoint_refuses_is_not_asked_again(play, make_pipeline, pairs):
     refused = []
 
     def change(number, line):
@@ -92,12 +92,12 @@ def test_what_the_endpoint_refuses_is_not_asked_again(play, make_plan, pairs):
     assert {"content policy" in draft.problem for draft in drafts} == {True, False}
 
 
-def test_a_file_that_was_moved_away_does_not_cost_another_one(make_plan, pairs, tmp_path):
+def test_a_file_that_was_moved_away_does_not_cost_another_one(make_pipeline, pairs, tmp_path):
     folder = tmp_path / "batch"
     folder.mkdir()
     (folder / "requests-0002.jsonl").write_text("kept\n")
     model = BatchModel("m", folder)
-    list(run_local(pairs, make_plan(model)))
+    list(run_local(pairs, make_pipeline(model)))
     assert [path.name for path in model.write()] == ["requests-0003.jsonl"]
     assert (folder / "requests-0002.jsonl").read_text() == "kept\n"
 
@@ -113,11 +113,11 @@ def test_lines_that_are_cut_or_foreign_are_left_out_and_counted(play, tmp_path):
     assert drafts
 
 
-def test_files_are_cut_where_they_would_be_too_long(make_plan, pairs, tmp_path, monkeypatch):
+def test_files_are_cut_where_they_would_be_too_long(make_pipeline, pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "MAX_REQUESTS", 1)
     model = BatchModel("m", tmp_path / "batch")
-    list(run_local(pairs, make_plan(model)))
+    list(run_local(pairs, make_pipeline(model)))
     files = model.write()
     assert [path.name for path in files] == ["requests-0001.jsonl", "requests-0002.jsonl"]
     assert all(len(path.read_text().splitlines()) == 1 for path in files)
-    assert len(Answers(tmp_path / "answers.sqlite")) == 0
+    assert len(AnswerCache(tmp_path / "answers.sqlite")) == 0

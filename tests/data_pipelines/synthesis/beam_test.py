@@ -15,19 +15,18 @@ from data_pipelines.datasets import READERS
 from data_pipelines.synthesis import rules
 from data_pipelines.synthesis.beam import run_beam
 from data_pipelines.synthesis.drafts import to_line
-from data_pipelines.synthesis.plan import Plan
-from data_pipelines.synthesis.runners import run_local
-from data_pipelines.synthesis.sources import existing_pairs
+from data_pipelines.synthesis.pairs import existing_pairs
+from data_pipelines.synthesis.pipeline import Pipeline, run_local
 
 HAS_BEAM = importlib.util.find_spec("apache_beam") is not None
 PYTHON = os.environ.get("BEAM_PYTHON") or (sys.executable if HAS_BEAM else "")
 needs_beam = pytest.mark.skipif(not PYTHON, reason="no Apache Beam: set BEAM_PYTHON to the Python of an environment")
 
 
-def make_plan(folder: Path, place: Path, *, scenes: str = "val"):
+def make_pipeline(folder: Path, place: Path, *, scenes: str = "val"):
     pictures, pairs = existing_pairs(READERS["cirr"](folder), "val")
     make = functools.partial(rules.with_scenes, folder, (scenes,))
-    return pairs, Plan(pictures=pictures, make_model=make, answers=place / "answers.sqlite", run="test")
+    return pairs, Pipeline(pictures=pictures, make_model=make, answers=place / "answers.sqlite", run="test")
 
 
 SCRIPT = f"""
@@ -37,14 +36,14 @@ from data_pipelines.datasets import READERS
 from data_pipelines.synthesis import rules
 from data_pipelines.synthesis.beam import run_beam
 from data_pipelines.synthesis.drafts import to_line
-from data_pipelines.synthesis.plan import Plan
-from data_pipelines.synthesis.sources import existing_pairs
+from data_pipelines.synthesis.pipeline import Pipeline
+from data_pipelines.synthesis.pairs import existing_pairs
 
-{inspect.getsource(make_plan)}
+{inspect.getsource(make_pipeline)}
 
 folder, place, scenes, *options = sys.argv[1:]
-pairs, plan = make_plan(Path(folder), Path(place), scenes=scenes)
-for draft in run_beam(pairs, plan, options, place=Path(place)):
+pairs, pipeline = make_pipeline(Path(folder), Path(place), scenes=scenes)
+for draft in run_beam(pairs, pipeline, options, place=Path(place)):
     print(to_line(draft))
 """
 
@@ -66,9 +65,9 @@ def beam(*arguments):
 def test_beam_gives_what_threads_give(options, pictograms, tmp_path):
     done = beam(pictograms, tmp_path / "beam", "val", "--runner=DirectRunner", *options)
     assert done.returncode == 0, done.stderr
-    pairs, plan = make_plan(pictograms, tmp_path)
+    pairs, pipeline = make_pipeline(pictograms, tmp_path)
     assert [line for line in done.stdout.splitlines() if line[:1] == "{"] == [
-        to_line(draft) for draft in run_local(pairs, plan)
+        to_line(draft) for draft in run_local(pairs, pipeline)
     ]
 
 
@@ -81,6 +80,6 @@ def test_a_mistake_in_a_worker_is_still_one_sentence(pictograms, tmp_path):
 
 @pytest.mark.skipif(HAS_BEAM, reason="Beam is here")
 def test_without_beam_the_way_to_it_is_told(pictograms, tmp_path):
-    pairs, plan = make_plan(pictograms, tmp_path)
+    pairs, pipeline = make_pipeline(pictograms, tmp_path)
     with pytest.raises(UserError, match=r"environment of its own.*docs/synthesis\.md"):
-        list(run_beam(pairs, plan, [], place=tmp_path))
+        list(run_beam(pairs, pipeline, [], place=tmp_path))

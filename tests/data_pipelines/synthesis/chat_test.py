@@ -10,12 +10,19 @@ import pytest
 from PIL import Image
 
 from contextjax.types import UserError
-from data_pipelines.synthesis.answers import Answers
-from data_pipelines.synthesis.chat import ChatModel
-from data_pipelines.synthesis.runners import run_local
+from data_pipelines.synthesis import chat
+from data_pipelines.synthesis.answers import AnswerCache
+from data_pipelines.synthesis.chat import ChatModel, RateLimit
+from data_pipelines.synthesis.pipeline import run_local
 from tests.data_pipelines.synthesis.server import FAULTS, KEY, Endpoint, completion, error, sensible, serving
 
-OPTIONS = {"key_variable": "TEST_KEY", "timeout": 1.0, "first_wait": 0.01, "tries": 4}
+OPTIONS = {"key_variable": "TEST_KEY", "timeout": 1.0, "tries": 4}
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    """Lets openai's client wait for a hundredth of a second before the second try."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
 
 
 @pytest.fixture
@@ -24,14 +31,14 @@ def endpoint():
 
 
 @pytest.fixture
-def run(endpoint, make_plan, pairs, monkeypatch):
+def run(endpoint, make_pipeline, pairs, monkeypatch):
     """run(...): the drafts of three pairs, asked of the endpoint."""
     monkeypatch.setenv("TEST_KEY", KEY)
 
     def go(pairs=pairs, concurrency=1, **options):
         with serving(endpoint) as address:
             model = ChatModel("m", address=address, **OPTIONS | options)
-            return list(run_local(pairs, make_plan(model), concurrency=concurrency))
+            return list(run_local(pairs, make_pipeline(model), concurrency=concurrency))
 
     return go
 
@@ -43,7 +50,7 @@ def test_pairs_become_texts_and_nothing_is_asked_twice(run, endpoint, tmp_path):
     assert len(endpoint.requests) == len(set(endpoint.texts)) == 2 + 3 + 3
     assert run() == drafts
     assert len(endpoint.requests) == 8
-    counts = Answers(tmp_path / "answers.sqlite").asked_by("test")
+    counts = AnswerCache(tmp_path / "answers.sqlite").asked_by("test")
     assert sum(own["asked"] for own in counts.values()) == 8
     assert all(own["tokens_in"] == 11 * own["asked"] for own in counts.values())
 
@@ -135,7 +142,7 @@ def test_a_wrong_setup_ends_at_once_and_is_not_kept(status, message, run, endpoi
     endpoint.faults = [error(status, message.replace("\\", ""))]
     with pytest.raises(UserError, match=message):
         run(pairs[:1])
-    assert len(endpoint.requests) == 1 and len(Answers(tmp_path / "answers.sqlite")) == 0
+    assert len(endpoint.requests) == 1 and len(AnswerCache(tmp_path / "answers.sqlite")) == 0
 
 
 PROSE = {
@@ -191,10 +198,10 @@ def test_no_key_in_any_error_log_answer_or_file(run, endpoint, pairs, tmp_path, 
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
 
-def test_a_hosted_model_needs_a_key(monkeypatch, make_plan, pairs):
+def test_a_hosted_model_needs_a_key(monkeypatch, make_pipeline, pairs):
     monkeypatch.delenv("TEST_KEY", raising=False)
     with pytest.raises(UserError, match="environment has no TEST_KEY"):
-        list(run_local(pairs, make_plan(ChatModel("m", **OPTIONS))))
+        list(run_local(pairs, make_pipeline(ChatModel("m", **OPTIONS))))
 
 
 def test_another_server_gets_a_key_only_where_it_is_named(run, endpoint, pairs, monkeypatch):
@@ -217,3 +224,53 @@ def test_the_rate_limit_spreads_requests(run, endpoint, pairs):
     run(concurrency=3, requests_per_minute=60 / 0.15)
     assert len(endpoint.requests) == 8
     assert time.monotonic() - begin >= 7 * 0.15
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds slept so far; sleeping takes no time."""
+    slept = []
+    monkeypatch.setattr(chat.time, "sleep", slept.append)
+    monkeypatch.setattr(chat.time, "monotonic", lambda: sum(slept))
+    return slept
+
+
+@pytest.mark.parametrize(
+    ("options", "tokens", "apart"),
+    [
+        ({"requests": 30}, 100, 2.0),
+        ({"tokens": 600}, 100, 10.0),
+        ({"requests": 30, "tokens": 600}, 5, 2.0),
+        ({}, 100, 0.0),
+    ],
+)
+def test_calls_are_as_far_apart_as_the_limits_ask(options, tokens, apart, clock):
+    limit, begins = RateLimit(**options), []
+    for _ in range(4):
+        limit.wait(tokens)
+        begins.append(sum(clock))
+    assert begins == pytest.approx([0, apart, 2 * apart, 3 * apart])
+
+
+def test_a_pause_holds_back_all_calls(clock):
+    limit = RateLimit()
+    limit.pause(5.0)
+    limit.wait()
+    assert sum(clock) == 5.0
+
+
+@pytest.mark.parametrize(("asked", "paused"), [("7", 7.0), ("300", 300.0), ("9000", 600.0)])
+def test_all_threads_pause_for_as_long_as_a_busy_server_asks(asked, paused, run, endpoint, pairs, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(RateLimit, "pause", lambda limit, seconds: pauses.append(seconds))
+    monkeypatch.setattr("openai._base_client.time.sleep", lambda seconds: None)
+    endpoint.faults = [error(503, "busy", **{"Retry-After": asked})]
+    (draft,) = run(pairs[:1])
+    assert draft.kept and pauses == [paused] and len(endpoint.requests) == 1 + 3
+
+
+def test_what_only_the_hooks_know_is_tried_again(run, endpoint, pairs):
+    """openai's client alone would give up on a 425."""
+    endpoint.faults = [error(425, "too early")]
+    (draft,) = run(pairs[:1])
+    assert draft.kept and len(endpoint.requests) == 1 + 3

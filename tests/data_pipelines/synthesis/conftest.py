@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.synthesis.drafts import Draft, Reply
-from data_pipelines.synthesis.plan import Plan
-from data_pipelines.synthesis.sources import folder_pictures
+from data_pipelines.synthesis.drafts import Draft
+from data_pipelines.synthesis.pairs import folder_pictures
+from data_pipelines.synthesis.pipeline import Pipeline
+from data_pipelines.synthesis.questions import Reply
 
 THINGS = json.dumps([{"object": "ball", "details": "red"}])
 
@@ -46,12 +47,12 @@ def pictures_folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def make_plan(pictures_folder, tmp_path):
-    """make_plan(model, ...): a plan on four small pictures."""
+def make_pipeline(pictures_folder, tmp_path):
+    """make_pipeline(model, ...): a pipeline on four small pictures."""
 
-    def make(model, **options) -> Plan:
+    def make(model, **options) -> Pipeline:
         options = {"answers": tmp_path / "answers.sqlite", "run": "test", **options}
-        return Plan(pictures=folder_pictures(pictures_folder), make_model=lambda: model, **options)
+        return Pipeline(pictures=folder_pictures(pictures_folder), make_model=lambda: model, **options)
 
     return make
 

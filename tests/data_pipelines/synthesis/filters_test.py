@@ -6,9 +6,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from data_pipelines.synthesis.drafts import Draft, Sentence, from_line, to_line, triplet_id
+from data_pipelines.synthesis.drafts import Draft, Sentence, triplet_id
 from data_pipelines.synthesis.filters import CHECKS, make_filters, normalized, settle
-from data_pipelines.synthesis.runners import run_local, through
+from data_pipelines.synthesis.pipeline import run_local, through
 from tests.data_pipelines.synthesis.conftest import saying
 
 BAD = {
@@ -100,11 +100,11 @@ def test_decisions_reject_accept_and_leave():
     assert ["review" in s.passed for s in found.kept] == [True, False]
 
 
-def test_long_answers_go_as_a_whole_and_others_are_cut_into_sentences(make_plan, pairs):
+def test_long_answers_go_as_a_whole_and_others_are_cut_into_sentences(make_pipeline, pairs):
     long = "Add a dog. " + "And a cat. " * 12
     short = "Dr. Who leaves. Set it approx. 3 m left. Show a dog, e.g. Lassie. Add 2. A St. Bernard comes."
-    plan = make_plan(saying(long, 'Add a dog. Then remove the cat! "Why not?" Yes e.g. like so.', short))
-    (draft,) = run_local(pairs[:1], plan)
+    pipeline = make_pipeline(saying(long, 'Add a dog. Then remove the cat! "Why not?" Yes e.g. like so.', short))
+    (draft,) = run_local(pairs[:1], pipeline)
     assert draft.sentences[0].removed_by == "length" and draft.sentences[0].text == long.strip()
     assert [s.text for s in draft.sentences[1:]] == [
         "Add a dog.",
@@ -117,8 +117,3 @@ def test_long_answers_go_as_a_whole_and_others_are_cut_into_sentences(make_plan,
         "Add 2.",
         "A St. Bernard comes.",
     ]
-
-
-def test_a_draft_is_the_same_after_its_line(make_plan, pairs):
-    for draft in run_local(pairs, make_plan(saying("Add a dog.", "dog"))):
-        assert from_line(to_line(draft)) == draft

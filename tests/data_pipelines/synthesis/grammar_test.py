@@ -9,10 +9,10 @@ import urllib.parse
 import pytest
 
 from contextjax.types import UserError
-from data_pipelines.synthesis import retries
-from data_pipelines.synthesis.answers import Answers
+from data_pipelines.synthesis import grammar
+from data_pipelines.synthesis.answers import AnswerCache
 from data_pipelines.synthesis.grammar import LanguageTool
-from data_pipelines.synthesis.runners import run_local
+from data_pipelines.synthesis.pipeline import run_local
 from tests.data_pipelines.synthesis.conftest import saying
 
 
@@ -42,11 +42,13 @@ def language_tool(faults=()):
         server.shutdown()
 
 
-def test_texts_with_findings_are_removed_and_each_is_asked_about_once(make_plan, pairs):
+def test_texts_with_findings_are_removed_and_each_is_asked_about_once(make_pipeline, pairs):
     with language_tool() as (address, asked):
-        plan = make_plan(saying("Add a dogs & dogs.", "Add 1 dog + \N{SNOWMAN}."), grammar=address, language="en-GB")
-        drafts = list(run_local(pairs[2:], plan))
-        assert list(run_local(pairs[2:], plan)) == drafts
+        pipeline = make_pipeline(
+            saying("Add a dogs & dogs.", "Add 1 dog + \N{SNOWMAN}."), grammar=address, language="en-GB"
+        )
+        drafts = list(run_local(pairs[2:], pipeline))
+        assert list(run_local(pairs[2:], pipeline)) == drafts
     bad = drafts[0].sentences[0]
     assert (bad.removed_by, bad.why) == ("grammar", "Did you mean 'dog'? (2 findings)")
     assert drafts[0].kept[0].passed[-2:] == ("grammar", "ambiguous")
@@ -55,15 +57,15 @@ def test_texts_with_findings_are_removed_and_each_is_asked_about_once(make_plan,
 
 @pytest.mark.parametrize("fault", [(500, ""), (429, ""), (200, "<html>"), (200, "[]"), (200, '{"matches": 3}')])
 def test_a_server_that_fails_is_asked_again(fault, tmp_path, monkeypatch):
-    monkeypatch.setattr(retries.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(grammar.time, "sleep", lambda seconds: None)
     with language_tool([fault, fault]) as (address, asked):
-        check = LanguageTool(address, Answers(tmp_path / "answers.sqlite"))
+        check = LanguageTool(address, AnswerCache(tmp_path / "answers.sqlite"))
         assert check("a dog") == "" and len(asked) == 3
 
 
 def test_one_that_refuses_or_is_not_there_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(retries.time, "sleep", lambda seconds: None)
-    answers = Answers(tmp_path / "answers.sqlite")
+    monkeypatch.setattr(grammar.time, "sleep", lambda seconds: None)
+    answers = AnswerCache(tmp_path / "answers.sqlite")
     with language_tool([(400, "unknown language")]) as (address, asked):
         with pytest.raises(UserError, match="status 400; check --grammar and --language"):
             LanguageTool(address, answers, language="xx")("a dog")
@@ -78,11 +80,11 @@ def test_one_that_refuses_or_is_not_there_is_told(tmp_path, monkeypatch):
 )
 def test_what_is_no_address_is_told_at_once(address, tmp_path):
     with pytest.raises(UserError, match="expected the address") as caught:
-        LanguageTool(address, Answers(tmp_path / "answers.sqlite"))
+        LanguageTool(address, AnswerCache(tmp_path / "answers.sqlite"))
     assert "secret" not in str(caught.value)
 
 
 def test_an_answer_that_is_cut_is_asked_for_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(retries.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(grammar.time, "sleep", lambda seconds: None)
     with language_tool([(200, None)]) as (address, asked):
-        assert LanguageTool(address, Answers(tmp_path / "answers.sqlite"))("a dog") == "" and len(asked) == 2
+        assert LanguageTool(address, AnswerCache(tmp_path / "answers.sqlite"))("a dog") == "" and len(asked) == 2

@@ -10,9 +10,8 @@ from data_pipelines.datasets.pictograms.scenes import PLACES, Thing, make_scene
 from data_pipelines.datasets.pictograms.text_parser import parse_modification
 from data_pipelines.prepare import prepare
 from data_pipelines.synthesis import rules
-from data_pipelines.synthesis.plan import Plan
-from data_pipelines.synthesis.runners import run_local
-from data_pipelines.synthesis.sources import existing_pairs
+from data_pipelines.synthesis.pairs import existing_pairs
+from data_pipelines.synthesis.pipeline import Pipeline, run_local
 from data_pipelines.synthesis.write import write_set
 from data_pipelines.tables import load_split
 
@@ -23,8 +22,8 @@ def made(pictograms, tmp_path_factory):
     target = tmp_path_factory.mktemp("synthesis") / "set"
     pictures, pairs = existing_pairs(READERS["cirr"](pictograms), "train")
     make = lambda: rules.with_scenes(pictograms, ("train",))
-    plan = Plan(pictures=pictures, make_model=make, answers=target / "synthesis" / "answers.sqlite", run="test")
-    drafts = list(run_local(pairs, plan, concurrency=2))
+    pipeline = Pipeline(pictures=pictures, make_model=make, answers=target / "synthesis" / "answers.sqlite", run="test")
+    drafts = list(run_local(pairs, pipeline, concurrency=2))
     return target, drafts, write_set(drafts, pictures, target, "train")
 
 
@@ -70,22 +69,25 @@ def test_the_pictures_are_those_of_the_source(made, pictograms):
     assert prepare(ours, target, "train").ids
 
 
-def test_rules_are_for_pictograms_only(tmp_path, make_plan, pairs):
+def test_rules_are_for_pictograms_only(tmp_path, make_pipeline, pairs):
     with pytest.raises(UserError, match="scene graphs of the pictograms"):
         rules.with_scenes(tmp_path, ("train",))
     with pytest.raises(UserError, match=r"no scene graph of a\.png"):
-        list(run_local(pairs, make_plan(rules.RulesModel({}))))
+        list(run_local(pairs, make_pipeline(rules.RulesModel({}))))
 
 
 @pytest.mark.parametrize(("argument", "parts"), [("synthetic", 1), ("both", 2)])
 def test_the_recipe_of_pictograms_trains_on_it(argument, parts, made, pictograms):
     from configs.pictograms import get_config
+    from experiments.shared import assembly
     from experiments.shared.data import load_data, load_evaluated
 
     config = get_config(argument)
     for place in (config.data, *config.data.sources.values()):
         place.folder = str(made[0] if "synthetic" in place.folder else pictograms)
     config.data.val_folder = config.data.val_folder and str(pictograms)
+    with config.unlocked():
+        config.model = assembly.resolve_model(config)
     data, pairs = load_data(config, "train"), len(made[1])
     assert len(data.records) == parts * pairs and data.has_captions
     assert len(load_evaluated(config, "val").records) == len(READERS["cirr"](pictograms).records("val"))

@@ -14,8 +14,8 @@ from PIL import Image
 from contextjax.types import UserError
 from data_pipelines.datasets import READERS
 from data_pipelines.synthesis.drafts import Draft, Sentence, Thing
-from data_pipelines.synthesis.runners import run_local
-from data_pipelines.synthesis.sources import folder_pictures
+from data_pipelines.synthesis.pairs import folder_pictures
+from data_pipelines.synthesis.pipeline import run_local
 from data_pipelines.synthesis.write import check_source, check_target, cirr_names, remove_stale, write_set
 from data_pipelines.tables import load_split
 from tests.data_pipelines.synthesis.conftest import saying
@@ -39,10 +39,10 @@ def written(draft_texts, folder, target, split="train"):
     return write_set(drafts, folder_pictures(folder), target, split)
 
 
-def test_any_folder_becomes_a_set_in_three_layouts(make_plan, pairs, pictures_folder, tmp_path):
+def test_any_folder_becomes_a_set_in_three_layouts(make_pipeline, pairs, pictures_folder, tmp_path):
     target = tmp_path / "set"
-    plan = make_plan(saying("Add a dog.", "Make it \N{SNOWMAN}."))
-    found = write_set(run_local(pairs, plan), plan.pictures, target, "train")
+    pipeline = make_pipeline(saying("Add a dog.", "Make it \N{SNOWMAN}."))
+    found = write_set(run_local(pairs, pipeline), pipeline.pictures, target, "train")
     # of the two pairs with one reference, the same texts are ambiguous
     assert (found.pairs, found.triplets, found.pictures, dict(found.removed)) == (3, 2, 2, {"ambiguous": 4})
     for reader in ("manifest", "cirr_r", "cirr"):
@@ -52,7 +52,7 @@ def test_any_folder_becomes_a_set_in_three_layouts(make_plan, pairs, pictures_fo
     assert not any(".partial" in name for name in files_of(target))
 
 
-def test_unreadable_pictures_and_pairs_of_one_are_told_and_the_rest_goes_on(make_plan, pictures_folder, tmp_path):
+def test_unreadable_pictures_and_pairs_of_one_are_told_and_the_rest_goes_on(make_pipeline, pictures_folder, tmp_path):
     (pictures_folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"no")
     (pictures_folder / "same.png").write_bytes((pictures_folder / "a.png").read_bytes())
     (pictures_folder / "huge.png").write_bytes(b"")
@@ -60,9 +60,9 @@ def test_unreadable_pictures_and_pairs_of_one_are_told_and_the_rest_goes_on(make
     bad = [Draft("a.png", "broken.png"), Draft("a.png", "same.png"), Draft("huge.png", "a.png")]
     pairs = [*bad[:2], Draft("b.jpg", "a.png"), bad[2], Draft("sub/c.png", "sub/c.png")]
     model = saying("Add a dog.")
-    plan = make_plan(model)
-    drafts = list(run_local(pairs, plan))
-    found = write_set(drafts, plan.pictures, tmp_path / "set", "train")
+    pipeline = make_pipeline(model)
+    drafts = list(run_local(pairs, pipeline))
+    found = write_set(drafts, pipeline.pictures, tmp_path / "set", "train")
     assert (found.triplets, dict(found.problems)) == (1, {"check pair": 4})
     assert [bool(draft.problem) for draft in drafts] == [True, True, False, True, True]
     assert "can't be read" in drafts[0].problem and "are one" in drafts[1].problem and "bytes" in drafts[3].problem

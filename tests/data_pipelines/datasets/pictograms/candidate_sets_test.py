@@ -109,7 +109,7 @@ def test_members_differ_little_from_the_base(many):
 
 def test_splits_share_no_combination_of_names():
     for split in candidate_sets.SPLITS:
-        for index in range(30):
+        for index in range(10 if split == "train" else 30):  # a set of "train" has five times as many descriptions
             for scene in set_of(split, index, SEEN, HELD_OUT).scenes:
                 if split == "unseen":
                     assert set(scene.names) <= set(HELD_OUT)

@@ -115,7 +115,7 @@ def test_pictograms_of_ones_own(tmp_path):
 
 
 def test_too_few_pictograms_for_so_many_groups(tmp_path, monkeypatch):
-    monkeypatch.setattr("data_pipelines.datasets.pictograms.groups.MAX_TRIES", 300)
+    monkeypatch.setattr("data_pipelines.datasets.pictograms.groups.MAX_TRIES", 60)
     (tmp_path / "mine").mkdir()
     for name in PICTOGRAMS[:12]:
         twemoji_pictograms()[name].save(tmp_path / "mine" / f"{name}.png")

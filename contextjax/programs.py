@@ -1,0 +1,140 @@
+"""The programs of a system: what it computes, as functions of a model, its parameters and arrays.
+
+Each is compiled once for a model and the shapes of its inputs, whatever the parameters are. Embeddings and scores are
+float32. B is a number of queries or texts, U of different pictures or sets, S of texts about sets, K of candidates in a
+set, J of propositions of a text, T of tokens, I of patches, D the width of embeddings and W that of the text tower.
+`rows` [B] and `sets` [S] say which picture or set each text is about, so that one that has several is encoded once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from contextjax.models.context_blip import ContextBLIP
+from contextjax.models.context_cir import Composition, ContextCIR, combine
+from contextjax.models.layers import normalize
+from contextjax.spec import QueryMode, ScoreMode
+from contextjax.types import Tokens
+
+Inputs = ParamSpec("Inputs")
+Result = TypeVar("Result")
+
+
+class SetFeatures(NamedTuple):
+    """What ContextBLIP's selection reads of sets of candidates: arrays of float32."""
+
+    features: Any  # [S, K, W]
+    base: Any  # [S, K], the base scores
+    text: Any  # [S, W], the state of each whole text
+
+
+def _program(method: Callable[Concatenate[Any, Inputs], Result]) -> Callable[Concatenate[Any, Any, Inputs], Result]:
+    """Compiles a function of a bound model into one of (model, parameters, ...)."""
+
+    @functools.partial(jax.jit, static_argnums=0, static_argnames="mode")
+    def run(model: Any, params: Any, *inputs: Any, **options: Any) -> Any:
+        return model.apply({"params": params}, *inputs, **options, method=method)
+
+    return run
+
+
+@_program
+def embed_query(model: Any, pixels: Any, ids: Any, mask: Any, rows: Any = None, *, mode: QueryMode) -> jax.Array:
+    """Returns the queries [B, D], L2-normalised, of pictures uint8 [U, H, W, 3] and texts [B, T].
+
+    Without `rows` there are as many pictures as texts.
+    """
+    if mode == "fusion":
+        return normalize(_compose(model, pixels, ids, mask, rows).query)
+    image = model.embed_image(_encode_rows(model, pixels, rows))
+    return normalize(combine(mode, image, model.embed_text(model.encode_text(ids, mask))))
+
+
+@_program
+def embed_gallery(model: Any, pixels: Any) -> jax.Array:
+    """Returns the embeddings [B, D], L2-normalised, of pictures uint8 [B, H, W, 3]."""
+    return model.embed_image(model.encode_image(pixels))
+
+
+@_program
+def embed_text(model: Any, ids: Any, mask: Any) -> jax.Array:
+    """Returns the embeddings [B, D], L2-normalised, of texts [B, T]."""
+    return model.embed_text(model.encode_text(ids, mask))
+
+
+@_program
+def score_sets(
+    model: Any, pixels: Any, ids: Any, mask: Any, short_ids: Any, short_mask: Any, ordered: Any, sets: Any,
+    *, mode: ScoreMode,
+) -> jax.Array:  # fmt: skip
+    """Returns how well each candidate fits its text, [S, K]; see System.with_score for the modes.
+
+    Args:
+      model: a bound model.
+      pixels: uint8 [U, K, H, W, 3].
+      ids: the texts, [S, T].
+      mask: [S, T].
+      short_ids: their propositions, [S, J, T'].
+      short_mask: [S, J, T'].
+      ordered: bool [S], whether the candidates of a set are one after the other in time.
+      sets: [S], the set that each text is about.
+      mode: how candidates are scored.
+    """
+    reads_propositions = isinstance(model, ContextBLIP) and model.config.propositions
+    if mode == "selection" or (mode == "itc" and reads_propositions):
+        seen = model.represent_sets(pixels, ids, mask, sets, Tokens(short_ids, short_mask))
+        valid = jnp.ones(seen.base.shape, bool)
+        return seen.base if mode == "itc" else model.select(seen.features, seen.base, valid, ordered, seen.summary)
+    count = pixels.shape[1]
+    image, total = model.encode_image(pixels.reshape(-1, *pixels.shape[2:])), jnp.zeros((ids.shape[0], count))
+    if mode != "itm":
+        text, images = model.embed_text(model.encode_text(ids, mask)), model.embed_image(image)
+        total = total + (images.reshape(pixels.shape[0], count, -1)[sets] * text[:, None]).sum(-1)
+    if mode != "itc":
+        candidates = (sets[:, None] * count + jnp.arange(count)).reshape(-1)
+        fused = _read(model, image, jnp.repeat(ids, count, axis=0), jnp.repeat(mask, count, axis=0), candidates)
+        logits = model.match_states(fused).astype(jnp.float32).reshape(*total.shape, 2)
+        total = total + (logits[..., 1] - logits[..., 0] if mode == "itm" else logits[..., 1])
+    return total
+
+
+@_program
+def set_features(
+    model: ContextBLIP, pixels: Any, ids: Any, mask: Any, short_ids: Any, short_mask: Any, sets: Any
+) -> SetFeatures:
+    """Returns what ContextBLIP's selection reads; the arguments are those of `score_sets`."""
+    seen = model.represent_sets(pixels, ids, mask, sets, Tokens(short_ids, short_mask))
+    return SetFeatures(seen.features, seen.base, seen.summary)
+
+
+@_program
+def attention(model: Any, pixels: Any, ids: Any, mask: Any, rows: Any) -> jax.Array:
+    """Returns the attention [B, I, T] between the tokens of pictures uint8 [U, H, W, 3] and of texts [B, T].
+
+    It is ConText-CIR's fusion attention, or BLIP's cross-attention with its last two axes exchanged.
+    """
+    if isinstance(model, ContextCIR):
+        return _compose(model, pixels, ids, mask, rows).attention.astype(jnp.float32)
+    weights = _read(model, model.encode_image(pixels), ids, mask, rows).attention
+    return jnp.swapaxes(weights, -1, -2).astype(jnp.float32)
+
+
+def _encode_rows(model: Any, pixels: Any, rows: Any) -> Any:
+    """Returns what the image tower makes of each row's picture; without `rows`, each row has its own."""
+    image = model.encode_image(pixels)
+    return image if rows is None else jax.tree.map(lambda x: x[rows], image)
+
+
+def _compose(model: ContextCIR, pixels: Any, ids: Any, mask: Any, rows: Any) -> Composition:
+    return model.compose(_encode_rows(model, pixels, rows), model.encode_text(ids, mask), mask)
+
+
+def _read(model: Any, image: Any, ids: Any, mask: Any, rows: Any) -> Any:
+    """Returns the states of texts that have read the pictures `rows` of `image`."""
+    tokens = model.adapt(image) if isinstance(model, ContextBLIP) else model.normalize_tokens(image.tokens)
+    return model.read(tokens, ids, mask, rows)

@@ -1,0 +1,194 @@
+"""Evaluates a run, or published weights, on a split by a protocol, and writes evaluation.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import contextjax
+from contextjax.evaluation import Propositions
+from contextjax.files import write_whole
+from contextjax.sharding import first_process_first, is_first_process
+from contextjax.system import System
+from contextjax.types import EvaluationProtocol, UserError
+from data_pipelines import protocols
+from data_pipelines.candidate_ops import cleaned
+from data_pipelines.datasets.imagecode import read_propositions
+from data_pipelines.tables import SplitData
+from data_pipelines.texts import clean_description, is_negated
+from experiments.shared.assembly import read_config
+from experiments.shared.data import evaluated, load_parts
+from experiments.shared.leaderboard_files import write_files
+from experiments.shared.scoring import has_candidates, score
+
+
+@dataclasses.dataclass(frozen=True)
+class ChosenSplit:
+    """A split and the protocol that it is scored by.
+
+    A protocol that is changed (rewordings, propositions) has another name, for its numbers are others.
+    """
+
+    protocol: EvaluationProtocol
+    split: str
+    parts: Mapping[str, SplitData]  # of the split, see data.load_parts
+    file: str  # in the workdir, for the result
+    propositions: Propositions | None
+    share: float  # of the whole text, beside its propositions
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether targets are missing, so that nothing can be scored."""
+        return any(record.target is None for data in self.parts.values() for record in data.records)
+
+    @property
+    def sentences(self) -> dict[str, Any]:
+        """The options of evaluation.score_records that propositions are given by."""
+        return {} if self.propositions is None else {"propositions": self.propositions, "share": self.share}
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts that a system reads."""
+        records = [record for data in self.parts.values() for record in data.records]
+        texts = [record.text for record in records]
+        if self.protocol.averages_rewordings:
+            texts += [text for record in records for text in record.rewordings]
+        return texts + [text for own in (self.propositions or {}).values() for text, _ in own]
+
+
+def evaluate_run(
+    workdir: Path, *, source: str = "", checkpoint: str = "", submission: str = "", baselines: bool = True,
+    **choice: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Evaluates and writes the result: evaluation.json, for other splits and data evaluation.*.json.
+
+    Args:
+      workdir: the run's, and where the result is written.
+      source: a folder or hub id of CLIP or BLIP to evaluate instead of the run.
+      checkpoint: best, newest or a step; see contextjax.load.
+      submission: a folder for the files that the benchmark's leaderboard takes; "": none are written.
+      baselines: whether the simpler ways to query or score are scored too.
+      choice: see choose_split.
+
+    Returns:
+      the result; {} for a split whose targets are secret: only the submission is made.
+
+    Raises:
+      UserError: the choice fits neither the source nor the data, or the targets are secret and there is no submission.
+    """
+    if source and not (choice.get("folder") and choice.get("protocol")):
+        raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")
+    system = contextjax.load(source or workdir, checkpoint=checkpoint)
+    with first_process_first():
+        chosen = choose_split(system, None if source else read_config(workdir), **choice)
+    title = f"{chosen.protocol.name}, {chosen.split}"
+    if chosen.is_secret and not submission:
+        raise UserError(
+            f"{title}: its targets are secret; give --submission=DIR for the files that its leaderboard scores, or a "
+            "--split that publishes them."
+        )
+    for part, data in chosen.parts.items() if submission and is_first_process() else ():
+        for path in write_files(system, chosen.protocol, data, Path(submission) / part, **chosen.sentences):
+            print(f"{path} is written and keeps all rules of {title}.")
+    texts_cut = _count_cut(system, chosen.texts)
+    if chosen.is_secret:
+        print(f"{title}: targets are secret, so there are no metrics; submit what is written.")
+        return {}
+    result: dict[str, Any] = {"protocol": chosen.protocol.name, "split": chosen.split}
+    result |= score(system, chosen.protocol, chosen.parts, baselines=baselines, **chosen.sentences)
+    result["texts_cut"] = texts_cut
+    if chosen.protocol.template:
+        result["template"] = chosen.protocol.template
+    if chosen.propositions:
+        result["share"] = chosen.share
+    result["config_hash"], _, step = system.fingerprint.rpartition("-")
+    result["step"] = int(step)
+    if is_first_process():
+        write_whole(workdir / chosen.file, json.dumps(result, indent=2) + "\n")
+    _print_tables(result)
+    return result
+
+
+def choose_split(
+    system: System,
+    config: Any,
+    *,
+    protocol: str = "",
+    folder: str = "",
+    split: str | None = None,
+    rewordings: bool = False,
+    propositions: str = "",
+    share: float = 0.5,
+) -> ChosenSplit:
+    """Loads the split that is named; what is not named is the config's, where there is one.
+
+    Args:
+      system: for the size of its pictures.
+      config: the run's; None: there is none.
+      protocol: a name of data_pipelines/protocols.py.
+      folder: the data set's.
+      split: its split.
+      rewordings: whether a query is the mean of a text and its rewordings.
+      propositions: a file {description: [short sentences]}; "": descriptions are scored as a whole.
+      share: of the whole text in a score, beside its propositions.
+    """
+    reader, own_folder = evaluated(config) if config else ("", "")
+    own_split, clean = (config.data.val_split, bool(config.data.get("clean"))) if config else ("val", False)
+    scored = protocols.named(protocol) if protocol else protocols.of_reader(reader)
+    is_own = scored.reader == reader and scored == protocols.of_reader(reader) and folder in ("", own_folder)
+    if rewordings:
+        scored = dataclasses.replace(scored, name=f"{scored.name}+rewordings", averages_rewordings=True)
+    chosen = str(split or own_split)
+    parts = load_parts(scored, folder or own_folder, chosen, size=system.image_size, fit=system.fit)
+    sentences = None
+    if propositions:
+        scored = dataclasses.replace(scored, name=f"{scored.name}+propositions")
+        sentences = _propositions(propositions, scored, parts, clean=clean)
+    is_default = is_own and chosen == own_split and not (rewordings or propositions)
+    named = f"{scored.name}." if protocol or folder or rewordings or propositions else ""
+    file = "evaluation.json" if is_default else f"evaluation.{named}{chosen}.json"
+    parts = {part: cleaned(data) for part, data in parts.items()} if clean else parts
+    return ChosenSplit(scored, chosen, parts, file, sentences, share)
+
+
+def _count_cut(system: System, texts: list[str]) -> int:
+    """Returns how many texts the system does not read to their end, and prints it."""
+    count = len(system.truncated(texts))
+    if count:
+        print(f"{count} of {len(texts)} texts are longer than {system.tokenizer.length} tokens and were cut.")
+    return count
+
+
+def _print_tables(result: dict) -> None:
+    """Prints the metrics, beside the baselines, then by kind."""
+    ways = ("image", "text", "sum", "itc", "itm")
+    beside = {f"{name} (same towers)" if name in ways else name: row for name, row in result["baselines"].items()}
+    rows = {result["query"]: result["metrics"], **beside}
+    columns = list(result["metrics"])
+    width = max(9, *(len(column) + 2 for column in columns))
+    print(
+        f"{result['protocol']}, {result['split']}: {result['n_queries']} queries, {result['n_gallery']} pictures"
+        + (f", step {result['step']}" if result["step"] else "")
+    )
+    for name, values in {"": dict.fromkeys(columns), **rows, **result["by_kind"]}.items():
+        cells = (c if values.get(c, 0) is None else f"{values[c]:.1f}" if c in values else "" for c in columns)
+        print(f"{name:<28}{''.join(f'{cell:>{width}}' for cell in cells)}")
+
+
+def _propositions(
+    file: str, protocol: EvaluationProtocol, parts: Mapping[str, SplitData], *, clean: bool
+) -> Propositions:
+    """Returns the sentences of a file by record id; the file has them by the description before any cleaning."""
+    if not has_candidates(protocol):
+        raise UserError(f"--propositions are of descriptions of candidate sets, and '{protocol.reader}' has none.")
+    read, records = read_propositions(file), [record for data in parts.values() for record in data.records]
+    words = (lambda text: clean_description(text, max_words=None)) if clean else str
+    propositions = {record.id: [(words(text), is_negated(text)) for text in read[record.text]]
+                    for record in records if record.text in read}  # fmt: skip
+    if not propositions:
+        raise UserError(f"{file} has no description of this split; expected its texts as they stand in the data set.")
+    print(f"{len(propositions)} of {len(records)} descriptions have propositions; the others are scored as a whole.")
+    return propositions

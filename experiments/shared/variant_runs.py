@@ -1,0 +1,146 @@
+"""Runs of a recipe's variants, several seeds each, side by side: what `compare` trains, evaluates and prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import runpy
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contextjax.json_files import parse_json, read_json, read_text
+from contextjax.training.metrics_log import read_metrics
+from contextjax.types import UserError
+from experiments.shared.stage_runs import stages_of
+
+TRIAL_STEPS = 60
+COLUMNS = ("R@1", "R@5", "R@10", "Rs@1", "Rs@2", "Avg", "accuracy")  # of the table, where the metrics have them
+
+
+@dataclasses.dataclass(frozen=True)
+class VariantRuns:
+    """The runs of one recipe's variants in one workdir. A variant is an argument of the recipe; "recipe" is none."""
+
+    recipe: str  # a file, without an argument
+    workdir: Path
+    seconds: float  # of training, for each run; 0: the recipe's own steps
+    stages: Sequence[str] | None  # of a recipe in stages, those to train; None: all
+    overrides: Sequence[str]  # KEY=VALUE, in which {seed} becomes the run's
+
+    def complete(self, path: Path, *, variants: Sequence[str], seeds: Sequence[str]) -> list[dict[str, Any]]:
+        """Trains and evaluates what a file of finished runs lacks; returns its rows. An interrupted run goes on.
+
+        Raises:
+          UserError: a run failed, or a line of the file is damaged.
+        """
+        rows = read_rows(path) if path.exists() else []
+        for variant in variants if self.seconds else ():
+            self._steps(variant)
+        finished = {(row["variant"], row["seed"]) for row in rows}
+        for variant, seed in ((variant, seed) for seed in seeds for variant in variants):
+            if (variant, seed) not in finished:
+                rows.append(self._run(variant, seed))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+        return rows
+
+    def _run(self, variant: str, seed: str) -> dict[str, Any]:
+        """Trains and evaluates a run; returns its row."""
+        settings = {"seed": seed, **self._overrides(seed)}
+        if self.seconds:
+            settings |= self._steps(variant)
+        place = self.workdir / f"{variant}-{seed}"
+        self._train(variant, place, settings)
+        stages = [place / stage for stage in self._stages] or [place]
+        command = [sys.executable, "-m", "experiments.evaluate", f"--workdir={stages[-1]}", "--nobaselines"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        evaluation = read_json(stages[-1] / "evaluation.json", layout="an evaluation", remedy="evaluate the run again")
+        ends = [read_metrics(stage)[-1] for stage in stages]
+        row: dict[str, Any] = {"variant": variant, "seed": seed, "metrics": evaluation["metrics"]}
+        if "Rs@1" in evaluation["metrics"]:
+            row["Rs@1 by kind"] = {kind: metrics["Rs@1"] for kind, metrics in evaluation["by_kind"].items()}
+        if len(stages) > 1:
+            others = "texts of other sets"
+            row |= {others: evaluation["baselines"][others]["accuracy"]} if others in evaluation["baselines"] else {}
+            row["accuracy by stage"] = {
+                stage.name: end["val/accuracy"] for stage, end in zip(stages, ends, strict=True)
+                if "val/accuracy" in end
+            }  # fmt: skip
+        return row | {
+            "steps": sum(end["step"] for end in ends),
+            "config_hash": evaluation["config_hash"],
+            "seconds": round(sum(end["seconds"] for end in ends), 3),
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        }
+
+    @property
+    def _stages(self) -> Sequence[str]:
+        return self.stages or stages_of(self.recipe)
+
+    def _overrides(self, seed: str) -> dict[str, str]:
+        return dict(item.replace("{seed}", seed).split("=", 1) for item in self.overrides)
+
+    def _steps(self, variant: str) -> dict[str, int]:
+        """Returns the steps that take `seconds`, by a short trial; a quarter leads where the recipe has a lead."""
+        place = self.workdir / "trials" / variant
+        file = place / "steps.json"
+        if not file.exists():
+            recipe = runpy.run_path(self.recipe)["get_config"]("" if variant == "recipe" else variant)
+            has_lead = recipe.loss.lead_steps > 0
+            trial = {"training.steps": TRIAL_STEPS, "training.log_every": 5}
+            trial |= {"loss.lead_steps": TRIAL_STEPS // 2} if has_lead else {}
+            self._train(variant, place, {**trial, **self._overrides("0")})
+            at = {line["step"]: line["seconds"] for line in read_metrics(place) if "loss" in line}
+            lead, rest = ((at[end] - at[end - 20]) / 20 for end in (TRIAL_STEPS // 2, TRIAL_STEPS))
+            steps = int(self.seconds / (0.25 * lead + 0.75 * rest))
+            settings = {"training.steps": steps} | ({"loss.lead_steps": steps // 4} if has_lead else {})
+            file.write_text(json.dumps(settings))
+        return read_json(file, layout="a trial", remedy="remove it, and the trial is made again")
+
+    def _train(self, variant: str, place: Path, settings: dict[str, Any]) -> None:
+        argument = "" if variant == "recipe" else variant
+        pairs = [f"{key}={value}" for key, value in settings.items()]
+        if stages := self._stages:
+            command = ["experiments.stages", f"--config={self.recipe}", f"--argument={argument}"]
+            command += [f"--stages={','.join(stages)}", *(f"--set={pair}" for pair in pairs)]
+        else:
+            command = ["experiments.train", f"--config={self.recipe}{f':{argument}' if argument else ''}"]
+            command += [f"--config.{pair}" for pair in pairs]
+        if subprocess.run([sys.executable, "-m", *command, f"--workdir={place}"], check=False).returncode:
+            raise UserError(f"The run in {place} failed; what it said stands above. The same command goes on with it.")
+
+    @staticmethod
+    def table(rows: Sequence[dict[str, Any]]) -> str:
+        """Returns a Markdown table: mean and standard deviation over the seeds."""
+        columns = [name for name in rows[0]["metrics"] if name in COLUMNS]
+        lines = [f"| variant | seeds | steps | seconds | {' | '.join(columns)} |", f"|{'---|' * (4 + len(columns))}"]
+        for variant in dict.fromkeys(row["variant"] for row in rows):
+            own = [row for row in rows if row["variant"] == variant]
+            values = np.asarray([[row["metrics"][name] for name in columns] for row in own])
+            means, deviations = values.mean(0), values.std(0, ddof=min(1, len(own) - 1))
+            cells = [f"{mean:.1f} ± {std:.1f}" for mean, std in zip(means, deviations, strict=True)]
+            seconds = f"{min(r['seconds'] for r in own):.0f}–{max(r['seconds'] for r in own):.0f}"
+            lines.append(f"| {variant} | {len(own)} | {own[0]['steps']} | {seconds} | {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Returns the finished runs of a file, a JSON line each.
+
+    Raises:
+      UserError: a line is damaged.
+    """
+    rows = []
+    for number, line in enumerate(read_text(path, layout="compare", remedy="give another --rows").splitlines(), 1):
+        try:
+            rows.append(parse_json(line))
+        except ValueError as error:
+            raise UserError(f"{path}, line {number} is not JSON ({error}); remove that line and try again.") from error
+    return rows

@@ -1,0 +1,145 @@
+"""The settings of a synthesis. Each field is a flag of experiments.synthesize."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from absl import flags
+
+from contextjax.files import local_path
+from contextjax.types import UserError
+
+flags.disclaim_key_flags()  # the flags are those of the command that defines them: --help has them
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SynthesisConfig:
+    """Settings of a synthesis, checked against each other. A number after a field's sentence is its least value."""
+
+    data: Annotated[str | None, "A set whose own (reference, target) pairs are taken."] = None
+    reader: Annotated[str, "The layout of --data, as in a config's data.reader."] = "cirr"
+    split: Annotated[str, "The split of --data; also the split that is written."] = "train"
+    pictures: Annotated[str | None, "A folder of pictures, whose pairs are mined, instead of --data."] = None
+    target: Annotated[str, "The folder of the written set: a new one, or one of an earlier run."]
+    pairs: Annotated[int, "The number of pairs, drawn by --seed; 0: all.", 0] = 0
+    seed: Annotated[int, "The seed of all random draws."] = 0
+    # Mining.
+    workdir: Annotated[str | None, "A CLIP (workdir, export, folder or hub id), for mining and --agreement."] = None
+    band: Annotated[tuple[str, ...], "The least and the greatest cosine of a pair; band.html has examples."] = (
+        "0.75", "0.95",
+    )  # fmt: skip
+    group: Annotated[int, "The number of pictures of a group, any two of which are in the band.", 2] = 6
+    targets: Annotated[int, "The number of targets of each reference of a group.", 1] = 1
+    # Models.
+    backend: Annotated[
+        Literal["openai", "transformers", "rules"], "The kind of model; rules: no model, for pictograms only."
+    ]
+    model: Annotated[str | None, "The model that sees pictures: a name at the endpoint, or a folder or hub id."] = None
+    writer: Annotated[str | None, "Another model for the texts."] = None
+    address: Annotated[str | None, "The endpoint, as http://HOST:8000/v1; default: OpenAI's."] = None
+    key_variable: Annotated[
+        str | None, "The environment variable that holds the key; default: OPENAI_API_KEY, with --address none."
+    ] = None
+    request: Annotated[str | None, "Further fields of a request as JSON, instead of temperature and answer_tokens."] = (
+        None
+    )
+    side: Annotated[int, "The longer side in pixels of pictures as models see them.", 16] = 768
+    concurrency: Annotated[int, "The number of pairs under way at a time.", 1] = 8
+    requests_per_minute: Annotated[float, "The largest number of requests a minute; 0: no limit.", 0] = 0.0
+    tokens_per_minute: Annotated[float, "The largest number of tokens a minute, about; 0: no limit.", 0] = 0.0
+    timeout: Annotated[float, "The seconds that one try of a question may take.", 0.1] = 120.0
+    tries: Annotated[int, "The number of tries of a question where the endpoint fails.", 1] = 8
+    batch: Annotated[str | None, "A folder of batch files to ask by, instead of asking at once."] = None
+    # Cost.
+    dry_run: Annotated[bool, "Asks nothing; prints the number of questions and tokens, and the cost."] = False
+    price_in: Annotated[float, "The price of a million tokens of questions.", 0] = 0.0
+    price_out: Annotated[float, "The price of a million tokens of answers.", 0] = 0.0
+    picture_tokens: Annotated[int, "The tokens of a picture that --dry_run assumes until some were counted."] = 1000
+    answer_tokens: Annotated[int, "The longest answer; --dry_run assumes half until some were counted."] = 800
+    # Texts.
+    answers: Annotated[str | None, "The file of answers; default: TARGET/synthesis/answers.sqlite."] = None
+    prompts: Annotated[str | None, "A folder of your own prompts, as data_pipelines/synthesis/prompts."] = None
+    texts: Annotated[int, "The number of texts asked for, for each pair.", 1] = 6
+    characters: Annotated[int, "The longest text; longer ones are removed.", 10] = 100
+    grammar: Annotated[str, "A LanguageTool server, as http://HOST:8081; without it grammar is not checked."] = ""
+    language: Annotated[str, "The texts' language, for --grammar."] = "en-US"
+    agreement: Annotated[
+        float | None, "The least agreement of a text with target minus reference, by the CLIP of --workdir."
+    ] = None
+    decisions: Annotated[
+        tuple[str, ...], "Files that review pages saved: rejected triplets are left out, and a later file wins."
+    ] = ()
+    review: Annotated[int, "The number of triplets on the review page.", 0] = 100
+    runner: Annotated[Literal["local", "beam"], "Threads of this process, or Apache Beam."] = "local"
+
+    def __post_init__(self):
+        """Raises UserError where settings do not go together."""
+        if bool(self.data) == bool(self.pictures):
+            raise UserError(
+                "Expected --data=SET, whose pairs are taken, or --pictures=FOLDER, whose pairs are mined: one."
+            )
+        if self.pictures and self.target_folder.resolve().is_relative_to(local_path(self.pictures).resolve()):
+            raise UserError(
+                f"{self.target} lies in --pictures, and its copies would be taken for more of them; give another place."
+            )
+        if self.pictures and not self.workdir:
+            raise UserError("--pictures needs a CLIP to find pairs by; give it as --workdir.")
+        if self.agreement is not None and not self.workdir:
+            raise UserError("--agreement needs a CLIP to judge by; give it as --workdir.")
+        if self.batch and self.backend != "openai":
+            raise UserError(f"--batch is for --backend=openai; got --backend={self.backend}.")
+        if self.batch and self.runner == "beam":
+            raise UserError("--batch asks by files of one process; leave out --runner=beam.")
+
+    @property
+    def cosines(self) -> tuple[float, float]:
+        """The least and the greatest cosine of a pair."""
+        try:
+            low, high = map(float, self.band)
+        except ValueError as error:
+            raise UserError(f"--band is {','.join(self.band)}; expected two cosines, as 0.75,0.95.") from error
+        return low, high
+
+    @property
+    def target_folder(self) -> Path:
+        """The folder of the written set."""
+        return local_path(self.target)
+
+
+def define_flags() -> None:
+    """Defines a flag for each field of SynthesisConfig."""
+    numbers = {int: flags.DEFINE_integer, float: flags.DEFINE_float}
+    hints = typing.get_type_hints(SynthesisConfig, include_extras=True)
+    for field in dataclasses.fields(SynthesisConfig):
+        default: Any = None if field.default is dataclasses.MISSING else field.default
+        annotated, sentence, *least = typing.get_args(hints[field.name])
+        kinds = [kind for kind in typing.get_args(annotated) or (annotated,) if kind is not type(None)]
+        if typing.get_origin(annotated) is Literal:
+            flags.DEFINE_enum(field.name, default, kinds, sentence)
+        elif typing.get_origin(annotated) is tuple:
+            flags.DEFINE_list(field.name, list(default), sentence)
+        elif kinds[0] is bool:
+            flags.DEFINE_bool(field.name, default, sentence)
+        elif kinds[0] is str:
+            flags.DEFINE_string(field.name, default, sentence)
+        else:
+            numbers[kinds[0]](field.name, default, sentence, lower_bound=least[0] if least else None)
+
+
+def from_flags() -> SynthesisConfig:
+    """Reads the config from the parsed flags.
+
+    Raises:
+      UserError: a flag is missing, or flags do not go together.
+    """
+    values: dict[str, Any] = {
+        field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(SynthesisConfig)
+    }
+    for name in ("target", "backend"):
+        if values[name] is None:
+            raise UserError(f"--{name} is missing; give it as --{name}=...")
+    values["band"], values["decisions"] = tuple(values["band"]), tuple(values["decisions"])
+    return SynthesisConfig(**values)

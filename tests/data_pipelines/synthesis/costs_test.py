@@ -1,0 +1,36 @@
+"""Costs are tokens times prices; a forecast counts each question once and asks nothing."""
+
+import pytest
+
+from data_pipelines.synthesis.answers import AnswerCache
+from data_pipelines.synthesis.costs import ForecastAsker, Prices, Spending
+from data_pipelines.synthesis.questions import Prompt, Question, Reply
+from tests.data_pipelines.synthesis.conftest import Says
+
+COUNTS = {
+    "a": {"asked": 2, "refused": 1, "tokens_in": 3_000_000, "tokens_out": 10},
+    "b": {"asked": 1, "refused": 0, "tokens_in": 0, "tokens_out": 500_000},
+}
+
+
+def test_costs_are_tokens_times_prices():
+    spending = Spending(COUNTS, Prices(2.0, 8.0))
+    assert spending.cost == pytest.approx(2 * 3 + 8 * 0.50001) == spending.to_json()["cost"]
+    assert spending.summary() == "3 asked; 3,000,000 tokens in, 500,010 out; cost 10.00"
+    assert [line.partition(":")[0] for line in spending.lines()] == ["a", "b", "Cost"]
+    assert "cost" not in Spending(COUNTS, Prices()).summary()
+    assert Spending({}, Prices()).lines() == ["No answer was new."]
+
+
+def test_a_forecast_counts_each_question_once_with_the_tokens_of_kept_answers(tmp_path):
+    cache, model = AnswerCache(tmp_path / "answers.sqlite"), Says(lambda question: pytest.fail("it was asked"))
+    prompt = Prompt("difference", "v1", "$count")
+    first, second = (Question(prompt, (("count", name),)) for name in ("one", "two"))
+    forecast = ForecastAsker(model, cache, stand_in=lambda question, key: key, picture_tokens=9, answer_tokens=7)
+    assert forecast(first).text == first.key(model) == forecast(first).text
+    assert dict(forecast.counts[prompt.id]) == {"asked": 1, "kept": 0, "tokens_in": 0, "tokens_out": 7}
+    kept = Reply(second.key(model), model.name, prompt.id, "kept", "", 30, 40)
+    cache.put(kept, run="before")
+    forecast = ForecastAsker(model, cache, stand_in=lambda question, key: key, picture_tokens=9, answer_tokens=7)
+    assert forecast(second) == kept and not forecast(first).tokens_in
+    assert dict(forecast.counts[prompt.id]) == {"asked": 1, "kept": 1, "tokens_in": 30, "tokens_out": 40}

@@ -1,0 +1,71 @@
+"""Training steps as shapes: every recipe has a batch and sizes without data, as the loader makes it."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs.context_blip import get_config as context_blip
+from configs.context_cir import get_config as context_cir
+from configs.pictogram_sets import get_config as pictogram_sets
+from configs.pictograms import get_config as pictograms
+from contextjax.types import CandidateBatch, CaptionBatch, ComposedBatch, FeatureBatch, UserError
+from data_pipelines.ops import ComposedSamples
+from experiments.shared import assembly
+from experiments.shared.abstract_step import sizes_of, with_sizes
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "pictures"),
+    [
+        (context_cir("B32"), ComposedBatch, 2),
+        (context_cir("L14,modern"), ComposedBatch, 2),
+        (pictograms(), ComposedBatch, 5),
+        (context_blip("1"), CaptionBatch, 1),
+        (context_blip("2a,card"), CandidateBatch, 10),
+        (context_blip("2b"), FeatureBatch, 0),
+        (pictogram_sets("pairs"), CandidateBatch, 10),
+    ],
+)
+def test_every_recipe_has_a_batch_and_sizes_without_data_or_hub(config, kind, pictures):
+    config = with_sizes(config)
+    batch = assembly.parts(config).abstract_batch(config)
+    size = config.model.vision.image_size
+    pixels = sum(math.prod(x.shape) for x in jax.tree.leaves(batch) if x.dtype == jnp.uint8)
+    assert isinstance(batch, kind) and pixels == config.data.batch_size * pictures * size * size * 3
+
+
+def test_missing_sizes_are_an_error():
+    config = context_cir("B16")
+    config.model.variant = ""
+    with pytest.raises(UserError, match=r"base-patch16', no folder on this machine, and model\.variant is empty"):
+        sizes_of(config)
+
+
+def test_an_abstract_batch_is_what_the_loader_makes(pictograms_folder, tmp_path):
+    """The shapes are compared one by one, for a recipe with phrases and captions."""
+    from data_pipelines.loader import batches
+    from experiments.shared.data import load_data
+
+    config = recipe_on(pictograms_folder)
+    data = load_data(config, "train")
+    tokenizer = assembly.make_tokenizer(config, tmp_path, data)
+    samples = assembly.make_samples(config, data, tokenizer, tmp_path)
+    assert isinstance(samples, ComposedSamples)
+    batch = next(iter(batches(samples, batch_size=4, steps=1, seed=0)))
+    shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+    assert shapes(batch) == shapes(assembly.parts(config).abstract_batch(config))
+
+
+@pytest.fixture
+def pictograms_folder(request):
+    return request.getfixturevalue("pictograms")  # whose name is the recipe's here
+
+
+def recipe_on(folder):
+    config = pictograms()
+    config.data.folder, config.data.batch_size, config.data.vocabulary = str(folder), 4, 300
+    with config.unlocked():
+        config.model = assembly.resolve_model(config)
+    return config

@@ -11,7 +11,7 @@ from contextjax.models.blip import BLIPConfig
 from contextjax.models.context_blip import ContextBLIPConfig
 from contextjax.models.masking import NOISE
 from contextjax.pretrained.blip import hf_config_json
-from experiments.comparisons import pytorch, stage1
+from experiments.comparisons import blip, pytorch
 
 
 def write_blip(folder: Path, config: BLIPConfig, *, seed: int = 0) -> None:
@@ -34,7 +34,7 @@ class TorchStep:
         import torch
 
         torch.set_num_threads(threads)
-        config, section = stage1.config_of(size), stage1.optimizer_section()
+        config, section = blip.stage1_config(size), blip.stage1_optimizer()
         self.model, self._batch = make_model(Path(folder), config), _tensors(config, size, batch)
         arguments = {"learning_rate": section.learning_rate, "weight_decay": section.weight_decay}
         arguments |= {"b1": section.beta1, "b2": section.beta2, "eps": section.epsilon}
@@ -73,7 +73,7 @@ class TorchStep:
 
 
 def make_model(folder: Path, config: ContextBLIPConfig) -> Any:
-    """Returns the module with the weights that stage1.write_weights wrote."""
+    """Returns the module with the weights of `stage1.write_weights`."""
     import torch
     import torch.nn.functional as F
     import transformers
@@ -171,7 +171,7 @@ def make_model(folder: Path, config: ContextBLIPConfig) -> Any:
             return self.head(x.gather(1, 1 + masked[..., None].expand(-1, -1, width)))
 
     model = Stage1().eval()
-    missing, unexpected = model.load_state_dict(load_file(folder / stage1.REST), strict=False)
+    missing, unexpected = model.load_state_dict(load_file(folder / blip.TRAINED), strict=False)
     assert not unexpected and all(name.startswith("blip.") for name in missing), (missing, unexpected)
     return model
 
@@ -180,7 +180,7 @@ def _tensors(config: ContextBLIPConfig, size: str, batch: int) -> dict[str, Any]
     """The batch as PyTorch's model takes it."""
     import torch
 
-    captions, draws = stage1.make_batch(size, batch)
+    captions, draws = blip.make_stage1_batch(size, batch)
     whole = {"ids": captions.texts.ids, "mask": captions.texts.mask}
     whole |= {name: getattr(draws, name) for name in ("negative_image", "negative_text", "position")}
     tensors = {name: torch.from_numpy(np.asarray(x, np.int64)) for name, x in whole.items()}

@@ -178,7 +178,7 @@ def test_a_system_under_its_own_names_comes_back_bitwise(tiny, tmp_path, picture
     """ConText-CIR as safetensors with our parameter paths, beside its config and tokenizer."""
     from configs.base import base
     from contextjax.variants import make_model, spec_of
-    from experiments.shared import assembly
+    from experiments.shared import models
 
     config = base()
     config.model.update(
@@ -187,7 +187,7 @@ def test_a_system_under_its_own_names_comes_back_bitwise(tiny, tmp_path, picture
     )  # fmt: skip
     config.data.vocabulary = 280
     tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=10)
-    model = make_model(assembly.make_spec(config, vocabulary=tokenizer.vocabulary))
+    model = make_model(models.make_spec(config, vocabulary=tokenizer.vocabulary))
     params = type(tiny)().params(model)
     write_own(tmp_path / "out", spec_of(model, fingerprint="abc-7"), params)
     tokenizer.save(tmp_path / "out" / "tokenizer.json")

@@ -39,7 +39,7 @@ def abstract_step(config: Any) -> AbstractStep:
     """Traces the step of the config's last phase for its mesh; nothing is allocated or compiled.
 
     Raises:
-      UserError: see make_plan.
+      UserError: there are no sizes to build the model with, or the mesh or batch does not go together.
     """
     config = with_sizes(config)
     vocabulary = config.data.vocabulary or config.model.text["vocabulary"]
@@ -61,7 +61,7 @@ def abstract_step(config: Any) -> AbstractStep:
 
 
 def with_sizes(config: Any) -> Any:
-    """A copy of the config whose `model` section has every size, see sizes_of."""
+    """Returns a copy of the config whose `model` section has every size, see `sizes_of`."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.model = ConfigDict(sizes_of(config))
@@ -69,10 +69,10 @@ def with_sizes(config: Any) -> Any:
 
 
 def sizes_of(config: Any) -> dict[str, Any]:
-    """The config's `model` section with every size: of the checkpoint where it is a folder here, else the variant's.
+    """Returns the config's `model` section with every size: those of a checkpoint's folder, else the variant's.
 
     Raises:
-      UserError: neither says them.
+      UserError: there is neither.
     """
     model = config.model
     if model.pretrained and Path(model.pretrained).is_dir():

@@ -203,7 +203,7 @@ def test_a_command_stays_short(module):
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("experiments.")])
 def test_no_command_is_imported(module):
-    """What two commands need lies below them, in experiments.shared and the like."""
+    """Code that two commands need lies below them, in experiments.shared and the like."""
     assert not [name for name in imports(MODULES[module]) if COMMAND.fullmatch(name)]
 
 

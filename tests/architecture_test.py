@@ -1,4 +1,4 @@
-"""Who may import whom, held by reading imports (the rules of the house are in CONTRIBUTING.md)."""
+"""Checks imports, the length of commands, docstrings and words: the rules of CONTRIBUTING.md."""
 
 import ast
 import re
@@ -220,7 +220,7 @@ def test_imports_have_no_circles():
 
 @pytest.mark.parametrize("path", PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_docstring_is_a_sentence_of_its_own(path):
-    """It begins with a verb or the noun that it describes, so that it makes sense without the name above it."""
+    """Docstrings begin with a verb or the noun that they describe, and make sense without the name above them."""
     kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     documented = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
     docstrings = filter(None, map(ast.get_docstring, documented))

@@ -54,7 +54,7 @@ def test_an_adapter_of_convolutions_has_stablehlo_and_no_onnx(tmp_path, pictures
 
 
 def test_the_command(tmp_path, capsys):
-    """A run's folder goes out with its metrics, if they are of this checkpoint; mistakes are told before any work."""
+    """A run is exported with its metrics, if they belong to this checkpoint; mistakes are reported before any work."""
     system, config = make_system("context_cir")
     write_run(tmp_path / "run", system, config)
     evaluation = {"protocol": "cirr", "split": "val", "n_queries": 20, "n_gallery": 30, "query": "fusion",
@@ -81,7 +81,7 @@ def test_the_command(tmp_path, capsys):
 
 
 def test_an_index_of_the_live_system_is_searched_by_its_export(case, tmp_path, pictures):
-    """They are one model; of another one it is refused."""
+    """Both are one model; the index is refused to another one."""
     from contextjax.serving.index import Index
 
     exported = contextjax.load(case.export)

@@ -16,13 +16,13 @@ from contextjax.types import UserError
 
 
 def path_of(place: str | os.PathLike[str]) -> Path:
-    """A path as the user gave it.
+    """Returns a path as the user gave it.
 
-    Of an object store it is an `epath.Path`, which reads, writes, lists and joins like a pathlib.Path; of this machine
-    a pathlib.Path, for epath's own have another `stat`.
+    In an object store it is an `epath.Path`, which reads, writes, lists and joins like a pathlib.Path; on this machine
+    it is a pathlib.Path, because the `stat` of epath's own differs.
 
     Raises:
-      UserError: a store that runs can't be kept in, or whose package is missing.
+      UserError: runs can't be kept in that store, or its package is missing.
     """
     if not is_remote(place):
         return Path(place)
@@ -35,12 +35,12 @@ def path_of(place: str | os.PathLike[str]) -> Path:
         raise UserError(f"{place} needs the package gcsfs; install it with pip install 'contextjax[storage]'.")
     from etils import epath
 
-    found: Any = epath.Path(place)
-    return found
+    path: Any = epath.Path(place)
+    return path
 
 
 def local_path(place: str | os.PathLike[str]) -> Path:
-    """A path that has to be on this machine: pictures and tables are read at random places.
+    """Returns a path that has to be on this machine: pictures and tables are read in random order.
 
     Raises:
       UserError: it is in an object store.
@@ -51,12 +51,12 @@ def local_path(place: str | os.PathLike[str]) -> Path:
 
 
 def is_remote(place: str | os.PathLike[str]) -> bool:
-    """Whether a path is one of an object store, with its scheme before it."""
+    """Returns whether a path is in an object store: it begins with a scheme, as gs://."""
     return re.match(r"[a-z][a-z0-9+.-]*://", str(place)) is not None
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a name is text: that of a file may be any bytes, which Python holds as lone surrogates."""
+    """Returns whether a name is text: a file's name may be any bytes, which Python holds as lone surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -164,13 +164,13 @@ def remove_partials(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(place: Path, *, waits: bool = True) -> Iterator[None]:
-    """A folder for one process at a time; the system takes the lock from one that dies.
+    """Locks a folder for this process; the system frees the lock of a process that dies.
 
-    There is no lock in an object store, where nothing can be written, and on a file system without locks.
+    In an object store, in a folder that can't be written to and on a file system without locks nothing is locked.
 
     Args:
       place: the folder; it is made.
-      waits: for another that has it.
+      waits: waits while another process has the lock.
 
     Raises:
       UserError: the folder isn't there and can't be made, or another process has it and this one does not wait.

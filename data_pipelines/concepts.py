@@ -6,12 +6,9 @@ and never imports spaCy.
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
 import functools
 import json
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ import numpy as np
 from contextjax.json_files import parse_json
 from contextjax.threads import available_cpus
 from contextjax.types import UserError
+from data_pipelines.processes import map_in_processes
 
 RULE = "noun-chunks-1"  # stands in the cache's name: a change of rule is a new cache
 MAX_PHRASES = 10
@@ -84,26 +82,15 @@ class PhraseCache:
         # Starting a process costs about as much as 4,000 texts.
         processes = processes or min(available_cpus(), 1 + len(missing) // 4000)
         chunks = [missing[begin : begin + chunk] for begin in range(0, len(missing), chunk)]
-        with self.path.open("a", encoding="utf-8") as file, _mapper(processes) as mapper:
+        with self.path.open("a", encoding="utf-8") as file:
             if file.tell():
                 file.write("\n")  # ends a line that an interruption may have cut
-            for texts_of, spans_of in zip(chunks, mapper(find_phrases, chunks), strict=True):
+            for texts_of, spans_of in zip(chunks, map_in_processes(find_phrases, chunks, processes), strict=True):
                 for text, spans in zip(texts_of, spans_of, strict=True):
                     self._spans[text] = spans
                     file.write(json.dumps([text, spans]) + "\n")
                 file.flush()
         return len(missing)
-
-
-@contextlib.contextmanager
-def _mapper(processes: int) -> Iterator[Callable]:
-    """Yields `map`, over processes where there are several. They are spawned, since JAX must not be forked."""
-    if processes == 1:
-        yield map
-        return
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
-        yield pool.map
 
 
 def token_spans(spans: Spans, offsets: np.ndarray) -> np.ndarray:

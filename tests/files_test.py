@@ -9,12 +9,12 @@ from contextjax.types import UserError
 
 
 @pytest.mark.parametrize("place", ["runs/one", "/runs/one", "owner/name", ".", "gs:/bucket", "a:b", Path("runs/one")])
-def test_what_has_no_scheme_is_a_path_of_this_machine(place):
+def test_a_path_without_scheme_is_local(place):
     assert not is_remote(place)
     assert path_of(place) == local_path(place) == Path(place) and isinstance(path_of(place), Path)
 
 
-def test_a_store_that_no_checkpoint_is_written_to_is_told():
+def test_a_store_that_no_checkpoint_is_written_to_is_refused():
     with pytest.raises(UserError, match=r"s3://bucket/run is in a store .*; expected gs://BUCKET/FOLDER"):
         path_of("s3://bucket/run")
 
@@ -25,7 +25,7 @@ def test_a_store_needs_its_package(monkeypatch):
         path_of("gs://bucket/run")
 
 
-def test_what_has_to_be_here_is_told():
+def test_a_path_that_has_to_be_local_is_refused_in_a_store():
     with pytest.raises(
         UserError, match="gs://bucket/data is in an object store; expected a folder or file that is local"
     ):

@@ -88,7 +88,7 @@ def test_more_than_is_read_is_told(tmp_path):
 
 
 def test_five_million_captions_are_read():
-    """As COCO and Visual Genome have them: on average 62 and 30 characters, a comma in some."""
+    """Captions of COCO and Visual Genome have 62 and 30 characters on average, and some have a comma."""
     row = {"image": "train2014/COCO_train2014_000000123456.jpg", "caption": "A man, with a red helmet, " * 3}
     count, text = 5_000_000, json.dumps(row) + ", "
     assert count * len(text) < LONG_LIST.bytes and count * sum(map(text.count, ",[{")) < LONG_LIST.values

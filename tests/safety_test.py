@@ -47,7 +47,7 @@ def dotted(node: ast.AST, names: dict[str, str]) -> str:
 
 
 def dangers(source: str) -> list[str]:
-    """What runs code from data, or unpacks an archive, in a module."""
+    """Returns what runs code from data, or unpacks an archive, in a module."""
     tree, names, found = ast.parse(source), {}, []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -46,11 +46,11 @@ def guarded_insert(request, response, storage, *rest, **more):
     else:
         insert(request, response, storage, *rest, **more)
 
-def told_download(request, response, storage, *rest, **more):
+def download_with_generation(request, response, storage, *rest, **more):
     download(request, response, storage, *rest, **more)
     response["x-goog-generation"] = generation(storage, request.params["bucket_name"], request.params["object_id"])
 
-objects.insert, objects.download = guarded_insert, told_download
+objects.insert, objects.download = guarded_insert, download_with_generation
 from gcp_storage_emulator.server import create_server
 
 create_server("localhost", int(sys.argv[1]), in_memory=True, default_bucket="bucket").start()
@@ -183,7 +183,7 @@ def test_the_commands_in_two_processes(store, tmp_path):
     assert f"parameters start from {workdir}" in said
 
 
-def test_what_is_in_a_store_but_has_to_be_here_is_told(store):
+def test_a_path_that_has_to_be_local_is_refused_in_a_store(store):
     from experiments.shared.data import make_reader
 
     with pytest.raises(UserError, match="gs://bucket/cirr is in an object store"):

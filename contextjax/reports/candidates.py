@@ -75,12 +75,12 @@ class SetCard:
 
     @property
     def is_right(self) -> bool:
-        """Whether the target is the prediction."""
+        """Returns whether the target is the prediction."""
         return self.prediction == self.target
 
     @property
     def has_maps(self) -> bool:
-        """Whether the card shows attention maps."""
+        """Returns whether the card shows attention maps."""
         return bool(self.heats)
 
 

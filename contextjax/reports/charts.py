@@ -41,7 +41,7 @@ class Line:
 
     @property
     def marked(self) -> bool:
-        """Whether each point is drawn."""
+        """Returns whether each point is drawn."""
         return len(self.points) <= MARKED
 
 

@@ -47,7 +47,7 @@ class QueryCard:
 
     @property
     def has_maps(self) -> bool:
-        """Whether the card shows attention maps."""
+        """Returns whether the card shows attention maps."""
         return bool(self.phrases)
 
 

@@ -78,12 +78,12 @@ class Report:
 
     @property
     def has_intervals(self) -> bool:
-        """Whether a row has a confidence interval."""
+        """Returns whether a row has a confidence interval."""
         return any(row.interval for row in self.rows)
 
     @property
     def has_maps(self) -> bool:
-        """Whether a card shows attention maps."""
+        """Returns whether a card shows attention maps."""
         return any(card.has_maps for section in self.sections for card in section.cards)
 
     def has_metric(self, kind: str) -> bool:
@@ -118,8 +118,7 @@ def build_report(
       pictures: the gallery, or the pictures of all candidates, by row.
       title: the heading, such as the run's name.
       split: the evaluated split.
-      baselines: metrics of other queries ("image", "text", "sum") or other scores ("itc", "itm", "sum") of the same
-        towers, and of systems that look at nothing ("random", "best constant index").
+      baselines: metrics of other queries or scores of the same towers, and of systems that do not look, by name.
       protocol: the protocol's name, where the evaluation has none.
       metric_lines: the run's metrics log, one mapping a line: step, name: value.
       loss_weights: the loss terms among the logged names, and their weights.
@@ -136,10 +135,7 @@ def build_report(
         view = CandidateView(system, evaluation, shown, phrases_of)
     else:
         view = ComposedView(system, evaluation, shown, phrases_of)
-    metrics = evaluation.metrics()
-    columns = tuple(name for name in metrics if name not in INTERVAL)
-    run = _row("this run", metrics, columns, note=view.method, main=True)
-    by_kind = evaluation.by_kind().items()
+    columns, rows, kinds = _tables(view, baselines)
     run_hash, _, step = system.fingerprint.rpartition("-")
     own = {"protocol": protocol, **view.fields(columns)}
     return Report(
@@ -148,9 +144,9 @@ def build_report(
         split=split,
         n_queries=len(evaluation.records),
         columns=columns,
-        headline=view.headline(columns, run.values, run.interval),
-        rows=(run, *(_baseline_row(view, name, values, columns) for name, values in baselines.items())),
-        kinds=tuple(_row(kind, own, columns, n_queries=int(own["n_queries"])) for kind, own in by_kind),
+        headline=view.headline(columns, rows[0].values, rows[0].interval),
+        rows=rows,
+        kinds=kinds,
         charts=learning_charts(metric_lines, {"loss": 1.0, **(loss_weights or {})}, view.tracked),
         sections=_sections(view, extremes=extremes, sample=sample, seed=seed),
         read_by=view.read_by,
@@ -160,17 +156,25 @@ def build_report(
     )
 
 
+def _tables(
+    view: ComposedView | CandidateView, baselines: Mapping[str, Mapping[str, float]]
+) -> tuple[tuple[str, ...], tuple[MetricRow, ...], tuple[MetricRow, ...]]:
+    """Returns the names of the metrics, the rows of the run and its baselines, and the rows by kind of query."""
+    metrics = view.evaluation.metrics()
+    columns = tuple(name for name in metrics if name not in INTERVAL)
+    rows = [_row("this run", metrics, columns, note=view.method, main=True)]
+    for name, values in baselines.items():
+        label, note = view.baseline(name)
+        rows.append(_row(label, values, columns, note=note))
+    by_kind = view.evaluation.by_kind().items()
+    kinds = tuple(_row(kind, own, columns, n_queries=int(own["n_queries"])) for kind, own in by_kind)
+    return columns, tuple(rows), kinds
+
+
 def _row(name: str, metrics: Mapping[str, float], columns: Sequence[str], **rest: Any) -> MetricRow:
     low, high = (metrics.get(bound) for bound in INTERVAL)
     interval = None if low is None or high is None else (low, high)
     return MetricRow(name, tuple(metrics.get(column) for column in columns), interval=interval, **rest)
-
-
-def _baseline_row(
-    view: ComposedView | CandidateView, name: str, metrics: Mapping[str, float], columns: Sequence[str]
-) -> MetricRow:
-    label, note = view.baseline(name)
-    return _row(label, metrics, columns, note=note)
 
 
 def _sections(view: ComposedView | CandidateView, *, extremes: int, sample: int, seed: int) -> tuple[Section, ...]:

@@ -194,7 +194,7 @@ class ChatModel:
         return read_completion(body, question.key(self), self.name, question.prompt.id, hide=self._without_key)
 
     def _failed(self, status: int | None, reason: str) -> UserError:
-        """Returns what the user is told of an endpoint's failure: it is unavailable, or the setup is wrong."""
+        """Returns the error of an endpoint that is unavailable, has no quota left, or refuses the setup."""
         reason = " ".join(reason.split())[:300]
         if status == 429 and _NO_QUOTA in reason:
             return UserError(f"The account has no quota left ({reason}); the same command goes on once it has.")

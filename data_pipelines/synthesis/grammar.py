@@ -29,7 +29,7 @@ class LanguageTool:
     """Returns the first finding in a text and the number of findings, or "" where there is none."""
 
     def __init__(self, address: str, cache: AnswerCache, *, language: str = "en-US"):
-        """`address`: the server's, as http://localhost:8081. Raises UserError: it is no such address."""
+        """Takes the server's address, as http://localhost:8081. Raises UserError: it is no such address."""
         check_address(address)
         self._address, self._cache, self._language = address.rstrip("/"), cache, language
 

@@ -18,7 +18,7 @@ class LocalModel:
     """A model in `transformers`' layout (safetensors only): a folder or hub id. Decoding is greedy."""
 
     def __init__(self, name: str, *, answer_tokens: int = 800, side: int = 768):
-        """`answer_tokens`: the longest answer; `side`: the longer side in pixels of pictures as it sees them."""
+        """Takes the name, the longest answer, and the longer side in pixels of pictures as the model sees them."""
         self.name = name
         self.settings: Mapping[str, Any] = {"answer_tokens": answer_tokens, "side": side}
         self._most, self._side = answer_tokens, side

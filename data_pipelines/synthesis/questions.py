@@ -124,6 +124,6 @@ class NoAnswer(Exception):
     """The answer is useless; the message says why."""
 
     def __init__(self, why: str, *, final: bool = False):
-        """`final`: asking once more would not help."""
+        """Takes the reason; `final`: asking once more would not help."""
         super().__init__(why)
         self.final = final

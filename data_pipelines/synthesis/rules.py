@@ -59,7 +59,7 @@ class RulesModel:
     settings: Mapping[str, Any] = {"version": 1}
 
     def __init__(self, scenes: Mapping[str, Any]):
-        """`scenes`: picture name without folder and suffix -> scene graph."""
+        """Takes the scene graphs by picture name, without folder and suffix."""
         self._scenes = scenes
 
     def answer(self, question: Question) -> Reply:

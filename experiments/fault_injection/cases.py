@@ -18,7 +18,7 @@ from experiments.fault_injection.bad_steps import check_bad_steps, check_stalls
 from experiments.fault_injection.damage import damage_files
 from experiments.fault_injection.faults import full_disk, io_errors, small_disk
 from experiments.fault_injection.goodput import check_goodput
-from experiments.fault_injection.interruptions import interrupt, kill, terminate
+from experiments.fault_injection.interruptions import Inject, interrupt, kill, terminate
 from experiments.fault_injection.outcome import Outcome
 from experiments.fault_injection.processes import Processes, check_end
 from experiments.fault_injection.recipe import SYSTEMS, flags_of, write_data
@@ -32,28 +32,18 @@ MESHES = ("data:4,fsdp:2", "data:4", "fsdp:2", "data:1")
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How often each fault is injected.
+    """How often each fault is injected."""
 
-    Attributes:
-      damages: Damages of a checkpoint's files.
-      kills, terminations, full_disks, io_errors: Interruptions of each kind.
-      cuts: Cuts of each run.
-      workers: Loader processes of the runs that are cut.
-      meshes: Meshes of simulated devices, one after the other.
-      steps: Steps of the run that is interrupted.
-      soak: Steps of the long run; 0: it is left out.
-    """
-
-    damages: int
+    damages: int  # of a checkpoint's files
     kills: int
     terminations: int
     full_disks: int
     io_errors: int
-    cuts: int
-    workers: tuple[int, ...]
-    meshes: tuple[str, ...]
-    steps: int
-    soak: int
+    cuts: int  # of each run
+    workers: tuple[int, ...]  # loader processes of the runs that are cut
+    meshes: tuple[str, ...]  # of simulated devices, one after the other
+    steps: int  # of the run that is interrupted
+    soak: int  # steps; 0: none
 
 
 SHORT = Sizes(60, 4, 4, 2, 3, cuts=2, workers=(0,), meshes=("fsdp:2", "data:1"), steps=24, soak=0)
@@ -76,11 +66,19 @@ class Cases:
         Raises:
           UserError: one is named that there is not.
         """
+        times = self._sizes
         known: dict[str, Callable[[], Iterator[Outcome]]] = {
-            "damage": self._damages, "kill": self._kills, "sigterm": self._terminations, "disk": self._full_disks,
-            "io": self._io_errors, "cuts": self._cuts, "meshes": self._meshes, "bad": self._bad_steps,
-            "stall": self._stalls, "soak": self._soak,
-        }  # fmt: skip
+            "damage": self._damages,
+            "kill": functools.partial(self._interrupt, "kill -9", "killed", times.kills, kill),
+            "sigterm": functools.partial(self._interrupt, "SIGTERM", "terminated", times.terminations, terminate),
+            "disk": self._full_disks,
+            "io": functools.partial(self._interrupt, "I/O errors", "errors", times.io_errors, io_errors),
+            "cuts": self._cuts,
+            "meshes": self._meshes,
+            "bad": self._bad_steps,
+            "stall": self._stalls,
+            "soak": self._soak,
+        }
         if unknown := [name for name in only if name not in known]:
             raise UserError(f"There is no case '{unknown[0]}'; expected some of {', '.join(known)}.")
         for name in only or [name for name in known if name != "soak" or self._sizes.soak]:
@@ -115,26 +113,18 @@ class Cases:
         check_end(process, self._folder / "whole.log")
         return workdir
 
-    def _interrupt(self, case: str, workdir: Path, times: int, inject: Any) -> Outcome:
-        start = functools.partial(self._start, self._interrupted)
-        return interrupt(case, start, workdir, self._whole, times=times, inject=inject)
+    def _interrupt(self, case: str, place: str, times: int, inject: Inject) -> Iterator[Outcome]:
+        start, workdir = functools.partial(self._start, self._interrupted), self._folder / place
+        yield interrupt(case, start, workdir, self._whole, times=times, inject=inject)
+        if inject is kill:
+            yield check_goodput(workdir)
+
+    def _full_disks(self) -> Iterator[Outcome]:
+        with small_disk(self._folder / "disk"):
+            yield from self._interrupt("full disk", "disk/run", self._sizes.full_disks, full_disk)
 
     def _damages(self) -> Iterator[Outcome]:
         yield damage_files(self._whole, self._folder / "damaged", times=self._sizes.damages)
-
-    def _kills(self) -> Iterator[Outcome]:
-        yield self._interrupt("kill -9", self._folder / "killed", self._sizes.kills, kill)
-        yield check_goodput(self._folder / "killed")
-
-    def _terminations(self) -> Iterator[Outcome]:
-        yield self._interrupt("SIGTERM", self._folder / "terminated", self._sizes.terminations, terminate)
-
-    def _full_disks(self) -> Iterator[Outcome]:
-        with small_disk(self._folder / "disk") as disk:
-            yield self._interrupt("full disk", disk / "run", self._sizes.full_disks, full_disk)
-
-    def _io_errors(self) -> Iterator[Outcome]:
-        yield self._interrupt("I/O errors", self._folder / "errors", self._sizes.io_errors, io_errors)
 
     def _cuts(self) -> Iterator[Outcome]:
         """Cuts each system with so many loader processes, and one with micro-batches."""

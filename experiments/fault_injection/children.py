@@ -1,4 +1,4 @@
-"""What the processes run: the real training command, and trainings whose batches are cut, spoilt or do not come."""
+"""Functions for the processes: the real training command, and trainings with batches cut, spoilt or left out."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import resource
 import shutil
@@ -51,12 +50,9 @@ def _filled(pid: int, workdir: Path) -> Iterator[None]:
     try:
         with ballast.open("wb", buffering=0) as file:
             for size in (1 << 20, 1 << 12, 1):
-                try:
+                with contextlib.suppress(OSError):
                     while True:
                         file.write(bytes(size))
-                except OSError as error:
-                    if error.errno != errno.ENOSPC:
-                        raise
         yield
     finally:
         ballast.unlink(missing_ok=True)
@@ -123,14 +119,11 @@ def _put_back(folder: Path, away: Path) -> None:
 def _read_only(pid: int, workdir: Path) -> Iterator[None]:
     """Lets nothing be made in the folder of checkpoints, except by root."""
     folder = workdir / "checkpoints"
-    mode = folder.stat().st_mode if folder.is_dir() else 0
-    if mode:
-        folder.chmod(0o500)
-    try:
+    with contextlib.ExitStack() as at_end:
+        if folder.is_dir():
+            at_end.callback(folder.chmod, folder.stat().st_mode)
+            folder.chmod(0o500)
         yield
-    finally:
-        if mode:
-            folder.chmod(mode)
 
 
 FAULTS: dict[str, Fault] = {
@@ -142,20 +135,14 @@ FAULTS: dict[str, Fault] = {
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, *, megabytes: int = 64) -> Iterator[Path]:
-    """Gives a file system in memory that is soon full, where this user may mount one; else just a folder."""
+def small_disk(folder: Path) -> Iterator[None]:
+    """Makes a folder a file system in memory that is soon full, where this user may mount one."""
     folder.mkdir(exist_ok=True)
-    options = ["-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "none", str(folder)]
-    is_mounted = _succeeds("mount", *options)
+    run = lambda *command: subprocess.run(command, capture_output=True, check=False).returncode == 0
+    has_mount = shutil.which("mount") is not None
+    is_mounted = has_mount and run("mount", "-t", "tmpfs", "-o", "size=64m,mode=0700", "none", str(folder))
     try:
-        yield folder
+        yield
     finally:
         if is_mounted:
-            _succeeds("umount", "--lazy", str(folder))
-
-
-def _succeeds(*command: str) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
+            run("umount", "--lazy", str(folder))

@@ -92,16 +92,16 @@ class _InterruptedRun:
         self.done = self.lost = self.corrupt = 0
         self.ended = 0  # starts that ended by themselves, with an error
         self.problems: list[str] = []
+        self._safe = 0  # the newest step that was reported safe
         self._seconds = 0.0  # that the last start took
 
     def to_its_end(self) -> None:
         """Makes a run from its first step to its last."""
         shutil.rmtree(self._workdir, ignore_errors=True)
-        safe, failures = 0, 0
+        self._safe = failures = 0
         while safe_step(self._workdir) < self._last and not self.problems:
-            before = self.done
-            code, safe = self._one_start(safe)
-            self.lost += resume_state(self._workdir)[0] < safe
+            before, code = self.done, self._one_start()
+            self.lost += resume_state(self._workdir)[0] < self._safe
             failures = failures + 1 if self.done == before else 0
             if failures == 3:  # in a row, without a fault
                 self.problems.append(f"the run ended with exit code {code}, and so did its next starts")
@@ -111,22 +111,23 @@ class _InterruptedRun:
         self.corrupt += bool(different)
         self.problems += [*different, *(f"{name} was left over" for name in leftovers(self._workdir))]
 
-    def _one_start(self, safe: int) -> tuple[int | None, int]:
-        """Returns the exit code of a start, and the newest step that was reported safe."""
+    def _one_start(self) -> int | None:
+        """Starts the run, and injects faults until it ends; returns its exit code."""
         attempt = Attempt(self._start, self._workdir)
         process = attempt.process
         while is_running(process):
-            if self.done < self._times and attempt.wait(self._rng, self._seconds):
-                safe, self.done = max(safe, safe_step(self._workdir)), self.done + 1
+            if self.done == self._times:
+                process.join()
+            elif attempt.wait(self._rng, self._seconds):
+                self._safe, self.done = max(self._safe, safe_step(self._workdir)), self.done + 1
                 step = attempt.step
                 self.problems += self._inject(process, self._workdir, self._rng)
                 if process.exitcode == -signal.SIGTERM and step and attempt.step < self._last:
                     self.problems.append(f"SIGTERM ended the run after step {attempt.step}, and nothing was saved")
-            elif self.done == self._times:
-                process.join()
             self._seconds = attempt.seconds or self._seconds
         self.ended += bool(process.exitcode and process.exitcode > 0 and process.exitcode != STOPPED)
-        return process.exitcode, max(safe, safe_step(self._workdir))
+        self._safe = max(self._safe, safe_step(self._workdir))
+        return process.exitcode
 
 
 def kill(process: BaseProcess, workdir: Path, rng: np.random.Generator) -> list[str]:

@@ -8,27 +8,18 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a case found.
-
-    Attributes:
-      case: Its name.
-      times: How often the fault was injected.
-      lost: Checkpoints that had been reported safe, and that the next start would not have taken.
-      corrupt: Damaged files that were taken for sound ones, and finished runs that differ from the uninterrupted one.
-      problems: Whatever else was not as it should be, a sentence each.
-      note: What was measured.
-    """
+    """Counts what a case found."""
 
     case: str
-    times: int
-    lost: int = 0
-    corrupt: int = 0
-    problems: Sequence[str] = ()
-    note: str = ""
+    times: int  # how often the fault was injected
+    lost: int = 0  # checkpoints that had been reported safe, and that the next start would not have taken
+    corrupt: int = 0  # damaged files that were taken for sound ones, and finished runs that are not the whole one
+    problems: Sequence[str] = ()  # whatever else was not as it should be
+    note: str = ""  # what was measured
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found."""
+        """Returns whether nothing was found."""
         return not (self.lost or self.corrupt or self.problems)
 
 

@@ -1,4 +1,4 @@
-"""What the checks read of a workdir: what is safe, what is left over, and whether two runs are the same."""
+"""Reads of a workdir what is safe and what is left over, and tells whether two runs are the same."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_a_damaged_score_is_none_and_the_folder_opens_all_the_same(tmp_path):
 
 @pytest.mark.parametrize("which", ["", "newest", "best"])
 def test_a_run_that_goes_on_while_it_is_read_gives_a_checkpoint_that_it_still_has(tmp_path, which, capsys):
-    """Those that were there when the folder was opened are gone, or going, but for one that is older and kept."""
+    """The reader finds what is there now; all that it saw at first are removed meanwhile, but for an older one."""
     with contextlib.closing(CheckpointWriter(tmp_path)) as run:
         for step, score in ((1, 5.0), (2, None), (3, None)):
             run.save(make_state(step, step), {"step": step}, score=score)
@@ -76,7 +76,7 @@ def test_a_run_that_goes_on_while_it_is_read_gives_a_checkpoint_that_it_still_ha
     assert "Damaged" not in capsys.readouterr().err
 
 
-def test_a_checkpoint_that_is_not_there_is_told(checkpoints):
+def test_a_checkpoint_that_is_not_there_is_refused(checkpoints):
     checkpoints.save(make_state(), {"step": 3})
     checkpoints.wait()
     for which in ("best", "7", 7, "latest"):

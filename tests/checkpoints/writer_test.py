@@ -1,4 +1,4 @@
-"""What is saved is restored, bit for bit; a failed save costs nothing else, and what is damaged is set aside."""
+"""Saved states are restored bit for bit; a failed save costs nothing else, and what is damaged is set aside."""
 
 import contextlib
 import math
@@ -29,7 +29,7 @@ def test_a_round_trip_is_bitwise_rng_and_moments_too(checkpoints):
     assert jax.random.normal(restored.rng) == jax.random.normal(state.rng)
 
 
-def test_a_checkpoint_of_other_arrays_is_told(checkpoints):
+def test_a_checkpoint_of_other_arrays_is_refused(checkpoints):
     checkpoints.save(make_state(), {"step": 3})
     checkpoints.wait()
     state = make_state()
@@ -43,7 +43,7 @@ def test_a_checkpoint_of_other_arrays_is_told(checkpoints):
             checkpoints.restore(abstract(other))
 
 
-def test_nothing_there_is_none_and_told(checkpoints):
+def test_a_folder_without_checkpoints_has_none_and_restores_none(checkpoints):
     assert checkpoints.latest is None
     for restore in (checkpoints.restore_params, lambda: checkpoints.restore(abstract(make_state()))):
         with pytest.raises(UserError, match="no whole checkpoint; train first"):
@@ -110,11 +110,11 @@ def test_a_checkpoint_moves_to_another_mesh(checkpoints):
     ],
 )
 def test_the_best_is_kept_beside_the_newest(tmp_path, scores, best):
-    """Whatever is saved after it, and in a folder that is opened anew before each save, as an interrupted run's is."""
-    for folder, opens_anew in (("whole", False), ("resumed", True)):
+    """The best is kept whatever is saved after it, also in a folder that is opened again before each save."""
+    for folder, opens_again in (("whole", False), ("resumed", True)):
         checkpoints = CheckpointWriter(tmp_path / folder)
         for step, score in enumerate(scores, 1):
-            if opens_anew:
+            if opens_again:
                 checkpoints.close()
                 checkpoints = CheckpointWriter(tmp_path / folder)
             checkpoints.save(make_state(step, step), {"step": step}, score=score)
@@ -178,7 +178,7 @@ def test_where_all_are_damaged_nothing_is_taken_and_nothing_moved(tmp_path):
         assert steps_in(folder) == [1, 2]
 
 
-def test_an_unfinished_checkpoint_is_never_taken_and_cleared_away(tmp_path):
+def test_an_unfinished_checkpoint_is_never_taken_and_removed(tmp_path):
     folder = tmp_path / "checkpoints"
     with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         save_steps(checkpoints, 1, 2)
@@ -191,8 +191,8 @@ def test_an_unfinished_checkpoint_is_never_taken_and_cleared_away(tmp_path):
         assert checkpoints.latest == 2
 
 
-def test_a_checkpoint_that_a_kill_left_without_checksums_is_cleared_away(tmp_path, capsys):
-    """Also the first of a run, which has nothing else to go on from: it begins anew, and that one is kept aside."""
+def test_a_checkpoint_that_a_kill_left_without_checksums_is_removed(tmp_path, capsys):
+    """The first checkpoint of a run is set aside instead: the run has nothing else, and starts from the beginning."""
     folder = tmp_path / "checkpoints"
     with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         save_steps(checkpoints, 1, 2)
@@ -214,7 +214,7 @@ def test_a_checkpoint_that_a_kill_left_without_checksums_is_cleared_away(tmp_pat
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tensorstore's, of the failed write
-def test_a_save_that_fails_is_told_and_the_next_one_is_made(tmp_path, capsys):
+def test_a_save_that_fails_is_reported_and_the_next_one_is_made(tmp_path, capsys):
     folder = tmp_path / "checkpoints"
     large = make_state()._replace(params={"large": jnp.asarray(np.random.default_rng(0).normal(size=100_000))})
     with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
@@ -233,7 +233,7 @@ def test_a_save_that_fails_is_told_and_the_next_one_is_made(tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_save_that_fails_in_the_background_is_told_before_anything_waits_for_it(tmp_path, capsys):
+def test_a_save_that_fails_in_the_background_is_reported_before_anything_waits_for_it(tmp_path, capsys):
     large = make_state()._replace(params={"large": jnp.asarray(np.random.default_rng(0).normal(size=100_000))})
     with (
         contextlib.suppress(UserError),
@@ -249,7 +249,7 @@ def test_a_save_that_fails_in_the_background_is_told_before_anything_waits_for_i
     assert capsys.readouterr().err == ""  # once
 
 
-def test_each_save_that_fails_is_told_by_its_own_step_and_what_was_is_no_failure_any_more(tmp_path, capsys):
+def test_each_save_that_fails_is_reported_by_its_step_and_a_past_failure_is_none(tmp_path, capsys):
     """While the folder is gone, no new manager can be made either."""
     folder, away = tmp_path / "checkpoints", tmp_path / "away"
     with contextlib.closing(CheckpointWriter(folder)) as checkpoints:

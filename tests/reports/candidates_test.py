@@ -49,7 +49,7 @@ def test_scores_shares_and_marks_are_those_of_the_evaluation(make_sets):
         assert ", the target" in target.alt and ", the prediction" in prediction.alt
 
 
-def test_target_and_prediction_are_told_in_words_too(make_sets):
+def test_target_and_prediction_are_marked_in_words_too(make_sets):
     report = make_sets()
     page, cards = render(report), cards_of(report)
     assert page.count("<strong>target</strong>") == page.count("<strong>prediction</strong>") == len(cards)
@@ -57,7 +57,7 @@ def test_target_and_prediction_are_told_in_words_too(make_sets):
     assert page.count("<b>Wrong</b>") == sum(not card.is_right for card in cards)
 
 
-def test_the_interval_and_the_baselines_are_told(make_sets):
+def test_the_interval_and_the_baselines_are_reported(make_sets):
     report = make_sets()
     page = re.sub(r"\s+", " ", render(report))
     run, itc, random, constant = report.rows

@@ -104,7 +104,7 @@ def test_texts_without_phrases_have_no_maps_and_a_limit_keeps_the_first(system, 
     assert [[maps.start, maps.end] for maps in tokens] == offsets
 
 
-def test_a_system_without_fusion_is_told(system, pictures):
+def test_a_system_without_fusion_is_reported(system, pictures):
     with pytest.raises(UserError, match="no fusion"):
         phrase_maps(system.with_query("sum"), pictures[:1], [TEXT])
 

@@ -105,7 +105,7 @@ def maps(start=5, end=12):
 
 
 def places(sheet, picture):
-    """Where the picture stands in the sheet: (top, left)."""
+    """Finds the picture in the sheet: (top, left) of each place."""
     windows = np.lib.stride_tricks.sliding_window_view(sheet, picture.shape)[:, :, 0]
     return np.argwhere((windows == picture).all((2, 3, 4))).tolist()
 

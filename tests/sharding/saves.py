@@ -24,7 +24,7 @@ def state_of(step):
 
 @contextlib.contextmanager
 def no_room_for_one():
-    """What the second process writes."""
+    """Limits the size of the files that the second process may write."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     if jax.process_index() == 1:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))

@@ -11,11 +11,12 @@ from random import Random
 from PIL import Image
 
 from contextjax.threads import available_cpus
+from data_pipelines.datasets.pictograms.captions import caption
 from data_pipelines.datasets.pictograms.groups import SPLITS, AllowedScenes, Query, compose_groups
 from data_pipelines.datasets.pictograms.names import choose
 from data_pipelines.datasets.pictograms.scenes import draw, pictogram_art
-from data_pipelines.datasets.pictograms.wording import caption
-from data_pipelines.datasets.pictograms.written_set import LICENSE_FILE, fingerprint, map_chunks, write_once
+from data_pipelines.datasets.pictograms.written_set import LICENSE_FILE, fingerprint, write_once
+from data_pipelines.processes import map_in_processes
 
 VERSION = 1  # of the generator: raise it when the same settings would write something else
 TRAIN_CHUNKS = 100  # folders of the training pictures; each is composed on its own, in any process
@@ -46,7 +47,7 @@ def write_cirr(
 
     Args:
       folder: absent, empty, or written by this function.
-      train_groups: groups of six scenes of the split "train"; the others likewise.
+      train_groups, val_groups, test_groups, unseen_groups: groups of six scenes in each split.
       seed: decides everything that is drawn.
       canvas: side of the pictures in pixels.
       pictograms: a folder of pictures to use instead of Twemoji, each named after what it shows.
@@ -88,7 +89,7 @@ def write_cirr(
             *(("train", i) for i in range(min(TRAIN_CHUNKS, train_groups))),
         ]
         work = functools.partial(_write_chunk, partial, settings, source)
-        _join(partial, chunks, map_chunks(work, chunks, processes))
+        _join(partial, chunks, map_in_processes(work, chunks, processes))
         (partial / LICENSE_FILE).write_text(OWN_LICENSE if source else LICENSE)
 
     return write_once(Path(folder), settings, write)

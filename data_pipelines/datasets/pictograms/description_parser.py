@@ -199,14 +199,6 @@ def _about_one(g: dict, mention: Mention | None, kind: str, test: Callable[[Thin
     return {kind} | (set() if expected else {"negation"}) | _size_kind(g), holds, subject
 
 
-def _sized(g: dict, mention: Mention | None) -> Meaning:
-    return _about_one(g, mention, "size", lambda thing: thing.size == g["size"])
-
-
-def _placed(g: dict, mention: Mention | None) -> Meaning:
-    return _about_one(g, mention, "place", _inside(g["region"]))
-
-
 def _pair(kind: str, test: Callable[[Thing, Thing], bool]) -> Callable[[dict, Mention | None], Meaning]:
     """Returns the meaning of a clause that relates two things by `test`."""
 
@@ -320,9 +312,9 @@ _RULES = [
     _rule(r"{region} is (?P<empty>empty)", _empty),
     _rule(r"something is in {region}", _filled),
     _rule(r"{region} is (?P<not>not) empty", _filled),
-    _rule(r"{the} {be} in {region}", _placed),
+    _rule(r"{the} {be} in {region}", lambda g, mention: _about_one(g, mention, "place", _inside(g["region"]))),
     # Sizes.
-    _rule(r"{the} {be} {size}", _sized),
+    _rule(r"{the} {be} {size}", lambda g, mention: _about_one(g, mention, "size", lambda t: t.size == g["size"])),
     _rule(r"both {the} and {the2} are {size}", _both_sized),
     _rule(r"{the} and {the2} are both {size}", _both_sized),
     _rule(r"(?:everything(?: in the picture)?|(?P<nothing>nothing)) is {size}", _all_sized),

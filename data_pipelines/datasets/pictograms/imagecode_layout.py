@@ -14,7 +14,8 @@ from data_pipelines.datasets.pictograms.candidate_sets import CandidateSet, set_
 from data_pipelines.datasets.pictograms.description_parser import FUNCTION_WORDS
 from data_pipelines.datasets.pictograms.names import choose
 from data_pipelines.datasets.pictograms.scenes import draw, pictogram_art
-from data_pipelines.datasets.pictograms.written_set import LICENSE_FILE, fingerprint, map_chunks, write_once
+from data_pipelines.datasets.pictograms.written_set import LICENSE_FILE, fingerprint, write_once
+from data_pipelines.processes import map_in_processes
 
 FORMAT = 3  # of the generator: raise it when the same settings give other files
 CHUNK = 25  # sets that a process writes at a time
@@ -47,7 +48,7 @@ def write_imagecode(
 
     Args:
       folder: absent, empty, or written by this function.
-      train_sets: candidate sets of the split "train"; the others likewise.
+      train_sets, val_sets, test_sets, unseen_sets: candidate sets in each split.
       seed: decides everything that is drawn.
       canvas: side of the pictures in pixels.
       pictograms: a folder of pictures to use instead of Twemoji, each named after what it shows.
@@ -80,7 +81,7 @@ def write_imagecode(
         ]
         sets: dict[str, list[CandidateSet]] = {split: [] for split in counts}
         work = functools.partial(_write_chunk, partial, settings, source)
-        written = map_chunks(work, chunks, processes or available_cpus())
+        written = map_in_processes(work, chunks, processes or available_cpus())
         for (split, _), members in zip(chunks, written, strict=True):
             sets[split] += members
         for split, members in sets.items():

@@ -1,4 +1,4 @@
-"""Modification texts and captions of scenes, worded as a person would.
+"""Modification texts, worded as a person would.
 
 The meaning of a text is defined in `text_parser`, which knows nothing of the edits behind it.
 """
@@ -16,7 +16,6 @@ from data_pipelines.datasets.pictograms.names import a
 from data_pipelines.datasets.pictograms.scenes import PLACES, Scene, Thing
 
 MIN_WORDS, MAX_WORDS = 3, 18
-MAX_CAPTION_WORDS = 30
 
 _SIZE_WORDS = {"small": ("small", "small", "little"), "large": ("large", "large", "big")}
 _VERTICAL = {0: 2, 1: 3, 2: 0, 3: 1}  # place -> the place above or below it
@@ -138,18 +137,10 @@ def modification_text(edits: Sequence[Edit], scene: Scene, rng: Random) -> str:
 
     Long names of a user's own pictograms may need more words.
     """
-    return _of_length(lambda: _finish(_sentence(list(edits), scene, rng), rng), MIN_WORDS, MAX_WORDS)
+    return of_length(lambda: finish(_sentence(list(edits), scene, rng), rng), MIN_WORDS, MAX_WORDS)
 
 
-def caption(scene: Scene, rng: Random) -> str:
-    """Writes a true description of a scene with every thing's size and place, in at most 30 words.
-
-    Long names of a user's own pictograms may need more words.
-    """
-    return _of_length(lambda: _description(scene, rng), 1, MAX_CAPTION_WORDS)
-
-
-def _of_length(say: Callable[[], str], fewest: int, most: int) -> str:
+def of_length(say: Callable[[], str], fewest: int, most: int) -> str:
     """Returns the first text of a proper length; if there is none in many tries, the one that comes closest."""
     texts = []
     for _ in range(50):
@@ -159,15 +150,12 @@ def _of_length(say: Callable[[], str], fewest: int, most: int) -> str:
     return min(texts, key=lambda text: abs(len(text.split()) - most))
 
 
-def _finish(text: str, rng: Random) -> str:
+def finish(text: str, rng: Random) -> str:
     """Capitalises some texts and ends some with a full stop, as a minority of writers do."""
     draw = rng.random()
     if draw < 0.1:
         return text[0].upper() + text[1:] + "."
     return text + "." if draw < 0.15 else text
-
-
-# ---- Modification texts
 
 
 def _sentence(edits: list[Edit], scene: Scene, rng: Random) -> str:
@@ -202,14 +190,14 @@ def _merged(first: Edit, second: Edit, now: _View, then: _View, rng: Random) -> 
             words = {"word": _size_word(first.size, rng), "more": _comparative(first.size, rng)}
             return rng.choice(_MERGED["resize"]).format(x=x, y=y, verb=_resize_verb(first.size), **words)
         case "add":
-            one = f"{_new(x, first.size, rng)} {_where(first.place, now, rng)}"
-            two = f"{_new(y, second.size, rng)} {_where(second.place, then, rng)}"
+            one = f"{new_thing(x, first.size, rng)} {_where(first.place, now, rng)}"
+            two = f"{new_thing(y, second.size, rng)} {_where(second.place, then, rng)}"
             return f"{rng.choice(('add', 'add', 'put', 'there should be', 'include'))} {one} and {two}"
         case "replace":
             verb, joint = rng.choice((("replace", "with"), ("swap", "for"), ("exchange", "for")))
             return f"{verb} the {x} {joint} {a(first.other)} and the {y} {joint} {a(second.other)}"
         case "move":
-            one, two = _in_corner(first.place, rng, "to"), _in_corner(second.place, rng, "to")
+            one, two = in_corner(first.place, rng, "to"), in_corner(second.place, rng, "to")
             return f"move the {x} {one} and the {y} {two}"
     return None
 
@@ -232,7 +220,7 @@ def _words(edit: Edit, view: _View, rng: Random) -> tuple[str, dict[str, str]]:
     """
     name, operation = edit.name, edit.operation
     if operation == "add":
-        words = {"new": _new(name, edit.size, rng), "where": _where(edit.place, view, rng)}
+        words = {"new": new_thing(name, edit.size, rng), "where": _where(edit.place, view, rng)}
         return operation, words | {"verb": rng.choice(("add", "add", "put", "place", "include"))}
     if operation == "swap":
         x, y = rng.sample((name, edit.other), 2)
@@ -242,14 +230,14 @@ def _words(edit: Edit, view: _View, rng: Random) -> tuple[str, dict[str, str]]:
         return _words_of_move(edit, thing.place, view, rng)
     words = {"name": name, "the": _the(thing, view, rng)}
     if operation == "replace":
-        words["new"] = _new(edit.other, thing.size, rng) if rng.random() < 0.2 else a(edit.other)
+        words["new"] = new_thing(edit.other, thing.size, rng) if rng.random() < 0.2 else a(edit.other)
     elif operation == "resize":
         words |= {"word": _size_word(edit.size, rng), "more": _comparative(edit.size, rng)}
         words["verb"] = _resize_verb(edit.size)
     if view.is_unmoved(thing):
         if operation == "remove":
             words["corner"] = _corner(thing.place, rng)
-        words["in_corner"] = _in_corner(thing.place, rng)
+        words["in_corner"] = in_corner(thing.place, rng)
     return operation, words
 
 
@@ -278,11 +266,12 @@ def _the(thing: Thing, view: _View, rng: Random) -> str:
     if draw < 0.15:
         return f"the {_size_word(thing.size, rng)} {thing.name}"
     if draw < 0.25 and view.is_unmoved(thing):
-        return f"the {thing.name} {_in_corner(thing.place, rng)}"
+        return f"the {thing.name} {in_corner(thing.place, rng)}"
     return f"the {thing.name}"
 
 
-def _new(name: str, size: str, rng: Random) -> str:
+def new_thing(name: str, size: str, rng: Random) -> str:
+    """Words a thing that comes in: "a small dog"."""
     return f"a {_size_word(size, rng)} {name}"
 
 
@@ -302,7 +291,8 @@ def _corner(place: int, rng: Random) -> str:
     return PLACES[place] + rng.choice((" corner", ""))
 
 
-def _in_corner(place: int, rng: Random, preposition: str = "in") -> str:
+def in_corner(place: int, rng: Random, preposition: str = "in") -> str:
+    """Words a place by its corner: "in the top left"."""
     return f"{preposition} the {_corner(place, rng)}"
 
 
@@ -313,11 +303,11 @@ def _where(place: int, view: _View, rng: Random, preposition: str = "in") -> str
     if len(taken) == 3 and rng.random() < 0.15:
         return f"{preposition} the {rng.choice(('empty', 'free'))} corner"
     if not around or rng.random() < 0.45:
-        return _in_corner(place, rng, preposition)
-    return _beside(place, rng.choice(around), rng, taken) or _in_corner(place, rng, preposition)
+        return in_corner(place, rng, preposition)
+    return beside(place, rng.choice(around), rng, taken) or in_corner(place, rng, preposition)
 
 
-def _beside(place: int, anchor: Thing, rng: Random, taken: set[int]) -> str | None:
+def beside(place: int, anchor: Thing, rng: Random, taken: set[int]) -> str | None:
     """Words a place as seen from the anchor; from across the canvas the result is mostly None."""
     the = f"the {anchor.name}"
     if place == _VERTICAL[anchor.place]:
@@ -329,38 +319,3 @@ def _beside(place: int, anchor: Thing, rng: Random, taken: set[int]) -> str | No
             options += [f"next to {the}", f"beside {the}"]
         return rng.choice(options)
     return f"diagonally across from {the}" if rng.random() < 0.3 else None
-
-
-# ---- Captions
-
-
-def _description(scene: Scene, rng: Random) -> str:
-    things = rng.sample(scene.things, len(scene.things))
-    is_corner_first = rng.random() < 0.15
-    few = len(things) < 4  # four things leave no words to spare
-    phrases: list[str] = []
-    for i, thing in enumerate(things):
-        new = _new(thing.name, thing.size, rng)
-        where = _caption_place(thing, things[:i], rng)
-        if not few:
-            where = where.removesuffix(" corner")
-        phrases.append(f"in the {PLACES[thing.place]} {new}" if is_corner_first else f"{new} {where}")
-    if is_corner_first:
-        text = _listed([phrases[0].replace(" a ", " there is a ", 1), *phrases[1:]])
-    else:
-        start = rng.choice(("", "", "", "there is ", "a picture of ", "a picture with ", "we see ")) if few else ""
-        text = start + _listed(phrases)
-    return _finish(text, rng)
-
-
-def _caption_place(thing: Thing, before: list[Thing], rng: Random) -> str:
-    if not before or rng.random() < 0.5:
-        return _in_corner(thing.place, rng)
-    if len(before) == 1:
-        where = _beside(thing.place, dataclasses.replace(before[0], name="_"), rng, set())
-        return where.replace("the _", "it") if where else _in_corner(thing.place, rng)
-    return _beside(thing.place, rng.choice(before), rng, set()) or _in_corner(thing.place, rng)
-
-
-def _listed(phrases: list[str]) -> str:
-    return " and ".join(filter(None, (", ".join(phrases[:-1]), phrases[-1])))

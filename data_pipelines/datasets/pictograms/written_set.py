@@ -1,14 +1,12 @@
-"""Writing a generated set: whole or not at all, once for given settings, in any number of processes."""
+"""Writing a generated set: whole or not at all, and once for given settings."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from PIL import Image
 
@@ -17,9 +15,6 @@ from contextjax.json_files import read_json
 
 SETTINGS_FILE = "pictograms.json"
 LICENSE_FILE = "LICENSE-pictograms.txt"
-
-Chunk = TypeVar("Chunk")
-Result = TypeVar("Result")
 
 
 def write_once(folder: Path, settings: Mapping[str, Any], write: Callable[[Path], None]) -> Path:
@@ -74,12 +69,3 @@ def fingerprint(art: Mapping[str, Image.Image], *, end: str = "") -> str:
     for name, picture in art.items():
         digest.update(f"{name} {picture.size}{end}".encode() + picture.tobytes())
     return digest.hexdigest()
-
-
-def map_chunks(work: Callable[[Chunk], Result], chunks: Sequence[Chunk], processes: int) -> Iterator[Result]:
-    """Yields `work(chunk)` for each chunk, in order; several processes are spawned, since JAX must not be forked."""
-    if processes == 1:
-        yield from map(work, chunks)
-        return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(work, chunks)

@@ -7,7 +7,7 @@ import pytest
 
 from data_pipelines.datasets import READERS
 
-PAGES = Path(__file__).parents[3] / "docs" / "datasets"
+PAGES = Path(__file__).parents[3] / "docs" / "reference" / "datasets"
 
 
 def test_every_reader_is_in_the_index_and_every_page_too():

@@ -68,7 +68,7 @@ def test_several_processes_and_threads_ask_each_question_once(tmp_path):
     assert len(AnswerCache(path)) == len(names)
 
 
-def test_a_full_disk_is_told_and_what_was_kept_stays(tmp_path):
+def test_a_full_disk_is_reported_and_what_was_kept_stays(tmp_path):
     answers = AnswerCache(tmp_path / "answers.sqlite")
     answers.put(reply("a"), run="x")
     with answers._connected() as database:  # SQLite's own way to run out of room, with the error of a full disk
@@ -80,7 +80,7 @@ def test_a_full_disk_is_told_and_what_was_kept_stays(tmp_path):
     assert AnswerCache(answers.path).get("a") == reply("a")
 
 
-def test_a_file_that_is_none_is_told(tmp_path):
+def test_a_file_that_is_no_cache_is_reported(tmp_path):
     (tmp_path / "answers.sqlite").write_text("no database" * 100)
     with pytest.raises(UserError, match="can't be kept"):
         AnswerCache(tmp_path / "answers.sqlite")

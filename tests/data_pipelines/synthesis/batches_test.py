@@ -13,7 +13,7 @@ from tests.data_pipelines.synthesis.server import Endpoint, completion, question
 
 
 def answered(files, change=lambda number, line: line):
-    """What a provider sends back, in another order."""
+    """Yields the lines that a provider sends back, in another order."""
     lines = [json.loads(line) for path in files for line in path.read_text().splitlines()]
     for number, asked in enumerate(reversed(lines)):
         assert asked["method"] == "POST" and asked["url"] == "/v1/chat/completions"

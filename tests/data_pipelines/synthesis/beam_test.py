@@ -79,7 +79,7 @@ def test_a_mistake_in_a_worker_is_still_one_sentence(pictograms, tmp_path):
 
 
 @pytest.mark.skipif(HAS_BEAM, reason="Beam is here")
-def test_without_beam_the_way_to_it_is_told(pictograms, tmp_path):
+def test_without_beam_the_way_to_it_is_reported(pictograms, tmp_path):
     pairs, pipeline = make_pipeline(pictograms, tmp_path)
-    with pytest.raises(UserError, match=r"environment of its own.*docs/synthesis\.md"):
+    with pytest.raises(UserError, match=r"environment of its own.*docs/guides/synthesis\.md"):
         list(run_beam(pairs, pipeline, [], place=tmp_path))

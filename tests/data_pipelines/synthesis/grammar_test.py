@@ -63,7 +63,7 @@ def test_a_server_that_fails_is_asked_again(fault, tmp_path, monkeypatch):
         assert check("a dog") == "" and len(asked) == 3
 
 
-def test_one_that_refuses_or_is_not_there_is_told(tmp_path, monkeypatch):
+def test_one_that_refuses_or_is_not_there_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(grammar.time, "sleep", lambda seconds: None)
     answers = AnswerCache(tmp_path / "answers.sqlite")
     with language_tool([(400, "unknown language")]) as (address, asked):
@@ -78,7 +78,7 @@ def test_one_that_refuses_or_is_not_there_is_told(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "address", ["file:///etc/passwd", "http://host:port", "http://", "http://a b", "http://[", "http://me:secret@host"]
 )
-def test_what_is_no_address_is_told_at_once(address, tmp_path):
+def test_what_is_no_address_is_refused_at_once(address, tmp_path):
     with pytest.raises(UserError, match="expected the address") as caught:
         LanguageTool(address, AnswerCache(tmp_path / "answers.sqlite"))
     assert "secret" not in str(caught.value)

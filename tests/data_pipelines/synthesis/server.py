@@ -12,7 +12,7 @@ SECONDS_ASLEEP = 1.5
 
 
 class Endpoint:
-    """What was asked, and how the next requests are answered.
+    """A record of the requests, and the answers of the next ones.
 
     `faults` are used up first, one a request; every other request gets `answer(text of the question)`.
     """

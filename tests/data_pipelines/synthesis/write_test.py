@@ -1,4 +1,4 @@
-"""What is written is whole or not there, and pictures of any name and place find their way."""
+"""Files are whole or not there, and pictures of any name and place are copied."""
 
 import json
 import os
@@ -52,7 +52,9 @@ def test_any_folder_becomes_a_set_in_three_layouts(make_pipeline, pairs, picture
     assert not any(".partial" in name for name in files_of(target))
 
 
-def test_unreadable_pictures_and_pairs_of_one_are_told_and_the_rest_goes_on(make_pipeline, pictures_folder, tmp_path):
+def test_unreadable_pictures_and_pairs_of_one_are_reported_and_the_rest_goes_on(
+    make_pipeline, pictures_folder, tmp_path
+):
     (pictures_folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"no")
     (pictures_folder / "same.png").write_bytes((pictures_folder / "a.png").read_bytes())
     (pictures_folder / "huge.png").write_bytes(b"")
@@ -107,7 +109,7 @@ def test_what_killed_runs_have_left_is_removed(pictures_folder, tmp_path):
     assert files_of(target) == before | {kept}
 
 
-def test_a_picture_that_changed_is_written_anew(pictures_folder, tmp_path):
+def test_a_picture_that_changed_is_written_again(pictures_folder, tmp_path):
     rows = [("a.png", "b.jpg", ["Add a dog."])]
     written(rows, pictures_folder, tmp_path / "set")
     replaced = pictures_folder / "new.png"
@@ -126,7 +128,7 @@ def test_no_triplet_leaves_the_last_set_alone_and_says_why(pictures_folder, tmp_
     assert json.loads((target / "synthesis/drafts.train.jsonl").read_text())["sentences"] == []
 
 
-def test_a_full_disk_is_told_and_leaves_no_half_of_a_set(pictures_folder, tmp_path):
+def test_a_full_disk_is_reported_and_leaves_no_half_of_a_set(pictures_folder, tmp_path):
     """The system refuses what is written beyond a limit, as it does on a full disk."""
     target, rows = tmp_path / "set", [("a.png", "b.jpg", ["Add a dog."])]
     written(rows, pictures_folder, target)
@@ -149,7 +151,7 @@ def test_a_folder_of_something_else_is_left_alone(pictures_folder):
         check_target(pictures_folder)
 
 
-def test_a_folder_without_pictures_is_told(tmp_path):
+def test_a_folder_without_pictures_is_reported(tmp_path):
     with pytest.raises(UserError, match="holds no pictures"):
         folder_pictures(tmp_path)
     with pytest.raises(UserError, match="no folder"):

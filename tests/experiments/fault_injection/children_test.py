@@ -1,4 +1,4 @@
-"""What happens to the batches of a training."""
+"""Batches are cut, recorded and spoilt at the step that was asked for."""
 
 from types import SimpleNamespace
 

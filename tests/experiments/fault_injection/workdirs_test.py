@@ -1,4 +1,4 @@
-"""What an interruption left is named."""
+"""Leftovers of an interruption are named."""
 
 import shutil
 

@@ -1,11 +1,11 @@
-"""A set is written whole or not at all, once for given settings, by any number of processes."""
+"""A set is written whole or not at all, and once for given settings."""
 
 import json
 
 import pytest
 from PIL import Image
 
-from data_pipelines.datasets.pictograms.written_set import SETTINGS_FILE, fingerprint, map_chunks, write_once
+from data_pipelines.datasets.pictograms.written_set import SETTINGS_FILE, fingerprint, write_once
 
 
 def write(folder):
@@ -49,7 +49,3 @@ def test_the_fingerprint_changes_with_a_pixel_and_with_a_name():
     assert fingerprint(art) == fingerprint(other)
     other["dog"].putpixel((0, 0), (1, 0, 0, 0))
     assert len({fingerprint(art), fingerprint(other), fingerprint({"cat": art["dog"]})}) == 3
-
-
-def test_chunks_are_mapped_in_their_order():
-    assert list(map_chunks(str, [3, 1, 2], 1)) == ["3", "1", "2"]

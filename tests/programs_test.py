@@ -28,7 +28,7 @@ def test_retrieval_costs_nothing_of_the_consistency_branch(tiny):
 
 
 def test_rows_of_one_picture_are_as_if_each_had_its_own(tiny):
-    """Of every program with `rows`; other parameters of the same shapes compile nothing more."""
+    """Every program with `rows` is checked; other parameters of the same shapes compile nothing more."""
     model, rng = tiny.model(), np.random.default_rng(0)
     params, pixels = tiny.params(model), rng.integers(0, 256, (2, 16, 16, 3), np.uint8)
     ids, mask, rows = rng.integers(3, 30, (3, 10), np.int32), np.ones((3, 10), bool), np.asarray([0, 1, 0], np.int32)

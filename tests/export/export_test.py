@@ -107,6 +107,7 @@ def test_it_runs_where_the_frameworks_are_not_installed(case, pictures, tmp_path
     np.testing.assert_allclose(found["score"], scores, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("short_certificate")
 def test_onnx_alone_is_loaded_without_jax_by_load(tmp_path, pictures):
     system, config = make_system("context_cir")
     write_export(system, tmp_path / "out", formats=("onnx",), config=config)
@@ -210,6 +211,7 @@ def _edit(folder, change):
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
 
 
+@pytest.mark.usefixtures("short_certificate")
 def test_an_export_of_parameters_alone_is_the_live_system(tmp_path, pictures):
     """Stacked layers too: they are written one by one, and read into stacked ones."""
     system, config = make_system("context_cir", vision={**SIZES["vision"], "scan": True})
@@ -224,6 +226,7 @@ def test_an_export_of_parameters_alone_is_the_live_system(tmp_path, pictures):
     np.testing.assert_allclose(exported.encode_query(pictures, TEXTS), system.encode_query(pictures, TEXTS), atol=1e-5)
 
 
+@pytest.mark.usefixtures("short_certificate")
 def test_bfloat16_is_half_the_size_and_another_model(case, tmp_path, pictures):
     write_export(case.system, tmp_path / "half", formats=("stablehlo",), dtype="bfloat16", config=case.config)
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path / "half", case.export)]
@@ -239,6 +242,7 @@ def test_bfloat16_is_half_the_size_and_another_model(case, tmp_path, pictures):
 @pytest.mark.parametrize(
     ("kind", "formats"), [("context_cir", ["safetensors", "stablehlo", "onnx"]), ("context_blip", ["stablehlo"])]
 )
+@pytest.mark.usefixtures("short_certificate")
 def test_a_run_in_bfloat16_is_exported_in_float32_and_the_distance_is_reported(
     tmp_path, pictures, capsys, kind, formats
 ):

@@ -18,6 +18,7 @@ from tests.pretrained.conftest import BLIP_CONFIG, random_params
 
 
 @pytest.mark.parametrize("name", ["clip", "blip"])
+@pytest.mark.usefixtures("short_certificate")
 def test_a_published_model_is_exported(tiny, tmp_path, pictures, name):
     from contextjax.models.blip import BLIP
     from contextjax.models.clip import CLIP
@@ -41,6 +42,7 @@ def test_a_published_model_is_exported(tiny, tmp_path, pictures, name):
         export(str(tmp_path / name), tmp_path / "more", formats=["safetensors"])
 
 
+@pytest.mark.usefixtures("short_certificate")
 def test_an_adapter_of_convolutions_has_stablehlo_and_no_onnx(tmp_path, pictures):
     system, config = make_system("context_blip", adapter="convolutions", selection="none", propositions=False,
                                  pooling_heads=0, context_layers=0)  # fmt: skip

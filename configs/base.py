@@ -62,6 +62,7 @@ def shrink(config: Any) -> None:
         config.model.update({"decoder_layers": 1, "decoder_heads": 4, "context_heads": 4, "fused_token": None})
         config.model.context_layers = min(config.model.context_layers, 1)
         config.data.descriptions = min(config.data.descriptions, 2)
+    config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, 4)
     config.training.update({"steps": 12, "log_every": 1, "checkpoint_every": 5, "evaluate_every": 6})
 
 

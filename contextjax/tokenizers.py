@@ -1,4 +1,4 @@
-"""Text to token ids, with the character offsets at which noun phrases are found."""
+"""Encodes texts as token ids, with character offsets that locate noun phrases."""
 
 from __future__ import annotations
 

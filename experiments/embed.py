@@ -2,12 +2,9 @@
 
 PICTURES is a folder, a text file that lists pictures (a path a line), or a prepared table in array_record files
 (PREPARED/pictures.SPLIT.json). The same command goes on where it stopped, and later brings the index up to date. With
---milvus the index is then copied to Milvus: into a file, or to a server's address, whose login is what the environment
-has as CONTEXTJAX_MILVUS_TOKEN=user:password.
+--milvus the index is then copied to Milvus: into a file, or to a server's address, whose login the environment gives as
+CONTEXTJAX_MILVUS_TOKEN=user:password.
 """
-
-import time
-from typing import Any
 
 from absl import flags
 
@@ -15,9 +12,11 @@ from contextjax.files import local_path
 from experiments.shared import cli
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run, or anything else contextjax.load takes.")
-GALLERY = flags.DEFINE_string("gallery", None, "What is embedded: a folder, a list, or a prepared table.")
+GALLERY = flags.DEFINE_string("gallery", None, "The pictures to embed: a folder, a list, or a prepared table.")
 TARGET = flags.DEFINE_string("target", None, "The folder of the index.")
-STORAGE = flags.DEFINE_enum("storage", None, ["float32", "bfloat16", "int8"], "Of a new index; default: float32.")
+STORAGE = flags.DEFINE_enum(
+    "storage", None, ["float32", "bfloat16", "int8"], "How a new index keeps embeddings; default: float32."
+)
 MILVUS = flags.DEFINE_string("milvus", None, "Copy the index to this Milvus: FILE.db, or http://HOST:PORT.")
 COLLECTION = cli.define_collection()
 PROCESS_TIMEOUT = cli.define_process_timeout()
@@ -33,32 +32,19 @@ def embed_gallery() -> None:
     import contextjax
     from contextjax.serving.embedding import describe_skipped, embed
     from contextjax.sharding import is_first_process
-    from experiments.shared.galleries import Speed, open_gallery
+    from experiments.shared.galleries import Speed, copy_to_milvus, open_gallery
 
     target = local_path(cli.required(TARGET))
     gallery = open_gallery(local_path(cli.required(GALLERY)))
     system = contextjax.load(cli.required(WORKDIR))
     speed = Speed(system)
-    index = embed(system, gallery, target, storage=STORAGE.value, progress=speed.tell)
+    index = embed(system, gallery, target, storage=STORAGE.value, progress=speed.progress)
     print(speed.summary())
     if index.skipped:
         print(describe_skipped(index.skipped))
     print(f"{target} holds {len(index)} pictures, {index.dimension} values each as {index.manifest.storage}.")
     if MILVUS.value and is_first_process():
-        copy(index, MILVUS.value, COLLECTION.value)
-
-
-def copy(index: Any, address: str, collection: str) -> None:
-    """Makes a collection in Milvus what the index is."""
-    from contextjax.serving.milvus import mirror
-    from experiments.shared.galleries import open_milvus
-
-    begin = time.perf_counter()
-    m = index.manifest
-    target = open_milvus(address, collection, dimension=m.dimension, fingerprint=m.fingerprint, gallery=m.gallery)
-    added, removed = mirror(index, target)
-    seconds = time.perf_counter() - begin
-    print(f"{address} holds {len(target)} pictures: {added} came and {removed} went in {seconds:.1f} s.")
+        copy_to_milvus(index, MILVUS.value, COLLECTION.value)
 
 
 if __name__ == "__main__":

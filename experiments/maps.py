@@ -1,7 +1,7 @@
-"""Shows what is read: python -m experiments.maps --workdir=DIR --image=Q.png --text="make the dog small" --target=DIR.
+"""Shows phrases: python -m experiments.maps --workdir=DIR --image=Q.png --text="make the dog small" --target=DIR.
 
-For each noun phrase of the text, one PNG: the query picture, where it reads the phrase in the text, and where it reads
-the phrase alone.
+Writes a PNG for each noun phrase of the text: the query picture, where the model sees the phrase in the text, and where
+it sees the phrase alone.
 """
 
 import re
@@ -22,7 +22,7 @@ SIDE = 384  # pixels, the longer side of a picture on a sheet
 
 
 def main() -> None:
-    """Picture and text -> TARGET/1-the-dog.png, one for each phrase."""
+    """Writes TARGET/1-the-dog.png and so on, a sheet for each phrase."""
     import numpy as np
     from PIL import Image
 
@@ -40,16 +40,16 @@ def main() -> None:
         raise UserError(f"{target} is a file; give a folder to write to as --target.")
     system = contextjax.load(workdir)
     image = images.decode(path.read_bytes(), name=str(path))
-    (found,) = phrase_maps(system, [image], [text], phrases_of=lambda text: find_spans(text, PHRASE.value))
+    (phrases,) = phrase_maps(system, [image], [text], phrases_of=lambda text: find_spans(text, PHRASE.value))
     for cut in system.truncated([text]):
         print(f"The text is longer than {system.tokenizer.length} tokens; read as: {cut}")
         text = cut
-    if not found:
+    if not phrases:
         raise UserError(f'"{text}" holds no noun phrase; name a part of it, as --phrase="{text.split()[0]}".')
     picture = scaled(np.asarray(image), SIDE)
     seen = images.seen(picture.shape[1], picture.shape[0], fit=system.fit)
     target.mkdir(parents=True, exist_ok=True)
-    for number, maps in enumerate(found, start=1):
+    for number, maps in enumerate(phrases, start=1):
         name = re.sub(r"\W+", "-", maps.phrase.lower()).strip("-")[:40] or "phrase"
         file = target / f"{number}-{name}.png"
         Image.fromarray(phrase_sheet(picture, text, maps, seen=seen)).save(file)
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def find_spans(text: str, phrases: Sequence[str]) -> Sequence[tuple[int, int]]:
-    """The characters [start, end) of the phrases that were asked for, else of the noun phrases."""
+    """Returns the characters [start, end) of the given phrases, or of the noun phrases where none are given."""
     from contextjax.types import UserError
     from data_pipelines.concepts import find_phrases
 

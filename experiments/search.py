@@ -1,7 +1,7 @@
 """Searches pictures: python -m experiments.search --workdir=DIR --gallery=PICTURES --image=Q.png --text="the same but".
 
-PICTURES are a folder, a list or a prepared table, as for experiments.embed; they are embedded once, then kept in the
-workdir, where that is a folder of this machine. --index=INDEX in their place is what experiments.embed made: its
+PICTURES is a folder, a list or a prepared table, as for experiments.embed. It is embedded once, and the index is kept
+in the workdir, where that is a folder of this machine. --index=INDEX instead names an index of experiments.embed: its
 folder, or a Milvus FILE.db or address.
 """
 
@@ -38,9 +38,10 @@ def main() -> None:
     for cut in system.truncated([text]):
         print(f"The text is longer than {system.tokenizer.length} tokens; read as: {cut}")
     if gallery:
-        index, place = embedded_index(system, gallery, workdir)
+        index, place = embedded_index(system, gallery, workdir), str(gallery)
     else:
-        index, place = open_index(system, cli.required(INDEX), collection=COLLECTION.value)
+        index = open_index(system, cli.required(INDEX), collection=COLLECTION.value)
+        place = index.gallery
     for rank, (name, score) in enumerate(search_others(index, query, TOP.value, place=place, without=image), start=1):
         file = file_of(place, name)
         print(f"{rank:3d}  {score:.4f}  {file if file.is_file() else name}")

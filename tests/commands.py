@@ -55,8 +55,9 @@ def in_own_process(
 ) -> subprocess.CompletedProcess[str]:
     """Runs `python -m experiments.COMMAND ARGUMENTS` in a process of its own, on simulated devices.
 
-    A `command` with a dot is the name of another module, which is run instead. The process is forked from a server that has imported the modules and has no JAX backend, which saves the seconds of
-    the imports. What is about start-up, signals or exit codes starts a real interpreter instead (see `interpreter`).
+    A `command` with a dot is the name of another module, which is run instead. The process is forked from a server that
+    has imported the modules and has no JAX backend, which saves the seconds of the imports. What is about start-up,
+    signals or exit codes starts a real interpreter instead (see `interpreter`).
     """
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")

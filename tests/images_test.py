@@ -119,7 +119,7 @@ def bomb(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(header) + chunk(b"IDAT" + zlib.compress(b"\0" * 10)) + chunk(b"IEND")
 
 
-def test_too_many_pixels_are_told_from_the_header():
+def test_too_many_pixels_are_refused_by_the_header():
     with pytest.raises(UserError, match="big"):
         images.decode(bomb(40_000, 40_000), name="big")
     with pytest.raises(UserError, match="big has 10 x 10 pixels; at most 99"):
@@ -190,7 +190,7 @@ def test_an_unknown_fit_is_refused():
 
 
 def test_a_thread_of_a_picture_needs_no_giant_in_between(monkeypatch):
-    """Its long side grows with its short one: 1 x 5,000 pixels at 224 would be 250 million."""
+    """The long side grows with the short one: 1 x 5,000 pixels at 224 would be 250 million."""
     sizes = []
     resize = Image.Image.resize
 

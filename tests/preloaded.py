@@ -5,6 +5,6 @@ import importlib
 for name in (
     "array_record.python.array_record_module", "flax.linen", "grain.python", "jax", "optax", "orbax.checkpoint",
     "spacy", "tensorboardX", "tensorflow_datasets", "contextjax.loading",
-    "contextjax.training.loop", "data_pipelines.loader", "experiments.shared.assembly",
+    "contextjax.training.loop", "data_pipelines.loader", "experiments.shared.training",
 ):  # fmt: skip
     importlib.import_module(name)

@@ -29,11 +29,11 @@ def main() -> None:
         config = make(rng)
         model = peers.build(config, SEED)
         inputs = peers.draw_inputs(config, rng)
-        found = outputs(model, peers.tensors(inputs, VisionConfig(8, 4, 8, 1, 1, 8)))
-        sum((value**2).mean() for value in found.values()).backward()
+        outputs = outputs(model, peers.tensors(inputs, VisionConfig(8, 4, 8, 1, 1, 8)))
+        sum((value**2).mean() for value in outputs.values()).backward()
         tensors = {f"weights.{name}": value.detach().numpy() for name, value in model.state_dict().items()}
         tensors |= {f"input.{name}": value for name, value in vars(inputs).items()}
-        tensors |= {f"output.{name}": value.detach().numpy() for name, value in found.items()}
+        tensors |= {f"output.{name}": value.detach().numpy() for name, value in outputs.items()}
         tensors |= {
             f"gradnorm.{name}": parameter.grad.norm().numpy()
             for name, parameter in model.named_parameters()

@@ -1,4 +1,4 @@
-"""Offsets point at the words; the layout is first token, text, last token, padding; checkpoints' own are read."""
+"""Tokenizers: offsets point at the words, special tokens surround them, and those of checkpoints are read."""
 
 import json
 import subprocess
@@ -105,7 +105,7 @@ def test_a_text_cannot_say_the_special_tokens(tokenizer):
     assert not np.isin(inner, [bos, eos, pad]).any()
 
 
-def test_what_is_saved_is_what_is_read(tokenizer, tmp_path):
+def test_a_saved_tokenizer_is_read_back(tokenizer, tmp_path):
     tokenizer.save(tmp_path / "tokenizer.json")
     again = TextTokenizer.read(tmp_path / "tokenizer.json", length=16)
     assert again.vocabulary == tokenizer.vocabulary
@@ -256,7 +256,7 @@ def test_offsets_of_checkpoints_are_characters(kind, text, request):
 @pytest.mark.parametrize("kind", ["trained", "clip", "bert"])
 @pytest.mark.parametrize("word", ["cafe\u0301", "café", "n\u0303a\u0303", "\u1112\u1161\u11ab", "cat\u200d日"])
 def test_a_word_ends_behind_its_last_accent(kind, word, request, tokenizer):
-    """Whether the normalizer composes the accent, drops it or leaves it: a phrase that ends there is whole."""
+    """A phrase that ends with an accent is whole, whether the normalizer composes, drops or keeps the accent."""
     if kind != "trained":
         tokenizer = TextTokenizer.read(request.getfixturevalue(f"{kind}_folder"), length=40)
     text = f"the {word} tree"
@@ -285,7 +285,7 @@ def test_the_vocabulary_reaches_to_the_largest_id(clip_folder):
 
 @pytest.mark.parametrize("kind", ["clip", "bert"])
 def test_a_saved_checkpoint_tokenizer_is_whole(kind, request, tmp_path):
-    """Its specials are put around a text by whoever reads the file, and its own truncation is still there."""
+    """Other readers of the file add its special tokens to a text, and find its own truncation."""
     from tokenizers import Tokenizer
 
     folder, text = request.getfixturevalue(f"{kind}_folder"), "the red tree, the cat"
@@ -302,7 +302,7 @@ def test_a_saved_checkpoint_tokenizer_is_whole(kind, request, tmp_path):
     assert json.loads((tmp_path / "again.json").read_text()) == json.loads((tmp_path / "tokenizer.json").read_text())
 
 
-def test_what_is_no_tokenizer_is_told_in_a_sentence(tmp_path, clip_folder):
+def test_unreadable_tokenizers_are_reported_in_a_sentence(tmp_path, clip_folder):
     from tokenizers import Tokenizer, models
 
     read = lambda source, **options: TextTokenizer.read(source, length=8, **options)
@@ -360,7 +360,7 @@ def test_files_that_are_too_large_are_refused(clip_folder, name, monkeypatch):
         TextTokenizer.read(clip_folder, length=8)
 
 
-def test_what_was_saved_is_read_without_transformers(tokenizer, bert_folder, tmp_path_factory):
+def test_saved_tokenizers_are_read_without_transformers(tokenizer, bert_folder, tmp_path_factory):
     TextTokenizer.read(bert_folder, length=8).save(bert_folder / "saved.json")
     folder = tmp_path_factory.mktemp("trained")
     tokenizer.save(folder / "tokenizer.json")
@@ -415,11 +415,11 @@ def test_a_text_is_split_into_its_clauses(text, expected):
 @hypothesis.given(st.lists(st.sampled_from([*"abc", "the", "and", "it", "no", ", ", ". ", "; ", " "])).map(" ".join),
                   st.integers(1, 6))  # fmt: skip
 def test_propositions_lose_no_word_but_those_that_join_them(text, limit):
-    found = split_propositions(text, limit)
-    assert 1 <= len(found) <= limit
+    pieces = split_propositions(text, limit)
+    assert 1 <= len(pieces) <= limit
     words = lambda text: [word for word in text.replace(",", " ").split() if word not in ("and", ",")]
-    assert words(" ".join(found)) == words(text)
-    assert all(len(piece.split()) >= 4 for piece in found[:-1])
+    assert words(" ".join(pieces)) == words(text)
+    assert all(len(piece.split()) >= 4 for piece in pieces[:-1])
 
 
 def test_propositions_are_rows_of_a_text(tokenizer):

@@ -1,1 +1,1 @@
-"""What a compiled program costs."""
+"""The cost of compiled programs: FLOPs, memory, bytes sent, and the time to expect of a chip."""

@@ -1,9 +1,9 @@
-"""Named chips: what their vendors' public data sheets say, read on 2026-11-25.
+"""Named chips, from their vendors' public data sheets as read on 2026-11-25.
 
-FLOP/s are dense (the sheets of NVIDIA give twice that, "with sparsity"). `link` is what a chip sends to the others of
-its domain, in one direction: half of a sheet's bidirectional figure; of a TPU v4, the pod's all-reduce bandwidth over
-its chips. `network` is what it sends beyond. JAX multiplies float32 in bfloat16 on TPUs unless it is told otherwise, so
-theirs is one figure; on GPUs `float32` is that of the float32 units (TF32, which XLA may choose, is faster).
+FLOP/s are dense (NVIDIA's sheets give twice as much, "with sparsity"). `link` is the bandwidth from a chip to the
+others of its domain, in one direction: half of a sheet's bidirectional figure; for a TPU v4, the pod's all-reduce
+bandwidth over its chips. `network` is the bandwidth beyond the domain. By default JAX multiplies float32 in bfloat16 on
+TPUs, so a TPU has one figure; on GPUs `float32` is that of the float32 units (TF32, which XLA may choose, is faster).
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ class Chip:
     """A chip, as the compiler sees one device of it (a TPU v4 or v5p: both of its cores)."""
 
     name: str
-    kinds: tuple[str, ...]  # what jax.Device.device_kind says of it
+    kinds: tuple[str, ...]  # values of jax.Device.device_kind
     bfloat16: float  # FLOP/s
     float32: float  # FLOP/s
     memory: float  # bytes
-    bandwidth: float  # bytes/s of its memory
+    bandwidth: float  # bytes/s of the memory
     link: float  # bytes/s to chips of its domain
-    domain: int  # chips joined by links: of a server (GPU), of a pod (TPU)
+    domain: int  # chips joined by links: a server (GPU) or a pod (TPU)
     network: float  # bytes/s beyond the domain; 0: not published
     source: str
 
     def peak(self, dtype: str) -> float:
-        """FLOP/s of matrix products in "bfloat16" or "float32"."""
+        """Returns the peak FLOP/s of matrix products in "bfloat16" or "float32"."""
         return {"bfloat16": self.bfloat16, "float32": self.float32}[dtype]
 
 
@@ -68,10 +68,10 @@ CHIPS: dict[str, Chip] = {
 
 
 def chip(name: str) -> Chip:
-    """The chip of this name, whatever its case.
+    """Returns the chip of this name, in upper or lower case.
 
     Raises:
-      UserError: an unknown one.
+      UserError: there is no such chip in the table.
     """
     for known in CHIPS.values():
         if known.name.lower() == name.lower():
@@ -80,5 +80,5 @@ def chip(name: str) -> Chip:
 
 
 def chip_of_kind(kind: str) -> Chip | None:
-    """The chip that jax calls `kind`; None for a CPU, and for what is not in the table."""
+    """Returns the chip of a jax.Device.device_kind; None for a CPU and for chips that are not in the table."""
     return next((known for known in CHIPS.values() if kind in known.kinds), None)

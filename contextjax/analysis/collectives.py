@@ -50,7 +50,7 @@ class Collective:
     span: int  # device numbers from the first to the last of a group: how far it reaches
     times: int  # how often it runs in one run of the program
     is_exact: bool  # False: a loop around it does not state how often it runs, and counts once
-    source: str  # the operation of the traced program that it comes from; "" where XLA does not say
+    source: str  # the operation of the traced program that it comes from; "" where XLA does not name it
 
     @property
     def total(self) -> float:
@@ -59,7 +59,7 @@ class Collective:
 
 
 def collectives(text: str) -> tuple[Collective, ...]:
-    """The collective operations of an optimised HLO module, as `compiled.as_text()` gives it.
+    """Returns the collective operations of an optimised HLO module, the text of `compiled.as_text()`.
 
     Synchronous and asynchronous (`-start`) forms count alike; a `-done` is its start's.
 
@@ -71,16 +71,16 @@ def collectives(text: str) -> tuple[Collective, ...]:
     return tuple(_walk(computations, entry, devices, 1, True))
 
 
-def bytes_sent(found: Iterable[Collective]) -> dict[str, float]:
-    """Bytes that a device sends in one run of the program, by kind; every one of KINDS is there."""
+def bytes_sent(operations: Iterable[Collective]) -> dict[str, float]:
+    """Returns the bytes that a device sends in one run of the program, for every kind of KINDS."""
     sums = dict.fromkeys(KINDS, 0.0)
-    for operation in found:
+    for operation in operations:
         sums[operation.kind] += operation.total
     return sums
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """Instructions (without their names) of every computation, and which one is the program."""
+    """Instructions (without their names) of every computation, and the name of the entry computation."""
     computations: dict[str, list[str]] = {}
     entry, current = "", ""
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""What one run of a program costs: matrix FLOPs of the traced program; memory and bytes of the compiled one."""
+"""The cost of one run of a program: matrix FLOPs from the traced program, memory and bytes from the compiled one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contextjax.analysis.collectives import Collective, bytes_sent, collectives
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one run of a program, and of one device where it says so."""
+    """The cost of one run of a program; memory, bytes and `device_flops` are those of one device."""
 
     devices: int
     flops: float  # of the matrix products of all devices together, as they are written: nothing is computed twice
@@ -28,32 +28,36 @@ class Cost:
 
     @property
     def peak(self) -> float:
-        """Bytes a device needs."""
+        """The bytes that a device needs at the peak."""
         return self.arguments + self.temporaries + self.outputs
 
     @property
     def sent(self) -> dict[str, float]:
-        """Bytes that a device sends, by kind of collective."""
+        """The bytes that a device sends, by kind of collective."""
         return bytes_sent(self.collectives)
 
 
 def cost_of(traced: Any, compiled: Any, *, devices: int) -> Cost:
-    """The cost of a program.
+    """Returns the cost of a program.
 
     Args:
-      traced: what `jax.jit(...).trace(...)` gives.
-      compiled: what its `.lower().compile()` gives.
-      devices: that it runs on.
+      traced: the jax.stages.Traced of `jax.jit(...).trace(...)`.
+      compiled: the jax.stages.Compiled of its `.lower().compile()`.
+      devices: the number of devices that it runs on.
+
+    Example:
+      traced = jax.jit(jnp.matmul).trace(x, y)
+      cost_of(traced, traced.lower().compile(), devices=1).flops
     """
     flops, memory = matmul_flops(traced.jaxpr), compiled.memory_analysis()
-    found = compiled.cost_analysis() or {}
+    counted = compiled.cost_analysis() or {}
     # XLA counts a loop's body once, however often it runs, and the products inside some kernels not at all.
-    device_flops = max(found.get("flops", 0.0), flops / devices)
+    device_flops = max(counted.get("flops", 0.0), flops / devices)
     return Cost(
         devices=devices,
         flops=flops,
         device_flops=device_flops,
-        accessed=found.get("bytes accessed", 0.0),
+        accessed=counted.get("bytes accessed", 0.0),
         arguments=float(memory.argument_size_in_bytes),
         temporaries=float(memory.temp_size_in_bytes),
         outputs=float(memory.output_size_in_bytes - memory.alias_size_in_bytes),
@@ -62,12 +66,12 @@ def cost_of(traced: Any, compiled: Any, *, devices: int) -> Cost:
 
 
 def traced_flops(program: Callable, *inputs: Any) -> float:
-    """matmul_flops of a function of arrays, or of their shapes."""
+    """Returns `matmul_flops` of a function, traced on arrays or their shapes."""
     return matmul_flops(jax.make_jaxpr(program)(*inputs))
 
 
 def matmul_flops(program: ClosedJaxpr | Jaxpr) -> float:
-    """FLOPs of a program's matrix products and convolutions, two for each multiply-add, all devices together.
+    """Returns the FLOPs of a program's matrix products and convolutions on all devices, two for each multiply-add.
 
     A loop counts as often as it runs (of unknown length: once), a conditional as its most expensive branch.
     """
@@ -92,9 +96,9 @@ def matmul_flops(program: ClosedJaxpr | Jaxpr) -> float:
 
 
 def _times(name: str, params: dict[str, Any]) -> int:
-    """How often an operation runs its programs: a loop as long as it is, the body of a map on each of its devices.
+    """How often an operation runs its programs: the length of a scan; the number of devices of a shard_map.
 
-    The axes that a map leaves to the compiler cut what its body says once.
+    Axes that a shard_map leaves to the compiler don't count: the compiler divides the body's work over them.
     """
     if name == "shard_map":
         return math.prod(params["mesh"].shape[axis] for axis in params["newly_manual_axes"])

@@ -1,4 +1,4 @@
-"""What a program's cost lets one expect of a chip, and what matrix products reach in this very process."""
+"""The step time to expect of a chip from a program's cost, and the rate that matrix products reach in this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMULA = (
 
 @dataclasses.dataclass(frozen=True)
 class Expectation:
-    """Seconds of one step by the formula, and the share of the peak that its matrix products then reach."""
+    """The seconds of one step by FORMULA, and the share of the peak that its matrix products then reach (MFU)."""
 
     chip: Chip
     compute: float
@@ -35,14 +35,14 @@ class Expectation:
 def expected_step(
     cost: Cost, chip: Chip, *, dtype: str, attainable: float = ATTAINABLE, hidden: float = 0.0
 ) -> Expectation:
-    """The formula of FORMULA, on one device's figures.
+    """Returns the step time that FORMULA gives for one device: an expectation, not a measurement.
 
     Args:
-      cost: of the step.
-      chip: what it runs on.
-      dtype: of its matrix products.
-      attainable: share of the peak that they reach at best.
-      hidden: share of the collectives' time that passes during other work.
+      cost: the step's cost.
+      chip: the chip that it runs on.
+      dtype: "bfloat16" or "float32", of the matrix products.
+      attainable: the share of the peak that matrix products reach at best.
+      hidden: the share of the collectives' time that passes during other work.
     """
     compute = cost.device_flops / (chip.peak(dtype) * attainable)
     memory = touched(cost) / chip.bandwidth
@@ -52,18 +52,18 @@ def expected_step(
 
 
 def touched(cost: Cost) -> float:
-    """Bytes that a device's memory moves at least: each argument and output once, each temporary written and read.
+    """Returns the least bytes that a device's memory moves: all are written once, arguments and temporaries read.
 
-    What XLA's analysis calls "bytes accessed" is of the compiled backend, whose fusions are not another chip's.
+    XLA's own "bytes accessed" depends on the fusions of the compiled backend, which are not another chip's.
     """
     return 2 * cost.arguments + cost.outputs + 2 * cost.temporaries
 
 
 def seconds_to_send(operation: Collective, chip: Chip) -> float:
-    """Time of a collective at the speed of the slowest part of its way, latencies left out.
+    """Returns the seconds of a collective at the speed of its slowest link, without latencies.
 
-    A group within a domain has the chips' links. One that reaches further has the network, where the members in one
-    domain share its load: each of m sends a part in m over its own port.
+    A group within a domain uses the chips' links. A group that reaches further uses the network; its m members in one
+    domain share the load, each with its own port.
     """
     if operation.span <= chip.domain:
         return operation.total / chip.link
@@ -73,18 +73,18 @@ def seconds_to_send(operation: Collective, chip: Chip) -> float:
 
 
 def matmul_rate(dtype: str, *, sizes: tuple[int, ...] = (1024, 2048), seconds: float = 1.0) -> float:
-    """FLOP/s of the fastest square matrix product on the first device: what this machine can do at best, now.
+    """Returns the FLOP/s of the fastest square matrix product on the first device: the roof of this machine, now.
 
     Args:
       dtype: "float32" or "bfloat16".
-      sizes: of the sides that are tried.
-      seconds: for which each is repeated.
+      sizes: the sides that are tried.
+      seconds: the time in which they are repeated, all together.
     """
     return max(_rate(matmul(size, dtype), size, seconds / len(sizes)) for size in sizes)
 
 
 def matmul(size: int, dtype: str) -> Callable[[], Any]:
-    """A square matrix product of 2 * size ** 3 FLOPs."""
+    """Returns a program that runs a square matrix product of 2 * size ** 3 FLOPs."""
     key = jax.random.key(0)
     a, b = (jax.random.normal(k, (size, size), jnp.float32).astype(dtype) for k in jax.random.split(key))
     product = jax.jit(jnp.matmul)
@@ -92,7 +92,7 @@ def matmul(size: int, dtype: str) -> Callable[[], Any]:
 
 
 def _rate(product: Callable[[], Any], size: int, seconds: float) -> float:
-    """The best of single runs: a roof is not what an interrupted run reached."""
+    """FLOP/s of the fastest single run: runs that other work interrupted do not count."""
     product()  # compiles
     best, end = float("inf"), time.perf_counter() + seconds
     while True:

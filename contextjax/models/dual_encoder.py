@@ -1,4 +1,4 @@
-"""What CLIP, BLIP and the models on top of them have in common: two towers and one embedding space."""
+"""Base class of CLIP, BLIP and the models on top of them: two towers and one embedding space."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ Name = Annotated[
 
 
 class Problem(BaseModel):
-    """Why there is no answer: what was given, what was expected, what to do."""
+    """The reason why there is no answer: what was given, what was expected, what to do."""
 
     detail: str
 
@@ -58,7 +58,7 @@ class Answer(BaseModel):
 
 
 class Scores(BaseModel):
-    """How well each candidate fits, in their order; `best`: the index of the best one."""
+    """The score of each candidate, in their order; `best`: the index of the best one."""
 
     scores: list[float]
     best: int
@@ -79,7 +79,7 @@ class Maps(BaseModel):
 
 
 class Facts(BaseModel):
-    """What runs here."""
+    """The system that runs here, and what it can do."""
 
     status: str
     model: str

@@ -1,4 +1,4 @@
-"""Exact search on the devices: matrix products in chunks, and of each chunk the best, without sorting its scores.
+"""Exact search on the devices, by matrix products in chunks. The scores of a chunk are not sorted to find its best.
 
 A chunk's columns lie in groups. The k best scores lie in the k groups with the highest maxima (of equal maxima: the
 first), so only k * GROUP scores of a query are ordered. Of equal scores the lower row comes first, also over groups,
@@ -23,9 +23,7 @@ from contextjax.threads import available_cpus
 from contextjax.types import UserError
 
 VALUES = 1 << 23  # of a chunk of float32 on one device: 32 MiB
-CONVERTED = (
-    4  # times as small are the chunks of other storages, so that what they are converted to stays in a CPU's cache
-)
+CONVERTED = 4  # chunks of other storages are smaller by this: their float32 form stays in a CPU's cache
 GROUP = 32  # columns whose maximum is looked at first
 QUERIES = 256  # of one program; more go one after the other
 MERGED = 64  # chunks whose answers are merged at a time
@@ -39,10 +37,10 @@ class _Chunk(NamedTuple):
 
 
 class ExactSearch:
-    """Embeddings on one or more devices, cut over them by rows."""
+    """Embeddings on one or more devices, each of which holds a share of the rows."""
 
     def __init__(self, dimension: int, storage: str = "float32", *, devices: int | None = None):
-        """`devices`: the first so many of this process's; default: all."""
+        """`devices`: the number of this process's devices to use, from the first; None: all."""
         self.dimension, self.storage = dimension, storage
         self._mesh = make_mesh("data:-1", devices=devices)
         self._width = chunk_width(dimension, storage)
@@ -58,7 +56,7 @@ class ExactSearch:
         return self._width * batch_parts(self._mesh)
 
     def add(self, packed: Packed) -> None:
-        """Appends rows. At most a chunk of them stays on the host."""
+        """Appends rows. At most one chunk of them stays on the host."""
         rest = concatenate([self._rest, packed])
         while len(rest.vectors) >= self._rows_per_chunk:
             self._full.append(self._placed(rest[: self._rows_per_chunk], self._rows_per_chunk * len(self._full)))
@@ -67,20 +65,23 @@ class ExactSearch:
         self._last = [self._placed(self._rest, self._rows_per_chunk * len(self._full))] if len(rest.vectors) else []
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best min(k, rows) rows of each query [B, D], best first: (rows int64 [B, k], scores float32 [B, k]).
+        """Returns the min(k, rows) best rows of each query [B, D], best first.
 
         Beside the embeddings a device needs at most `scratch_bytes` for each chunk that it works on: one, or on a CPU
         as many as it has cores.
 
+        Returns:
+          (rows int64 [B, k], scores float32 [B, k]).
+
         Raises:
-          UserError: nothing to search, queries of another dimension or with values that are not finite, or k < 1.
+          UserError: there are no rows, the queries have another dimension or values that are not finite, or k < 1.
         """
         if not len(self):
             raise UserError("The index is empty; add pictures to it before it is searched.")
         queries = check_queries(queries, k, self.dimension)
         k = min(k, len(self))
-        found = [self._search(queries[begin : begin + QUERIES], k) for begin in range(0, len(queries), QUERIES)]
-        rows, scores = (np.concatenate(column) for column in zip(*found, strict=True))
+        answers = [self._search(queries[begin : begin + QUERIES], k) for begin in range(0, len(queries), QUERIES)]
+        rows, scores = (np.concatenate(column) for column in zip(*answers, strict=True))
         return rows.astype(np.int64), scores
 
     def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -97,18 +98,20 @@ class ExactSearch:
         return np.asarray(rows)[:count], np.asarray(scores)[:count]
 
     def _search_chunks(self, queries: jax.Array, chunks: Sequence[_Chunk], k: int) -> tuple[jax.Array, jax.Array]:
-        """(scores, rows) of some chunks in a row."""
-        found: list[tuple[jax.Array, jax.Array]] = []
+        """Returns the best (scores, rows) of several successive chunks."""
+        answers: list[tuple[jax.Array, jax.Array]] = []
         for chunk in chunks:
-            found.append(_search_chunk(queries, *chunk, mesh=self._mesh, k=k))
-            if len(found) == MERGED:
-                found = [_merge(found, k=k)]
-        return found[0] if len(found) == 1 else _merge(found, k=k)
+            answers.append(_search_chunk(queries, *chunk, mesh=self._mesh, k=k))
+            if len(answers) == MERGED:
+                answers = [_merge(answers, k=k)]
+        return answers[0] if len(answers) == 1 else _merge(answers, k=k)
 
     @functools.cached_property
     def _threads(self) -> int:
-        """How many programs run at once. On a CPU a product with few queries is of one thread, and so is the ordering;
-        programs of several devices wait for each other, and must not meet in another order.
+        """The number of programs that run at once.
+
+        On a CPU, a product with few queries uses one thread, and so does the ordering. Programs of several devices wait
+        for each other, and must not be started in different orders.
         """
         return available_cpus() if batch_parts(self._mesh) == 1 and jax.default_backend() == "cpu" else 1
 
@@ -117,30 +120,31 @@ class ExactSearch:
         return concurrent.futures.ThreadPoolExecutor(self._threads)
 
     def _placed(self, packed: Packed, first: int) -> _Chunk:
-        """Rows on the devices, padded to a power of two on each."""
-        parts, count = batch_parts(self._mesh), len(packed.vectors)
-        width = min(self._width, max(GROUP, 1 << (-(-count // parts) - 1).bit_length()))
-        rows = np.zeros((parts * width, self.dimension), packed.vectors.dtype)
+        """Puts rows on the devices, padded to a power of two on each."""
+        devices, count = batch_parts(self._mesh), len(packed.vectors)
+        width = min(self._width, max(GROUP, 1 << (-(-count // devices) - 1).bit_length()))
+        rows = np.zeros((devices * width, self.dimension), packed.vectors.dtype)
         rows[:count] = packed.vectors
-        columns = np.ascontiguousarray(rows.reshape(parts, width, self.dimension).transpose(0, 2, 1))
+        columns = np.ascontiguousarray(rows.reshape(devices, width, self.dimension).transpose(0, 2, 1))
         scales = None
         if packed.scales is not None:
-            scales = np.pad(packed.scales, (0, parts * width - count)).reshape(parts, width)
+            scales = np.pad(packed.scales, (0, devices * width - count)).reshape(devices, width)
         columns, scales = place_batch((columns, scales), self._mesh)
-        padded = np.int32(count) if count < parts * width else None
+        padded = np.int32(count) if count < devices * width else None
         return _Chunk(columns, scales, np.int32(first), padded)
 
 
 def chunk_width(dimension: int, storage: str = "float32") -> int:
-    """Rows of a chunk on one device, a power of two."""
+    """Returns the rows of a chunk on one device, a power of two."""
     values = VALUES if storage == "float32" else VALUES // CONVERTED
     return max(GROUP, 1 << (values // dimension).bit_length() - 1)
 
 
 def scratch_bytes(dimension: int, *, k: int, queries: int = QUERIES, devices: int = 1) -> int:
-    """The most that a device holds beside embeddings while it searches a chunk, however many rows there are.
+    """Returns the most bytes that a device holds beside embeddings to search a chunk, however many rows there are.
 
-    Scores, the chunk as float32 where it is kept otherwise, and what is left to order: all devices' best, and k groups.
+    They hold the scores, the chunk as float32 where it is kept otherwise, and the scores to order: k groups, and all
+    devices' best.
     """
     width = chunk_width(dimension)
     ordered = min(k * GROUP, width) + devices * min(k, width)
@@ -149,15 +153,15 @@ def scratch_bytes(dimension: int, *, k: int, queries: int = QUERIES, devices: in
 
 @functools.partial(jax.jit, static_argnames=("mesh", "k"))
 def _search_chunk(queries: Any, vectors: Any, scales: Any, first: Any, count: Any, *, mesh: Any, k: int) -> Any:
-    """(scores, rows) [B, <= k] of a chunk, best first; what is padding has the score -inf."""
-    search = map_over_devices(functools.partial(_search_part, k=k), mesh, whole=("queries",))
+    """Returns the best (scores, rows) [B, <= k] of a chunk, best first. Padding has the score -inf."""
+    search = map_over_devices(functools.partial(_search_device, k=k), mesh, whole=("queries",))
     scores, rows = search(vectors, scales, first, count, queries=queries)
     best, at = jax.lax.top_k(scores, min(k, scores.shape[1]))
     return best, jnp.take_along_axis(rows, at, axis=1)
 
 
-def _search_part(vectors, scales, first, count, *, queries, k: int, axis_name) -> tuple[jax.Array, jax.Array]:
-    """A device's best of its columns [1, D, W], beside all others': (scores, rows) [B, devices * min(k, W)]."""
+def _search_device(vectors, scales, first, count, *, queries, k: int, axis_name) -> tuple[jax.Array, jax.Array]:
+    """Returns the best of a device's columns [1, D, W] and all others': (scores, rows) [B, devices * min(k, W)]."""
     width = vectors.shape[2]
     columns = vectors[0].astype(jnp.float32) if scales is None else vectors[0].astype(jnp.float32) * scales[0]
     scores = jax.lax.dot_general(queries, columns, (((1,), (0,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
@@ -168,7 +172,7 @@ def _search_part(vectors, scales, first, count, *, queries, k: int, axis_name) -
 
 
 def _best_columns(scores: jax.Array, count: jax.Array | None, k: int) -> tuple[jax.Array, jax.Array]:
-    """The k best of the first `count` (all, if None) columns of scores [B, W], best first: (scores, columns)."""
+    """Returns the k best (scores, columns) of the first `count` columns (None: all) of scores [B, W], best first."""
     queries, width = scores.shape
     known = lambda scores, columns: scores if count is None else jnp.where(columns < count, scores, -jnp.inf)
     if width // GROUP <= k:
@@ -183,14 +187,14 @@ def _best_columns(scores: jax.Array, count: jax.Array | None, k: int) -> tuple[j
 
 
 def _without_signed_zeros(scores: jax.Array) -> jax.Array:
-    """-0.0 as 0.0, after which top_k would put it."""
+    """Returns scores with -0.0 as 0.0, after which top_k would put it."""
     return jnp.where(scores == 0, 0.0, scores)
 
 
 @functools.partial(jax.jit, static_argnames="k")
-def _merge(found: Sequence[tuple[Any, Any]], *, k: int) -> tuple[Any, Any]:
-    """The k best of several answers, whose rows ascend from one to the next where scores are equal."""
-    scores, rows = (jnp.concatenate(column, axis=1) for column in zip(*found, strict=True))
+def _merge(answers: Sequence[tuple[Any, Any]], *, k: int) -> tuple[Any, Any]:
+    """Returns the k best of several answers, whose rows ascend from one to the next where scores are equal."""
+    scores, rows = (jnp.concatenate(column, axis=1) for column in zip(*answers, strict=True))
     best, at = jax.lax.top_k(scores, min(k, scores.shape[1]))
     return best, jnp.take_along_axis(rows, at, axis=1)
 

@@ -37,7 +37,7 @@ class Unavailable(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How much a client may ask for, and how long it may take."""
+    """Bounds of what a client may ask for, and how long it may take."""
 
     body_bytes: int = 16_000_000  # of a request
     body_seconds: float = 30.0  # that it may take to come
@@ -103,7 +103,7 @@ class Service:
 
     @property
     def has_maps(self) -> bool:
-        """Whether phrases can be shown on pictures."""
+        """True where phrases can be shown on pictures."""
         return self._phrases_of is not None
 
     def observe(self, route: str, status: int, seconds: float) -> None:

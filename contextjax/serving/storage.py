@@ -1,4 +1,4 @@
-"""How an index keeps embeddings: float32, bfloat16, or int8 with a scale for each."""
+"""The forms in which an index keeps embeddings: float32, bfloat16, or int8 with a scale for each embedding."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat
 
 
 class Packed(NamedTuple):
-    """Embeddings [N, D] as they are kept, and what each is to be multiplied with: float32 [N], None but for int8."""
+    """Embeddings [N, D] as they are kept, and the factor of each: float32 [N], None for storages other than int8."""
 
     vectors: np.ndarray
     scales: np.ndarray | None
 
     def __getitem__(self, rows) -> Packed:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Some rows: a slice, numbers, or a mask."""
+        """Returns some rows, by a slice, numbers, or a mask."""
         return Packed(self.vectors[rows], None if self.scales is None else self.scales[rows])
 
 
 def pack(embeddings: np.ndarray, storage: str) -> Packed:
-    """Embeddings [N, D] of floats as `storage` keeps them.
+    """Returns float embeddings [N, D] as `storage` keeps them.
 
     int8 has 255 levels between minus and plus the largest value of each embedding.
 
     Raises:
-      UserError: an unknown storage, another shape, or a value that is not finite.
+      UserError: the storage is unknown, the shape is another one, or a value is not finite.
     """
     if storage not in DTYPES:
         raise UserError(f"The storage is '{storage}'; expected one of {', '.join(DTYPES)}.")
@@ -47,12 +47,12 @@ def pack(embeddings: np.ndarray, storage: str) -> Packed:
 
 
 def unpack(packed: Packed) -> np.ndarray:
-    """float32 [N, D]."""
+    """Returns the embeddings as float32 [N, D]."""
     values = packed.vectors.astype(np.float32)
     return values if packed.scales is None else values * packed.scales[:, None]
 
 
-def concatenate(parts: list[Packed]) -> Packed:
-    """All of some parts of one storage."""
-    scales = [part.scales for part in parts if part.scales is not None]
-    return Packed(np.concatenate([part.vectors for part in parts]), np.concatenate(scales) if scales else None)
+def concatenate(blocks: list[Packed]) -> Packed:
+    """Returns several blocks of embeddings of one storage, one after the other, as one."""
+    scales = [block.scales for block in blocks if block.scales is not None]
+    return Packed(np.concatenate([block.vectors for block in blocks]), np.concatenate(scales) if scales else None)

@@ -1,1 +1,1 @@
-"""What experiments.benchmark measures."""
+"""The measurements behind `benchmark` and `contrastive`."""

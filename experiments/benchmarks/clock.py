@@ -1,4 +1,7 @@
-"""Moments at which a loop asks for its next batch: one a step, for the loop waits for the step before the newest."""
+"""The moments at which a training loop asks for its next batch.
+
+The differences are the times of steps: before each step the loop waits for the last step but one.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,18 @@ from typing import Any
 
 
 class Enough(Exception):
-    """Ends a run from within its stream of batches: no last checkpoint, no last evaluation."""
+    """Ends a run from within its stream of batches, without a last checkpoint or evaluation."""
 
 
 def clocked(
     moments: list[float], *, limit: int | None = None, change: Callable[[Any], Iterator[Any]] = iter
 ) -> Callable[[Iterator[Any]], Iterator[Any]]:
-    """A `through` for experiments.shared.training.train.
+    """Returns a `through` for experiments.shared.training.train, which records when each batch is handed over.
 
     Args:
-      moments: at which a batch was asked for and there: filled meanwhile.
-      limit: raise Enough instead of giving out more batches than these.
-      change: of the stream, before it is clocked.
+      moments: is filled with values of time.perf_counter, one for each batch.
+      limit: the most batches; the next one raises Enough.
+      change: is applied to the stream before it is clocked.
     """
 
     def through(stream: Iterator[Any]) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""The same benchmark in processes of its own: the first step without and with compiled programs kept; a batch sweep."""
+"""The benchmark in processes of its own: the first step with an empty and a filled compile cache; a batch sweep."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from experiments.shared.compile_cache import SWITCH
 
 
 def run_again(*changes: str, arguments: Sequence[str], cache: str = "", check: bool = True) -> dict[str, Any] | None:
-    """The record of this command run again with some flags changed; None where it failed and `check` is False.
+    """Runs this command again with some flags changed and returns its record; None if it failed and not `check`.
 
     Args:
-      *changes: flags that come after those of `arguments`, and so count.
-      arguments: of this process.
+      *changes: flags that come after those of `arguments`, and so override them.
+      arguments: the arguments of this process.
       cache: the folder of compiled programs; "": the user's.
-      check: a failure is told as an error.
+      check: raises an error where the command fails.
+
+    Raises:
+      UserError: the command failed.
     """
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     if cache:
@@ -45,9 +48,9 @@ def run_again(*changes: str, arguments: Sequence[str], cache: str = "", check: b
 
 @contextlib.contextmanager
 def first_steps(arguments: Sequence[str]) -> Iterator[dict[str, float]]:
-    """Seconds from a process' beginning to the end of its first step, with an empty cache, and with what that left.
+    """Times the first step of two processes, from their start: with an empty compile cache, and with the filled one.
 
-    In the block, this process compiles with that cache, too.
+    In the block, this process uses the same cache.
     """
     with tempfile.TemporaryDirectory() as folder:
         cold, warm = (run_again("--steps=0", arguments=arguments, cache=folder) for _ in range(2))
@@ -59,26 +62,26 @@ def first_steps(arguments: Sequence[str]) -> Iterator[dict[str, float]]:
 
 
 def sweep(arguments: Sequence[str], *, batch: int, largest: int) -> Iterator[dict[str, Any]]:
-    """Records at `batch`, twice it and so on, up to `largest` or what no longer fits, which is printed."""
+    """Yields records at `batch`, twice `batch` and so on, up to `largest` or the first that does not fit."""
     before = 0.0
     while batch <= largest:
         free = _available_memory()
         if free and before and 2 * before > free:
             print(f"batch {batch} is left out: it may need {2 * before / 1e9:.1f} GB, {free / 1e9:.1f} are free.")
             return
-        found = run_again(f"--batch={batch}", arguments=arguments, check=False)
-        if found is None:
+        record = run_again(f"--batch={batch}", arguments=arguments, check=False)
+        if record is None:
             print(f"batch {batch} does not fit (or failed otherwise: run it alone to see).")
             return
-        yield found
-        before = found["peak_memory_bytes"] if found["peak_memory_of"] == "process" else 0.0
+        yield record
+        before = record["peak_memory_bytes"] if record["peak_memory_of"] == "process" else 0.0
         batch *= 2
 
 
 def _available_memory() -> float:
-    """Bytes of the host that are free; 0 where the system does not say."""
+    """Free bytes of the host; 0 where they are unknown."""
     try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"))
+        line = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"))
     except OSError:
         return 0.0
-    return 1024.0 * int(found[1]) if found else 0.0
+    return 1024.0 * int(line[1]) if line else 0.0

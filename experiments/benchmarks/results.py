@@ -1,4 +1,4 @@
-"""A timing as a record: rates, MFU, the machine; as a table; and two records side by side."""
+"""Records of benchmarks: rates, MFU and the machine; tables of records, and two of them side by side."""
 
 from __future__ import annotations
 
@@ -28,18 +28,20 @@ SAME = ("mode", "config", "variant", "batch", "dtype", "mesh", "data", "device")
 
 
 def record(timing: Timing, about: Mapping[str, Any], *, began: float, roof: float | None, dtype: str) -> dict[str, Any]:
-    """What is written. MFU is that of the devices' matrix units, of matrix products as they are written.
+    """Returns the record of a run, as it is written to a file.
+
+    MFU counts the program's matrix products as they are written: nothing that is computed twice.
 
     Args:
-      timing: see runs.
-      about: what was run.
+      timing: the run's timing.
+      about: entries that describe the run, "mode" among them.
       began: time.perf_counter() when the process began.
       roof: FLOP/s of the fastest matrix product in this process, on one device.
-      dtype: of the computation.
+      dtype: the number type of the computation.
     """
     devices = jax.device_count() if about["mode"] == "training" else 1  # the others' parameters are on one
     chip = chip_of_kind(jax.devices()[0].device_kind)
-    found: dict[str, Any] = {
+    entries: dict[str, Any] = {
         **about, "device": jax.devices()[0].device_kind, "devices": devices, "cpu": machine.cpu_model(),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax")},
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
@@ -48,19 +50,19 @@ def record(timing: Timing, about: Mapping[str, Any], *, began: float, roof: floa
     }  # fmt: skip
     if timing.seconds:
         total, step = sum(timing.seconds), statistics.median(timing.seconds)
-        found |= {
+        entries |= {
             "steps": len(timing.seconds), "seconds": timing.seconds, "seconds_per_step": step,
             "steps_per_second": len(timing.seconds) / total, "samples": timing.samples,
             "samples_per_second": timing.samples * len(timing.seconds) / total,
         }  # fmt: skip
         rate = timing.flops / step / devices if timing.flops else None
-        found["mfu_of_peak"] = rate / chip.peak(dtype) if rate and chip else None
-        found["mfu_of_matmul"] = rate / roof if rate and roof else None
-    return found
+        entries["mfu_of_peak"] = rate / chip.peak(dtype) if rate and chip else None
+        entries["mfu_of_matmul"] = rate / roof if rate and roof else None
+    return entries
 
 
 def peak_memory() -> dict[str, Any]:
-    """The most a device has held, where its runtime counts it; else the most this process has."""
+    """Returns the peak bytes of a device, where its runtime counts them; else those of this process."""
     counted = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     if counted:
         return {"peak_memory_bytes": counted, "peak_memory_of": "device"}
@@ -70,7 +72,7 @@ def peak_memory() -> dict[str, Any]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: a row for each record."""
+    """Returns a Markdown table with a row for each record."""
     heads = (
         "run", "batch", "steps/s", "samples/s", "TFLOP a step", "of the peak", "of the matmul roofline",
         "waits for data", "first step, cold", "warm", "recompiles", "peak memory",
@@ -95,7 +97,7 @@ def _shown(value: float | None, form: str, factor: float = 1.0) -> str:
 
 
 def compare(paths: Sequence[str]) -> str:
-    """Two result files side by side, with the ratios of the second to the first.
+    """Returns a Markdown table of two result files, with the ratios of the second to the first.
 
     Raises:
       UserError: there are not two, or one can't be read.
@@ -117,7 +119,7 @@ def compare(paths: Sequence[str]) -> str:
 
 
 def _read(path: str) -> dict[str, Any]:
-    found = read_json(Path(path), layout="a benchmark", remedy="give a file that experiments.benchmark --output wrote")
-    if "mode" not in found:
+    result = read_json(Path(path), layout="a benchmark", remedy="give a file that experiments.benchmark --output wrote")
+    if "mode" not in result:
         raise UserError(f"{path} is no result of one benchmark; give a file that experiments.benchmark --output wrote.")
-    return found
+    return result

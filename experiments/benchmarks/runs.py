@@ -30,16 +30,17 @@ from contextjax.variants import make_model
 from data_pipelines import protocols
 from experiments.benchmarks.clock import Enough, clocked
 from experiments.benchmarks.synthetic import SyntheticPictures, candidate_records, composed_records, synthetic_batch
-from experiments.shared import assembly
+from experiments.shared import models, systems
 from experiments.shared.abstract_step import abstract_step, with_sizes
 from experiments.shared.data import evaluated, load_evaluated
+from experiments.shared.training import fit_config, train
 
 WARM = 3  # steps before the first that counts: the loop is one step ahead of the device
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds of each step that counts, and what else was seen."""
+    """The seconds of each step that counts, and what else was measured."""
 
     seconds: list[float]
     samples: int  # a step
@@ -50,9 +51,9 @@ class Timing:
 
 
 def training(config: Any, *, steps: int, real: bool, workdir: Path) -> Timing:
-    """`steps` training steps, fed by the loader or by one synthetic batch over and over.
+    """Times training steps, fed by the loader or by one synthetic batch over and over.
 
-    With real data the same is run once more with one batch over and over: what a step takes longer is waiting.
+    With real data the same steps run once more with one batch over and over; the difference is the wait for data.
     """
     config = quiet(config, steps, first=not steps)
     step = abstract_step(config)
@@ -68,7 +69,7 @@ def training(config: Any, *, steps: int, real: bool, workdir: Path) -> Timing:
 
 
 def quiet(config: Any, steps: int, *, first: bool) -> Any:
-    """The config of a run without evaluations, checkpoints and log lines; `first`: it waits for its first step."""
+    """Returns the config without evaluations, checkpoints and log lines; `first`: the run waits for its first step."""
     config = config.copy_and_resolve_references()
     config.training.update({
         "steps": 10**6, "checkpoint_every": 10**6, "evaluate_every": 10**6, "diagnose_every": 0,
@@ -80,7 +81,7 @@ def quiet(config: Any, steps: int, *, first: bool) -> Any:
 def _train(
     config: Any, step: Any, workdir: Path, steps: int, *, real: bool, change: Callable = iter
 ) -> tuple[list[float], Callable[[], int]]:
-    """The moments of WARM + steps steps, and how many compilations there were after the warm ones."""
+    """The moments of WARM + steps steps, and a call that counts the compilations after the first WARM."""
     moments: list[float] = []
     counters: list[CompileCounter] = []
 
@@ -93,21 +94,19 @@ def _train(
     through = clocked(moments, limit=WARM + steps if steps else 2, change=counted)
     with contextlib.suppress(Enough):
         if real:
-            from experiments.shared.training import train
-
             train(config.copy_and_resolve_references(), workdir, through=through)
         else:
-            shapes = assembly.parts(config).abstract_batch(step.config, cuts=step.cuts)
+            shapes = systems.of(config).abstract_batch(step.config, cuts=step.cuts)
             batch = synthetic_batch(shapes, vocabulary=step.vocabulary)
             task = Task(
-                init_params=assembly.make_init(step.model),
+                init_params=models.make_init(step.model),
                 optimizer=make_optimizer(config.optimizer, steps=config.training.steps),
                 schedule=make_schedule(config.optimizer, steps=config.training.steps),
                 phases=[dataclasses.replace(step.phase, start=0)],
                 batches=lambda start: through(itertools.repeat(batch)),
                 seed=config.seed,
             )
-            fit(assembly.fit_config(config, workdir), task)
+            fit(fit_config(config, workdir), task)
     return moments, lambda: counters[0].unexpected if counters else 0
 
 
@@ -116,7 +115,7 @@ def _differences(moments: list[float]) -> list[float]:
 
 
 def embedding(config: Any, *, steps: int, real: bool) -> Timing:
-    """`steps` calls of System.encode_gallery, each of a batch of pictures; what waits is their preparation."""
+    """Times `steps` calls of System.encode_gallery on a batch of pictures; the wait is the pictures' preparation."""
     config = with_sizes(config)
     system, size = make_system(config), config.data.batch_size
     if real:
@@ -128,9 +127,9 @@ def embedding(config: Any, *, steps: int, real: bool) -> Timing:
 
     def pictures() -> list[Any]:
         begin = time.perf_counter()
-        found = [image_files.load(table[next(rows)], system.image_size, fit=system.fit) for _ in range(size)]
+        decoded = [image_files.load(table[next(rows)], system.image_size, fit=system.fit) for _ in range(size)]
         waits.append(time.perf_counter() - begin)
-        return found
+        return decoded
 
     seconds, first, recompiles = _repeat(lambda: system.encode_gallery(pictures()), steps)
     pixels = jax.ShapeDtypeStruct((size, system.image_size, system.image_size, 3), jnp.uint8)
@@ -139,7 +138,7 @@ def embedding(config: Any, *, steps: int, real: bool) -> Timing:
 
 
 def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
-    """`steps` whole evaluations with random weights, of the config's data, or of a synthetic gallery of its batch."""
+    """Times `steps` whole evaluations with random weights, on the config's data or on a synthetic gallery."""
     config = with_sizes(config)
     system = make_system(config)
     reader, _ = evaluated(config)
@@ -153,7 +152,7 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
         pictures = SyntheticPictures(config.data.batch_size * config.data.candidates, system.image_size)
         records = candidate_records(pictures, config.data.batch_size, config.data.candidates)
     system.tokenizer = train_tokenizer(
-        [r.text for r in records], vocabulary=300, length=assembly.make_spec(config).text_length
+        [r.text for r in records], vocabulary=300, length=models.make_spec(config).text_length
     )
     flops = None
     if isinstance(records[0], ComposedRecord):
@@ -169,18 +168,18 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
 
 
 def make_system(config: Any) -> System:
-    """The config's model with random parameters and no tokenizer yet."""
+    """Returns the config's model with random parameters, as yet without a tokenizer."""
     config = with_sizes(config)
-    spec = assembly.make_spec(config, vocabulary=config.data.vocabulary or None)
+    spec = models.make_spec(config, vocabulary=config.data.vocabulary or None)
     model = make_model(spec)
-    init = assembly.make_init(model)
+    init = models.make_init(model)
     params = jax.jit(lambda: nn.unbox(init(jax.random.key(config.seed))))()
     no_tokenizer: Any = None
     return System(model, params, no_tokenizer, propositions=spec.propositions)
 
 
 def image_program(system: System) -> tuple[Callable, Any]:
-    """(parameters and pixels -> embeddings, the parameters): what encode_gallery runs."""
+    """Returns the function of parameters and pixels that encode_gallery runs, and the parameters."""
 
     def embed(params: Any, pixels: Any) -> Any:
         model = system.model.bind({"params": params})
@@ -190,7 +189,7 @@ def image_program(system: System) -> tuple[Callable, Any]:
 
 
 def _retrieval_flops(system: System, queries: int, gallery: int) -> float:
-    """Every gallery picture once, and every query with its reference picture and a text of 16 tokens."""
+    """FLOPs of every gallery picture once, and of every query with its reference and a text of 16 tokens."""
 
     def query(params: Any, pixels: Any, ids: Any, mask: Any) -> Any:
         model = system.model.bind({"params": params})
@@ -203,7 +202,7 @@ def _retrieval_flops(system: System, queries: int, gallery: int) -> float:
 
 
 def _repeat(run: Callable[[], Any], steps: int) -> tuple[list[float], float, int]:
-    """Seconds of `steps` runs after a first one, when that was done, and compilations since."""
+    """Seconds of `steps` runs after a first one, the moment at which that was done, and compilations since."""
     run()
     first, counter, seconds = time.perf_counter(), CompileCounter(), []
     for _ in range(steps):

@@ -12,7 +12,7 @@ from contextjax.types import CandidateRecord, ComposedRecord
 
 
 def synthetic_batch(shapes: Any, *, vocabulary: int, seed: int = 0) -> Any:
-    """A batch of numpy arrays in `shapes` (an abstract_batch): everything is real and valid, nothing is padded."""
+    """Returns a batch of random numpy arrays in `shapes` (an abstract_batch), all of it valid and nothing padded."""
     rng = np.random.default_rng(seed)
 
     def draw(path: Any, x: Any) -> np.ndarray:
@@ -36,7 +36,7 @@ def synthetic_batch(shapes: Any, *, vocabulary: int, seed: int = 0) -> Any:
 
 
 class SyntheticPictures:
-    """Random pictures, as an evaluation's table of them."""
+    """Random pictures in the form of an evaluation's table."""
 
     def __init__(self, count: int, size: int, *, seed: int = 0):
         rng = np.random.default_rng(seed)
@@ -52,7 +52,7 @@ class SyntheticPictures:
 
 
 def composed_records(pictures: SyntheticPictures, count: int) -> list[ComposedRecord]:
-    """Queries, each from a picture to the next one."""
+    """Returns queries, each from a picture to the next one."""
     name = lambda i: pictures.ids[i % len(pictures)]
     return [
         ComposedRecord(str(i), reference=name(i), text=f"make it {i} shades bluer", target=name(i + 1))
@@ -61,6 +61,6 @@ def composed_records(pictures: SyntheticPictures, count: int) -> list[ComposedRe
 
 
 def candidate_records(pictures: SyntheticPictures, count: int, candidates: int) -> list[CandidateRecord]:
-    """Descriptions, each of the first of its own `candidates` pictures."""
+    """Returns descriptions, each of the first of its own `candidates` pictures."""
     sets = [tuple(pictures.ids[i * candidates : (i + 1) * candidates]) for i in range(count)]
     return [CandidateRecord(str(i), names, f"the one that is {i} shades bluer", 0) for i, names in enumerate(sets)]

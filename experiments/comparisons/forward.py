@@ -1,4 +1,4 @@
-"""One forward pass in PyTorch transformers and here, compared."""
+"""A forward pass in PyTorch's `transformers` and here, compared: the check of `convert`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 
 def largest_difference(folder: Path, model: Any, params: Any, *, seed: int = 0) -> float:
-    """Largest absolute difference of embeddings and matching logits on two random pictures and texts.
+    """Returns the largest absolute difference of embeddings and matching logits on two random pictures and texts.
 
     Args:
-      folder: a CLIP or BLIP as Hugging Face lays it out.
-      model: our module of it, CLIP or BLIP.
-      params: its parameters.
-      seed: of the random inputs.
+      folder: a CLIP or BLIP checkpoint in Hugging Face's layout.
+      model: our CLIP or BLIP module of it.
+      params: the parameters of `model`.
+      seed: the seed of the random inputs.
     """
     import jax
     import torch
@@ -39,16 +39,16 @@ def largest_difference(folder: Path, model: Any, params: Any, *, seed: int = 0) 
     }
     with torch.inference_mode():
         if isinstance(model, BLIP):
-            peer: Any = transformers.BlipForImageTextRetrieval.from_pretrained(folder, dtype=torch.float32).eval()
-            expected = [peer(**tensors, use_itm_head=False).itm_score, peer(**tensors).itm_score]
+            reference: Any = transformers.BlipForImageTextRetrieval.from_pretrained(folder, dtype=torch.float32).eval()
+            expected = [reference(**tensors, use_itm_head=False).itm_score, reference(**tensors).itm_score]
         else:
-            peer = transformers.CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
-            out = peer(**tensors)
+            reference = transformers.CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+            out = reference(**tensors)
             expected = [out.image_embeds, out.text_embeds]
 
     def ours(module):
         image, text, *logits = module(pictures, ids, mask)
         return [image @ text.T, *logits] if logits else [image, text]
 
-    found = jax.jit(lambda params: model.apply({"params": params}, method=ours))(params)
-    return max(float(np.abs(np.asarray(f) - e.numpy()).max()) for f, e in zip(found, expected, strict=True))
+    outputs = jax.jit(lambda params: model.apply({"params": params}, method=ours))(params)
+    return max(float(np.abs(np.asarray(o) - e.numpy()).max()) for o, e in zip(outputs, expected, strict=True))

@@ -19,17 +19,23 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from configs import context_blip as recipe
-from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
-from contextjax.objectives.context_blip import CaptionObjective, Draws
+from contextjax.models.context_blip import ContextBLIP
+from contextjax.objectives.context_blip import CaptionObjective
 from contextjax.optim import make_optimizer
 from contextjax.pretrained import abstract_params, read_pretrained
 from contextjax.pretrained.names import bind, flatten, unflatten, write
-from contextjax.types import CaptionBatch, Tokens, TrainState
-from experiments.comparisons.blip import LENGTHS, MODELS, draw_params, torch_names
+from contextjax.types import TrainState
+from experiments.comparisons.blip import (
+    MODELS,
+    TRAINED,
+    draw_params,
+    make_stage1_batch,
+    stage1_config,
+    stage1_optimizer,
+    torch_names,
+)
 from experiments.comparisons.harness import Case, Table, measure, option
 from experiments.comparisons.process import Process
 from experiments.comparisons.training import Training, compile_update, cost_of_compiled, make_update
@@ -39,7 +45,6 @@ LOSSES = (("matching", 1.0), ("masking", 1.0))
 FROZEN = ("blip",)
 CHECKED_STEPS = 2  # the losses after an update compare the optimizers as well
 TARGET = 1.7
-REST = "rest.safetensors"  # what is trained, under PyTorch's names
 PACKAGES = ("flax", "torch", "transformers")
 NOTES = {
     "pytorch": "transformers' BlipForImageTextRetrieval (its own attention) in eval mode, requires_grad False; no_grad "
@@ -89,46 +94,14 @@ def compare(options: Options) -> dict[str, Table]:
             return {**result, "freezing": ours.ask("freezing")}
 
 
-def config_of(size: str) -> ContextBLIPConfig:
-    """Returns the model's config as stage 1 trains it."""
-    return dataclasses.replace(MODELS[size], selection="none", context_layers=0)
-
-
 def write_weights(folder: Path, size: str) -> None:
     """Writes random weights: BLIP's as `transformers` initialises and writes them, and those that are trained."""
     from experiments.comparisons import stage1_torch
 
-    config = config_of(size)
+    config = stage1_config(size)
     stage1_torch.write_blip(folder, config.blip)
     rest = draw_params(ContextBLIP(config), without="blip")
-    save_file(write(torch_names(config), flatten(rest)), folder / REST)
-
-
-def make_batch(size: str, batch: int, *, seed: int = 0) -> tuple[CaptionBatch, Draws]:
-    """Returns random pictures, texts of half the length or more, and the draws of a step."""
-    config, length, rng = config_of(size), LENGTHS[size], np.random.default_rng(seed)
-    vision, own = config.blip.vision, np.arange(batch, dtype=np.int32)
-    ids = rng.integers(1, config.blip.text.vocabulary - 3, (batch, length)).astype(np.int32)
-    mask = np.arange(length) < rng.integers(length // 2, length + 1, (batch, 1))
-    images = rng.integers(0, 256, (batch, vision.image_size, vision.image_size, 3), np.uint8)
-    draws = Draws(
-        negative_image=(own + rng.integers(1, batch, batch).astype(np.int32)) % batch,
-        negative_text=(own + rng.integers(1, batch, batch).astype(np.int32)) % batch,
-        position=np.full(batch, rng.integers(1, length // 2), np.int32),  # one for all, as published
-        noise=rng.random((batch, (vision.image_size // vision.patch_size) ** 2), np.float32),
-    )
-    return CaptionBatch(images, Tokens(np.where(mask, ids, 0), mask), own, own), draws
-
-
-def optimizer_section(*, is_frozen: bool = True) -> Any:
-    """Returns the recipe's `optimizer` section without schedule and clipping, which the paper's step does not time.
-
-    The learning rate is that of a step of its warm-up, so that the loss after an update can be compared as well.
-    """
-    section = recipe.get_config("1").optimizer
-    section.update(learning_rate=1e-5, warmup_steps=0, decay_factor=1.0, clip_norm=1e9)
-    section.freeze = section.freeze if is_frozen else ()
-    return section
+    save_file(write(torch_names(config), flatten(rest)), folder / TRAINED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,10 +135,10 @@ class Step:
 
     def __init__(self, folder: str, size: str, batch: int, threads: int):
         """Reads the weights and compiles; JAX takes as many threads as this process has cores (`threads`)."""
-        self.model = ContextBLIP(config_of(size))
+        self.model = ContextBLIP(stage1_config(size))
         self.objective = GivenDraws(CaptionObjective(self.model, LOSSES))
-        self.batch = jax.tree.map(jnp.asarray, make_batch(size, batch))
-        optimizer = make_optimizer(optimizer_section(), steps=1)
+        self.batch = jax.tree.map(jnp.asarray, make_stage1_batch(size, batch))
+        optimizer = make_optimizer(stage1_optimizer(), steps=1)
         self.training = Training(read_params(Path(folder), self.model), optimizer)
         update = make_update(self.objective, optimizer, frozen=FROZEN)
         self._compiled = compile_update(update, self.training.state, self.batch)
@@ -182,7 +155,7 @@ class Step:
 
     def freezing(self) -> Table:
         """Returns what the step and its state cost with BLIP frozen and with everything trained."""
-        rule = make_optimizer(optimizer_section(is_frozen=False), steps=1)
+        rule = make_optimizer(stage1_optimizer(is_frozen=False), steps=1)
         fresh = lambda params: TrainState.fresh(params, rule.init(params), jax.random.key(0))
         trained: Any = jax.eval_shape(fresh, self.training.state.params)
         compiled = compile_update(make_update(self.objective, rule), trained, self.batch)
@@ -203,7 +176,7 @@ def read_params(folder: Path, model: ContextBLIP) -> dict[str, Any]:
     blip = jax.tree.map(lambda leaf: jnp.asarray(leaf.read()), read_pretrained(folder).params)
     own = {name: tree for name, tree in nn.unbox(abstract_params(model)).items() if name != "blip"}
     shapes = {path: x.shape for path, x in flatten(own).items()}
-    tensors = load_file(folder / REST)
+    tensors = load_file(folder / TRAINED)
     rest = {}
     for path, (names, layout, _) in bind(torch_names(model.config), shapes).items():
         rest[path] = jnp.asarray(layout.read(*(tensors[name] for name in names[0])))

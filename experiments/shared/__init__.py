@@ -1,1 +1,1 @@
-"""What the commands share: assembly, data, galleries, scoring, plans, the command line and the compile cache."""
+"""Modules that several commands share: models, training, data, galleries, scoring, planning and the command line."""

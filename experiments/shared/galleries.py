@@ -1,4 +1,4 @@
-"""What embed and search share: galleries by their paths, and how fast pictures are embedded."""
+"""Galleries and indexes by their paths, and the speed of embedding, for embed, search and serve."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from typing import Any
 import numpy as np
 
 from contextjax import images
-from contextjax.files import is_remote, local_path
+from contextjax.files import is_remote, local_path, path_of
 from contextjax.serving.gallery import Gallery, folder_gallery, listed_gallery
 from contextjax.types import UserError
 
 
 def open_gallery(place: Path) -> Gallery:
-    """A folder, a text file that lists pictures, or the table of a prepared split.
+    """Opens a folder, a text file that lists pictures, or the table of a prepared split.
 
     Raises:
-      UserError: it is none of these, or holds no pictures.
+      UserError: the place is none of these, or holds no pictures.
     """
     if place.is_file():
         return _table_gallery(place) if place.suffix == ".json" else listed_gallery(place)
-    found = folder_gallery(place)
-    if found.left_out:
-        print(f"{found.left_out} picture(s) of {place} are left out: their names are not UTF-8; rename them.")
-    return found
+    gallery = folder_gallery(place)
+    if gallery.left_out:
+        print(f"{gallery.left_out} picture(s) of {place} are left out: their names are not UTF-8; rename them.")
+    return gallery
 
 
 def _table_gallery(about: Path) -> Gallery:
-    """The pictures of a table in array_record files, by the JSON file that says that it is whole."""
+    """Opens a prepared table of pictures by the JSON file that is written when the table is whole."""
     from data_pipelines.store import StoredRows, StoredTable
 
     table = StoredTable(about.parent, about.stem, about=about.name)
@@ -40,7 +40,7 @@ def _table_gallery(about: Path) -> Gallery:
         raise UserError(f"{about} is no prepared table of pictures; expected PREPARED/pictures.SPLIT.json.")
     ids, rows = table.about["ids"], StoredRows(table.folder)
     row = {name: number for number, name in enumerate(ids)}
-    stamp = int(table.about["made"][:15], 16)  # one for all: a table is written as a whole
+    stamp = int(table.about["made"][:15], 16)  # the same for all rows: a table is written as a whole
 
     def picture(name: str) -> Any:
         if name not in row:
@@ -50,10 +50,10 @@ def _table_gallery(about: Path) -> Gallery:
     return Gallery(str(about.resolve()), ids, np.tile(np.asarray([[stamp, 0]], np.int64), (len(ids), 1)), picture)
 
 
-def embedded_index(system: Any, gallery: Path, workdir: Path) -> tuple[Any, str]:
-    """The index of a gallery and the gallery's place; kept in the workdir where that is a folder of this machine.
+def embedded_index(system: Any, gallery: Path, workdir: Path) -> Any:
+    """Returns the index of a gallery, loaded. It is kept in the workdir where that is a folder of this machine.
 
-    Of a hub id or an object store it is made in a folder that goes away.
+    For a hub id or an object store it is made in a temporary folder.
     """
     import tempfile
 
@@ -61,11 +61,11 @@ def embedded_index(system: Any, gallery: Path, workdir: Path) -> tuple[Any, str]
     with tempfile.TemporaryDirectory() as scratch:
         index = kept_index(system, open_gallery(gallery), workdir / "galleries" if is_kept else Path(scratch))
         index.load()
-    return index, str(gallery)
+    return index
 
 
 def kept_index(system: Any, gallery: Gallery, folder: Path, **options: Any) -> Any:
-    """The index of a gallery by a system, one of any number in the folder: what was embedded earlier is not again.
+    """Returns the index of a gallery by a system, one of any number in `folder`. Only new pictures are embedded.
 
     `options` are those of contextjax.serving.embedding.embed.
     """
@@ -78,38 +78,78 @@ def kept_index(system: Any, gallery: Gallery, folder: Path, **options: Any) -> A
     return index
 
 
-def open_milvus(address: str, collection: str, **about: Any) -> Any:
-    """A MilvusIndex. Its login is in the environment: every user of the machine can read the flags of a process."""
-    from contextjax.serving.milvus import MilvusIndex
+def open_index(system: Any, place: str, *, collection: str) -> Any:
+    """Returns the index at a place: a folder, or a collection at an address of Milvus.
 
-    token = os.environ.get("CONTEXTJAX_MILVUS_TOKEN", "")
-    return MilvusIndex(address, collection=collection, token=token, **about)
-
-
-def open_index(system: Any, place: str, *, collection: str) -> tuple[Any, str]:
-    """The index at a place, in Milvus a collection, and the place of its gallery."""
+    Raises:
+      UserError: there is none, or another system made it.
+    """
     if "://" in place or place.endswith(".db"):
-        found = open_milvus(place, collection)
-        found.check(system.identity)
-        return found, found.gallery
+        target = open_milvus(place, collection)
+        target.check(system.identity)
+        return target
     from contextjax.serving.index import Index
 
     index = Index(local_path(place))
     index.check(system.identity)
     index.load()
-    return index, index.manifest.gallery
+    return index
+
+
+def open_milvus(address: str, collection: str, **facts: Any) -> Any:
+    """Opens a MilvusIndex. The login comes from the environment: every user of a machine can read a process's flags."""
+    from contextjax.serving.milvus import MilvusIndex
+
+    token = os.environ.get("CONTEXTJAX_MILVUS_TOKEN", "")
+    return MilvusIndex(address, collection=collection, token=token, **facts)
+
+
+def copy_to_milvus(index: Any, address: str, collection: str) -> None:
+    """Makes a collection in Milvus what the index is, and prints what has changed there."""
+    from contextjax.serving.milvus import mirror
+
+    begin = time.perf_counter()
+    m = index.manifest
+    target = open_milvus(address, collection, dimension=m.dimension, fingerprint=m.fingerprint, gallery=m.gallery)
+    added, removed = mirror(index, target)
+    seconds = time.perf_counter() - begin
+    print(f"{address} holds {len(target)} pictures: {added} were added and {removed} removed in {seconds:.1f} s.")
+
+
+def make_service(source: str, *, gallery: str, index: str, collection: str, limits: Any) -> Any:
+    """Returns the Service of a system, of an index where one is given or made of a gallery, and of its pictures.
+
+    Raises:
+      UserError: the system, the index or the gallery can't be opened, or they don't belong together.
+    """
+    import contextjax
+    from contextjax.serving.service import Service
+    from data_pipelines.concepts import find_phrases
+
+    system, searched, place = contextjax.load(source), None, gallery
+    if index:
+        searched = open_index(system, index, collection=collection)
+        place = gallery or searched.gallery
+    elif gallery:
+        searched = embedded_index(system, local_path(gallery), path_of(source))
+    pictures = open_gallery(local_path(place)) if place and Path(place).exists() else None
+    if searched is not None and pictures is None:
+        print(f"The pictures of the index are not at '{place}': none is shown; --gallery says where they are.")
+    has_maps = getattr(system, "query", "") == "fusion" and hasattr(type(system), "attention_maps")
+    phrases_of = (lambda text: find_phrases([text])[0]) if has_maps else None
+    return Service(system, searched, gallery=pictures, phrases_of=phrases_of, limits=limits)
 
 
 class Speed:
-    """Pictures a second, beside what matrix products reach in this process."""
+    """The rate at which pictures are embedded, beside what matrix products reach in this process."""
 
     def __init__(self, system: Any):
         self._system, self._done = system, 0
         self._begin = self._last = time.perf_counter()
         self._bar: Any = None
 
-    def tell(self, new: int, left: int) -> None:
-        """So many pictures more are embedded, so many are left: a bar on a terminal, lines elsewhere."""
+    def progress(self, new: int, left: int) -> None:
+        """Shows that `new` pictures more are embedded and some are left: by a bar on a terminal, by lines elsewhere."""
         from contextjax.sharding import is_first_process
 
         self._done += new
@@ -125,7 +165,7 @@ class Speed:
             print(f"{self._done} of {self._done + left} pictures", flush=True)
 
     def summary(self) -> str:
-        """One line; the roofline is of this process, with reading and compiling in the pictures' time."""
+        """Returns pictures a second, reading and compiling included, and their share of this process's roofline."""
         seconds = time.perf_counter() - self._begin
         if self._bar is not None:
             self._bar.close()
@@ -140,7 +180,7 @@ class Speed:
 
 
 def _flops(system: Any) -> float:
-    """Of a picture's embedding."""
+    """Returns the FLOPs of a picture's embedding."""
     import jax
 
     from contextjax.analysis.cost import traced_flops

@@ -14,7 +14,7 @@ FORMS = ("gathered", "chunked", "ring")
 
 
 def contrastive_form(name: str, chunk: int, mesh: Any) -> Callable[..., Any]:
-    """The loss of whole arrays, with the signature of contrastive_loss; `mesh` is its text, or a mesh.
+    """Returns the loss of whole arrays, with the signature of `contrastive_loss`; `mesh` is a mesh or its text.
 
     Raises:
       UserError: there is no such form, or it has no chunks of such a size.

@@ -1,4 +1,4 @@
-"""What a config needs on a mesh: its training step is compiled for that many simulated devices and never run."""
+"""Plans: the needs of a config on a mesh, whose training step is compiled for simulated devices and never run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from experiments.shared.abstract_step import abstract_step, with_sizes
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A step on a mesh; bytes are of one device."""
+    """The training step of a config on a mesh; bytes are of one device."""
 
     mesh: dict[str, int]
     batch: int
@@ -29,16 +29,16 @@ class Plan:
     parameter_bytes: int
     optimizer_bytes: int
     cost: Cost
-    table: str  # what of the state lives where
+    table: str  # the placement of the state
     state_bytes: Callable[[int], int]  # fsdp -> bytes of parameters and optimizer on such a mesh, otherwise the same
 
     @property
     def batch_bytes(self) -> float:
-        """Of the inputs."""
+        """Bytes of the inputs."""
         return self.cost.arguments - self.parameter_bytes - self.optimizer_bytes
 
     def fits(self, chip: Chip) -> bool:
-        """Whether the program's peak is within what a chip's memory leaves."""
+        """Returns True if the program's peak is within the usable part of a chip's memory."""
         return self.cost.peak <= USABLE * chip.memory
 
 
@@ -66,9 +66,9 @@ def make_plan(config: Any) -> Plan:
 
 
 def make_plan_with_remat(config: Any) -> Plan | None:
-    """The plan of the same step with both towers' activations computed again; None where that is so already.
+    """Returns the plan of the same step with remat in both towers; None if the config has that already.
 
-    The blocks are scanned: of unrolled ones XLA's CPU compiler keeps the activations all the same.
+    The blocks are scanned as well: XLA's CPU compiler keeps the activations of unrolled blocks all the same.
     """
     config = with_sizes(config)
     with config.unlocked():
@@ -81,42 +81,42 @@ def make_plan_with_remat(config: Any) -> Plan | None:
 
 
 def advice(plan: Plan, chip: Chip, *, with_remat: Plan | None = None) -> list[str]:
-    """What to change where the plan does not fit a chip, each with the figure it is computed from."""
+    """Returns changes that make the plan fit a chip, each with the figure it is computed from; none if it fits."""
     if plan.fits(chip):
         return []
-    cost, room, found = plan.cost, USABLE * chip.memory, []
+    cost, usable, changes = plan.cost, USABLE * chip.memory, []
     state = plan.parameter_bytes + plan.optimizer_bytes
     parts = plan.mesh["data"] * plan.mesh["fsdp"]
     cuts = [n for n in range(2 * plan.mesh["fsdp"], parts + 1) if parts % n == 0 and n % plan.mesh["fsdp"] == 0]
-    if state > room / 4 and cuts:
-        best = next((n for n in cuts if plan.state_bytes(n) <= room / 4), cuts[-1])
-        found.append(
+    if state > usable / 4 and cuts:
+        best = next((n for n in cuts if plan.state_bytes(n) <= usable / 4), cuts[-1])
+        changes.append(
             f"mesh data:{parts // best},fsdp:{best}: parameters and optimizer take {gigabytes(plan.state_bytes(best))} "
             f"a device instead of {gigabytes(state)}."
         )
-    left = room - cost.arguments - cost.outputs
+    left = usable - cost.arguments - cost.outputs
     if left <= 0:
-        return [*found, f"More devices: {gigabytes(cost.arguments)} a device are there before a step begins."]
+        return [*changes, f"More devices: {gigabytes(cost.arguments)} a device are there before a step begins."]
     if with_remat:
         verdict = "which fits" if with_remat.fits(chip) else "which does not fit either"
-        found.append(
+        changes.append(
             f"model.vision.remat=full and model.text.remat=full: {gigabytes(with_remat.cost.peak)} at the peak instead "
             f"of {gigabytes(cost.peak)}, {verdict}; {with_remat.cost.flops / cost.flops:.2f} x the FLOPs."
         )
     pieces, rows = math.ceil(cost.temporaries / left), plan.batch // parts
     largest = int(rows * left / cost.temporaries) * parts
     if not largest:
-        return [*found, f"More devices, or tensor: not even one row a device fits ({gigabytes(left)} are left)."]
+        return [*changes, f"More devices, or tensor: not even one row a device fits ({gigabytes(left)} are left)."]
     cut = next(count for count in range(pieces, rows + 1) if rows % count == 0)
-    found.append(
+    changes.append(
         f"a batch of {largest} at most instead of {plan.batch}, or {cut} micro-batches (training.micro_batches), if "
         f"the {gigabytes(cost.temporaries)} of temporaries grow with the batch."
     )
-    return found
+    return changes
 
 
 def describe(plan: Plan, chips: Sequence[Chip], *, attainable: float, hidden: float) -> str:
-    """The plan as text: what lives where, what a step costs, what each chip is expected to do with it."""
+    """Returns the plan as text: placements, the cost of a step, and the time to expect of each chip."""
     cost, devices = plan.cost, plan.cost.devices
     mesh = ", ".join(f"{axis}:{size}" for axis, size in plan.mesh.items())
     sent = {kind: size for kind, size in cost.sent.items() if size}
@@ -146,7 +146,7 @@ def describe(plan: Plan, chips: Sequence[Chip], *, attainable: float, hidden: fl
 
 
 def as_json(plan: Plan, chips: Sequence[Chip], *, attainable: float, hidden: float) -> dict[str, Any]:
-    """The same as data."""
+    """Returns the plan and the expectations as data for a JSON file."""
     expected = {}
     for chip in chips:
         e = expected_step(plan.cost, chip, dtype=plan.dtype, attainable=attainable, hidden=hidden)
@@ -166,7 +166,7 @@ def as_json(plan: Plan, chips: Sequence[Chip], *, attainable: float, hidden: flo
 
 
 def gigabytes(count: float) -> str:
-    """Bytes in GB, three digits."""
+    """Returns bytes as a text in GB, with three digits."""
     return f"{count / 1e9:.3g} GB"
 
 

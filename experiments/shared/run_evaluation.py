@@ -19,9 +19,9 @@ from data_pipelines.candidate_ops import cleaned
 from data_pipelines.datasets.imagecode import read_propositions
 from data_pipelines.tables import SplitData
 from data_pipelines.texts import clean_description, is_negated
-from experiments.shared.assembly import read_config
 from experiments.shared.data import evaluated, load_parts
 from experiments.shared.leaderboard_files import write_files
+from experiments.shared.run_config import read_config
 from experiments.shared.scoring import has_candidates, score
 
 

@@ -19,7 +19,7 @@ from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
 from data_pipelines import protocols
 from data_pipelines.concepts import find_phrases
-from experiments.shared import assembly
+from experiments.shared import run_config, systems
 from experiments.shared.data import evaluated, load_evaluated
 from experiments.shared.scoring import evaluate
 
@@ -39,7 +39,7 @@ def write_report(workdir: Path, *, split: str | None = None) -> Path:
     Raises:
       UserError: the run has not been evaluated, or its evaluation does not fit this checkpoint, code or data.
     """
-    system, config = contextjax.load(workdir), assembly.read_config(workdir)
+    system, config = contextjax.load(workdir), run_config.read_config(workdir)
     command = [f"--workdir={workdir}", *([f"--split={split}"] if split else [])]
     split = str(split or config.data.val_split)
     is_default = split == config.data.val_split
@@ -59,7 +59,7 @@ def write_report(workdir: Path, *, split: str | None = None) -> Path:
         split=split,
         baselines=before["baselines"],
         metric_lines=read_metrics(workdir),
-        loss_weights=assembly.parts(config).loss_weights(config),
+        loss_weights=systems.of(config).loss_weights(config),
         phrases_of=lambda text: find_phrases([text])[0],
         captions=data.captions,
         facts=made_by(command) | time_spent(workdir),

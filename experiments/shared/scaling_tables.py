@@ -29,7 +29,7 @@ ROWS = 32  # triplets a device, in all plans over data alone
 
 
 def tables(folder: Path) -> list[str]:
-    """Markdown: sizes by devices, break-even batches, meshes of H/14, tensor beside fsdp, the contrastive loss.
+    """Returns the tables of a folder of plans, in Markdown.
 
     Raises:
       UserError: the folder has no plan.
@@ -55,8 +55,7 @@ def _weak(plans: Mapping[str, Any]) -> Iterator[str]:
         *(f"{chip}: step, MFU, efficiency" for chip in CHIPS),
     )
     for size in SIZES:
-        found = _over_data(plans, size)
-        for devices, cost in found.items():
+        for devices, cost in _over_data(plans, size).items():
             cells = [_gb(cost.arguments + cost.outputs), _gb(cost.temporaries), _gb(sum(cost.sent.values()))]
             continued = "" if f"{size}-data{devices}" in plans else " (continued)"
             yield _row(size, f"{devices}{continued}", ROWS * devices, *cells, *(_expected(cost, c) for c in CHIPS))
@@ -64,8 +63,8 @@ def _weak(plans: Mapping[str, Any]) -> Iterator[str]:
 
 def _expected(cost: Any, chip: str) -> str:
     e = expected_step(cost, chips.CHIPS[chip], dtype="bfloat16")
-    told = f"{1e3 * e.step:.0f} ms, {100 * e.mfu:.0f} %, {100 * max(e.compute, e.memory) / e.step:.0f} %"
-    return told if cost.peak <= USABLE * chips.CHIPS[chip].memory else f"{told} *"
+    expected = f"{1e3 * e.step:.0f} ms, {100 * e.mfu:.0f} %, {100 * max(e.compute, e.memory) / e.step:.0f} %"
+    return expected if cost.peak <= USABLE * chips.CHIPS[chip].memory else f"{expected} *"
 
 
 def _break_even(plans: Mapping[str, Any]) -> Iterator[str]:
@@ -81,7 +80,7 @@ def _break_even(plans: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _even(compute: float, sending: float, fixed: float) -> str:
-    """The batch b at which b x compute = fixed x sending + b x what a row adds to it (of ROWS, as measured)."""
+    """The batch b at which b x compute = fixed x sending + b x the sending that a row adds (ROWS rows, as planned)."""
     row = (1 - fixed) * sending / ROWS
     return f"{fixed * sending / (compute - row):.1f}" if compute > row else "never"
 
@@ -91,21 +90,21 @@ def _meshes(plans: Mapping[str, Any]) -> Iterator[str]:
     yield from _head(
         "plan", "batch", "state", "temporaries", "sent, by kind", *(f"{chip}: step, MFU" for chip in CHIPS)
     )
-    for name, found in plans.items():
+    for name, plan in plans.items():
         if not name.startswith("H14"):
             continue
-        held, sent = found["device_bytes"], {kind: size for kind, size in found["sent"].items() if size > 5e6}
+        held, sent = plan["device_bytes"], {kind: size for kind, size in plan["sent"].items() if size > 5e6}
         kinds = ", ".join(f"{kind} {_gb(size)}" for kind, size in sent.items())
-        times = [found["chips"][chip] for chip in CHIPS]
+        times = [plan["chips"][chip] for chip in CHIPS]
         expected = [
             f"{1e3 * t['seconds']['step']:.0f} ms, {100 * t['mfu']:.0f} %{'' if t['fits'] else ' *'}" for t in times
         ]
         state = held["parameters"] + held["optimizer"]
-        yield _row(name, found["batch"], _gb(state), _gb(held["temporaries"]), kinds, *expected)
+        yield _row(name, plan["batch"], _gb(state), _gb(held["temporaries"]), kinds, *expected)
 
 
 def _tensor() -> Iterator[str]:
-    """What fsdp and tensor send for a block of the image tower, by their formulas: parameters against activations."""
+    """Bytes that fsdp and tensor send for a block of the image tower, by their formulas: parameters or activations."""
     yield from _head("size", "fsdp", "tensor, a triplet", "triplets a device at which they are equal")
     for size in SIZES:
         vision: Any = VARIANTS[size].vision
@@ -117,7 +116,7 @@ def _tensor() -> Iterator[str]:
 
 
 def _losses() -> Iterator[str]:
-    """What the contrastive loss adds on a device: by its formulas, of ROWS queries a device and one reference each."""
+    """Bytes that the contrastive loss sends and holds, by formula, for ROWS queries with a reference a device."""
     yield from _head("size", "devices", "sent, gathered", "sent, ring", "held, gathered", "held, ring, at most")
     for size in ("B32", "H14"):
         for devices in DEVICES:
@@ -130,7 +129,7 @@ def _losses() -> Iterator[str]:
 
 
 def _over_data(plans: Mapping[str, Any], size: str) -> dict[int, Any]:
-    """Devices -> Cost: of the plans over data alone; what of DEVICES lacks one is continued."""
+    """Costs by number of devices, from plans over data alone; continued for those of DEVICES that have no plan."""
     names = {int(name.removeprefix(f"{size}-data")): name for name in plans if _is_over_data(name, size)}
     costs = {devices: cost_of_plan(plans[names[devices]]) for devices in sorted(names)}
     if len(costs) >= 2:
@@ -143,17 +142,17 @@ def _is_over_data(name: str, size: str) -> bool:
     return name.startswith(f"{size}-data") and name.removeprefix(f"{size}-data").isdigit()
 
 
-def cost_of_plan(found: Mapping[str, Any]) -> Any:
-    """The Cost in a plan over data alone, where every collective is of all devices."""
-    held, n = found["device_bytes"], found["devices"]
+def cost_of_plan(plan: Mapping[str, Any]) -> Any:
+    """Returns the cost in a plan over data alone, where all devices take part in every collective."""
+    held, n = plan["device_bytes"], plan["devices"]
     arguments = held["parameters"] + held["optimizer"] + held["batch"]
     outputs = held["peak"] - arguments - held["temporaries"]
-    sent = tuple(Collective(kind, size, n, n, 1, True, "") for kind, size in found["sent"].items() if size)
-    return Cost(n, found["flops"], found["device_flops"], 0.0, arguments, held["temporaries"], outputs, sent)
+    sent = tuple(Collective(kind, size, n, n, 1, True, "") for kind, size in plan["sent"].items() if size)
+    return Cost(n, plan["flops"], plan["device_flops"], 0.0, arguments, held["temporaries"], outputs, sent)
 
 
 def continued(first: Any, second: Any, *, devices: int) -> Any:
-    """The cost on more devices with the same batch on each, on the line through two; see the module's docstring."""
+    """Returns the cost on more devices with the same batch on each, on the line through two costs; see above."""
     share = lambda n: (n - 1) / n
     t = (devices - second.devices) / (second.devices - first.devices)
     line = lambda a, b: b + t * (b - a)

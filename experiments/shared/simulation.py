@@ -1,4 +1,4 @@
-"""More devices than there are: simulated CPU devices, for programs that are compiled and not run."""
+"""Simulated CPU devices, more than the machine has, for programs that are compiled and not run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=
 
 
 def count_devices(mesh: str) -> int:
-    """Devices of a mesh that names all its sizes.
+    """Returns the number of devices of a mesh that names all its sizes.
 
     Raises:
-      UserError: an axis takes what there is, or there are too many.
+      UserError: the size of an axis is -1, or there are too many devices.
     """
     if "-1" in mesh:
         raise UserError(
@@ -34,7 +34,11 @@ def count_devices(mesh: str) -> int:
 
 
 def simulate_devices(count: int) -> None:
-    """Has jax see `count` CPU devices, if it has not been loaded yet; make_mesh tells where they do not suffice."""
+    """Makes JAX see `count` CPU devices, if it has not been loaded yet; make_mesh reports if they do not suffice.
+
+    Raises:
+      UserError: there are too many.
+    """
     if count > MOST:
         raise UserError(f"{count} devices are asked for, and {MOST} can be simulated; ask for fewer.")
     if "jax" in sys.modules:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import contextjax
 from contextjax.files import is_remote
+from contextjax.optim import make_optimizer, make_schedule
 from contextjax.sharding import (
     batch_parts,
     check_batch,
@@ -17,12 +20,14 @@ from contextjax.sharding import (
 )
 from contextjax.training.loop import fit
 from contextjax.training.step_profile import parse_steps
-from contextjax.training.task import Callbacks
+from contextjax.training.task import Callbacks, FitConfig, Task
 from contextjax.types import TrainState, UserError
 from contextjax.variants import make_model
 from data_pipelines.loader import batches
-from experiments.shared import assembly, cli
+from experiments.shared import models, systems
 from experiments.shared.data import data_hash, load_data
+from experiments.shared.run_config import config_hash, write_config
+from experiments.shared.validation import best_rule, make_evaluate
 
 
 def train(
@@ -58,28 +63,51 @@ def train(
     check_batch(mesh, batch_size, micro_batches=micro_batches)
     rows = process_rows(mesh, batch_size)
     with config.unlocked():
-        config.model = assembly.resolve_model(config)  # config.json holds every size, whatever a variant means one day
+        config.model = models.resolve_model(config)  # config.json holds every size, whatever a variant means one day
     with first_process_first():
         data = load_data(config, config.data.train_split, cache_mb=config.data.cache_mb)
-        cli.write_config(workdir, config)
-        tokenizer = assembly.make_tokenizer(config, workdir, data)
-    spec = assembly.make_spec(config, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
+        write_config(workdir, config)
+        tokenizer = models.make_tokenizer(config, workdir, data)
+    spec = models.make_spec(config, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
     if is_first_process():
         spec.write(workdir)
     model = make_model(spec)
-    samples = assembly.make_samples(config, data, tokenizer, workdir, cuts=batch_parts(mesh) * micro_batches)
+    samples = systems.make_samples(config, data, tokenizer, workdir, cuts=batch_parts(mesh) * micro_batches)
     options = {"batch_size": batch_size, "steps": steps, "seed": config.seed, "rows": rows}
-    task = assembly.make_task(
+    task = make_task(
         config, model, lambda start: through(batches(samples, start=start, workers=config.data.workers, **options))
     )
     return fit(
-        assembly.fit_config(
-            config, workdir, data=data_hash(data), step_timeout=step_timeout, profile=recorded, began=began
-        ),
+        fit_config(config, workdir, data=data_hash(data), step_timeout=step_timeout, profile=recorded, began=began),
         task,
         Callbacks(
             diagnose=getattr(task.phases[-1].objective, "diagnose", None),
-            evaluate=assembly.make_evaluate(config, model, tokenizer),
+            evaluate=make_evaluate(config, model, tokenizer),
             name_records=lambda rows: [data.records[row].id for row in rows.ravel()],
         ),
+    )
+
+
+def fit_config(config: Any, workdir: Path, *, data: str = "", **options: Any) -> FitConfig:
+    """Returns the config's training section with what identifies the run, its hash and that of the `data`.
+
+    `options` are further fields of FitConfig, which the config has not.
+    """
+    versions = {name: version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")}
+    versions["contextjax"] = contextjax.__version__  # which has no metadata where it is not installed
+    meta = {"config_hash": config_hash(config), "data": data, "versions": versions}
+    settings = {**config.training, "best": best_rule(config), "frozen": tuple(config.optimizer.freeze)}
+    return FitConfig(workdir=workdir, mesh=config.mesh, meta=meta, **settings, **options)
+
+
+def make_task(config: Any, model: Any, batches: Callable[[int], Iterator[Any]]) -> Task:
+    """Returns what is trained: the config's model, objectives and optimizer on `batches` (first step -> stream)."""
+    return Task(
+        init_params=models.make_init(model),
+        optimizer=make_optimizer(config.optimizer, steps=config.training.steps),
+        schedule=make_schedule(config.optimizer, steps=config.training.steps),
+        phases=systems.of(config).make_phases(config, model),
+        batches=batches,
+        seed=config.seed,
+        start_from=models.make_start(config),
     )

@@ -33,7 +33,7 @@ def embedded(system: Any, folder: Path, cache: Path) -> tuple[list[str], np.ndar
     not embedded again.
     """
     speed = Speed(system)
-    index = kept_index(system, folder_gallery(folder), cache, progress=speed.tell)
+    index = kept_index(system, folder_gallery(folder), cache, progress=speed.progress)
     print(speed.summary())
     rows = np.concatenate([unpack(packed) for packed in index.embeddings()])
     order = sorted(range(len(rows)), key=index.names.__getitem__)  # later pictures were appended

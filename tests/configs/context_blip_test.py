@@ -14,7 +14,7 @@ from contextjax.optim import make_optimizer, make_schedule
 from contextjax.pretrained import abstract_params
 from contextjax.types import UserError
 from contextjax.variants import make_model, make_spec
-from experiments.shared import assembly
+from experiments.shared import systems
 
 
 def arguments_of(recipe):
@@ -36,7 +36,7 @@ def whole(config):
     """(model, shapes of its parameters, phases); without the weights that it would start from."""
     config.model.pretrained = ""
     model = make_model(make_spec(config.model))
-    phases = assembly.parts(config).make_phases(config, model)
+    phases = systems.of(config).make_phases(config, model)
     return model, shapes_of(model), phases
 
 
@@ -225,4 +225,4 @@ def test_cached_features_need_the_run_that_makes_them(tmp_path):
     data = SplitData("train", pictures, ("", ""), (CandidateRecord("s/0", ("a", "b"), "a dog", 1),), tmp_path)
     tokenizer = train_tokenizer(["a dog"], vocabulary=280, length=30)
     with pytest.raises(UserError, match=r"data.cached is set, but model.start is empty; give the run"):
-        assembly.parts(config).make_samples(config, data, tokenizer, tmp_path)
+        systems.of(config).make_samples(config, data, tokenizer, tmp_path)

@@ -17,14 +17,14 @@ from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
 from contextjax.variants import make_model, make_spec
 from data_pipelines import protocols
-from experiments.shared import assembly
+from experiments.shared import models, systems
 from experiments.shared.data import load_data
-from experiments.shared.evaluations import best_rule, evaluations
+from experiments.shared.validation import best_rule, evaluations
 
 
 def objective_of(config):
     config.model.pretrained = ""  # its sizes are the variant's; no hub here
-    phases = assembly.parts(config).make_phases(config, make_model(make_spec(config.model)))
+    phases = systems.of(config).make_phases(config, make_model(make_spec(config.model)))
     assert [phase.start for phase in phases] == [0]
     return phases[0].objective
 
@@ -123,10 +123,10 @@ def test_of_a_pretrained_model_both_towers_are_scanned_or_none(tiny, tmp_path):
     with pytest.raises(
         UserError, match=r"text\.scan is True, but .* model\.vision\.scan says, which is False; set both"
     ):
-        assembly.resolve_model(config)
+        models.resolve_model(config)
     with config.unlocked():
         config.model.vision.scan = True
-    found = assembly.resolve_model(config)
+    found = models.resolve_model(config)
     assert found["vision"]["scan"] and found["text"]["scan"]
 
 
@@ -228,6 +228,6 @@ def test_mixtures_that_do_not_work_are_told(pictograms, changes, sentence):
         config.update_from_flattened_dict(
             {"data.folder": str(pictograms), "data.sources.cirr_r.reader": "cirr"} | changes
         )
-        config.model = assembly.resolve_model(config)
+        config.model = models.resolve_model(config)
     with pytest.raises(UserError, match=sentence):
         load_data(config, "train")

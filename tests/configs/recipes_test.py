@@ -5,14 +5,14 @@ import pytest
 from configs.pictograms import ARGUMENTS, get_config
 from contextjax.optim import make_optimizer, make_schedule
 from contextjax.variants import make_model, make_spec
-from experiments.shared import assembly
+from experiments.shared import systems
 
 
 @pytest.mark.parametrize("argument", ["", *ARGUMENTS, "demo,no_consistency"])
 def test_every_argument_gives_a_whole_recipe(argument):
     config = get_config(argument)
     model = make_model(make_spec(config.model, vocabulary=500))
-    phases = assembly.parts(config).make_phases(config, model)
+    phases = systems.of(config).make_phases(config, model)
     assert phases[0].start == 0 and phases[-1].start < config.training.steps
     weights = dict(phases[-1].objective.weights)
     without = ("no_consistency", "sum", "image", "text", "depth0", "towers")

@@ -1,6 +1,7 @@
-"""The command that serves: from an export and a folder to answers, and its end by SIGTERM with nothing dropped."""
+"""Tests of experiments.serve: from an export and a folder to answers, and an end by SIGTERM that drops nothing."""
 
 import concurrent.futures
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,30 +10,22 @@ import time
 from pathlib import Path
 
 import httpx
-import jaxtyping
 import numpy as np
 import pytest
 from PIL import Image
 
 import contextjax
-from contextjax.export.write import write_export
 from contextjax.serving.service import Limits
-from experiments.serve import make_service
-from tests.commands import environment
-from tests.export.conftest import make_system
+from experiments.shared.galleries import make_service
+from tests.commands import environment, in_process
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    """(an export of programs, one of parameters alone, a folder of pictures). jaxtyping takes no symbolic sizes."""
-    folder = tmp_path_factory.mktemp("serve")
-    system, config = make_system("context_cir")
-    jaxtyping.config.update("jaxtyping_disable", True)
-    write_export(system, folder / "programs", formats=("stablehlo",), config=config)
-    jaxtyping.config.update("jaxtyping_disable", False)
-    write_export(system, folder / "parameters", formats=("safetensors",), config=config)
+def places(exports, tmp_path_factory):
+    """(an export of programs, one of parameters alone, a folder of pictures), in which galleries are kept."""
+    folder = shutil.copytree(exports, tmp_path_factory.mktemp("serve") / "exports")
     (folder / "pictures").mkdir()
     for seed in range(5):
         pixels = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), np.uint8)
@@ -45,11 +38,11 @@ def serve(*flags: str) -> list[str]:
 
 
 def test_it_answers_and_ends_when_all_that_has_come_is_answered(places, tmp_path):
-    """An export of programs, as its live system does."""
+    """Compares the answers of an export of programs with the live system's."""
     source, parameters, pictures = places
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     flags = (f"--source={source}", f"--gallery={pictures}", f"--port={port}", "--batch=1", "--nowarm")
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(serve(*flags), cwd=ROOT, env=environment(), stdout=log, stderr=log)
@@ -76,16 +69,18 @@ def test_it_answers_and_ends_when_all_that_has_come_is_answered(places, tmp_path
         queries = live.encode_query(sorted(pictures.iterdir()), ["make it large"] * 5)
         scores = queries @ live.encode_gallery(sorted(pictures.iterdir())).T
         for row, answer in enumerate(answers):
-            found = {hit["name"]: hit["score"] for hit in answer.json()["results"]}
-            assert set(found) == {f"{other}.png" for other in range(5) if other != row}
-            np.testing.assert_allclose([found[name] for name in sorted(found)], np.delete(scores[row], row), atol=2e-5)
+            scored = {hit["name"]: hit["score"] for hit in answer.json()["results"]}
+            assert set(scored) == {f"{other}.png" for other in range(5) if other != row}
+            np.testing.assert_allclose(
+                [scored[name] for name in sorted(scored)], np.delete(scores[row], row), atol=2e-5
+            )
         assert process.wait(30) == 143 and "Traceback" not in (tmp_path / "log").read_text()
     finally:
         process.kill()
 
 
 def test_it_ends_before_it_serves_too(places, tmp_path):
-    """By a handler of its own: process 1 of a container is not ended by a signal that has none."""
+    """A handler of its own is needed: a signal without a handler does not end process 1 of a container."""
     flags = (f"--source={places[1]}", f"--gallery={places[2]}", "--port=0")
     env = environment() | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(serve(*flags), cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as process:
@@ -102,13 +97,11 @@ def test_a_live_system_has_maps_and_its_index_stays_in_its_folder(places):
     assert (parameters / "galleries").is_dir()
 
 
-def test_mistakes_are_told(places, tmp_path):
+def test_mistakes_end_with_one_sentence(places, tmp_path):
     source, _, pictures = places
-    for flags, said in (
+    for flags, sentence in (
         ((f"--source={tmp_path}/none", f"--gallery={pictures}"), "none"),
         ((f"--source={source}", f"--index={tmp_path}"), "index"),
     ):
-        done = subprocess.run(
-            serve(*flags), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240, check=False
-        )
-        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+        done = in_process("serve", *flags)
+        assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -18,7 +18,7 @@ from contextjax.export.write import write_export
 from contextjax.pretrained import write_own
 from contextjax.tokenizers import train_tokenizer
 from contextjax.variants import make_model
-from experiments.shared import assembly
+from experiments.shared import models
 from tests.pretrained.conftest import random_params
 
 TEXTS = ["remove the dog", "swap the dog and the small cat; a bus is left of it", "make it large"]
@@ -70,10 +70,10 @@ def make_system(kind: str, **model: Any) -> tuple[Any, str]:
         config.data.update({"propositions": 3, "proposition_length": 12, "text_length": 24})
     config.data.vocabulary = 280
     tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=24)
-    spec = assembly.make_spec(config, vocabulary=tokenizer.vocabulary)
+    spec = models.make_spec(config, vocabulary=tokenizer.vocabulary)
     module = make_model(spec)
     params = jax.tree.map(lambda x: np.float32(0.3) * x, random_params(module))
-    config.model = assembly.resolve_model(config)
+    config.model = models.resolve_model(config)
     system = contextjax.System(module, params, tokenizer, propositions=spec.propositions, fingerprint="abc-7")
     return system, config.to_json()
 

@@ -21,15 +21,15 @@ TOLERANCE = {np.float64: 1e-6, np.float32: 1e-5}
 def example(negatives: str):
     """Random inputs: some rows are not valid, some pictures stand in the batch twice."""
     rng = np.random.default_rng(0)
-    found = {
+    options = {
         "valid": rng.random(ROWS) < 0.8,
         "target_ids": rng.integers(0, 24, ROWS),
         "negatives": unit(rng, PURE, WIDTH),
         "negative_ids": rng.integers(0, 24, PURE),
     }
     for name in {"ids": (), "no ids": ("negative_ids",), "none": ("negatives", "negative_ids")}[negatives]:
-        del found[name]
-    return unit(rng, ROWS, WIDTH), unit(rng, ROWS, WIDTH), found
+        del options[name]
+    return unit(rng, ROWS, WIDTH), unit(rng, ROWS, WIDTH), options
 
 
 def forms(chunk):
@@ -131,6 +131,6 @@ def test_the_rings_memory_is_of_embeddings_and_a_block():
 def test_what_is_sent_is_the_formula(devices):
     once = (devices - 1) * 2 * 256 * 128 * 4  # targets and negatives to all other devices
     for form, times in (("ring", 3), ("chunked", 2)):
-        found = collectives(compiled(form, devices, 256, chunk=16).as_text())
-        assert all(operation.is_exact for operation in found)
-        assert times * once <= sum(bytes_sent(found).values()) <= 1.05 * times * once
+        operations = collectives(compiled(form, devices, 256, chunk=16).as_text())
+        assert all(operation.is_exact for operation in operations)
+        assert times * once <= sum(bytes_sent(operations).values()) <= 1.05 * times * once

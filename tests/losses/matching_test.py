@@ -37,15 +37,15 @@ def similarity(scale=1.0, seed=0):
 @pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 1e4])
 def test_weights_are_the_softmax_and_a_floor(scale):
     x = similarity(scale)
-    found = np.asarray(negative_weights(jnp.asarray(x), jnp.asarray(OTHERS)))
-    assert np.isfinite(found[OTHERS]).all() and np.isneginf(found[~OTHERS]).all()
-    np.testing.assert_allclose(found[OTHERS], np.log(softmax(x) + 1e-4)[OTHERS], atol=2e-5)
+    got = np.asarray(negative_weights(jnp.asarray(x), jnp.asarray(OTHERS)))
+    assert np.isfinite(got[OTHERS]).all() and np.isneginf(got[~OTHERS]).all()
+    np.testing.assert_allclose(got[OTHERS], np.log(softmax(x) + 1e-4)[OTHERS], atol=2e-5)
 
 
 def test_weights_stay_finite_where_all_cosines_are_extreme():
     for value in (-1e4, 1e4, -3e38, 3e38):
-        found = negative_weights(jnp.full((6, 6), value, jnp.float32), jnp.asarray(OTHERS))
-        np.testing.assert_allclose(found[OTHERS], np.log(1 / 6 + 1e-4), rtol=1e-5)
+        got = negative_weights(jnp.full((6, 6), value, jnp.float32), jnp.asarray(OTHERS))
+        np.testing.assert_allclose(got[OTHERS], np.log(1 / 6 + 1e-4), rtol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])
@@ -59,11 +59,11 @@ def test_draws_come_as_often_as_their_weights_say(scale):
     weights = np.where(allowed, softmax(x) + 1e-4, 0)
     expected = count * weights / weights.sum(-1, keepdims=True)
     for row in range(6):
-        found = np.bincount(drawn[:, row], minlength=6)
-        assert not found[~allowed[row]].any()
+        counts = np.bincount(drawn[:, row], minlength=6)
+        assert not counts[~allowed[row]].any()
         often = expected[row] > 5
-        statistic = ((found - expected[row])[often] ** 2 / expected[row][often]).sum()
-        assert statistic < 25, (row, found, expected[row])  # of at most 4 degrees of freedom: once in 20,000 rows
+        statistic = ((counts - expected[row])[often] ** 2 / expected[row][often]).sum()
+        assert statistic < 25, (row, counts, expected[row])  # of at most 4 degrees of freedom: once in 20,000 rows
 
 
 def test_rows_are_drawn_independently():
@@ -118,8 +118,8 @@ def sets(seed=0):
 def test_selection_is_the_cross_entropy_over_the_real_candidates(seed):
     scores, target, valid = sets(seed)
     rows = [softmax(s[v])[t] for s, t, v in zip(scores, target, valid, strict=True)]
-    found = selection_loss(*map(jnp.asarray, (scores, target, valid)))
-    np.testing.assert_allclose(found, (-np.log(rows).sum(), 8), rtol=1e-5)
+    got = selection_loss(*map(jnp.asarray, (scores, target, valid)))
+    np.testing.assert_allclose(got, (-np.log(rows).sum(), 8), rtol=1e-5)
     right = sum(int(np.argmax(s[v])) == t for s, t, v in zip(scores, target, valid, strict=True))
     assert selection_accuracy(*map(jnp.asarray, (scores, target, valid))) == (right, 8)
 
@@ -141,7 +141,7 @@ def test_what_is_not_real_neither_gives_nor_gets_anything():
 
 
 def test_the_first_of_equal_scores_is_picked():
-    """As evaluation does, so that a model that says nothing is no better in training than there."""
+    """Training counts as evaluation does, so that a model with equal scores looks no better in training."""
     scores, valid = jnp.zeros((5, 5)), jnp.ones((5, 5), bool)
     assert selection_accuracy(scores, jnp.arange(5), valid) == (1, 5)
 
@@ -158,8 +158,8 @@ def test_the_truth_loss_is_the_cross_entropy_of_each_candidate():
     assert count == valid.sum()
     by_logit = jax.grad(lambda z: truth_loss(jax.nn.log_sigmoid(z), jnp.asarray([0]), jnp.ones((1, 2), bool))[0])
     for logit in (-20.0, 0.0, 10.0, 20.0, 40.0):  # the gradient of a sigmoid's cross-entropy, however wrong it is
-        found = by_logit(jnp.asarray([[logit, logit]]))[0]
+        got = by_logit(jnp.asarray([[logit, logit]]))[0]
         p = 1 / (1 + math.exp(-logit))
-        np.testing.assert_allclose(found, [p - 1, p], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(got, [p - 1, p], rtol=1e-4, atol=1e-6)
     slope = jax.grad(lambda x: truth_loss(x, jnp.asarray(target), jnp.asarray(valid))[0])
     assert np.isfinite(slope(jnp.asarray(log_probability))).all() and np.isfinite(slope(jnp.zeros((40, 6)))).all()

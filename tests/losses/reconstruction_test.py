@@ -26,7 +26,7 @@ def test_predictions_in_bfloat16_are_summed_in_float32():
     np.testing.assert_allclose(total, (np.asarray(pixels, np.float64) ** 2).sum(), rtol=1e-4)
 
 
-def test_the_cards_loss_is_a_sum_over_patches_and_a_mean_over_pictures():
+def test_the_loss_of_the_summary_form_is_a_sum_over_patches_and_a_mean_over_pictures():
     logits, attended = RNG.normal(size=(3, 9)).astype(np.float32) * 4, RNG.random((3, 9)) < 0.4
     probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
     expected = ((attended - probability) ** 2).sum(-1).mean()

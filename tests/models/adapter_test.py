@@ -82,7 +82,7 @@ def test_the_scales_over_the_grid_are_the_formula(seen):
     visible = in_any_order()[:, :seen]
     (x,) = draw_taps(1, patches=seen)
     params = begin(CONVOLUTIONAL, draw_taps(1))
-    found = run(CONVOLUTIONAL, params, [x], jnp.asarray(visible))
+    got = run(CONVOLUTIONAL, params, [x], jnp.asarray(visible))
     for row in range(ROWS):
         hidden = np.maximum(np.asarray(x[row]) @ params["down"]["kernel"], 0)
         grid = np.zeros((GRID**2, hidden.shape[-1]))
@@ -92,7 +92,7 @@ def test_the_scales_over_the_grid_are_the_formula(seen):
             over = convolved(grid.reshape(GRID, GRID, -1), params[f"scale_{size}"]["kernel"]).reshape(grid.shape)
             scales.append(np.concatenate([hidden[:1], over[visible[row]]]))
         expected = x[row] + np.maximum(np.concatenate(scales, axis=-1) @ params["up"]["kernel"], 0)
-        np.testing.assert_allclose(found[row], expected, atol=1e-5)
+        np.testing.assert_allclose(got[row], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MAKE)
@@ -100,8 +100,8 @@ def test_all_patches_in_any_order_are_the_same_tokens_in_that_order(name):
     adapter, taps, order = MAKE[name](), draw_taps(), in_any_order(1)
     params = begin(adapter, taps)
     places = with_cls(order)
-    found = run(adapter, params, [jnp.asarray(take(tap, places)) for tap in taps], jnp.asarray(order))
-    np.testing.assert_allclose(found, take(run(adapter, params, taps), places), atol=1e-5)
+    got = run(adapter, params, [jnp.asarray(take(tap, places)) for tap in taps], jnp.asarray(order))
+    np.testing.assert_allclose(got, take(run(adapter, params, taps), places), atol=1e-5)
 
 
 def test_neighbours_are_read_by_the_convolutions_alone():

@@ -1,4 +1,4 @@
-"""ContextBLIP's module: its size, its forms, what may not reach what; and the shared parts that it leans on."""
+"""ContextBLIP's module: its size, its forms, and which inputs must not influence which outputs."""
 
 import dataclasses
 import functools
@@ -68,16 +68,16 @@ def candidate_batch(tiny, sets: int, count: int, *, seed: int = 0) -> CandidateB
     return CandidateBatch(pictures, texts, target, valid, rows % 2 == 0, rows)
 
 
-def close(found, expected, *, to=1e-5):
-    """Equal up to `to` of the largest of each array; any trees."""
+def close(got, expected, *, to=1e-5):
+    """Checks that trees of arrays are equal, up to `to` times the largest value of each array."""
     largest = lambda x: float(np.abs(x).max())
     of_all = max(largest(x) for x in jax.tree.leaves(expected))  # beside which the gradient of a key's bias is zero
     check = lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=to * max(largest(b), 1e-3 * of_all))
-    jax.tree.map(check, found, expected)
+    jax.tree.map(check, got, expected)
 
 
 def run(model, params, method, *inputs):
-    """What the model's method of that name gives, compiled."""
+    """Runs a method of the model, compiled."""
     return jit(lambda params, *inputs: model.apply({"params": params}, *inputs, method=method))(params, *inputs)
 
 
@@ -171,14 +171,14 @@ def test_padding_of_the_text_changes_nothing(tiny, setting):
     def read(ids):
         def towers(model):
             fused = model.read(model.adapt(model.encode_image(pictures)), ids, mask)
-            found = model.feature(fused), model.match_states(fused), model.embed_text(model.encode_text(ids, mask))
-            return found, fused.states, fused.attention
+            got = model.feature(fused), model.match_states(fused), model.embed_text(model.encode_text(ids, mask))
+            return got, fused.states, fused.attention
 
         return model.apply({"params": params}, method=towers)
 
     read = jit(read)
-    (found, *by_token), (other, *other_by_token) = read(ids), read(jnp.where(mask, ids, 7))
-    close(other, found)
+    (got, *by_token), (other, *other_by_token) = read(ids), read(jnp.where(mask, ids, 7))
+    close(other, got)
     close([x[mask] for x in other_by_token], [x[mask] for x in by_token])
     np.testing.assert_allclose(by_token[1].sum(-1), 1, rtol=1e-5)  # attention to the picture
 
@@ -197,16 +197,16 @@ def test_a_set_is_what_its_candidates_are_one_by_one(tiny, setting):
 
 
 @pytest.mark.parametrize("selection", ["head", "both"])
-def test_what_fills_up_a_set_changes_no_score(selection):
+def test_padding_of_a_set_changes_no_score(selection):
     model = small_model(masking="none", selection=selection)
     params, rng = random_params(model), np.random.default_rng(0)
     shapes = ((2, 5, 24), (2, 5), (2, 24))
     features, base, text = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
     valid, ordered = jnp.asarray([[True] * 3 + [False] * 2] * 2), jnp.asarray([True, False])
-    found = run(model, params, "select", features, base, valid, ordered, text)[:, :3]
-    close(found, run(model, params, "select", features[:, :3], base[:, :3], valid[:, :3], ordered, text))
+    got = run(model, params, "select", features, base, valid, ordered, text)[:, :3]
+    close(got, run(model, params, "select", features[:, :3], base[:, :3], valid[:, :3], ordered, text))
     everything = run(model, params, "select", features, base, jnp.ones_like(valid), ordered, text)[:, :3]
-    assert np.abs(found - everything).max() > 1e-3
+    assert np.abs(got - everything).max() > 1e-3
 
 
 def test_the_fused_token_stands_at_the_beginning_of_what_reads_a_picture(tiny):
@@ -227,8 +227,8 @@ def test_the_fused_token_stands_at_the_beginning_of_what_reads_a_picture(tiny):
 
 
 @pytest.mark.parametrize("selection", ["both", "itc"])
-def test_beside_the_cosine_the_head_begins_as_nothing(tiny, selection):
-    """As of `init`, all is the cosine over the temperature, which begins at 0.07, with an inter-context encoder too."""
+def test_added_to_the_cosine_the_head_begins_at_zero(tiny, selection):
+    """After `init`, scores are the cosine over the temperature, 0.07, with an inter-context encoder too."""
     model = small_model(selection=selection, masking="none")
     shapes = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), tiny.pictures(1), *tiny.texts(1)))["params"]
     assert ("head" in shapes) == (selection == "both")
@@ -244,8 +244,8 @@ def test_beside_the_cosine_the_head_begins_as_nothing(tiny, selection):
         base = model.base_score(image, text, jnp.ones((2, 1), bool))
         return model.select(features, base, jnp.ones((2, 3), bool), jnp.ones(2, bool), features[:, 0])
 
-    found = run(model, params, score)
-    np.testing.assert_allclose(found, np.einsum("skd,sjd->sk", image, text) / 0.07, rtol=1e-4)
+    got = run(model, params, score)
+    np.testing.assert_allclose(got, np.einsum("skd,sjd->sk", image, text) / 0.07, rtol=1e-4)
 
 
 def test_a_text_is_true_where_each_of_its_propositions_is():
@@ -256,19 +256,19 @@ def test_a_text_is_true_where_each_of_its_propositions_is():
     image, text = rng.normal(size=(3, 4, 8)), rng.normal(size=(3, 5, 8))
     real = np.asarray([[True] * 5, [True, False, True, False, False], [False, True, False, False, False]])
     score = jit(lambda *inputs: model.apply({"params": params}, *inputs, method="base_score"))
-    found = score(*map(jnp.asarray, (image, text, real)))
+    got = score(*map(jnp.asarray, (image, text, real)))
     logits = np.einsum("skd,sjd->sjk", image, text) * np.exp(1.3) - 0.4
     expected = np.where(real[..., None], -np.logaddexp(0, -logits), 0).sum(1)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert (found < 0).all()
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    assert (got < 0).all()
     order = rng.permutation(5)
-    np.testing.assert_allclose(score(image, text[:, order], real[:, order]), found, rtol=1e-5)
+    np.testing.assert_allclose(score(image, text[:, order], real[:, order]), got, rtol=1e-5)
     for_all = score(jnp.asarray(image[:1]), jnp.asarray(text), jnp.asarray(real))  # the same pictures for every text
-    np.testing.assert_allclose(for_all[0], found[0], rtol=1e-5)
+    np.testing.assert_allclose(for_all[0], got[0], rtol=1e-5)
 
 
 def select_alone(variables):
-    """Of all parameters those of head and temperature: the others are not even computed."""
+    """Returns the parameters of head and temperature; the others are not even computed."""
     return {name: x for name, x in variables["params"].items() if name in ("head", "logit_scale")}
 
 
@@ -276,8 +276,8 @@ def test_the_temperature_is_never_below_a_hundredth():
     model = small_model(selection="itc", masking="none")
     temperature = lambda scale: model.apply({"params": {"logit_scale": jnp.float32(scale)}}, method="temperature")
     for scale, expected, slope in ((math.log(1 / 0.07), 0.07, -0.07), (3.0, math.exp(-3), -math.exp(-3)), (9, 0.01, 0)):
-        found, gradient = jax.value_and_grad(temperature)(float(scale))
-        np.testing.assert_allclose((found, gradient), (expected, slope), rtol=1e-5)
+        got, gradient = jax.value_and_grad(temperature)(float(scale))
+        np.testing.assert_allclose((got, gradient), (expected, slope), rtol=1e-5)
 
 
 def test_in_bfloat16_scores_are_float32_and_near(tiny, setting):
@@ -285,13 +285,13 @@ def test_in_bfloat16_scores_are_float32_and_near(tiny, setting):
     batch = candidate_batch(tiny, 2, 3)
 
     def score(model, *inputs):
-        found = model.represent_sets(*inputs)
-        return model.select(found.features, found.base, batch.valid, batch.ordered, found.summary)
+        got = model.represent_sets(*inputs)
+        return model.select(got.features, got.base, batch.valid, batch.ordered, got.summary)
 
     inputs = batch.images, *batch.texts
-    exact, found = (run(m, params, score, *inputs) for m in (model, ContextBLIP(model.config, jnp.bfloat16)))
-    assert found.dtype == jnp.float32 and np.isfinite(found).all()
-    close(found, exact, to=0.05)
+    exact, got = (run(m, params, score, *inputs) for m in (model, ContextBLIP(model.config, jnp.bfloat16)))
+    assert got.dtype == jnp.float32 and np.isfinite(got).all()
+    close(got, exact, to=0.05)
 
 
 # ------------------------------------------------------------------ contexts that several texts read, and taps
@@ -337,9 +337,9 @@ def test_scan_and_remat_change_no_output_tap_or_gradient(tiny, case):
     close(step(case(tiny, scan=True)[0], stacked(params), slope=False), out)
     for scan in (False, True):
         stack = stacked if scan else lambda params: params
-        found, found_gradients = step(case(tiny, scan=scan, remat="full")[0], stack(params))
-        close(found, out)
-        close(found_gradients, stack(gradients), to=1e-4)
+        got, got_gradients = step(case(tiny, scan=scan, remat="full")[0], stack(params))
+        close(got, out)
+        close(got_gradients, stack(gradients), to=1e-4)
 
 
 def test_taps_are_what_the_blocks_give(tiny):

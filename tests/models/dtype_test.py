@@ -45,11 +45,11 @@ def test_matmuls_are_in_bfloat16_and_what_is_sensitive_is_not(tiny, case):
     key = jax.random.key(0)
     traced = lambda params: objective.terms(objective.represent(params, batch, key), batch)
     program = jax.make_jaxpr(traced)(nn.unbox(abstract_params(objective.model)))
-    found = list(equations(program.jaxpr))
-    matmuls = [(types, where) for name, types, where in found if name == "dot_general" and types]
+    got = list(equations(program.jaxpr))
+    matmuls = [(types, where) for name, types, where in got if name == "dot_general" and types]
     layers = {where for types, where in matmuls if "layer_0" in where or "fusion" in where}
     assert len(layers) > 10
     assert all(types == {"bfloat16"} for types, where in matmuls if where in layers)
     # Projections and heads, similarities, the consistency's maps: what is compared.
     assert all(types == {"float32"} for types, where in matmuls if "projection" in where or "head" in where)
-    assert not [(name, where) for name, types, where in found if name in SENSITIVE and "bfloat16" in types]
+    assert not [(name, where) for name, types, where in got if name in SENSITIVE and "bfloat16" in types]

@@ -55,7 +55,7 @@ def test_each_set_of_a_batch_is_ordered_by_itself(encode):
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-def test_candidates_that_are_not_valid_are_read_by_nobody(encode, ordered):
+def test_no_candidate_attends_to_one_that_is_not_valid(encode, ordered):
     valid = ALL.at[0, 2:].set(False)
     flags = jnp.full(2, ordered)
     expected = encode(FEATURES, valid, flags)
@@ -78,7 +78,7 @@ def test_a_set_may_have_any_number_of_candidates_up_to_the_positions(encode, cou
     assert out.shape == (3, count, WIDTH)
 
 
-def test_more_candidates_than_positions_are_told(encode):
+def test_more_candidates_than_positions_are_refused(encode):
     with pytest.raises(UserError, match=r"has 6 candidates and .* 5 positions; train it with --config.*positions"):
         encode(jnp.zeros((1, 6, WIDTH)), jnp.ones((1, 6), bool), jnp.zeros(1, bool))
 

@@ -100,7 +100,7 @@ def test_one_kernel_gives_what_attention_by_weights_gives(lead, mask):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), by_two, by_one)
 
 
-def test_cudnn_without_a_cuda_device_is_told():
+def test_cudnn_without_a_cuda_device_is_refused():
     layer = SelfAttention(heads=2, dtype=jnp.bfloat16, attention="cudnn")
     with pytest.raises(UserError, match=r"no CUDA device.*attention=xla"):
         jax.eval_shape(layer.init, jax.random.key(0), *arrays((3, 5, 8)))
@@ -137,15 +137,15 @@ def test_remat_keeps_names_and_numbers():
     for policy in ("dots", "full"):
         names, program = remat_step(policy, scan=False)
         assert names == shapes
-        found, found_gradients = program(params, x)
-        np.testing.assert_allclose(found, value, rtol=1e-5)
-        jax.tree.map(close, found_gradients, gradients)
+        got, got_gradients = program(params, x)
+        np.testing.assert_allclose(got, value, rtol=1e-5)
+        jax.tree.map(close, got_gradients, gradients)
         matmuls[policy] = program.as_text().count(" dot(")
     assert matmuls["none"] < matmuls["full"]  # computed again
 
 
 def test_remat_takes_less_memory():
-    """Of scanned blocks: XLA's CPU backend computes unrolled ones again, but early, where it saves nothing."""
+    """Blocks are scanned: XLA's CPU backend recomputes unrolled ones too early to save memory."""
     size = {p: remat_step(p, scan=True)[1].memory_analysis().temp_size_in_bytes for p in REMATS}
     assert size["full"] < size["dots"] < 0.6 * size["none"]
 

@@ -27,14 +27,14 @@ def attention(seed=0):
 def test_scores_are_what_one_token_reads_at_norm_one_with_some_noise():
     read, noise = attention(), np.random.default_rng(1).random((ROWS, PATCHES)).astype(np.float32)
     position = np.asarray([4, 1], np.int32)
-    found = mask_scores(*map(jnp.asarray, (read, position, noise)))
+    got = mask_scores(*map(jnp.asarray, (read, position, noise)))
     for row in range(ROWS):
         one = read[row, position[row], 1:].astype(np.float64)
         expected = one / np.sqrt((one**2).sum()) + 0.02 * noise[row]
-        np.testing.assert_allclose(found[row], expected, rtol=1e-5)
+        np.testing.assert_allclose(got[row], expected, rtol=1e-5)
     other = read.copy()
     other[..., 0] = 7  # CLS is no patch
-    np.testing.assert_array_equal(mask_scores(*map(jnp.asarray, (other, position, noise))), found)
+    np.testing.assert_array_equal(mask_scores(*map(jnp.asarray, (other, position, noise))), got)
 
 
 def test_a_token_that_reads_cls_alone_leaves_the_choice_to_the_noise():
@@ -58,12 +58,12 @@ def test_the_highest_are_masked_and_no_patch_is_lost(count):
 def test_scramble_is_a_permutation_and_takes_channels_for_rows():
     side = 4
     numbers = np.arange(2 * 3 * side * side, dtype=np.float32).reshape(2, -1)
-    found = np.asarray(scramble(jnp.asarray(numbers)))
-    np.testing.assert_array_equal(np.sort(found, axis=1), numbers)
-    assert (found != numbers).mean() > 0.9
+    got = np.asarray(scramble(jnp.asarray(numbers)))
+    np.testing.assert_array_equal(np.sort(got, axis=1), numbers)
+    assert (got != numbers).mean() > 0.9
     for row, column, channel in np.ndindex(side, side, 3):
         place, taken = (row * side + column) * 3 + channel, (channel * side + row) * side + column
-        np.testing.assert_array_equal(found[:, place], numbers[:, taken])
+        np.testing.assert_array_equal(got[:, place], numbers[:, taken])
 
 
 # ---------------------------------------------------------------------------------------------- the decoder
@@ -89,8 +89,8 @@ def test_the_order_of_the_visible_patches_changes_nothing(decode):
     order = np.argsort(np.random.default_rng(5).random(visible.shape), axis=1)
     shuffled = jnp.take_along_axis(tokens[:, 1:], order[..., None], axis=1)
     shuffled = jnp.concatenate([tokens[:, :1], shuffled], axis=1)
-    found = decode[1](shuffled, masked, jnp.take_along_axis(visible, order, axis=1), text, mask)
-    np.testing.assert_allclose(found, decode[1](tokens, masked, visible, text, mask), atol=1e-5)
+    got = decode[1](shuffled, masked, jnp.take_along_axis(visible, order, axis=1), text, mask)
+    np.testing.assert_allclose(got, decode[1](tokens, masked, visible, text, mask), atol=1e-5)
 
 
 def test_pixels_come_in_the_order_of_the_masked_patches(decode):
@@ -126,10 +126,10 @@ def test_a_masked_patch_enters_as_one_vector_and_its_place(decode):
     params, _, run = decode
     tokens, masked, *rest = inputs()
     without = DECODER.clone(layers=0)
-    found = jit(lambda *inputs: without.apply({"params": params}, *inputs))(tokens, masked, *rest)
+    got = jit(lambda *inputs: without.apply({"params": params}, *inputs))(tokens, masked, *rest)
     slots = params["mask_embedding"] + params["position_embedding"][masked]
     expected = slots @ params["pixels"]["kernel"] + params["pixels"]["bias"]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
     moved = params | {"position_embedding": params["position_embedding"].at[-1].add(9)}
     np.testing.assert_array_equal(run(moved, tokens, masked, *rest), run(params, tokens, masked, *rest))
 

@@ -26,8 +26,8 @@ def made():
 def test_it_is_attention_and_a_cosine(made):
     run, params, tokens, pooled = made
     linear = lambda name, x: x @ np.asarray(params[name]["kernel"], float) + np.asarray(params[name]["bias"], float)
-    found = run(tokens, pooled)
-    assert found.shape == (S, J, K)
+    got = run(tokens, pooled)
+    assert got.shape == (S, J, K)
     tokens, pooled = np.asarray(tokens, float), np.asarray(pooled, float)
     for s, j, k in np.ndindex(S, J, K):
         query, what = linear("query", pooled[s, j]), linear("what", pooled[s, j])
@@ -38,7 +38,7 @@ def test_it_is_attention_and_a_cosine(made):
             answer.append(weights / weights.sum() @ value[:, head])
         answer = np.concatenate(answer)
         expected = answer @ what / np.linalg.norm(answer) / np.linalg.norm(what)
-        assert found[s, j, k] == pytest.approx(expected, abs=1e-5)
+        assert got[s, j, k] == pytest.approx(expected, abs=1e-5)
 
 
 def test_pictures_may_be_the_same_for_all_texts(made):
@@ -49,6 +49,6 @@ def test_pictures_may_be_the_same_for_all_texts(made):
 
 def test_the_order_of_tokens_does_not_matter_and_that_of_pictures_moves_scores(made):
     run, _, tokens, pooled = made
-    found = run(tokens, pooled)
-    np.testing.assert_allclose(run(tokens[:, :, ::-1], pooled), found, atol=1e-6)
-    np.testing.assert_allclose(run(tokens[:, ::-1], pooled), found[..., ::-1], atol=1e-6)
+    got = run(tokens, pooled)
+    np.testing.assert_allclose(run(tokens[:, :, ::-1], pooled), got, atol=1e-6)
+    np.testing.assert_allclose(run(tokens[:, ::-1], pooled), got[..., ::-1], atol=1e-6)

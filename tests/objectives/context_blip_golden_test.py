@@ -103,11 +103,11 @@ def mean(term):
 
 def test_a_published_checkpoint_is_read_whole(published, params):
     assert published.family.startswith("ContextBLIP") and published.left_out == []
-    found = published.model.config
+    config = published.model.config
     # Heads are not to be seen in the tensors (the released sizes have 64 features each, and BERT 12); nor are pixels.
-    vision = dataclasses.replace(found.blip.vision, heads=4, mean=VISION.mean, std=VISION.std)
-    towers = BLIPConfig(vision, dataclasses.replace(found.blip.text, heads=4), 16)
-    assert dataclasses.replace(found, blip=towers) == CONFIG
+    vision = dataclasses.replace(config.blip.vision, heads=4, mean=VISION.mean, std=VISION.std)
+    towers = BLIPConfig(vision, dataclasses.replace(config.blip.text, heads=4), 16)
+    assert dataclasses.replace(config, blip=towers) == CONFIG
 
 
 def test_checkpoints_of_the_other_stages_are_read_too(file, tmp_path):
@@ -123,10 +123,10 @@ def test_checkpoints_of_the_other_stages_are_read_too(file, tmp_path):
             renamed[own + name] = x
         (tmp_path / stage).mkdir()
         save_file(renamed, tmp_path / stage / "model.safetensors")
-        found = read_pretrained(tmp_path / stage)
-        config = found.model.config
+        checkpoint = read_pretrained(tmp_path / stage)
+        config = checkpoint.model.config
         assert (config.masking, config.selection, config.context_layers) == ("none", "head", 0 if stage == "2a" else 2)
-        np.testing.assert_array_equal(found.params["head"]["kernel"].read(), weights["prediction_layer.weight"].T)
+        np.testing.assert_array_equal(checkpoint.params["head"]["kernel"].read(), weights["prediction_layer.weight"].T)
 
 
 # ------------------------------------------------------------------------------------------ stage 1
@@ -172,20 +172,20 @@ def stage_1(request, params, batch, draws):
     objective = CaptionObjective(MODEL, WEIGHTS, scrambled=request.param == "published")
 
     def loss(params):
-        found = objective.represent(stop_gradients(params, ("blip",)), batch, None, draws)
-        terms = objective.terms(found, batch)
-        shown = {name: found[name] for name in ("matching", "truth", "pixels")}
+        outputs = objective.represent(stop_gradients(params, ("blip",)), batch, None, draws)
+        terms = objective.terms(outputs, batch)
+        shown = {name: outputs[name] for name in ("matching", "truth", "pixels")}
         return mean(terms["matching"]) + mean(terms["masking"]), (shown, terms)
 
-    gradients, (found, terms) = jax.jit(jax.grad(loss, has_aux=True))(params)
-    return request.param, found, terms, gradients
+    gradients, (outputs, terms) = jax.jit(jax.grad(loss, has_aux=True))(params)
+    return request.param, outputs, terms, gradients
 
 
 def test_losses_of_stage_1(file, stage_1):
-    form, found, terms, _ = stage_1
-    close(jnp.swapaxes(found["matching"], 0, 1).reshape(-1, 2), file["output.itm_logits"])
-    close(found["truth"], file["output.tmim_target"])
-    close(found["pixels"], file[f"output.tmim_{form}.reconstruction"])
+    form, outputs, terms, _ = stage_1
+    close(jnp.swapaxes(outputs["matching"], 0, 1).reshape(-1, 2), file["output.itm_logits"])
+    close(outputs["truth"], file["output.tmim_target"])
+    close(outputs["pixels"], file[f"output.tmim_{form}.reconstruction"])
     close(mean(terms["matching"]), file["output.loss_itm"])
     close(mean(terms["masking"]), file[f"output.tmim_{form}.loss"])
     close(mean(terms["matching"]) + mean(terms["masking"]), file[f"output.loss_total_{form}"])
@@ -233,8 +233,8 @@ def run_stage_2a(params, batch):
     objective, run = SelectionObjective(STAGE_2A, (("selection", 1.0),)), _runner(STAGE_2A, params)
 
     def loss(params):
-        found = objective.represent(params, batch, None)
-        return mean(objective.terms(found, batch)["selection"]), found["scores"]
+        outputs = objective.represent(params, batch, None)
+        return mean(objective.terms(outputs, batch)["selection"]), outputs["scores"]
 
     (value, scores), gradients = jax.value_and_grad(loss, has_aux=True)(params)
     features = run("represent_sets", batch.images, *batch.texts).features
@@ -260,15 +260,15 @@ def test_stage_2a_and_zero_shot(file, params, name):
 def run_stage_2b(params, batch):
     """Loss, its gradients and the scores from cached features; the encoder's output; the scores from pictures."""
     run, objective = _runner(MODEL, params), SelectionObjective(MODEL, (("selection", 1.0),))
-    found = run("represent_sets", batch.images, *batch.texts)
+    outputs = run("represent_sets", batch.images, *batch.texts)
     cached = FeatureBatch(
-        found.features, found.base, found.summary, batch.target, batch.valid, batch.ordered, batch.records
+        outputs.features, outputs.base, outputs.summary, batch.target, batch.valid, batch.ordered, batch.records
     )
     read = run(lambda model: model.context(cached.features, cached.valid, cached.ordered, cached.text))
 
     def loss(params):
-        found = objective.represent(params, cached, None)
-        return mean(objective.terms(found, cached)["selection"]), found["scores"]
+        outputs = objective.represent(params, cached, None)
+        return mean(objective.terms(outputs, cached)["selection"]), outputs["scores"]
 
     (value, scores), gradients = jax.value_and_grad(loss, has_aux=True)(params)
     return value, gradients, scores, read, objective.represent(params, batch, None)["scores"]
@@ -290,7 +290,7 @@ def check_norms(file, prefix, gradients):
     table = published_table(CONFIG)
     norms = {re.sub(r"^(blip\.)+", "", k.removeprefix(prefix)): x for k, x in file.items() if k.startswith(prefix)}
     assert norms
-    found = write(table, flatten(gradients))
+    outputs = write(table, flatten(gradients))
     largest = max(norms.values())
     for name, norm in norms.items():
-        np.testing.assert_allclose(np.linalg.norm(found[name]), norm, rtol=3e-4, atol=2e-6 * largest, err_msg=name)
+        np.testing.assert_allclose(np.linalg.norm(outputs[name]), norm, rtol=3e-4, atol=2e-6 * largest, err_msg=name)

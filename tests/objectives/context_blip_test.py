@@ -1,4 +1,4 @@
-"""What ContextBLIP is trained on: which terms there are, what reaches them, and what may not."""
+"""The objectives of ContextBLIP: their terms, and which inputs and parameters influence them."""
 
 import math
 
@@ -25,15 +25,15 @@ COUNT = 4
 NAMES = ("contrastive", "masking", "matching")
 BOTH = (("masking", 1.0), ("matching", 1.0))
 PAPER = small_model(selection="none", context_layers=0)
-CARD = small_model(adapter="convolutions", masking="attended", selection="itc", context_layers=0)
+SUMMARY_FORM = small_model(adapter="convolutions", masking="attended", selection="itc", context_layers=0)
 STAGE_1 = CaptionObjective(PAPER, tuple((name, 1.0) for name in NAMES))
 KEY = jax.random.key(0)
 
 
 def means_of(objective, params, batch, *rest):
     """(mean of every term, representations)."""
-    found = objective.represent(params, batch, *rest)
-    return {name: total / count for name, (total, count) in objective.terms(found, batch).items()}, found
+    outputs = objective.represent(params, batch, *rest)
+    return {name: total / count for name, (total, count) in objective.terms(outputs, batch).items()}, outputs
 
 
 def terms_of(objective, params, batch, rng=KEY):
@@ -42,7 +42,7 @@ def terms_of(objective, params, batch, rng=KEY):
 
 
 def moves(tree):
-    """Whether there is a gradient that is worth the name."""
+    """Returns True where a gradient is not negligible."""
     return max(float(jnp.abs(x).max()) for x in jax.tree.leaves(tree)) > 1e-4
 
 
@@ -72,8 +72,8 @@ def compile_stage_1(params, captions, frozen=()):
     """(params, batch, draws, weights of NAMES) -> ((loss, (means, representations)), gradients)."""
 
     def loss(params, batch, draws, weights):
-        means, found = means_of(STAGE_1, stop_gradients(params, frozen), batch, None, draws)
-        return sum(weight * means[name] for weight, name in zip(weights, NAMES, strict=True)), (means, found)
+        means, outputs = means_of(STAGE_1, stop_gradients(params, frozen), batch, None, draws)
+        return sum(weight * means[name] for weight, name in zip(weights, NAMES, strict=True)), (means, outputs)
 
     inputs = params, captions, fixed_draws(), jnp.ones(3)
     return jit(jax.value_and_grad(loss, has_aux=True)).lower(*inputs).compile()
@@ -112,7 +112,7 @@ def test_a_contrastive_loss_alone_draws_nothing_and_reads_nothing(params, captio
 
 
 def test_permuting_the_batch_permutes_what_is_compared_and_no_gradient(step, params, captions, learned):
-    (loss, (_, found)), gradients = learned
+    (loss, (_, outputs)), gradients = learned
     order = jnp.asarray([2, 0, 3, 1])
     inverse = jnp.argsort(order)
     draws = Draws(*(x[order] for x in fixed_draws()))
@@ -120,13 +120,13 @@ def test_permuting_the_batch_permutes_what_is_compared_and_no_gradient(step, par
     (other, (_, moved)), other_gradients = step(params, jax.tree.map(lambda x: x[order], captions), draws, jnp.ones(3))
     np.testing.assert_allclose(other, loss, rtol=1e-5)
     for name in ("text", "image", "matching", "pixels", "truth"):
-        close(moved[name], found[name][order])
+        close(moved[name], outputs[name][order])
     close(other_gradients, gradients, to=1e-4)
 
 
 def test_what_is_matched_is_what_the_draws_say(params, captions, learned):
     """A wrong picture or text gives the logits that a batch of that very pair gives."""
-    (_, (means, found)), _ = learned
+    (_, (means, outputs)), _ = learned
     draws, own = fixed_draws(), np.arange(COUNT)
     pictures = np.concatenate([own, draws.negative_image, own])
     texts = np.concatenate([own, own, draws.negative_text])
@@ -137,11 +137,11 @@ def test_what_is_matched_is_what_the_draws_say(params, captions, learned):
         return model.match_states(model.read(tokens, *pairs.texts)), model.patchify(captions.images)
 
     logits, patches = jit(lambda params: PAPER.apply({"params": params}, method=match))(params)
-    close(jnp.swapaxes(found["matching"], 0, 1).reshape(-1, 2), logits)
+    close(jnp.swapaxes(outputs["matching"], 0, 1).reshape(-1, 2), logits)
     right = (np.asarray(logits).argmax(-1) == (np.arange(3 * COUNT) < COUNT)).mean()
     np.testing.assert_allclose(means["matching_accuracy"], right)
-    same = np.isclose(found["truth"][:, :, None], patches[:, None], atol=1e-5).all(-1)
-    assert found["truth"].shape[1] == PATCHES // 4 and (same.sum(-1) == 1).all()  # of a quarter, each once
+    same = np.isclose(outputs["truth"][:, :, None], patches[:, None], atol=1e-5).all(-1)
+    assert outputs["truth"].shape[1] == PATCHES // 4 and (same.sum(-1) == 1).all()  # of a quarter, each once
 
 
 def test_the_papers_terms_leave_blips_projections_alone(step, params, captions):
@@ -183,7 +183,7 @@ def test_draws_are_the_keys_and_never_of_the_same_picture(params, tiny):
 
 
 def test_a_text_draws_by_its_row_of_cosines_and_a_picture_by_its_column(tiny):
-    """Of steep cosines the hardest is drawn: the picture nearest to a text, the text nearest to a picture."""
+    """With steep cosines the hardest is drawn: the picture nearest to a text, the text nearest to a picture."""
     batch, keys = caption_batch(tiny, COUNT), jax.random.split(KEY, 40)
     similarity = 60 * np.random.default_rng(2).permutation(COUNT**2).reshape(COUNT, COUNT) / COUNT**2
     similarity[np.diag_indices(COUNT)] = -60
@@ -202,26 +202,26 @@ def test_a_batch_of_one_picture_stays_finite(step, params, captions):
     assert np.isfinite(loss) and all(np.isfinite(x).all() for x in jax.tree.leaves(gradients))
 
 
-def test_the_cards_form_asks_which_patches_the_text_reads(captions):
+def test_the_summary_form_asks_which_patches_the_text_reads(captions):
     """The mask is of the four patches of the highest scores; adapter and the mask's Linear learn by it."""
     from contextjax.models.masking import mask_scores
 
-    params, draws = random_params(CARD), fixed_draws()
-    objective = CaptionObjective(CARD, (("masking", 1.0),))
+    params, draws = random_params(SUMMARY_FORM), fixed_draws()
+    objective = CaptionObjective(SUMMARY_FORM, (("masking", 1.0),))
 
     def loss(params):
-        means, found = means_of(objective, params, captions, None, draws)
-        tokens = CARD.apply({"params": params}, captions.images, method=lambda m, x: m.adapt(m.encode_image(x)))
-        attention = CARD.apply({"params": params}, tokens, *captions.texts, method="read").attention
-        return means["masking"], (found, tokens, attention)
+        means, outputs = means_of(objective, params, captions, None, draws)
+        tokens = SUMMARY_FORM.apply({"params": params}, captions.images, method=lambda m, x: m.adapt(m.encode_image(x)))
+        attention = SUMMARY_FORM.apply({"params": params}, tokens, *captions.texts, method="read").attention
+        return means["masking"], (outputs, tokens, attention)
 
-    (value, (found, tokens, attention)), gradients = jit(jax.value_and_grad(loss, has_aux=True))(params)
+    (value, (outputs, tokens, attention)), gradients = jit(jax.value_and_grad(loss, has_aux=True))(params)
     order = np.argsort(-np.asarray(mask_scores(attention, draws.position, draws.noise)), axis=1)
     expected = np.zeros((COUNT, PATCHES), bool)
     np.put_along_axis(expected, order[:, : PATCHES // 4], True, axis=1)
-    np.testing.assert_array_equal(found["attended"], expected)
+    np.testing.assert_array_equal(outputs["attended"], expected)
     logits = np.asarray(tokens[:, 1:] @ params["attended"]["kernel"] + params["attended"]["bias"])[..., 0]
-    close(found["attended_logits"], logits, to=1e-4)
+    close(outputs["attended_logits"], logits, to=1e-4)
     truth = ((expected - 1 / (1 + np.exp(-logits.astype(np.float64)))) ** 2).sum(-1).mean()
     np.testing.assert_allclose(value, truth, rtol=1e-4)
     assert moves(gradients["attended"]) and moves(gradients["adapter"])
@@ -229,18 +229,18 @@ def test_the_cards_form_asks_which_patches_the_text_reads(captions):
 
 def test_the_published_view_of_the_patches_is_another(params, captions, learned):
     """`scrambled` changes what is shown, not what is asked for."""
-    (_, (_, found)), _ = learned
+    (_, (_, outputs)), _ = learned
     objective = CaptionObjective(PAPER, BOTH, scrambled=True)
     other = jit(lambda params: objective.represent(params, captions, None, fixed_draws()))(params)
-    close(other["truth"], found["truth"])
-    assert np.abs(other["pixels"] - found["pixels"]).max() > 1e-3
+    close(other["truth"], outputs["truth"])
+    assert np.abs(other["pixels"] - outputs["pixels"]).max() > 1e-3
 
 
 # --------------------------------------------------------------------------------------------- freezing
 
 
 def test_what_is_frozen_costs_neither_work_nor_memory(step, params, captions, learned):
-    """Of the compiled step: fewer operations, less memory, exactly no gradient; the rest learns as before."""
+    """The compiled step has fewer operations, less memory and exactly no such gradient; the rest learns as before."""
     frozen = compile_stage_1(params, captions, ("blip",))
     costs = [(s.cost_analysis()["flops"], s.memory_analysis().temp_size_in_bytes) for s in (step, frozen)]
     (work, memory), (less_work, less_memory) = costs
@@ -311,8 +311,8 @@ def test_the_base_score_of_a_set_is_that_among_all_pictures_of_the_batch(tiny, s
         r = jit(lambda params, m=model: SelectionObjective(m, WEIGHTED.weights).represent(params, sets, KEY))(
             random_params(model)
         )
-        found = np.asarray(r["similarity"]).reshape(3, 3, -1)[np.arange(3), np.arange(3)]
-        np.testing.assert_allclose(found, r["scores"], rtol=1e-4, atol=1e-5)
+        outputs = np.asarray(r["similarity"]).reshape(3, 3, -1)[np.arange(3), np.arange(3)]
+        np.testing.assert_allclose(outputs, r["scores"], rtol=1e-4, atol=1e-5)
 
 
 def test_cached_features_train_the_inter_context_encoder_alike(set_params, sets):
@@ -320,13 +320,13 @@ def test_cached_features_train_the_inter_context_encoder_alike(set_params, sets)
     frozen, key = ("blip", "adapter", "head", "logit_scale"), jax.random.key(1)
 
     def loss(params, batch):
-        means, found = means_of(SELECTION, stop_gradients(params, frozen), batch, key)
-        return means["selection"], (means, found)
+        means, outputs = means_of(SELECTION, stop_gradients(params, frozen), batch, key)
+        return means["selection"], (means, outputs)
 
     def both(params):
-        found = SETS.apply({"params": params}, sets.images, *sets.texts, method="represent_sets")
+        outputs = SETS.apply({"params": params}, sets.images, *sets.texts, method="represent_sets")
         cached = FeatureBatch(
-            found.features, found.base, found.summary, sets.target, sets.valid, sets.ordered, sets.records
+            outputs.features, outputs.base, outputs.summary, sets.target, sets.valid, sets.ordered, sets.records
         )
         return [jax.value_and_grad(loss, has_aux=True)(params, batch) for batch in (sets, cached)]
 
@@ -368,7 +368,7 @@ def filled_up(r, batch, count):
     )
 
 
-def test_what_fills_up_a_small_set_is_no_candidate():
+def test_padding_of_a_small_set_is_no_candidate():
     """Neither for the selection nor for the contrastive term, whichever candidate is described."""
     r, batch = represented(5, 3)
     assert {0, 1, 2} == set(np.asarray(batch.target).tolist())

@@ -127,9 +127,9 @@ def test_states_attention_and_embeddings_are_the_published_ones(golden, params, 
             "target_embedding": model.embed_image(target),
         }
 
-    found = jax.jit(lambda params: PUBLISHED.apply({"params": params}, method=forward))(params)
+    outputs = jax.jit(lambda params: PUBLISHED.apply({"params": params}, method=forward))(params)
     real = golden["input.caption_mask"] > 0
-    for name, value in found.items():
+    for name, value in outputs.items():
         expected = golden[f"output.{name}"]
         if name.endswith("embedding"):
             expected = np.asarray(normalize(jnp.asarray(expected)))
@@ -160,11 +160,11 @@ def test_losses_are_the_published_ones(golden, params, batch, float_pixels):
 def test_gradient_norms_are_the_published_ones(golden, params, batch, float_pixels):
     gradients = jax.jit(jax.grad(lambda params: loss_and_terms(params, batch)[0]))(params)
     tensors = write(published_table(PUBLISHED.config), flatten(gradients))
-    found = {name: np.linalg.norm(value) for name, value in tensors.items()}
+    outputs = {name: np.linalg.norm(value) for name, value in tensors.items()}
     expected = {k.removeprefix("gradnorm."): v for k, v in golden.items() if k.startswith("gradnorm.")}
-    assert found.keys() == expected.keys()
+    assert outputs.keys() == expected.keys()
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(outputs[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 # -------------------------------------------------------------------------------------- properties
@@ -225,7 +225,7 @@ def test_the_phrase_alone_is_a_fixed_goal(tiny, setting):
     assert any(np.asarray(g).any() for g in jax.tree.leaves(run(params, jnp.asarray([0.0, 1.0]))))
 
 
-def test_each_option_and_weight_is_heard(tiny, setting):
+def test_each_option_and_weight_has_an_effect(tiny, setting):
     model, params = setting
     batch = tiny.batch(3, 2)
     batch = batch._replace(target_ids=batch.target_ids.at[0, 0].set(batch.target_ids[1, 1]))
@@ -237,7 +237,7 @@ def test_each_option_and_weight_is_heard(tiny, setting):
         terms = dataclasses.replace(fixed, **options).terms(representations, batch)
         return float(sum(weight * terms[name][0] / terms[name][1] for name, weight in options.get("weights", ALL)))
 
-    found = [
+    values = [
         loss(),
         loss(with_learned),
         loss(epsilon=0.02),
@@ -246,7 +246,7 @@ def test_each_option_and_weight_is_heard(tiny, setting):
         loss(mask_false_negatives=True),
         loss(weights=(("captions", 1.0),)),
     ]
-    assert len({round(value, 5) for value in found}) == len(found), found
+    assert len({round(value, 5) for value in values}) == len(values), values
 
 
 def test_only_what_has_a_weight_is_computed(tiny, setting):
@@ -257,18 +257,18 @@ def test_only_what_has_a_weight_is_computed(tiny, setting):
     assert set(jax.eval_shape(run, params)) == {"temperature", "captions"}
 
 
-def test_the_diagnosis_is_what_separate_gradients_say(tiny, setting):
+def test_the_diagnosis_equals_separate_gradients(tiny, setting):
     model, params = setting
     batch = tiny.batch(3, 2)
     objective = ContextCIRObjective(model, ALL)
-    told = jax.jit(lambda params: objective.diagnose(params, batch))(params)
+    norms = jax.jit(lambda params: objective.diagnose(params, batch))(params)
     for name, weight in ALL:
         gradients = jax.jit(jax.grad(lambda p, only=((name, weight),): only_term(model, p, batch, only)))(params)
         norm = np.sqrt(sum(float((x**2).sum()) for x in jax.tree.leaves(gradients)))
-        np.testing.assert_allclose(told[f"grad_norm/{name}"], norm, rtol=1e-4)
-    ratio = told["grad_norm/consistency"] / told["grad_norm/contrastive"]
-    np.testing.assert_allclose(told["grad_norm/consistency_to_contrastive"], ratio, rtol=1e-5)
-    assert told["consistency/raw"] > 0 and told["consistency/normalized"] > 0
+        np.testing.assert_allclose(norms[f"grad_norm/{name}"], norm, rtol=1e-4)
+    ratio = norms["grad_norm/consistency"] / norms["grad_norm/contrastive"]
+    np.testing.assert_allclose(norms["grad_norm/consistency_to_contrastive"], ratio, rtol=1e-5)
+    assert norms["consistency/raw"] > 0 and norms["consistency/normalized"] > 0
 
 
 def only_term(model, params, batch, only):
@@ -284,8 +284,8 @@ def test_false_negatives_are_counted_by_picture(tiny, setting):
 
     @jax.jit
     def count(target_ids):
-        told = ContextCIRObjective(model, ALL).diagnose(params, batch._replace(target_ids=target_ids))
-        return {name: value for name, value in told.items() if name.startswith("false_negatives")}
+        norms = ContextCIRObjective(model, ALL).diagnose(params, batch._replace(target_ids=target_ids))
+        return {name: value for name, value in norms.items() if name.startswith("false_negatives")}
 
     none = count(batch.target_ids)
     assert none["false_negatives/another_target"] == none["false_negatives/a_reference"] == 0
@@ -298,7 +298,7 @@ def test_false_negatives_are_counted_by_picture(tiny, setting):
 
 
 def test_matched_and_lost_phrases_are_shares_of_all(tiny, setting):
-    """As sums and counts, so that they add up over devices and batches."""
+    """Shares are sums and counts, so that they add up over devices and batches."""
     model, params = setting
     batch = tiny.batch(2, 2)
     lost = jnp.asarray([[1, 2, 0], [3, 0, 4]])

@@ -34,12 +34,12 @@ def test_outputs_and_gradients_are_those_of_pytorch(family, draw, tmp_path):
     config = make(rng)
     peer = peers.build(config, draw)
     peer.save_pretrained(tmp_path)
-    found = read_pretrained(tmp_path, scan=draw % 3 == 1, remat=("none", "dots", "full", "none")[draw % 4])
-    params = peers.read_params(found.params)
+    checkpoint = read_pretrained(tmp_path, scan=draw % 3 == 1, remat=("none", "dots", "full", "none")[draw % 4])
+    params = peers.read_params(checkpoint.params)
     inputs = peers.draw_inputs(config, rng)
-    tensors = peers.tensors(inputs, found.model.config.vision)
+    tensors = peers.tensors(inputs, checkpoint.model.config.vision)
     expected = outputs(peer, tensors)
-    got = peers.ours(found, params, inputs)
+    got = peers.ours(checkpoint, params, inputs)
     for name, value in expected.items():
         np.testing.assert_allclose(got[name], value.detach().numpy(), atol=1e-5, err_msg=name)
 
@@ -48,11 +48,11 @@ def test_outputs_and_gradients_are_those_of_pytorch(family, draw, tmp_path):
     sum((value * torch.tensor(directions[name])).mean() for name, value in expected.items()).backward()
 
     def scalar(params):
-        got = peers.ours(found, params, inputs)
+        got = peers.ours(checkpoint, params, inputs)
         return sum((got[name] * directions[name]).mean() for name in directions)
 
     gradients = write(
-        kind.table(found.model.config), flatten(jax.jit(jax.grad(scalar))(jax.tree.map(jnp.asarray, params)))
+        kind.table(checkpoint.model.config), flatten(jax.jit(jax.grad(scalar))(jax.tree.map(jnp.asarray, params)))
     )
     largest = max(np.abs(gradient).max() for gradient in gradients.values())
     for name, parameter in peer.named_parameters():
@@ -71,13 +71,13 @@ def test_what_we_write_transformers_reads_whole(family, tmp_path):
     config = make(rng)
     peer = peers.build(config, 5)
     peer.save_pretrained(tmp_path / "in")
-    found = read_pretrained(tmp_path / "in", scan=True)
-    write_pretrained(tmp_path / "out", found.model.config, peers.read_params(found.params))
-    again, told = type(peer).from_pretrained(tmp_path / "out", output_loading_info=True)
-    assert not any(told.values()), told
+    checkpoint = read_pretrained(tmp_path / "in", scan=True)
+    write_pretrained(tmp_path / "out", checkpoint.model.config, peers.read_params(checkpoint.params))
+    again, report = type(peer).from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(report.values()), report
     for (name, before), after in zip(peer.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.equal(before, after), name
-    tensors = peers.tensors(peers.draw_inputs(config, rng), found.model.config.vision)
+    tensors = peers.tensors(peers.draw_inputs(config, rng), checkpoint.model.config.vision)
     for name, value in outputs(peer, tensors).items():
         assert torch.equal(outputs(again, tensors)[name], value), name
 
@@ -85,8 +85,8 @@ def test_what_we_write_transformers_reads_whole(family, tmp_path):
 def test_bfloat16_out_is_half_the_size_and_within_its_rounding(tmp_path):
     peer = peers.build(peers.clip_config(np.random.default_rng(1)), 1)
     peer.save_pretrained(tmp_path / "in")
-    found = read_pretrained(tmp_path / "in")
-    write_pretrained(tmp_path / "out", found.model.config, peers.read_params(found.params), dtype="bfloat16")
+    checkpoint = read_pretrained(tmp_path / "in")
+    write_pretrained(tmp_path / "out", checkpoint.model.config, peers.read_params(checkpoint.params), dtype="bfloat16")
     again = transformers.CLIPModel.from_pretrained(tmp_path / "out")
     assert again.dtype == torch.bfloat16
     for (name, before), after in zip(peer.state_dict().items(), again.state_dict().values(), strict=True):
@@ -98,9 +98,9 @@ def test_positions_are_resized_as_pytorch_does(old, new):
     table = np.random.default_rng(old).normal(size=(1 + old * old, 11)).astype(np.float32)
     grid = torch.tensor(table[1:].reshape(1, old, old, 11).transpose(0, 3, 1, 2))
     expected = torch.nn.functional.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
-    found = resize_positions(table, new * new)
-    np.testing.assert_array_equal(found[0], table[0])
-    np.testing.assert_allclose(found[1:], expected.numpy()[0].transpose(1, 2, 0).reshape(new * new, 11), atol=1e-5)
+    resized = resize_positions(table, new * new)
+    np.testing.assert_array_equal(resized[0], table[0])
+    np.testing.assert_allclose(resized[1:], expected.numpy()[0].transpose(1, 2, 0).reshape(new * new, 11), atol=1e-5)
 
 
 def test_a_published_text_encoder_is_read(tmp_path):
@@ -111,12 +111,15 @@ def test_a_published_text_encoder_is_read(tmp_path):
     from contextjax.tokenizers import TextTokenizer
 
     folder = Path(package.__file__).parent / "model"
-    found = read_pretrained(folder)
-    assert isinstance(found.model, BertEncoder) and found.left_out == ["pooler.dense.bias", "pooler.dense.weight"]
+    checkpoint = read_pretrained(folder)
+    assert isinstance(checkpoint.model, BertEncoder) and checkpoint.left_out == [
+        "pooler.dense.bias",
+        "pooler.dense.weight",
+    ]
     texts = ["a dog left of a bus", "Remove the small cat!", "", "Überraschung: 東京 is in the background, isn't it?"]
     ids, mask = TextTokenizer.read(folder, length=32)(texts).tokens
-    states = jax.jit(lambda p: found.model.apply({"params": p}, jnp.asarray(ids), jnp.asarray(mask)))(
-        peers.read_params(found.params)
+    states = jax.jit(lambda p: checkpoint.model.apply({"params": p}, jnp.asarray(ids), jnp.asarray(mask)))(
+        peers.read_params(checkpoint.params)
     ).states
     peer = transformers.BertModel.from_pretrained(folder).eval()
     with torch.no_grad():
@@ -151,17 +154,17 @@ def test_a_pickle_is_converted_in_a_process_of_its_own(tmp_path):
     config["text_config"]["encoder_hidden_size"] = 64
     peer = peers.build(config, 3)
     peer.save_pretrained(tmp_path)
-    found = read_pretrained(tmp_path)
-    params = peers.read_params(found.params)
-    original = write(original_table(found.model.config), flatten(params))
-    assert len(original) == len(write(hf_table(found.model.config), flatten(params)))
+    checkpoint = read_pretrained(tmp_path)
+    params = peers.read_params(checkpoint.params)
+    original = write(original_table(checkpoint.model.config), flatten(params))
+    assert len(original) == len(write(hf_table(checkpoint.model.config), flatten(params)))
     state = {name: torch.tensor(value) for name, value in original.items()}
     state |= {"text_decoder.cls.bias": torch.zeros(3), "image_queue": torch.zeros(2, 2), "temp": torch.tensor(0.07)}
     state |= {"text_encoder_m.embeddings.position_ids": torch.arange(4), "queue_ptr": torch.zeros(1).long()}
     torch.save({"model": state, "epoch": 3}, tmp_path / "model.pth")
     unpickle(tmp_path / "model.pth", tmp_path / "model_original.safetensors")
     again = read_pretrained(tmp_path / "model_original.safetensors")
-    assert again.model.config == dataclasses.replace(found.model.config)
+    assert again.model.config == dataclasses.replace(checkpoint.model.config)
     for path, value in flatten(peers.read_params(again.params)).items():
         np.testing.assert_array_equal(value, flatten(params)[path])
 

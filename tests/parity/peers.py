@@ -134,7 +134,7 @@ def tensors(inputs: Inputs, vision: Any) -> dict[str, Any]:
 
 
 def clip_outputs(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-    """What PyTorch's CLIP says, by the names that `ours` uses."""
+    """Returns the outputs of PyTorch's CLIP, by the names that `ours` uses."""
     out = model(**tensors)
     return {
         "image_tokens": out.vision_model_output.last_hidden_state,
@@ -145,7 +145,7 @@ def clip_outputs(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
 
 
 def blip_outputs(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-    """What PyTorch's BLIP says, by the names that `ours` uses."""
+    """Returns the outputs of PyTorch's BLIP, by the names that `ours` uses."""
     fused, alone = model(**tensors), model(**tensors, use_itm_head=False)
     return {
         "image_states": fused.last_hidden_state,
@@ -188,7 +188,7 @@ def ours(pretrained: Any, params: Any, inputs: Inputs) -> dict[str, Any]:
 
 
 def read_params(unread: Any) -> Any:
-    """All of a tree of unread leaves."""
+    """Reads all leaves of a tree."""
     import jax
 
     return jax.tree.map(lambda leaf: leaf.read(), unread)

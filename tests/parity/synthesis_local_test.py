@@ -87,16 +87,17 @@ def test_the_picture_counts(models, folder):
     """Other pixels under the same prompt give other first logits: the picture is seen, not only named."""
     model = LocalModel(str(models / "sees"), answer_tokens=1)
     processor, network, sees = model._loaded
-    found = []
-    network.generate = lambda **inputs: (found.append(network(**inputs_of(inputs)).logits[0, -1]), inputs["input_ids"])[
-        1
-    ]
+    logits = []
+    network.generate = lambda **inputs: (
+        logits.append(network(**inputs_of(inputs)).logits[0, -1]),
+        inputs["input_ids"],
+    )[1]
     inputs_of = lambda inputs: {k: v for k, v in inputs.items() if k in ("input_ids", "attention_mask", "pixel_values")}
     for name in ("a.png", "b.png"):
         model._generate(
             processor, network, Question(read_prompts()["describe_reference"], (), (shown(folder, name),)), sees
         )
-    assert (found[0] - found[1]).abs().max() > 1e-5
+    assert (logits[0] - logits[1]).abs().max() > 1e-5
 
 
 def test_a_pair_walks_through_both_models(models, folder, tmp_path):

@@ -29,9 +29,9 @@ def texts(count: int, *, seed: int) -> list[str]:
     rng = random.Random(seed)
     anything = lambda: chr(rng.choice([*range(1, 0x300)] if rng.random() < 0.7 else [rng.randrange(0x300, 0xD800)]))
     astral = lambda: chr(rng.randrange(0x10000, 0x110000))
-    found = ["", " ", "\n\t ", "\u200b", "\x00", "'", "a" * 10_000, "é" * 10_000, "日" * 10_000, "🎉" * 10_000]
-    found += ["".join(rng.choice(WORDS) + " " for _ in range(2_000)), "!" * 10_000, " " * 10_000 + "x"]
-    while len(found) < count:
+    strings = ["", " ", "\n\t ", "\u200b", "\x00", "'", "a" * 10_000, "é" * 10_000, "日" * 10_000, "🎉" * 10_000]
+    strings += ["".join(rng.choice(WORDS) + " " for _ in range(2_000)), "!" * 10_000, " " * 10_000 + "x"]
+    while len(strings) < count:
         pieces = []
         for _ in range(rng.choice([1, 2, 4, 8, 20, 60])):
             kind = rng.random()
@@ -44,8 +44,8 @@ def texts(count: int, *, seed: int) -> list[str]:
                 if kind < 0.98
                 else astral()
             )
-        found.append(rng.choice([" ", " ", ""]).join(pieces))
-    return found
+        strings.append(rng.choice([" ", " ", ""]).join(pieces))
+    return strings
 
 
 def assert_same(ours, theirs, texts, *, length):
@@ -82,7 +82,7 @@ def bert(minilm):
 
 
 def test_published_ids(clip, bert):
-    """As OpenAI's and Google's own tokenizers give them."""
+    """The ids are those of OpenAI's and Google's own tokenizers."""
     photo = clip[0](["a photo of a cat"], length=8).tokens.ids[0]
     assert photo.tolist() == [49406, 320, 1125, 539, 320, 2368, 49407, 49407]
     assert clip[0].vocabulary == 49408

@@ -34,10 +34,10 @@ def test_open_clip_names_are_the_same_parameters(models, tmp_path):
         "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.25, 0.5]},
     }  # fmt: skip
     (tmp_path / "open_clip_config.json").write_text(json.dumps(described))
-    found = read_pretrained(tmp_path)
-    assert found.left_out == [] and found.model.config.vision.std == (0.5, 0.25, 0.5)
-    assert found.model.config.text == dataclasses.replace(text, eos_token=2)
-    equal(read(found.params), params)
+    checkpoint = read_pretrained(tmp_path)
+    assert checkpoint.left_out == [] and checkpoint.model.config.vision.std == (0.5, 0.25, 0.5)
+    assert checkpoint.model.config.text == dataclasses.replace(text, eos_token=2)
+    equal(read(checkpoint.params), params)
     described["model_cfg"]["vision_cfg"]["timm_model_name"] = "x"
     (tmp_path / "open_clip_config.json").write_text(json.dumps(described))
     with pytest.raises(UserError, match="timm_model_name"):

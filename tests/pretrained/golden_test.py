@@ -29,13 +29,19 @@ def golden(request, tmp_path_factory):
             group, _, name = key.partition(".")
             groups[group][name] = file.get_tensor(key)
     save_file(groups["weights"], folder / "model.safetensors")
-    found = read_pretrained(folder)
-    return found, peers.read_params(found.params), peers.Inputs(**groups["input"]), groups["output"], groups["gradnorm"]
+    checkpoint = read_pretrained(folder)
+    return (
+        checkpoint,
+        peers.read_params(checkpoint.params),
+        peers.Inputs(**groups["input"]),
+        groups["output"],
+        groups["gradnorm"],
+    )
 
 
 def test_outputs_are_those_recorded(golden):
-    found, params, inputs, outputs, _ = golden
-    got = peers.ours(found, params, inputs)
+    checkpoint, params, inputs, outputs, _ = golden
+    got = peers.ours(checkpoint, params, inputs)
     assert got.keys() == outputs.keys()
     for name, value in outputs.items():
         np.testing.assert_allclose(got[name], value, atol=1e-5, err_msg=name)
@@ -43,20 +49,20 @@ def test_outputs_are_those_recorded(golden):
 
 @pytest.mark.parametrize("option", ["scan", "remat"])
 def test_options_change_no_number(golden, option):
-    found, params, inputs, _, norms = golden
-    other = read_pretrained(found.folder, **{option: "full" if option == "remat" else True})
+    checkpoint, params, inputs, _, norms = golden
+    other = read_pretrained(checkpoint.folder, **{option: "full" if option == "remat" else True})
     other_params = peers.read_params(other.params)
-    plain, changed = peers.ours(found, params, inputs), peers.ours(other, other_params, inputs)
+    plain, changed = peers.ours(checkpoint, params, inputs), peers.ours(other, other_params, inputs)
     for name, value in plain.items():
         np.testing.assert_allclose(changed[name], value, atol=1e-6, err_msg=name)
 
-    def scalar(found):
-        return lambda params: sum((x**2).mean() for x in peers.ours(found, params, inputs).values())
+    def scalar(checkpoint):
+        return lambda params: sum((x**2).mean() for x in peers.ours(checkpoint, params, inputs).values())
 
-    table = (CLIP_HF if found.family.startswith("CLIP") else BLIP_HF).table(found.model.config)
+    table = (CLIP_HF if checkpoint.family.startswith("CLIP") else BLIP_HF).table(checkpoint.model.config)
     gradients = [
         write(table, flatten(jax.jit(jax.grad(scalar(f)))(jax.tree.map(jnp.asarray, p))))
-        for f, p in ((found, params), (other, other_params))
+        for f, p in ((checkpoint, params), (other, other_params))
     ]
     assert norms.keys() <= gradients[0].keys() == gradients[1].keys()
     for name, value in gradients[0].items():

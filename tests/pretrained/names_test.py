@@ -27,7 +27,7 @@ def test_stacked_layers_hold_the_same_numbers(models, name, folder):
     )
 
 
-def test_buffers_are_dropped_in_silence_and_nothing_else_is(name, folder):
+def test_buffers_are_dropped_silently_and_nothing_else_is(name, folder):
     prefix = "text_model" if name == "clip" else "text_encoder"
     change(folder, lambda t: t | {f"{prefix}.embeddings.position_ids": np.arange(5)[None]})
     assert read_pretrained(folder).left_out == []

@@ -9,7 +9,7 @@ def test_resizing_positions_keeps_what_is_constant_and_the_class_token():
     table = np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32)
     np.testing.assert_array_equal(resize_positions(table, 9), table)
     table[1:] = table[1]
-    found = resize_positions(table, 49)
-    assert found.shape == (50, 4) and found.dtype == np.float32
-    np.testing.assert_allclose(found[1:], np.tile(table[1], (49, 1)), rtol=1e-6)
-    np.testing.assert_array_equal(found[0], table[0])
+    resized = resize_positions(table, 49)
+    assert resized.shape == (50, 4) and resized.dtype == np.float32
+    np.testing.assert_allclose(resized[1:], np.tile(table[1], (49, 1)), rtol=1e-6)
+    np.testing.assert_array_equal(resized[0], table[0])

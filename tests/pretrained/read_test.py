@@ -13,19 +13,19 @@ from tests.pretrained.conftest import equal, random_params, read
 
 
 def test_what_is_written_is_read_bitwise(models, name, folder):
-    found = read_pretrained(folder)
-    assert found.model == models[name] and found.left_out == []
-    equal(read(found.params), random_params(models[name]))
+    checkpoint = read_pretrained(folder)
+    assert checkpoint.model == models[name] and checkpoint.left_out == []
+    equal(read(checkpoint.params), random_params(models[name]))
 
 
 @pytest.mark.parametrize("kind", ["siglip", None, 3])
-def test_another_family_is_told(folder, edit_json, kind):
+def test_another_family_is_refused(folder, edit_json, kind):
     edit_json(folder / "config.json", lambda c: {**c, "model_type": kind})
     with pytest.raises(UserError, match="expected one of clip, blip, bert"):
         read_pretrained(folder)
 
 
-def test_missing_files_are_told(folder, tmp_path):
+def test_missing_files_are_reported(folder, tmp_path):
     with pytest.raises(UserError, match="nothing at"):
         read_pretrained(tmp_path / "nowhere" / "deep")
     (folder / "config.json").unlink()
@@ -38,8 +38,8 @@ def test_missing_files_are_told(folder, tmp_path):
 
 def test_parameters_go_straight_to_their_place_on_the_mesh(models, name, folder):
     """Every device holds its part only, and the parts are the whole."""
-    found = read_pretrained(folder)
-    params = place_params(found.params, found.abstract, make_mesh("fsdp:4,tensor:2"))
+    checkpoint = read_pretrained(folder)
+    params = place_params(checkpoint.params, checkpoint.abstract, make_mesh("fsdp:4,tensor:2"))
     equal(jax.device_get(params), random_params(models[name]))
     kernel = params["vision"]["layer_0"]["mlp"]["up"]["kernel"]
     assert {shard.data.shape for shard in kernel.addressable_shards} == {(4, kernel.shape[1] // 2)}
@@ -51,9 +51,9 @@ def test_parameters_go_straight_to_their_place_on_the_mesh(models, name, folder)
 
 
 def test_another_resolution(models, name, folder):
-    found = read_pretrained(folder, image_size=32)
-    shapes = jax.tree.map(lambda x: x.shape, nn.unbox(abstract_params(found.model)))
-    params = read(found.params)
+    checkpoint = read_pretrained(folder, image_size=32)
+    shapes = jax.tree.map(lambda x: x.shape, nn.unbox(abstract_params(checkpoint.model)))
+    params = read(checkpoint.params)
     assert jax.tree.map(np.shape, params) == shapes
     table = random_params(models[name])["vision"]["position_embedding"]
     np.testing.assert_array_equal(params["vision"]["position_embedding"], resize_positions(table, 16))

@@ -25,7 +25,7 @@ def systems(models, tmp_path_factory):
     import dataclasses
 
     tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=10)
-    found = {}
+    systems = {}
     for name, model in models.items():
         text = dataclasses.replace(model.config.text, vocabulary=280)
         if name == "clip":
@@ -34,8 +34,8 @@ def systems(models, tmp_path_factory):
         folder = tmp_path_factory.mktemp("systems") / name
         write_pretrained(folder, config, random_params(type(model)(config)))
         tokenizer.save(folder / "tokenizer.json")
-        found[name] = (contextjax.load(folder), folder)
-    return found
+        systems[name] = (contextjax.load(folder), folder)
+    return systems
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_padding_is_cut_to_what_the_texts_need(systems, pictures):
         np.testing.assert_allclose(system.encode_text(TEXTS)[1:2], alone, atol=1e-5)
 
 
-def test_what_they_cannot_do_is_told(systems, pictures):
+def test_unsupported_requests_are_refused(systems, pictures):
     clip, blip = systems["clip"][0], systems["blip"][0]
     for call, sentence in (
         (lambda: clip.with_query("fusion"), "no fusion"),
@@ -164,7 +164,7 @@ def test_options_of_load(systems, pictures):
     assert larger.image_size == 32 and larger.truncated(TEXTS[:1]) and larger.encode_gallery(pictures).shape == (3, 8)
 
 
-def test_a_tokenizer_of_another_model_is_told(systems, tmp_path):
+def test_a_tokenizer_of_another_model_is_refused(systems, tmp_path):
     folder = shutil.copytree(systems["clip"][1], tmp_path / "clip")
     train_tokenizer(TEXTS, vocabulary=290, length=10).save(folder / "tokenizer.json")
     with pytest.raises(UserError, match="not of one model"):
@@ -178,7 +178,7 @@ def test_a_system_under_its_own_names_comes_back_bitwise(tiny, tmp_path, picture
     """ConText-CIR as safetensors with our parameter paths, beside its config and tokenizer."""
     from configs.base import base
     from contextjax.variants import make_model, spec_of
-    from experiments.shared import assembly
+    from experiments.shared import models
 
     config = base()
     config.model.update(
@@ -187,7 +187,7 @@ def test_a_system_under_its_own_names_comes_back_bitwise(tiny, tmp_path, picture
     )  # fmt: skip
     config.data.vocabulary = 280
     tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=10)
-    model = make_model(assembly.make_spec(config, vocabulary=tokenizer.vocabulary))
+    model = make_model(models.make_spec(config, vocabulary=tokenizer.vocabulary))
     params = type(tiny)().params(model)
     write_own(tmp_path / "out", spec_of(model, fingerprint="abc-7"), params)
     tokenizer.save(tmp_path / "out" / "tokenizer.json")

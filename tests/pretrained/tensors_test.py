@@ -59,7 +59,7 @@ def _lying(data):
         (lambda data: b"\x80\x02}q\x00." + data, "is a pickle"),
     ],
 )
-def test_a_damaged_file_is_told_and_nothing_is_read(folder, damage, sentence):
+def test_a_damaged_file_is_refused(folder, damage, sentence):
     file = folder / "model.safetensors"
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(UserError, match=sentence):

@@ -11,22 +11,22 @@ from tests.pretrained.conftest import random_params, read
 
 
 def test_there_and_back_the_file_is_the_same(folder, tmp_path):
-    found = read_pretrained(folder)
-    write_pretrained(tmp_path / "again", found.model.config, read(found.params))
+    checkpoint = read_pretrained(folder)
+    write_pretrained(tmp_path / "again", checkpoint.model.config, read(checkpoint.params))
     before, after = (load_file(place / "model.safetensors") for place in (folder, tmp_path / "again"))
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[key], after[key]) and before[key].shape == after[key].shape for key in before)
     for file in ("config.json", "preprocessor_config.json"):
         assert (folder / file).read_text() == (tmp_path / "again" / file).read_text()
     with pytest.raises(UserError, match="holds a model already"):
-        write_pretrained(tmp_path / "again", found.model.config, read(found.params))
+        write_pretrained(tmp_path / "again", checkpoint.model.config, read(checkpoint.params))
 
 
 def test_bfloat16_out(models, name, folder, tmp_path):
     import ml_dtypes
 
-    found = read_pretrained(folder)
-    write_pretrained(tmp_path / "half", found.model.config, read(found.params), dtype="bfloat16")
+    checkpoint = read_pretrained(folder)
+    write_pretrained(tmp_path / "half", checkpoint.model.config, read(checkpoint.params), dtype="bfloat16")
     again = read_pretrained(tmp_path / "half")
     written = flatten(random_params(models[name]))
     for path, value in flatten(read(again.params)).items():

@@ -1,4 +1,4 @@
-"""Requests are computed together, in their order, and none is lost."""
+"""Tests of batching: requests are computed together, in their order, and none is lost."""
 
 import asyncio
 import threading
@@ -19,9 +19,9 @@ def test_what_comes_together_is_computed_together_and_each_has_its_own_answer():
 
     async def ask():
         batcher = Batcher(run, largest=8, wait=0.01, waiting=100)
-        found = await asyncio.gather(*(batcher(item) for item in range(50)))
+        results = await asyncio.gather(*(batcher(item) for item in range(50)))
         await batcher.close()
-        return found
+        return results
 
     assert asyncio.run(ask()) == [2 * item for item in range(50)]
     assert max(sizes) == 8 and len(sizes) <= 8 and sum(sizes) == 50
@@ -61,9 +61,9 @@ def test_too_many_are_refused_and_the_others_answered():
         with pytest.raises(Full):
             await batcher("one too many")
         go.set()
-        found = await asyncio.gather(first, *others)
+        results = await asyncio.gather(first, *others)
         await batcher.close()
-        return found
+        return results
 
     assert asyncio.run(ask()) == ["first", 0, 1, 2]
 
@@ -76,9 +76,9 @@ def test_an_error_reaches_those_of_its_batch_alone():
 
     async def ask():
         batcher = Batcher(run, largest=2, wait=0.0, waiting=10)
-        found = await asyncio.gather(*(batcher(item) for item in ("bad", "a", "b", "c")), return_exceptions=True)
+        results = await asyncio.gather(*(batcher(item) for item in ("bad", "a", "b", "c")), return_exceptions=True)
         await batcher.close()
-        return found
+        return results
 
     first, second, *rest = asyncio.run(ask())
     assert isinstance(first, ZeroDivisionError) and isinstance(second, ZeroDivisionError) and rest == ["b", "c"]

@@ -1,4 +1,4 @@
-"""Embedding a gallery: what comes, changes and goes; bad pictures; interrupted work; what is held in memory."""
+"""Tests of embedding a gallery: new, changed and removed pictures, bad ones, interrupted work, memory."""
 
 import concurrent.futures
 import contextlib
@@ -57,7 +57,7 @@ def folder(tmp_path):
 
 
 def rows(index):
-    """Name -> embedding."""
+    """Returns the embedding of each name."""
     return {
         name: row
         for segment, packed in zip(index.segments, index.embeddings(), strict=True)
@@ -66,7 +66,7 @@ def rows(index):
 
 
 def files(index):
-    """The index's files, byte for byte."""
+    """Returns the contents of the index's files."""
     return {segment.path.name: segment.path.read_bytes() for segment in index.segments}
 
 
@@ -123,7 +123,7 @@ def test_a_disk_that_fails_ends_the_run_and_no_picture_is_lost(folder, tmp_path,
     monkeypatch.setattr(Path, "read_bytes", read)
     index = embed(rest := Colours(), gallery, target)
     assert "15.png" in index.names and [bad.name for bad in index.skipped] == ["16.png"]
-    assert sum(system.encoded) >= 12 and sum(rest.encoded) <= 6  # the first parts are kept
+    assert sum(system.encoded) >= 12 and sum(rest.encoded) <= 6  # the first segments are kept
 
 
 def test_a_name_that_no_file_can_have_is_a_bad_picture(folder, tmp_path):
@@ -231,14 +231,14 @@ def test_segments_of_another_system_or_storage_are_not_taken(folder, tmp_path, c
     assert len(embed(system, folder_gallery(folder), target, storage=storage)) == 20 and sum(system.encoded) == 21
 
 
-def test_a_process_that_does_not_see_the_first_one_s_folder_is_told(folder, tmp_path, monkeypatch):
+def test_a_process_that_does_not_see_the_first_one_s_folder_ends(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(embedding, "is_first_process", lambda: False)
     with pytest.raises(UserError, match=r"no todo\.json in .*; give a folder that all processes see"):
         embed(Colours(), folder_gallery(folder), tmp_path / "index")
 
 
 def test_few_pictures_are_decoded_at_a_time(tmp_path):
-    """Counted: those asked for and not yet embedded."""
+    """Counts the pictures that were asked for and are not yet embedded."""
     asked, system = [], Colours()
     noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
 
@@ -252,7 +252,7 @@ def test_few_pictures_are_decoded_at_a_time(tmp_path):
     assert embed(system, gallery, tmp_path / "index").names == names == sorted(asked, key=int)
 
 
-def test_mistakes_are_told(folder, tmp_path):
+def test_mistakes_are_refused(folder, tmp_path):
     target = tmp_path / "index"
     embed(Colours(), folder_gallery(folder), target, storage="int8")
     other = tmp_path / "other"
@@ -291,11 +291,11 @@ print(sum(system.encoded), len(index))
 
 
 def test_several_processes_share_the_work_and_the_index_is_the_same(folder, tmp_path):
-    """Parts 0 and 2 are the first process's, who also looks at a blank picture; 1 and 3 the second's."""
+    """Segments 0 and 2 are the first process's, which also encodes a blank picture; 1 and 3 the second's."""
     alone = embed(Colours(), folder_gallery(folder), tmp_path / "alone")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{found.getsockname()[1]}"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
     of = {"CONTEXTJAX_COORDINATOR": address, "CONTEXTJAX_PROCESSES": "2"}
     command = [sys.executable, "-c", PROCESS, str(folder), str(tmp_path / "index"), "0"]
     running = [
@@ -309,7 +309,7 @@ def test_several_processes_share_the_work_and_the_index_is_the_same(folder, tmp_
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_and_the_index_is_the_same(folder, tmp_path):
-    """Killed and started again, until it is through."""
+    """Kills the command and starts it again, until it is through."""
     rng, kills = np.random.default_rng(0), 0
     alone = files(embed(Colours(), folder_gallery(folder), tmp_path / "alone"))
     for attempt in range(3):

@@ -1,4 +1,4 @@
-"""Galleries and the search that leaves the query's own picture out."""
+"""Tests of galleries, and of the search that leaves the query's own picture out."""
 
 import os
 import shutil
@@ -32,13 +32,13 @@ def test_a_folder_s_names_are_its_paths_and_stamps_tell_changes(folder):
 
 
 def test_names_that_are_no_text_are_left_out_and_counted(folder):
-    """A name of a file is bytes."""
+    """The name of a file may be any bytes."""
     bad = folder / os.fsdecode(b"\xff.png")
     shutil.copy(folder / "a.png", bad)
     (folder / "deep").rename(folder / os.fsdecode(b"deep\xe9"))
-    found = folder_gallery(folder)
-    assert found.names == ["a.png", "b.png", "d.png"] and found.left_out == 2 and len(found.stamps) == 3
-    for name in found.names:
+    gallery = folder_gallery(folder)
+    assert gallery.names == ["a.png", "b.png", "d.png"] and gallery.left_out == 2 and len(gallery.stamps) == 3
+    for name in gallery.names:
         (folder / name).unlink()
     with pytest.raises(UserError, match=r"no pictures; expected .* names in UTF-8"):
         folder_gallery(folder)
@@ -47,12 +47,12 @@ def test_names_that_are_no_text_are_left_out_and_counted(folder):
 def test_a_list_names_files_from_where_it_is(folder):
     file = folder / "list.txt"
     file.write_text("deep/c.png\n\n b.png \nnone.png\n")
-    found = listed_gallery(file)
-    assert found.names == ["deep/c.png", "b.png", "none.png"] and found.stamps[2].tolist() == [-1, -1]
-    assert found.picture("b.png") == folder / "b.png" == file_of(str(file), "b.png")
+    gallery = listed_gallery(file)
+    assert gallery.names == ["deep/c.png", "b.png", "none.png"] and gallery.stamps[2].tolist() == [-1, -1]
+    assert gallery.picture("b.png") == folder / "b.png" == file_of(str(file), "b.png")
 
 
-def test_bad_galleries_are_told(folder, tmp_path):
+def test_bad_galleries_are_refused(folder, tmp_path):
     repeated, empty = tmp_path / "repeated.txt", tmp_path / "empty.txt"
     repeated.write_text("a.png\nb.png\na.png\n")
     empty.write_text("\n")

@@ -5,7 +5,7 @@ import pytest
 
 from contextjax.serving.index import Index
 from contextjax.types import UserError
-from tests.serving.index_test import vectors
+from tests.serving.conftest import vectors
 
 pytest.importorskip("pymilvus", reason="needs the extra [milvus]")
 
@@ -21,9 +21,9 @@ def both(tmp_path):
 
 
 def equal(index, made, queries, k):
-    for exact, found in zip(index.search(queries, k), made.search(queries, k), strict=True):
-        assert [name for name, _ in found] == [name for name, _ in exact]
-        np.testing.assert_allclose([score for _, score in found], [score for _, score in exact], atol=1e-5)
+    for exact, hits in zip(index.search(queries, k), made.search(queries, k), strict=True):
+        assert [name for name, _ in hits] == [name for name, _ in exact]
+        np.testing.assert_allclose([score for _, score in hits], [score for _, score in exact], atol=1e-5)
 
 
 def test_the_same_calls_give_the_same_answers(both):
@@ -46,7 +46,7 @@ def test_an_index_is_copied_and_kept_up_to_date(both):
     equal(index, made, vectors(2, seed=3), 5)
 
 
-def test_it_is_opened_again_and_mistakes_are_told(both, tmp_path):
+def test_it_is_opened_again_and_mistakes_are_refused(both, tmp_path):
     _, made = both
     with pytest.raises(UserError, match="empty"):
         made.search(vectors(1), 1)
@@ -85,12 +85,12 @@ def test_a_collection_is_of_one_gallery_and_another_has_its_own(tmp_path):
     second.add(["a", "b"], vectors(2))
     second.close()
     for collection, gallery, count in (("contextjax", "one", 1), ("second", "two", 2)):
-        found = MilvusIndex(file, collection=collection)
-        assert (found.gallery, len(found)) == (gallery, count)
+        opened = MilvusIndex(file, collection=collection)
+        assert (opened.gallery, len(opened)) == (gallery, count)
         with pytest.raises(UserError, match=f"of the gallery {gallery}, not three"):
-            mirror(Index.create(tmp_path / collection, 16, fingerprint="m-1", gallery="three"), found)
-        assert len(found) == count
-        found.close()
+            mirror(Index.create(tmp_path / collection, 16, fingerprint="m-1", gallery="three"), opened)
+        assert len(opened) == count
+        opened.close()
 
 
 def test_a_killed_beginning_is_begun_again_and_a_collection_of_others_is_left(tmp_path, monkeypatch):
@@ -115,32 +115,32 @@ def test_a_killed_beginning_is_begun_again_and_a_collection_of_others_is_left(tm
     client.close()
     with pytest.raises(UserError, match=r"what the collection 'theirs' is of.*give another --milvus_collection"):
         MilvusIndex(file, dimension=16, collection="theirs")
-    found = MilvusIndex(file)
-    assert (found.dimension, found.present(["b", "a"])) == (16, ["a"])
-    found.close()
+    opened = MilvusIndex(file)
+    assert (opened.dimension, opened.present(["b", "a"])) == (16, ["a"])
+    opened.close()
 
 
 def test_whatever_a_search_or_an_opening_asks_has_a_timeout(tmp_path, monkeypatch):
-    """A server that is away is not waited for: by a client that notes how long it would wait."""
+    """An unavailable server is not waited for. The client here notes how long it would wait."""
     import pymilvus
 
-    told = {}
+    timeouts = {}
 
     def noting(name):
         asked = getattr(pymilvus.MilvusClient, name)
-        return lambda self, *given, **options: (told.setdefault(name, []).append(options.get("timeout")),
+        return lambda self, *given, **options: (timeouts.setdefault(name, []).append(options.get("timeout")),
                                                 asked(self, *given, **options))[1]  # fmt: skip
 
     MilvusIndex(file := str(tmp_path / "m.db"), dimension=16).close()
     names = ("__init__", "has_collection", "query", "get", "search")
     client = type("Noting", (pymilvus.MilvusClient,), {name: noting(name) for name in names})
     monkeypatch.setattr(pymilvus, "MilvusClient", client)
-    found = MilvusIndex(file, timeout=7)
-    assert found.present(["a"]) == [] and len(found) == 0
+    opened = MilvusIndex(file, timeout=7)
+    assert opened.present(["a"]) == [] and len(opened) == 0
     with pytest.raises(UserError, match="empty"):
-        found.search(vectors(1), 1)
-    found.close()
-    assert set(told) == set(names) and {timeout for each in told.values() for timeout in each} == {7}
+        opened.search(vectors(1), 1)
+    opened.close()
+    assert set(timeouts) == set(names) and {timeout for each in timeouts.values() for timeout in each} == {7}
 
 
 @pytest.mark.slow

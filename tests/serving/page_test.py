@@ -1,10 +1,10 @@
-"""The page in a real browser: pick, type, search, by keyboard, and on a phone. Needs Chromium and playwright."""
+"""Tests of the page in a browser: pick, type, search, by keyboard, and on a phone. Needs Chromium and playwright."""
 
 import shutil
 
 import pytest
 
-from tests.serving.service_test import gallery, index, png, server, system  # noqa: F401 (fixtures)
+from tests.serving.conftest import png
 
 playwright = pytest.importorskip("playwright.sync_api", exc_type=ImportError)
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -26,7 +26,7 @@ def browser():
 
 
 @pytest.fixture(params=[(1100, 900), (390, 844)], ids=["desk", "phone"])
-def page(browser, server, request):  # noqa: F811
+def page(browser, server, request):
     width, height = request.param
     opened = browser.new_page(viewport={"width": width, "height": height})
     errors = []
@@ -63,11 +63,11 @@ def test_the_keyboard_is_enough(page):
     page.keyboard.type("with a red hat")
     page.keyboard.press("Enter")
     page.wait_for_selector("#results li")
-    names = page.locator("#results img").evaluate_all("found => found.map(image => image.alt)")
+    names = page.locator("#results img").evaluate_all("images => images.map(image => image.alt)")
     assert len(names) == 11 and "02.png" not in names
 
 
-def test_mistakes_are_told_where_one_looks(page):
+def test_mistakes_are_shown_beside_the_button(page):
     page.fill("#text", "a")
     page.click("#go")
     assert page.inner_text("#said") == "Choose a picture first."

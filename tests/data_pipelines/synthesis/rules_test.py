@@ -79,7 +79,7 @@ def test_rules_are_for_pictograms_only(tmp_path, make_pipeline, pairs):
 @pytest.mark.parametrize(("argument", "parts"), [("synthetic", 1), ("both", 2)])
 def test_the_recipe_of_pictograms_trains_on_it(argument, parts, made, pictograms):
     from configs.pictograms import get_config
-    from experiments.shared import assembly
+    from experiments.shared import models
     from experiments.shared.data import load_data, load_evaluated
 
     config = get_config(argument)
@@ -87,7 +87,7 @@ def test_the_recipe_of_pictograms_trains_on_it(argument, parts, made, pictograms
         place.folder = str(made[0] if "synthetic" in place.folder else pictograms)
     config.data.val_folder = config.data.val_folder and str(pictograms)
     with config.unlocked():
-        config.model = assembly.resolve_model(config)
+        config.model = models.resolve_model(config)
     data, pairs = load_data(config, "train"), len(made[1])
     assert len(data.records) == parts * pairs and data.has_captions
     assert len(load_evaluated(config, "val").records) == len(READERS["cirr"](pictograms).records("val"))

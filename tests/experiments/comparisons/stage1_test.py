@@ -79,11 +79,3 @@ def test_the_case_compares_and_times(compare_tiny):
         assert len(row["seconds"]) == 2 and min(row["seconds"]) > 0 and row["flops"] > 0 and row["resident"] > 1e6
     (ratio,) = tables["ratios"].values()
     assert ratio["min"] <= ratio["median"] <= ratio["max"] and ratio["target"] == stage1.TARGET
-
-
-def test_draws_are_negatives_at_real_tokens():
-    batch, draws = stage1.make_batch("tiny", BATCH)
-    own = np.arange(BATCH)
-    assert (draws.negative_image != own).all() and (draws.negative_text != own).all()
-    assert batch.texts.mask[own, draws.position].all() and not batch.texts.mask.all()
-    assert draws.noise.shape == (BATCH, 16)

@@ -12,7 +12,7 @@ from configs.pictogram_sets import get_config as pictogram_sets
 from configs.pictograms import get_config as pictograms
 from contextjax.types import CandidateBatch, CaptionBatch, ComposedBatch, FeatureBatch, UserError
 from data_pipelines.ops import ComposedSamples
-from experiments.shared import assembly
+from experiments.shared import models, systems
 from experiments.shared.abstract_step import sizes_of, with_sizes
 
 
@@ -30,7 +30,7 @@ from experiments.shared.abstract_step import sizes_of, with_sizes
 )
 def test_every_recipe_has_a_batch_and_sizes_without_data_or_hub(config, kind, pictures):
     config = with_sizes(config)
-    batch = assembly.parts(config).abstract_batch(config)
+    batch = systems.of(config).abstract_batch(config)
     size = config.model.vision.image_size
     pixels = sum(math.prod(x.shape) for x in jax.tree.leaves(batch) if x.dtype == jnp.uint8)
     assert isinstance(batch, kind) and pixels == config.data.batch_size * pictures * size * size * 3
@@ -50,12 +50,12 @@ def test_an_abstract_batch_is_what_the_loader_makes(pictograms_folder, tmp_path)
 
     config = recipe_on(pictograms_folder)
     data = load_data(config, "train")
-    tokenizer = assembly.make_tokenizer(config, tmp_path, data)
-    samples = assembly.make_samples(config, data, tokenizer, tmp_path)
+    tokenizer = models.make_tokenizer(config, tmp_path, data)
+    samples = systems.make_samples(config, data, tokenizer, tmp_path)
     assert isinstance(samples, ComposedSamples)
     batch = next(iter(batches(samples, batch_size=4, steps=1, seed=0)))
     shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
-    assert shapes(batch) == shapes(assembly.parts(config).abstract_batch(config))
+    assert shapes(batch) == shapes(systems.of(config).abstract_batch(config))
 
 
 @pytest.fixture
@@ -67,5 +67,5 @@ def recipe_on(folder):
     config = pictograms()
     config.data.folder, config.data.batch_size, config.data.vocabulary = str(folder), 4, 300
     with config.unlocked():
-        config.model = assembly.resolve_model(config)
+        config.model = models.resolve_model(config)
     return config

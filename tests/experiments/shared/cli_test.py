@@ -7,7 +7,7 @@ import pytest
 from configs import pictograms
 from contextjax.files import write_whole
 from contextjax.types import UserError
-from experiments.shared import assembly, cli
+from experiments.shared import cli, run_config
 
 
 def changed(**values):
@@ -18,15 +18,15 @@ def changed(**values):
 
 
 def test_a_run_goes_on_wherever_it_is_computed_and_nowhere_as_another(tmp_path):
-    cli.write_config(tmp_path, changed(mesh="data:4,fsdp:2"))
+    run_config.write_config(tmp_path, changed(mesh="data:4,fsdp:2"))
     moved = changed(mesh="data:2", data__workers=3, data__cache_mb=7)
-    cli.write_config(tmp_path, moved)
-    assert assembly.config_hash(moved) == assembly.config_hash(changed())
-    assert assembly.read_config(tmp_path).mesh == "data:4,fsdp:2"  # as it began
+    run_config.write_config(tmp_path, moved)
+    assert run_config.config_hash(moved) == run_config.config_hash(changed())
+    assert run_config.read_config(tmp_path).mesh == "data:4,fsdp:2"  # as it began
     other = changed(data__batch_size=4)
     with pytest.raises(UserError, match=r"is of another config: data\.batch_size was"):
-        cli.write_config(tmp_path, other)
-    assert assembly.config_hash(other) != assembly.config_hash(changed())
+        run_config.write_config(tmp_path, other)
+    assert run_config.config_hash(other) != run_config.config_hash(changed())
 
 
 def test_a_full_disk_is_one_sentence_and_no_traceback(tmp_path, capsys):

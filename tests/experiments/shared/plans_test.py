@@ -9,7 +9,7 @@ import pytest
 from configs.pictograms import get_config as pictograms
 from contextjax.analysis.chips import CHIPS, USABLE
 from contextjax.types import UserError
-from experiments.shared import assembly, plans
+from experiments.shared import models, plans
 
 CHIP = dataclasses.replace(CHIPS["H100"], memory=1e9)
 
@@ -36,7 +36,7 @@ def test_a_plan_counts_what_a_run_would_hold(plan):
     config = small()
     model = make_model(make_spec(config.model, vocabulary=300))
     optimizer = make_optimizer(config.optimizer, steps=6)
-    state, _ = init_sharded(lambda: init_state(assembly.make_init(model), optimizer, 0), make_mesh(config.mesh))
+    state, _ = init_sharded(lambda: init_state(models.make_init(model), optimizer, 0), make_mesh(config.mesh))
     held = lambda tree: sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(tree))
     assert plan.parameters == sum(x.size for x in jax.tree.leaves(state.params))
     assert (plan.parameter_bytes, plan.optimizer_bytes) == (held(state.params), held(state.opt_state))

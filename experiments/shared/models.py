@@ -1,0 +1,161 @@
+"""The model and the tokenizer of a config, and the parameters that a run starts from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from contextjax import variants
+from contextjax.checkpoints.reader import CheckpointReader
+from contextjax.files import path_of
+from contextjax.pretrained import Pretrained, abstract_params, locate, read_own, read_pretrained, towers
+from contextjax.pretrained.names import flatten, unflatten
+from contextjax.sharding import place, place_like
+from contextjax.spec import SystemSpec
+from contextjax.tokenizers import TextTokenizer, train_tokenizer
+from contextjax.types import UserError
+from contextjax.variants import SYSTEMS, make_model, resolve, spec_of
+from data_pipelines.tables import SplitData, all_texts
+from experiments.shared import systems
+from experiments.shared.data import load_evaluated
+
+
+def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer:
+    """Returns the workdir's tokenizer.
+
+    At the first start it is that of the run or the weights to begin with, or it is trained on the texts of `data`.
+
+    Raises:
+      UserError: a length of the config is above the text tower's positions, or there is nothing to train or read.
+    """
+    path, length, positions = workdir / "tokenizer.json", make_spec(config).text_length, config.model.text["positions"]
+    for key in systems.of(config).LENGTHS:
+        if config.data[key] > positions:
+            raise UserError(
+                f"data.{key} is {config.data[key]}, but the text tower has {positions} positions; lower it."
+            )
+    if path.exists():
+        return TextTokenizer.read(path, length=length)
+    if config.model.start and _is_same_system(config):
+        tokenizer = TextTokenizer.read(path_of(config.model.start) / "tokenizer.json", length=length)
+    elif config.model.pretrained:
+        tokenizer = TextTokenizer.read(locate(config.model.pretrained), length=length)
+    elif config.data.vocabulary:
+        texts = all_texts(data)
+        if config.data.val_folder:
+            texts += all_texts(load_evaluated(config, config.data.train_split))
+        tokenizer = train_tokenizer(texts, vocabulary=config.data.vocabulary, length=length)
+    else:
+        raise UserError(
+            "data.vocabulary is 0; give the size of the tokenizer to train, as --config.data.vocabulary=800."
+        )
+    tokenizer.save(path)
+    return tokenizer
+
+
+def resolve_model(config: Any) -> dict[str, Any]:
+    """Returns the `model` section with every size in it: the variant's, or those of the towers to start from."""
+    model = config.model
+    if not model.pretrained:
+        return resolve(model)
+    published = spec_of(_read_towers(model).model)
+    own = lambda name: {key: model[name][key] for key in ("taps", "remat", "attention") if key in model[name]}
+    sizes = {name: {**getattr(published, name), **own(name)} for name in ("vision", "text")}
+    return {**model, "variant": "", **sizes, "projection": published.projection}
+
+
+def make_spec(config: Any, *, vocabulary: int | None = None) -> SystemSpec:
+    """Returns what the config's system needs to be loaded; `vocabulary` is that of a tokenizer that is trained here."""
+    return variants.make_spec(config.model, vocabulary=vocabulary, **systems.of(config).text_limits(config))
+
+
+def make_start(config: Any) -> Callable[[Any], Any] | None:
+    """Returns a function that puts model.start's or model.pretrained's parameters into fresh ones; None without."""
+    if config.model.start:
+        return lambda params: _from_run(config, params)
+    if not config.model.pretrained:
+        return None
+    name = SYSTEMS[config.model.system].towers
+
+    def begin(params: Any) -> Any:
+        read = place_like(_read_towers(config.model).params, params[name])
+        if config.loss.learned_temperature and "logit_scale" in read:
+            # A CLIP has learned to its floor, where nothing moves it.
+            read["logit_scale"] = params[name]["logit_scale"]
+        return {**params, name: read}
+
+    return begin
+
+
+def _is_same_system(config: Any) -> bool:
+    return SystemSpec.read(path_of(config.model.start)).family == config.model.system
+
+
+def _from_run(config: Any, params: Any) -> Any:
+    """Returns `params`, those replaced that model.start has under the same path and in the same shape.
+
+    From a run of the other system, the image tower is taken.
+
+    Raises:
+      UserError: the run shares none.
+    """
+    start = path_of(config.model.start)
+    theirs = _read_start(start)
+    if not _is_same_system(config):
+        own = SYSTEMS[config.model.system].towers
+        names = {path: re.sub(r"^(clip|blip)/", f"{own}/", path) for path in theirs}
+        image = (f"{own}/vision/", f"{own}/visual_projection/")
+        theirs = {names[path]: value for path, value in theirs.items() if names[path].startswith(image)}
+    flat = flatten(params)
+    taken = {path: theirs[path] for path, x in flat.items() if path in theirs and theirs[path].shape == x.shape}
+    if not taken:
+        raise UserError(f"model.start, {start}, shares no parameter with this model; give a run with such towers.")
+    print(f"{len(taken)} of {len(flat)} parameters start from {start}; the others are new.", flush=True)
+    return unflatten({path: place(taken[path], x.sharding) if path in taken else x for path, x in flat.items()})
+
+
+def _read_start(folder: Path) -> dict[str, Any]:
+    """Returns the flat parameters of a run's checkpoint (the one `load` takes), or of an export."""
+    if (folder / "model.safetensors").exists():
+        abstract = abstract_params(make_model(SystemSpec.read(folder)))
+        return {path: leaf.read() for path, leaf in flatten(read_own(folder, abstract)).items()}
+    checkpoints = CheckpointReader(folder / "checkpoints")
+    try:
+        return flatten(checkpoints.restore_params()[0])
+    finally:
+        checkpoints.close()
+
+
+def _read_towers(model: Any) -> Pretrained:
+    """Reads the CLIP or BLIP to start from, with what `model.vision` asks for: another image_size, or scan."""
+    read, known = ("image_size", "scan"), ("image_size", "scan", "remat", "attention", "taps")
+    odd = [key for key in (*model.vision, *model.text) if model.variant and key not in known]
+    if odd:
+        raise UserError(
+            f"model.pretrained fixes the sizes, but {odd[0]} is given; with it only {', '.join(known)} are."
+        )
+    scanned = model.vision.get("scan", False)
+    if model.text.get("scan", scanned) != scanned:
+        raise UserError(
+            f"model.text.scan is {model.text.scan}, but of a model.pretrained both towers are as model.vision.scan "
+            f"says, which is {scanned}; set both alike."
+        )
+    found = read_pretrained(model.pretrained, **{key: model.vision[key] for key in read if key in model.vision})
+    expected = SYSTEMS[model.system].tower_config
+    if not isinstance(found.model.config, expected):
+        name = expected.__name__.removesuffix("Config")
+        raise UserError(f"model.pretrained is a {found.family}; expected a {name}.")
+    return found
+
+
+def make_init(model: Any) -> Callable[[jax.Array], Any]:
+    """Returns a function: key -> parameters of a model, boxed with logical axes."""
+    size, positions = towers(model.config).vision.image_size, 4
+    images = jnp.zeros((2, size, size, 3), jnp.uint8)
+    ids, mask = jnp.zeros((2, positions), jnp.int32), jnp.ones((2, positions), bool)
+    return lambda key: model.init(key, images, ids, mask)["params"]

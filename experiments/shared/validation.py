@@ -1,0 +1,85 @@
+"""Evaluations in training: which a config asks for, and the rule by which a checkpoint is the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from contextjax.evaluation import mean_metrics
+from contextjax.evaluation.shared import check_targets
+from contextjax.sharding import first_process_first, gather
+from contextjax.system import System
+from contextjax.tokenizers import TextTokenizer
+from contextjax.types import CaptionRecord, EvaluationProtocol, UserError
+from data_pipelines import protocols
+from data_pipelines.datasets import READERS
+from experiments.shared.data import evaluated, load_parts
+from experiments.shared.models import make_spec
+from experiments.shared.scoring import evaluate
+
+
+def evaluations(config: Any) -> dict[str, tuple[EvaluationProtocol, str, str]]:
+    """Returns what is evaluated in training: the beginning of its metrics' names -> (protocol, folder, split)."""
+    d = config.data
+    if not d.evaluations:
+        reader, folder = evaluated(config)
+        if reader in READERS and READERS[reader].record_type is CaptionRecord:
+            return {}
+        return {d.val_split: (protocols.of_reader(reader), folder, d.val_split)}
+    wanted = {}
+    for name, chosen in d.evaluations.items():
+        protocol = protocols.named(chosen.protocol or name)
+        if folder := chosen.folder or (d.folder if protocol.reader == d.reader else ""):
+            wanted[f"{name}/{chosen.split}"] = (protocol, folder, chosen.split)
+    return wanted
+
+
+def best_rule(config: Any) -> dict[str, float]:
+    """Returns the weights of metrics in training.best; those of evaluations without a folder are left out, and printed.
+
+    Raises:
+      UserError: it names what nothing evaluates.
+    """
+    active = evaluations(config)
+    rule = {name: weight for name, weight in config.training.best.items() if weight}
+    for name, chosen in config.data.evaluations.items():
+        if f"{name}/{chosen.split}" not in active:
+            rule = {metric: weight for metric, weight in rule.items() if not metric.startswith(f"{name}/")}
+            flag = f"--config.data.evaluations.{name}.folder=DIR"
+            print(f"'{name}' has no folder ({flag}): it is not evaluated, and not a part of training.best.", flush=True)
+    if odd := [metric for metric in rule if not metric.startswith(tuple(f"{prefix}/" for prefix in active))]:
+        raise UserError(
+            f"training.best names '{odd[0]}', which nothing evaluates; expected a metric of {', '.join(active)}, such "
+            f"as {next(iter(active), 'val')}/R@5."
+        )
+    return rule
+
+
+def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable | None:
+    """Returns a function: parameters -> metrics of all evaluations, each by its protocol; None where there are none.
+
+    Raises:
+      UserError: an evaluation's folder is not in its layout, has no such split, bad pictures, or secret targets: what
+        would be wrong after thousands of steps is reported before the first.
+    """
+    chosen, vision = evaluations(config), config.model.vision
+    if not chosen:
+        return None
+    options = {"size": vision["image_size"], "fit": vision["fit"], "clean": bool(config.data.get("clean"))}
+    with first_process_first():
+        loaded = {name: load_parts(*wanted, **options) for name, wanted in chosen.items()}
+    for data in (data for splits in loaded.values() for data in splits.values()):
+        check_targets(data.records)
+
+    def metrics_of(params: Any) -> Mapping[str, float]:
+        params = jax.tree.map(jnp.asarray, gather(params))  # whole, and on the device once; of every process
+        system, metrics = System(model, params, tokenizer, propositions=make_spec(config).propositions), {}
+        for name, (protocol, _, _) in chosen.items():
+            means = mean_metrics([evaluate(system, protocol, data).metrics() for data in loaded[name].values()])
+            metrics |= {f"{name}/{metric}": value for metric, value in means.items()}
+        return metrics
+
+    return metrics_of

@@ -1,4 +1,4 @@
-"""What recipes share. The defaults of the models and their losses are the papers'."""
+"""The keys that all recipes share. The defaults of the models and their losses are the papers'."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ SYSTEMS = ("context_cir", "context_blip")
 
 
 def base(system: str = "context_cir") -> Any:
-    """Every key there is, with its default."""
+    """Returns a config with every key there is, each with its default."""
     config: Any = ConfigDict()
     config.seed = 0
     config.mesh = "data:-1"  # sizes of the axes data, fsdp, tensor; -1 takes the devices that are left
@@ -34,10 +34,9 @@ def base(system: str = "context_cir") -> Any:
     training.checkpoint_every = 2000
     training.evaluate_every = 2000
     training.best = ConfigDict()  # metric of an evaluation -> weight: the checkpoint with the highest sum is kept, too
-    training.max_bad_steps = 10  # sick steps in a row that end the run; the update of one is left out
-    training.spike_factor = (
-        0.0  # sick is a gradient norm so many times the mean of those before it; 0: none, as published
-    )
+    training.max_bad_steps = 10  # bad (non-finite) steps in a row that end the run; the update of one is left out
+    # A step is bad, too, whose gradient norm is so many times the mean of those before it; 0: none is, as published.
+    training.spike_factor = 0.0
     training.diagnose_every = 0  # gradient norms by term and the like, every so many steps; 0: never
     return config
 
@@ -67,14 +66,20 @@ def shrink(config: Any) -> None:
 
 
 def source(reader: str = "", *, folder: str = "", weight: float = 1.0) -> Any:
-    """A set of a mixture: its reader ("": the source's name), its folder ("": data.folder), and how often each of its
-    samples is seen in an epoch: 1 for all sources is uniform over all samples; 0 leaves the set out."""
+    """Returns a set of a mixture: its reader ("": the source's name), its folder ("": data.folder) and its weight.
+
+    The weight is how often each of its samples is seen in an epoch: 1 for all sources is uniform over all samples; 0
+    leaves the set out.
+    """
     return ConfigDict({"reader": reader, "folder": folder, "weight": weight})
 
 
 def evaluation(protocol: str = "", *, folder: str = "", split: str = "val") -> Any:
-    """What is evaluated in training: its protocol ("": the evaluation's name), its folder ("": that of data.folder,
-    where the protocol is of data.reader; otherwise it is left out, which is told) and its split."""
+    """Returns an evaluation in training: its protocol ("": the evaluation's name), its folder and its split.
+
+    Without a folder it is that of data.folder, where the protocol is one of data.reader; otherwise the evaluation is
+    left out, which is printed.
+    """
     return ConfigDict({"protocol": protocol, "folder": folder, "split": split})
 
 
@@ -112,7 +117,7 @@ def _data(system: str) -> Any:
 
 
 def _context_cir() -> tuple[Any, Any]:
-    """ConText-CIR (CVPR 2025): the model's own fields, and the loss."""
+    """Returns the model fields and the loss of ConText-CIR (CVPR 2025)."""
     model: Any = ConfigDict()
     model.fusion_layers = 4
     model.fusion_heads = 8
@@ -136,16 +141,19 @@ def _context_cir() -> tuple[Any, Any]:
 
 
 def _context_blip() -> tuple[Any, Any]:
-    """ContextBLIP (Findings of ACL 2024): the model's own fields, and the loss."""
+    """Returns the model fields and the loss of ContextBLIP (Findings of ACL 2024).
+
+    The "summary form" is that which a summary of the paper in circulation describes (see configs/context_blip.py).
+    """
     model: Any = ConfigDict()
-    model.adapter = "taps"  # after the blocks model.vision.taps; or "convolutions" (the card's form), or "none"
+    model.adapter = "taps"  # after the blocks model.vision.taps; or "convolutions" (the summary form), or "none"
     model.adapter_reduction = 2
     model.adapter_zero_init = False
-    model.masking = "pixels"  # or "attended" (the card's form), or "none"
+    model.masking = "pixels"  # or "attended" (the summary form), or "none"
     model.mask_rate = 0.25
     model.decoder_layers = 4
     model.decoder_heads = 8
-    model.selection = "none"  # "head", "itc" (the card's form) or "both"
+    model.selection = "none"  # "head", "itc" (the summary form) or "both"
     model.propositions = False  # the base score is the probability that each of a text's propositions is true
     model.pooling_heads = 0  # > 0: the base score is of a text and what it reads of a picture's tokens (X-Pool)
     model.context_layers = 0  # of the inter-context encoder; 2 in the paper's last stage

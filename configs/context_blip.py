@@ -9,8 +9,8 @@ or a stage at a time, `experiments.train --config=configs/context_blip.py:2a --c
     1         captions (COCO, Visual Genome: configs' reader "captions"): matching and text-guided masking, BLIP frozen
     2a        ImageCoDe's sets: everything trains with a Linear head
     2b        their cached features: the inter-context encoder alone trains
-    card      the form that a summary of the paper in circulation describes: InfoNCE over the candidates' cosines, masks
-              predicted from patch features, convolutions in the adapter (no 2b)
+    card      the summary form, which a summary of the paper in circulation describes: InfoNCE over the candidates'
+              cosines, masks predicted from patch features, convolutions in the adapter (no 2b)
     tiny      12 steps of a model that trains in seconds, from nothing, for tests
     published in 2a, the published augmentation (an own crop and flip for every candidate) instead of one crop for a set
 
@@ -37,7 +37,7 @@ CAPTIONS, DESCRIPTIONS = 5_100_000, 16_594
 
 
 def get_config(argument: str = "1"):
-    """A stage of the published recipe, changed by the arguments that the module's docstring lists."""
+    """Returns a stage of the published recipe, changed by the arguments that the module's docstring lists."""
     stage, *others = argument.split(",")
     for name in (stage, *others):
         if name not in ARGUMENTS or (name == stage) != (name in STAGES):

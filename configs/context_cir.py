@@ -68,7 +68,7 @@ SCHEDULES = ("published", "modern")
 
 
 def get_config(argument: str = ""):
-    """The recipe of a size, a mixture and a schedule, as the module's docstring lists them."""
+    """Returns the recipe of a size, a mixture and a schedule, as the module's docstring lists them."""
     size, sets, schedule = _parse(argument)
     config = base()
     if size != "tiny":
@@ -93,7 +93,7 @@ def get_config(argument: str = ""):
 
 
 def _parse(argument: str) -> tuple[str, list[str], str]:
-    found = {"size": "B16", "mixture": "cirr", "schedule": "published"}
+    chosen = {"size": "B16", "mixture": "cirr", "schedule": "published"}
     given = set()
     for name in filter(None, argument.split(",")):
         is_mixture = name in MIXTURES or all(part in SETS for part in name.split("+"))
@@ -104,9 +104,9 @@ def _parse(argument: str) -> tuple[str, list[str], str]:
         if kind in given:
             raise ValueError(f"configs/context_cir.py got a second {kind}, '{name}'; give one.")
         given.add(kind)
-        found[kind] = name
-    sets = MIXTURES.get(found["mixture"], found["mixture"]).split("+")
-    return found["size"], list(dict.fromkeys(sets)), found["schedule"]
+        chosen[kind] = name
+    sets = MIXTURES.get(chosen["mixture"], chosen["mixture"]).split("+")
+    return chosen["size"], list(dict.fromkeys(sets)), chosen["schedule"]
 
 
 def _modern(config) -> None:

@@ -32,7 +32,7 @@ ARGUMENTS = (*STAGES, "no_adapter", "no_masking", "dual", "tiny")
 
 
 def get_config(argument: str = "1"):
-    """A stage of the recipe, changed by the arguments that the module's docstring lists."""
+    """Returns a stage of the recipe, changed by the arguments that the module's docstring lists."""
     stage, *others = argument.split(",")
     for name in (stage, *others):
         if name not in ARGUMENTS or (name == stage) != (name in STAGES):

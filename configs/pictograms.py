@@ -45,7 +45,7 @@ REAL, SYNTHETIC = "data/pictograms/cirr", "data/pictograms/synthetic"
 
 
 def get_config(argument: str = ""):
-    """The recipe, changed by the arguments that the module's docstring lists."""
+    """Returns the recipe, changed by the arguments that the module's docstring lists."""
     config = _recipe()
     for name in filter(None, argument.split(",")):
         if name not in ARGUMENTS:

@@ -14,12 +14,12 @@ from contextjax.types import UserError
 
 
 def cosine_schedule(peak: float, *, warmup: int, steps: int) -> Callable:
-    """Linear warm-up to `peak`, then one cosine to zero at `steps`."""
+    """Makes a schedule: linear warm-up to `peak`, then one cosine to zero at `steps`."""
     return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1), 0.0)
 
 
 def restarts_schedule(peak: float, *, warmup: int, period: int, factor: int) -> Callable:
-    """Linear warm-up, then cosine with warm restarts: periods T0, T0 * factor, ... down to 0 (published schedule)."""
+    """Makes ConText-CIR's schedule: linear warm-up, then cosines with warm restarts, each `factor` times longer."""
 
     def schedule(step):
         after = jnp.maximum(step - warmup, 0) / period
@@ -37,7 +37,7 @@ def restarts_schedule(peak: float, *, warmup: int, period: int, factor: int) -> 
 
 
 def exponential_schedule(peak: float, *, warmup: int, period: int, factor: float) -> Callable:
-    """Linear warm-up, then times `factor` after every `period` steps (ContextBLIP's schedule, a period an epoch)."""
+    """Makes ContextBLIP's schedule: linear warm-up, then times `factor` after every `period` steps, an epoch."""
 
     def schedule(step):
         epochs = jnp.floor(jnp.maximum(step - warmup, 0) / period)
@@ -47,7 +47,11 @@ def exponential_schedule(peak: float, *, warmup: int, period: int, factor: float
 
 
 def make_schedule(config: Any, *, steps: int) -> Callable:
-    """The learning rate as a function of the step."""
+    """Returns the learning rate as a function of the step, from the config's `optimizer` section.
+
+    Raises:
+      UserError: there is no such schedule.
+    """
     if config.schedule == "cosine":
         return cosine_schedule(config.learning_rate, warmup=config.warmup_steps, steps=steps)
     if config.schedule == "exponential":
@@ -65,7 +69,7 @@ def make_schedule(config: Any, *, steps: int) -> Callable:
 
 
 def make_optimizer(config: Any, *, steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW, Adam, or Muon for the kernels and Nesterov AdamW for the rest.
+    """Makes the optax chain: clip by global norm, then AdamW, Adam, or Muon for the kernels and AdamW for the rest.
 
     Adam's decay is L2's, part of the gradient, as in PyTorch's class of that name. `freeze` names parameters (by the
     beginnings of their paths, "clip/vision") that have no optimizer state and never change; `multipliers` scales the
@@ -109,7 +113,7 @@ def make_optimizer(config: Any, *, steps: int) -> optax.GradientTransformation:
 
 
 def stop_gradients(params: Any, frozen: Sequence[str]) -> Any:
-    """The parameters, those under the paths `frozen` as constants: no gradient is computed for them.
+    """Returns the parameters, those under the paths `frozen` as constants: no gradient is computed for them.
 
     Raises:
       UserError: a path at which there are no parameters.
@@ -121,7 +125,7 @@ def stop_gradients(params: Any, frozen: Sequence[str]) -> Any:
 
 
 def _under(*prefixes: str) -> Callable[[Any], Any]:
-    """params -> tree of whether a leaf's path begins with one of `prefixes`, whole names."""
+    """Returns a function that marks the leaves of a tree whose paths begin with one of `prefixes`, whole names."""
 
     def mark(params: Any) -> Any:
         names = lambda path: "/".join(str(key.key) for key in path if hasattr(key, "key")) + "/"
@@ -139,7 +143,7 @@ def _under(*prefixes: str) -> Callable[[Any], Any]:
 
 
 def _matrices(params: Any) -> Any:
-    """Which axes of a kernel Muon orthogonalises: input and output; q, k and v of a fused kernel apart."""
+    """Returns the axes of kernels that Muon orthogonalises: input and output; q, k and v of a fused kernel apart."""
 
     def axes(path, leaf):
         kernel = any("kernel" in str(key) for key in path) and leaf.ndim > 1

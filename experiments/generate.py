@@ -14,7 +14,7 @@ TRAIN_GROUPS = flags.DEFINE_integer(
     "train_groups", 6000, "Training groups of six scenes, 24 triplets each.", lower_bound=1
 )
 TRAIN_SETS = flags.DEFINE_integer("train_sets", 3000, "Training candidate sets of ten scenes; 0: none.", lower_bound=0)
-SEED = flags.DEFINE_integer("seed", 0, "Of everything that is drawn.")
+SEED = flags.DEFINE_integer("seed", 0, "Seed of everything that is drawn.")
 
 
 def main() -> None:

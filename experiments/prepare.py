@@ -18,7 +18,7 @@ BAD_PICTURES = flags.DEFINE_enum(
 
 
 def main() -> None:
-    """Prepares every split; those with problems are told after the others' censuses."""
+    """Prepares every split; the problems of splits are reported after the censuses of the others."""
     from contextjax.types import UserError
     from data_pipelines import census
     from data_pipelines.prepare import prepare
@@ -29,12 +29,12 @@ def main() -> None:
     problems = []
     for split in [SPLIT.value] if SPLIT.value else reader.splits:
         try:
-            found = prepare(reader, folder, split, bad_pictures=BAD_PICTURES.value)
+            prepared = prepare(reader, folder, split, bad_pictures=BAD_PICTURES.value)
         except UserError as error:
             problems.append(str(error))
             continue
-        print("\n".join(census.lines(split, found.census)), flush=True)
-        print(f"  tables and census: {found.place}")
+        print("\n".join(census.lines(split, prepared.census)), flush=True)
+        print(f"  tables and census: {prepared.place}")
     if problems:
         raise UserError(" ".join(problems))
 

@@ -16,7 +16,7 @@
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
 # When one task fails, the others are ended. --requeue runs the same command again after a preemption or the loss of a
-# node; it resumes. Two minutes before the time limit the tasks are told to end (--signal), and training saves. srun does
+# node; it resumes. Two minutes before the time limit the tasks are asked to end (--signal), and training saves. srun does
 # not take --cpus-per-task over by itself.
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-8}"
 exec srun --kill-on-bad-exit=1 --label "${PYTHON:-.venv/bin/python}" -m experiments.train "$@"

@@ -225,7 +225,7 @@ def test_help(module):
 
 
 def test_a_checkpoint_of_the_published_implementation_moves_here(clip, tmp_path):
-    """Its names, beside its CLIP's config.json and tokenizer, become a folder that loads as the same system."""
+    """A folder with its names, its CLIP's config.json and tokenizer becomes one that loads as the same system."""
     from safetensors.numpy import save_file
 
     import contextjax

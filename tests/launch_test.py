@@ -14,11 +14,11 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "launch").glob("*.sh"))
 DEADLINE = 60  # seconds that a script may take
 MANIFESTS = sorted((ROOT / "launch").glob("*.yaml"))
-TEXTS = [*sorted((ROOT / "docs" / "launch").glob("*.md")), *sorted((ROOT / "launch").iterdir())]
+TEXTS = [*sorted((ROOT / "docs" / "guides" / "launch").glob("*.md")), *sorted((ROOT / "launch").iterdir())]
 
 
 def command(script: str, *arguments: str, tools: dict[str, str], folder: Path, **variables: str) -> str:
-    """What a script says when the tools it calls are these."""
+    """Returns what a script prints when the tools it calls are these."""
     for name, code in tools.items():
         (folder / name).write_text(f"#!/bin/bash\n{code}\n")
         (folder / name).chmod(0o755)
@@ -108,9 +108,8 @@ def test_commands_recipes_flags_and_files_that_are_named_are_there(text):
         assert (ROOT / path).exists(), path
     for link in re.findall(r"\]\(([\w./]+)\)", said):
         assert (text.parent / link).exists(), link
-    code = "".join(
-        (ROOT / "experiments" / f"{name}.py").read_text() for name in ("cli", "train", "evaluate", "launch", "serve")
-    )
+    commands = [ROOT / "experiments" / f"{name}.py" for name in ("train", "evaluate", "launch", "serve")]
+    code = "".join(path.read_text() for path in (*commands, ROOT / "experiments" / "shared" / "cli.py"))
     for flag in re.findall(r"`--(\w+)`", said):
         assert f'"{flag}"' in code or flag in ("requeue",), flag
 

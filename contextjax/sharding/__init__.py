@@ -1,4 +1,4 @@
-"""The only room that says Mesh, PartitionSpec or process: meshes, rules, placement."""
+"""The only package that says Mesh, PartitionSpec or process: meshes, rules, placement."""
 
 from contextjax.sharding.mapping import map_over_devices
 from contextjax.sharding.mesh import BATCH_AXES, batch_parts, check_batch, make_mesh, mesh_of, process_rows

@@ -13,7 +13,7 @@ from contextjax.sharding.mesh import BATCH_AXES
 
 
 def map_over_devices(body: Callable[..., Any], mesh: Mesh, *, whole: Collection[str] = ()) -> Callable[..., Any]:
-    """`body` run by each device on its rows, as a function of whole arrays.
+    """Returns a function of whole arrays in which each device runs `body` on its own rows.
 
     Args:
       body: takes `axis_name` (the mesh's batch axes) beside its arguments, and returns what is the same on all

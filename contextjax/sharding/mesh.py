@@ -17,7 +17,7 @@ BATCH_AXES = ("data", "fsdp")  # the axes a batch is cut over
 
 
 def parse_mesh(text: str, devices: int) -> dict[str, int]:
-    """Sizes of all axes; one axis may be -1 and takes the devices that the others leave.
+    """Returns the sizes of all axes; one may be -1 and takes the devices that the others leave.
 
     Raises:
       UserError: an unknown axis, no number, or a product that is not the number of devices.
@@ -42,20 +42,20 @@ def parse_mesh(text: str, devices: int) -> dict[str, int]:
 
 
 def make_mesh(text: str, *, devices: int | None = None) -> Mesh:
-    """The mesh of all devices, or of the first so many."""
+    """Makes the mesh of all devices, or of the first so many."""
     used = jax.devices()[:devices]
     sizes = parse_mesh(text, len(used))
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes), devices=used)
 
 
 def mesh_of(tree: Any) -> Mesh | None:
-    """The mesh that arrays have been placed on; None where they are on one device."""
+    """Returns the mesh that arrays have been placed on; None where they are on one device."""
     mesh = getattr(getattr(jax.tree.leaves(tree)[0], "sharding", None), "mesh", None)
     return mesh if mesh is not None and mesh.size > 1 else None
 
 
 def batch_parts(mesh: Mesh) -> int:
-    """Into how many parts a batch is cut."""
+    """Returns the number of parts that a batch is cut into."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
@@ -77,7 +77,9 @@ def check_batch(mesh: Mesh, batch_size: int, *, micro_batches: int = 1) -> None:
 
 
 def process_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """int [rows]: those of a global batch that this process's devices hold, ascending. Processes may share rows.
+    """Returns int [rows], the rows of a global batch that this process's devices hold, ascending.
+
+    Processes may share rows.
 
     Raises:
       UserError: the batch does not divide over the mesh's batch axes.

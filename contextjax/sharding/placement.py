@@ -1,4 +1,4 @@
-"""Where arrays live: parameters and optimizer state by logical axis, batches by their first."""
+"""The placement of arrays: parameters and optimizer state by logical axis, batches by their first."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ACTIVATION_RULES: Mapping[str, tuple[str, ...]] = {
 
 @contextlib.contextmanager
 def activations(mesh: Mesh) -> Iterator[None]:
-    """What is traced within puts activations where ACTIVATION_RULES say; on a mesh of one device, as without."""
+    """Places the activations of what is traced in the block by ACTIVATION_RULES; on one device, nothing changes."""
     if mesh.size == 1:
         yield
         return
@@ -45,7 +45,7 @@ def activations(mesh: Mesh) -> Iterator[None]:
 
 
 def logical_spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> PartitionSpec:
-    """Mesh axes of an array with logical `axes`; an axis that a dimension does not divide by is left out."""
+    """Returns the mesh axes of an array with logical `axes`, without those that a dimension does not divide by."""
     placed: list[str | None] = []
     for name, size in zip(axes, shape, strict=True):
         axis = RULES[name] if name else None
@@ -54,7 +54,7 @@ def logical_spec(axes: tuple[str | None, ...], shape: tuple[int, ...], mesh: Mes
 
 
 def state_shardings(abstract: Any, mesh: Mesh | AbstractMesh) -> Any:
-    """Shardings of a tree (from eval_shape) whose parameters are boxed with logical axes; the rest is replicated."""
+    """Returns the shardings of a tree (from eval_shape), whose parameters are boxed; the rest is replicated."""
 
     def place(leaf):
         if isinstance(leaf, nn.Partitioned) and not hasattr(leaf.value, "shape"):
@@ -73,7 +73,7 @@ def init_sharded(init: Callable[[], Any], mesh: Mesh) -> tuple[Any, Any]:
 
 
 def place_params(unread: Any, abstract: Any, mesh: Mesh) -> Any:
-    """Parameters that are read one at a time, each straight into its sharding.
+    """Reads parameters one at a time, each straight into its sharding.
 
     Args:
       unread: tree of leaves with `shape` and `read() -> array`.
@@ -85,12 +85,12 @@ def place_params(unread: Any, abstract: Any, mesh: Mesh) -> Any:
 
 
 def place_like(unread: Any, placed: Any) -> Any:
-    """Parameters that are read one at a time, each into the sharding of its namesake in `placed`."""
+    """Reads parameters one at a time, each into the sharding of its namesake in `placed`."""
     return _read_into(unread, jax.tree.map(lambda x: x.sharding, placed))
 
 
 def place(value: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """An array that every process has whole, where `sharding` says; each keeps what its devices hold."""
+    """Places an array that every process has whole; each keeps what its devices hold."""
     return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
 
@@ -99,7 +99,7 @@ def _read_into(unread: Any, shardings: Any) -> Any:
 
 
 def place_batch(batch: Any, mesh: Mesh, *, micro_batches: int = 1) -> Any:
-    """A process's numpy batch as global arrays, cut along the first axis over the mesh's batch axes.
+    """Places a process's numpy batch as global arrays, cut along the first axis over the mesh's batch axes.
 
     The first axis holds what belongs to this process's `process_rows` of the global batch. In a single process, an
     array whose first axis does not divide is replicated. Of several micro-batches each is so, and they are stacked:
@@ -124,7 +124,7 @@ def place_batch(batch: Any, mesh: Mesh, *, micro_batches: int = 1) -> Any:
 
 
 def abstract_state(init: Callable[[], Any], mesh: Mesh) -> tuple[Any, Any]:
-    """What init_sharded would give, as shapes with their shardings; nothing is computed."""
+    """Returns what init_sharded would, as shapes with their shardings; nothing is computed."""
     abstract = jax.eval_shape(init)
     shardings = state_shardings(abstract, mesh)
     on = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
@@ -132,7 +132,7 @@ def abstract_state(init: Callable[[], Any], mesh: Mesh) -> tuple[Any, Any]:
 
 
 def place_abstract(batch: Any, mesh: Mesh, *, micro_batches: int = 1) -> Any:
-    """A global batch of shapes with the shapes and shardings that place_batch gives its arrays."""
+    """Returns a global batch of shapes with the shapes and shardings that place_batch gives its arrays."""
     parts, lead = batch_parts(mesh), (None,) if micro_batches > 1 else ()
 
     def on(x):

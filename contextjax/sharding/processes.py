@@ -1,4 +1,4 @@
-"""Several processes as one run: how they find each other, who goes first, and what all have to agree on.
+"""Several processes as one run: how they find each other, which goes first, and what all have to agree on.
 
 One process needs none of it: everything here is then nothing. Each process has a copy of the program and some of the
 devices; the arrays of a run lie over all of them (https://docs.jax.dev/en/latest/multi_process.html).
@@ -33,8 +33,8 @@ _turns = itertools.count()  # the same in every process, for all take the same t
 def start_processes(*, timeout: int) -> int:
     """Makes the processes of a run know each other; call it before anything else of JAX. Returns how many there are.
 
-    They are told who they are by CONTEXTJAX_COORDINATOR (host:port of process 0), CONTEXTJAX_PROCESSES and
-    CONTEXTJAX_PROCESS, or by Slurm, Open MPI or a TPU pod, which JAX reads by itself.
+    Each finds its number in CONTEXTJAX_COORDINATOR (host:port of process 0), CONTEXTJAX_PROCESSES and
+    CONTEXTJAX_PROCESS, or from Slurm, Open MPI or a TPU pod, which JAX reads by itself.
 
     Args:
       timeout: seconds without a sign of life after which a process counts as dead; JAX then ends the others.
@@ -42,7 +42,7 @@ def start_processes(*, timeout: int) -> int:
     Raises:
       UserError: some of the three variables are missing, or no numbers; or the others have not come in five minutes.
     """
-    # A process that is told to end shall end: JAX would take SIGTERM for a notice, also where nothing asks for it.
+    # A process that is asked to end shall end: JAX would take SIGTERM for a notice, also where nothing asks for it.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         _initialize(heartbeat_timeout_seconds=timeout, shutdown_timeout_seconds=LAST_WORDS)
@@ -56,7 +56,7 @@ def start_processes(*, timeout: int) -> int:
 
 
 def _initialize(**timeouts: int) -> None:
-    """jax.distributed.initialize, where there is something to initialize."""
+    """Calls jax.distributed.initialize, where there is something to initialize."""
     initialize: Any = functools.partial(jax.distributed.initialize, **timeouts)
     given = {name: os.environ[name] for name in (COORDINATOR, PROCESSES, PROCESS) if os.environ.get(name)}
     if given:
@@ -73,7 +73,7 @@ def _initialize(**timeouts: int) -> None:
 
 
 def _explicit(given: Mapping[str, str]) -> tuple[int, int]:
-    """(how many processes, which one this is), by the environment."""
+    """Returns the number of processes and that of this one, by the environment."""
     count, index = given.get(PROCESSES, ""), given.get(PROCESS, "")
     is_place = re.fullmatch(r".+:[0-9]+", given.get(COORDINATOR, ""))
     if not (is_place and count.isdecimal() and index.isdecimal() and int(index) < int(count)):
@@ -86,13 +86,13 @@ def _explicit(given: Mapping[str, str]) -> tuple[int, int]:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that writes files and prints."""
+    """Returns whether this is the process that writes files and prints."""
     return jax.process_index() == 0
 
 
 @contextlib.contextmanager
 def first_process_first() -> Iterator[None]:
-    """The block is run by the first process, and by the others when it is through: they find what it has made.
+    """Runs the block in the first process, then in the others, which find what it has made.
 
     Nothing in the block may need the other processes: no step, no checkpoint.
 
@@ -118,7 +118,7 @@ def first_process_first() -> Iterator[None]:
 
 
 def end_together(seconds: float) -> None:
-    """Parts from the other processes, if they come here too within so many seconds; else one of them is on its own.
+    """Disconnects from the other processes, if they come here too within so many seconds; else this one is alone.
 
     A process that just ends takes those down that have heard of it and not ended yet.
     """
@@ -129,7 +129,7 @@ def end_together(seconds: float) -> None:
 
 
 def stop_after(name: str, step: int, *, is_told: bool) -> int | None:
-    """The step after which all processes of a run stop, once one of them is told to; to be asked after every step.
+    """Returns the step after which all processes of a run stop, once one is asked to; None before. Call it after each.
 
     A process that has started `step` may find others that have started the next one and, not having heard of it, start
     the one after; but none is past that, for a process waits for a step before it starts the next but one. So they stop
@@ -138,7 +138,7 @@ def stop_after(name: str, step: int, *, is_told: bool) -> int | None:
     Args:
       name: of the question, the same in all processes and used once.
       step: that this process has started; the one before is done.
-      is_told: whether this process has been told to stop.
+      is_told: whether this process has been asked to stop.
     """
     if jax.process_count() == 1:
         return step if is_told else None
@@ -159,27 +159,27 @@ def wait_for_all() -> None:
 
 
 def share_of_process(count: int) -> range:
-    """Which of `count` things in a row this process does, where each is done by one."""
+    """Returns which of `count` things in a row this process does, where each is done by one."""
     return range(jax.process_index(), count, jax.process_count())
 
 
 def _client() -> Any:
-    """The coordinator's; jax's public barrier is a computation, which can't wait for hours."""
+    """Returns the coordinator's client; jax's public barrier is a computation, which can't wait for hours."""
     from jax._src.distributed import global_state
 
     return global_state.client
 
 
 def agree(values: Mapping[str, float]) -> dict[str, float]:
-    """The first process's values in all of them, so that what follows from a number is the same everywhere."""
+    """Returns the first process's values in all of them, so that what follows from a number is the same everywhere."""
     if jax.process_count() == 1:
         return dict(values)
     from jax.experimental.multihost_utils import broadcast_one_to_all
 
     # As bits: a float64 would become a float32.
     bits = np.asarray(list(values.values()), np.float64).view(np.uint32)
-    found = np.asarray(broadcast_one_to_all(bits)).view(np.float64)
-    return dict(zip(values, map(float, found), strict=True))
+    agreed = np.asarray(broadcast_one_to_all(bits)).view(np.float64)
+    return dict(zip(values, map(float, agreed), strict=True))
 
 
 @functools.lru_cache
@@ -188,7 +188,7 @@ def _replicate(mesh: Mesh) -> Any:
 
 
 def rows_of_all(rows: np.ndarray) -> np.ndarray:
-    """Rows of each process, one after the other's; all ask at the same time."""
+    """Returns the rows of each process, one after the other's; all ask at the same time."""
     if jax.process_count() == 1:
         return rows
     from jax.experimental.multihost_utils import process_allgather
@@ -197,7 +197,7 @@ def rows_of_all(rows: np.ndarray) -> np.ndarray:
 
 
 def gather(tree: Any) -> Any:
-    """A tree of arrays, wherever they are, whole and as numpy in every process; one array after the other."""
+    """Returns a tree of arrays, wherever they are, whole and as numpy in every process; one array after the other."""
 
     def whole(x: Any) -> np.ndarray:
         if not (x.is_fully_addressable or x.is_fully_replicated):

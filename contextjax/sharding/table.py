@@ -1,4 +1,4 @@
-"""What lives where: bytes of a tree of arrays, on a whole mesh and on each device. Nothing is allocated for it."""
+"""The table of placement: bytes of a tree of arrays, on a whole mesh and on each device. Nothing is allocated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Placement(NamedTuple):
 
 
 def placements(tree: Any, shardings: Any = None) -> list[Placement]:
-    """A line for each array of a tree.
+    """Returns a row for each array of a tree.
 
     Args:
       tree: arrays or what eval_shape gives, boxed with logical axes or not.
@@ -37,15 +37,15 @@ def placements(tree: Any, shardings: Any = None) -> list[Placement]:
 
 
 def grouped(rows: Iterable[Placement], group: Callable[[tuple[str, ...]], tuple[str, ...]]) -> list[Placement]:
-    """The rows added up by what `group` makes of their paths, in the order in which groups first appear."""
-    found: dict[tuple[str, ...], list[Placement]] = {}
+    """Returns the rows added up by what `group` makes of their paths, in the order in which groups first appear."""
+    groups: dict[tuple[str, ...], list[Placement]] = {}
     for row in rows:
-        found.setdefault(group(row.path), []).append(row)
-    return [_sum(path, members) for path, members in found.items()]
+        groups.setdefault(group(row.path), []).append(row)
+    return [_sum(path, members) for path, members in groups.items()]
 
 
 def placement_table(state: TrainState, shardings: Any = None) -> str:
-    """Parameters and optimizer state of each part of the model, on the whole mesh and on each device, as text.
+    """Returns the bytes of each part of the model and its optimizer state, on the mesh and on a device, as text.
 
     A part without optimizer state is frozen. The optimizer's counters are in its total.
 
@@ -88,12 +88,12 @@ def _sum(path: tuple[str, ...], rows: list[Placement]) -> Placement:
 
 
 def _part(path: tuple[str, ...]) -> tuple[str, ...]:
-    """The part of the model that a parameter is of: the tower of a dual encoder, else its top-level module."""
+    """Returns the part of the model that a parameter is in: the tower of a dual encoder, else its top-level module."""
     return path[:2] if path[0] in ("clip", "blip") and len(path) > 2 else path[:1]
 
 
 def _part_within(path: tuple[str, ...], parts: set[tuple[str, ...]]) -> tuple[str, ...]:
-    """The part whose moments stand at `path` of an optimizer's state; () for its counters."""
+    """Returns the part whose moments stand at `path` of an optimizer's state; () for its counters."""
     for begin in range(len(path)):
         if _part(path[begin:]) in parts:
             return _part(path[begin:])
@@ -107,6 +107,6 @@ def _line(name: str, params: Placement, moments: Placement) -> tuple[str, ...]:
 
 
 def _size(count: int) -> str:
-    """Bytes in the largest unit that is not above them."""
+    """Returns bytes as text, in the largest unit that is not above them."""
     unit = min((len(str(count)) - 1) // 3, 4)
     return f"{count / 1000**unit:.{1 if unit else 0}f} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"

@@ -1,4 +1,4 @@
-"""What a run does beside its steps, one class a job; loop.py says in which order."""
+"""The jobs that a run does beside its steps, one class each; loop.py says in which order."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class GoodputLog:
     """
 
     def __init__(self, workdir: Path, goodput: Goodput, *, step: int):
-        """`step` is the one that the run goes on after."""
+        """Begins the line of a start that goes on after `step`."""
         self._path, self._goodput, self._first, self.step = workdir / GOODPUT, goodput, step, step
         self._is_remote, self._writes, self._written = is_remote(workdir), is_first_process(), 0.0
         if self._writes:

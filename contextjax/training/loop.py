@@ -88,7 +88,7 @@ def fit(config: FitConfig, task: Task, callbacks: Callbacks = NONE) -> TrainStat
 
 
 class _Jobs(NamedTuple):
-    """Everything that is done beside the steps."""
+    """The jobs that are done beside the steps."""
 
     watchdog: Watchdog
     profile: StepProfile

@@ -19,7 +19,7 @@ from contextjax.training.step import Differentiated, Objective, loss_of
 def in_micro_batches(
     objective: Objective, params: Any, batch: Any, rng: jax.Array, frozen: Sequence[str], *, parts: int = 1
 ) -> Differentiated:
-    """What step.whole_batch gives for the micro-batches as one, of an objective whose `represent` is row by row.
+    """Differentiates the loss of all micro-batches as one, as step.whole_batch does, row by row.
 
     Args:
       objective: whose representations have the rows of the batch along their first axis, or no axis at all (a
@@ -42,13 +42,13 @@ def in_micro_batches(
         return jax.tree.map(jnp.add, gradients, pull(cotangents)[0]), None
 
     representations = jax.lax.map(lambda x: represent(params, *x), (batch, keys))
-    found, cotangents = jax.value_and_grad(loss, has_aux=True)(representations)
+    outcome, cotangents = jax.value_and_grad(loss, has_aux=True)(representations)
     gradients, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), (batch, keys, cotangents))
-    return found, gradients
+    return outcome, gradients
 
 
 def merge(tree: Any, parts: int) -> Any:
-    """Arrays [k, b, ...] as [k * b, ...], rows that are on one device next to each other; of numbers [k], the mean."""
+    """Returns arrays [k, b, ...] as [k * b, ...], rows of one device next to each other, and numbers [k] as means."""
 
     def merged(x):
         if x.ndim == 1:

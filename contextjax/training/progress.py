@@ -1,4 +1,4 @@
-"""How far a run is, on the terminal."""
+"""The progress of a run, on the terminal."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ class StepProfile:
     """
 
     def __init__(self, folder: Path, steps: tuple[int, int] | None):
-        """`steps` are the first and the last; None: nothing is recorded."""
+        """Takes the first and the last of the `steps` to record; None: nothing is recorded."""
         self._folder, self._steps, self._records = folder, steps, False
 
     @contextlib.contextmanager
     def step(self, number: int, before: Any) -> Iterator[list[Any]]:
-        """The block starts step `number` on the state `before`, and puts what it gives into the list."""
+        """Wraps the start of step `number` on the state `before`; the block puts the step's results into the list."""
         first, last = self._steps or (0, 0)
         if not first <= number <= last:
             yield []
@@ -49,15 +49,15 @@ class StepProfile:
 
 
 def parse_steps(text: str, *, steps: int) -> tuple[int, int] | None:
-    """The steps of "100:105", both included; None of "".
+    """Returns the first and the last step of "100:105"; None of "".
 
     Raises:
       UserError: that is no such range, or not within a run of `steps`.
     """
     if not text:
         return None
-    found = re.fullmatch(r"([0-9]+):([0-9]+)", text, re.ASCII)
-    first, last = (int(found[1]), int(found[2])) if found else (0, 0)
+    match = re.fullmatch(r"([0-9]+):([0-9]+)", text, re.ASCII)
+    first, last = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= first <= last <= steps:
         raise UserError(
             f"--profile is '{text}'; expected the first and the last step to record, as 100:105, from 1 to {steps}."

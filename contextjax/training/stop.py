@@ -1,4 +1,4 @@
-"""What a run does that is told to end: all its processes stop after the same step, which is saved."""
+"""The request to stop a run: all its processes stop after the same step, which is saved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _runs = itertools.count()  # the same in every process
 
 
 class StopRequest:
-    """SIGTERM, while this is entered: `is_due` tells when to stop. More of them change nothing.
+    """Listens for SIGTERM while it is entered; `is_due` says when to stop. Further signals change nothing.
 
     Schedulers send it some time before they take a machine away. Of several processes one that hears it is enough.
     """
@@ -34,11 +34,11 @@ class StopRequest:
 
     @property
     def is_told(self) -> bool:
-        """Whether this process has been told to end."""
+        """True if this process has been asked to end."""
         return self._is_told
 
     def is_due(self, step: int) -> bool:
-        """Whether to stop after `step`, which has been started; to be asked after every one."""
+        """Returns whether to stop after `step`, which has been started; call it after every step."""
         last = stop_after(self._name, step, is_told=self._is_told)
         return last is not None and step >= last
 

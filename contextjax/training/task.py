@@ -47,7 +47,7 @@ class Phase:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is trained: parameters, optimizer, objectives and data."""
+    """A training task: parameters, optimizer, objectives and data."""
 
     init_params: Callable[[jax.Array], Any]  # key -> parameters, boxed with logical axes
     optimizer: optax.GradientTransformation  # whose state is sharded like the parameters
@@ -65,7 +65,7 @@ def row_numbers(rows: np.ndarray) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Callbacks:
-    """What a run calls beside its steps; what is left out is not done."""
+    """Functions that a run calls beside its steps; what is left out is not done."""
 
     # (parameters, batch) -> metrics that are too expensive for every step: called every `diagnose_every` steps of the
     # last phase, as a program of its own.

@@ -29,10 +29,9 @@ from data_pipelines.datasets.cirr import CirrReader
 from data_pipelines.loader import batches
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import all_texts, load_split
-from experiments.benchmarks.clock import clocked
 from experiments.comparisons.harness import Table, alternate, option, ratio
 
-SIZE, LENGTH, VOCABULARY, WARM = 224, 36, 600, 3
+SIZE, LENGTH, VOCABULARY = 224, 36, 600
 KINDS = {
     "JPEG 500x375": ((500, 375), ".jpg"),
     "JPEG 640x480": ((640, 480), ".jpg"),
@@ -163,9 +162,9 @@ def rate(folder: Path, *, batch: int, steps: int, workers: int) -> float:
 
 
 def training(folder: Path, workdir: Path, *, batch: int, steps: int) -> Table:
-    """Returns seconds of training steps fed by the loader, and by one batch over and over: the rest is waiting."""
+    """Returns seconds of training steps fed by the loader, and the share of a step that waits for data."""
     from configs.base import base
-    from experiments.shared.training import train
+    from experiments.benchmarks import runs
 
     config = base()
     config.data.update({
@@ -175,22 +174,8 @@ def training(folder: Path, workdir: Path, *, batch: int, steps: int) -> Table:
     config.model.variant, config.model.query = "S16", "sum"
     config.model.vision.update({"image_size": SIZE})
     config.loss.weights.consistency = 0.0
-    config.training.update({"steps": steps + WARM, "checkpoint_every": 10**6, "evaluate_every": 10**6})
-    over = lambda stream: itertools.repeat(next(stream), steps + WARM)
-    seconds = {}
-    for name, change in (("loader", iter), ("one batch", over)):
-        moments: list[float] = []
-        train(config.copy_and_resolve_references(), workdir / name, through=clocked(moments, change=change))
-        seconds[name] = [b - a for a, b in itertools.pairwise(moments[WARM:])]
-    return waiting(seconds)
-
-
-def waiting(seconds: dict[str, list[float]]) -> Table:
-    """Returns the table of training steps, with the share of a step that waits for the loader's data."""
-    loader, alone = (statistics.median(seconds[name]) for name in ("loader", "one batch"))
-    rows: Table = {name: {"seconds": times} for name, times in seconds.items()}
-    rows["loader"]["waits"] = max(0.0, 1 - alone / loader)
-    return rows
+    timing = runs.training(config, steps=steps, real=True, workdir=workdir)
+    return {"loader": {"seconds": timing.seconds, "waits": timing.data_wait}}
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What every entry point shares: flags that import nothing heavy, and errors as one sentence with exit code 2."""
+"""The command line: flags that import nothing heavy, and errors as one sentence with exit code 2."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def recipe_path(path: str) -> str:
 
 
 def _unknown_key(message: str) -> str:
-    """One sentence about an unknown config key, with the nearest one; "" where that is not the trouble."""
+    """Returns one sentence about an unknown config key, with the nearest one; "" where that is not the trouble."""
     given = [argument[len("--config.") :].split("=")[0] for argument in sys.argv if argument.startswith("--config.")]
     from configs.base import base
 
@@ -169,7 +169,7 @@ def _unknown_key(message: str) -> str:
 
 
 def define_config() -> Any:
-    """The --config flag."""
+    """Defines the --config flag."""
     return config_flags.DEFINE_config_file("config", None, "A recipe: configs/NAME.py[:argument].", lock_config=True)
 
 
@@ -182,12 +182,16 @@ def define_process_timeout() -> Any:
 
 
 def define_collection() -> Any:
-    """The --milvus_collection flag."""
+    """Defines the --milvus_collection flag."""
     return flags.DEFINE_string("milvus_collection", "contextjax", "The collection in Milvus; each gallery has its own.")
 
 
 def required(flag: Any) -> Any:
-    """A flag's value, or one sentence that it is missing."""
+    """Returns a flag's value.
+
+    Raises:
+      UserError: it is missing, or a recipe that can't be read.
+    """
     if flag.value is None:
         raise UserError(f"--{flag.name} is missing; give it as --{flag.name}=...")
     try:

@@ -12,7 +12,7 @@ SWITCH = "CONTEXTJAX_COMPILE_CACHE"
 
 
 def use_compile_cache() -> None:
-    """Has jax, which is not loaded yet, keep what it compiles.
+    """Makes jax, which is not loaded yet, keep what it compiles.
 
     CONTEXTJAX_COMPILE_CACHE is a folder for it, or "off"; JAX_COMPILATION_CACHE_DIR, if set, stays. Without a folder
     that is the user's alone there is no cache, which is said.
@@ -33,7 +33,7 @@ def use_compile_cache() -> None:
 
 
 def default_folder() -> Path:
-    """contextjax/xla in the user's cache folder."""
+    """Returns contextjax/xla in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "contextjax" / "xla"
 
 
@@ -52,7 +52,7 @@ def _make_private(folder: Path) -> str:
 
 
 def _machine() -> str:
-    """Of the processor's features: a program compiled for more of them crashes on a machine that shares the home."""
+    """Returns a hash of the processor's features: a program that is compiled for more of them crashes elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -26,7 +26,7 @@ STAGE_1, STAGE_2 = ("matching", "masking", "contrastive"), ("selection", "contra
 
 
 def reads_captions(config: Any) -> bool:
-    """Whether it is stage 1, which trains on captions."""
+    """Returns whether the config is one of stage 1, which trains on captions."""
     return READERS[config.data.reader].record_type is CaptionRecord
 
 
@@ -41,7 +41,7 @@ def read_propositions(config: Any) -> tuple[int, int]:
 
 
 def loss_weights(config: Any) -> dict[str, float]:
-    """The loss terms that take part in the stage."""
+    """Returns the weights of the loss terms that take part in the stage."""
     names = STAGE_1 if reads_captions(config) else ("selection",) if config.data.cached else STAGE_2
     return {name: config.loss.weights[name] for name in names if config.loss.weights[name]}
 
@@ -49,7 +49,13 @@ def loss_weights(config: Any) -> dict[str, float]:
 def make_samples(
     config: Any, data: Any, tokenizer: TextTokenizer, workdir: Path, *, cuts: int = 1
 ) -> CaptionSamples | CandidateSamples | FeatureSamples:
-    """The training samples. With data.cached, every candidate is encoded once, by the run that this one starts from."""
+    """Returns the training samples.
+
+    With data.cached, every candidate is encoded once, by the run that this one starts from.
+
+    Raises:
+      UserError: data.cached is set, and there is no such run.
+    """
     d = config.data
     shared = {"text_length": d.text_length, "augment": Augment(d.augment), "seed": config.seed}
     if reads_captions(config):
@@ -75,7 +81,7 @@ def make_samples(
 
 
 def abstract_batch(config: Any, *, cuts: int = 1) -> CaptionBatch | CandidateBatch | FeatureBatch:
-    """A global training batch as shapes; see make_samples for what the config puts into it."""
+    """Returns a global training batch as shapes; see make_samples for what the config puts into it."""
     d, model = config.data, config.model
     size, u, k = model.vision["image_size"], d.batch_size, d.candidates
     if reads_captions(config):
@@ -97,7 +103,11 @@ def abstract_batch(config: Any, *, cuts: int = 1) -> CaptionBatch | CandidateBat
 
 
 def make_phases(config: Any, model: ContextBLIP) -> list[Phase]:
-    """The stage's objective."""
+    """Returns the stage's objective, in a single phase.
+
+    Raises:
+      UserError: the weights of the loss fit neither the stage nor the model.
+    """
     loss = config.loss
     weights = tuple(sorted(loss_weights(config).items()))
     if not weights:
@@ -131,7 +141,7 @@ def make_phases(config: Any, model: ContextBLIP) -> list[Phase]:
 
 
 def _selection(model: ContextBLIP, weights: tuple[tuple[str, float], ...]) -> SelectionObjective:
-    """The objective of candidate sets, whose terms the model can have."""
+    """Returns the objective of candidate sets; its terms are such as the model can have."""
     c = model.config
     if c.selection == "none":
         raise UserError("model.selection is 'none'; candidate sets are trained with 'head', 'itc' or 'both'.")

@@ -29,7 +29,7 @@ def text_limits(config: Any) -> dict[str, Any]:
 
 
 def loss_weights(config: Any) -> dict[str, float]:
-    """The loss terms that take part; without fusion blocks there is nothing to keep consistent."""
+    """Returns the weights of the loss terms that take part; without fusion blocks nothing is kept consistent."""
     weights = {name: weight for name, weight in config.loss.weights.items() if weight}
     if config.model.query != "fusion" or not config.model.fusion_layers:
         weights.pop("consistency", None)
@@ -39,16 +39,16 @@ def loss_weights(config: Any) -> dict[str, float]:
 def make_samples(
     config: Any, data: ComposedData, tokenizer: TextTokenizer, workdir: Path, *, cuts: int = 1
 ) -> ComposedSamples:
-    """The training samples; noun phrases are found and cached where the loss needs them."""
+    """Returns the training samples; noun phrases are parsed and cached where the loss needs them."""
     weights, d = loss_weights(config), config.data
     phrases = None
     if "consistency" in weights:
         phrases = {}
         for part in source_data(data):  # each has a cache of its own, whatever it is mixed with
             with first_process_first():
-                found = PhraseCache(part.folder)
-                found.add(record.text for record in part.records)
-            phrases |= {record.text: found[record.text] for record in part.records}
+                cache = PhraseCache(part.folder)
+                cache.add(record.text for record in part.records)
+            phrases |= {record.text: cache[record.text] for record in part.records}
     captions = "captions" in weights or config.loss.lead_steps > 0
     groups = phrase_groups(config, cuts)
     return ComposedSamples(
@@ -65,9 +65,9 @@ def make_samples(
 
 
 def phrase_groups(config: Any, cuts: int) -> int:
-    """Into how many groups of at least PHRASE_GROUP texts a batch is cut, each of which has a budget of phrases.
+    """Returns into how many groups of at least PHRASE_GROUP texts a batch is cut; each has a budget of phrases.
 
-    A device has whole groups, so that it needs nobody else's texts. Which phrases find room is the same on every mesh
+    A device has whole groups, so that it needs no other's texts. Which phrases fit the budget is the same on every mesh
     whose `cuts` of a batch divide the groups; on one with more, each cut is a group.
     """
     references, modifications = config.data.batch_size, config.data.modifications
@@ -77,7 +77,7 @@ def phrase_groups(config: Any, cuts: int) -> int:
 
 
 def abstract_batch(config: Any, *, cuts: int = 1) -> ComposedBatch:
-    """A global training batch as shapes; see make_samples for what the config puts into it."""
+    """Returns a global training batch as shapes; see make_samples for what the config puts into it."""
     weights, d = loss_weights(config), config.data
     size, r, m = config.model.vision["image_size"], d.batch_size, d.modifications
     captions = "captions" in weights or config.loss.lead_steps > 0
@@ -101,7 +101,7 @@ def abstract_batch(config: Any, *, cuts: int = 1) -> ComposedBatch:
 
 
 def make_phases(config: Any, model: ContextCIR) -> list[Phase]:
-    """The objective, led by the captions loss alone where the config says so."""
+    """Returns the phases: the objective, led by the captions loss alone where the config says so."""
     loss, weights = config.loss, loss_weights(config)
     objective = functools.partial(
         ContextCIRObjective,

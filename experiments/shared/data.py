@@ -17,8 +17,8 @@ from data_pipelines.tables import SplitData, load_split
 
 
 def load_data(config: Any, split: str, *, cache_mb: int = 0) -> SplitData:
-    """A split of the config's training set, or of each of its sources; prepared where it is not."""
-    if config.data.get("sources"):
+    """Loads a split of the config's training set, or of each of its sources, and prepares what is not."""
+    if config.data.sources:
         return _load_mixture(config, split, cache_mb=cache_mb)
     data = _load_training(config, config.data.reader, config.data.folder, split, cache_mb=cache_mb)
     count, every = config.data.get("records", 0), len(data.records)
@@ -47,7 +47,7 @@ def _load_mixture(config: Any, split: str, *, cache_mb: int) -> Mixture[Any]:
 
 
 def _load_training(config: Any, reader: str, folder: str, split: str, *, cache_mb: int) -> SplitData:
-    bad_pictures = config.data.get("bad_pictures", "fail")
+    bad_pictures = config.data.bad_pictures
     data = _load(config, reader, folder, split, cache_mb=cache_mb, bad_pictures=bad_pictures)
     if data.census["left_out"]:
         print(
@@ -59,7 +59,7 @@ def _load_training(config: Any, reader: str, folder: str, split: str, *, cache_m
 
 
 def data_hash(data: SplitData) -> str:
-    """Twelve hex digits of what is trained on: they change with an annotation file, a picture, or what is left out."""
+    """Returns twelve hex digits that change with the training data: annotations, pictures, and what is left out."""
     sources = [(s.split, s.folder.name, s.census["made_with"], len(s.records)) for s in source_data(data)]
     return hashlib.blake2b(json.dumps(sources).encode(), digest_size=6).hexdigest()
 
@@ -71,7 +71,7 @@ def evaluated(config: Any) -> tuple[str, str]:
 
 
 def load_evaluated(config: Any, split: str) -> SplitData:
-    """A split of what is evaluated."""
+    """Loads a split of what is evaluated."""
     return _load(config, *evaluated(config), split)
 
 
@@ -85,13 +85,17 @@ def _load(config: Any, reader: str, folder: str, split: str, **options: Any) -> 
 def load_folder(
     reader: str, folder: str | Path, split: str, *, size: int, fit: str, cache_mb: int = 0, bad_pictures: str = "fail"
 ) -> SplitData:
-    """A split of a folder in the layout that `reader` knows."""
+    """Loads a split of a folder in the layout that `reader` knows."""
     options = {"size": size, "fit": fit, "cache_bytes": cache_mb << 20, "bad_pictures": bad_pictures}
     return load_split(make_reader(reader, folder), Path(folder), split, **options)
 
 
 def make_reader(reader: str, folder: str | Path) -> Any:
-    """The reader of this name on a folder."""
+    """Returns the reader of this name on a folder.
+
+    Raises:
+      UserError: there is no such reader.
+    """
     if reader not in READERS:
         raise UserError(f"The reader is '{reader}'; known are {', '.join(READERS)}.")
     return READERS[reader](local_path(folder))

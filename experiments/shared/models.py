@@ -145,12 +145,12 @@ def _read_towers(model: Any) -> Pretrained:
             f"model.text.scan is {model.text.scan}, but of a model.pretrained both towers are as model.vision.scan "
             f"says, which is {scanned}; set both alike."
         )
-    found = read_pretrained(model.pretrained, **{key: model.vision[key] for key in read if key in model.vision})
+    pretrained = read_pretrained(model.pretrained, **{key: model.vision[key] for key in read if key in model.vision})
     expected = SYSTEMS[model.system].tower_config
-    if not isinstance(found.model.config, expected):
+    if not isinstance(pretrained.model.config, expected):
         name = expected.__name__.removesuffix("Config")
-        raise UserError(f"model.pretrained is a {found.family}; expected a {name}.")
-    return found
+        raise UserError(f"model.pretrained is a {pretrained.family}; expected a {name}.")
+    return pretrained
 
 
 def make_init(model: Any) -> Callable[[jax.Array], Any]:

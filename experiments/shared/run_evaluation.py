@@ -41,7 +41,7 @@ class ChosenSplit:
 
     @property
     def is_secret(self) -> bool:
-        """Whether targets are missing, so that nothing can be scored."""
+        """True if targets are missing, so that nothing can be scored."""
         return any(record.target is None for data in self.parts.values() for record in data.records)
 
     @property

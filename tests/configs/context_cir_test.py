@@ -16,10 +16,8 @@ from contextjax.optim import make_optimizer, make_schedule
 from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
 from contextjax.variants import make_model, make_spec
-from data_pipelines import protocols
-from experiments.shared import models, systems
-from experiments.shared.data import load_data
-from experiments.shared.validation import best_rule, evaluations
+from experiments.shared import systems
+from experiments.shared.validation import best_rule
 
 
 def objective_of(config):
@@ -111,42 +109,6 @@ def test_the_backbone_has_its_own_rate(tiny, scale):
         jax.tree.map(lambda a, b, f=factor: np.testing.assert_allclose(a, f * b, rtol=1e-5), scaled["clip"][name], tree)
 
 
-def test_of_a_pretrained_model_both_towers_are_scanned_or_none(tiny, tmp_path):
-    from contextjax.models.clip import CLIP
-    from contextjax.pretrained import write_pretrained
-    from tests.pretrained.conftest import random_params
-
-    config = get_config("B32")
-    config.model.pretrained = str(write_pretrained(tmp_path / "clip", tiny.clip, random_params(CLIP(tiny.clip))))
-    with config.unlocked():
-        config.model.text.scan = True
-    with pytest.raises(
-        UserError, match=r"text\.scan is True, but .* model\.vision\.scan says, which is False; set both"
-    ):
-        models.resolve_model(config)
-    with config.unlocked():
-        config.model.vision.scan = True
-    found = models.resolve_model(config)
-    assert found["vision"]["scan"] and found["text"]["scan"]
-
-
-def test_a_benchmark_without_a_folder_is_left_out_and_that_is_said(capsys):
-    config = get_config("B32")
-    config.data.folder = "CIRR"
-    assert evaluations(config) == {"cirr/val": (protocols.CIRR, "CIRR", "val")}
-    assert best_rule(config) == {"cirr/val/R@5": 0.5}
-    assert "'circo' has no folder (--config.data.evaluations.circo.folder=DIR)" in capsys.readouterr().out
-    config.data.evaluations.circo.folder = "CIRCO"
-    assert evaluations(config)["circo/val"] == (protocols.CIRCO, "CIRCO", "val")
-    assert best_rule(config) == {"cirr/val/R@5": 0.5, "circo/val/mAP@10": 0.5} and not capsys.readouterr().out
-    with config.unlocked():
-        config.training.best = {"val/R@5": 1.0}
-    with pytest.raises(
-        UserError, match="names 'val/R@5', which nothing evaluates; expected a metric of circo/val, cirr/"
-    ):
-        best_rule(config)
-
-
 @pytest.fixture(scope="module")
 def trained(pictograms, tmp_path_factory):
     """A mixture of two sets in one folder by the modern schedule, small, with two evaluations."""
@@ -209,25 +171,3 @@ def test_what_is_logged_is_what_the_method_asks_for(trained):
     assert (
         0 < told["false_negatives/another_target"] + told["false_negatives/a_reference"] <= 2
     )  # few pictures, big batch
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"data.folder": ""}, "data.sources.cirr.folder is empty; give it, as --config.data.sources.cirr.folder=DIR"),
-        ({"data.sources.cirr.weight": 0.0, "data.sources.cirr_r.weight": 0.0}, "Every weight of data.sources"),
-        ({"data.sources.cirr.weight": -1.0}, "data.sources.cirr.weight is -1.0; expected how often"),
-        ({"data.sources.cirr.reader": "nope"}, "The reader is 'nope'; known are"),
-        ({"data.records": 5}, "data.records is set, but data.sources has several sets"),
-    ],
-)
-def test_mixtures_that_do_not_work_are_told(pictograms, changes, sentence):
-    config = get_config("tiny,cirr_r")
-    with config.unlocked():
-        config.data.records = 0
-        config.update_from_flattened_dict(
-            {"data.folder": str(pictograms), "data.sources.cirr_r.reader": "cirr"} | changes
-        )
-        config.model = models.resolve_model(config)
-    with pytest.raises(UserError, match=sentence):
-        load_data(config, "train")

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -16,49 +15,18 @@ from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
 from data_pipelines.datasets.imagecode import ImageCodeReader
 from data_pipelines.tables import load_split
-from tests.commands import environment
+from tests.commands import in_own_process, in_process
 
-ROOT = Path(__file__).parent.parent.parent
-# The shipped recipe with one block a tower, in the paper's three stages.
-RECIPE = """
-from configs import pictogram_sets
-
-STAGES = ("1", "2a", "2b")
-
-
-def get_config(argument="1"):
-    config = pictogram_sets.get_config(argument)
-    config.update_from_flattened_dict(
-        {"model.projection": 16, "data.vocabulary": 300, "data.batch_size": 2, "optimizer.name": "adamw",
-         "optimizer.warmup_steps": 0, "training.log_every": 1}
-    )
-    config.model.vision.update({"width": 32, "mlp": 64, "layers": 1, "taps": (1,)})
-    config.model.text.update({"width": 32, "mlp": 64, "layers": 1})
-    config.model.context_layers = min(config.model.context_layers, 1)
-    config.training.steps = config.training.checkpoint_every = config.training.evaluate_every = 2
-    return config
-"""
-
-
-def command(module: str, *arguments: str) -> subprocess.CompletedProcess:
-    """An entry point in a process of its own."""
-    line = [sys.executable, "-m", f"experiments.{module}", *arguments]
-    return subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+RECIPE = ["--config=configs/pictogram_sets.py", "--argument=tiny"]
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory) -> Path:
-    file = tmp_path_factory.mktemp("recipe") / "small_sets.py"
-    file.write_text(RECIPE)
-    return file
-
-
-@pytest.fixture(scope="module")
-def train(recipe, pictograms, pictogram_sets):
+def train(pictograms, pictogram_sets):
     """train(workdir, stages): the recipe's stages on the fixtures' folders."""
 
     def train(workdir: Path, stages: str, *more: str) -> subprocess.CompletedProcess:
         settings = [
+            "data.batch_size=2", "optimizer.name=adamw", "optimizer.warmup_steps=0", "training.steps=2",
             f"1:data.folder={pictograms}", f"2a:data.folder={pictogram_sets}", f"2b:data.folder={pictogram_sets}",
             # Nothing is evaluated on captions: the last stage alone is, while it trains.
             "1:data.val_reader=cirr_captions", f"1:data.val_folder={pictograms}",
@@ -66,8 +34,8 @@ def train(recipe, pictograms, pictogram_sets):
             f"2b:data.val_folder={pictogram_sets}",
             "2a:optimizer.learning_rate=0.03", "2b:training.steps=3",
         ]  # fmt: skip
-        return command(
-            "stages", f"--config={recipe}", f"--workdir={workdir}", f"--stages={stages}",
+        return in_own_process(
+            "stages", *RECIPE, f"--workdir={workdir}", f"--stages={stages}",
             *(f"--set={setting}" for setting in (*settings, *more)),
         )  # fmt: skip
 
@@ -75,7 +43,7 @@ def train(recipe, pictograms, pictogram_sets):
 
 
 def left_by(workdir: Path) -> dict[str, bytes]:
-    """What training has written, of what a run that is finished must not change."""
+    """Returns the bytes of the files of training that a finished run must not change."""
     files = [file for name in ("metrics.jsonl", "config.json", "tokenizer.json") for file in workdir.rglob(name)]
     files += [file for file in workdir.rglob("*") if "checkpoints" in file.parts and file.is_file()]
     return {str(file.relative_to(workdir)): file.read_bytes() for file in files}
@@ -126,7 +94,7 @@ def test_each_stage_begins_with_the_one_before(trained):
 
 def test_a_stage_is_evaluated(trained):
     workdir, *_ = trained
-    done = command("evaluate", f"--workdir={workdir / '2b'}")
+    done = in_process("evaluate", f"--workdir={workdir / '2b'}")
     assert done.returncode == 0, done.stderr
     result = json.loads((workdir / "2b" / "evaluation.json").read_text())
     assert (result["protocol"], result["query"], result["step"]) == ("imagecode", "selection", 3)
@@ -176,7 +144,7 @@ def test_sets_are_scored_beside_others_as_one_by_one(systems, sets):
         np.testing.assert_allclose(alone, together[row], atol=1e-4)
 
 
-def test_more_candidates_than_it_was_trained_for_are_told(systems, sets):
+def test_more_candidates_than_it_was_trained_for_are_refused(systems, sets):
     pictures, texts = sets
     with pytest.raises(UserError, match=r"has 11 candidates and the inter-context encoder 10 positions"):
         systems["2b"].score_candidates([*pictures[0], pictures[0][0]], texts[0])
@@ -229,20 +197,19 @@ def test_its_score_is_made_of_its_features(systems, sets):
     head = system.params["head"]
     expected = base + (features @ head["kernel"] + head["bias"])[..., 0]  # without an inter-context encoder
     np.testing.assert_allclose(system.score_sets(pictures, texts), expected, atol=1e-4)
-    for found in (features, base):
-        again = systems["2b"].set_features(pictures, texts)[found is base]
-        np.testing.assert_allclose(again, found, atol=1e-4)  # whose towers are those
+    for ours, again in zip((features, base), systems["2b"].set_features(pictures, texts)[:2], strict=True):
+        np.testing.assert_allclose(again, ours, atol=1e-4)  # its towers are the same
 
 
 def test_attention_maps_are_of_patches_and_tokens(systems, sets):
     system, (pictures, texts) = systems["2b"], sets
     maps = system.attention_maps([images[0] for images in pictures], texts)
-    for found, text in zip(maps, texts, strict=True):
+    for drawn, text in zip(maps, texts, strict=True):
         words = int(system.tokenizer([text]).tokens.mask.sum())
-        assert found.grid == 4 and found.attention.shape == (16, words) and len(found.offsets) == words
-        read = found.attention.sum(axis=0)  # of each token over the patches: what CLS does not get
-        assert (found.attention >= 0).all() and (read > 0).all() and (read < 1).all()
-        assert found.phrase(0, 3).shape == (4, 4)
+        assert drawn.grid == 4 and drawn.attention.shape == (16, words) and len(drawn.offsets) == words
+        read = drawn.attention.sum(axis=0)  # of each token over the patches: what CLS does not get
+        assert (drawn.attention >= 0).all() and (read > 0).all() and (read < 1).all()
+        assert drawn.phrase(0, 3).shape == (4, 4)
 
 
 # ---------------------------------------------------------------------------------------------- mistakes
@@ -251,25 +218,27 @@ def test_attention_maps_are_of_patches_and_tokens(systems, sets):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--stages=1,3"], "has no stage '3'; it has 1, 2a, 2b"),
-        (["--set=2c:seed=1"], "has no stage '2c'; it has 1, 2a, 2b"),
+        (["--stages=1,3"], "has no stage '3'; it has 1, pairs, cosine, 2a, 2b"),
+        (["--set=2c:seed=1"], "has no stage '2c'; it has 1, pairs, cosine, 2a, 2b"),
         (["--set=2a:optimizer.lerning_rate=1", "--stages=2a"], "optimizer.learning_rate"),
         (["--config=configs/none.py"], "configs/none.py"),
         (["--config=configs/pictograms.py"], "configs/pictograms.py has no STAGES"),
     ],
 )
-def test_mistakes_end_with_one_sentence(recipe, pictogram_sets, tmp_path, arguments, sentence):
-    settings = [f"--config={recipe}", f"--workdir={tmp_path / 'x'}", f"--set=data.folder={pictogram_sets}"]
-    done = command("stages", *settings, *arguments)
+def test_mistakes_end_with_one_sentence(pictogram_sets, tmp_path, arguments, sentence):
+    settings = [*RECIPE, f"--workdir={tmp_path / 'x'}", f"--set=data.folder={pictogram_sets}"]
+    run = in_own_process if "--stages=2a" in arguments else in_process  # a stage has a process of its own
+    done = run("stages", *settings, *arguments)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and sentence in done.stderr, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_pairs_teach_the_base_score(recipe, pictogram_sets, tmp_path):
+def test_pairs_teach_the_base_score(pictogram_sets, tmp_path):
     """The stage of short statements, whose pictures are those of whole sets."""
     data = [f"--config.data.folder={pictogram_sets}", f"--config.data.val_folder={pictogram_sets}"]
-    run = command("train", f"--config={recipe}:pairs", f"--workdir={tmp_path}", *data)
+    data += ["--config.data.batch_size=2", "--config.training.steps=2"]
+    run = in_own_process("train", "--config=configs/pictogram_sets.py:pairs,tiny", f"--workdir={tmp_path}", *data)
     assert run.returncode == 0, run.stderr
     *steps, evaluated = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert all(0 < line["truth"] < 20 and "selection" in line for line in steps) and "val/accuracy" in evaluated

@@ -1,4 +1,4 @@
-"""What devices send each other for a tower and for an objective: read in the compiled programs."""
+"""The bytes that devices send each other for a tower and for an objective, read in the compiled programs."""
 
 import flax.linen as nn
 import jax

@@ -317,7 +317,7 @@ def test_micro_batches_and_the_ring_in_two_processes_are_the_plain_step(recipe, 
 
 @pytest.mark.slow
 def test_four_then_two_processes_are_one_run_and_evaluate_as_one(recipe, tmp_path):
-    """Of four, two hold the same rows where the mesh has a tensor axis."""
+    """Two of four processes hold the same rows where the mesh has a tensor axis."""
     text = (
         recipe.read_text()
         .replace('"fsdp:-1"', '"data:-1,tensor:2"')
@@ -369,7 +369,7 @@ def explicit(index: int, port: int) -> dict[str, str]:
 
 
 def slurm(index: int, port: int) -> dict[str, str]:
-    """What srun sets on one node, as far as JAX reads it."""
+    """Returns the variables that srun sets on one node, as far as JAX reads them."""
     tasks = {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": str(index), "SLURM_LOCALID": str(index)}
     return tasks | {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1"}
 

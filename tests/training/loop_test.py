@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import gzip
-import json
 import os
 import signal
 import time
@@ -21,9 +19,9 @@ from contextjax.checkpoints.reader import CheckpointReader
 from contextjax.training.goodput import read_goodput
 from contextjax.training.loop import fit
 from contextjax.training.metrics_log import METRICS, read_metrics
-from contextjax.training.step_profile import StepProfile, parse_steps
+from contextjax.training.step_profile import StepProfile
 from contextjax.training.task import Callbacks, FitConfig, Phase, Task
-from contextjax.types import Stopped, UserError
+from contextjax.types import UserError
 
 
 class Batch(NamedTuple):
@@ -102,13 +100,13 @@ def workdir(tmp_path):
 def test_what_is_due_when(workdir):
     state = run(workdir, diagnose_every=4)
     assert int(state.step) == 12 and kept(workdir) == [10, 12]
-    found = lines(workdir)
-    assert [line["step"] for line in found if "loss" in line] == list(range(1, 13))
-    assert [line["step"] for line in found if "val/near" in line] == [2, 4, 6, 8, 10, 12]
-    diagnoses = {line["step"]: line["goal"] for line in found if "goal" in line}
+    logged = lines(workdir)
+    assert [line["step"] for line in logged if "loss" in line] == list(range(1, 13))
+    assert [line["step"] for line in logged if "val/near" in line] == [2, 4, 6, 8, 10, 12]
+    diagnoses = {line["step"]: line["goal"] for line in logged if "goal" in line}
     assert diagnoses == pytest.approx({step: 1 + 0.1 * (step - 1) for step in (4, 8, 12)})
-    assert "score" not in found[-1]
-    assert not any(line.get("recompiles") for line in found)
+    assert "score" not in logged[-1]
+    assert not any(line.get("recompiles") for line in logged)
 
 
 def test_the_best_by_the_rule_is_kept_even_where_no_checkpoint_is_due(workdir):
@@ -142,12 +140,12 @@ def test_a_resumed_run_is_the_same_run_and_its_best_the_same(tmp_path, best, cut
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
     assert lines(resumed) == lines(whole)
-    found = [CheckpointReader(folder / "checkpoints") for folder in (whole, resumed)]
-    assert found[0].best == found[1].best and found[0].best_score == found[1].best_score
-    assert (found[0].best is not None) == bool(best)
-    a, b = (checkpoints.restore_params()[0]["w"] for checkpoints in found)
+    readers = [CheckpointReader(folder / "checkpoints") for folder in (whole, resumed)]
+    assert readers[0].best == readers[1].best and readers[0].best_score == readers[1].best_score
+    assert (readers[0].best is not None) == bool(best)
+    a, b = (checkpoints.restore_params()[0]["w"] for checkpoints in readers)
     assert a.tobytes() == b.tobytes()
-    for checkpoints in found:
+    for checkpoints in readers:
         checkpoints.close()
 
 
@@ -205,80 +203,6 @@ def test_nothing_is_run_again_after_the_last_step(workdir):
     assert float(first.params["w"]) == float(again.params["w"]) and lines(workdir) == before
 
 
-def traced_steps(workdir):
-    """The numbers of the steps in each trace of a workdir."""
-    found = []
-    for path in sorted((workdir / "profile").rglob("*.trace.json.gz")):
-        events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
-        found.append({int(e["args"]["step_num"]) for e in events if e.get("name") == "train" and "args" in e})
-        assert list(path.parent.glob("*.xplane.pb"))
-    return found
-
-
-def test_exactly_the_chosen_steps_are_recorded_and_training_is_unchanged(tmp_path):
-    plain = run(tmp_path / "plain")
-    recorded = run(tmp_path / "recorded", profile=(5, 7))
-    assert traced_steps(tmp_path / "recorded") == [{5, 6, 7}] and not traced_steps(tmp_path / "plain")
-    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(recorded), strict=True):
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-    assert lines(tmp_path / "recorded") == lines(tmp_path / "plain")
-
-
-def test_a_recording_that_is_interrupted_is_closed_and_what_is_left_is_recorded(tmp_path):
-    with pytest.raises(Interrupted):
-        run(tmp_path, cut=7, profile=(6, 9))
-    time.sleep(1.1)  # the profiler names a recording by its second
-    run(tmp_path, profile=(5, 9))
-    first, second = traced_steps(tmp_path)
-    assert min(first) == 6 and max(first) < 9 and second == {6, 7, 8, 9}
-
-
-@pytest.mark.parametrize("text", ["5", "5:", "0:3", "7:5", "5:13", "a:b", "-1:2"])
-def test_steps_that_there_are_not_are_told(text):
-    assert parse_steps("", steps=12) is None and parse_steps("5:5", steps=12) == (5, 5)
-    with pytest.raises(
-        UserError, match=rf"--profile is '{text}'; expected the first and the last step .* from 1 to 12"
-    ):
-        parse_steps(text, steps=12)
-
-
-def test_told_to_end_it_saves_the_step_at_hand_and_the_same_command_goes_on(tmp_path):
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    state = run(whole)
-
-    def told(params):
-        if float(params["w"]) > 0.5:  # in the evaluation of step 6
-            os.kill(os.getpid(), signal.SIGTERM)
-        return peak(params)
-
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped, match=r"Told to end after step ([0-9]+), which is saved; the same command goes on"):
-        run(stopped, evaluate=told)
-    assert signal.getsignal(signal.SIGTERM) == before
-    assert kept(stopped) == [5, 6] and lines(stopped)[-1]["step"] == 6 and "val/near" in lines(stopped)[-1]
-    after = run(stopped)
-    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
-    assert lines(stopped) == lines(whole)
-
-
-def test_a_bad_step_is_logged_with_its_records_and_training_goes_on(tmp_path, capsys):
-    def poisoned(start, cut):
-        for batch in batches(start):
-            yield batch._replace(goal=np.full(8, np.nan, np.float32)) if batch.goal[0] == np.float32(1.4) else batch
-
-    state = run(tmp_path, stream=poisoned, max_bad_steps=2)
-    found = [line for line in read_metrics(tmp_path) if "bad_step" in line]
-    assert [line["step"] for line in found] == [5] and found[0]["bad_step"]["records"] == list("01234567")
-    assert found[0]["bad_step"]["kind"] == "not finite"
-    assert "Step 5 had a non-finite loss" in capsys.readouterr().err
-    assert int(state.health.skipped) == 1 and read_metrics(tmp_path)[-2]["skipped"] == 1
-    with pytest.raises(
-        UserError, match=r"Step 5 had .*\(1 in a row, training.max_bad_steps is 1\).* Its records: 0, 1"
-    ):
-        run(tmp_path / "short", stream=poisoned, max_bad_steps=1)
-
-
 def test_other_data_are_not_gone_on_with(tmp_path):
     meta = {"config_hash": "abc", "data": "first"}
     with pytest.raises(Interrupted):
@@ -299,9 +223,9 @@ def test_the_goodput_log_adds_up_to_the_wall_time_of_all_starts(tmp_path, capsys
         with contextlib.suppress(Interrupted):
             run(tmp_path, **options)
         wall += time.monotonic() - begin
-    found = read_goodput(tmp_path)
-    assert [line["steps"] for line in found] == [[0, 7], [5, 12]]
-    total = sum(sum(line["seconds"].values()) for line in found)
+    starts = read_goodput(tmp_path)
+    assert [line["steps"] for line in starts] == [[0, 7], [5, 12]]
+    total = sum(sum(line["seconds"].values()) for line in starts)
     assert wall - 0.5 < total <= wall + 0.01  # the first start was cut after its last account
-    assert found[1]["seconds"]["data"] > 0.5 and found[0]["seconds"]["compile"] > 0
+    assert starts[1]["seconds"]["data"] > 0.5 and starts[0]["seconds"]["compile"] > 0
     assert "Where the time went (2 starts):" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from contextjax.training.step import judge, train_step
+from contextjax.training.step import check, train_step
 from contextjax.types import TrainState
 
 
@@ -94,14 +94,14 @@ def test_a_bad_step_changes_nothing_of_what_follows(step):
 
 
 def norms_of(losses, *, factor, first_step=0):
-    """What `judge` says of steps with these gradient norms, by hand: (whether each is good, skipped so far)."""
-    health, found = start().health, []
+    """Checks steps with these gradient norms; returns (whether each is good, skipped so far, bad steps in a row)."""
+    health, checked = start().health, []
     for step, norm in enumerate(losses):
-        good, health = judge(
-            health, jnp.float32(0), jnp.float32(norm), spike_factor=factor, anew=jnp.bool_(step == first_step)
+        good, health = check(
+            health, jnp.float32(0), jnp.float32(norm), spike_factor=factor, reset=jnp.bool_(step == first_step)
         )
-        found.append((bool(good), int(health.skipped), int(health.bad_steps)))
-    return found
+        checked.append((bool(good), int(health.skipped), int(health.bad_steps)))
+    return checked
 
 
 def test_a_spike_is_far_above_the_mean_of_the_good_steps_before_it():
@@ -112,17 +112,17 @@ def test_a_spike_is_far_above_the_mean_of_the_good_steps_before_it():
     good = np.ones(len(norms), bool)
     for step, norm in enumerate(norms):
         before = np.flatnonzero(good[:step])
-        fading = weights[len(norms) - len(before) :]
-        mean = float((fading * np.asarray(norms)[before]).sum() / fading.sum()) if step else 0.0
-        good[step] = np.isfinite(norm) and not (fading.sum() > 40 and norm > 5 * mean)
-    found = norms_of(norms, factor=5.0)
-    assert [step for step, (is_good, *_) in enumerate(found) if not is_good] == np.flatnonzero(~good).tolist()
+        ema = weights[len(norms) - len(before) :]
+        mean = float((ema * np.asarray(norms)[before]).sum() / ema.sum()) if step else 0.0
+        good[step] = np.isfinite(norm) and not (ema.sum() > 40 and norm > 5 * mean)
+    checked = norms_of(norms, factor=5.0)
+    assert [step for step, (is_good, *_) in enumerate(checked) if not is_good] == np.flatnonzero(~good).tolist()
     assert not good[81] and not good[100] and good[10]
-    assert found[-1][1] == (~good).sum() and found[81][2] == found[80][2] + 1
+    assert checked[-1][1] == (~good).sum() and checked[81][2] == checked[80][2] + 1
     assert all(is_good for step, (is_good, *_) in enumerate(norms_of(norms, factor=0.0)) if step != 81)
 
 
-def test_what_is_known_of_norms_begins_anew_with_an_objective():
+def test_the_average_of_norms_is_reset_with_an_objective():
     norms = [1.0] * 60 + [100.0] * 20
     assert not norms_of(norms, factor=10.0)[60][0]
     assert all(is_good for is_good, *_ in norms_of(norms, factor=10.0, first_step=60))

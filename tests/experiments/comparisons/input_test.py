@@ -26,9 +26,3 @@ def test_one_core_reads_and_is_timed(tmp_path):
         row = case.beside_pillow(tmp_path, batch=2, steps=2, pairs=1)
     assert row["seconds"][0] > 0 and row["Pillow, seconds"][0] > 0
     assert row["batches/s"] == pytest.approx(1 / (4 * row["seconds"][0]))
-
-
-def test_a_step_waits_for_what_it_takes_longer():
-    rows = case.waiting({"loader": [0.2], "one batch": [0.15]})
-    assert rows["loader"]["waits"] == pytest.approx(0.25)
-    assert case.waiting({"loader": [0.2], "one batch": [0.25]})["loader"]["waits"] == 0

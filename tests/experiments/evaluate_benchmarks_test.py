@@ -3,10 +3,10 @@
 What a protocol asks and ranks is read here once more, by plain loops over the files as they are published.
 """
 
+import contextlib
 import dataclasses
+import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +18,17 @@ from configs.base import evaluation
 from configs.context_cir import get_config
 from contextjax.images import SUFFIXES
 from contextjax.training.metrics_log import read_metrics
+from experiments.shared.leaderboard_files import check_file
+from experiments.shared.run_evaluation import evaluate_run
 from tests.data_pipelines.layouts import CATEGORIES, LAYOUTS
 
-ROOT = Path(__file__).parent.parent
 TASKS = ("change_attribute", "change_object", "focus_attribute", "focus_object")
 SUBMITTED = (("circo", "test"), ("cirr", "val"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A query as its benchmark asks it: what is ranked, and what of that is right, the target first."""
+    """A query as its benchmark asks it: the gallery to rank, and the right pictures, the target first."""
 
     reference: Path
     text: str
@@ -162,63 +163,49 @@ def run(folders, tmp_path_factory) -> Path:
     return workdir
 
 
-SCRIPT = """
-import json, sys
-from pathlib import Path
-from experiments.shared.leaderboard_files import check_file
-from experiments.shared.run_evaluation import evaluate_run
-for workdir, name, arguments in json.loads(sys.argv[1]):
-    evaluate_run(Path(workdir), **arguments, baselines=False)
-    for file in sorted(Path(arguments.get("submission", workdir)).glob(f"{name}*.json")):
-        protocol, split = arguments["protocol"], arguments["split"]
-        count = check_file(file, protocol, arguments["folder"], split)
-        print(f"{file} keeps all rules of {protocol}, {split}: {count} queries")
-"""
-
-
 @pytest.fixture(scope="module")
-def said(folders, run) -> str:
-    """What experiments.evaluate prints, of every benchmark and of the submissions: in one process, for each compiles
-    all there is."""
+def printed(folders, run) -> str:
+    """The output of evaluating every benchmark and of checking the submissions."""
     tasks = [(protocol, name, split) for protocol, (name, split, _) in COMPOSED.items()]
     tasks += [("genecis", "genecis", task) for task in TASKS if task != COMPOSED["genecis"][1]]
     tasks += [("imagecode", "imagecode", "val"), ("mmvp", "mmvp", "test"), ("circo", "circo", "test")]
-    calls = [
-        (str(run), protocol, {"protocol": protocol, "folder": str(folders[name]), "split": split}
-         | ({"submission": str(run / "submissions")} if (protocol, split) in SUBMITTED else {}))
-        for protocol, name, split in tasks
-    ]  # fmt: skip
-    line = [sys.executable, "-c", SCRIPT, json.dumps(calls)]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        for protocol, name, split in tasks:
+            task = {"protocol": protocol, "folder": str(folders[name]), "split": split}
+            is_submitted = (protocol, split) in SUBMITTED
+            submission = {"submission": str(run / "submissions")} if is_submitted else {}
+            evaluate_run(run, **task, **submission, baselines=False)
+            for file in sorted((run / "submissions").glob(f"{protocol}*.json") if is_submitted else ()):
+                count = check_file(file, protocol, task["folder"], split)
+                print(f"{file} keeps all rules of {protocol}, {split}: {count} queries")
+    return output.getvalue()
 
 
 @pytest.fixture
-def result_of(said, run):
-    """result_of(protocol, split): what was written."""
+def result_of(printed, run):
+    """result_of(protocol, split): the result file of an evaluation."""
     return lambda protocol, split: json.loads((run / result_file(protocol, split)).read_text())
 
 
 def result_file(protocol: str, split: str) -> str:
-    """That of the run's own data set has no other name."""
+    """Returns the name of a result file; the run's own data set has the plain name."""
     return "evaluation.json" if protocol == "cirr" else f"evaluation.{protocol}.{split}.json"
 
 
 def rank_by_hand(system, questions: list[Question]) -> np.ndarray:
-    """[Q, T]: how many of the gallery are scored above each right picture; those missing are never found."""
-    found = np.full((len(questions), max(len(question.truths) for question in questions)), 10**6)
+    """Returns [Q, T]: the pictures scored above each right one; 10**6 where a query has fewer right pictures."""
+    ranks = np.full((len(questions), max(len(question.truths) for question in questions)), 10**6)
     for row, question in enumerate(questions):
         query = system.encode_query([question.reference], [question.text])[0]
         scores = dict(zip(question.gallery, system.encode_gallery(question.gallery) @ query, strict=True))
         for column, truth in enumerate(question.truths):
-            found[row, column] = sum(score > scores[truth] for score in scores.values())
-    return found
+            ranks[row, column] = sum(score > scores[truth] for score in scores.values())
+    return ranks
 
 
 def average_precision(ranks: np.ndarray, k: int) -> float:
-    found = sorted(rank for rank in ranks if rank < k)
-    return sum((i + 1) / (rank + 1) for i, rank in enumerate(found)) / min(k, sum(ranks < 10**6))
+    places = sorted(rank for rank in ranks if rank < k)
+    return sum((i + 1) / (rank + 1) for i, rank in enumerate(places)) / min(k, sum(ranks < 10**6))
 
 
 @pytest.mark.parametrize("protocol", COMPOSED)
@@ -280,7 +267,7 @@ def test_the_training_evaluated_what_is_evaluated_after_it(run, result_of):
 
 
 @pytest.mark.parametrize(("protocol", "split"), SUBMITTED)
-def test_submissions_are_written_and_keep_the_rules(folders, run, said, protocol, split):
+def test_submissions_are_written_and_keep_the_rules(folders, run, printed, protocol, split):
     name, _, questions_of = COMPOSED[protocol]
     rows, key = {
         "circo": ("annotations/test.json", "id"),
@@ -290,8 +277,8 @@ def test_submissions_are_written_and_keep_the_rules(folders, run, said, protocol
     files = sorted((run / "submissions").glob(f"{protocol}*.json"))
     assert len(files) == {"circo": 1, "cirr": 2}[protocol]
     for file in files:
-        assert f"{file} is written and keeps all rules of {protocol}, {split}." in said
-        assert f"{file} keeps all rules of {protocol}, {split}: {len(ids)} queries" in said
+        assert f"{file} is written and keeps all rules of {protocol}, {split}." in printed
+        assert f"{file} keeps all rules of {protocol}, {split}: {len(ids)} queries" in printed
         assert set(json.loads(file.read_text())) - {"version", "metric"} == set(ids)
     assert (run / result_file(protocol, split)).exists() == (split == "val")  # circo's test is secret
     if protocol == "cirr":  # the first name is what is ranked first by hand

@@ -1,4 +1,4 @@
-"""What a compiled step holds: the new state in the old one's place, nothing for what is frozen."""
+"""The memory of a compiled step: the new state in the old one's place, nothing for what is frozen."""
 
 import dataclasses
 import functools

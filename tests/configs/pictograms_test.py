@@ -4,7 +4,7 @@ import pytest
 
 from configs.pictograms import ARGUMENTS, get_config
 from contextjax.optim import make_optimizer, make_schedule
-from contextjax.variants import VARIANTS, make_model, make_spec, resolve
+from contextjax.variants import make_model, make_spec
 from experiments.shared import systems
 
 
@@ -26,27 +26,3 @@ def test_every_argument_gives_a_whole_recipe(argument):
 def test_an_unknown_argument_names_the_known_ones():
     with pytest.raises(ValueError, match="no argument 'demos'; it has demo"):
         get_config("demos")
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_resolved_sizes_build_the_same_model(variant):
-    from configs.base import base
-
-    config = base("context_blip" if variant.startswith("BLIP") else "context_cir")
-    config.model.variant = variant
-    if variant == "BLIP-S16":  # whose width is that of a small model
-        config.model.decoder_heads = config.model.context_heads = 4
-    before = make_model(make_spec(config.model))
-    with config.unlocked():
-        config.model = resolve(config.model)
-    assert make_model(make_spec(config.model)) == before
-
-
-def test_an_unknown_field_of_a_tower_is_told():
-    from contextjax.types import UserError
-
-    config = get_config()
-    with config.unlocked():
-        config.model.vision.widht = 3
-    with pytest.raises(UserError, match="widht"):
-        make_model(make_spec(config.model))

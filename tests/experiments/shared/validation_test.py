@@ -1,0 +1,25 @@
+"""Evaluations in training: those without a folder are left out, and the rule of the best names what is evaluated."""
+
+import pytest
+
+from configs.context_cir import get_config
+from contextjax.types import UserError
+from data_pipelines import protocols
+from experiments.shared.validation import best_rule, evaluations
+
+
+def test_a_benchmark_without_a_folder_is_left_out_and_that_is_said(capsys):
+    config = get_config("B32")
+    config.data.folder = "CIRR"
+    assert evaluations(config) == {"cirr/val": (protocols.CIRR, "CIRR", "val")}
+    assert best_rule(config) == {"cirr/val/R@5": 0.5}
+    assert "'circo' has no folder (--config.data.evaluations.circo.folder=DIR)" in capsys.readouterr().out
+    config.data.evaluations.circo.folder = "CIRCO"
+    assert evaluations(config)["circo/val"] == (protocols.CIRCO, "CIRCO", "val")
+    assert best_rule(config) == {"cirr/val/R@5": 0.5, "circo/val/mAP@10": 0.5} and not capsys.readouterr().out
+    with config.unlocked():
+        config.training.best = {"val/R@5": 1.0}
+    with pytest.raises(
+        UserError, match="names 'val/R@5', which nothing evaluates; expected a metric of circo/val, cirr/"
+    ):
+        best_rule(config)

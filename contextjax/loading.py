@@ -123,11 +123,11 @@ def _check_shapes(params: Any, abstract: Any, folder: Path) -> None:
 
     from contextjax.pretrained.names import flatten
 
-    found, expected = ({path: x.shape for path, x in flatten(t).items()} for t in (params, nn.unbox(abstract)))
-    if odd := sorted(path for path in found.keys() | expected.keys() if found.get(path) != expected.get(path)):
+    restored, expected = ({path: x.shape for path, x in flatten(t).items()} for t in (params, nn.unbox(abstract)))
+    if odd := sorted(path for path in restored.keys() | expected.keys() if restored.get(path) != expected.get(path)):
         raise UserError(
-            f"{odd[0]} has the shape {found.get(odd[0])} in {folder}'s checkpoint, but {expected.get(odd[0])} in the "
-            f"model that {spec.FILE} describes; {spec.REMEDY}."
+            f"{odd[0]} has the shape {restored.get(odd[0])} in {folder}'s checkpoint, but {expected.get(odd[0])} in "
+            f"the model that {spec.FILE} describes; {spec.REMEDY}."
         )
 
 

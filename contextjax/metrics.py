@@ -1,4 +1,4 @@
-"""The maths of retrieval metrics: embeddings or scores -> rankings -> Recall@K, mAP@K. numpy only."""
+"""Computes rankings from embeddings or scores, and Recall@K, mAP@K and accuracies from rankings; numpy only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GRID = 2.0**25  # embeddings are scored as multiples of 1 / GRID, see cosines
 
 
 class Ranking(NamedTuple):
-    """What a gallery is to Q queries: rank (0 is best) of each truth, and the best rows with their scores."""
+    """A gallery as Q queries rank it: the rank (0 is best) of each truth, and the best rows with their scores."""
 
     ranks: Int[np.ndarray, "q t"]  # -1 where a query has no such truth
     top: Int[np.ndarray, "q k"]
@@ -49,17 +49,17 @@ def rank_gallery(
     top, best = np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0))
     for begin in range(0, count, chunk):
         scores = queries @ _on_grid(gallery[begin : begin + chunk]).T
-        np.copyto(scores, -np.inf, where=np.isnan(scores))  # what is not a number beats nobody
+        np.copyto(scores, -np.inf, where=np.isnan(scores))  # a score that is not a number beats no other
         inside = np.flatnonzero((excluded >= begin) & (excluded < begin + chunk))
         scores[inside, excluded[inside] - begin] = -np.inf
         rows = np.arange(begin, begin + scores.shape[1])
         for column in range(truths.shape[1]):
             score, truth = own[:, column, None], truths[:, column, None]
             ranks[:, column] += ((scores > score) | ((scores == score) & (rows < truth))).sum(axis=1)
-        found = top_k(scores, keep)
+        rows_kept = top_k(scores, keep)
         # Earlier chunks stand first, so that a stable sort breaks ties by position.
-        best = np.concatenate([best, np.take_along_axis(scores, found, axis=1)], axis=1)
-        top = np.concatenate([top, found + begin], axis=1)
+        best = np.concatenate([best, np.take_along_axis(scores, rows_kept, axis=1)], axis=1)
+        top = np.concatenate([top, rows_kept + begin], axis=1)
         order = np.argsort(-best, axis=1, kind="stable")[:, :keep]
         top, best = np.take_along_axis(top, order, axis=1), np.take_along_axis(best, order, axis=1)
     ranks = np.where(np.isnan(own), count, ranks)
@@ -73,7 +73,7 @@ def cosines(
     *,
     on_grid: bool = False,
 ) -> Float[np.ndarray, " q"]:
-    """float64: the score of each query and its own gallery row, as rank_gallery has it, to the last bit.
+    """Returns the float64 score of each query and its own gallery row, as rank_gallery has it, to the last bit.
 
     Embeddings are rounded to multiples of 2^-25, about what float32 holds of them. A product is then one of 2^-50, and
     sums of them below 8 are exact in float64: in whatever order, by whatever chunk a library adds them, equal pictures
@@ -88,7 +88,7 @@ def _on_grid(embeddings: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
 
 
 def rank_of_truth(scores: Float[np.ndarray, "q g"], truth: Int[np.ndarray, " q"]) -> Int[np.ndarray, " q"]:
-    """Rank (0 is best) of each query's truth. Ties break by gallery position, so ranks are deterministic.
+    """Returns the rank (0 is best) of each query's truth. Ties break by gallery position, so ranks are deterministic.
 
     -inf marks what a query may not return.
     """
@@ -99,7 +99,7 @@ def rank_of_truth(scores: Float[np.ndarray, "q g"], truth: Int[np.ndarray, " q"]
 
 
 def top_k(scores: Float[np.ndarray, "q g"], k: int) -> Int[np.ndarray, "q k"]:
-    """The k best gallery positions of each query, best first; ties by position. NaN is as good as -inf."""
+    """Returns the k best gallery positions of each query, best first; ties by position. NaN is as good as -inf."""
     scores = np.where(np.isnan(scores), -np.inf, scores)
     count = scores.shape[1]
     if k < count:
@@ -107,16 +107,17 @@ def top_k(scores: Float[np.ndarray, "q g"], k: int) -> Int[np.ndarray, "q k"]:
         level = scores == last
         room = k - (scores > last).sum(axis=1, keepdims=True)
         taken = (scores > last) | (level & (np.cumsum(level, axis=1, dtype=np.int32) <= room))
-        found = np.nonzero(taken)[1].reshape(len(scores), k)
+        best = np.nonzero(taken)[1].reshape(len(scores), k)
     else:
-        found = np.broadcast_to(np.arange(count), scores.shape)
-    order = np.argsort(-np.take_along_axis(scores, found, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(found, order, axis=1)
+        best = np.broadcast_to(np.arange(count), scores.shape)
+    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(best, order, axis=1)
 
 
 def average_precision_at(ranks: Int[np.ndarray, "q t"], k: int) -> Float[np.ndarray, " q"]:
-    """AP@K of each query: (1 / min(T, K)) sum over the first K of P(k) rel(k), as CIRCO defines it (Baldrati et al.
-    2023); mAP@K is the mean.
+    """Returns AP@K of each query, (1 / min(T, K)) sum over the first K of P(k) rel(k); mAP@K is the mean.
+
+    CIRCO defines it so (Baldrati et al. 2023).
 
     Args:
       ranks: rank (0 is best) of each of a query's T right pictures, all different; -1 where it has fewer than others.
@@ -130,12 +131,12 @@ def average_precision_at(ranks: Int[np.ndarray, "q t"], k: int) -> Float[np.ndar
 
 
 def recall_at(ranks: Int[np.ndarray, " q"], k: int) -> float:
-    """Share of queries whose truth is among the first k, in percent."""
+    """Returns the share of queries whose truth is among the first k, in percent."""
     return float(100 * np.mean(ranks < k))
 
 
 def standard_error(ranks: Int[np.ndarray, " q"], k: int) -> float:
-    """Binomial standard error of recall_at, in percent."""
+    """Returns the binomial standard error of recall_at, in percent."""
     share = np.mean(ranks < k)
     return float(100 * np.sqrt(share * (1 - share) / len(ranks)))
 
@@ -149,7 +150,7 @@ def recall_interval(
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of recall_at, in percent.
+    """Returns the percentile bootstrap interval of recall_at, in percent.
 
     Whole groups are drawn again: queries that share their pictures succeed and fail together, and an interval
     over queries would be too narrow.
@@ -171,7 +172,7 @@ def recall_interval(
 
 
 def share_interval(hits: int, total: int, *, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval of a share, in percent: it is right for few trials and for shares near 0 and 100, too.
+    """Returns Wilson's interval of a share, in percent: it is right for few trials and for shares near 0 and 100, too.
 
     Args:
       hits: how many of the trials were hits.
@@ -190,7 +191,7 @@ def share_interval(hits: int, total: int, *, z: float = 1.96) -> tuple[float, fl
 
 
 def pair_accuracy(ranks: Int[np.ndarray, " q"], pair_ids: Sequence[str] | np.ndarray) -> float:
-    """Share of pairs both of whose queries are right, in percent: what a guess reaches is 25, a constant answer 0.
+    """Returns the share of pairs both of whose queries are right, in percent; a guess reaches 25, a constant answer 0.
 
     Args:
       ranks: rank of each query's truth, 0 is right.
@@ -213,7 +214,7 @@ def combine_propositions(
     weights: Float[np.ndarray, " j"] | None = None,
     share: float = 0.5,
 ) -> Float[np.ndarray, " k"]:
-    """Scores of K candidates by a whole text T and by the short sentences T_j that it consists of.
+    """Returns the scores of K candidates by a whole text T and by the short sentences T_j that it consists of.
 
     s_k = share * s_k(T) + (1 - share) * sum_j ±a_j * s_k(T_j), with the minus where a sentence is negated (NDCR,
     Li et al. 2023, combines propositions so; here nothing is learned).

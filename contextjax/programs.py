@@ -1,4 +1,4 @@
-"""The programs of a system: what it computes, as functions of a model, its parameters and arrays.
+"""The programs of a system, as functions of a model, its parameters and arrays.
 
 Each is compiled once for a model and the shapes of its inputs, whatever the parameters are. Embeddings and scores are
 float32. B is a number of queries or texts, U of different pictures or sets, S of texts about sets, K of candidates in a
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class SetFeatures(NamedTuple):
-    """What ContextBLIP's selection reads of sets of candidates: arrays of float32."""
+    """The input of ContextBLIP's selection: float32 arrays of sets of candidates."""
 
     features: Any  # [S, K, W]
     base: Any  # [S, K], the base scores

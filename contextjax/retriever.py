@@ -52,7 +52,7 @@ class Retriever:
         self.fingerprint = fingerprint  # which model it is: what an index of a gallery belongs to
 
     def encode_query(self, images: Sequence[Any], texts: Sequence[str], *, shares: bool = True) -> np.ndarray:
-        """Query embeddings float32 [B, D], L2-normalised, of a reference picture and a modification text each.
+        """Returns query embeddings float32 [B, D], L2-normalised, of a reference picture and a modification text each.
 
         `shares`: equal pictures are encoded once. Otherwise each is, by one program for all batches of a size.
         """
@@ -65,17 +65,17 @@ class Retriever:
         return self._map(self._embed_query, np.stack(list(pixels)), *tokens, rows)
 
     def encode_gallery(self, images: Sequence[Any]) -> np.ndarray:
-        """Gallery embeddings float32 [N, D], L2-normalised."""
+        """Returns gallery embeddings float32 [N, D], L2-normalised."""
         if not len(images):
             raise UserError("The gallery is empty; expected at least one picture.")
         return self._map(self._embed_gallery, self._pixels(images))
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Text embeddings float32 [B, D], L2-normalised: those of the text tower alone."""
+        """Returns text embeddings float32 [B, D], L2-normalised: those of the text tower alone."""
         return self._map(self._embed_text, *self._tokens(texts))
 
     def score_candidates(self, images: Sequence[Any], text: str, *, ordered: bool = False) -> np.ndarray:
-        """How well each of K pictures fits the text: float32 [K], higher is better.
+        """Returns how well each of K pictures fits the text: float32 [K], higher is better.
 
         `ordered`: the pictures are one after the other in time.
         """
@@ -84,7 +84,7 @@ class Retriever:
     def score_sets(
         self, sets: Sequence[Sequence[Any]], texts: Sequence[str], ordered: Sequence[bool] | None = None
     ) -> np.ndarray:
-        """float32 [S, K]: score_candidates of S sets of K pictures each, with a text each.
+        """Returns the scores float32 [S, K] of S sets of K pictures each, with a text each; see score_candidates.
 
         A set may come with several texts: its pictures are encoded once.
         """
@@ -93,13 +93,13 @@ class Retriever:
         return self._map_shared(self._score_sets, pixels, *self._set_tokens(texts), orders, batch=batch)
 
     def truncated(self, texts: Sequence[str]) -> list[str]:
-        """What is read of each text that is longer than the tokenizer's length; empty where all fit."""
+        """Returns the characters that are read of each text that is too long for the tokenizer; empty where all fit."""
         encoded = self.tokenizer(texts)
         ends = encoded.offsets[:, :, 1].max(axis=1)
         return [text[:end] for text, end, cut in zip(texts, ends, encoded.truncated, strict=True) if cut]
 
     def _tokens(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and mask, as long as the longest text needs."""
+        """Returns ids and mask, as long as the longest text needs."""
         for text in texts:
             if not text.strip():
                 raise UserError("A text is empty; say what the picture that you look for is like.")
@@ -108,7 +108,7 @@ class Retriever:
         return ids[:, :length], mask[:, :length]
 
     def _set_tokens(self, texts: Sequence[str]) -> tuple[np.ndarray, ...]:
-        """Ids and mask of whole texts [N, T], then those of their propositions [N, J, T']: the texts, where J is 0."""
+        """Returns ids and mask of whole texts [N, T], and of their propositions [N, J, T'], which may be themselves."""
         ids, mask = self._tokens(texts)
         limit, length = self.propositions
         if not limit:
@@ -116,7 +116,7 @@ class Retriever:
         return ids, mask, *tokenize_propositions(self.tokenizer, texts, limit=limit, length=length)[0]
 
     def _set_pixels(self, sets: Sequence[Sequence[Any]]) -> tuple[Iterator[np.ndarray], int]:
-        """uint8 [K, H, W, 3] of each set, and how many sets go together."""
+        """Returns uint8 [K, H, W, 3] of each set, and how many sets are computed together."""
         sizes = sorted({len(images) for images in sets})
         if sizes in ([], [0]):
             raise UserError("There are no candidates; expected at least one picture.")
@@ -184,7 +184,7 @@ def _on_each(function: Callable[..., np.ndarray], *values: Any) -> Any:
 
 
 def _distinct(pictures: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The different ones of some arrays, stacked, and which of them each is."""
+    """Returns the distinct ones of some arrays, stacked, and the row of each array among them."""
     place: dict[bytes, int] = {}
     kept, rows = [], []
     for pixels in pictures:
@@ -197,7 +197,7 @@ def _distinct(pictures: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _parts(rows: np.ndarray, batch: int) -> Iterator[slice]:
-    """Parts of at most `batch` of some ascending numbers; equal ones stay together where they fit."""
+    """Yields slices of at most `batch` of some ascending numbers; equal ones stay together where they fit."""
     begin = 0
     while begin < len(rows):
         end = min(begin + batch, len(rows))
@@ -209,6 +209,6 @@ def _parts(rows: np.ndarray, batch: int) -> Iterator[slice]:
 
 
 def _padded(rows: np.ndarray, batch: int) -> np.ndarray:
-    """Padded (by the first row) to a power of two or to `batch`."""
+    """Returns rows padded, by the first one, to a power of two or to `batch`."""
     missing = min(1 << (len(rows) - 1).bit_length(), batch) - len(rows)
     return np.concatenate([rows, np.repeat(rows[:1], missing, axis=0)])

@@ -1,7 +1,7 @@
 """SystemSpec: what a trained system needs to be loaded, beside its parameters and its tokenizer.
 
-Training writes it into the workdir as system.json, an export and a converted model hold the same file, and whoever
-loads one of them reads it and nothing of the recipe. The file may come from a stranger: every value is checked, here
+Training writes it into the workdir as system.json, an export and a converted model hold the same file, and a
+reader of any of them needs nothing of the recipe. The file may come from a stranger: every value is checked, here
 (what needs no model) and in `variants.make_model` (the sizes). Importing this module imports no JAX.
 """
 
@@ -75,12 +75,12 @@ class SystemSpec:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the system is a plain CLIP or BLIP, which was published and not trained here."""
+        """True for a plain CLIP or BLIP, which was published and not trained here."""
         return self.family in ("clip", "blip")
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """What is done to pictures: before the program (image_size, fit) and in it (mean, std)."""
+        """The preprocessing of pictures: before the program (image_size, fit) and in it (mean, std)."""
         return {name: self.vision[name] for name in ("image_size", "fit", "mean", "std")}
 
     def write(self, folder: Path) -> None:

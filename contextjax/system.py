@@ -24,9 +24,9 @@ from contextjax.variants import spec_of
 
 @dataclasses.dataclass(frozen=True)
 class TokenMap:
-    """Attention [patches, tokens] between picture and text, and the characters [tokens, 2] of each token.
+    """The attention [patches, tokens] between a picture and a text, and the characters [tokens, 2] of each token.
 
-    ConText-CIR: how much each patch reads each token. ContextBLIP and BLIP: how much each token reads each patch.
+    In ConText-CIR each patch reads the tokens; in ContextBLIP and BLIP each token reads the patches.
     """
 
     attention: np.ndarray
@@ -34,7 +34,7 @@ class TokenMap:
     grid: int  # patches a side
 
     def phrase(self, start: int, end: int) -> np.ndarray:
-        """Mean map [grid, grid] of the tokens that overlap the characters [start, end)."""
+        """Returns the mean map [grid, grid] of the tokens that overlap the characters [start, end)."""
         inside = (self.offsets[:, 1] > start) & (self.offsets[:, 0] < end)
         if not inside.any():
             return np.zeros((self.grid, self.grid), np.float32)
@@ -80,7 +80,7 @@ class System(Retriever):
         return spec_of(self.model).scores
 
     def with_query(self, query: str) -> System:
-        """The same towers queried by "fusion", or by the baselines "image", "text" or "sum"."""
+        """Returns a system of the same towers with another query: "fusion", or a baseline, "image", "text" or "sum"."""
         if query not in QUERIES:
             raise UserError(f"query is '{query}'; expected one of {', '.join(QUERIES)}.")
         if query == "fusion" and getattr(self.model.config, "query", "") != "fusion":
@@ -88,7 +88,7 @@ class System(Retriever):
         return self._with(query=query)
 
     def with_score(self, score: str) -> System:
-        """The same model scoring candidates otherwise.
+        """Returns a system of the same model that scores candidates in another way.
 
         "itc": cosine of the embeddings, or ContextBLIP's base score where it reads propositions; "itm": log-odds of a
         match (as the match's probability, it ranks ContextBLIP's zero-shot); "sum": cosine plus logit of a match, as

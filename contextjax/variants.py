@@ -1,4 +1,4 @@
-"""The size table: named towers; and what lies between a recipe's `model` section, a SystemSpec and a module."""
+"""The size table of named towers, and the way from a recipe's `model` section to a SystemSpec and a module."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def _check_fields(config: Any, section: Mapping[str, Any], where: str, *, skippe
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type, as the annotations of the configs write types. Numbers are finite, sizes counts."""
+    """Returns whether a value is of a type that configs are annotated with. Numbers are finite, counts not negative."""
     if isinstance(hint, types.UnionType):
         return any(_fits(value, each) for each in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:

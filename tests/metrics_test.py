@@ -275,7 +275,7 @@ def test_a_million_pictures_are_ranked_in_little_memory():
 
 @pytest.mark.parametrize(("hits", "total"), [(0, 1), (1, 1), (0, 20), (7, 9), (450, 500), (500, 500)])
 def test_wilsons_interval_holds_the_shares_that_are_near_enough(hits, total):
-    """Its bounds are the shares p that lie z standard errors, of p itself, from what was found."""
+    """The bounds are the shares p that lie z standard errors, of p itself, from the observed share."""
     low, high = share_interval(hits, total)
     for bound in (low / 100, high / 100):
         assert 0 <= bound <= 1

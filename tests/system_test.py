@@ -1,10 +1,10 @@
-"""The object people use: shapes, norms, padding, baselines, and what it says to a mistake."""
+"""System: shapes, norms, padding, baselines, and its error messages."""
 
 import numpy as np
 import pytest
 
 import contextjax
-from contextjax import programs, retriever
+from contextjax import retriever
 from contextjax.tokenizers import train_tokenizer
 from contextjax.types import UserError
 
@@ -68,12 +68,12 @@ def test_attention_maps_cover_the_text(system, pictures):
     ("images", "texts", "sentence"),
     [(1, ["a", "b"], "one text a picture"), (1, ["  "], "text is empty")],
 )
-def test_mistakes_are_told(system, pictures, images, texts, sentence):
+def test_mistakes_are_user_errors(system, pictures, images, texts, sentence):
     with pytest.raises(UserError, match=sentence):
         system.encode_query(pictures[:images], texts)
 
 
-def test_what_a_system_cannot_do_is_told(system, pictures):
+def test_what_a_system_cannot_do_is_a_user_error(system, pictures):
     with pytest.raises(UserError, match="gallery is empty"):
         system.encode_gallery([])
     with pytest.raises(UserError, match="no attention maps"):
@@ -81,24 +81,3 @@ def test_what_a_system_cannot_do_is_told(system, pictures):
     assert system.truncated(["remove the dog"]) == []
     cut = system.truncated(["remove the dog " * 5])[0]
     assert ("remove the dog " * 5).startswith(cut) and len(cut) < 75
-
-
-def test_retrieval_costs_nothing_of_the_consistency_branch(system):
-    """The programs of query and gallery hold the matrix products of towers, fusion and head, and no other."""
-    import re
-
-    config = system.model.config
-    vision, text = config.clip.vision, config.clip.text
-    block = 6  # qkv, scores, mixture, out, up, down
-    tower = 1 + block * vision.layers  # with the patches
-    fusion = 8 * config.fusion_layers  # q, k, v apart
-    pooling = 6
-    pixels = np.zeros((2, 16, 16, 3), np.uint8)
-    ids, mask = np.zeros((2, 10), np.int32), np.ones((2, 10), bool)
-    for program, inputs, expected in (
-        (programs.embed_query, (pixels, ids, mask), tower + block * text.layers + fusion + pooling + 1),
-        (programs.embed_gallery, (pixels,), tower + 1),
-    ):
-        mode = {"mode": "fusion"} if program is programs.embed_query else {}
-        lowered = program.lower(system.model, system.params, *inputs, **mode).as_text()
-        assert len(re.findall(r"dot_general", lowered)) == expected

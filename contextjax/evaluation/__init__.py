@@ -1,4 +1,4 @@
-"""A system and records -> ranks -> metrics: over a gallery by a protocol, or over each record's own candidates."""
+"""Evaluates a system on records: ranks a gallery by a protocol or each record's own candidates, then metrics."""
 
 from contextjax.evaluation.candidates import (
     CandidateEvaluation,

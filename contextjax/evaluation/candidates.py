@@ -1,4 +1,4 @@
-"""A system and candidate sets -> ranks of each record's own candidates -> metrics."""
+"""Evaluates a system on candidate sets: ranks each record's own candidates and computes metrics."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Propositions = Mapping[str, Sequence[tuple[str, bool]]]
 
 
 class CandidateScorer(Protocol):
-    """What an evaluation of candidate sets needs of a system."""
+    """A system as an evaluation of candidate sets needs it."""
 
     def score_sets(self, sets: Sequence[Sequence[Any]], texts: Sequence[str], ordered: Sequence[bool]) -> np.ndarray:
-        """float32 [S, K], higher is better: how well each of a set's K nearly identical pictures fits its text.
+        """Returns float32 [S, K], higher is better: how well each of a set's K nearly identical pictures fits its text.
 
         `ordered`: whether a set's pictures are one after the other in time.
         """
@@ -30,7 +30,7 @@ class CandidateScorer(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class CandidateEvaluation:
-    """Per record: the scores [Q, K] of its candidates and the rank of the one that is described.
+    """The scores [Q, K] of each record's candidates, and the rank of the one that is described.
 
     K is that of the largest set; -inf stands where a smaller one has no candidate. `pairs`: every set has two pictures
     and a text of each, and it counts how often both are answered right.
@@ -42,35 +42,35 @@ class CandidateEvaluation:
     pairs: bool = False
 
     def metrics(self, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
-        """Accuracy in percent, that of pairs, and the accuracy's 95 % interval, over all records or those of `rows`."""
+        """Returns the accuracy in percent, that of pairs, and the 95 % interval, of all records or those of `rows`."""
         ranks = self.ranks[rows]
-        found = {"accuracy": metrics.recall_at(ranks, 1)}
+        values = {"accuracy": metrics.recall_at(ranks, 1)}
         if self.pairs:
-            found["pair accuracy"] = metrics.pair_accuracy(ranks, _set_rows(self.records)[rows])
+            values["pair accuracy"] = metrics.pair_accuracy(ranks, _set_rows(self.records)[rows])
         related = _numbered(record.set or record.images for record in self.records)[rows]
         low, high = metrics.recall_interval(ranks, 1, related)
-        return {**found, "low95": low, "high95": high}
+        return {**values, "low95": low, "high95": high}
 
     def by_kind(self) -> dict[str, dict[str, float]]:
-        """The metrics of each kind of candidates, where records have kinds."""
+        """Returns the metrics of each kind of candidates, where records have kinds."""
         return by_kind(self.records, self.metrics)
 
     def baselines(self) -> dict[str, dict[str, float]]:
-        """What is reached without looking: at random, and by the one index that is most often right here."""
+        """Returns the metrics of answers at random, and of the one index that is most often right here."""
         indices = np.asarray([record.target for record in self.records])
         chance = np.asarray([1 / len(record.images) for record in self.records])
-        found = {
+        values = {
             "random": {"accuracy": float(np.mean(100 * chance))},
             "best constant index": {"accuracy": float(100 * np.bincount(indices).max() / len(indices))},
         }
         if self.pairs:  # a constant answer is wrong for one of two
-            found["random"]["pair accuracy"] = float(np.mean(100 * chance**2))
-            found["best constant index"]["pair accuracy"] = 0.0
-        return found
+            values["random"]["pair accuracy"] = float(np.mean(100 * chance**2))
+            values["best constant index"]["pair accuracy"] = 0.0
+        return values
 
 
 def with_texts_of_other_sets(records: Sequence[CandidateRecord], *, seed: int = 0) -> list[CandidateRecord]:
-    """Every record with a text about another set: a control, at chance unless a system is right without reading.
+    """Returns every record with a text about another set, a control: a system that needs the text scores at chance.
 
     Sets follow each other in a random order, and texts move on by the largest set's number of texts. Empty where one
     set has more than half of the records.
@@ -121,7 +121,7 @@ def score_records(
     propositions: Propositions | None = None,
     share: float = 0.5,
 ) -> np.ndarray:
-    """float32 [Q, K]: the scores of every record's candidates, -inf where a set has fewer than the largest.
+    """Returns the scores float32 [Q, K] of every record's candidates, -inf where a set has fewer than the largest.
 
     Targets are not looked at.
 
@@ -137,17 +137,20 @@ def score_records(
                  for sentence, negated in (propositions or {}).get(record.id, ())]  # fmt: skip
     asked = [dataclasses.replace(records[row], text=sentence) for row, sentence, _ in sentences]
     scores = _score_sets(system, [*records, *asked], pictures)
-    found, parts = scores[: len(records)], scores[len(records) :]
+    whole, of_sentences = scores[: len(records)], scores[len(records) :]
     rows, negated = np.asarray([row for row, *_ in sentences], int), np.asarray([no for *_, no in sentences], bool)
     for row in np.unique(rows):
         own = rows == row
-        found[row] = metrics.combine_propositions(found[row], parts[own], negated[own], share=share)
-    return found
+        whole[row] = metrics.combine_propositions(whole[row], of_sentences[own], negated[own], share=share)
+    return whole
 
 
 def _score_sets(system: CandidateScorer, records: Sequence[CandidateRecord], pictures: Pictures) -> np.ndarray:
-    """Sets of one size go together, at most SETS at a time, and the descriptions of a set after each other, so that
-    its pictures are read once."""
+    """Returns the scores [Q, K] of records.
+
+    Sets of one size are scored together, at most SETS at a time, and the descriptions of a set one after the other, so
+    that its pictures are read once.
+    """
     width = max((len(record.images) for record in records), default=0)
     scores = np.full((len(records), width), -np.inf, np.float32)
     order = sorted(
@@ -167,11 +170,11 @@ def _score_sets(system: CandidateScorer, records: Sequence[CandidateRecord], pic
 
 
 def _set_rows(records: Sequence[CandidateRecord]) -> np.ndarray:
-    """int [Q]: which candidate set, in order of first appearance, each record is about."""
+    """Returns int [Q], the number of each record's candidate set in order of first appearance."""
     return _numbered(record.images for record in records)
 
 
 def _numbered(keys: Iterable[Hashable]) -> np.ndarray:
-    """A number for each key, in order of first appearance."""
+    """Returns a number for each key, in order of first appearance."""
     numbers: dict[Hashable, int] = {}
     return np.asarray([numbers.setdefault(key, len(numbers)) for key in keys])

@@ -1,4 +1,4 @@
-"""A system and composed queries -> ranks over a gallery, by a protocol -> metrics."""
+"""Evaluates a system on composed queries: ranks a gallery by a protocol and computes metrics."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from contextjax.types import ComposedRecord, EvaluationProtocol, UserError
 
 
 class Encoder(Protocol):
-    """What an evaluation needs of a system."""
+    """A system as an evaluation of composed queries needs it."""
 
     def encode_query(self, images: Sequence[Any], texts: Sequence[str]) -> np.ndarray:
-        """[B, D], L2-normalised."""
+        """Returns embeddings [B, D], L2-normalised."""
         ...
 
     def encode_gallery(self, images: Sequence[Any]) -> np.ndarray:
-        """[N, D], L2-normalised."""
+        """Returns embeddings [N, D], L2-normalised."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Per query, in the order of `records`: ranks (0 is best) and the best pictures found.
+    """The ranks (0 is best) and the best pictures of each query, in the order of `records`.
 
     A rank is -1 where there is none: of a target that is secret, in a group that a query does not have.
     """
@@ -43,24 +43,24 @@ class Evaluation:
 
     @property
     def ranks(self) -> np.ndarray:
-        """[Q] of the target."""
+        """The ranks [Q] of the targets."""
         return self.truth_ranks[:, 0]
 
     def metrics(self, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
-        """The protocol's metrics in percent, over all queries or those of `rows`."""
+        """Returns the protocol's metrics in percent, over all queries or those of `rows`."""
         check_targets(self.records)
         ranks, subset_ranks, truths = self.ranks[rows], self.subset_ranks[rows], self.truth_ranks[rows]
         precision = lambda k: float(100 * np.mean(metrics.average_precision_at(truths, k)))
-        found = {f"mAP@{k}": precision(k) for k in self.protocol.map_at}
-        found |= {f"R@{k}": metrics.recall_at(ranks, k) for k in self.protocol.recall_at}
+        values = {f"mAP@{k}": precision(k) for k in self.protocol.map_at}
+        values |= {f"R@{k}": metrics.recall_at(ranks, k) for k in self.protocol.recall_at}
         if (subset_ranks >= 0).all():
-            found |= {f"Rs@{k}": metrics.recall_at(subset_ranks, k) for k in self.protocol.subset_recall_at}
-        if self.protocol.average and all(name in found for name in self.protocol.average):
-            found["Avg"] = float(np.mean([found[name] for name in self.protocol.average]))
-        return found
+            values |= {f"Rs@{k}": metrics.recall_at(subset_ranks, k) for k in self.protocol.subset_recall_at}
+        if self.protocol.average and all(name in values for name in self.protocol.average):
+            values["Avg"] = float(np.mean([values[name] for name in self.protocol.average]))
+        return values
 
     def by_kind(self) -> dict[str, dict[str, float]]:
-        """The metrics of each kind of edit, where records have kinds."""
+        """Returns the metrics of each kind of edit, where records have kinds."""
         return by_kind(self.records, self.metrics)
 
 
@@ -132,13 +132,13 @@ def rank_records(
             parts.append((every.ranks, own.ranks[:, 0], every.top, every.scores, own.top))
     back = np.argsort(order)
     ranks, subset_ranks, top, scores, subset_top = (np.concatenate(column)[back] for column in zip(*parts, strict=True))
-    pictured = lambda found: np.where(found < 0, -1, rows[found])
+    pictured = lambda places: np.where(places < 0, -1, rows[places])
     size = members.shape[1] if protocol.gallery == "own" else len(rows)
     return Evaluation(protocol, records, size, ranks, subset_ranks, pictured(top), scores, pictured(subset_top))
 
 
 def gallery_rows(protocol: EvaluationProtocol, records: Sequence[ComposedRecord], pictures: Pictures) -> np.ndarray:
-    """The picture rows that the protocol ranks, ascending.
+    """Returns the picture rows that the protocol ranks, ascending.
 
     Raises:
       UserError: records name pictures that are not there, or right ones that are not ranked.
@@ -165,7 +165,7 @@ def gallery_rows(protocol: EvaluationProtocol, records: Sequence[ComposedRecord]
 def encode_rows(
     system: Encoder, pictures: Pictures, rows: Sequence[int] | np.ndarray | None = None, *, chunk: int = 1024
 ) -> np.ndarray:
-    """Embeddings [G, D] of a table's pictures, or those of `rows`; at most `chunk` pictures are held decoded."""
+    """Returns the embeddings [G, D] of a table's pictures, or those of `rows`; at most `chunk` are held decoded."""
     rows = range(len(pictures)) if rows is None else rows
     return np.concatenate(
         [system.encode_gallery([pictures[i] for i in rows[b : b + chunk]]) for b in range(0, len(rows), chunk)]
@@ -173,7 +173,7 @@ def encode_rows(
 
 
 def mean_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean over parts of a split, however many queries each has, of every metric that all of them have."""
+    """Returns the mean over parts of a split, however many queries each has, of every metric that all of them have."""
     common = [name for name in parts[0] if all(name in part for part in parts)]
     return {name: float(np.mean([part[name] for part in parts])) for name in common}
 
@@ -181,14 +181,14 @@ def mean_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _encode_queries(
     system: Encoder, protocol: EvaluationProtocol, records: Sequence[ComposedRecord], pictures: Pictures
 ) -> np.ndarray:
-    """[Q, D], of a text, or the normalised mean over it and its rewordings."""
+    """Returns the queries [Q, D]; with rewordings, the normalised mean over the text and its rewordings."""
     texts = [(r.text, *(r.rewordings if protocol.averages_rewordings else ())) for r in records]
     read = {name: pictures[pictures.row[name]] for name in dict.fromkeys(record.reference for record in records)}
     images = [read[record.reference] for record, own in zip(records, texts, strict=True) for _ in own]
-    found = system.encode_query(images, [text for own in texts for text in own])
+    embeddings = system.encode_query(images, [text for own in texts for text in own])
     if not protocol.averages_rewordings:
-        return found
-    sums = np.add.reduceat(found, np.cumsum([0, *map(len, texts[:-1])]), axis=0)
+        return embeddings
+    sums = np.add.reduceat(embeddings, np.cumsum([0, *map(len, texts[:-1])]), axis=0)
     return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
 
@@ -202,19 +202,19 @@ def _rank_members(queries: np.ndarray, gallery: np.ndarray, truths: np.ndarray, 
     is_truth = (members[:, None] == truths[..., None]) & (truths >= 0)[..., None]  # [Q, T, S]
     ranks = [metrics.rank_of_truth(scores, column) for column in is_truth.argmax(axis=2).T]
     best = metrics.top_k(scores, keep)
-    top, found = np.take_along_axis(members, best, axis=1), np.take_along_axis(scores, best, axis=1)
+    top, kept = np.take_along_axis(members, best, axis=1), np.take_along_axis(scores, best, axis=1)
     ranks = np.where(is_truth.any(axis=2), np.stack(ranks, axis=1), -1)
-    return metrics.Ranking(ranks, np.where(np.isfinite(found), top, -1), found.astype(np.float32))
+    return metrics.Ranking(ranks, np.where(np.isfinite(kept), top, -1), kept.astype(np.float32))
 
 
 def _truths(record: ComposedRecord) -> list[str]:
-    """All right pictures, the target first; none where they are secret."""
+    """Returns all right pictures, the target first; none where they are secret."""
     return [name for name in dict.fromkeys((record.target, *record.truths)) if name]
 
 
 def _padded(rows: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
-    """int [Q, N >= 1] of Q short lists, filled up with -1."""
-    found = np.full((len(rows), max([1, *map(len, rows)])), -1)
-    for row, values in zip(found, rows, strict=True):
+    """Returns Q short lists as int [Q, N], N >= 1, padded with -1."""
+    padded = np.full((len(rows), max([1, *map(len, rows)])), -1)
+    for row, values in zip(padded, rows, strict=True):
         row[: len(values)] = values
-    return found
+    return padded

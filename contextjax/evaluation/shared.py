@@ -1,4 +1,4 @@
-"""What evaluations of both kinds need: pictures by row, targets, metrics by kind."""
+"""Shared by both evaluations: pictures by row, the check of targets, and metrics by kind."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from contextjax.types import CandidateRecord, ComposedRecord, Picture, UserError
 
 
 class Pictures(Protocol):
-    """A picture table: ids, and pictures by row."""
+    """A table of pictures: their ids, and the pictures by row."""
 
     @property
     def ids(self) -> Sequence[str]:
-        """Picture ids by row."""
+        """The picture ids by row."""
         ...
 
     @property
     def row(self) -> Mapping[str, int]:
-        """Row of each id."""
+        """The row of each id."""
         ...
 
     def __len__(self) -> int: ...
@@ -38,7 +38,7 @@ def check_targets(records: Sequence[ComposedRecord] | Sequence[CandidateRecord])
 def by_kind(
     records: Sequence[ComposedRecord] | Sequence[CandidateRecord], metrics_of: Callable[[np.ndarray], dict[str, float]]
 ) -> dict[str, dict[str, float]]:
-    """The metrics of the records of each kind, where they have kinds."""
+    """Returns the metrics of the records of each kind, where they have kinds."""
     groups: dict[str, list[int]] = {}
     for row, record in enumerate(records):
         for kind in record.kinds:

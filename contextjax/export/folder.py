@@ -1,4 +1,4 @@
-"""The files of an export: names, versions, checksums. Imports no JAX."""
+"""Writes and checks the files of an export: names, versions, checksums. Importing this module imports no JAX."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMATS = ("safetensors", "stablehlo", "onnx")
 
 
 def check_formats(names: list[str]) -> tuple[str, ...]:
-    """The formats of --format, each once.
+    """Returns the formats of --format, each once.
 
     Raises:
       UserError: one is unknown, or there is none.
@@ -46,8 +46,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if is_remote(folder):
         raise UserError(f"{folder} is in an object store; copy the export to this machine, and load it there.")
     path = folder / MANIFEST
-    found = read_json(path, layout="an export", remedy="copy what experiments.export wrote again")
-    version = found.get("export")
+    manifest = read_json(path, layout="an export", remedy="copy what experiments.export wrote again")
+    version = manifest.get("export")
     if version is None:
         raise UserError(f"{path} can't be read (it names no version); copy what experiments.export wrote again.")
     if version != VERSION:
@@ -56,8 +56,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "again, or use the contextjax that wrote it."
         )
     try:
-        named = {name for program in found["programs"].values() for name in program["files"].values()} | {spec.FILE}
-        _ = (found["formats"], found["fingerprint"], found["tokenizer"]["specials"], found["limits"])
+        named = {name for program in manifest["programs"].values() for name in program["files"].values()} | {spec.FILE}
+        _ = (manifest["formats"], manifest["fingerprint"], manifest["tokenizer"]["specials"], manifest["limits"])
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not whole ({error!r}); copy the export again.") from error
     if odd := sorted(name for name in named if Path(name).name != name):
@@ -66,4 +66,4 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is not what was written: {damage}; copy the export again.")
     if lost := sorted(named - integrity.Manifest.read(folder).files.keys()):
         raise UserError(f"{path} names {lost[0]}, which has no checksum; copy the export again.")
-    return found
+    return manifest

@@ -1,4 +1,4 @@
-"""The nodes and constants of an ONNX graph, and sizes that are known when it runs."""
+"""Graph collects the nodes and constants of an ONNX graph, and the sizes that are known only when it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Value:
-    """A tensor of the graph. Where it is not `full`, axes that it was broadcast along have the size 1 still."""
+    """A tensor of the graph. Where it is not `full`, axes that it was broadcast along still have the size 1."""
 
     name: str
     full: bool = True
@@ -37,7 +37,7 @@ class Graph:
         return name
 
     def constant(self, value: Any, dtype: Any = np.int64) -> str:
-        """A constant; equal ones are one."""
+        """Returns the name of a constant; equal constants are stored once."""
         from onnx import numpy_helper
 
         array = np.asarray(value, dtype)
@@ -47,13 +47,13 @@ class Graph:
         return self.constants[key].name
 
     def note_sizes(self, name: str, shape: Sequence[Any]) -> None:
-        """Where the free axes' sizes are read off an input."""
+        """Adds the nodes that read the sizes of free axes off an input."""
         for i, size in enumerate(shape):
             if not isinstance(size, int) and str(size) not in self.sizes:
                 self.sizes[str(size)] = self.add("Shape", name, start=i, end=i + 1)
 
     def size(self, size: Any) -> str:
-        """int64 [1] of a size, which may be an expression of free ones ("4*batch", "floordiv(tokens, 2)")."""
+        """Returns the name of a size, int64 [1]: a number or an expression ("4*batch", "floordiv(tokens, 2)")."""
         if isinstance(size, int | np.integer):
             return self.constant([size])
         if str(size) not in self.sizes:
@@ -77,27 +77,27 @@ class Graph:
         raise ValueError(ast.dump(node))
 
     def shape(self, sizes: Sequence[Any]) -> str:
-        """int64 [rank]."""
+        """Returns the name of a shape, int64 [rank]."""
         if all(isinstance(size, int) for size in sizes):
             return self.constant(list(sizes))
         return self.add("Concat", *map(self.size, sizes), axis=0)
 
     def expand(self, value: Value, shape: Sequence[Any]) -> str:
-        """The name of a value with all its axes at their full size."""
+        """Returns the name of a value with all its axes at their full size."""
         return value.name if value.full else self.add("Expand", value.name, self.shape(shape))
 
     def cast(self, name: str, dtype: Any) -> str:
-        """As another type."""
+        """Returns the name of a tensor that is cast to another type."""
         from onnx import helper
 
         return self.add("Cast", name, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def read(self, atom: Any) -> Value:
-        """The value of a variable or literal."""
+        """Returns the value of a variable or literal."""
         if isinstance(atom, jax.extend.core.Literal):
             return Value(self.constant(atom.val, atom.aval.dtype))
         return self.values[atom]
 
     def full(self, atom: Any) -> str:
-        """Its name, at full size."""
+        """Returns the name of a variable or literal at its full size."""
         return self.expand(self.read(atom), atom.aval.shape)

@@ -33,17 +33,17 @@ def run(graph: Graph, jaxpr: Any, consts: Sequence[Any]) -> list[Value]:
             inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
             inner, own = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
             graph.values.update(zip(inner.invars, map(graph.read, eqn.invars), strict=True))
-            found = run(graph, inner, own)
+            outputs = run(graph, inner, own)
         elif name in SAME:
-            found = [graph.read(atom) for atom in eqn.invars]
+            outputs = [graph.read(atom) for atom in eqn.invars]
         else:
-            found = [_apply(graph, eqn, name)]
-        graph.values.update(zip(eqn.outvars, found, strict=True))
+            outputs = [_apply(graph, eqn, name)]
+        graph.values.update(zip(eqn.outvars, outputs, strict=True))
     return [graph.read(atom) for atom in jaxpr.outvars]
 
 
 def _apply(graph: Graph, eqn: Any, name: str) -> Value:
-    """One operation."""
+    """Adds the nodes of one operation; returns its output."""
     if name in UNARY or name in BINARY or name in ELEMENTWISE:
         # Operands that are broadcast stay as they are: ONNX broadcasts by itself.
         values, shape = [graph.read(atom) for atom in eqn.invars], eqn.outvars[0].aval.shape
@@ -54,8 +54,8 @@ def _apply(graph: Graph, eqn: Any, name: str) -> Value:
         raise UserError(
             f"This model has the operation '{name}', which has no ONNX form here; leave onnx out of --format."
         )
-    found = RULES[name](graph, eqn, *(() if name == "broadcast_in_dim" else map(graph.full, eqn.invars)))
-    return found if isinstance(found, Value) else Value(found)
+    output = RULES[name](graph, eqn, *(() if name == "broadcast_in_dim" else map(graph.full, eqn.invars)))
+    return output if isinstance(output, Value) else Value(output)
 
 
 def _one(graph: Graph, eqn: Any) -> str:
@@ -89,7 +89,7 @@ ELEMENTWISE: dict[str, Callable[..., str]] = {
 
 
 def _broadcast(graph: Graph, eqn: Any) -> Value:
-    """Only axes of size 1 are put in; `expand` does the rest where it has to be done."""
+    """Inserts axes of size 1 only; `expand` does the rest where it has to be done."""
     (atom,), shape = eqn.invars, eqn.params["shape"]
     thin = [1] * len(shape)
     for axis, size in zip(eqn.params["broadcast_dimensions"], atom.aval.shape, strict=True):
@@ -116,7 +116,7 @@ def _dot(graph: Graph, eqn: Any, left: str, right: str) -> str:
 
 
 def _gather(graph: Graph, eqn: Any, operand: str, index: str) -> str:
-    """A part of an array; whole slices at indices along one axis; or (take_along_axis) such behind batch axes."""
+    """Takes a slice of an array; or whole slices at indices along one axis, behind batch axes (take_along_axis)."""
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     shape, rank = eqn.invars[0].aval.shape, eqn.outvars[0].aval.ndim
     batching, index_rank = numbers.operand_batching_dims, eqn.invars[1].aval.ndim
@@ -135,14 +135,16 @@ def _gather(graph: Graph, eqn: Any, operand: str, index: str) -> str:
         in_front = tuple(range(count))
         if tuple(batching) != in_front or tuple(numbers.start_indices_batching_dims) != in_front or axis != count:
             raise UserError("This model reads arrays in a way that has no ONNX form here; leave onnx out of --format.")
-        found = graph.add("GatherND", operand, graph.cast(index, np.int64), batch_dims=count)
+        output = graph.add("GatherND", operand, graph.cast(index, np.int64), batch_dims=count)
         order = [*places, *numbers.offset_dims]
     else:
         flat = graph.add("Squeeze", index, graph.constant([index_rank - 1]))
-        found = graph.add("Gather", operand, flat, axis=axis)
+        output = graph.add("Gather", operand, flat, axis=axis)
         before, after = numbers.offset_dims[:axis], numbers.offset_dims[axis:]
         order = [*before, *places, *after]
-    return found if order == sorted(order) else graph.add("Transpose", found, perm=[int(i) for i in np.argsort(order)])
+    return (
+        output if order == sorted(order) else graph.add("Transpose", output, perm=[int(i) for i in np.argsort(order)])
+    )
 
 
 def _iota(graph: Graph, eqn: Any) -> Value:

@@ -12,7 +12,7 @@ from contextjax.types import UserError
 
 
 def open_onnx(folder: Path, programs: Mapping[str, Mapping[str, Any]]) -> dict[str, Callable[..., np.ndarray]]:
-    """name -> function of numpy arrays.
+    """Returns the programs of an export by name, as functions of numpy arrays.
 
     Raises:
       UserError: onnxruntime is missing or does not read the programs.

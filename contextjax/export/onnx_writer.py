@@ -24,7 +24,7 @@ OPSET, IR_VERSION = 18, 9
 
 def to_onnx(call: Callable[..., Any], tensors: Mapping[str, Any], inputs: Sequence[Any], names: Sequence[str],
             output: str, weights: Path) -> Any:  # fmt: skip
-    """The ONNX model of a function of (named tensors, *inputs) that gives one array.
+    """Returns the ONNX model of a function of (named tensors, *inputs) that returns one array.
 
     Args:
       call: traced with symbolic sizes where `inputs` have them.
@@ -47,9 +47,9 @@ def to_onnx(call: Callable[..., Any], tensors: Mapping[str, Any], inputs: Sequen
         graph.values[var] = Value(name)
     for name, x in zip(names, inputs, strict=True):
         graph.note_sizes(name, x.shape)
-    (found,) = run(graph, closed.jaxpr, closed.consts)
+    (value,) = run(graph, closed.jaxpr, closed.consts)
     result = closed.jaxpr.outvars[0]
-    graph.add("Identity", graph.expand(found, result.aval.shape), name=output)
+    graph.add("Identity", graph.expand(value, result.aval.shape), name=output)
     nodes, used = _needed(graph.nodes, output)
     outside = _external(weights, [name for name in own if name in used])
     type_of = lambda x: helper.np_dtype_to_tensor_dtype(np.dtype(x.dtype))
@@ -66,7 +66,7 @@ def to_onnx(call: Callable[..., Any], tensors: Mapping[str, Any], inputs: Sequen
 
 
 def _needed(nodes: Sequence[Any], output: str) -> tuple[list[Any], set[str]]:
-    """The nodes that the output comes from, and the names that these read."""
+    """Returns the nodes that the output comes from, and the names that they read."""
     kept, used = [], {output}
     for node in reversed(nodes):
         if used & set(node.output):
@@ -76,13 +76,13 @@ def _needed(nodes: Sequence[Any], output: str) -> tuple[list[Any], set[str]]:
 
 
 def _external(weights: Path, names: Sequence[str]) -> list[Any]:
-    """Initialisers whose data are where a safetensors file has them."""
+    """Returns initialisers whose data are where a safetensors file has them."""
     from onnx import TensorProto
 
     with weights.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
-    found = []
+    tensors = []
     for name in names:
         begin, end = header[name]["data_offsets"]
         tensor = TensorProto(
@@ -90,5 +90,5 @@ def _external(weights: Path, names: Sequence[str]) -> list[Any]:
         )
         for key, value in (("location", weights.name), ("offset", 8 + length + begin), ("length", end - begin)):
             tensor.external_data.add(key=key, value=str(value))
-        found.append(tensor)
-    return found
+        tensors.append(tensor)
+    return tensors

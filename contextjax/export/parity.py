@@ -1,4 +1,4 @@
-"""How far an export is from the live model, on inputs that neither has seen."""
+"""Certifies an export: measures how far it is from the live model, on inputs that neither has seen."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ TRAINED = "as trained"  # the live model in the type that it was trained in, whe
 
 def certify(system: System, opened: Mapping[str, Mapping[str, Callable[..., np.ndarray]]], *, dtype: str,
             seed: int = 0) -> dict[str, Any]:  # fmt: skip
-    """The certificate: format -> program -> batch -> largest difference, and with what it was measured.
+    """Returns the certificate: the largest difference by format, program and batch, and how it was measured.
 
-    A float32 export is compared with the live model in float32. Where that was trained in another type, how far it is
-    from itself in that type is told, too, and no tolerance is asked of it.
+    A float32 export is compared with the live model in float32. Where the model was trained in another type, the
+    certificate also holds its distance from itself in that type, which no tolerance limits.
 
     Args:
       system: the live one.
@@ -44,7 +44,7 @@ def certify(system: System, opened: Mapping[str, Mapping[str, Callable[..., np.n
     live = _runs(system, system.model.clone(dtype=None) if computes != trained else system.model)
     if computes != trained:
         opened = {**opened, TRAINED: _runs(system, system.model)}
-    inputs, found = _fresh(system, seed), {form: {name: {} for name in live} for form in opened}
+    inputs, differences = _fresh(system, seed), {form: {name: {} for name in live} for form in opened}
     for program in make_programs(system, system.model):
         largest = program.limits.get("candidates", BATCHES[-1]) if program.name == "score" else BATCHES[-1]
         for place, batch in enumerate(sorted({min(batch, largest) for batch in BATCHES})):
@@ -61,7 +61,7 @@ def certify(system: System, opened: Mapping[str, Mapping[str, Callable[..., np.n
                     difference = np.abs(got - expected) / np.maximum(1, np.abs(expected))
                     worst[form] = float(np.maximum(worst[form], difference.max()))  # a NaN stays one
             for form, value in worst.items():
-                found[form][program.name][str(batch)] = value
+                differences[form][program.name][str(batch)] = value
                 if form != TRAINED and not value <= TOLERANCES[dtype]:
                     raise UserError(
                         f"{form}, {program.name} differs from the live model by {value:.1e} at batch {batch}; at most "
@@ -71,16 +71,16 @@ def certify(system: System, opened: Mapping[str, Mapping[str, Callable[..., np.n
         "difference": DIFFERENCE.format(computes),
         "tolerance": TOLERANCES[dtype],
         "dtype": dtype,
-        "trained": {"dtype": trained, "largest_difference": found.pop(TRAINED, {})},
+        "trained": {"dtype": trained, "largest_difference": differences.pop(TRAINED, {})},
         "inputs": f"at least {INPUTS} a batch, seed {seed}: noise, blocks of colour, flat pictures; random texts",
-        "largest_difference": found,
+        "largest_difference": differences,
         "versions": _versions(),
         "hardware": _hardware(),
     }
 
 
 def _runs(system: System, model: Any) -> dict[str, Callable[..., np.ndarray]]:
-    """name -> function of numpy arrays, of a live model."""
+    """Returns the programs of a live model by name, as functions of numpy arrays."""
 
     def compiled(call: Callable[..., Any]) -> Callable[..., np.ndarray]:
         run = jax.jit(call)
@@ -90,7 +90,7 @@ def _runs(system: System, model: Any) -> dict[str, Callable[..., np.ndarray]]:
 
 
 def _fresh(system: System, seed: int) -> dict[str, np.ndarray]:
-    """Pictures, and texts as the system's tokenizer has them; as many as the largest batch needs."""
+    """Returns random pictures, and texts as the tokenizer encodes them; as many as the largest batch needs."""
     rng, size, count = np.random.default_rng(seed), system.image_size, -(-INPUTS // BATCHES[-1]) * BATCHES[-1]
     noise = rng.integers(0, 256, (count, size, size, 3), np.uint8)
     coarse = rng.integers(0, 256, (count, 4, 4, 3), np.uint8)
@@ -105,40 +105,40 @@ def _fresh(system: System, seed: int) -> dict[str, np.ndarray]:
     sentence = lambda: " ".join(word() for _ in range(rng.integers(1, 7)))
     texts = ["; ".join(sentence() for _ in range(rng.integers(1, 4))) for _ in range(count)]
     ids, mask = system.tokenizer(texts).tokens
-    found = {"pictures": pictures, "ids": ids, "mask": mask, "ordered": rng.random(count) < 0.5}
+    inputs = {"pictures": pictures, "ids": ids, "mask": mask, "ordered": rng.random(count) < 0.5}
     limit, length = system.propositions
     if limit:
         assert any(len(split_propositions(text, limit)) > 1 for text in texts)
         short, _ = tokenize_propositions(system.tokenizer, texts, limit=limit, length=length)
-        found |= {"proposition_ids": short.ids, "proposition_mask": short.mask}
-    return found
+        inputs |= {"proposition_ids": short.ids, "proposition_mask": short.mask}
+    return inputs
 
 
 def _cut(program: Program, inputs: Mapping[str, np.ndarray], batch: int, place: int) -> list[list[np.ndarray]]:
-    """The program's arguments, `batch` pictures at a time. `place`: of several lengths of texts, which one."""
+    """Returns the program's arguments, `batch` pictures at a time; `place` numbers the lengths of texts."""
     longest = int(inputs["mask"].sum(-1).max())
     length = min(longest + 5 * place, inputs["ids"].shape[1])
     arrays = {name: x[:, :length] if name in ("ids", "mask") else x for name, x in inputs.items()}
-    found = []
+    arguments = []
     for number in range(-(-INPUTS // batch)):
         rows = slice(number * batch, (number + 1) * batch)
         one = program.name == "score"  # one text a set
-        found.append([arrays[x.name][rows if x.name == "pictures" or not one else number] for x in program.inputs])
-    return found
+        arguments.append([arrays[x.name][rows if x.name == "pictures" or not one else number] for x in program.inputs])
+    return arguments
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in ("contextjax", "jax", "jaxlib", "flax", "numpy", "onnx", "onnxruntime", "tokenizers", "pillow"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions
 
 
 def _hardware() -> str:
-    """Device and processor."""
+    """Returns the names of the device and the processor."""
     device, info, name = jax.devices()[0], Path("/proc/cpuinfo"), platform.processor()
     if info.is_file():
         lines = info.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,4 +1,7 @@
-"""StableHLO by jax.export: one file a program, for cpu, cuda and tpu. Running it imports JAX and no Flax."""
+"""Writes and reads StableHLO by jax.export: one file a program, for cpu, cuda and tpu.
+
+Running it imports JAX and no Flax.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,15 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def to_stablehlo(call: Callable[..., Any], tensors: Mapping[str, Any], inputs: Sequence[Any]) -> bytes:
-    """A function of (named tensors, *inputs) as one serialised program; the tensors are inputs of it, too."""
+    """Returns a function of (named tensors, *inputs) as one serialised program; the tensors are inputs of it, too."""
     shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in tensors.items()}
     return bytes(export.export(jax.jit(call), platforms=PLATFORMS)(shapes, *inputs).serialize())
 
 
 def open_stablehlo(folder: Path, programs: Mapping[str, Mapping[str, Any]]) -> dict[str, Callable[..., np.ndarray]]:
-    """name -> function of numpy arrays. The parameters are on the device once, for all of them.
+    """Returns the programs of an export by name, as functions of numpy arrays.
+
+    The parameters are on the device once, for all of them.
 
     Raises:
       UserError: flatbuffers is missing, or this JAX does not read the programs.

@@ -13,6 +13,7 @@ import pytest
 
 import contextjax
 from configs.base import base
+from contextjax.export import parity
 from contextjax.export.write import write_export
 from contextjax.pretrained import write_own
 from contextjax.tokenizers import train_tokenizer
@@ -84,6 +85,13 @@ def case(request, tmp_path_factory, no_shape_checks) -> Case:
     target = tmp_path_factory.mktemp("exports") / request.param
     write_export(system, target, formats=FORMATS, config=config, recipe={"Started from": "random weights"})
     return Case(system, config, target)
+
+
+@pytest.fixture
+def short_certificate(monkeypatch):
+    """Certifies with 9 inputs, 3 at a time: `case` has the full certificate, and each size compiles every program."""
+    monkeypatch.setattr(parity, "BATCHES", (3,))
+    monkeypatch.setattr(parity, "INPUTS", 9)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def answers(system, pictures):
-    """What a system says to a few inputs."""
+    """Returns the answers of a system to a few inputs."""
     return {
         "query": system.encode_query([*pictures, pictures[0]], [*TEXTS, TEXTS[1]]),
         "gallery": system.encode_gallery(pictures),
@@ -107,6 +107,7 @@ def test_it_runs_where_the_frameworks_are_not_installed(case, pictures, tmp_path
     np.testing.assert_allclose(found["score"], scores, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("short_certificate")
 def test_onnx_alone_is_loaded_without_jax_by_load(tmp_path, pictures):
     system, config = make_system("context_cir")
     write_export(system, tmp_path / "out", formats=("onnx",), config=config)
@@ -155,7 +156,7 @@ def test_the_folder_says_what_it_is(case):
     assert sum(path.stat().st_size for path in case.export.glob("*.onnx")) < 4 * weights  # parameters lie there once
 
 
-def test_what_an_export_cannot_do_is_told(case, pictures):
+def test_what_an_export_cannot_do_is_said_in_one_sentence(case, pictures):
     exported = contextjax.load(case.export)
     for call in (lambda: exported.attention_maps(pictures, TEXTS), lambda: exported.with_query("sum"),
                  lambda: exported.params):  # fmt: skip
@@ -210,6 +211,7 @@ def _edit(folder, change):
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
 
 
+@pytest.mark.usefixtures("short_certificate")
 def test_an_export_of_parameters_alone_is_the_live_system(tmp_path, pictures):
     """Stacked layers too: they are written one by one, and read into stacked ones."""
     system, config = make_system("context_cir", vision={**SIZES["vision"], "scan": True})
@@ -224,6 +226,7 @@ def test_an_export_of_parameters_alone_is_the_live_system(tmp_path, pictures):
     np.testing.assert_allclose(exported.encode_query(pictures, TEXTS), system.encode_query(pictures, TEXTS), atol=1e-5)
 
 
+@pytest.mark.usefixtures("short_certificate")
 def test_bfloat16_is_half_the_size_and_another_model(case, tmp_path, pictures):
     write_export(case.system, tmp_path / "half", formats=("stablehlo",), dtype="bfloat16", config=case.config)
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path / "half", case.export)]
@@ -239,8 +242,11 @@ def test_bfloat16_is_half_the_size_and_another_model(case, tmp_path, pictures):
 @pytest.mark.parametrize(
     ("kind", "formats"), [("context_cir", ["safetensors", "stablehlo", "onnx"]), ("context_blip", ["stablehlo"])]
 )
-def test_a_run_in_bfloat16_is_exported_in_float32_and_the_distance_is_told(tmp_path, pictures, capsys, kind, formats):
-    """As the full-size recipes train."""
+@pytest.mark.usefixtures("short_certificate")
+def test_a_run_in_bfloat16_is_exported_in_float32_and_the_distance_is_reported(
+    tmp_path, pictures, capsys, kind, formats
+):
+    """The full-size recipes train so."""
     system, config = make_system(kind, dtype="bfloat16")
     write_run(tmp_path / "run", system, config)
     export(str(tmp_path / "run"), tmp_path / "out", formats=formats)
@@ -249,8 +255,8 @@ def test_a_run_in_bfloat16_is_exported_in_float32_and_the_distance_is_told(tmp_p
         assert all(value <= 1e-5 for batches in programs.values() for value in batches.values())
     assert "live model computes in float32" in found["difference"] and found["trained"]["dtype"] == "bfloat16"
     apart = max(max(batches.values()) for batches in found["trained"]["largest_difference"].values())
-    for told in ((tmp_path / "out" / "README.md").read_text(), capsys.readouterr().out):
-        assert apart > 1e-4 and f"up to {apart:.1e} from itself" in told
+    for report in ((tmp_path / "out" / "README.md").read_text(), capsys.readouterr().out):
+        assert apart > 1e-4 and f"up to {apart:.1e} from itself" in report
     exported = open_export(tmp_path / "out", runtime="stablehlo")
     assert exported.identity == system.identity
     plain = make_system(kind)[0]

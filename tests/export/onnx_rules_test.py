@@ -71,7 +71,7 @@ def test_a_rule_gives_what_jax_gives(weights, tmp_path, name):
         np.testing.assert_allclose(found, expected, atol=2e-6, rtol=2e-6)
 
 
-def test_what_has_no_rule_is_told(weights, tmp_path):
+def test_an_operation_without_a_rule_is_named(weights, tmp_path):
     with pytest.raises(UserError, match="'sort'"):
         convert(lambda w, x, i: jnp.sort(x), weights, tmp_path)
     with pytest.raises(UserError, match="reads arrays"):

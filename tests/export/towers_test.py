@@ -18,6 +18,7 @@ from tests.pretrained.conftest import BLIP_CONFIG, random_params
 
 
 @pytest.mark.parametrize("name", ["clip", "blip"])
+@pytest.mark.usefixtures("short_certificate")
 def test_a_published_model_is_exported(tiny, tmp_path, pictures, name):
     from contextjax.models.blip import BLIP
     from contextjax.models.clip import CLIP
@@ -41,6 +42,7 @@ def test_a_published_model_is_exported(tiny, tmp_path, pictures, name):
         export(str(tmp_path / name), tmp_path / "more", formats=["safetensors"])
 
 
+@pytest.mark.usefixtures("short_certificate")
 def test_an_adapter_of_convolutions_has_stablehlo_and_no_onnx(tmp_path, pictures):
     system, config = make_system("context_blip", adapter="convolutions", selection="none", propositions=False,
                                  pooling_heads=0, context_layers=0)  # fmt: skip
@@ -54,7 +56,7 @@ def test_an_adapter_of_convolutions_has_stablehlo_and_no_onnx(tmp_path, pictures
 
 
 def test_the_command(tmp_path, capsys):
-    """A run's folder goes out with its metrics, if they are of this checkpoint; mistakes are told before any work."""
+    """A run is exported with its metrics, if they belong to this checkpoint; mistakes are reported before any work."""
     system, config = make_system("context_cir")
     write_run(tmp_path / "run", system, config)
     evaluation = {"protocol": "cirr", "split": "val", "n_queries": 20, "n_gallery": 30, "query": "fusion",
@@ -81,7 +83,7 @@ def test_the_command(tmp_path, capsys):
 
 
 def test_an_index_of_the_live_system_is_searched_by_its_export(case, tmp_path, pictures):
-    """They are one model; of another one it is refused."""
+    """Both are one model; the index is refused to another one."""
     from contextjax.serving.index import Index
 
     exported = contextjax.load(case.export)

@@ -22,6 +22,7 @@ from contextjax.pretrained import read_pretrained
 from contextjax.pretrained.context_blip import published_table
 from contextjax.pretrained.names import flatten, write
 from contextjax.types import CandidateBatch, CaptionBatch, FeatureBatch, Tokens
+from tests.models.context_blip_test import jit
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "context_blip_tiny.safetensors"
 # The golden pixels are already scaled; with this mean and std the model's own scaling is the identity.
@@ -177,7 +178,7 @@ def stage_1(request, params, batch, draws):
         shown = {name: outputs[name] for name in ("matching", "truth", "pixels")}
         return mean(terms["matching"]) + mean(terms["masking"]), (shown, terms)
 
-    gradients, (outputs, terms) = jax.jit(jax.grad(loss, has_aux=True))(params)
+    gradients, (outputs, terms) = jit(jax.grad(loss, has_aux=True))(params)
     return request.param, outputs, terms, gradients
 
 
@@ -227,7 +228,7 @@ def test_gradients_of_stage_1(file, stage_1):
 # ---------------------------------------------------------------------------------- stages 2a and 2b
 
 
-@jax.jit  # both sets have the same shapes
+@jit  # both sets have the same shapes
 def run_stage_2a(params, batch):
     """Loss, its gradients, and all that was recorded of a set."""
     objective, run = SelectionObjective(STAGE_2A, (("selection", 1.0),)), _runner(STAGE_2A, params)
@@ -256,7 +257,7 @@ def test_stage_2a_and_zero_shot(file, params, name):
     close(jax.nn.softmax(logits)[:, 1], file[f"output.zero_shot.set_{name}.match_probability"])
 
 
-@jax.jit
+@jit
 def run_stage_2b(params, batch):
     """Loss, its gradients and the scores from cached features; the encoder's output; the scores from pictures."""
     run, objective = _runner(MODEL, params), SelectionObjective(MODEL, (("selection", 1.0),))

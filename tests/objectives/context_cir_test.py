@@ -22,6 +22,7 @@ from contextjax.pretrained import read_pretrained
 from contextjax.pretrained.context_cir import published_table
 from contextjax.pretrained.names import flatten, write
 from contextjax.types import LOST, ComposedBatch, Phrases, Tokens
+from tests.models.context_blip_test import jit
 
 # The golden pixels are already scaled; with this mean and std the model's own scaling is the identity.
 PUBLISHED = ContextCIR(
@@ -127,7 +128,7 @@ def test_states_attention_and_embeddings_are_the_published_ones(golden, params, 
             "target_embedding": model.embed_image(target),
         }
 
-    outputs = jax.jit(lambda params: PUBLISHED.apply({"params": params}, method=forward))(params)
+    outputs = jit(lambda params: PUBLISHED.apply({"params": params}, method=forward))(params)
     real = golden["input.caption_mask"] > 0
     for name, value in outputs.items():
         expected = golden[f"output.{name}"]
@@ -147,7 +148,7 @@ def loss_and_terms(params, batch, *, model=PUBLISHED, weights=WEIGHTS, **options
 
 def test_losses_are_the_published_ones(golden, params, batch, float_pixels):
     objective = ContextCIRObjective(PUBLISHED, WEIGHTS)
-    representations = jax.jit(lambda params: objective.represent(params, batch))(params)
+    representations = jit(lambda params: objective.represent(params, batch))(params)
     for epsilon in ("0", "0.05"):
         terms = dataclasses.replace(objective, epsilon=float(epsilon)).terms(representations, batch)
         means = {name: total / count for name, (total, count) in terms.items()}
@@ -158,7 +159,7 @@ def test_losses_are_the_published_ones(golden, params, batch, float_pixels):
 
 
 def test_gradient_norms_are_the_published_ones(golden, params, batch, float_pixels):
-    gradients = jax.jit(jax.grad(lambda params: loss_and_terms(params, batch)[0]))(params)
+    gradients = jit(jax.grad(lambda params: loss_and_terms(params, batch)[0]))(params)
     tensors = write(published_table(PUBLISHED.config), flatten(gradients))
     outputs = {name: np.linalg.norm(value) for name, value in tensors.items()}
     expected = {k.removeprefix("gradnorm."): v for k, v in golden.items() if k.startswith("gradnorm.")}
@@ -188,7 +189,7 @@ def test_a_missing_modification_changes_nothing(tiny, setting):
         texts=Tokens(batch.texts.ids.at[-1, -1].set(batch.texts.ids[0, 0]), batch.texts.mask),
         captions=batch.captions._replace(ids=batch.captions.ids.at[-1, -1].set(batch.captions.ids[0, 0])),
     )
-    run = jax.jit(jax.value_and_grad(lambda p, b: loss_and_terms(p, b, model=model, weights=ALL)[0]))
+    run = jit(jax.value_and_grad(lambda p, b: loss_and_terms(p, b, model=model, weights=ALL)[0]))
     (loss, gradients), (other_loss, other_gradients) = run(params, batch), run(params, other)
     np.testing.assert_allclose(loss, other_loss, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients, other_gradients)
@@ -203,7 +204,7 @@ def test_phrases_that_are_not_valid_leave_only_the_other_terms(tiny, setting):
         means = loss_and_terms(params, batch, model=model)[1]
         return means["contrastive"] + weight * means["consistency"]
 
-    run = jax.jit(jax.value_and_grad(loss))
+    run = jit(jax.value_and_grad(loss))
     (value, gradients), (other, other_gradients) = run(params, none, 5.0), run(params, batch, 0.0)
     np.testing.assert_allclose(value, other, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients, other_gradients)
@@ -220,7 +221,7 @@ def test_the_phrase_alone_is_a_fixed_goal(tiny, setting):
         r = objective.represent(params, batch)
         return weights[0] * r["alone"].sum() + weights[1] * r["in_context"].sum()
 
-    run = jax.jit(jax.grad(pulled))
+    run = jit(jax.grad(pulled))
     assert not any(np.asarray(g).any() for g in jax.tree.leaves(run(params, jnp.asarray([1.0, 0.0]))))
     assert any(np.asarray(g).any() for g in jax.tree.leaves(run(params, jnp.asarray([0.0, 1.0]))))
 
@@ -231,7 +232,7 @@ def test_each_option_and_weight_has_an_effect(tiny, setting):
     batch = batch._replace(target_ids=batch.target_ids.at[0, 0].set(batch.target_ids[1, 1]))
     fixed, learned = ContextCIRObjective(model, ALL), ContextCIRObjective(model, ALL, temperature=None)
     represent = lambda params: (fixed.represent(params, batch), learned.represent(params, batch))
-    represented, with_learned = jax.jit(represent)(params)
+    represented, with_learned = jit(represent)(params)
 
     def loss(representations=represented, **options):
         terms = dataclasses.replace(fixed, **options).terms(representations, batch)
@@ -261,9 +262,9 @@ def test_the_diagnosis_equals_separate_gradients(tiny, setting):
     model, params = setting
     batch = tiny.batch(3, 2)
     objective = ContextCIRObjective(model, ALL)
-    norms = jax.jit(lambda params: objective.diagnose(params, batch))(params)
+    norms = jit(lambda params: objective.diagnose(params, batch))(params)
     for name, weight in ALL:
-        gradients = jax.jit(jax.grad(lambda p, only=((name, weight),): only_term(model, p, batch, only)))(params)
+        gradients = jit(jax.grad(lambda p, only=((name, weight),): only_term(model, p, batch, only)))(params)
         norm = np.sqrt(sum(float((x**2).sum()) for x in jax.tree.leaves(gradients)))
         np.testing.assert_allclose(norms[f"grad_norm/{name}"], norm, rtol=1e-4)
     ratio = norms["grad_norm/consistency"] / norms["grad_norm/contrastive"]
@@ -282,7 +283,7 @@ def test_false_negatives_are_counted_by_picture(tiny, setting):
     model, params = setting
     batch = tiny.batch(3, 2)  # its last modification is missing
 
-    @jax.jit
+    @jit
     def count(target_ids):
         norms = ContextCIRObjective(model, ALL).diagnose(params, batch._replace(target_ids=target_ids))
         return {name: value for name, value in norms.items() if name.startswith("false_negatives")}
@@ -304,7 +305,7 @@ def test_matched_and_lost_phrases_are_shares_of_all(tiny, setting):
     lost = jnp.asarray([[1, 2, 0], [3, 0, 4]])
     batch = batch._replace(phrases=batch.phrases._replace(lost=lost))
     objective = ContextCIRObjective(model, WEIGHTS)
-    terms = jax.jit(lambda params: objective.terms(objective.represent(params, batch), batch))(params)
+    terms = jit(lambda params: objective.terms(objective.represent(params, batch), batch))(params)
     kept = int(batch.phrases.valid.sum())
     shares = {name: tuple(map(float, terms[f"phrases/{name}"])) for name in ("matched", *LOST)}
     counts = {"matched": kept, "no_room": 4, "truncated": 2, "unaligned": 4}

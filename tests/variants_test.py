@@ -1,0 +1,30 @@
+"""The size table: a resolved section, a spec and a module say the same, and a wrong field is named."""
+
+import pytest
+
+from configs.pictograms import get_config
+from contextjax.variants import VARIANTS, make_model, make_spec, resolve
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_resolved_sizes_build_the_same_model(variant):
+    from configs.base import base
+
+    config = base("context_blip" if variant.startswith("BLIP") else "context_cir")
+    config.model.variant = variant
+    if variant == "BLIP-S16":  # whose width is that of a small model
+        config.model.decoder_heads = config.model.context_heads = 4
+    before = make_model(make_spec(config.model))
+    with config.unlocked():
+        config.model = resolve(config.model)
+    assert make_model(make_spec(config.model)) == before
+
+
+def test_an_unknown_field_of_a_tower_is_told():
+    from contextjax.types import UserError
+
+    config = get_config()
+    with config.unlocked():
+        config.model.vision.widht = 3
+    with pytest.raises(UserError, match="widht"):
+        make_model(make_spec(config.model))

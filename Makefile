@@ -54,13 +54,13 @@ demo: .venv/.done
 serve: .venv/.done
 	$(PY) -m experiments.serve --source=$(RUN) --gallery=$(DATA)/cirr/img_raw/dev
 
-# Whole files go to a worker, the slowest first (tests/conftest.py orders them).
+# Each worker begins with half of the files, and takes tests of the other one when it is done.
 test: .venv/.done-test
-	$(PY) -m pytest --numprocesses=2 --dist=loadfile
+	$(PY) -m pytest --numprocesses=2 --dist=worksteal
 
 # Tests that are too long for `make test`; CI runs them too.
 test-long: .venv/.done-test
-	$(PY) -m pytest -m long --numprocesses=2 --dist=loadfile
+	$(PY) -m pytest -m long --numprocesses=2 --dist=worksteal
 
 test-slow: .venv/.done-test
 	$(PY) -m pytest -m slow

@@ -21,7 +21,7 @@ def test_the_table_has_means_and_deviations_over_seeds():
     assert lines[3] == "| sum | 1 | 7 | 250–250 | 25.0 ± 0.0 |"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_variants_that_are_missing_are_trained_and_evaluated(pictograms, tmp_path):
     runs = VariantRuns(
         "configs/pictograms.py", tmp_path, seconds=0, stages=None, overrides=[f"data.folder={pictograms}"]

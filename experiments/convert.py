@@ -31,7 +31,7 @@ def main() -> None:
 
     convert(
         cli.required(SOURCE), Path(cli.required(TARGET)), layout=FORMAT.value, dtype=DTYPE.value,
-        image_size=IMAGE_SIZE.value, tokenizer=TOKENIZER.value, allow_pickle=ALLOW_PICKLE.value,
+        image_size=IMAGE_SIZE.value, tokenizer=TOKENIZER.value, from_pickle=ALLOW_PICKLE.value,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ CALLS = {
 METHODS = {"extractall", "extract", "unpack_archive", "read_pickle"}  # of whatever object
 NUMPY = {"numpy.load", "numpy.lib.npyio.NpzFile"}
 # Opt-in (experiments.convert --allow_pickle), in a process of its own, and there torch's reader of tensors alone.
-UNPICKLE, ITS_CALLER = "contextjax.pretrained.unpickle", "experiments.convert"
+UNPICKLE, ITS_CALLER = "contextjax.pretrained.unpickle", "experiments.shared.weights"
 
 
 def entry_points() -> list[str]:
@@ -91,14 +91,15 @@ def test_no_command_reads_what_can_run_code(entry):
 
 
 def test_the_converter_of_pickles_is_alone_and_asked_for():
-    """One function of one command imports it, behind its flag."""
+    """One function imports it, which `convert` calls behind its flag."""
     assert dangers(MODULES[UNPICKLE].read_text(encoding="utf-8")) == ["calls torch.load"]
     assert [name for name, path in MODULES.items() if UNPICKLE in imports(path)] == [ITS_CALLER]
     tree = ast.parse(MODULES[ITS_CALLER].read_text(encoding="utf-8"))
     within = lambda node: UNPICKLE in {getattr(inner, "module", "") for inner in ast.walk(node)}
     assert [node.name for node in tree.body if within(node)] == ["_from_pickle"]
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "_from_pickle(" in ast.unparse(node)]
-    assert "ALLOW_PICKLE.value" in ast.unparse(calls[0].test)
+    assert ast.unparse(calls[0].test) == "from_pickle"
+    assert "from_pickle=ALLOW_PICKLE.value" in MODULES["experiments.convert"].read_text(encoding="utf-8")
 
 
 def test_the_commands_are_known():

@@ -21,7 +21,6 @@ from contextjax.export.write import write_export
 from contextjax.files import check_absent, path_of
 from contextjax.json_files import read_json
 from contextjax.pretrained import read_pretrained, towers, write_own, write_pretrained
-from contextjax.pretrained.unpickle import unpickle
 from contextjax.types import UserError
 from contextjax.variants import FAMILIES, spec_of
 
@@ -109,7 +108,7 @@ def _print_parity(parity: Mapping[str, Any]) -> None:
 
 def convert(
     source: str | Path, target: Path, *, layout: str | None = None, dtype: str = "float32",
-    image_size: int | None = None, tokenizer: str | None = None, allow_pickle: bool = False,
+    image_size: int | None = None, tokenizer: str | None = None, from_pickle: bool = False,
 ) -> None:  # fmt: skip
     """Writes the weights of a run or of a published model in another layout, and prints what was read and written.
 
@@ -120,13 +119,13 @@ def convert(
       dtype: the type of the written weights.
       image_size: the resolution that published position embeddings are resized to.
       tokenizer: the folder of the tokenizer, where the source has none.
-      allow_pickle: reads a .pth file, or pytorch_model.bin in a folder, in a process of its own.
+      from_pickle: reads a .pth file, or pytorch_model.bin in a folder, in a process of its own.
 
     Raises:
       UserError: the source can't be read, or can't be written in this layout.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        if allow_pickle:
+        if from_pickle:
             source = _from_pickle(Path(source), Path(scratch))
         if not (Path(source) / specs.FILE).is_file():
             return _convert_published(source, target, layout, dtype, image_size=image_size, tokenizer=tokenizer)
@@ -186,6 +185,8 @@ def _convert_run(source: Path, target: Path, layout: str | None, dtype: str) -> 
 
 def _from_pickle(source: Path, scratch: Path) -> Path:
     """Writes a pickle's tensors as safetensors, with the JSON files beside it, and returns their folder."""
+    from contextjax.pretrained.unpickle import unpickle  # imported only where a user has asked for it
+
     file = source / "pytorch_model.bin" if source.is_dir() else source
     if not file.is_file():
         raise UserError(f"There is no pickle at {file}; give a .pth file, or a folder with pytorch_model.bin.")

@@ -60,7 +60,7 @@ test: .venv/.done-test
 
 # Tests that are too long for `make test`; CI runs them too.
 test-long: .venv/.done-test
-	$(PY) -m pytest -m long --numprocesses=2 --dist=worksteal
+	$(PY) -m pytest -m "long and not slow" --numprocesses=2 --dist=worksteal
 
 test-slow: .venv/.done-test
 	$(PY) -m pytest -m slow

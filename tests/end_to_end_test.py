@@ -133,6 +133,7 @@ def clip(tiny, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_the_published_recipe_starts_from_a_clip(clip, data, tmp_path):
     """At step 0 the gallery side is CLIP's bitwise; the run trains, diagnoses, resumes and evaluates."""
     import contextjax
@@ -210,6 +211,7 @@ def test_bad_input_ends_with_one_sentence(data, trained, tmp_path, module, argum
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_the_whole_command_on_eight_devices(data, trained, tmp_path):
     done = drive(data, tmp_path / "eight", devices=8, mesh="data:2,fsdp:2,tensor:2", **{"training.steps": 6})
     assert done.returncode == 0, done.stderr

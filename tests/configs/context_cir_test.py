@@ -85,6 +85,7 @@ def test_other_arguments_are_told(argument, sentence):
         get_config(argument)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scale", [0.1, 0.0])
 def test_the_backbone_has_its_own_rate(tiny, scale):
     """backbone_lr_scale: all of CLIP, and nothing else; the modern recipe's temperature has one above it."""
@@ -137,6 +138,7 @@ def trained(pictograms, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.long
 def test_a_mixture_trains_and_its_best_checkpoint_is_what_is_loaded(trained):
     lines = read_metrics(trained)
     scored = {line["step"]: line for line in lines if "score" in line}
@@ -155,6 +157,7 @@ def test_a_mixture_trains_and_its_best_checkpoint_is_what_is_loaded(trained):
     assert found["step"] == 6 and found["metrics"]["R@5"] == pytest.approx(scored[6]["cirr/val/R@5"])
 
 
+@pytest.mark.long
 def test_what_is_logged_is_what_the_method_asks_for(trained):
     """Raw consistency in both forms, matched phrases, the ratio of the gradients, false negatives, the temperature."""
     lines = read_metrics(trained)

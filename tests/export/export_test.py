@@ -81,6 +81,7 @@ np.savez(sys.argv[3], query=system.encode_query(pictures[:2], ["remove the dog",
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("names", "opened"),
     [
@@ -107,6 +108,7 @@ def test_it_runs_where_the_frameworks_are_not_installed(case, pictures, tmp_path
     np.testing.assert_allclose(found["score"], scores, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("short_certificate")
 def test_onnx_alone_is_loaded_without_jax_by_load(tmp_path, pictures):
     system, config = make_system("context_cir")
@@ -211,6 +213,7 @@ def _edit(folder, change):
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("short_certificate")
 def test_an_export_of_parameters_alone_is_the_live_system(tmp_path, pictures):
     """Stacked layers too: they are written one by one, and read into stacked ones."""
@@ -226,6 +229,7 @@ def test_an_export_of_parameters_alone_is_the_live_system(tmp_path, pictures):
     np.testing.assert_allclose(exported.encode_query(pictures, TEXTS), system.encode_query(pictures, TEXTS), atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("short_certificate")
 def test_bfloat16_is_half_the_size_and_another_model(case, tmp_path, pictures):
     write_export(case.system, tmp_path / "half", formats=("stablehlo",), dtype="bfloat16", config=case.config)
@@ -239,6 +243,7 @@ def test_bfloat16_is_half_the_size_and_another_model(case, tmp_path, pictures):
     assert 0 < difference < json.loads((tmp_path / "half" / "parity.json").read_text())["tolerance"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "formats"), [("context_cir", ["safetensors", "stablehlo", "onnx"]), ("context_blip", ["stablehlo"])]
 )
@@ -265,6 +270,7 @@ def test_a_run_in_bfloat16_is_exported_in_float32_and_the_distance_is_reported(
     assert np.abs(own - expected).max() > 1e-4
 
 
+@pytest.mark.long
 def test_nothing_is_left_where_a_program_is_wrong(case, tmp_path, monkeypatch):
     """The certificate reads what was written: a program of other parameters does not pass."""
     from contextjax.export import write

@@ -142,6 +142,7 @@ def optax_mu(opt_state):
     return [x.mu for x in found]
 
 
+@pytest.mark.long
 def test_one_that_is_told_to_end_stops_all_after_the_same_step_and_the_command_goes_on(recipe, two, tmp_path):
     workdir, _ = two
     done = launched(2, *train(recipe, tmp_path / "told"), TOLD="1")
@@ -159,6 +160,7 @@ def steps_of(workdir: Path) -> list[int]:
     return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
 
 
+@pytest.mark.long
 def test_the_first_process_writes_and_prints(two):
     workdir, done = two
     lines = read_metrics(workdir)
@@ -173,6 +175,7 @@ def test_the_first_process_writes_and_prints(two):
     assert len(list((workdir / "tensorboard").iterdir())) == 1
 
 
+@pytest.mark.long
 def test_an_epoch_has_every_record_once_in_one_of_the_processes(two):
     """Six batches of eight samples are just an epoch."""
     workdir, _ = two
@@ -183,6 +186,7 @@ def test_an_epoch_has_every_record_once_in_one_of_the_processes(two):
     assert records == list(range(96))
 
 
+@pytest.mark.long
 def test_one_process_goes_on_where_two_were_with_their_batches(recipe, two, tmp_path):
     """Losses to 1e-5 and gradients to 1e-4: no record is missed or seen twice."""
     workdir, _ = two

@@ -218,18 +218,21 @@ def test_imports_have_no_circles():
     assert not graph, f"these import each other: {sorted(graph)}"
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_docstring_is_a_sentence_of_its_own(path):
+def test_a_docstring_is_a_sentence_of_its_own():
     """Docstrings begin with a verb or the noun that they describe, and make sense without the name above them."""
     kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    documented = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
-    docstrings = filter(None, map(ast.get_docstring, documented))
-    assert not [text.splitlines()[0] for text in docstrings if text.split()[0].strip(",.:;") in FIRST_WORDS]
+    wrong = []
+    for path in PYTHON:
+        documented = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+        for text in filter(None, map(ast.get_docstring, documented)):
+            if text.split()[0].strip(",.:;") in FIRST_WORDS:
+                wrong.append(f"{path.relative_to(ROOT)}: {text.splitlines()[0]}")
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_words_are_the_terms_of_the_field(path):
-    assert not PRIVATE_WORDS.findall(path.read_text(encoding="utf-8"))
+def test_words_are_the_terms_of_the_field():
+    wrong = {path.relative_to(ROOT): PRIVATE_WORDS.findall(path.read_text(encoding="utf-8")) for path in TEXTS}
+    assert not {path: words for path, words in wrong.items() if words}
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ def test_another_config_is_refused_and_nothing_changes(data, trained):
     assert {path: path.read_bytes() for path in trained.glob("*.json*")} == before
 
 
+@pytest.mark.long
 def test_a_bad_step_ends_the_run_with_its_records(data, tmp_path):
     changes = {"optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0, "loss.lead_steps": 0}
     done = drive(data, tmp_path / "bad", **changes)

@@ -234,6 +234,7 @@ def test_mistakes_end_with_one_sentence(pictogram_sets, tmp_path, arguments, sen
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.long
 def test_pairs_teach_the_base_score(pictogram_sets, tmp_path):
     """The stage of short statements, whose pictures are those of whole sets."""
     data = [f"--config.data.folder={pictogram_sets}", f"--config.data.val_folder={pictogram_sets}"]

@@ -123,6 +123,7 @@ def rounded(on_one_device, tiny):
     return expected, distance(one_step(without_choices(case(tiny, jnp.bfloat16))), expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mesh", [EVERY, *(pytest.param(m, marks=pytest.mark.slow) for m in ("data:8", "fsdp:8"))])
 def test_bfloat16_is_no_farther_from_float32_than_on_one_device(on_one_device, rounded, tiny, mesh):
     case, (expected, on_one) = on_one_device[0], rounded

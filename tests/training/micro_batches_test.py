@@ -63,6 +63,7 @@ def whole(setting):
     return jax.device_get(jax.jit(functools.partial(whole_batch, objective_of(model), frozen=()))(params, batch, KEY))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [2, 4])
 def test_it_is_the_large_batch(setting, whole, count):
     model, params, batch = setting
@@ -116,6 +117,7 @@ def test_rows_stay_on_their_device():
     np.testing.assert_array_equal(flat, merged.reshape(-1))
 
 
+@pytest.mark.long
 def test_memory_falls_with_the_number_of_micro_batches(tiny, capsys):
     """Temporary bytes of the compiled step, of one global batch, on one device."""
     model = tiny.model()

@@ -11,6 +11,7 @@ from tests.commands import interpreter
 from tests.experiments.benchmarks.conftest import TINY
 
 
+@pytest.mark.long
 def test_the_command_in_processes_of_its_own(tmp_path, capsys):
     """A sweep of one-layer towers runs each batch in a process and reports one that fails."""
     recipe = tmp_path / "recipe.py"

@@ -13,6 +13,6 @@ gcloud compute tpus tpu-vm scp "$archive" "$TPU":contextjax.tar.gz --zone="$ZONE
 
 setup='mkdir -p contextjax && tar --extract --gzip --file=contextjax.tar.gz --directory=contextjax && cd contextjax'
 setup+=" && ${REMOTE_PYTHON:-python3.11} -m venv .venv"
-setup+=' && .venv/bin/pip install --quiet --constraint constraints.txt --editable ".[storage,tpu]"'
+setup+=' && .venv/bin/pip install --quiet --constraint constraints.txt --editable ".[train,storage,tpu]"'
 run="$(printf '%q ' .venv/bin/python -m experiments.train "$@")"
 gcloud compute tpus tpu-vm ssh "$TPU" --zone="$ZONE" --worker=all --command="$setup && exec $run"

@@ -121,7 +121,7 @@ def test_the_images_are_made_of_what_is_there_and_need_no_rights(file, user):
         if line.startswith("COPY ") and "--from" not in line:
             for name in line.split()[1:-1]:
                 assert (ROOT / name).exists(), name
-    extras = set(re.findall(r'"(\w+)": (?:\[|SERVE)', (ROOT / "setup.py").read_text()))
+    extras = set(re.findall(r'"(\w+)": (?:\[|SERVE|TRAIN)', (ROOT / "setup.py").read_text()))
     named = {extra for line in lines for group in re.findall(r"EXTRAS=([\w,]+)", line) for extra in group.split(",")}
     assert named <= extras
     assert f"USER {user}" in lines

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-SHOWN = 10
+from contextjax.types import listed, printable
 
 
 def about_pictures(pictures: Iterable[tuple[str, tuple[int, int], int, bytes]]) -> dict[str, Any]:
@@ -69,9 +69,8 @@ def lines(split: str, census: Mapping[str, Any]) -> list[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return f"{len(names):,} pictures{': ' if names else ''}{', '.join(names[:SHOWN])}{more}"
+    return f"{len(names):,} pictures{': ' if names else ''}{listed(names)}"
 
 
 def _short(text: str) -> str:
-    return repr(text if len(text) <= 100 else text[:100] + "…")
+    return printable(repr(text if len(text) <= 100 else text[:100] + "…"))

@@ -35,7 +35,7 @@ def main() -> None:
     path, target = (local_path(cli.required(flag)) for flag in (IMAGE, TARGET))
     text = cli.required(TEXT)
     if not path.is_file():
-        raise UserError(f"There is no picture at {path}; give the path of a PNG, JPEG or WebP file.")
+        raise UserError(f"There is no picture at {path}; give the path of a picture file.")
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file; give a folder to write to as --target.")
     system = contextjax.load(workdir)

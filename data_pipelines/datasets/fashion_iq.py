@@ -13,6 +13,7 @@ targets alone ("val"). Both are made of these splits.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class FashionIqReader(ComposedReader):
             sound, faults = annotations.parse(read_json(file, list, layout=self.layout), make, file=file.name)
             ids, problems = ids + sound, problems + faults
         check_problems(problems, f"Split '{split}' of {self.layout}")
-        return {id: files.get(id, self.folder / "images" / f"{id}.png") for id in ids}
+        return {id: files.get(unicodedata.normalize("NFC", id), self.folder / "images" / f"{id}.png") for id in ids}
 
     def _find_splits(self) -> Iterable[str]:
         for name in self.known_splits:

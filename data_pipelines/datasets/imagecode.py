@@ -16,7 +16,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from contextjax.images import SUFFIXES
+from contextjax.files import existing
+from contextjax.images import is_picture
 from contextjax.json_files import read_json
 from contextjax.types import CandidateRecord, UserError
 from data_pipelines import annotations
@@ -137,10 +138,10 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
         if not annotations.stays_inside(name):
             return []
         try:
-            files = list((self.folder / "image-sets" / name).glob("img*"))
+            files = list(existing(self.folder / "image-sets" / name).glob("img*"))
         except OSError:  # no name that a folder can have
             files = []
-        pictures = [path for path in files if path.suffix.lower() in SUFFIXES and PICTURE.fullmatch(path.stem)]
+        pictures = [path for path in files if is_picture(path) and PICTURE.fullmatch(path.stem)]
         return sorted(pictures, key=_number)
 
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from contextjax.types import listed, printable
+from contextjax.types import NAMED, listed, printable
 
 
 def about_pictures(pictures: Iterable[tuple[str, tuple[int, int], int, bytes]]) -> dict[str, Any]:
@@ -65,7 +65,24 @@ def lines(split: str, census: Mapping[str, Any]) -> list[str]:
         f"  duplicates: {records['duplicates']:,} records; {_some([' = '.join(d) for d in pictures['duplicates']])}",
         f"  left out: {census['records_left_out']:,} records; {_some(list(left_out))}",
     ]
-    return printed + [f"    {problem}" for problem in left_out.values()]
+    return (
+        printed
+        + [f"    {printable(problem)}" for problem in list(left_out.values())[:NAMED]]
+        + [f"  {sentence}" for sentence in (*oddities(census), *unknown(census))]
+    )
+
+
+def oddities(census: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence of each kind of odd records, which an evaluation asks like the others."""
+    return [f"{len(ids):,} records {kind}: {listed(ids)}" for kind, ids in census["odd"].items()]
+
+
+def unknown(census: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence about the records that name unknown pictures, if there are any."""
+    sentences = census["unknown"]
+    return (
+        [f"{len(sentences):,} more records that can't be asked: {listed(sentences, between='; ')}"] if sentences else []
+    )
 
 
 def _some(names: Sequence[str]) -> str:

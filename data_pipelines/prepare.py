@@ -296,8 +296,8 @@ def _changed(about: Mapping[str, Any], files: Mapping[str, PictureFile], cache: 
 def _write_records(table: StoredTable, reader: DatasetReader[Any], split: str, pictures: Mapping[str, Any]) -> None:
     import tensorflow_datasets as tfds
 
-    every, known, bad = reader.records(split), set(pictures["ids"]), pictures["left_out"]
-    kept = [r for r in every if known.issuperset(named_pictures(r))] if bad else every
+    read, known, bad = reader.read(split), set(pictures["ids"]), pictures["left_out"]
+    kept = [r for r in read.records if known.issuperset(named_pictures(r))] if bad else read.records
     if not kept:
         raise UserError(f"Every record of split '{split}' names a bad picture; expected some that don't.")
     names = [field.name for field in dataclasses.fields(reader.record_type)]
@@ -308,6 +308,8 @@ def _write_records(table: StoredTable, reader: DatasetReader[Any], split: str, p
         "records": census.about_records(kept),
         "pictures": pictures["census"],
         "left_out": bad,
-        "records_left_out": len(every) - len(kept),
+        "records_left_out": len(read.records) - len(kept),
+        "unknown": read.unknown,
+        "odd": read.odd,
     }
     table.write({"record": tfds.features.Text()}, rows, about)

@@ -118,6 +118,11 @@ def _preference(path: Path) -> tuple[int, Path]:
     return first.index(path.suffix.lower()) if path.suffix.lower() in first else len(first), path
 
 
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Returns the files of a folder that match a pattern, sorted, without hidden ones, as macOS leaves "._val.json"."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def check_problems(problems: Sequence[str], where: str) -> None:
     """Checks that there are no problems.
 

@@ -31,6 +31,7 @@ REWORDINGS = flags.DEFINE_bool("rewordings", False, "Query by the mean of a text
 PROPOSITIONS = flags.DEFINE_string("propositions", "", "Candidate sets: a file {description: [short sentences]}.")
 SHARE = flags.DEFINE_float("share", 0.5, "With --propositions: the share of the whole text in a score, 0 to 1.")
 SUBMISSION = flags.DEFINE_string("submission", "", "A folder for the files that the benchmark's leaderboard takes.")
+PREPARED = cli.define_prepared()
 CHECK = flags.DEFINE_string("check", "", "A submission file to check instead, by --protocol, --data and --split.")
 PROCESS_TIMEOUT = cli.define_process_timeout()
 
@@ -49,7 +50,8 @@ def evaluate() -> None:
     evaluate_run(
         path_of(cli.required(WORKDIR)), source=SOURCE.value, split=SPLIT.value, folder=DATA.value,
         protocol=PROTOCOL.value, baselines=BASELINES.value, rewordings=REWORDINGS.value,
-        propositions=PROPOSITIONS.value, share=SHARE.value, submission=SUBMISSION.value, checkpoint=CHECKPOINT.value,
+        propositions=PROPOSITIONS.value, share=SHARE.value, submission=SUBMISSION.value, prepared=PREPARED.value,
+        checkpoint=CHECKPOINT.value,
     )  # fmt: skip
 
 

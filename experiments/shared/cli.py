@@ -181,6 +181,13 @@ def define_process_timeout() -> Any:
     )  # fmt: skip
 
 
+def define_prepared() -> Any:
+    """Defines the --prepared flag."""
+    return flags.DEFINE_string(
+        "prepared", "", "A folder for the prepared tables, where data can't be written; default: DATA/prepared."
+    )
+
+
 def define_collection() -> Any:
     """Defines the --milvus_collection flag."""
     return flags.DEFINE_string("milvus_collection", "contextjax", "The collection in Milvus; each gallery has its own.")

@@ -13,7 +13,12 @@ from contextjax.files import write_whole
 from contextjax.json_files import read_json
 from contextjax.types import UserError
 
-ELSEWHERE = ("mesh", "data.workers", "data.cache_mb")  # where a run is computed, not what: its starts may differ
+ELSEWHERE = (
+    "mesh",
+    "data.workers",
+    "data.cache_mb",
+    "data.prepared",
+)  # where a run is computed, not what: its starts may differ
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

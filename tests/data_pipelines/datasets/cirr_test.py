@@ -66,18 +66,18 @@ def test_all_problems_of_the_records_come_at_once(pictograms_copy, edit_json):
         items[0]["reference"] = "nobody"
         items[1]["target_hard"] = "nothing"
         items[2]["img_set"]["members"].append("nowhere")
-        items[3]["caption"] = "  \n"
+        items[3]["caption"] = 3
         return items
 
     edit_json(file, spoil)
     with pytest.raises(UserError) as error:
         CirrReader(pictograms_copy).records("val")
-    for part in ("4 problem(s)", "nobody", "nothing", "nowhere", "empty text"):
+    for part in ("3 problem(s)", "nobody", "nothing", "'3' for its caption"):
         assert part in str(error.value)
 
 
 def test_many_problems_are_counted_and_ten_are_named(pictograms_copy, edit_json):
-    edit_json(pictograms_copy / "captions" / "cap.rc2.val.json", lambda items: [{**i, "caption": ""} for i in items])
+    edit_json(pictograms_copy / "captions" / "cap.rc2.val.json", lambda items: [{**i, "caption": 3} for i in items])
     with pytest.raises(UserError, match=r"12 problem\(s\).*and 2 more"):
         CirrReader(pictograms_copy).records("val")
 

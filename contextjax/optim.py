@@ -12,6 +12,8 @@ import optax.contrib
 
 from contextjax.types import UserError
 
+SCHEDULES, OPTIMIZERS = ("cosine", "restarts", "exponential"), ("adamw", "adam", "muon")
+
 
 def cosine_schedule(peak: float, *, warmup: int, steps: int) -> Callable:
     """Makes a schedule: linear warm-up to `peak`, then one cosine to zero at `steps`."""

@@ -31,14 +31,9 @@ def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer
     At the first start it is that of the run or the weights to begin with, or it is trained on the texts of `data`.
 
     Raises:
-      UserError: a length of the config is above the text tower's positions, or there is nothing to train or read.
+      UserError: there is nothing to train or read.
     """
-    path, length, positions = workdir / "tokenizer.json", make_spec(config).text_length, config.model.text["positions"]
-    for key in systems.of(config).LENGTHS:
-        if config.data[key] > positions:
-            raise UserError(
-                f"data.{key} is {config.data[key]}, but the text tower has {positions} positions; lower it."
-            )
+    path, length = workdir / "tokenizer.json", make_spec(config).text_length
     if path.exists():
         return TextTokenizer.read(path, length=length)
     if config.model.start and _is_same_system(config):

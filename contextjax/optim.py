@@ -14,9 +14,9 @@ import optax.contrib
 
 from contextjax.types import UserError
 
-STACK = (
-    "layers"  # in the path of a parameter whose first axis is that of a tower's layers, see models.layers.run_blocks
-)
+SCHEDULES, OPTIMIZERS = ("cosine", "restarts", "exponential"), ("adamw", "adam", "muon")
+# In the path of a parameter whose first axis is that of a tower's layers, see models.layers.run_blocks.
+STACK = "layers"
 KERNELS = ("kernel", "qkv_kernel")  # the names of matrices, which Muon orthogonalises
 # The names of parameters that `decay_vectors` False spares: biases, norms, scalars and single embeddings.
 VECTORS = ("bias", "qkv_bias", "truth_bias", "scale", "logit_scale", "class_embedding", "mask_embedding")

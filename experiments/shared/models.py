@@ -24,7 +24,6 @@ from data_pipelines.tables import SplitData, all_texts
 from experiments.shared import systems
 from experiments.shared.data import load_evaluated
 
-
 TOWER_OPTIONS = ("scan", "remat", "attention")  # of a tower's config: they change no number
 
 
@@ -34,14 +33,9 @@ def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer
     At the first start it is that of the run or the weights to begin with, or it is trained on the texts of `data`.
 
     Raises:
-      UserError: a length of the config is above the text tower's positions, or there is nothing to train or read.
+      UserError: there is nothing to train or read.
     """
-    path, length, positions = workdir / "tokenizer.json", make_spec(config).text_length, config.model.text["positions"]
-    for key in systems.of(config).LENGTHS:
-        if config.data[key] > positions:
-            raise UserError(
-                f"data.{key} is {config.data[key]}, but the text tower has {positions} positions; lower it."
-            )
+    path, length = workdir / "tokenizer.json", make_spec(config).text_length
     if path.exists():
         return TextTokenizer.read(path, length=length)
     if config.model.start and _is_same_system(config):
@@ -136,7 +130,7 @@ def _read_start(folder: Path) -> dict[str, Any]:
 
 
 def _read_towers(model: Any) -> Pretrained:
-    """Reads the CLIP or BLIP to start from, with another image_size and stacked layers where the towers ask for them."""
+    """Reads the CLIP or BLIP to start from, of the image size and with the stacked layers that its towers ask for."""
     known = ("image_size", *TOWER_OPTIONS, "taps")
     odd = [key for key in (*model.vision, *model.text) if model.variant and key not in known]
     if odd:

@@ -62,7 +62,7 @@ def test_a_damaged_cache_counts_as_none(files, tmp_path, hashed, damage):
 
 
 def test_a_file_of_the_last_moments_is_hashed_again(files, tmp_path, hashed, monkeypatch):
-    """It may change once more within the resolution of the clock."""
+    """Such a file may change once more within the resolution of the clock."""
     monkeypatch.setattr(contents, "RECENT", 3600 * 10**9)
     for _ in range(2):
         content_hashes(files, tmp_path / "cache")

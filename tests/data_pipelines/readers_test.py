@@ -211,7 +211,7 @@ def test_captions_and_statements_may_be_blank_or_repeated(tmp_path):
 
 
 def test_published_files_are_read_as_they_are():
-    """Those at hand: they are no part of the repository."""
+    """Reads the published files at hand, which are no part of the repository."""
     place = Path(__file__).parents[3] / "shared" / "annotations"
     if not place.is_dir():
         pytest.skip("no published files")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contextjax.files import local_path
-from contextjax.types import EvaluationProtocol, UserError
+from contextjax.types import EvaluationProtocol, UserError, printable
 from data_pipelines import census
 from data_pipelines.candidate_ops import cleaned
 from data_pipelines.datasets import READERS
@@ -70,7 +70,7 @@ def _load_training(config: Any, reader: str, folder: str, split: str, *, cache_m
 @functools.cache
 def say(sentence: str) -> None:
     """Prints a sentence, once in a process: a command may load the same data several times."""
-    print(sentence, flush=True)
+    print(printable(sentence), flush=True)
 
 
 def data_hash(data: SplitData) -> str:

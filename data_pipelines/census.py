@@ -62,14 +62,13 @@ def lines(split: str, census: Mapping[str, Any]) -> list[str]:
         f"{records['different_texts']:,} different; the longest: {_short(records['longest'])}",
         f"  pictures: {side('smallest')} to {side('largest')} pixels, median {side('median')}; "
         f"{pictures['sizes']['different']:,} different sizes",
-        f"  duplicates: {records['duplicates']:,} records; {_some([' = '.join(d) for d in pictures['duplicates']])}",
+        f"  duplicates: {records['duplicates']:,} records; {_some([listed(d, between=' = ') for d in pictures['duplicates']])}",
         f"  left out: {census['records_left_out']:,} records; {_some(list(left_out))}",
     ]
-    return (
-        printed
-        + [f"    {printable(problem)}" for problem in list(left_out.values())[:NAMED]]
-        + [f"  {sentence}" for sentence in (*oddities(census), *unknown(census))]
-    )
+    problems = [printable(problem) for problem in list(left_out.values())[:NAMED]]
+    problems += [f"and {len(left_out) - NAMED:,} more"] if len(left_out) > NAMED else []
+    printed += [f"    {problem}" for problem in problems]
+    return printed + [f"  {sentence}" for sentence in (*oddities(census), *unknown(census))]
 
 
 def oddities(census: Mapping[str, Any]) -> list[str]:

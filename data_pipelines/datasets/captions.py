@@ -21,6 +21,7 @@ from data_pipelines.readers import DatasetReader, SplitRecords
 from data_pipelines.records import matching
 
 COCO = "captions_"
+UNLISTED = object()  # stands for a row about a picture that COCO's file does not list
 
 
 class CaptionsReader(DatasetReader[CaptionRecord]):
@@ -76,10 +77,10 @@ class CaptionsReader(DatasetReader[CaptionRecord]):
 
 def _captions_of(_: int, row: Any) -> Iterator[tuple[str, str]]:
     """Yields (picture, caption) of a row in the second layout. Raises annotations.Fault."""
-    image, given = (
-        annotations.path(row, "image"),
-        annotations.value(row, "caption", str | list | None, "a text or texts"),
-    )
+    if row is UNLISTED:
+        return
+    image = annotations.path(row, "image")
+    given = annotations.value(row, "caption", str | list | None, "a text or texts")
     texts = annotations.items(row, "caption") if isinstance(given, list) else [annotations.words(row, "caption")]
     if not texts:
         raise annotations.Fault(f"has no caption for {image}")
@@ -103,6 +104,7 @@ def _coco_rows(split: str, content: dict[str, Any], file: Path) -> tuple[list[An
         elif row["image_id"] in names:
             rows.append({"image": f"{split}/{names[row['image_id']]}", "caption": row["caption"]})
         else:
+            rows.append(UNLISTED)  # the rows keep their numbers
             unknown.append(f"annotation {number} is of the unknown picture {row['image_id']}")
     return rows, unknown
 

@@ -89,8 +89,10 @@ def test_all_problems_come_at_once(folder):
 
 def test_missing_pictures_and_bad_rows_are_reported_at_once(folder):
     (folder / "vg" / "a.png").unlink()
-    write(folder, [*ROWS, {"image": "vg/a.png", "caption": ""}])
-    with pytest.raises(UserError, match=r"2 problem\(s\): vg/a.png has no file .*row 4 of train.json has a caption"):
+    write(folder, [*ROWS, {"image": "vg/a.png", "caption": 3}])
+    with pytest.raises(
+        UserError, match=r"2 problem\(s\): vg/a.png has no file .*row 4 of train.json has '3' for its caption"
+    ):
         load_split(CaptionsReader(folder), folder, "train", size=8)
 
 
@@ -136,6 +138,7 @@ def test_cocos_own_file_is_read(coco):
         CaptionRecord(f"{dog}/0", dog, "A dog."),
         CaptionRecord(f"{cat}/0", cat, "a cat\n"),
         CaptionRecord(f"{dog}/1", dog, "A dog runs."),
+        CaptionRecord(f"{cat}/1", cat, " "),
     ]
     assert all(path.is_file() for path in reader.pictures("train2014").values())
 
@@ -145,7 +148,8 @@ def test_faults_of_cocos_file_are_reported_at_once(coco):
     rows = [{"image_id": 9, "caption": "a"}, {"image_id": 4, "caption": "b"}, {"image_id": 3}, 7]
     write_coco(coco, {"images": images, "annotations": [*rows, {"image_id": 3, "caption": "fine"}]})
     with pytest.raises(
-        UserError, match=r"4 problem\(s\): row 0 of .* no path.*row 1 of .* has.*row 2 of .* has.*row 3 of .* has"
+        UserError,
+        match=r"4 problem\(s\): row 0 of .* no path.*row 2 of .* has.*row 3 of .* has.*annotation 1 .*unknown",
     ):
         CaptionsReader(coco).records("train2014")
     write_coco(coco, {"images": images, "annotations": {}})

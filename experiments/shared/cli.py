@@ -18,6 +18,7 @@ from ml_collections import config_flags
 
 import configs
 from contextjax.types import Stopped, UserError
+from experiments.shared import machine
 from experiments.shared.compile_cache import use_compile_cache
 from experiments.shared.run_config import flat
 
@@ -67,6 +68,7 @@ def distributed(main: Callable[[], Any], *, timeout: int) -> None:
       main: what the command does.
       timeout: seconds after which a silent process is dead, see define_process_timeout.
     """
+    machine.keep_memory_on_cpu()  # before threads start
     from contextjax.sharding import end_together, is_first_process, start_processes
 
     if start_processes(timeout=timeout) == 1:

@@ -52,21 +52,21 @@ def _orthogonal_momentum(axes: Callable, *, steps: int, rms: float, eps: float) 
     def init(params: Any) -> MuonState:
         return MuonState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.zeros_like, params), jnp.asarray(COEFFICIENTS))
 
-    def update(gradients: Any, state: MuonState, params: Any = None) -> tuple[Any, MuonState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, MuonState]:
         count = optax.safe_increment(state.count)
-        mu = jax.tree.map(lambda m, g: BETA * m + (1 - BETA) * g, state.mu, gradients)
+        mu = jax.tree.map(lambda m, g: BETA * m + (1 - BETA) * g, state.mu, updates)
         ahead, now = BETA / (1 - BETA ** (count + 1)), (1 - BETA) / (1 - BETA**count)
 
         def direction(m: Array, g: Array, own: MuonDimensionNumbers) -> Array:
             scaled = lambda x: rms * math.sqrt(max(x.shape)) * orthogonalize(x, steps=steps, eps=eps)
             return _by_matrix(scaled, ahead * m + now * g, own)
 
-        return jax.tree.map(direction, mu, gradients, axes(mu)), MuonState(count, mu, state.ns_coeffs)
+        return jax.tree.map(direction, mu, updates, axes(mu)), MuonState(count, mu, state.ns_coeffs)
 
     return optax.GradientTransformation(init, update)
 
 
-def _by_matrix(function: Callable, x: Array, own: MuonDimensionNumbers) -> Array:
+def _by_matrix(function: Callable, x: Any, own: MuonDimensionNumbers) -> Array:
     """Applies a function to every matrix of an array, whose inputs and outputs are the axes that `own` says."""
     tuple_of = lambda named: tuple(axis % x.ndim for axis in ((named,) if isinstance(named, int) else named))
     inputs, outputs = tuple_of(own.reduction_axis), tuple_of(own.output_axis)
@@ -114,7 +114,7 @@ def _product_of_polynomials(gram: Float[Array, "n n"], steps: int) -> Float[Arra
     """
     a, b, c = COEFFICIENTS
     times = lambda x, y: jnp.matmul(x, y, precision="highest")
-    product = None
+    product: Any = None
     for step in range(steps):
         polynomial = a * jnp.eye(len(gram), dtype=gram.dtype) + b * gram + c * times(gram, gram)
         product = polynomial if product is None else times(product, polynomial)

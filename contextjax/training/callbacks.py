@@ -79,7 +79,7 @@ class StepLog:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Evaluates and logs, every `evaluate_every` steps (0: never) and after the last; scores by the rule of what is best."""
+    """Evaluates and logs every `evaluate_every` steps and after the last (0: never); scores by training.best."""
 
     evaluate: Callable[[Any], Mapping[str, float]] | None
     config: FitConfig

@@ -63,7 +63,7 @@ def best_rule(config: Any) -> dict[str, float]:
 def print_left_out(config: Any) -> None:
     """Prints which evaluations of the config have no folder."""
     active = evaluations(config)
-    for name, chosen in config.data.evaluations.items():
+    for name, chosen in config.data.evaluations.items() if config.training.evaluate_every else ():
         if f"{name}/{chosen.split}" not in active:
             flag = f"--config.data.evaluations.{name}.folder=DIR"
             print(f"'{name}' has no folder ({flag}): it is not evaluated, and not a part of training.best.", flush=True)

@@ -53,7 +53,7 @@ demo-pages:
 demo-sets:
 	$(PY) -m experiments.stages --config=configs/pictogram_sets.py --argument=demo --stages=pairs,cosine \
 	  --workdir=$(RUN)/sets --start=$(RUN)
-	$(PY) -m experiments.evaluate --workdir=$(RUN)/sets/cosine
+	$(PY) -m experiments.evaluate --workdir=$(RUN)/sets/cosine --nobaselines
 	$(PY) -m experiments.report --workdir=$(RUN)/sets/cosine
 
 # The demo's system and its validation pictures, with a page to try them: http://127.0.0.1:8000/

@@ -6,8 +6,8 @@ and times are kept beside them in a file, so that files that nobody has touched 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 import stat
 import time
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ def _number(name: str) -> int:
 def file_state(file: Path) -> tuple[int, int, int, int]:
     """Returns what differs where a file may have changed; the first value is -1 where there is no regular file."""
     try:
-        status = os.stat(file)
+        status = file.stat()
     except (OSError, ValueError):
         return -1, 0, 0, 0
     if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device would never end
@@ -86,7 +86,7 @@ def file_hash(file: Path) -> bytes:
     """Returns the hash of a file's contents, ABSENT where it can't be read."""
     digest = hashlib.blake2b(digest_size=SIZE)
     try:
-        with open(file, "rb") as opened:
+        with file.open("rb") as opened:
             while block := opened.read(1 << 20):
                 digest.update(block)
     except (OSError, ValueError):
@@ -121,7 +121,5 @@ def _write(cache: Path, rows: np.ndarray, known: np.ndarray) -> None:
     kept = rows[is_old & (rows["state"][:, 0] >= 0) & (rows["hash"] != np.void(ABSENT))]
     if np.array_equal(kept, known):
         return
-    try:
+    with contextlib.suppress(OSError):
         write_whole(cache, content_hash(kept.tobytes()) + kept.tobytes())
-    except OSError:
-        pass

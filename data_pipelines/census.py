@@ -55,6 +55,7 @@ def lines(split: str, census: Mapping[str, Any]) -> list[str]:
     pictures, records, left_out = census["pictures"], census["records"], census["left_out"]
     side = lambda name: "{} x {}".format(*pictures["sizes"][name])
     words = records["words"]
+    same = [listed(names, between=" = ") for names in pictures["duplicates"]]
     printed = [
         f"split {split}: {records['records']:,} records, {pictures['pictures']:,} pictures "
         f"({pictures['bytes'] / 1e6:,.1f} MB)",
@@ -62,7 +63,7 @@ def lines(split: str, census: Mapping[str, Any]) -> list[str]:
         f"{records['different_texts']:,} different; the longest: {_short(records['longest'])}",
         f"  pictures: {side('smallest')} to {side('largest')} pixels, median {side('median')}; "
         f"{pictures['sizes']['different']:,} different sizes",
-        f"  duplicates: {records['duplicates']:,} records; {_some([listed(d, between=' = ') for d in pictures['duplicates']])}",
+        f"  duplicates: {records['duplicates']:,} records; {_some(same)}",
         f"  left out: {census['records_left_out']:,} records; {_some(list(left_out))}",
     ]
     problems = [printable(problem) for problem in list(left_out.values())[:NAMED]]

@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import grain
@@ -22,7 +23,7 @@ import numpy as np
 
 from contextjax.types import UserError
 
-SHARED_MEMORY = "/dev/shm"  # where loader processes leave their batches for the run
+SHARED_MEMORY = Path("/dev/shm")  # where loader processes leave their batches for the run
 
 
 class Samples(Protocol):
@@ -173,7 +174,7 @@ def _reported(batches: Iterator[Any]) -> Iterator[Any]:
         yield from batches
     except RuntimeError as error:
         if f"exit code -{signal.SIGBUS.value}" in str(error):
-            free = shutil.disk_usage(SHARED_MEMORY).free if os.path.isdir(SHARED_MEMORY) else 0
+            free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
             raise UserError(
                 f"A loader process has found no room for a batch in shared memory ({SHARED_MEMORY}, {free:,} bytes are "
                 "free); give it more, as docker run --shm-size=8g does, or set fewer --config.data.workers, or 0."

@@ -191,7 +191,7 @@ def test_tables_go_to_another_place_where_the_data_can_not_be_written(tmp_path, 
     write_captions(tmp_path / "set", 2)
     (tmp_path / "set" / "prepared").write_text("in the way, whoever runs this")
     reader = CaptionsReader(tmp_path / "set")
-    with pytest.raises(UserError, match="--prepared=DIR, or --config.data.prepared=DIR"):
+    with pytest.raises(UserError, match=r"--prepared=DIR, or --config\.data\.prepared=DIR"):
         prepare(reader, tmp_path / "set", "train")
     found = prepare(reader, tmp_path / "set", "train", place=tmp_path / "tables")
     assert len(found.pictures) == 2 and found.place.is_relative_to(tmp_path / "tables")

@@ -202,15 +202,17 @@ def test_a_checkpoint_that_a_kill_left_without_checksums_is_removed(tmp_path, ca
         assert checkpoints.restore_params()[1]["step"] == 1 and steps_in(folder) == [1, 2]
     with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         assert checkpoints.latest == 1 and steps_in(folder) == [1]
-        assert "step 2 was not finished (it has no checksums.json): it is removed" in capsys.readouterr().err
+        place = tmp_path / "checkpoints.damaged"
+        said = f"The checkpoint of step 2 is not whole (it has no checksums.json): it is set aside as {place / '2-0'}."
+        assert said in capsys.readouterr().err and (place / "2-0" / "state").is_dir()  # it may have been whole
         save_steps(checkpoints, 2)
-    (folder / "1" / "checksums.json").unlink()  # an older one is not of a kill
+    (folder / "2" / "checksums.json").unlink()
+    (place / "2-0").rename(place / "2-1")  # names that are taken are not taken again
     with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
-        assert steps_in(folder) == [1, 2] and checkpoints.latest == 2
-    shutil.rmtree(folder / "2")
+        assert checkpoints.latest == 1 and {path.name for path in place.iterdir()} == {"2-0", "2-1"}
+    (folder / "1" / "checksums.json").unlink()
     with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
-        assert checkpoints.latest is None and (tmp_path / "checkpoints.damaged" / "1-0").is_dir()
-        assert "The checkpoint of step 1 is not whole: it has no checksums.json" in capsys.readouterr().err
+        assert checkpoints.latest is None and (place / "1-0").is_dir()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tensorstore's, of the failed write

@@ -23,6 +23,7 @@ from contextjax.files import is_remote
 from contextjax.types import Health, TrainState, UserError
 
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until it is whole
+LOOP_IS_CLOSED = "Event loop is closed"  # asyncio's words
 TRIES = 3  # to remove a folder into which a failed save may still be writing
 BARRIER_SECONDS = 600  # that processes wait for one another when they have written their share
 
@@ -42,6 +43,7 @@ class CheckpointWriter(CheckpointReader):
 
     def __init__(self, folder: str | Path, *, keep: int = 2):
         """Opens a folder for the one run that writes to it, and removes what a killed run left half written."""
+        _silence_late_writes()
         self.keep = keep
         self._saving, self._failure = 0, ""  # the step of the last save, and why it failed
         self._failed: int | None = None  # a step whose save failed, and whose remains are to be removed
@@ -198,6 +200,23 @@ class CheckpointWriter(CheckpointReader):
             self._manager.close()
         self._manager = self._make_manager()
         self._failed = None
+
+
+def _silence_late_writes() -> None:
+    """Keeps this process from printing an error for each array that a failed save was still writing.
+
+    They end after Orbax has closed the event loop of the save, of whose failure one sentence is printed.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "silences_late_writes", False):
+        return
+
+    def hook(unraisable: Any) -> None:
+        if not (isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == LOOP_IS_CLOSED):
+            before(unraisable)
+
+    hook.silences_late_writes = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
 
 
 class _KeepBest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import signal
 import sys
 import traceback
@@ -145,14 +146,10 @@ def _explain(error: BaseException) -> tuple[str, int]:
 
 def _is_unread() -> bool:
     """Returns whether nobody reads the output any more, as behind `| head -1`."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            return True
-        except (OSError, ValueError):
-            pass
-    return False
+    ends = select.poll()
+    for number in (1, 2):
+        ends.register(number, 0)
+    return any(event & select.POLLERR for _, event in ends.poll(0))
 
 
 def _no_devices() -> str:

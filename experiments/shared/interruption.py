@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 PATIENCE = 3.0  # seconds that the main thread has to hear a signal
+LOST, TRIES = 255, 20  # what stands in the pipe for an interruption that was lost, and how many may be
 SENTENCES = {
     signal.SIGINT: "Interrupted; nothing that was saved is lost, and the same command goes on.",
     signal.SIGTERM: "Told to end; nothing that was saved is lost, and the same command goes on.",
@@ -43,9 +44,9 @@ def listen() -> None:
             signal.signal(number, _hear)
     if "reader" in _state:
         return
-    _state["reader"], writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    _state["reader"], _state["writer"] = os.pipe()
+    os.set_blocking(_state["writer"], False)
+    signal.set_wakeup_fd(_state["writer"], warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=_forget)
     sys.unraisablehook = _again
     threading.Thread(target=_watch, name="interruption", daemon=True).start()
@@ -74,15 +75,32 @@ def leave(number: int) -> NoReturn:
 
 def _hear(number: int, frame: FrameType | None) -> None:
     now = time.monotonic()
-    if _state["is_over"] or (_state["heard"] and now - _state["since"] > 1):
-        leave(number)  # asked twice, or at the very end
+    if _state["is_over"] or (_state["heard"] and now - _state["since"] > 1) or _is_importing(frame):
+        leave(number)  # at the very end, asked twice, or where some libraries crash if they can't be imported
     _state.update(heard=number, since=now)
     raise Interrupted
 
 
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _watch() -> None:
     """Ends the process where a signal has come that the main thread does not hear: it is in a compiler, say."""
+    lost = 0
     while number := os.read(_state["reader"], 1)[0]:
+        if number == LOST:
+            lost += 1
+            if lost > TRIES:
+                leave(_state["heard"] or signal.SIGINT)
+            time.sleep(0.1)
+            _state["since"] = time.monotonic()
+            _thread.interrupt_main(_state["heard"] or signal.SIGINT)
+            continue
         if number not in SENTENCES or signal.getsignal(number) is not _hear:
             continue
         until = time.monotonic() + PATIENCE
@@ -98,9 +116,8 @@ def _again(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
     elif _state["is_over"]:
         leave(_state["heard"] or signal.SIGINT)
-    else:
-        _state["since"] = time.monotonic()
-        _thread.interrupt_main(_state["heard"] or signal.SIGINT)
+    else:  # by the thread, when the main one has left the destructor
+        os.write(_state["writer"], bytes([LOST]))
 
 
 def _forget() -> None:

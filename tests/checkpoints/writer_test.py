@@ -3,6 +3,8 @@
 import contextlib
 import math
 import shutil
+import subprocess
+import sys
 import threading
 import time
 
@@ -16,6 +18,7 @@ from contextjax.checkpoints.reader import CheckpointReader
 from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.types import TrainState, UserError
 from tests.checkpoints.states import abstract, make_state, no_room, same_bits, save_steps, spoil, steps_in
+from tests.commands import environment
 
 
 def test_a_round_trip_is_bitwise_rng_and_moments_too(checkpoints):
@@ -213,6 +216,27 @@ def test_a_checkpoint_that_a_kill_left_without_checksums_is_removed(tmp_path, ca
     (folder / "1" / "checksums.json").unlink()
     with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         assert checkpoints.latest is None and (place / "1-0").is_dir()
+
+
+def test_a_failed_save_is_one_sentence_however_many_arrays_it_has(tmp_path):
+    """Each array that is still being written then fails in a thread of its own, after its event loop was closed."""
+    code = """
+import contextlib, pathlib, resource, sys
+import numpy as np
+from contextjax.checkpoints.writer import CheckpointWriter
+from contextjax.types import UserError
+from tests.checkpoints.states import make_state
+state = make_state()._replace(params={f"p{i}": np.random.default_rng(i).normal(size=20_000) for i in range(30)})
+with contextlib.suppress(UserError), contextlib.closing(CheckpointWriter(pathlib.Path(sys.argv[1]))) as checkpoints:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, -1))
+    for step in range(1, 5):
+        checkpoints.save(state, {"step": step})
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, env=environment())
+    lines = done.stderr.splitlines()
+    assert [f"The checkpoint of step {step} could not be written" in line for step, line in enumerate(lines, 1)] == [
+        True
+    ] * 4, done.stderr
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tensorstore's, of the failed write

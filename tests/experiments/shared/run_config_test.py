@@ -30,7 +30,7 @@ def test_a_run_goes_on_wherever_it_is_computed_and_nowhere_as_another(tmp_path):
 
 
 def test_a_workdir_without_a_checkpoint_is_no_run(tmp_path):
-    """What a start has left that failed is made once more; what it can't have left is nobody's to remove."""
+    """Files of a start that failed are made once more; a file that it can't have left is never removed."""
     write_config(tmp_path, changed(data__batch_size=4))
     for name in ("tokenizer.json", "system.json", "metrics.jsonl", ".lock"):
         (tmp_path / name).touch()

@@ -48,7 +48,7 @@ def listen() -> None:
     os.set_blocking(_state["writer"], False)
     signal.set_wakeup_fd(_state["writer"], warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=_forget)
-    sys.unraisablehook = _again
+    _state["hook"], sys.unraisablehook = sys.unraisablehook, _again
     threading.Thread(target=_watch, name="interruption", daemon=True).start()
 
 
@@ -113,7 +113,7 @@ def _watch() -> None:
 def _again(unraisable: Any) -> None:
     """Raises an interruption once more that came where nothing can be raised, such as in a destructor."""
     if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-        sys.__unraisablehook__(unraisable)
+        _state["hook"](unraisable)
     elif _state["is_over"]:
         leave(_state["heard"] or signal.SIGINT)
     else:  # by the thread, when the main one has left the destructor

@@ -38,6 +38,7 @@ SWEEP = flags.DEFINE_integer("sweep", 0, "Double the batch up to this, or to the
 COMPARE = flags.DEFINE_list("compare", [], "Two result files to compare instead.")
 KEEP_MEMORY = flags.DEFINE_bool("keep_memory", True, "Have glibc keep freed memory; see experiments.shared.machine.")
 OUTPUT = define_path("output", Place.NEW_FILE, "A JSON file of the result; of a sweep, of its results.")
+KEEPS_MEMORY = True
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ STORAGE = flags.DEFINE_enum(
 MILVUS = define_path("milvus", Place.NEW_FILE, "Copy the index to this Milvus: FILE.db, or http://HOST:PORT.")
 COLLECTION = cli.define_collection()
 PROCESS_TIMEOUT = cli.define_process_timeout()
+KEEPS_MEMORY = True
 
 
 def main() -> None:

@@ -42,6 +42,7 @@ CHECK = define_path(
     "check", Place.FILE, "A submission file to check instead, by --protocol, --data and --split.", default=""
 )
 PROCESS_TIMEOUT = cli.define_process_timeout()
+KEEPS_MEMORY = True
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ STEP_TIMEOUT = flags.DEFINE_float(
 )
 PROFILE = flags.DEFINE_string("profile", "", "Steps to record in WORKDIR/profile, as 100:105; view with xprof.")
 PROCESS_TIMEOUT = cli.define_process_timeout()
+KEEPS_MEMORY = True
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from experiments.shared import cli
 from experiments.shared.paths import Place, define_path
 
 CASES = ("clip", "concepts", "stage1", "cached", "input", "search", "service")
+KEEPS_MEMORY = True
 OUTPUT = define_path("output", Place.NEW_FILE, "A JSON file of every timing.")
 DEFINE: dict[type, Any] = {
     bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, tuple: flags.DEFINE_list

@@ -42,11 +42,14 @@ def run(main: Callable[..., None]) -> None:
 
     The module of `main` says all the rest, so that `python -m experiments.NAME` and the installed command do the same:
     its docstring is what --help prints, and its flags are defined when it is imported. If it has TAKES_ARGUMENTS =
-    True, `main` takes what stands after "--", which is another command, or options of a library.
+    True, `main` takes what stands after "--", which is another command, or options of a library. One that sets how
+    memory is kept, as `distributed` does, has KEEPS_MEMORY = True.
     """
     module = sys.modules[main.__module__]
     takes_arguments = getattr(module, "TAKES_ARGUMENTS", False)
     interruption.listen()
+    if not getattr(module, "KEEPS_MEMORY", False):  # which is to be set before threads start
+        interruption.watch()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may be no text, or the terminal's not UTF-8
 
@@ -72,6 +75,7 @@ def distributed(main: Callable[[], Any], *, timeout: int) -> None:
       timeout: seconds after which a silent process is dead, see define_process_timeout.
     """
     machine.keep_memory_on_cpu()  # before threads start
+    interruption.watch()
     from contextjax.sharding import end_together, is_first_process, start_processes
 
     if start_processes(timeout=timeout) == 1:

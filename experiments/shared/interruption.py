@@ -42,7 +42,11 @@ def listen() -> None:
     for number in SENTENCES:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _hear)
-    if "reader" in _state:
+
+
+def watch() -> None:
+    """Starts the thread that ends this process where the main thread does not hear a signal; once in a process."""
+    if "reader" in _state or threading.current_thread() is not threading.main_thread():
         return
     _state["reader"], _state["writer"] = os.pipe()
     os.set_blocking(_state["writer"], False)

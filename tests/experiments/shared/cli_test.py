@@ -103,6 +103,7 @@ IN_A_DESTRUCTOR = """
 import signal, time
 from experiments.shared import cli, interruption
 interruption.listen()
+interruption.watch()
 class Late:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
@@ -115,6 +116,7 @@ IN_A_COMPILER = """
 import ctypes, signal, sys
 from experiments.shared import cli, interruption
 interruption.listen()
+interruption.watch()
 interruption.PATIENCE = 0.5
 def main():
     print("begun", flush=True)

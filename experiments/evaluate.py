@@ -32,7 +32,7 @@ CHECKPOINT = flags.DEFINE_string(
 BASELINES = flags.DEFINE_bool("baselines", True, "Score image only, text only and their sum (or itc and itm) too.")
 REWORDINGS = flags.DEFINE_bool("rewordings", False, "Query by the mean of a text and its rewordings (Fashion-IQ).")
 PROPOSITIONS = define_path(
-    "propositions", Place.FILE, "Candidate sets: a file {description: [short sentences]}.", default=""
+    "propositions", Place.PICTURES, "Candidate sets: a file {description: [short sentences]}.", default=""
 )
 SHARE = flags.DEFINE_float("share", 0.5, "With --propositions: the share of the whole text in a score, 0 to 1.")
 SUBMISSION = define_path(

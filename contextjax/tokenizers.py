@@ -94,6 +94,11 @@ class TextTokenizer:
         tokenizer.encode_special_tokens = True  # special tokens spelled out in a text are plain text
 
     @property
+    def last(self) -> int:
+        """The id of the token at the end of every text."""
+        return self._last
+
+    @property
     def vocabulary(self) -> int:
         """Number of rows that a model's embedding table needs: the largest id + 1."""
         return max(self._tokenizer.get_vocab().values()) + 1
@@ -239,6 +244,11 @@ def _whole_characters(text: str, offsets: list[tuple[int, int]]) -> list[tuple[i
         if not covered[place] and not text[place].isspace():
             reach[place] = reach[place + 1]
     return [(start, reach[end]) for start, end in offsets]
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Returns whether a folder holds a tokenizer that can be tried."""
+    return any((folder / name).is_file() for name in VOCABULARIES)
 
 
 def _read_file(file: Path) -> tuple[Any, Specials]:

@@ -20,7 +20,7 @@ from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
 from contextjax.models.layers import ACTIVATIONS, ATTENTIONS, REMATS
 from contextjax.models.multimodal import BertConfig
 from contextjax.models.text import TextConfig
-from contextjax.models.vision import VisionConfig
+from contextjax.models.vision import VisionConfig, check_image_size
 from contextjax.spec import FITS, QueryMode, ScoreMode, SystemSpec, scores_of
 from contextjax.types import UserError
 
@@ -109,6 +109,9 @@ def resolve(section: Any) -> dict[str, Any]:
         for key in section[name]:
             _choose(f"a field of model.{name}", key, towers[name])
         towers[name] |= _tuples(section[name])
+    sizes = towers["vision"]["image_size"], towers["vision"]["patch_size"]
+    if all(type(size) is int and size > 0 for size in sizes):  # `make_model` reports what is no size
+        check_image_size(*sizes, "model.vision.image_size")
     return {**section, **towers, "projection": section.projection or variant.projection}
 
 

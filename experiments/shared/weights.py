@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import shutil
 import tempfile
@@ -20,10 +22,13 @@ from contextjax.export.folder import MANIFEST, check_formats
 from contextjax.export.write import write_export
 from contextjax.files import check_absent, path_of
 from contextjax.json_files import read_json
+from contextjax.models.clip import CLIPConfig
 from contextjax.pretrained import read_pretrained, towers, write_own, write_pretrained
+from contextjax.tokenizers import TextTokenizer, has_tokenizer
 from contextjax.types import UserError
 from contextjax.variants import FAMILIES, spec_of
 
+PICKLES = ("pytorch_model.bin", "open_clip_pytorch_model.bin")  # of these, a folder's first one is read
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "vocab.txt",
 )  # fmt: skip
@@ -122,8 +127,9 @@ def convert(
       from_pickle: reads a .pth file, or pytorch_model.bin in a folder, in a process of its own.
 
     Raises:
-      UserError: the source can't be read, or can't be written in this layout.
+      UserError: the source can't be read, or can't be written in this layout, or the target exists.
     """
+    check_absent(target)
     with tempfile.TemporaryDirectory() as scratch:
         if from_pickle:
             source = _from_pickle(Path(source), Path(scratch))
@@ -153,12 +159,15 @@ def _convert_published(source: str | Path, target: Path, layout: str | None, dty
     params = jax.tree.map(lambda leaf: leaf.read(), published.params)
     origin = f"From {published.family} weights{'' if Path(source).exists() else f' of {source}'}."
     is_hf = spec.is_plain or layout == "hf"
+    source_of_tokens = Path(tokenizer or published.folder)
+    finish = functools.partial(_copy_tokenizer, source_of_tokens)
     if is_hf:
         params = params if spec.is_plain else params[FAMILIES[spec.family].towers]
-        write_pretrained(target, config, params, dtype=dtype, origin=origin)
+        if has_tokenizer(source_of_tokens):
+            config = _with_eos(config, TextTokenizer.read(source_of_tokens, length=config.text.positions))
+        write_pretrained(target, config, params, dtype=dtype, origin=origin, finish=finish)
     else:
-        write_own(target, spec, params, dtype=dtype, origin=origin)
-    _copy_tokenizer(Path(tokenizer or published.folder), target)
+        write_own(target, spec, params, dtype=dtype, origin=origin, finish=finish)
     _print_files(target)
     if is_hf:
         module = published.model if spec.is_plain else FAMILIES[FAMILIES[spec.family].towers].module(config)
@@ -174,22 +183,35 @@ def _convert_run(source: Path, target: Path, layout: str | None, dtype: str) -> 
     if layout == "hf":
         left_out = sorted(set(system.params) - {name})
         print(f"left out: {', '.join(left_out) or 'nothing'} (Hugging Face's {name.upper()} has no place for more)")
-        write_pretrained(target, config, system.params[name], dtype=dtype, origin=origin)
+        save = lambda folder: system.tokenizer.save(folder / "tokenizer.json")
+        config = _with_eos(config, system.tokenizer)
+        write_pretrained(target, config, system.params[name], dtype=dtype, origin=origin, finish=save)
     else:
-        write_own(target, system.spec, system.params, dtype=dtype, origin=origin)
-        if (source / "config.json").is_file():
-            shutil.copyfile(source / "config.json", target / "config.json")
-    system.tokenizer.save(target / "tokenizer.json")
+
+        def finish(folder: Path) -> None:
+            if (source / "config.json").is_file():
+                shutil.copyfile(source / "config.json", folder / "config.json")
+            system.tokenizer.save(folder / "tokenizer.json")
+
+        write_own(target, system.spec, system.params, dtype=dtype, origin=origin, finish=finish)
     _print_files(target)
+
+
+def _with_eos(config: Any, tokenizer: TextTokenizer) -> Any:
+    """Returns the config of a CLIP with the id of its tokenizer's last token, at which transformers pools a text."""
+    if not isinstance(config, CLIPConfig):
+        return config
+    return dataclasses.replace(config, text=dataclasses.replace(config.text, eos_token=tokenizer.last))
 
 
 def _from_pickle(source: Path, scratch: Path) -> Path:
     """Writes a pickle's tensors as safetensors, with the JSON files beside it, and returns their folder."""
     from contextjax.pretrained.unpickle import unpickle  # imported only where a user has asked for it
 
-    file = source / "pytorch_model.bin" if source.is_dir() else source
+    inside = [source / name for name in PICKLES if (source / name).is_file()] if source.is_dir() else []
+    file = inside[0] if inside else source
     if not file.is_file():
-        raise UserError(f"There is no pickle at {file}; give a .pth file, or a folder with pytorch_model.bin.")
+        raise UserError(f"There is no pickle at {file}; give a .pth file, or a folder with {' or '.join(PICKLES)}.")
     unpickle(file, scratch / "model.safetensors")
     for name in [path.name for path in file.parent.glob("*.json")] + ["vocab.txt", "merges.txt"]:
         if (file.parent / name).is_file() and not name.endswith(".index.json"):

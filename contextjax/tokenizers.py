@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from contextjax.files import write_whole
+from contextjax.files import is_utf8, write_whole
 from contextjax.json_files import read_json
 from contextjax.types import Tokens, UserError
 
@@ -113,6 +113,8 @@ class TextTokenizer:
         Returns:
           Ids, masks and offsets of shape [N, T].
         """
+        for text in texts:
+            check_text(text)
         length = length or self.length
         shape = (len(texts), length)
         ids, mask = np.full(shape, self._pad, np.int32), np.zeros(shape, bool)
@@ -151,6 +153,14 @@ class TextTokenizer:
         if first in BLIP_ADDED:
             tokenizer.add_special_tokens(list(BLIP_ADDED))
         return cls(tokenizer, length=length, specials=(first or own, last, pad))
+
+
+def check_text(text: Any) -> None:
+    """Raises a UserError where a text is no text, or holds bytes that are none (Python keeps them as half characters)."""
+    if not isinstance(text, str):
+        raise UserError(f"A text is {text!r}, a {type(text).__name__}; expected a str.")
+    if not is_utf8(text):
+        raise UserError(f"The text {ascii(text)[:200]} holds bytes that are not UTF-8; give it in UTF-8.")
 
 
 def split_propositions(text: str, limit: int) -> list[str]:

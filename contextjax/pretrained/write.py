@@ -17,7 +17,6 @@ from contextjax.pretrained.names import flatten, own_table, write
 from contextjax.spec import DTYPES, SystemSpec
 from contextjax.types import UserError
 
-
 Finish = Callable[[Path], None]
 
 

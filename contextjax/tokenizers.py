@@ -156,7 +156,7 @@ class TextTokenizer:
 
 
 def check_text(text: Any) -> None:
-    """Raises a UserError where a text is no text, or holds bytes that are none (Python keeps them as half characters)."""
+    """Raises a UserError where a text is no str, or holds bytes that are no UTF-8, which Python keeps as surrogates."""
     if not isinstance(text, str):
         raise UserError(f"A text is {text!r}, a {type(text).__name__}; expected a str.")
     if not is_utf8(text):

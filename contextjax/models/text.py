@@ -24,7 +24,7 @@ class TextConfig:
     mlp: int
     activation: str = "quick_gelu"
     epsilon: float = 1e-5
-    # The id of the last token of a text, for config.json alone (2, as in files of 2021 to 2023, means the largest id): the
+    # The id of the last token of a text, for config.json alone (2, as in files of 2021 to 2023, is the largest id). The
     # pooled state is always that of the last real token, which the mask shows.
     eos_token: int | None = None
     scan: bool = False  # see layers.run_blocks

@@ -140,7 +140,7 @@ def open_clip_config(config: Mapping[str, Any], pixels: Mapping[str, Any]) -> CL
             heads=text.get("heads", 8),
             mlp=int(text_width * text.get("mlp_ratio", 4.0)),
             activation=activation,
-            eos_token=2,  # as configs of 2021 to 2023 say, which transformers takes for the largest id, as OpenCLIP does
+            eos_token=2,  # which transformers takes for the largest id, as OpenCLIP does
         ),
         model["embed_dim"],
     )

@@ -1,4 +1,4 @@
-"""The preprocessing that a checkpoint's files ask for is that of transformers' processors, or is refused in a sentence."""
+"""Preprocessing that a checkpoint's files ask for is that of transformers' processors, or is refused in a sentence."""
 
 import json
 

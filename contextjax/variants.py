@@ -202,8 +202,8 @@ def _check_sizes(spec: SystemSpec, vision: VisionConfig, text: Any) -> None:
             raise UserError(f"model.{name}.width is {width}, which {count} heads do not divide; choose a multiple.")
     if vision.stem and (vision.stem[0] < 1 or vision.patch_size % vision.stem[0]):
         raise UserError(
-            f"model.vision.stem has blocks of {vision.stem[0]}, which do not fill patches of {vision.patch_size}; choose "
-            "a divisor of model.vision.patch_size."
+            f"model.vision.stem has blocks of {vision.stem[0]}, which do not fill patches of {vision.patch_size}; "
+            "choose a divisor of model.vision.patch_size."
         )
     if beyond := [tap for tap in vision.taps if not 1 <= tap <= vision.layers]:
         raise UserError(f"model.vision.taps names block {beyond[0]}, but there are {vision.layers}; choose among them.")

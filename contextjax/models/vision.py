@@ -67,8 +67,9 @@ class VisionOutput(NamedTuple):
 def blocks(x: Float[Array, "*b h w c"], side: int) -> Float[Array, "*b rows columns features"]:
     """Cuts a grid into blocks of side x side cells; a block's features are in (row, column, channel) order."""
     *lead, height, width, channels = x.shape
-    height, width = height // side * side, width // side * side  # the rest is not seen, as in PyTorch's convolutions
-    x = x[..., :height, :width, :]
+    if height % side or width % side:  # the rest is not seen, as in PyTorch's convolutions
+        height, width = height // side * side, width // side * side
+        x = x[..., :height, :width, :]
     x = x.reshape(*lead, height // side, side, width // side, side, channels)
     return jnp.moveaxis(x, -4, -3).reshape(*lead, height // side, width // side, side * side * channels)
 

@@ -1,4 +1,4 @@
-"""What a checkpoint's files say is done to pictures: Hugging Face's image processors and OpenCLIP's `preprocess_cfg`.
+"""Preprocessing that a checkpoint's files ask for: Hugging Face's image processors and OpenCLIP's `preprocess_cfg`.
 
 Every key is followed, or refused in a sentence: another crop or filter would change every embedding without a word.
 """
@@ -86,7 +86,7 @@ def read_open_clip(settings: Mapping[str, Any], *, file: Path, sizes: tuple[int,
         raise UserError(
             f"{file}: preprocess_cfg has the unknown key {unknown[0]}; expected {', '.join(sorted(known))}."
         )
-    fits = {"shortest": "crop", "squash": "squash"}
+    fits = {"shortest": "crop_rounded", "squash": "squash"}
     resize = section.get("resize_mode", "shortest")
     if resize not in fits:
         raise UserError(f"{file} asks for resize_mode={resize!r}; {REMEDY}: expected 'shortest' or 'squash'.")
@@ -103,7 +103,7 @@ def read_open_clip(settings: Mapping[str, Any], *, file: Path, sizes: tuple[int,
 def write_hf(vision: Any, *, is_clip: bool) -> dict[str, Any]:
     """Returns the preprocessor_config.json of a VisionConfig, every key written out."""
     square = {"height": vision.image_size, "width": vision.image_size}
-    is_cut = vision.fit == "crop"
+    is_cut = vision.fit != "squash"  # theirs has no rounding; a pixel's shift of some pictures is what it costs
     return {
         # CLIP's processor squashes, too, but crops where nothing is said; older ones of BLIP can't crop.
         "image_processor_type": "CLIPImageProcessor" if is_clip or is_cut else "BlipImageProcessor",

@@ -226,6 +226,8 @@ def _at_resolution(config: Any, leaves: Mapping[str, Leaf], image_size: int) -> 
     """Returns config and parameters for pictures of another size."""
     path = next(path for path in leaves if path.endswith("vision/position_embedding"))
     patch = towers(config).vision.patch_size
+    if image_size == towers(config).vision.image_size:
+        return config, dict(leaves)
     check_image_size(image_size, patch, "image_size")
     patches, leaf = (image_size // patch) ** 2, leaves[path]
     resized = Leaf((1 + patches, leaf.shape[1]), lambda: resize_positions(leaf.read(), patches))

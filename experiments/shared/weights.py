@@ -28,7 +28,10 @@ from contextjax.tokenizers import TextTokenizer, has_tokenizer
 from contextjax.types import UserError
 from contextjax.variants import FAMILIES, spec_of
 
-PICKLES = ("pytorch_model.bin", "open_clip_pytorch_model.bin")  # of these, a folder's first one is read
+# A folder's pickles, and the names of their tensors; the first one that fits its config is read.
+PICKLES = {
+    "pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors",
+}  # fmt: skip
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "vocab.txt",
 )  # fmt: skip
@@ -208,14 +211,16 @@ def _from_pickle(source: Path, scratch: Path) -> Path:
     """Writes a pickle's tensors as safetensors, with the JSON files beside it, and returns their folder."""
     from contextjax.pretrained.unpickle import unpickle  # imported only where a user has asked for it
 
-    inside = [source / name for name in PICKLES if (source / name).is_file()] if source.is_dir() else []
-    file = inside[0] if inside else source
-    if not file.is_file():
-        raise UserError(f"There is no pickle at {file}; give a .pth file, or a folder with {' or '.join(PICKLES)}.")
-    unpickle(file, scratch / "model.safetensors")
-    for name in [path.name for path in file.parent.glob("*.json")] + ["vocab.txt", "merges.txt"]:
-        if (file.parent / name).is_file() and not name.endswith(".index.json"):
-            shutil.copyfile(file.parent / name, scratch / name)
+    inside = {source / name: kept for name, kept in PICKLES.items() if (source / name).is_file()}
+    files = inside if source.is_dir() else {source: "model.safetensors"}
+    if not files or not next(iter(files)).is_file():
+        raise UserError(f"There is no pickle at {source}; give a .pth file, or a folder with {' or '.join(PICKLES)}.")
+    for file, kept in files.items():
+        unpickle(file, scratch / kept)
+    folder = source if source.is_dir() else source.parent
+    for name in [path.name for path in folder.glob("*.json")] + ["vocab.txt", "merges.txt"]:
+        if (folder / name).is_file() and not name.endswith(".index.json"):
+            shutil.copyfile(folder / name, scratch / name)
     return scratch
 
 

@@ -115,7 +115,11 @@ def test_pictures_may_have_the_size_that_is_asked_for(folder, image_size, name, 
 
 @pytest.mark.parametrize(
     ("settings", "fit"),
-    [({}, "crop"), ({"resize_mode": "squash", "size": [24, 24]}, "squash"), ({"interpolation": "random"}, "crop")],
+    [
+        ({}, "crop_rounded"),
+        ({"resize_mode": "squash", "size": [24, 24]}, "squash"),
+        ({"interpolation": "random"}, "crop_rounded"),
+    ],
 )
 def test_open_clip_is_followed(settings, fit, tmp_path):
     assert read_open_clip(settings, file=tmp_path, sizes=(SIZE,))["fit"] == fit

@@ -16,6 +16,7 @@ from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import is_config_flag
 
 from contextjax.types import Stopped, UserError
+from experiments.shared import machine
 from experiments.shared.compile_cache import use_compile_cache
 from experiments.shared.paths import check_flags, explain
 from experiments.shared.recipes import check_settings, recipe_path
@@ -65,6 +66,7 @@ def distributed(main: Callable[[], Any], *, timeout: int) -> None:
       main: what the command does.
       timeout: seconds after which a silent process is dead, see define_process_timeout.
     """
+    machine.keep_memory_on_cpu()  # before threads start
     from contextjax.sharding import end_together, is_first_process, start_processes
 
     if start_processes(timeout=timeout) == 1:

@@ -14,7 +14,7 @@ def test_every_argument_gives_a_whole_recipe(argument):
     model = make_model(make_spec(config.model, vocabulary=500))
     phases = systems.of(config).make_phases(config, model)
     assert phases[-1].start < config.training.steps
-    assert model.config.clip.vision.fit == ("crop" if argument in ("pretrained", "pictogram_recipe") else "squash")
+    assert model.config.clip.vision.fit == ("crop" if argument == "pretrained" else "squash")
 
 
 def test_an_unknown_argument_names_the_known_ones():

@@ -183,6 +183,7 @@ MISTAKES = {
     "batch of rules": (["--backend=rules", "--batch=x"], "--batch is for --backend=openai"),
     "a foreign folder": (["--target=."], "holds something else"),
     "credentials": (["--address=http://me:secret@localhost/v1"], "not in --address"),
+    "no address": (["--address=foo"], "--address is 'foo'; expected the address of an endpoint"),
     "a stream": (['--request={"stream": true}'], "stream, extra_headers"),
     "a secret header": (['--request={"extra_headers": {"X": "secret"}}'], "are not given there"),
     "a grammar server": (["--grammar=http://host:port"], "expected the address of a LanguageTool server"),

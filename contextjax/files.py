@@ -130,6 +130,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
       UserError: `folder` holds something, which is never overwritten; or another process is writing it.
     """
+    folder = folder.absolute()  # "." has no name
     check_absent(folder)
     partial = folder.with_name(f".{folder.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ MAX_BYTES = 256_000_000  # the largest file that is read
 MAX_PIXELS = 89_000_000  # checked in the header, against decompression bombs; Pillow's own limit only warns
 MAX_ASPECT = 100  # long side to short side: the long side is resized with the short one before it is cut
 MAX_SCANS = 16  # passes over MAX_PIXELS: a few bytes of progressive JPEG can ask for thousands
-FITS = ("crop", "squash")
+FITS = ("crop", "crop_rounded", "squash")
 TURNS = dict(enumerate(  # of EXIF's orientations, from 2 on
     (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
      Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90),
@@ -167,17 +167,18 @@ def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
     Args:
       image: an RGB picture.
       size: height and width of the result in pixels.
-      fit: CLIP's "crop" resizes the short side to `size` and cuts out the centre; BLIP's "squash" resizes both sides to
+      fit: CLIP's "crop" resizes the short side to `size` and cuts out the centre; "crop_rounded" is OpenCLIP's, which
+        begins one pixel later where half of what is cut is 1.5, 3.5 and so on; BLIP's "squash" resizes both sides to
         `size`, whatever the picture's shape.
 
     Returns:
       uint8 [size, size, 3].
 
     Raises:
-      UserError: `fit` is neither.
+      UserError: `fit` is none of these.
     """
     if fit not in FITS:
-        raise UserError(f"The fit of pictures is '{fit}'; expected 'crop' (CLIP's) or 'squash' (BLIP's).")
+        raise UserError(f"The fit of pictures is '{fit}'; expected one of {', '.join(FITS)}.")
     width, height = image.size
     if (width, height) == (size, size):
         return np.asarray(image)
@@ -186,7 +187,8 @@ def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
     short = min(width, height)
     # int() rounds the long side down, as the Hugging Face processor does.
     width, height = int(width * size / short), int(height * size / short)
-    left, top = (width - size) // 2, (height - size) // 2
+    half = (lambda rest: round(rest / 2)) if fit == "crop_rounded" else (lambda rest: rest // 2)
+    left, top = half(width - size), half(height - size)
     if left:  # Pillow resizes the width, then the height: the second pass is saved for columns that are cut
         image = image.resize((width, image.height), Image.Resampling.BICUBIC).crop((left, 0, left + size, image.height))
         width, left = size, 0

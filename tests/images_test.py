@@ -23,6 +23,16 @@ def noise(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
+@pytest.mark.parametrize("long", range(8, 17))
+def test_the_rounded_crop_is_that_of_torchvision(long):
+    """CenterCrop begins at int(round(rest / 2)), which rounds halves to even numbers; Resize is ours."""
+    for pixels in (noise(8, long, 3), noise(long, 8, 3)):
+        start = round((long - 8) / 2)
+        rows, columns = (slice(start, start + 8) if side == long else slice(0, 8) for side in pixels.shape[:2])
+        got = images.preprocess(Image.fromarray(pixels), 8, fit="crop_rounded")
+        np.testing.assert_array_equal(got, pixels[rows, columns])
+
+
 def test_too_little_memory_is_no_bad_picture(monkeypatch):
     def short(*_):
         raise MemoryError
@@ -259,7 +269,7 @@ def test_what_is_outside_the_seen_part_is_not_kept(size, fit):
 
 
 def test_an_unknown_fit_is_refused():
-    with pytest.raises(UserError, match=r"fit of pictures is 'stretch'; expected 'crop'.* or 'squash'"):
+    with pytest.raises(UserError, match=r"fit of pictures is 'stretch'; expected one of crop, crop_rounded, squash"):
         images.load(noise(4, 6, 3), 8, fit="stretch")
 
 
@@ -282,7 +292,7 @@ def test_load_takes_paths_pictures_and_arrays(tmp_path):
     pixels = noise(12, 20, 3)
     path = tmp_path / "a.png"
     Image.fromarray(pixels).save(path)
-    crop, squash = (images.preprocess(Image.fromarray(pixels), 8, fit=fit) for fit in images.FITS)
+    crop, squash = (images.preprocess(Image.fromarray(pixels), 8, fit=fit) for fit in ("crop", "squash"))
     assert (crop != squash).any()
     for source in (path, str(path), Image.fromarray(pixels), pixels):
         np.testing.assert_array_equal(images.load(source, 8), crop)

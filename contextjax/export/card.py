@@ -90,7 +90,8 @@ def _parity(parity: Mapping[str, Any] | None) -> str:
 
 def _pictures(spec: SystemSpec, manifest: Mapping[str, Any]) -> str:
     facts, (first, last, *_) = spec.preprocessing, manifest["tokenizer"]["specials"]
-    how = {"crop": "the short side resized (bicubic, antialiased), the centre cut out",
+    cut = "the short side resized (bicubic, antialiased), the centre cut out"
+    how = {"crop": cut, "crop_rounded": cut,
            "squash": "both sides resized (bicubic, antialiased)"}[facts["fit"]]  # fmt: skip
     return (
         f"## Inputs\n\nPictures: uint8 [{facts['image_size']}, {facts['image_size']}, 3], RGB, {how}; scaling, mean "

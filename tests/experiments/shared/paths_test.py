@@ -31,6 +31,7 @@ READ = {
     "evaluate": ["data", "propositions", "check"],
     "report": ["workdir"],
     "prepare": ["data"],
+    "catalogue": ["data"],
     "generate": ["pictograms"],
     "embed": ["gallery"],
     "search": ["gallery", "index", "image"],

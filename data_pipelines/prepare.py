@@ -109,7 +109,7 @@ def prepare(
         # A folder of other records may be read as captions too, into a table beside theirs with the same pictures.
         kind, file = ("captions", "census.captions") if reader.record_type is CaptionRecord else ("records", "census")
         records = StoredTable(own, f"{kind}.{split}", about=f"{file}.{split}.json")
-        if _rows(records) is None or records.about["made_with"] != known["made"]:
+        if _rows(records) is None or (records.about or {}).get("made_with") != known["made"]:
             _write_records(records, reader, split, known)
         rows = StoredRows(pictures.folder), StoredRows(records.folder)
         ids = set(known["ids"])
@@ -279,8 +279,9 @@ def _twin(root: Path, list_digest: str, files: Mapping[str, PictureFile]) -> Sto
     """
     for path in sorted(root.glob("*/pictures.*.json")):
         table, split = StoredTable(path.parent, path.stem, about=path.name), path.stem.removeprefix("pictures.")
-        is_alike = table.about and table.about.get("listed") == list_digest and not table.about["left_out"]
-        if is_alike and not _changed(table.about, files, _cache(path.parent, split)):
+        about = table.about or {}
+        is_alike = about.get("listed") == list_digest and not about["left_out"]
+        if is_alike and not _changed(about, files, _cache(path.parent, split)):
             return table
     return None
 

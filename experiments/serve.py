@@ -9,7 +9,6 @@ import socket
 
 from absl import flags
 
-from contextjax.types import UserError
 from experiments.shared import cli
 from experiments.shared.paths import Place, define_path
 
@@ -32,7 +31,14 @@ CONNECTIONS = 1000  # at a time; one more is answered with 503
 
 def main() -> None:
     """Serves the source and its pictures until SIGTERM comes."""
-    listener = listen(HOST.value, PORT.value)
+    from experiments.shared.addresses import listen
+
+    with listen(HOST.value, PORT.value) as listener:
+        serve(listener)
+
+
+def serve(listener: socket.socket) -> None:
+    """Loads the source and its pictures, and answers at an address that is bound already."""
     import uvicorn
 
     from contextjax.serving.app import make_app
@@ -52,26 +58,6 @@ def main() -> None:
         make_app(service), log_level="warning", server_header=False, limit_concurrency=CONNECTIONS, http=HeadLimit
     )
     uvicorn.Server(config).run(sockets=[listener])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Returns a socket at an address, which is taken before anything is loaded; port 0: any that is free.
-
-    Raises:
-      UserError: another program has the address, or this machine or this user can't have it.
-    """
-    try:
-        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"--host={host} --port={port} can't be listened at ({reason}); give another --port, or a --host of this "
-            "machine."
-        ) from error
-    return listener
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ def test_a_clip_is_converted_and_scored_as_it_is(clip, data, pictogram_sets, tmp
         ("evaluate", ["--workdir={tmp}/none"], "There is nothing at"),
         ("evaluate", ["--workdir={run}", "--split=nope"], "no split 'nope'"),
         ("evaluate", ["--workdir={tmp}/x", "--source={tmp}/no"], "--data or --protocol is missing"),
-        ("evaluate", ["--workdir={tmp}/x", "--source={tmp}/no", "--data=x", "--protocol=cirr"], "nothing at"),
+        ("evaluate", ["--workdir={tmp}/x", "--source={tmp}/no", "--data={dev}", "--protocol=cirr"], "nothing at"),
         ("convert", ["--source={tmp}/no.pth", "--target={tmp}/x", "--allow_pickle"], "no pickle at"),
         ("convert", ["--source={dev}", "--target={tmp}/x"], "no model.safetensors"),
     ],

@@ -136,20 +136,32 @@ def fused_attend(
     mask: Bool[Array, ...] | None,
     implementation: Any = "cudnn",
 ) -> Float[Array, "*batch q heads depth"]:
-    """Computes the output of `attend` in one kernel (jax.nn.dot_product_attention), which keeps no weights."""
-    flat = lambda x: x.reshape(-1, *x.shape[-3:])
+    """Computes the output of `attend` in one kernel (jax.nn.dot_product_attention), which keeps no weights.
+
+    cuDNN computes gradients for even numbers of tokens alone: an odd one gets a token more, which no other sees.
+    """
+    tokens, keys = query.shape[-3], key.shape[-3]
     if mask is not None:
         heads = mask.shape[-3] if mask.ndim > 2 else 1
-        mask = jnp.broadcast_to(mask, (*query.shape[:-3], heads, query.shape[-3], key.shape[-3]))
+        mask = jnp.broadcast_to(mask, (*query.shape[:-3], heads, tokens, keys))
         mask = mask.reshape(-1, *mask.shape[-3:])
-    inputs = (flat(query), flat(key), flat(value))
-    return jax.nn.dot_product_attention(*inputs, mask=mask, implementation=implementation).reshape(query.shape)
+    elif keys % 2:
+        mask = jnp.ones((1, 1, tokens, keys), bool)
+    if mask is not None:
+        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, tokens % 2), (0, 0)), constant_values=True)
+        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, 0), (0, keys % 2)))
+    even = lambda x: jnp.pad(x.reshape(-1, *x.shape[-3:]), ((0, 0), (0, x.shape[-3] % 2), (0, 0), (0, 0)))
+    inputs = (even(query), even(key), even(value))
+    out = jax.nn.dot_product_attention(*inputs, mask=mask, implementation=implementation)
+    return out[:, :tokens].reshape(query.shape)
 
 
 def _check_cudnn(dtype: Any) -> None:
-    if jax.default_backend() != "gpu":
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    platform = device.platform if device else jax.default_backend()
+    if platform not in ("gpu", "cuda"):
         raise UserError(
-            f"A tower's attention is 'cudnn', but there is no CUDA device (JAX runs on {jax.default_backend()}); set "
+            f"A tower's attention is 'cudnn', but there is no CUDA device (JAX runs on {platform}); set "
             "--config.model.vision.attention=xla and --config.model.text.attention=xla."
         )
     if dtype not in (jnp.bfloat16, jnp.float16):

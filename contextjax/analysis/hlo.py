@@ -61,7 +61,7 @@ class Shape:
 
     @property
     def is_in_main_memory(self) -> bool:
-        """Whether the array lies in the device's main memory (HBM), not in memory beside the cores or on the host."""
+        """True if the array lies in the device's main memory (HBM), not beside the cores or on the host."""
         space = SPACE.search(self.layout)
         return not space or space[1] == "0"
 

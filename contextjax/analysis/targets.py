@@ -89,7 +89,7 @@ class Target:
 
     @property
     def is_tpu(self) -> bool:
-        """Whether the chips are TPUs, whose compiler refuses what does not fit."""
+        """True if the chips are TPUs, whose compiler refuses what does not fit."""
         return self.chip.name in TPU_AXES
 
     @property

@@ -231,7 +231,7 @@ def _result(opcode: str) -> int:
 
 
 def _is_started(opcode: str) -> bool:
-    """Whether an opcode's tuple also holds its operands and contexts."""
+    """True if an opcode's tuple also holds its operands and contexts."""
     return opcode.endswith("-start") and opcode != "all-reduce-start"
 
 

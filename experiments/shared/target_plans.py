@@ -37,7 +37,7 @@ class Compiled:
 
     @property
     def fits(self) -> bool:
-        """Whether a device has the memory: the TPU compiler's own verdict; of a GPU, computed."""
+        """True if a device has the memory: by the TPU compiler's own verdict; of a GPU, computed."""
         if self.cost is None:
             return False
         return self.target.is_tpu or self.cost.peak <= self.target.limit

@@ -19,9 +19,10 @@ def base(system: str = "context_cir") -> Any:
     model.start = ""  # the workdir of another run of ours (or an export), whose parameters this one begins with
     model.pretrained = ""  # a CLIP or BLIP to start from (folder or hub id): its sizes and tokenizer, not the variant's
     # Fields of VisionConfig, and of TextConfig or BertConfig, to replace. `remat`: what a tower's blocks keep for the
-    # gradient, "none" (all is kept), "dots" (matmuls) or "full" (inputs); `attention`: "xla", or "cudnn" on a GPU.
-    model.vision = ConfigDict({"remat": "none", "attention": "xla"})
-    model.text = ConfigDict({"remat": "none", "attention": "xla"})
+    # gradient, "none" (all is kept), "dots" (matmuls) or "full" (inputs); `attention`: "xla", or "cudnn" on a GPU;
+    # `scan`: one block is compiled instead of all, and their parameters are stacked.
+    model.vision = ConfigDict({"remat": "none", "attention": "xla", "scan": False})
+    model.text = ConfigDict({"remat": "none", "attention": "xla", "scan": False})
     model.projection = 0  # 0: the variant's
     model.dtype = "float32"
     own_model, config.loss = {"context_cir": _context_cir, "context_blip": _context_blip}[system]()
@@ -32,7 +33,7 @@ def base(system: str = "context_cir") -> Any:
     training.micro_batches = 1  # parts of a batch that are encoded one after the other; the gradients are the batch's
     training.log_every = 50
     training.checkpoint_every = 2000
-    training.evaluate_every = 2000
+    training.evaluate_every = 2000  # and after the last step; 0: never
     training.best = ConfigDict()  # metric of an evaluation -> weight: the checkpoint with the highest sum is kept, too
     training.max_bad_steps = 10  # bad (non-finite) steps in a row that end the run; the update of one is left out
     # A step is bad, too, whose gradient norm is so many times the mean of those before it; 0: none is, as published.

@@ -5,7 +5,7 @@ import pytest
 from configs.context_cir import get_config
 from contextjax.types import UserError
 from data_pipelines import protocols
-from experiments.shared.validation import best_rule, evaluations
+from experiments.shared.validation import best_rule, evaluations, print_left_out
 
 
 def test_a_benchmark_without_a_folder_is_left_out_and_that_is_said(capsys):
@@ -13,6 +13,7 @@ def test_a_benchmark_without_a_folder_is_left_out_and_that_is_said(capsys):
     config.data.folder = "CIRR"
     assert evaluations(config) == {"cirr/val": (protocols.CIRR, "CIRR", "val")}
     assert best_rule(config) == {"cirr/val/R@5": 0.5}
+    print_left_out(config)
     assert "'circo' has no folder (--config.data.evaluations.circo.folder=DIR)" in capsys.readouterr().out
     config.data.evaluations.circo.folder = "CIRCO"
     assert evaluations(config)["circo/val"] == (protocols.CIRCO, "CIRCO", "val")
@@ -22,4 +23,15 @@ def test_a_benchmark_without_a_folder_is_left_out_and_that_is_said(capsys):
     with pytest.raises(
         UserError, match="names 'val/R@5', which nothing evaluates; expected a metric of circo/val, cirr/"
     ):
+        best_rule(config)
+
+
+def test_nothing_is_evaluated_where_none_is_wanted(capsys):
+    config = get_config("B32")
+    config.training.evaluate_every = 0
+    print_left_out(config)
+    assert evaluations(config) == {} and best_rule(config) == {} and not capsys.readouterr().out
+    with config.unlocked():
+        config.training.best = {"val/R@5": 1.0}
+    with pytest.raises(UserError, match="is set, but nothing is evaluated"):
         best_rule(config)

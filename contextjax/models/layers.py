@@ -34,6 +34,13 @@ REMATS: dict[str, Any] = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
+NEAR = 32 << 20  # bytes of a TPU's memory beside its cores that attention's logits may take, of 95 to 128 MiB
+
+
+def _keeps_half(primitive: Any, *inputs: Any, **params: Any) -> bool:
+    """Returns whether a result is kept for the gradient: not if it is float32 where the tower computes in bfloat16."""
+    made = params.get("new_dtype") or params.get("preferred_element_type")
+    return all(x.dtype != jnp.float32 for x in (*inputs, *((jnp.zeros((), made),) if made else ())))
 
 
 def logical(initializer: Callable, *axes: str | None) -> Callable:
@@ -129,6 +136,63 @@ def attend(
     return jnp.einsum("...hqk,...khd->...qhd", weights.astype(value.dtype), value), weights
 
 
+def attend_in_chunks(
+    query: Float[Array, "rows q heads depth"],
+    key: Float[Array, "rows k heads depth"],
+    value: Float[Array, "rows k heads depth"],
+    mask: Bool[Array, ...] | None,
+    chunk: int,
+) -> Float[Array, "rows q heads depth"]:
+    """Computes the output of `attend` for `chunk` rows of each device after the other, and again for the gradient.
+
+    The weights [heads, q, k] of so few rows stay in a TPU's memory beside its cores; those of all rows would be written
+    to its main memory and read back several times.
+    """
+    rows, parts = query.shape[0], _batch_parts()
+    count = rows // parts // chunk
+    per_row = mask is not None and mask.ndim == 4 and mask.shape[0] == rows
+
+    def cut(x):  # [rows, ...] -> [count, parts * chunk, ...], rows of a device next to each other
+        x = jnp.moveaxis(x.reshape(parts, count, chunk, *x.shape[1:]), 1, 0)
+        return x.reshape(count, parts * chunk, *x.shape[3:])
+
+    @jax.checkpoint
+    def attend_to(inputs):
+        query, key, value, *masks = (placed(x) for x in inputs)
+        return placed(attend(query, key, value, masks[0] if masks else mask)[0], "heads", None)
+
+    inputs = (query, key, value, *((mask,) if per_row else ()))
+    if count == 1:
+        return attend_to(inputs)
+    out = jax.lax.map(attend_to, tuple(cut(x) for x in inputs))
+    out = jnp.moveaxis(out.reshape(count, parts, chunk, *query.shape[1:]), 0, 1)
+    return out.reshape(query.shape)
+
+
+def _chunk(query: Array, key: Array, mask: Array | None) -> int:
+    """Returns how many rows of each device are attended to at once on a TPU; 0: all, or there is no TPU."""
+    if platform() != "tpu" or query.ndim != 4 or not isinstance(query.shape[0], int):
+        return 0
+    rows, left = divmod(query.shape[0], _batch_parts())
+    if left or (mask is not None and mask.ndim > 2 and (mask.ndim != 4 or mask.shape[0] not in (1, query.shape[0]))):
+        return 0
+    heads, padded = query.shape[2], lambda size, tile: -(-size // tile) * tile
+    each = 4 * heads * padded(query.shape[1], 8) * padded(key.shape[1], 128)  # bytes of a row's logits
+    return max(size for size in range(1, rows + 1) if rows % size == 0 and (size == 1 or size * each <= NEAR))
+
+
+def _batch_parts() -> int:
+    """Returns how many parts the devices cut a batch into, by the rules in force."""
+    rules, sizes = dict(nn.get_logical_axis_rules()), jax.sharding.get_abstract_mesh().shape
+    return math.prod(sizes[axis] for axis in rules.get("batch") or ())
+
+
+def platform() -> str:
+    """Returns the platform of the devices that a program is traced for: "cpu", "tpu", "gpu" or "cuda"."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
+
+
 def fused_attend(
     query: Float[Array, "*batch q heads depth"],
     key: Float[Array, "*batch k heads depth"],
@@ -157,11 +221,9 @@ def fused_attend(
 
 
 def _check_cudnn(dtype: Any) -> None:
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    platform = device.platform if device else jax.default_backend()
-    if platform not in ("gpu", "cuda"):
+    if platform() not in ("gpu", "cuda"):
         raise UserError(
-            f"A tower's attention is 'cudnn', but there is no CUDA device (JAX runs on {platform}); set "
+            f"A tower's attention is 'cudnn', but there is no CUDA device (JAX runs on {platform()}); set "
             "--config.model.vision.attention=xla and --config.model.text.attention=xla."
         )
     if dtype not in (jnp.bfloat16, jnp.float16):
@@ -186,13 +248,16 @@ class SelfAttention(nn.Module):
         kernel = self.param("qkv_kernel", logical(init, "embed", None, "heads"), (width, 3, width))
         bias = self.param("qkv_bias", logical(nn.initializers.zeros, None, "heads"), (3, width))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        # [3, width], not [3 * width]: a device's heads are then a slice of query, of key and of value.
-        qkv = jnp.tensordot(x, kernel, 1) + bias
-        qkv = placed(qkv.reshape(*qkv.shape[:-1], self.heads, -1), "heads", None)
-        query, key, value = (qkv[..., i, :, :] for i in range(3))
+        # [3, width], not [3 * width]: a device's heads are then a slice of query, of key and of value. In the product
+        # the 3 comes first, so that each lies in one piece: a TPU would copy them.
+        qkv = jnp.einsum("...w,wtd->t...d", x, kernel) + bias.reshape(3, *(1,) * (x.ndim - 1), width)
+        split = lambda y: placed(y.reshape(*y.shape[:-1], self.heads, -1), "heads", None)
+        query, key, value = (split(qkv[i]) for i in range(3))
         if self.attention == "cudnn":
             _check_cudnn(query.dtype)
             out = fused_attend(query, key, value, mask)
+        elif chunk := _chunk(query, key, mask):
+            out = attend_in_chunks(query, key, value, mask, chunk)
         else:
             out, _ = attend(query, key, value, mask)
         project = dense(width, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)
@@ -292,6 +357,8 @@ def run_blocks(
     make = block
     if tower.remat != "none":
         make = nn.remat(block, prevent_cse=not tower.scan, policy=REMATS[tower.remat])
+    elif tower.scan and dtype == jnp.bfloat16:  # stacked, float32 between two of bfloat16 takes most of the memory
+        make = nn.remat(block, prevent_cse=False, policy=_keeps_half)
     settings = (tower.heads, tower.mlp, tower.activation, tower.epsilon, dtype)
     named = lambda name: make(*settings, attention=tower.attention, name=name)
     if not tower.scan:

@@ -14,8 +14,9 @@ from pathlib import Path
 from absl import flags
 
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-DATA = flags.DEFINE_string("data", None, "The folder that holds the tables and the pictures.")
+DATA = define_path("data", Place.FOLDER, "The folder that holds the tables and the pictures.")
 TABLES = flags.DEFINE_list("tables", None, "CSV files in it; later ones add columns to the first, by id.")
 ATTRIBUTES = flags.DEFINE_list("attributes", None, "COLUMN:ROLE of each attribute; roles: see above.")
 ID = flags.DEFINE_string("id", "id", "The column of the product's id.")

@@ -19,6 +19,7 @@ from absl import flags
 from contextjax.analysis import chips, targets
 from contextjax.files import write_whole
 from experiments.shared import cli, simulation
+from experiments.shared.paths import Place, define_path
 
 CONFIG = cli.define_config()
 MESH = flags.DEFINE_string("mesh", None, "Sizes of the axes, as data:8,fsdp:4; default: the config's.")
@@ -38,7 +39,7 @@ EFFORT = flags.DEFINE_enum(
     "within 5 to 14 % of the default's, and what it moves is up to twice as much.",
 )  # fmt: skip
 SIMULATED = flags.DEFINE_bool("simulated", True, "With --target: compile for simulated CPU devices, too.")
-OUTPUT = flags.DEFINE_string("output", None, "A JSON file of all figures.")
+OUTPUT = define_path("output", Place.NEW_FILE, "A JSON file of all figures.")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Checks a data set, writes its tables and prints a census of them: what training would do first, by itself.
 
-python -m experiments.prepare --reader=cirr --data=FOLDER [--split=val] [--bad_pictures=skip]
+python -m experiments.prepare --reader=cirr --data=FOLDER [--split=val] [--bad_pictures=skip] [--prepared=DIR]
 """
 
 from pathlib import Path
@@ -8,13 +8,15 @@ from pathlib import Path
 from absl import flags
 
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
 READER = flags.DEFINE_string("reader", None, "The layout, as in a config's data.reader: cirr, imagecode, captions, ...")
-DATA = flags.DEFINE_string("data", None, "The data set's folder.")
+DATA = define_path("data", Place.FOLDER, "The data set's folder.")
 SPLIT = flags.DEFINE_string("split", None, "One split; without it, all of them.")
 BAD_PICTURES = flags.DEFINE_enum(
     "bad_pictures", "fail", ["fail", "skip"], "What is done about missing and unreadable pictures; skip: for training."
 )
+PREPARED = cli.define_prepared()
 
 
 def main() -> None:
@@ -29,11 +31,11 @@ def main() -> None:
     problems = []
     for split in [SPLIT.value] if SPLIT.value else reader.splits:
         try:
-            prepared = prepare(reader, folder, split, bad_pictures=BAD_PICTURES.value)
+            prepared = prepare(reader, folder, split, bad_pictures=BAD_PICTURES.value, place=PREPARED.value)
         except UserError as error:
             problems.append(str(error))
             continue
-        print("\n".join(census.lines(split, prepared.census)), flush=True)
+        print("\n".join([*prepared.notes, *census.lines(split, prepared.census)]), flush=True)
         print(f"  tables and census: {prepared.place}")
     if problems:
         raise UserError(" ".join(problems))

@@ -5,16 +5,18 @@ The pictures to search are a gallery (a folder, a list or a prepared table, whic
 all requests that have come, then ends.
 """
 
-import signal
-import sys
+import socket
 
 from absl import flags
 
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-SOURCE = flags.DEFINE_string("source", None, "A workdir, an export, or a CLIP or BLIP folder.")
-GALLERY = flags.DEFINE_string("gallery", "", "The pictures to search.")
-INDEX = flags.DEFINE_string("index", "", "An index of experiments.embed: a folder, or a Milvus FILE.db or address.")
+SOURCE = define_path("source", Place.SOURCE, "A workdir, an export, or a CLIP or BLIP folder.")
+GALLERY = define_path("gallery", Place.PICTURES, "The pictures to search.", default="")
+INDEX = define_path(
+    "index", Place.PICTURES, "An index of experiments.embed: a folder, or a Milvus FILE.db or address.", default=""
+)
 COLLECTION = cli.define_collection()
 HOST = flags.DEFINE_string("host", "127.0.0.1", "The address to listen on; 0.0.0.0: every one of this machine.")
 PORT = flags.DEFINE_integer("port", 8000, "The port.", lower_bound=0, upper_bound=65535)
@@ -29,7 +31,14 @@ CONNECTIONS = 1000  # at a time; one more is answered with 503
 
 def main() -> None:
     """Serves the source and its pictures until SIGTERM comes."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.STOPPED))  # process 1 of a container hears no other
+    from experiments.shared.addresses import listen
+
+    with listen(HOST.value, PORT.value) as listener:
+        serve(listener)
+
+
+def serve(listener: socket.socket) -> None:
+    """Loads the source and its pictures, and answers at an address that is bound already."""
     import uvicorn
 
     from contextjax.serving.app import make_app
@@ -44,11 +53,11 @@ def main() -> None:
     if WARM.value:
         print("Compiling for all sizes of a batch.", flush=True)
         service.warm()
-    print(f"http://{HOST.value}:{PORT.value}/ has {service.pictures} pictures.", flush=True)
-    uvicorn.run(
-        make_app(service), host=HOST.value, port=PORT.value, log_level="warning", server_header=False,
-        limit_concurrency=CONNECTIONS, http=HeadLimit,
-    )  # fmt: skip
+    print(f"http://{HOST.value}:{listener.getsockname()[1]}/ has {service.pictures} pictures.", flush=True)
+    config = uvicorn.Config(
+        make_app(service), log_level="warning", server_header=False, limit_concurrency=CONNECTIONS, http=HeadLimit
+    )
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

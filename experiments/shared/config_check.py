@@ -1,7 +1,7 @@
 """The check of a whole config, before anything is written: keys, types, ranges, names, sizes, paths; all faults in one.
 
 A new key of configs/base.py gets a line in RULES where not every value of its type makes sense. What needs the model
-(sizes that have to fit each other, names of parameters) is found by building it, in `_model_faults`.
+(sizes that have to fit each other, names of parameters) is found by building it, in `_check_model`.
 """
 
 from __future__ import annotations

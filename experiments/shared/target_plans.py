@@ -16,10 +16,14 @@ from contextjax.analysis.roofline import seconds_to_send
 from contextjax.analysis.targets import Target, devices_of, needed_bytes
 from contextjax.analysis.traffic import Work, seconds, traffic
 from contextjax.files import write_whole
-from contextjax.sharding import activations
+from contextjax.sharding import activations, batch_parts
 from contextjax.types import UserError
+from experiments.benchmarks.loss_forms import cost_of_form
 from experiments.shared.abstract_step import AbstractStep, abstract_step
+from experiments.shared.loss_form import FORMS, contrastive_form
 from experiments.shared.plans import gigabytes, make_plan
+
+CHUNK = 1024  # side of the blocks of logits of the chunked and the ring form, where the config has none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Compiled:
     needed: float | None  # bytes; of a refused program as far as the compiler says
     seconds: float  # of the processors, for tracing and compiling
     host_bytes: float  # of this process at its peak
+    losses: dict[str, dict[str, Any]]  # the contrastive loss alone, by form: "temporary" and "sent", see loss_forms
 
     @property
     def fits(self) -> bool:
@@ -72,9 +77,38 @@ def compile_for(config: Any, target: Target, *, effort: str = "default") -> Comp
     except Exception as error:  # the compiler's own class of errors, JaxRuntimeError, has no finer ones
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return made(None, [], needed_bytes(str(error)))
+        return made(None, [], needed_bytes(str(error)), {})
     cost = cost_of(step.traced, program, devices=step.mesh.size)
-    return made(cost, traffic(program.as_text()), cost.peak)
+    return made(cost, traffic(program.as_text()), cost.peak, loss_costs(step, target))
+
+
+def loss_costs(step: AbstractStep, target: Target) -> dict[str, dict[str, Any]]:
+    """Compiles each form of the step's contrastive loss alone, with as many negatives as queries, if it has one."""
+    config, mesh = step.config, step.mesh
+    if "contrastive" not in dict(step.phase.objective.weights) or batch_parts(mesh) == 1:
+        return {}
+    batch, chunk = config.data.batch_size, config.loss.chunk or CHUNK
+    options = target.compiler_options("default") or None
+    return {
+        name: cost_of_form(
+            contrastive_form(name, 0 if name == "gathered" else chunk, mesh),
+            mesh,
+            batch,
+            config.model.projection,
+            options,
+        )
+        for name in FORMS
+    }
+
+
+def advice_on_loss(losses: dict[str, dict[str, Any]]) -> str:
+    """Returns a sentence on what each form of the contrastive loss sends and holds, and on the one that sends least."""
+    each = ", ".join(
+        f"{name} {gigabytes(cost['sent'])} sent and {gigabytes(cost['temporary'])} held"
+        for name, cost in losses.items()
+    )
+    least = min(losses, key=lambda name: losses[name]["sent"])
+    return f"The contrastive loss alone, a device: {each}; --config.loss.contrastive={least} sends least."
 
 
 def plan_target(config: Any, target: Target, *, effort: str, simulated: bool, output: str | None = None) -> str:
@@ -94,10 +128,19 @@ def plan_target(config: Any, target: Target, *, effort: str, simulated: bool, ou
 
 
 def _compiled(
-    target: Target, effort: str, step: AbstractStep, began: float, cost: Cost | None, works: list[Work], needed: Any
+    target: Target,
+    effort: str,
+    step: AbstractStep,
+    began: float,
+    cost: Cost | None,
+    works: list[Work],
+    needed: Any,
+    losses: dict[str, dict[str, Any]],
 ) -> Compiled:
     host = 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Compiled(target, effort, step.config.model.dtype, cost, works, needed, time.process_time() - began, host)
+    return Compiled(
+        target, effort, step.config.model.dtype, cost, works, needed, time.process_time() - began, host, losses
+    )
 
 
 def verdict(compiled: Compiled) -> str:
@@ -148,6 +191,8 @@ def describe(compiled: Compiled, simulated: Cost | None) -> str:
     inexact = sum(not operation.is_exact for operation in cost.collectives)
     if inexact:
         lines.append(f"{inexact} of the collectives are in loops of unknown length, and count once")
+    if compiled.losses:
+        lines.append(advice_on_loss(compiled.losses))
     times = compiled.roofline
     lines.append(
         "Roofline of the compiled instructions, expected and not measured: each at the data sheet's peak or bandwidth, "
@@ -174,5 +219,5 @@ def as_json(compiled: Compiled) -> dict[str, Any]:
         },
         "device_flops": compiled.flops, "traced_flops": cost.flops, "sent": cost.sent,
         "sent_by_type": bytes_by_type(cost.collectives), "roofline_seconds": compiled.roofline,
-        "inexact": sum(not operation.is_exact for operation in cost.collectives),
+        "losses": compiled.losses, "inexact": sum(not operation.is_exact for operation in cost.collectives),
     }  # fmt: skip

@@ -11,12 +11,13 @@ from contextjax.analysis.traffic import traffic
 from experiments.shared import target_plans
 from tests.analysis.small_programs import saved
 
+LOSSES = {"gathered": {"sent": 4e9, "temporary": 1e9}, "ring": {"sent": 2e9, "temporary": 1e6}}
 COST = Cost(8, 800e12, 120e12, 0.0, 4e9, 3e9, 1e9, (Collective("all-reduce", 2e9, 8, 8, 3, True, "", "bf16"),))
 
 
 def compiled(name, *, cost=COST, needed=8e9):
     return target_plans.Compiled(
-        parse_target(name), "low", "bfloat16", cost, traffic(saved("v5e_fsdp")), needed, 61, 2e9
+        parse_target(name), "low", "bfloat16", cost, traffic(saved("v5e_fsdp")), needed, 61, 2e9, LOSSES
     )
 
 
@@ -25,6 +26,7 @@ def test_what_fits(name):
     made = compiled(name)
     text = target_plans.describe(made, COST)
     assert f"fits {name}: 8 GB of" in text and ("low effort" in text) == name.startswith("v5e")
+    assert "gathered 4 GB sent and 1 GB held" in text and "loss.contrastive=ring sends least" in text
     assert "all-reduce, bf16" in text and "expected and not measured" in text and "simulated" in text
     figures = json.loads(json.dumps(target_plans.as_json(made)))
     assert figures["fits"] and figures["sent_by_type"] == {"all-reduce": {"bf16": 6e9}}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contextjax.models import layers
+from contextjax.models import attention
 from contextjax.models.layers import (
     ACTIVATIONS,
     REMATS,
@@ -120,24 +120,24 @@ def test_one_kernel_gives_what_attention_by_weights_gives(lead, tokens, mask):
 def test_attention_in_chunks_is_attention(mask, monkeypatch):
     """On a TPU, where a few rows' logits fit near the cores; on one device and on several."""
     mask, inputs = random_mask(mask), arrays(*[(8, 5, 4, 8)] * 3)
-    monkeypatch.setattr(layers, "platform", lambda: "tpu")
-    monkeypatch.setattr(layers, "NEAR", 2 * 4 * 4 * 8 * 128)  # of two rows, filled up to tiles
-    assert layers._chunk(inputs[0], inputs[1], mask) == 2
+    monkeypatch.setattr(attention, "platform", lambda: "tpu")
+    monkeypatch.setattr(attention, "NEAR", 2 * 4 * 4 * 8 * 128)  # of two rows, filled up to tiles
+    assert attention.rows_at_once(inputs[0], inputs[1], mask) == 2
     same_attention(lambda *x: attend_in_chunks(*x, mask, 2), inputs, mask)
     same_attention(lambda *x: attend_in_chunks(*x, mask, 8), inputs, mask)
     mesh = make_mesh("data:2,fsdp:2,tensor:2")
     with activations(mesh):
-        assert layers._chunk(inputs[0], inputs[1], mask) == 2
+        assert attention.rows_at_once(inputs[0], inputs[1], mask) == 2
         same_attention(lambda *x: attend_in_chunks(*x, mask, 1), inputs, mask)
 
 
 def test_chunks_are_a_tpu_s():
     query, key = arrays((8, 257, 16, 64), (8, 257, 16, 64))
-    assert layers._chunk(query, key, None) == 0
+    assert attention.rows_at_once(query, key, None) == 0
     device = jax.sharding.AbstractDevice("TPU v5 lite", 1, "tpu")
     with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1,), ("a",), abstract_device=device)):
-        assert layers._chunk(query, key, None) == 4
-        assert layers._chunk(query[None], key[None], None) == 0
+        assert attention.rows_at_once(query, key, None) == 4
+        assert attention.rows_at_once(query[None], key[None], None) == 0
 
 
 def test_a_scanned_tower_keeps_nothing_in_float32_between_bfloat16():

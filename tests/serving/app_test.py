@@ -88,6 +88,11 @@ BOMB = io.BytesIO()
 
 Image.new("L", (30_000, 2_000)).save(BOMB, "PNG")
 
+TIFF = io.BytesIO()
+
+
+Image.new("RGB", (9, 9)).save(TIFF, "TIFF")
+
 
 def encoded(charset, text, name=b"03.png"):
     """Returns a request that says its texts are in a charset."""
@@ -112,6 +117,7 @@ def encoded(charset, text, name=b"03.png"):
         ("search", {"data": {"text": "a", "name": "03.png", "k": 21}}, 422, "less than or equal to 20"),
         ("search", {"data": {"text": "a"}, "files": {"image": b"no picture"}}, 422, "can't be read as a picture"),
         ("search", {"data": {"text": "a"}, "files": {"image": png()[:300]}}, 422, "can't be read as a picture"),
+        ("search", {"data": {"text": "a"}, "files": {"image": TIFF.getvalue()}}, 422, "can't be read as a picture"),
         ("search", {"data": {"text": "a"}, "files": {"image": BOMB.getvalue()}}, 422, "pixels; at most 250,000"),
         ("search", {"data": {"text": "a"}, "files": {"image": b"x" * 400_000}}, 413, "more than 300,000 bytes"),
         ("candidates", {"data": {"text": "a"}, "files": [("images", png())] * 6}, 422, "at most 5 items"),

@@ -30,10 +30,8 @@ CONNECTIONS = 1000  # at a time; one more is answered with 503
 def main() -> None:
     """Serves the source and its pictures until SIGTERM comes."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.STOPPED))  # process 1 of a container hears no other
-    import uvicorn
-
     from contextjax.serving.app import make_app
-    from contextjax.serving.connections import HeadLimit
+    from contextjax.serving.connections import make_server
     from contextjax.serving.service import Limits
     from experiments.shared.galleries import make_service
 
@@ -45,10 +43,8 @@ def main() -> None:
         print("Compiling for all sizes of a batch.", flush=True)
         service.warm()
     print(f"http://{HOST.value}:{PORT.value}/ has {service.pictures} pictures.", flush=True)
-    uvicorn.run(
-        make_app(service), host=HOST.value, port=PORT.value, log_level="warning", server_header=False,
-        limit_concurrency=CONNECTIONS, http=HeadLimit,
-    )  # fmt: skip
+    options = {"host": HOST.value, "port": PORT.value, "log_level": "warning", "limit_concurrency": CONNECTIONS}
+    make_server(make_app(service), **options).run()
 
 
 if __name__ == "__main__":

@@ -58,6 +58,8 @@ class Retriever:
         """
         if len(images) != len(texts):
             raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
+        if not len(texts):
+            return self._no_rows()
         pixels, tokens = self._each(images), self._tokens(texts)
         if shares:
             return self._map_shared(self._embed_query, pixels, *tokens)
@@ -72,7 +74,10 @@ class Retriever:
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Returns text embeddings float32 [B, D], L2-normalised: those of the text tower alone."""
-        return self._map(self._embed_text, *self._tokens(texts))
+        return self._map(self._embed_text, *self._tokens(texts)) if len(texts) else self._no_rows()
+
+    def _no_rows(self) -> np.ndarray:
+        return self.encode_text(["a"])[:0]
 
     def score_candidates(self, images: Sequence[Any], text: str, *, ordered: bool = False) -> np.ndarray:
         """Returns how well each of K pictures fits the text: float32 [K], higher is better.

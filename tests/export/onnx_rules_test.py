@@ -35,7 +35,7 @@ CASES = {
     "free part": lambda w, x, i: jnp.ones((9, 4))[: x.shape[0]] * x[:, 0] + jnp.arange(x.shape[0])[:, None],
     "size as a value": lambda w, x, i: x.sum(0) / x.shape[0],
     "triangle": lambda w, x, i: jnp.tril(jnp.ones((x.shape[0], x.shape[0]))) @ x[:, 0],
-    "reshape": lambda w, x, i: jnp.moveaxis(x.reshape(-1, 2, 3, 4), 1, -1).reshape(x.shape[0], -1),
+    "reshape": lambda w, x, i: jnp.moveaxis(x.reshape(-1, 2, 3, 4), 1, -1).reshape(x.shape[0], 24),
     "repeat": lambda w, x, i: jnp.repeat(x[:, 0], 3, axis=0),
     "reductions": lambda w, x, i: x.max(1) + x.min(1) + x.mean(1) + (x > 0).any(1) + (x > -1).all(1) + (x > 0).sum(1),
     "argmax": lambda w, x, i: jnp.argmax(x, 1) + jnp.argmax(x > 0, axis=1),

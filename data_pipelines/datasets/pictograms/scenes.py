@@ -15,6 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from contextjax.images import SUFFIXES
+from data_pipelines.datasets.pictograms.names import PLURALS_FILE, countable, read_units
+
+OTHER_PICTURES = frozenset(".svg .svgz .gif .bmp .tif .tiff .heic .heif .avif .ico .jfif .jxl .psd .eps .pdf".split())
 PLACES = ("top left", "top right", "bottom left", "bottom right")  # row = place // 2, column = place % 2
 SIZES = ("small", "large")
 EXTENT = {"small": 0.5, "large": 0.88}  # side of the pictogram as a share of its cell
@@ -134,10 +138,44 @@ def twemoji_pictograms() -> dict[str, Image.Image]:
 
 
 def folder_pictograms(folder: str | Path) -> dict[str, Image.Image]:
-    """Returns the pictures of a folder, file name -> RGBA: `red apple.png` is called "red apple"."""
-    pictograms = {}
-    for path in sorted(Path(folder).iterdir()):
-        if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
+    """Returns the pictures of a folder, name -> RGBA: `red_apple.png` is called "red apple".
+
+    A name that is a plural gets a word for one of them, "pair of scissors"; the folder's `plural.txt` may say which.
+
+    Raises:
+      ValueError: there is no such folder, or it has pictures of kinds that are not read, broken ones, or two of one
+        name.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}; give one of pictures that are named after what they show.")
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    if other := [path.name for path in files if path.suffix.lower() in OTHER_PICTURES]:
+        raise ValueError(
+            f"{folder} has pictures of kinds that are not read ({_list(other)}); expected {', '.join(SUFFIXES)}: "
+            "convert them, or take them out."
+        )
+    found: dict[str, Path] = {}
+    pictograms: dict[str, Image.Image] = {}
+    problems = []
+    for path in files:
+        if path.suffix.lower() not in SUFFIXES:
+            continue
+        name = " ".join(path.stem.replace("_", " ").replace("-", " ").lower().split())
+        if name in found:
+            problems.append(f"{found[name].name} and {path.name} have one name")
+        found[name] = path
+        try:
             with Image.open(path, formats=["PNG", "JPEG", "WEBP"]) as art:
-                pictograms[path.stem.replace("_", " ").lower()] = art.convert("RGBA")
-    return pictograms
+                pictograms[name] = art.convert("RGBA")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            problems.append(f"{path.name} can't be read as a picture")
+    if problems:
+        raise ValueError(f"{folder} can't be used: {_list(problems)}; mend, rename or remove them.")
+    own = folder / PLURALS_FILE
+    units = read_units(own.read_text(encoding="utf-8"), pictograms, place=str(own)) if own.is_file() else {}
+    return {countable(name, units): art for name, art in pictograms.items()}
+
+
+def _list(items: list[str]) -> str:
+    return ", ".join(items[:10]) + (f" and {len(items) - 10} more" if len(items) > 10 else "")

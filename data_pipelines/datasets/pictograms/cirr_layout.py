@@ -18,7 +18,7 @@ from data_pipelines.datasets.pictograms.scenes import draw, pictogram_art
 from data_pipelines.datasets.pictograms.written_set import LICENSE_FILE, fingerprint, write_once
 from data_pipelines.processes import map_in_processes
 
-VERSION = 1  # of the generator: raise it when the same settings would write something else
+VERSION = 2  # of the generator: raise it when the same settings would write something else
 TRAIN_CHUNKS = 100  # folders of the training pictures; each is composed on its own, in any process
 PICTURE_FOLDERS = {"train": "train", "val": "dev", "test1": "test1", "unseen": "unseen"}
 OFFICIAL_VAL_GROUPS, OFFICIAL_VAL_QUERIES = 334, 2000

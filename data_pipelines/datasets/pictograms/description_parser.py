@@ -10,15 +10,9 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 
-from data_pipelines.datasets.pictograms.names import plural
+from data_pipelines.datasets.pictograms.names import FUNCTION_WORDS, plural
 from data_pipelines.datasets.pictograms.scenes import Scene, Thing
 
-# Words that belong to the clauses, so that no name is parsed across them.
-FUNCTION_WORDS = frozenset(
-    """a an the it and both neither nor is are isn not no of in to than as can be seen there one two three four five
-    exactly only just all small large larger smaller bigger size same things thing everything nothing something shows
-    picture empty differ anywhere nowhere left right above below next beside while but here this""".split()
-)
 _WORD = rf"(?!(?:{'|'.join(sorted(FUNCTION_WORDS))})\b)[a-z0-9]+"
 _NAME = rf"(?:{_WORD} of )?{_WORD}(?: {_WORD})*"  # "pair of scissors", "teddy bear"
 _SIZE = r"small|large"

@@ -27,6 +27,12 @@ RESERVED_WORDS = frozenset(
     small smaller little large larger big bigger top bottom left right up down above below under next beside corner
     add remove replace move swap make turn put no now gets there picture""".split()
 )
+# Words that belong to the clauses of descriptions, so that no name is parsed across them.
+FUNCTION_WORDS = frozenset(
+    """a an the it and both neither nor is are isn not no of in to than as can be seen there one two three four five
+    exactly only just all small large larger smaller bigger size same things thing everything nothing something shows
+    picture empty differ anywhere nowhere left right above below next beside while but here this""".split()
+)
 # Names that inflect, the library that articles and plurals come from, gets wrong.
 _INVARIANT = frozenset("squid shrimp".split())
 _OES = frozenset("potato tomato hero echo mango volcano mosquito torpedo tornado buffalo domino".split())  # else -os
@@ -97,7 +103,8 @@ def _check(names: list[str]) -> None:
 def _is_plain(name: str) -> bool:
     unit, of, counted = name.partition(" of ")
     words = [*unit.split(), *counted.split()] if of and " " not in unit else name.split()
-    return bool(words) and all(w.isalnum() and w.isascii() for w in words) and not RESERVED_WORDS.intersection(words)
+    own = RESERVED_WORDS | FUNCTION_WORDS
+    return bool(words) and all(w.isalnum() and w.isascii() for w in words) and not own.intersection(words)
 
 
 def countable(name: str, units: Mapping[str, str]) -> str:

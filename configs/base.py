@@ -19,9 +19,10 @@ def base(system: str = "context_cir") -> Any:
     model.start = ""  # the workdir of another run of ours (or an export), whose parameters this one begins with
     model.pretrained = ""  # a CLIP or BLIP to start from (folder or hub id): its sizes and tokenizer, not the variant's
     # Fields of VisionConfig, and of TextConfig or BertConfig, to replace. `remat`: what a tower's blocks keep for the
-    # gradient, "none" (all is kept), "dots" (matmuls) or "full" (inputs); `attention`: "xla", or "cudnn" on a GPU.
-    model.vision = ConfigDict({"remat": "none", "attention": "xla"})
-    model.text = ConfigDict({"remat": "none", "attention": "xla"})
+    # gradient, "none" (all is kept), "dots" (matmuls) or "full" (inputs); `attention`: "xla", or "cudnn" on a GPU;
+    # `scan`: one block is compiled instead of all, and their parameters are stacked.
+    model.vision = ConfigDict({"remat": "none", "attention": "xla", "scan": False})
+    model.text = ConfigDict({"remat": "none", "attention": "xla", "scan": False})
     model.projection = 0  # 0: the variant's
     model.dtype = "float32"
     own_model, config.loss = {"context_cir": _context_cir, "context_blip": _context_blip}[system]()

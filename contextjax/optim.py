@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import optax.contrib
 
 from contextjax.types import UserError
+
+SCHEDULES, OPTIMIZERS = ("cosine", "restarts", "exponential"), ("adamw", "adam", "muon")
+# In the path of a parameter whose first axis is that of a tower's layers, see models.layers.run_blocks.
+STACK = "layers"
+KERNELS = ("kernel", "qkv_kernel")  # the names of matrices, which Muon orthogonalises
+# The names of parameters that `decay_vectors` False spares: biases, norms, scalars and single embeddings.
+VECTORS = ("bias", "qkv_bias", "truth_bias", "scale", "logit_scale", "class_embedding", "mask_embedding")
 
 
 def cosine_schedule(peak: float, *, warmup: int, steps: int) -> Callable:
@@ -73,13 +82,16 @@ def make_optimizer(config: Any, *, steps: int) -> optax.GradientTransformation:
 
     Adam's decay is L2's, part of the gradient, as in PyTorch's class of that name. `freeze` names parameters (by the
     beginnings of their paths, "clip/vision") that have no optimizer state and never change; `multipliers` scales the
-    updates of others. `decay_vectors` False spares biases, norms and scalars (and with Muon, all but kernels) from
-    decay. Muon's updates are scaled to the root mean square that AdamW's have (0.2, Liu et al. 2025), so both take
-    the same learning rate.
+    updates of others. `decay_vectors` False spares VECTORS (and with Muon, all but kernels) from decay. Muon's updates
+    are scaled to the root mean square that AdamW's have (0.2, Liu et al. 2025), so both take the same learning rate.
+
+    What is done to a parameter follows from its name, not from its shape, so that stacked layers (`scan` of a tower)
+    are updated as the same layers one by one. A path names a layer alike in both: "clip/vision/layer_0"; "layers" in
+    place of "layer_0" stands for all of them.
     """
     schedule = make_schedule(config, steps=steps)
     adam = {"b1": config.beta1, "b2": config.beta2, "eps": config.epsilon}
-    mask = None if config.decay_vectors else lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+    mask = None if config.decay_vectors else _decayed
     if config.name == "adamw":
         rule = optax.adamw(schedule, **adam, weight_decay=config.weight_decay, mask=mask)
     elif config.name == "adam":
@@ -91,6 +103,7 @@ def make_optimizer(config: Any, *, steps: int) -> optax.GradientTransformation:
     elif config.name == "muon":
         rule = optax.contrib.muon(
             schedule,
+            eps=config.epsilon,
             weight_decay=config.weight_decay,
             weight_decay_mask=mask,
             adam_b1=config.beta1,
@@ -101,15 +114,42 @@ def make_optimizer(config: Any, *, steps: int) -> optax.GradientTransformation:
         )
     else:
         raise UserError(f"optimizer.name is '{config.name}'; known are 'adamw', 'adam' and 'muon'.")
-    for prefix, factor in config.multipliers.items():
-        rule = optax.chain(rule, optax.masked(optax.scale(factor), _under(prefix)))
     rule = optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
-    if not config.freeze:
+    if config.freeze:
+        label = lambda params: jax.tree.map(
+            lambda mark: "frozen" if np.all(mark) else "trained", _under(*config.freeze)(params)
+        )
+        rule = optax.multi_transform({"trained": rule, "frozen": optax.set_to_zero()}, label)
+    return _by_path(rule, tuple(config.freeze), dict(config.multipliers))
+
+
+def _by_path(rule: optax.GradientTransformation, freeze: tuple[str, ...],
+             multipliers: Mapping[str, float]) -> optax.GradientTransformation:  # fmt: skip
+    """Returns a rule whose updates are scaled by the multipliers, and are zero for single layers that are frozen.
+
+    `rule` knows nothing of a part of a stacked parameter: the frozen layers' gradients are taken away before it (they
+    would count in the global norm), and their updates, which may hold decay, after it.
+    """
+    if not freeze and not multipliers:
         return rule
-    label = lambda params: jax.tree.map(
-        lambda frozen: "frozen" if frozen else "trained", _under(*config.freeze)(params)
-    )
-    return optax.multi_transform({"trained": rule, "frozen": optax.set_to_zero()}, label)
+
+    def init(params: Any) -> Any:
+        for prefix in multipliers:
+            _under(prefix)(params)  # an unknown one is reported before anything is computed
+        return rule.init(params)
+
+    def cut(tree: Any) -> Any:
+        zero = lambda x, mark: jnp.where(_along(mark, x), 0, x) if np.ndim(mark) else x
+        return jax.tree.map(zero, tree, _under(*freeze)(tree)) if freeze else tree
+
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = rule.update(cut(gradients), state, params)
+        for prefix, factor in multipliers.items():
+            scale = lambda x, mark, factor=factor: x * _along(np.where(mark, factor, 1.0), x) if np.any(mark) else x
+            updates = jax.tree.map(scale, updates, _under(prefix)(updates))
+        return cut(updates), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def stop_gradients(params: Any, frozen: Sequence[str]) -> Any:
@@ -120,33 +160,78 @@ def stop_gradients(params: Any, frozen: Sequence[str]) -> Any:
     """
     if not frozen:
         return params
-    stop = lambda leaf, is_frozen: jax.lax.stop_gradient(leaf) if is_frozen else leaf
+
+    def stop(leaf: Any, mark: Any) -> Any:
+        if np.ndim(mark):  # some layers of a stack
+            return jnp.where(_along(mark, leaf), jax.lax.stop_gradient(leaf), leaf)
+        return jax.lax.stop_gradient(leaf) if mark else leaf
+
     return jax.tree.map(stop, params, _under(*frozen)(params))
 
 
 def _under(*prefixes: str) -> Callable[[Any], Any]:
-    """Returns a function that marks the leaves of a tree whose paths begin with one of `prefixes`, whole names."""
+    """Returns a function that marks the leaves of a tree whose paths begin with one of `prefixes`, whole names.
+
+    A mark is a bool, or bool [layers] for a stacked parameter of which only some layers are meant.
+    """
+    # The paths are those of layers one by one; "layers" in a prefix is any of them.
+    patterns = {prefix: re.compile(re.sub(r"(^|/)layers(?=/)", r"\1layer_\\d+", f"{prefix}/")) for prefix in prefixes}
 
     def mark(params: Any) -> Any:
-        names = lambda path: "/".join(str(key.key) for key in path if hasattr(key, "key")) + "/"
-        paths = [names(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-        for prefix in prefixes:
-            if not any(path.startswith(f"{prefix}/") for path in paths):
-                heads = ", ".join(dict.fromkeys(path.split("/")[0] for path in paths))
+        leaves = [(_layers(path, leaf), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]]
+        for prefix, pattern in patterns.items():
+            if not any(pattern.match(path) for paths, _ in leaves for path in paths):
+                heads = ", ".join(dict.fromkeys(paths[0].split("/")[0] for paths, _ in leaves))
                 raise UserError(
                     f"optimizer.freeze or .multipliers names '{prefix}', where the model has nothing; it has {heads}."
                 )
-        marked = lambda path, _: names(path).startswith(tuple(f"{prefix}/" for prefix in prefixes))
-        return jax.tree_util.tree_map_with_path(marked, params)
+        marks = [
+            np.asarray([any(pattern.match(path) for pattern in patterns.values()) for path in paths])
+            for paths, _ in leaves
+        ]
+        marks = [bool(m[0]) if (m == m[0]).all() else m for m in marks]
+        return jax.tree.unflatten(jax.tree.structure(params), marks)
 
     return mark
 
 
-def _matrices(params: Any) -> Any:
-    """Returns the axes of kernels that Muon orthogonalises: input and output; q, k and v of a fused kernel apart."""
+def _names(path: Any) -> list[str]:
+    """Returns the names in the path of a leaf, without those of an optimizer's or a container's own attributes."""
+    return [str(key.key) for key in path if hasattr(key, "key")]
 
-    def axes(path, leaf):
-        kernel = any("kernel" in str(key) for key in path) and leaf.ndim > 1
-        return optax.contrib.MuonDimensionNumbers(0, leaf.ndim - 1) if kernel else None
+
+def _layers(path: Any, leaf: Any) -> list[str]:
+    """Returns the paths "a/b/" of a leaf: one for each layer of a stacked parameter."""
+    names = _names(path)
+    count = leaf.shape[0] if STACK in names else 1
+    return ["/".join(f"layer_{n}" if name == STACK else name for name in names) + "/" for n in range(count)]
+
+
+def _along(values: Any, leaf: Any) -> Any:
+    """Returns a number, or one for each layer of a stacked parameter, in a shape that broadcasts against the leaf."""
+    values = np.asarray(values)
+    values = values if values.dtype == bool else values.astype(leaf.dtype)
+    return values.reshape(values.shape + (1,) * (leaf.ndim - 1)) if values.ndim else values
+
+
+def _decayed(params: Any) -> Any:
+    """Marks the parameters that decay where vectors do not."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: _names(path)[-1] not in VECTORS, params)
+
+
+def _matrices(params: Any) -> Any:
+    """Returns the axes of kernels that Muon orthogonalises: input and output.
+
+    The layers of a stack are orthogonalised apart, and query, key and value of a fused kernel. A convolution's window
+    belongs to its input.
+    """
+
+    def axes(path: Any, leaf: Any) -> Any:
+        names = _names(path)
+        if names[-1] not in KERNELS:
+            return None
+        first, last = int(STACK in names), leaf.ndim - 1
+        inputs = (first,) if names[-1] == "qkv_kernel" else tuple(range(first, last))
+        return optax.contrib.MuonDimensionNumbers(inputs, (last,))
 
     return jax.tree_util.tree_map_with_path(axes, params)

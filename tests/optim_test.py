@@ -1,14 +1,21 @@
 """Schedules against closed forms; what weight decay touches."""
 
+import functools
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from ml_collections import ConfigDict
 
+from configs.base import base, shrink
+from contextjax import variants
 from contextjax.optim import cosine_schedule, make_optimizer, make_schedule, restarts_schedule, stop_gradients
+from contextjax.pretrained import abstract_params
+from contextjax.pretrained.names import flatten, unflatten
 from contextjax.types import UserError
 
 CONFIG = {
@@ -119,6 +126,104 @@ def test_decay_spares_vectors_and_scalars_where_told(vectors):
         updates, state = optimizer.update(zeros, state, params)
     moved = jax.tree.map(lambda u: bool((u < 0).all()), updates)
     assert moved == {"kernel": True, "bias": vectors, "scale": vectors}
+
+
+OPTIONS = {  # of the towers and their systems: every kind of parameter there is
+    "context_cir": {},
+    "context_blip": {
+        "adapter": "taps", "masking": "pixels", "selection": "both", "pooling_heads": 4, "propositions": True,
+        "context_layers": 1, "context_text": True,
+    },
+    "context_blip summary": {"adapter": "convolutions", "masking": "attended"},
+}  # fmt: skip
+
+
+@functools.cache
+def shapes_of(case, **towers):
+    """Path -> shape of every parameter of a small system."""
+    recipe = base(case.split()[0])
+    shrink(recipe)
+    recipe.model.update(OPTIONS[case])
+    for tower in (recipe.model.vision, recipe.model.text):
+        tower.update({"layers": 3, **towers})
+    model = variants.make_model(variants.make_spec(recipe.model))
+    return {path: x.shape for path, x in flatten(nn.unbox(abstract_params(model))).items()}
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("case", OPTIONS)
+def test_decay_spares_biases_norms_and_scalars_of_every_system(case, scan):
+    """The names are those of what the parameters are; a new kind of parameter has to be added here."""
+    shapes = shapes_of(case, scan=scan)
+    params = unflatten({path: jnp.ones([1] * len(shape)) for path, shape in shapes.items()})  # the rank is what counts
+    optimizer = make_optimizer(config(decay_vectors=False, warmup_steps=0), steps=100)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    decayed = {path.split("/")[-1] for path, x in flatten(updates).items() if (x < 0).all()}
+    still = {path.split("/")[-1] for path, x in flatten(updates).items() if (x == 0).all()}
+    assert decayed <= {"kernel", "qkv_kernel", "embedding", "position_embedding", "query"}
+    assert still <= {"bias", "qkv_bias", "truth_bias", "scale", "logit_scale", "class_embedding", "mask_embedding"}
+    assert len(decayed | still) == len({path.split("/")[-1] for path in shapes}) and {"qkv_bias", "scale"} <= still
+
+
+def stacked(flat, shapes):
+    """The tree, with those shapes, of flat parameters of layers one by one."""
+    layers = lambda path, count: [flat[path.replace("/layers/", f"/layer_{i}/")] for i in range(count)]
+    own = {p: np.stack(layers(p, s[0])) if "/layers/" in p else flat[p] for p, s in shapes.items()}
+    return unflatten(own)
+
+
+def unstacked(tree, layers=3):
+    """The flat tree of layers one by one, whether they were stacked or not."""
+    flat = flatten(tree)
+    for path in [path for path in flat if "/layers/" in path]:
+        value = flat.pop(path)
+        flat |= {path.replace("/layers/", f"/layer_{i}/"): value[i] for i in range(layers)}
+    return flat
+
+
+BLOCK = {
+    "attention/qkv_kernel": (6, 3, 6), "attention/qkv_bias": (3, 6), "mlp/up/kernel": (6, 8), "mlp/up/bias": (8,),
+    "norm/scale": (6,),
+}  # fmt: skip
+REST = {"clip/vision/embedding": (9, 6), "clip/logit_scale": (), "pooling/kernel": (6, 4)}
+TOWERS = ("clip/vision", "clip/text")
+ONE_BY_ONE = REST | {f"{t}/layer_{i}/{p}": s for t in TOWERS for i in range(3) for p, s in BLOCK.items()}
+STACKED = REST | {f"{t}/layers/{p}": (3, *s) for t in TOWERS for p, s in BLOCK.items()}
+FREEZE = ("clip/vision/layer_0", "clip/text/layers", "clip/logit_scale")
+MULTIPLIERS = {"clip": 0.1, "clip/vision/layer_1/mlp": 0.5, "clip/vision/layers/attention": 3.0, "pooling": 2.0}
+
+
+@pytest.mark.parametrize("by_path", [{}, {"freeze": FREEZE, "multipliers": MULTIPLIERS}])
+@pytest.mark.parametrize("name", ["adamw", "adam", "muon"])
+def test_stacked_layers_are_updated_as_layers_one_by_one(name, by_path):
+    optimizer = make_optimizer(config(name=name, decay_vectors=False, warmup_steps=0, **by_path), steps=20)
+    rng = np.random.default_rng(0)
+    draw = lambda: {path: rng.normal(size=shape).astype(np.float32) for path, shape in ONE_BY_ONE.items()}
+    start, gradients, after = draw(), [draw() for _ in range(3)], {}
+    for shapes in (ONE_BY_ONE, STACKED):
+        params = stacked(start, shapes)
+        state, update = optimizer.init(params), jax.jit(optimizer.update)
+        for gradient in gradients:
+            updates, state = update(stacked(gradient, shapes), state, params)
+            params = optax.apply_updates(params, updates)
+        after[len(shapes)] = unstacked(params)
+    one_by_one, together = after[len(ONE_BY_ONE)], after[len(STACKED)]
+    assert together.keys() == start.keys()
+    frozen = ("clip/vision/layer_0/", "clip/text/layer_", "clip/logit_scale") if by_path else ("none",)
+    for path, value in together.items():
+        # The products of Newton and Schulz's iteration are summed in another order for a batch of matrices.
+        np.testing.assert_allclose(value, one_by_one[path], rtol=1e-5, atol=1e-6, err_msg=path)
+        assert (value == start[path]).all() == path.startswith(frozen), path
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_no_gradient_of_a_frozen_layer_is_seen(scan):
+    shapes = STACKED if scan else ONE_BY_ONE
+    params = unflatten({path: jnp.ones(shape) for path, shape in shapes.items()})
+    total = lambda params: sum(x.sum() for x in jax.tree.leaves(stop_gradients(params, FREEZE)))
+    for path, gradient in unstacked(jax.grad(total)(params)).items():
+        is_frozen = path.startswith(("clip/vision/layer_0/", "clip/text/layer_", "clip/logit_scale"))
+        assert (gradient == (0 if is_frozen else 1)).all(), path
 
 
 def test_one_step_is_clipped_adamw():

@@ -110,6 +110,21 @@ def own_table(paths: Iterable[str]) -> NameTable:
     return {pattern: ForeignTensors((pattern.replace("/", "."),), SAME) for pattern in patterns}
 
 
+def restack(params: Mapping[str, Any], shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    """Returns flat parameters with those layers stacked that are so in `shapes` (path -> shape)."""
+    flat: dict[str, Any] = {}
+    for path, value in params.items():
+        head, stack, tail = f"/{path}".partition("/layers/")
+        layers = {f"{head}/layer_{i}/{tail}"[1:]: value[i] for i in range(len(value))} if stack else {path: value}
+        flat |= layers
+    for path, shape in shapes.items():
+        head, stack, tail = f"/{path}".partition("/layers/")
+        names = [f"{head}/layer_{i}/{tail}"[1:] for i in range(shape[0])] if stack else []
+        if names and all(name in flat for name in names):
+            flat[path] = np.stack([flat.pop(name) for name in names])
+    return flat
+
+
 @dataclasses.dataclass(frozen=True)
 class Leaf:
     """A parameter that is not read yet."""

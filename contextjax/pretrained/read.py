@@ -18,12 +18,14 @@ from contextjax.models.clip import CLIP
 from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
 from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
 from contextjax.models.multimodal import BertConfig, BertEncoder
+from contextjax.models.vision import VisionConfig
 from contextjax.pretrained import blip, clip, context_blip, context_cir
 from contextjax.pretrained.names import Leaf, NameTable, flatten, match, own_table, unflatten
 from contextjax.pretrained.positions import resize_positions
 from contextjax.pretrained.tensors import Tensor, tensors_of
 from contextjax.types import UserError
 
+EMPTY: Mapping[str, Any] = {}
 BUFFERS = r"(^|\.)(position_ids|attn_mask)$"  # tensors that are never needed and not reported
 
 
@@ -59,17 +61,17 @@ class Pretrained:
     left_out: list[str]  # names of tensors that retrieval does not need
 
 
-def read_pretrained(source: str | Path, *, image_size: int | None = None, scan: bool = False, remat: str = "none",
-                    dtype: Any = None) -> Pretrained:  # fmt: skip
+def read_pretrained(source: str | Path, *, image_size: int | None = None, dtype: Any = None,
+                    vision: Mapping[str, Any] = EMPTY, text: Mapping[str, Any] = EMPTY) -> Pretrained:  # fmt: skip
     """Reads the config and the names and shapes of a checkpoint; the weights are read later, one by one.
 
     Args:
       source: a folder with safetensors and config.json (or open_clip_config.json), a safetensors file of the original
         BLIP release, or a hub id, "owner/name".
       image_size: another resolution; position embeddings are resized.
-      scan: stacked layers, see models.layers.run_blocks.
-      remat: see models.layers.run_blocks.
       dtype: dtype of the computation; parameters are float32.
+      vision: options of the image tower that change no number: scan, remat (see models.layers.run_blocks).
+      text: those of the text tower.
 
     Raises:
       UserError: nothing is there, the family is unknown, or tensors do not fit the config (the message lists them).
@@ -78,7 +80,8 @@ def read_pretrained(source: str | Path, *, image_size: int | None = None, scan: 
     tensors = tensors_of(place)
     family, config = _identify(place, tensors)
     tensors = {family.rename(name): tensor for name, tensor in tensors.items()}
-    config = change_towers(config, lambda tower: dataclasses.replace(tower, scan=scan, remat=remat))
+    options = lambda tower: vision if isinstance(tower, VisionConfig) else text
+    config = change_towers(config, lambda tower: dataclasses.replace(tower, **options(tower)))
     model = family.module(config, dtype)
     abstract = abstract_params(model)
     shapes = {path: x.shape for path, x in flatten(nn.unbox(abstract)).items()}

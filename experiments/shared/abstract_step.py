@@ -18,6 +18,7 @@ from contextjax.training.task import Phase
 from contextjax.types import UserError
 from contextjax.variants import make_model, resolve
 from experiments.shared import models, systems
+from experiments.shared.config_check import check_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,7 @@ def abstract_step(config: Any) -> AbstractStep:
     Raises:
       UserError: there are no sizes to build the model with, or the mesh or batch does not go together.
     """
+    check_values(config)
     config = with_sizes(config)
     vocabulary = config.data.vocabulary or config.model.text["vocabulary"]
     model = make_model(models.make_spec(config, vocabulary=vocabulary))

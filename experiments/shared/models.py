@@ -14,7 +14,7 @@ from contextjax import variants
 from contextjax.checkpoints.reader import CheckpointReader
 from contextjax.files import path_of
 from contextjax.pretrained import Pretrained, abstract_params, locate, read_own, read_pretrained, towers
-from contextjax.pretrained.names import flatten, unflatten
+from contextjax.pretrained.names import flatten, restack, unflatten
 from contextjax.sharding import place, place_like
 from contextjax.spec import SystemSpec
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
@@ -24,6 +24,8 @@ from data_pipelines.tables import SplitData, all_texts
 from experiments.shared import systems
 from experiments.shared.data import load_evaluated
 
+TOWER_OPTIONS = ("scan", "remat", "attention")  # of a tower's config: they change no number
+
 
 def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer:
     """Returns the workdir's tokenizer.
@@ -31,14 +33,9 @@ def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer
     At the first start it is that of the run or the weights to begin with, or it is trained on the texts of `data`.
 
     Raises:
-      UserError: a length of the config is above the text tower's positions, or there is nothing to train or read.
+      UserError: there is nothing to train or read.
     """
-    path, length, positions = workdir / "tokenizer.json", make_spec(config).text_length, config.model.text["positions"]
-    for key in systems.of(config).LENGTHS:
-        if config.data[key] > positions:
-            raise UserError(
-                f"data.{key} is {config.data[key]}, but the text tower has {positions} positions; lower it."
-            )
+    path, length = workdir / "tokenizer.json", make_spec(config).text_length
     if path.exists():
         return TextTokenizer.read(path, length=length)
     if config.model.start and _is_same_system(config):
@@ -64,7 +61,7 @@ def resolve_model(config: Any) -> dict[str, Any]:
     if not model.pretrained:
         return resolve(model)
     published = spec_of(_read_towers(model).model)
-    own = lambda name: {key: model[name][key] for key in ("taps", "remat", "attention") if key in model[name]}
+    own = lambda name: {key: model[name][key] for key in ("taps", *TOWER_OPTIONS) if key in model[name]}
     sizes = {name: {**getattr(published, name), **own(name)} for name in ("vision", "text")}
     return {**model, "variant": "", **sizes, "projection": published.projection}
 
@@ -99,7 +96,7 @@ def _is_same_system(config: Any) -> bool:
 def _from_run(config: Any, params: Any) -> Any:
     """Returns `params`, those replaced that model.start has under the same path and in the same shape.
 
-    From a run of the other system, the image tower is taken.
+    From a run of the other system, the image tower is taken. Layers are the same ones, stacked or one by one.
 
     Raises:
       UserError: the run shares none.
@@ -112,6 +109,7 @@ def _from_run(config: Any, params: Any) -> Any:
         image = (f"{own}/vision/", f"{own}/visual_projection/")
         theirs = {names[path]: value for path, value in theirs.items() if names[path].startswith(image)}
     flat = flatten(params)
+    theirs = restack(theirs, {path: x.shape for path, x in flat.items()})
     taken = {path: theirs[path] for path, x in flat.items() if path in theirs and theirs[path].shape == x.shape}
     if not taken:
         raise UserError(f"model.start, {start}, shares no parameter with this model; give a run with such towers.")
@@ -132,20 +130,15 @@ def _read_start(folder: Path) -> dict[str, Any]:
 
 
 def _read_towers(model: Any) -> Pretrained:
-    """Reads the CLIP or BLIP to start from, with what `model.vision` asks for: another image_size, or scan."""
-    read, known = ("image_size", "scan"), ("image_size", "scan", "remat", "attention", "taps")
+    """Reads the CLIP or BLIP to start from, of the image size and with the stacked layers that its towers ask for."""
+    known = ("image_size", *TOWER_OPTIONS, "taps")
     odd = [key for key in (*model.vision, *model.text) if model.variant and key not in known]
     if odd:
         raise UserError(
             f"model.pretrained fixes the sizes, but {odd[0]} is given; with it only {', '.join(known)} are."
         )
-    scanned = model.vision.get("scan", False)
-    if model.text.get("scan", scanned) != scanned:
-        raise UserError(
-            f"model.text.scan is {model.text.scan}, but of a model.pretrained both towers are as model.vision.scan "
-            f"says, which is {scanned}; set both alike."
-        )
-    pretrained = read_pretrained(model.pretrained, **{key: model.vision[key] for key in read if key in model.vision})
+    stacked: Any = {name: {"scan": model[name].get("scan", False)} for name in ("vision", "text")}
+    pretrained = read_pretrained(model.pretrained, image_size=model.vision.get("image_size"), **stacked)
     expected = SYSTEMS[model.system].tower_config
     if not isinstance(pretrained.model.config, expected):
         name = expected.__name__.removesuffix("Config")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 from contextjax.types import UserError
 from experiments.shared import cli
+from experiments.shared.recipes import run_recipe
 
 
 def train_stages(
@@ -61,11 +61,9 @@ def stages_of(recipe: str) -> tuple[str, ...]:
     """Returns the names of a recipe's stages; () for a recipe that is trained at once.
 
     Raises:
-      UserError: it is no file.
+      UserError: it is no recipe.
     """
-    if not Path(recipe).is_file():
-        raise UserError(f"--config={recipe} is no file; give a recipe's, as --config=configs/context_blip.py.")
-    return tuple(runpy.run_path(recipe).get("STAGES", ()))
+    return tuple(run_recipe(recipe).get("STAGES", ()))
 
 
 class _Commands:

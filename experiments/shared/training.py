@@ -12,7 +12,6 @@ from contextjax.files import is_remote
 from contextjax.optim import make_optimizer, make_schedule
 from contextjax.sharding import (
     batch_parts,
-    check_batch,
     first_process_first,
     is_first_process,
     make_mesh,
@@ -25,9 +24,10 @@ from contextjax.types import TrainState, UserError
 from contextjax.variants import make_model
 from data_pipelines.loader import batches
 from experiments.shared import models, systems
+from experiments.shared.config_check import check_config
 from experiments.shared.data import data_hash, load_data
 from experiments.shared.run_config import config_hash, write_config
-from experiments.shared.validation import best_rule, make_evaluate
+from experiments.shared.validation import best_rule, make_evaluate, print_left_out
 
 
 def train(
@@ -59,11 +59,10 @@ def train(
         raise UserError(f"--profile needs a workdir on this machine, and {workdir} is none; give another --workdir.")
     steps, batch_size, micro_batches = config.training.steps, config.data.batch_size, config.training.micro_batches
     recorded = parse_steps(profile, steps=steps)
+    check_config(config)
+    print_left_out(config)
     mesh = make_mesh(config.mesh)
-    check_batch(mesh, batch_size, micro_batches=micro_batches)
     rows = process_rows(mesh, batch_size)
-    with config.unlocked():
-        config.model = models.resolve_model(config)  # config.json holds every size, whatever a variant means one day
     with first_process_first():
         data = load_data(config, config.data.train_split, cache_mb=config.data.cache_mb)
         write_config(workdir, config)

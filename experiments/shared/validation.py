@@ -38,7 +38,7 @@ def evaluations(config: Any) -> dict[str, tuple[EvaluationProtocol, str, str]]:
 
 
 def best_rule(config: Any) -> dict[str, float]:
-    """Returns the weights of metrics in training.best; those of evaluations without a folder are left out, and printed.
+    """Returns the weights of metrics in training.best; those of evaluations without a folder are left out.
 
     Raises:
       UserError: it names what nothing evaluates.
@@ -48,14 +48,21 @@ def best_rule(config: Any) -> dict[str, float]:
     for name, chosen in config.data.evaluations.items():
         if f"{name}/{chosen.split}" not in active:
             rule = {metric: weight for metric, weight in rule.items() if not metric.startswith(f"{name}/")}
-            flag = f"--config.data.evaluations.{name}.folder=DIR"
-            print(f"'{name}' has no folder ({flag}): it is not evaluated, and not a part of training.best.", flush=True)
     if odd := [metric for metric in rule if not metric.startswith(tuple(f"{prefix}/" for prefix in active))]:
         raise UserError(
             f"training.best names '{odd[0]}', which nothing evaluates; expected a metric of {', '.join(active)}, such "
             f"as {next(iter(active), 'val')}/R@5."
         )
     return rule
+
+
+def print_left_out(config: Any) -> None:
+    """Prints which evaluations of the config have no folder."""
+    active = evaluations(config)
+    for name, chosen in config.data.evaluations.items():
+        if f"{name}/{chosen.split}" not in active:
+            flag = f"--config.data.evaluations.{name}.folder=DIR"
+            print(f"'{name}' has no folder ({flag}): it is not evaluated, and not a part of training.best.", flush=True)
 
 
 def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable | None:

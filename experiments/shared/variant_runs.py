@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import runpy
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import numpy as np
 from contextjax.json_files import parse_json, read_json, read_text
 from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
+from experiments.shared.recipes import load_recipe
 from experiments.shared.stage_runs import stages_of
 
 TRIAL_STEPS = 60
@@ -92,7 +92,7 @@ class VariantRuns:
         place = self.workdir / "trials" / variant
         file = place / "steps.json"
         if not file.exists():
-            recipe = runpy.run_path(self.recipe)["get_config"]("" if variant == "recipe" else variant)
+            recipe = load_recipe(f"{self.recipe}{'' if variant == 'recipe' else f':{variant}'}")
             has_lead = recipe.loss.lead_steps > 0
             trial = {"training.steps": TRIAL_STEPS, "training.log_every": 5}
             trial |= {"loss.lead_steps": TRIAL_STEPS // 2} if has_lead else {}

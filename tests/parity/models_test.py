@@ -34,7 +34,8 @@ def test_outputs_and_gradients_are_those_of_pytorch(family, draw, tmp_path):
     config = make(rng)
     peer = peers.build(config, draw)
     peer.save_pretrained(tmp_path)
-    checkpoint = read_pretrained(tmp_path, scan=draw % 3 == 1, remat=("none", "dots", "full", "none")[draw % 4])
+    options = {"scan": draw % 3 == 1, "remat": ("none", "dots", "full", "none")[draw % 4]}
+    checkpoint = read_pretrained(tmp_path, vision=options, text=options)
     params = peers.read_params(checkpoint.params)
     inputs = peers.draw_inputs(config, rng)
     tensors = peers.tensors(inputs, checkpoint.model.config.vision)
@@ -71,7 +72,7 @@ def test_what_we_write_transformers_reads_whole(family, tmp_path):
     config = make(rng)
     peer = peers.build(config, 5)
     peer.save_pretrained(tmp_path / "in")
-    checkpoint = read_pretrained(tmp_path / "in", scan=True)
+    checkpoint = read_pretrained(tmp_path / "in", vision={"scan": True}, text={"scan": True})
     write_pretrained(tmp_path / "out", checkpoint.model.config, peers.read_params(checkpoint.params))
     again, report = type(peer).from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report.values()), report

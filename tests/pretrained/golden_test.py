@@ -50,7 +50,8 @@ def test_outputs_are_those_recorded(golden):
 @pytest.mark.parametrize("option", ["scan", "remat"])
 def test_options_change_no_number(golden, option):
     checkpoint, params, inputs, _, norms = golden
-    other = read_pretrained(checkpoint.folder, **{option: "full" if option == "remat" else True})
+    options = {option: "full" if option == "remat" else True}
+    other = read_pretrained(checkpoint.folder, vision=options, text=options)
     other_params = peers.read_params(other.params)
     plain, changed = peers.ours(checkpoint, params, inputs), peers.ours(other, other_params, inputs)
     for name, value in plain.items():

@@ -18,7 +18,10 @@ def _table(name):
 
 
 def test_stacked_layers_hold_the_same_numbers(models, name, folder):
-    params, stacked = read(read_pretrained(folder).params), read(read_pretrained(folder, scan=True).params)
+    scan = {"scan": True}
+    params, stacked = read(read_pretrained(folder).params), read(read_pretrained(folder, vision=scan, text=scan).params)
+    both = read_pretrained(folder, vision=scan).params  # each tower for itself
+    assert "layers" in both["vision"] and "layer_0" in both["text"]
     for layer in range(models[name].config.text.layers):
         equal(jax.tree.map(lambda x, n=layer: x[n], stacked["text"]["layers"]), params["text"][f"layer_{layer}"])
     assert (

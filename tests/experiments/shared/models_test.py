@@ -1,26 +1,48 @@
 """The model of a config: a pretrained one fixes the sizes."""
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from configs.context_cir import get_config
-from contextjax.types import UserError
+from contextjax.models.clip import CLIP
+from contextjax.pretrained import write_pretrained
+from contextjax.pretrained.names import flatten, restack
 from experiments.shared import models
+from tests.pretrained.conftest import random_params
 
 
-def test_of_a_pretrained_model_both_towers_are_scanned_or_none(tiny, tmp_path):
-    from contextjax.models.clip import CLIP
-    from contextjax.pretrained import write_pretrained
-    from tests.pretrained.conftest import random_params
-
+def test_the_towers_of_a_pretrained_model_are_scanned_each_for_itself(tiny, tmp_path):
     config = get_config("B32")
     config.model.pretrained = str(write_pretrained(tmp_path / "clip", tiny.clip, random_params(CLIP(tiny.clip))))
-    with config.unlocked():
-        config.model.text.scan = True
-    with pytest.raises(
-        UserError, match=r"text\.scan is True, but .* model\.vision\.scan says, which is False; set both"
-    ):
-        models.resolve_model(config)
-    with config.unlocked():
-        config.model.vision.scan = True
-    resolved = models.resolve_model(config)
-    assert resolved["vision"]["scan"] and resolved["text"]["scan"]
+    for scanned in ({"vision"}, {"text"}, {"vision", "text"}, set()):
+        for tower in ("vision", "text"):
+            config.model[tower].scan = tower in scanned  # a key of every recipe, no new one
+        resolved = models.resolve_model(config)
+        assert {tower for tower in ("vision", "text") if resolved[tower]["scan"]} == scanned
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_a_run_starts_from_one_with_layers_stacked_or_not(scan, tiny, tmp_path, capsys):
+    """Every parameter is taken: the layers are the same ones."""
+    from contextjax.pretrained import write_own
+    from contextjax.spec import SystemSpec
+    from contextjax.variants import make_model, make_spec
+
+    config = get_config("tiny")
+    specs = {}
+    for is_scanned in (False, True):
+        config.model.vision.update({"layers": 2, "scan": is_scanned})
+        config.model.text.update({"layers": 2, "scan": is_scanned})
+        specs[is_scanned] = make_spec(config.model)
+    params = {is_scanned: random_params(make_model(spec)) for is_scanned, spec in specs.items()}
+    write_own(tmp_path / "start", specs[scan], params[scan])
+    config.model.start = str(tmp_path / "start")
+    assert SystemSpec.read(tmp_path / "start").vision["scan"] is scan
+    other = jax.tree.map(jnp.asarray, params[not scan])
+    got = models.make_start(config)(other)
+    assert "the others are new" in capsys.readouterr().out
+    expected = restack(flatten(params[scan]), {path: x.shape for path, x in flatten(other).items()})
+    for path, value in flatten(got).items():
+        np.testing.assert_array_equal(value, expected[path], err_msg=path)

@@ -5,7 +5,7 @@ import pytest
 from configs.context_cir import get_config
 from contextjax.types import UserError
 from data_pipelines import protocols
-from experiments.shared.validation import best_rule, evaluations
+from experiments.shared.validation import best_rule, evaluations, print_left_out
 
 
 def test_a_benchmark_without_a_folder_is_left_out_and_that_is_said(capsys):
@@ -13,6 +13,7 @@ def test_a_benchmark_without_a_folder_is_left_out_and_that_is_said(capsys):
     config.data.folder = "CIRR"
     assert evaluations(config) == {"cirr/val": (protocols.CIRR, "CIRR", "val")}
     assert best_rule(config) == {"cirr/val/R@5": 0.5}
+    print_left_out(config)
     assert "'circo' has no folder (--config.data.evaluations.circo.folder=DIR)" in capsys.readouterr().out
     config.data.evaluations.circo.folder = "CIRCO"
     assert evaluations(config)["circo/val"] == (protocols.CIRCO, "CIRCO", "val")

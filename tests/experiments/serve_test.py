@@ -95,7 +95,7 @@ def test_it_answers_and_ends_when_all_that_has_come_is_answered(places, tmp_path
 @pytest.mark.long
 def test_requests_sent_while_a_program_compiles_are_answered_after_the_end_is_asked_for(places, tmp_path):
     """Connections wait in the system's queue, or have sent what the server has not read, when the signal comes."""
-    source, _, pictures = places
+    _, _, pictures = places
     asked = {"text": "make it large"}
     files = [("images", path.read_bytes()) for path in sorted(pictures.iterdir())]
     requests = [

@@ -31,7 +31,10 @@ RESERVED_WORDS = frozenset(
 FUNCTION_WORDS = frozenset(
     """a an the it and both neither nor is are isn not no of in to than as can be seen there one two three four five
     exactly only just all small large larger smaller bigger size same things thing everything nothing something shows
-    picture empty differ anywhere nowhere left right above below next beside while but here this""".split()
+    picture empty differ anywhere nowhere left right above below next beside while but here this
+    where which whose with has have
+    most fewest more fewer largest smallest second furthest further closest closer highest higher lowest lower up down
+    other pictures any stands found apart number distance""".split()
 )
 # Names that inflect, the library that articles and plurals come from, gets wrong.
 _INVARIANT = frozenset("squid shrimp".split())

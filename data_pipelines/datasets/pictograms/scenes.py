@@ -35,6 +35,25 @@ class Thing:
     name: str
     size: str
     jitter: tuple[float, float] = dataclasses.field(default=(0.0, 0.0), compare=False)
+    at: tuple[float, float, float] | None = None  # centre (down, right) and side, as shares of the canvas
+
+    @property
+    def spot(self) -> tuple[float, float, float]:
+        """The centre (down, right) and the side, as shares of the canvas."""
+        left, top, side = self.box(10_000)
+        return self.at or ((top + side / 2) / 10_000, (left + side / 2) / 10_000, side / 10_000)
+
+    def box(self, canvas: int) -> tuple[int, int, int]:
+        """Returns the left and upper edge and the side in pixels of a canvas."""
+        if self.at:
+            down, right, side = self.at
+            side = round(side * canvas)
+            return round(right * canvas - side / 2), round(down * canvas - side / 2), side
+        cell = canvas // 2
+        side = round(EXTENT[self.size] * cell)
+        margin = (cell - side) / 2
+        top = self.place // 2 * cell + round(margin * (1 + self.jitter[0]))
+        return self.place % 2 * cell + round(margin * (1 + self.jitter[1])), top, side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +68,9 @@ class Scene:
         return tuple(sorted(thing.name for thing in self.things))
 
     def to_json(self) -> list[dict]:
-        """Returns the scene graph for JSON, places and sizes by name."""
-        return [{"name": t.name, "place": PLACES[t.place], "size": t.size} for t in self.things]
+        """Returns the scene graph for JSON, places and sizes by name; `at` as Thing has it, where that is given."""
+        at = lambda thing: {"at": thing.at} if thing.at else {"place": PLACES[thing.place]}
+        return [{"name": t.name, **at(t), "size": t.size} for t in self.things]
 
 
 def make_scene(things) -> Scene:
@@ -77,13 +97,9 @@ def share_of(names: tuple[str, ...]) -> float:
 def draw(scene: Scene, pictograms: Mapping[str, Image.Image], *, canvas: int = 64) -> np.ndarray:
     """Draws the scene on white; returns uint8 [canvas, canvas, 3]."""
     picture = Image.new("RGB", (canvas, canvas), (255, 255, 255))
-    cell = canvas // 2
     for thing in scene.things:
-        side = round(EXTENT[thing.size] * cell)
+        left, top, side = thing.box(canvas)
         art = _resized(pictograms[thing.name], side)
-        margin = (cell - side) / 2
-        top = thing.place // 2 * cell + round(margin * (1 + thing.jitter[0]))
-        left = thing.place % 2 * cell + round(margin * (1 + thing.jitter[1]))
         picture.paste(art, (left, top), art)
     return np.asarray(picture)
 

@@ -50,7 +50,8 @@ def write_imagecode(
     image-sets/<set>/img0.jpg ... img9.jpg; train_data.json, valid_data.json, test_data.json and unseen_data.json as
     {set: {"<target index>": description}}; test_data_unlabeled.json as {set: [description]}; train_simple.json and
     valid_simple.json as [{directory, pos_idx, neg_idx, caption}]; <split>_scenes.json as {set: [ten scene graphs]};
-    kinds.json as {set: {"<target index>": [kinds]}}; with comparative sets bounds.json, see comparison_bound.
+    kinds.json as {set: {"<target index>": [kinds]}}; with comparative sets bounds.json, see comparison_bound;
+    boxes.json as {"<set>/img<N>": [{"name": name, "box": [left, top, right, bottom] in pixels}]}.
 
     Args:
       folder: absent, empty, or written by this function.
@@ -95,7 +96,9 @@ def write_imagecode(
             sets[split] += members
         for split, members in sets.items():
             _write_texts(partial, split, members)
-        _write_kinds(partial, [made for members in sets.values() for made in members], comparative=comparative)
+        _write_kinds(
+            partial, [made for members in sets.values() for made in members], canvas=canvas, comparative=comparative
+        )
         if not source:
             (partial / LICENSE_FILE).write_text(LICENSE, encoding="utf-8")
 
@@ -163,8 +166,10 @@ def _write_texts(folder: Path, split: str, sets: Sequence[WrittenSet]) -> None:
     _write_json(folder / f"{split}_scenes.json", graphs)
 
 
-def _write_kinds(folder: Path, sets: Sequence[WrittenSet], *, comparative: bool) -> None:
-    """Writes the kinds of all descriptions, and the bound of the comparative ones."""
+def _write_kinds(folder: Path, sets: Sequence[WrittenSet], *, canvas: int, comparative: bool) -> None:
+    """Writes the kinds of all descriptions, the bound of the comparative ones, and where each thing stands."""
+    scenes = ((made.name, number, scene) for made in sets for number, scene in enumerate(made.candidates.scenes))
+    _write_json(folder / "boxes.json", {f"{name}/img{number}": scene.boxes(canvas) for name, number, scene in scenes})
     kinds = {
         made.name: {str(i): list(own) for (i, _), own in zip(made.candidates.descriptions, made.kinds, strict=True)}
         for made in sets

@@ -67,6 +67,11 @@ class Scene:
         """The sorted names, which decide the split that the scene belongs to."""
         return tuple(sorted(thing.name for thing in self.things))
 
+    def boxes(self, canvas: int) -> list[dict]:
+        """Returns the name of each thing and its box, [left, top, right, bottom] in pixels, for JSON."""
+        corners = ((thing.name, *thing.box(canvas)) for thing in self.things)
+        return [{"name": name, "box": [x, y, x + side, y + side]} for name, x, y, side in corners]
+
     def to_json(self) -> list[dict]:
         """Returns the scene graph for JSON, places and sizes by name; `at` as Thing has it, where that is given."""
         at = lambda thing: {"at": thing.at} if thing.at else {"place": PLACES[thing.place]}

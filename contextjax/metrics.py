@@ -267,7 +267,8 @@ def grounding(
       Grounding(pointing=0.5, mass=0.5, pointing_chance=0.25, mass_chance=0.25)
     """
     values, boxes = np.asarray(values, np.float64), np.asarray(boxes, np.float64).reshape(-1, 4)
-    is_inside = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2:] <= size).all(1) & (boxes[:, :2] < boxes[:, 2:]).all(1)
+    low, high = boxes[:, :2], boxes[:, 2:]
+    is_inside = np.all((low >= 0) & (high <= np.asarray(size)) & (low < high), axis=1)
     if not len(boxes) or not is_inside.all():
         wrong = f"the box {boxes[~is_inside][0].tolist()}" if len(boxes) else "no box"
         raise ValueError(f"Got {wrong} in a picture of {size[0]} x {size[1]}; expected left < right, top < bottom.")
@@ -278,8 +279,8 @@ def grounding(
     share = _covered(boxes, *edges) / (np.diff(edges[0])[:, None] * np.diff(edges[1]))
     down, right = ((edge[:-1] + edge[1:]) / 2 for edge in edges)
     centres = np.stack(np.broadcast_arrays(right, down[:, None]), -1)[:, :, None]
-    hit = ((centres >= boxes[:, :2]) & (centres < boxes[:, 2:])).all(-1).any(-1)
-    largest = values == values.max()
+    hit = np.any(np.all((centres >= low) & (centres < high), axis=-1), axis=-1)
+    largest = np.equal(values, values.max())
     return Grounding(
         *map(float, (hit[largest].mean(), (values / values.sum() * share).sum(), hit.mean(), share.mean()))
     )

@@ -53,7 +53,7 @@ def check_body(headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:
     if kind == PARTS and b"boundary" in options:
         with contextlib.suppress(FormParserError):  # the form's own parser refuses it
             for head, text in _parts(body, options[b"boundary"]):
-                _check_part(head, text)
+                _check_part(head, bytes(text))
     return body
 
 

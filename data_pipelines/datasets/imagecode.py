@@ -94,7 +94,7 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
                     faults.append(fault)
                 elif not faults:
                     index = None if target is None else int(target)
-                    own = tuple(kinds.get(name, {}).get(target, ()))
+                    own = tuple(kinds.get(name, {}).get(target or "", ()))
                     records.append(CandidateRecord(f"{name}/{number}", images, text, index, _kind(name), name, own))
             problems += [f"set {name} has {fault}" for fault in faults]
         return records, problems

@@ -57,7 +57,7 @@ def test_both_layouts_are_made_of_a_folder_with_the_default_flags(pictures, monk
     [
         (("a.svg", "b.SVG"), ("has pictures of kinds that are not read (a.svg, b.SVG)", ".png, .jpg, .jpeg, .webp")),
         (("small.png", "left one.png", "x&y.png"), ("the pictogram names 'left one', 'small', 'x&y'", "rename")),
-        (("Dog.webp", "koi.jpg"), ("dog.png and Dog.webp have one name", "koi.jpg and koi.png have one name")),
+        (("Dog.webp", "koi.jpg"), ("Dog.webp and dog.png have one name", "koi.jpg and koi.png have one name")),
         (("plural.txt",), ("plural.txt has 'x'; expected lines such as 'grapes: bunch'",)),
     ],
 )

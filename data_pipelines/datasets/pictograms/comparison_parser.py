@@ -12,7 +12,7 @@ from data_pipelines.datasets.pictograms.names import FUNCTION_WORDS, plural
 from data_pipelines.datasets.pictograms.scenes import Scene, Thing
 
 CANVAS = 1000  # pixels, fine enough to measure
-SAME = 10  # pixels: what a reader takes for equal; whatever is told apart differs by much more
+SAME = 10  # pixels: what a reader takes for equal; values that texts set apart differ by much more
 _WORD = rf"(?!(?:{'|'.join(sorted(FUNCTION_WORDS))})\b)[a-z0-9]+"
 _NAME = rf"(?:{_WORD} of )?{_WORD}(?: {_WORD})*"
 _RANKS = {  # word of the highest rank, of a comparison -> (quantity, whether more of it is meant)

@@ -36,7 +36,7 @@ MARGINS = {"count": 1.0, "size": 0.05, "across": 0.1, "down": 0.1, "distance": 0
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What sets the picture `target` apart: the rank of a quantity of a thing (and another), or a value of its own."""
+    """A fact that sets the picture `target` apart: the rank of a quantity of a thing, or a value that no other has."""
 
     quantity: str  # a key of MARGINS
     names: tuple[str, ...]

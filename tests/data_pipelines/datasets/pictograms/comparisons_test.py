@@ -1,4 +1,4 @@
-"""Comparisons: each is true of one picture beside the others, needs them, and is told by no shortcut."""
+"""Comparisons: each is true of one picture beside the others, needs them, and no shortcut finds it."""
 
 import math
 import re

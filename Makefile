@@ -5,7 +5,7 @@ INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constrain
 RUN ?= runs/demo
 DATA := data/pictograms
 
-.PHONY: demo serve test test-long test-slow test-parity test-storage test-browser check format clean
+.PHONY: demo demo-pages demo-sets serve test test-long test-slow test-parity test-storage test-browser check format clean
 
 # What trains and serves.
 .venv/.done: setup.py constraints.txt
@@ -39,15 +39,21 @@ DATA := data/pictograms
 # Trains both systems on the pictograms, evaluates, reports and searches. Pages: $(RUN)/report/index.html (composed
 # retrieval) and $(RUN)/sets/cosine/report/index.html (one of ten candidates).
 demo: .venv/.done
-	$(PY) -m experiments.generate --target=$(DATA) --train_groups=2000 --train_sets=1500
+	$(PY) -m experiments.generate --target=$(DATA) --train_groups=2000 --train_sets=1000
 	$(PY) -m experiments.train --config=configs/pictograms.py:demo --workdir=$(RUN)
 	$(PY) -m experiments.evaluate --workdir=$(RUN)
+	$(MAKE) --jobs=2 --no-print-directory demo-pages demo-sets
+
+# Both at once: each leaves a core idle for most of its start.
+demo-pages:
 	$(PY) -m experiments.report --workdir=$(RUN)
 	$(PY) -m experiments.search --workdir=$(RUN) --gallery=$(DATA)/cirr/img_raw/dev \
 	  --image=$(DATA)/cirr/img_raw/dev/dev-0-1-img0.png --text="swap the owl for a big eggplant" --top=5
+
+demo-sets:
 	$(PY) -m experiments.stages --config=configs/pictogram_sets.py --argument=demo --stages=pairs,cosine \
 	  --workdir=$(RUN)/sets --start=$(RUN)
-	$(PY) -m experiments.evaluate --workdir=$(RUN)/sets/cosine
+	$(PY) -m experiments.evaluate --workdir=$(RUN)/sets/cosine --nobaselines
 	$(PY) -m experiments.report --workdir=$(RUN)/sets/cosine
 
 # The demo's system and its validation pictures, with a page to try them: http://127.0.0.1:8000/

@@ -33,7 +33,7 @@ def base(system: str = "context_cir") -> Any:
     training.micro_batches = 1  # parts of a batch that are encoded one after the other; the gradients are the batch's
     training.log_every = 50
     training.checkpoint_every = 2000
-    training.evaluate_every = 2000
+    training.evaluate_every = 2000  # and after the last step; 0: never
     training.best = ConfigDict()  # metric of an evaluation -> weight: the checkpoint with the highest sum is kept, too
     training.max_bad_steps = 10  # bad (non-finite) steps in a row that end the run; the update of one is left out
     # A step is bad, too, whose gradient norm is so many times the mean of those before it; 0: none is, as published.

@@ -60,7 +60,8 @@ def get_config(argument: str = "1"):
             config.training.steps = 1200  # as long as all stages of the recipe: a step is shorter
     if "demo" in others:
         config.training.steps = min(config.training.steps, 240)
-    config.training.checkpoint_every = config.training.evaluate_every = config.training.steps
+    config.training.checkpoint_every = config.training.steps
+    config.training.evaluate_every = 0 if "demo" in others else config.training.steps
     if "tiny" in others:
         shrink(config)
     return config

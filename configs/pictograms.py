@@ -52,7 +52,8 @@ def get_config(argument: str = ""):
             raise ValueError(f"configs/pictograms.py has no argument '{name}'; it has {', '.join(ARGUMENTS)}.")
         if name == "demo":
             config.training.steps, config.loss.lead_steps = 1050, 130
-            config.training.evaluate_every = config.training.steps
+            config.training.checkpoint_every = config.training.steps
+            config.training.evaluate_every = 0
         elif name == "no_consistency":
             config.loss.weights.consistency = 0.0
         elif name == "normalized":

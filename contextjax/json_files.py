@@ -10,11 +10,13 @@ import dataclasses
 import json
 import re
 import stat
+import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from contextjax.files import is_remote
+from contextjax.files import is_remote, write_whole
 from contextjax.types import UserError
 
 
@@ -144,6 +146,45 @@ def parse_json(text: str | bytes, *, allow_nan: bool = False, repeated: Counter[
     if re.search(r"\\u[dD][89a-fA-F]", text):
         json.dumps(value, ensure_ascii=False).encode()
     return value
+
+
+def read_lines(path: Path, is_sound: Callable[[Any], bool], *, allow_nan: bool = False) -> tuple[list[Any], bytes]:
+    """Returns the sound values of a file that a program of ours adds a JSON line to at a time, and its damaged lines.
+
+    A line is damaged where it is no UTF-8, no JSON, or not `is_sound`; the lines after it are as good as before. A last
+    line without an end that is no JSON was cut by an interruption, and is left out. A file that is not there is empty.
+
+    Raises:
+      OSError: the file can't be read.
+    """
+    values: list[Any] = []
+    damaged = b""
+    *lines, last = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    for number, line in enumerate([*lines, last]):
+        if not line.strip():
+            continue
+        try:
+            value = parse_json(line, allow_nan=allow_nan)
+            if not is_sound(value):
+                raise ValueError
+            values.append(value)
+        except ValueError:
+            damaged += line + b"\n" if number < len(lines) else b""
+    return values, damaged
+
+
+def set_aside_lines(path: Path, damaged: bytes) -> None:
+    """Adds damaged lines of a file to FILE.damaged beside it, and prints that; the caller writes FILE without them."""
+    if not damaged:
+        return
+    place = path.with_name(f"{path.name}.damaged")
+    before = place.read_bytes() if place.exists() else b""
+    write_whole(place, before + damaged, is_kept=True)
+    count = damaged.count(b"\n")
+    print(
+        f"{path} has {count} damaged line{'s' * (count > 1)}: set aside in {place.name}; all others are kept.",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
 
 
 def _refuse_constant(name: str) -> None:

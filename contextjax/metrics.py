@@ -54,8 +54,10 @@ def rank_gallery(
         scores[inside, excluded[inside] - begin] = -np.inf
         rows = np.arange(begin, begin + scores.shape[1])
         for column in range(truths.shape[1]):
-            score, truth = own[:, column, None], truths[:, column, None]
-            ranks[:, column] += ((scores > score) | ((scores == score) & (rows < truth))).sum(axis=1)
+            having = np.flatnonzero(truths[:, column] >= 0)  # few queries have as many right pictures as the others
+            some = scores if len(having) == len(scores) else scores[having]
+            score, truth = own[having, column, None], truths[having, column, None]
+            ranks[having, column] += ((some > score) | ((some == score) & (rows < truth))).sum(axis=1)
         rows_kept = top_k(scores, keep)
         # Earlier chunks stand first, so that a stable sort breaks ties by position.
         best = np.concatenate([best, np.take_along_axis(scores, rows_kept, axis=1)], axis=1)

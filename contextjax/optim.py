@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import optax.contrib
 
+from contextjax.muon import muon
 from contextjax.types import UserError
 
 SCHEDULES, OPTIMIZERS = ("cosine", "restarts", "exponential"), ("adamw", "adam", "muon")
@@ -101,16 +102,15 @@ def make_optimizer(config: Any, *, steps: int) -> optax.GradientTransformation:
             optax.scale_by_learning_rate(schedule),
         )
     elif config.name == "muon":
-        rule = optax.contrib.muon(
+        rule = muon(
             schedule,
+            axes=_matrices,
+            adam=optax.adamw(
+                schedule, **adam, nesterov=True, weight_decay=config.weight_decay if config.decay_vectors else 0.0
+            ),
             eps=config.epsilon,
             weight_decay=config.weight_decay,
-            weight_decay_mask=mask,
-            adam_b1=config.beta1,
-            adam_b2=config.beta2,
-            adam_weight_decay=config.weight_decay if config.decay_vectors else 0.0,
-            consistent_rms=0.2,
-            muon_weight_dimension_numbers=_matrices,
+            mask=mask,
         )
     else:
         raise UserError(f"optimizer.name is '{config.name}'; known are 'adamw', 'adam' and 'muon'.")

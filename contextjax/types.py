@@ -178,7 +178,8 @@ class FeatureBatch(NamedTuple):
 class EvaluationProtocol:
     """The rules by which a retrieval benchmark is scored, as plain data.
 
-    R@K and Rs@K (R@K within the query's own group) look for a record's `target`, mAP@K for all its `truths`.
+    R@K and Rs@K (R@K within the query's own group) look for a record's `target`, mAP@K for all its `truths`. With
+    `any_truth`, R@K looks for any of the `truths`, and Rs@K is over the queries that have a group.
     """
 
     name: str
@@ -189,6 +190,7 @@ class EvaluationProtocol:
     excludes_reference: bool = True  # the query's own reference is removed from its ranking
     average: tuple[str, ...] = ()  # the metrics whose mean is reported as "Avg"
     parts: tuple[str, ...] = ()  # splits "<part>.<split>" that are scored one by one; metrics are their mean
+    any_truth: bool = False  # see above
     averages_rewordings: bool = False  # a query is the mean of the embeddings of its text and its rewordings
     pairs: bool = False  # candidate sets of two: also count sets of which both texts are answered correctly
     reader: str = ""  # name of the reader of the benchmark's files

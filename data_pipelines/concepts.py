@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from contextjax.json_files import parse_json
+from contextjax.json_files import read_lines
 from contextjax.threads import available_cpus
 from contextjax.types import UserError
 from data_pipelines.processes import map_in_processes
@@ -58,14 +58,8 @@ class PhraseCache:
 
     def __init__(self, folder: Path):
         self.path = folder / f"concepts-{RULE}.jsonl"
-        self._spans: dict[str, Spans] = {}
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
-                    text, spans = parse_json(line)
-                except ValueError:
-                    continue  # the last line of an interrupted run
-                self._spans[text] = tuple((start, end) for start, end in spans)
+        lines, _ = read_lines(self.path, _is_sound)  # what is damaged is found once more
+        self._spans = {text: tuple((start, end) for start, end in spans) for text, spans in lines}
 
     def __getitem__(self, text: str) -> Spans:
         return self._spans[text]
@@ -91,6 +85,13 @@ class PhraseCache:
                     file.write(json.dumps([text, spans]) + "\n")
                 file.flush()
         return len(missing)
+
+
+def _is_sound(line: Any) -> bool:
+    if not (isinstance(line, list) and len(line) == 2 and isinstance(line[0], str) and isinstance(line[1], list)):
+        return False
+    is_span = lambda span: isinstance(span, list) and len(span) == 2 and all(type(place) is int for place in span)
+    return all(map(is_span, line[1]))
 
 
 def token_spans(spans: Spans, offsets: np.ndarray) -> np.ndarray:

@@ -53,8 +53,23 @@ HOTEL_CIR = EvaluationProtocol(name="hotel_cir", reader="hotel_cir", recall_at=(
 # A user's own sets: all pictures that the split names, without the query's own.
 MANIFEST = EvaluationProtocol(name="manifest", reader="manifest", recall_at=(1, 5, 10, 50))
 
+# A catalogue of products: all pictures of the split, without the query's own; every product with the asked attributes
+# is right. The subset is of six products that differ in colour alone.
+CATALOGUE = EvaluationProtocol(
+    name="catalogue",
+    reader="catalogue",
+    map_at=(5, 10, 50),
+    recall_at=(1, 10, 50),
+    subset_recall_at=(1, 2, 3),
+    excludes_reference=True,
+    any_truth=True,
+)
+
 # Candidate sets: accuracy among each description's own candidates.
 IMAGECODE = EvaluationProtocol(name="imagecode", reader="imagecode", gallery="own", excludes_reference=False)
+CATALOGUE_SETS = EvaluationProtocol(
+    name="catalogue_sets", reader="catalogue_sets", gallery="own", excludes_reference=False
+)
 MMVP = EvaluationProtocol(name="mmvp", reader="mmvp", gallery="own", excludes_reference=False, pairs=True)
 
 # ImageCoDe's leaderboard: a set of any other size has lost pictures, and the ranks of the rest are not its indices.
@@ -66,7 +81,8 @@ PROTOCOLS: Mapping[str, EvaluationProtocol] = {
         CIRR,
         # Other texts of CIRR's pairs, scored as CIRR's own are, under names of their own.
         *(dataclasses.replace(CIRR, name=name, reader=name) for name in ("cirr_r", "cirr_ext")),
-        *(FASHION_IQ_ORIGINAL, FASHION_IQ_VAL, CIRCO, GENECIS, LASCO, HOTEL_CIR, MANIFEST, IMAGECODE, MMVP),
+        *(FASHION_IQ_ORIGINAL, FASHION_IQ_VAL, CIRCO, GENECIS, LASCO, HOTEL_CIR, MANIFEST, CATALOGUE, IMAGECODE),
+        *(CATALOGUE_SETS, MMVP),
     )
 }
 

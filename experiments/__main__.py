@@ -16,6 +16,10 @@ from experiments.shared import cli
 
 def main() -> None:
     """Runs `contextjax COMMAND --flags`; alone or with --help it prints the commands with a line each."""
+    cli.guard(_main)
+
+
+def _main() -> None:
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("--help", "-h", "help"):
         print(_overview())

@@ -20,6 +20,7 @@ from absl import flags
 
 from contextjax.files import write_whole
 from experiments.shared import cli, machine
+from experiments.shared.paths import Place, define_path
 
 BEGAN = time.perf_counter()
 CONFIG = cli.define_config()
@@ -36,7 +37,8 @@ COMPILE = flags.DEFINE_bool(
 SWEEP = flags.DEFINE_integer("sweep", 0, "Double the batch up to this, or to the largest that fits.", lower_bound=0)
 COMPARE = flags.DEFINE_list("compare", [], "Two result files to compare instead.")
 KEEP_MEMORY = flags.DEFINE_bool("keep_memory", True, "Have glibc keep freed memory; see experiments.shared.machine.")
-OUTPUT = flags.DEFINE_string("output", None, "A JSON file of the result; of a sweep, of its results.")
+OUTPUT = define_path("output", Place.NEW_FILE, "A JSON file of the result; of a sweep, of its results.")
+KEEPS_MEMORY = True
 
 
 def main() -> None:

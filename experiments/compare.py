@@ -9,16 +9,17 @@ from pathlib import Path
 from absl import flags
 
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-CONFIG = flags.DEFINE_string("config", None, "The recipe's file, without an argument.")
+CONFIG = define_path("config", Place.FILE, "The recipe's file, without an argument.")
 VARIANTS = flags.DEFINE_list("variants", ["recipe"], "Arguments of the recipe; 'recipe' is the recipe without one.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of each variant; none: only the trials.")
 MINUTES = flags.DEFINE_float(
     "minutes", 0.0, "Training time of a run (its steps follow from a short trial); 0: the recipe's."
 )
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the runs go.")
+WORKDIR = define_path("workdir", Place.NEW_FOLDER, "Where the runs go.")
 STAGES = flags.DEFINE_list("stages", None, "Of a recipe in stages: those to train; default: all.")
-ROWS = flags.DEFINE_string("rows", None, "The file of finished runs, a JSON line each; default: WORKDIR/rows.jsonl.")
+ROWS = define_path("rows", Place.NEW_FILE, "The file of finished runs, a JSON line each; default: WORKDIR/rows.jsonl.")
 OVERRIDES = flags.DEFINE_list(
     "overrides",
     [],

@@ -13,10 +13,11 @@ from pathlib import Path
 from absl import flags
 
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-DATA = flags.DEFINE_string("data", None, "A folder in CIRR's layout, or a JSON list of objects with a caption.")
+DATA = define_path("data", Place.PICTURES, "A folder in CIRR's layout, or a JSON list of objects with a caption.")
 SPLIT = flags.DEFINE_string("split", "val", "The split of the folder.")
-TOKENIZER = flags.DEFINE_string("tokenizer", None, "A tokenizer.json, or the folder of a CLIP or BERT checkpoint.")
+TOKENIZER = define_path("tokenizer", Place.PICTURES, "A tokenizer.json, or the folder of a CLIP or BERT checkpoint.")
 LENGTH = flags.DEFINE_integer("length", 77, "Tokens of a text.", lower_bound=3)
 EXAMPLES = flags.DEFINE_integer("examples", 3, "Phrases to print where the two ways differ.", lower_bound=0)
 

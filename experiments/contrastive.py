@@ -17,6 +17,7 @@ from absl import flags
 from contextjax.files import write_whole
 from contextjax.types import UserError
 from experiments.shared import cli, simulation
+from experiments.shared.paths import Place, define_path
 
 DEVICES = flags.DEFINE_list("devices", ["2", "4", "8"], "Numbers of devices.")
 BATCHES = flags.DEFINE_list("batches", [str(2**i) for i in range(10, 16)], "Queries in a global batch.")
@@ -24,7 +25,7 @@ WIDTH = flags.DEFINE_integer("width", 512, "Width of the embeddings.", lower_bou
 CHUNK = flags.DEFINE_integer(
     "chunk", 512, "Side of the blocks of logits of the chunked and the ring form.", lower_bound=1
 )
-OUTPUT = flags.DEFINE_string("output", None, "A JSON file of all figures.")
+OUTPUT = define_path("output", Place.NEW_FILE, "A JSON file of all figures.")
 
 
 def main() -> None:

@@ -8,20 +8,21 @@ from pathlib import Path
 from absl import flags
 
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-SOURCE = flags.DEFINE_string(
+SOURCE = define_path(
     "source",
-    None,
+    Place.SOURCE,
     "A run's workdir, a folder in Hugging Face's or OpenCLIP's layout (or of the published ConText-CIR), a hub id, or "
     "(with --allow_pickle) a .pth file or a folder with pytorch_model.bin.",
 )
-TARGET = flags.DEFINE_string("target", None, "The folder to write.")
+TARGET = define_path("target", Place.NEW_FOLDER, "The folder to write.")
 FORMAT = flags.DEFINE_enum(
     "format", None, ["hf", "contextjax"], "Default: hf for CLIP and BLIP, contextjax for a trained run."
 )
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the written weights.")
 IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Resize the position embeddings to this resolution.")
-TOKENIZER = flags.DEFINE_string("tokenizer", None, "A folder with the tokenizer, where the source has none.")
+TOKENIZER = define_path("tokenizer", Place.FOLDER, "A folder with the tokenizer, where the source has none.")
 ALLOW_PICKLE = flags.DEFINE_bool("allow_pickle", False, "Read a pickle, in a process of its own: only if you trust it.")
 
 

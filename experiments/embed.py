@@ -10,16 +10,18 @@ from absl import flags
 
 from contextjax.files import local_path
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run, or anything else contextjax.load takes.")
-GALLERY = flags.DEFINE_string("gallery", None, "The pictures to embed: a folder, a list, or a prepared table.")
-TARGET = flags.DEFINE_string("target", None, "The folder of the index.")
+WORKDIR = define_path("workdir", Place.SOURCE, "The workdir of a training run, or anything else contextjax.load takes.")
+GALLERY = define_path("gallery", Place.PICTURES, "The pictures to embed: a folder, a list, or a prepared table.")
+TARGET = define_path("target", Place.NEW_FOLDER, "The folder of the index.")
 STORAGE = flags.DEFINE_enum(
     "storage", None, ["float32", "bfloat16", "int8"], "How a new index keeps embeddings; default: float32."
 )
-MILVUS = flags.DEFINE_string("milvus", None, "Copy the index to this Milvus: FILE.db, or http://HOST:PORT.")
+MILVUS = define_path("milvus", Place.NEW_FILE, "Copy the index to this Milvus: FILE.db, or http://HOST:PORT.")
 COLLECTION = cli.define_collection()
 PROCESS_TIMEOUT = cli.define_process_timeout()
+KEEPS_MEMORY = True
 
 
 def main() -> None:

@@ -13,11 +13,14 @@ from absl import flags
 
 from contextjax.files import local_path, path_of
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run; evaluation.json is written there.")
-SOURCE = flags.DEFINE_string("source", "", "What to evaluate: a folder or hub id of CLIP or BLIP; default: the run.")
+WORKDIR = define_path("workdir", Place.NEW_FOLDER, "The workdir of a training run; evaluation.json is written there.")
+SOURCE = define_path(
+    "source", Place.SOURCE, "What to evaluate: a folder or hub id of CLIP or BLIP; default: the run.", default=""
+)
 SPLIT = flags.DEFINE_string("split", None, "The split; default: the config's val_split, or val.")
-DATA = flags.DEFINE_string("data", "", "The data set's folder; default: the config's.")
+DATA = define_path("data", Place.FOLDER, "The data set's folder; default: the config's.", default="")
 PROTOCOL = flags.DEFINE_string(
     "protocol", "", "The benchmark's protocol, see above; default: that of the config's data."
 )
@@ -28,11 +31,18 @@ CHECKPOINT = flags.DEFINE_string(
 )
 BASELINES = flags.DEFINE_bool("baselines", True, "Score image only, text only and their sum (or itc and itm) too.")
 REWORDINGS = flags.DEFINE_bool("rewordings", False, "Query by the mean of a text and its rewordings (Fashion-IQ).")
-PROPOSITIONS = flags.DEFINE_string("propositions", "", "Candidate sets: a file {description: [short sentences]}.")
+PROPOSITIONS = define_path(
+    "propositions", Place.FILE, "Candidate sets: a file {description: [short sentences]}.", default=""
+)
 SHARE = flags.DEFINE_float("share", 0.5, "With --propositions: the share of the whole text in a score, 0 to 1.")
-SUBMISSION = flags.DEFINE_string("submission", "", "A folder for the files that the benchmark's leaderboard takes.")
-CHECK = flags.DEFINE_string("check", "", "A submission file to check instead, by --protocol, --data and --split.")
+SUBMISSION = define_path(
+    "submission", Place.NEW_FOLDER, "A folder for the files that the benchmark's leaderboard takes.", default=""
+)
+CHECK = define_path(
+    "check", Place.FILE, "A submission file to check instead, by --protocol, --data and --split.", default=""
+)
 PROCESS_TIMEOUT = cli.define_process_timeout()
+KEEPS_MEMORY = True
 
 
 def main() -> None:

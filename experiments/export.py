@@ -7,11 +7,14 @@ from absl import flags
 
 from contextjax.files import local_path
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The workdir of a training run, or a folder or hub id of CLIP or BLIP (without safetensors)."
+WORKDIR = define_path(
+    "workdir",
+    Place.SOURCE,
+    "The workdir of a training run, or a folder or hub id of CLIP or BLIP (without safetensors).",
 )
-TARGET = flags.DEFINE_string("target", None, "The folder to write; it must not be there.")
+TARGET = define_path("target", Place.NEW_FOLDER, "The folder to write; it must not be there.")
 FORMAT = flags.DEFINE_list(
     "format", ["safetensors", "stablehlo"],
     "safetensors: for contextjax.load and --config.model.start; stablehlo: programs for cpu, cuda and tpu, which need "

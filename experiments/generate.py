@@ -5,11 +5,12 @@ from pathlib import Path
 from absl import flags
 
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-TARGET = flags.DEFINE_string(
-    "target", None, "Folder to write: cirr/ (composed triplets) and imagecode/ (candidate sets)."
+TARGET = define_path(
+    "target", Place.NEW_FOLDER, "Folder to write: cirr/ (composed triplets) and imagecode/ (candidate sets)."
 )
-PICTOGRAMS = flags.DEFINE_string("pictograms", None, "A folder of named pictures to use instead of Twemoji.")
+PICTOGRAMS = define_path("pictograms", Place.FOLDER, "A folder of named pictures to use instead of Twemoji.")
 TRAIN_GROUPS = flags.DEFINE_integer(
     "train_groups", 6000, "Training groups of six scenes, 24 triplets each.", lower_bound=1
 )

@@ -5,7 +5,6 @@ python -m experiments.launch --processes=4 -- experiments.train --config=configs
 Their lines begin with the process's number. When one fails, the others are ended, and its exit code is this command's.
 """
 
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -24,7 +23,6 @@ def main(command: Sequence[str]) -> None:
     """Starts the processes, and waits for them."""
     if not command:
         raise UserError("There is no command; give it after two dashes, as -- experiments.train --workdir=DIR.")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.STOPPED))  # so that what has to be ended is
     sys.exit(run_together([sys.executable, "-m", *command], processes=PROCESSES.value, gpus=GPUS.value))
 
 

@@ -11,11 +11,12 @@ from absl import flags
 
 from contextjax.files import local_path, path_of
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run.")
-IMAGE = flags.DEFINE_string("image", None, "The reference picture.")
+WORKDIR = define_path("workdir", Place.SOURCE, "The workdir of a training run.")
+IMAGE = define_path("image", Place.FILE, "The reference picture.")
 TEXT = flags.DEFINE_string("text", None, "How the wanted picture differs from it.")
-TARGET = flags.DEFINE_string("target", None, "The folder to write to.")
+TARGET = define_path("target", Place.NEW_FOLDER, "The folder to write to.")
 PHRASE = flags.DEFINE_multi_string("phrase", [], "A part of the text, instead of its noun phrases; may be repeated.")
 
 SIDE = 384  # pixels, the longer side of a picture on a sheet

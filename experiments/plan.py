@@ -15,6 +15,7 @@ from absl import flags
 from contextjax.analysis import chips
 from contextjax.files import write_whole
 from experiments.shared import cli, simulation
+from experiments.shared.paths import Place, define_path
 
 CONFIG = cli.define_config()
 MESH = flags.DEFINE_string("mesh", None, "Sizes of the axes, as data:8,fsdp:4; default: the config's.")
@@ -28,7 +29,7 @@ SCAN = flags.DEFINE_bool(
     "scan", False, "Stack the towers' layers (model.*.scan): compiles sooner, a little more memory."
 )
 ADVICE = flags.DEFINE_bool("advice", True, "Where it does not fit: compile with remat too, and say what to change.")
-OUTPUT = flags.DEFINE_string("output", None, "A JSON file of all figures.")
+OUTPUT = define_path("output", Place.NEW_FILE, "A JSON file of all figures.")
 
 
 def main() -> None:

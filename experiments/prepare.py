@@ -8,9 +8,10 @@ from pathlib import Path
 from absl import flags
 
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
 READER = flags.DEFINE_string("reader", None, "The layout, as in a config's data.reader: cirr, imagecode, captions, ...")
-DATA = flags.DEFINE_string("data", None, "The data set's folder.")
+DATA = define_path("data", Place.FOLDER, "The data set's folder.")
 SPLIT = flags.DEFINE_string("split", None, "One split; without it, all of them.")
 BAD_PICTURES = flags.DEFINE_enum(
     "bad_pictures", "fail", ["fail", "skip"], "What is done about missing and unreadable pictures; skip: for training."

@@ -7,8 +7,9 @@ from absl import flags
 
 from contextjax.files import path_of
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run that experiments.evaluate has evaluated.")
+WORKDIR = define_path("workdir", Place.FOLDER, "The workdir of a training run that experiments.evaluate has evaluated.")
 SPLIT = flags.DEFINE_string("split", None, "The split; default: the config's val_split.")
 
 

@@ -8,11 +8,10 @@ continued beyond the largest plan.
 
 from pathlib import Path
 
-from absl import flags
-
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-PLANS = flags.DEFINE_string("plans", "results/plans", "The folder of plans.")
+PLANS = define_path("plans", Place.FOLDER, "The folder of plans.", default="results/plans")
 
 
 def main() -> None:

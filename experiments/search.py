@@ -10,11 +10,12 @@ from absl import flags
 from contextjax.files import local_path, path_of
 from contextjax.types import UserError
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The workdir of a training run.")
-GALLERY = flags.DEFINE_string("gallery", None, "The pictures to search. Embedded once, then kept.")
-INDEX = flags.DEFINE_string("index", None, "An index to search instead of a gallery.")
-IMAGE = flags.DEFINE_string("image", None, "The reference picture.")
+WORKDIR = define_path("workdir", Place.SOURCE, "The workdir of a training run.")
+GALLERY = define_path("gallery", Place.PICTURES, "The pictures to search. Embedded once, then kept.")
+INDEX = define_path("index", Place.PICTURES, "An index to search instead of a gallery.")
+IMAGE = define_path("image", Place.FILE, "The reference picture.")
 TEXT = flags.DEFINE_string("text", None, "How the wanted picture differs from it.")
 COLLECTION = cli.define_collection()
 TOP = flags.DEFINE_integer("top", 10, "How many pictures to name.", lower_bound=1)

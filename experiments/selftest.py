@@ -12,8 +12,11 @@ from ml_collections import config_flags
 
 from contextjax.types import UserError
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-WORKDIR = flags.DEFINE_string("workdir", None, "A new folder that keeps what the cases leave; default: it is removed.")
+WORKDIR = define_path(
+    "workdir", Place.NEW_FOLDER, "A new folder that keeps what the cases leave; default: it is removed."
+)
 CONFIG = cli.define_config()
 MESH = flags.DEFINE_string("mesh", "", "Where the runs go, as data:8; default: the config's.")
 LONG = flags.DEFINE_bool("long", False, "As often as `make test-slow`, with a soak of 20,000 steps.")

@@ -5,16 +5,19 @@ The pictures to search are a gallery (a folder, a list or a prepared table, whic
 all requests that have come, then ends.
 """
 
-import signal
-import sys
+import socket
 
 from absl import flags
 
+from contextjax.types import UserError
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-SOURCE = flags.DEFINE_string("source", None, "A workdir, an export, or a CLIP or BLIP folder.")
-GALLERY = flags.DEFINE_string("gallery", "", "The pictures to search.")
-INDEX = flags.DEFINE_string("index", "", "An index of experiments.embed: a folder, or a Milvus FILE.db or address.")
+SOURCE = define_path("source", Place.SOURCE, "A workdir, an export, or a CLIP or BLIP folder.")
+GALLERY = define_path("gallery", Place.PICTURES, "The pictures to search.", default="")
+INDEX = define_path(
+    "index", Place.PICTURES, "An index of experiments.embed: a folder, or a Milvus FILE.db or address.", default=""
+)
 COLLECTION = cli.define_collection()
 HOST = flags.DEFINE_string("host", "127.0.0.1", "The address to listen on; 0.0.0.0: every one of this machine.")
 PORT = flags.DEFINE_integer("port", 8000, "The port.", lower_bound=0, upper_bound=65535)
@@ -29,7 +32,8 @@ CONNECTIONS = 1000  # at a time; one more is answered with 503
 
 def main() -> None:
     """Serves the source and its pictures until SIGTERM comes."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(cli.STOPPED))  # process 1 of a container hears no other
+    listener = listen(HOST.value, PORT.value)
+
     from contextjax.serving.app import make_app
     from contextjax.serving.connections import make_server
     from contextjax.serving.service import Limits
@@ -42,9 +46,28 @@ def main() -> None:
     if WARM.value:
         print("Compiling for all sizes of a batch.", flush=True)
         service.warm()
-    print(f"http://{HOST.value}:{PORT.value}/ has {service.pictures} pictures.", flush=True)
-    options = {"host": HOST.value, "port": PORT.value, "log_level": "warning", "limit_concurrency": CONNECTIONS}
-    make_server(make_app(service), **options).run()
+    print(f"http://{HOST.value}:{listener.getsockname()[1]}/ has {service.pictures} pictures.", flush=True)
+    make_server(make_app(service), log_level="warning", limit_concurrency=CONNECTIONS).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a socket at an address, which is taken before anything is loaded; port 0: any that is free.
+
+    Raises:
+      UserError: another program has the address, or this machine or this user can't have it.
+    """
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"--host={host} --port={port} can't be listened at ({reason}); give another --port, or a --host of this "
+            "machine."
+        ) from error
+    return listener
 
 
 if __name__ == "__main__":

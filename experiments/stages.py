@@ -11,12 +11,13 @@ from absl import flags
 
 from contextjax.files import path_of
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
-CONFIG = flags.DEFINE_string("config", None, "The recipe's file, whose STAGES names its stages.")
+CONFIG = define_path("config", Place.FILE, "The recipe's file, whose STAGES names its stages.")
 ARGUMENT = flags.DEFINE_string("argument", "", "Further arguments of the recipe, for every stage.")
 STAGES = flags.DEFINE_list("stages", None, "The stages to train, in order; default: the recipe's.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the stages' workdirs go.")
-START = flags.DEFINE_string("start", "", "The run that the first stage starts from.")
+WORKDIR = define_path("workdir", Place.NEW_FOLDER, "Where the stages' workdirs go.")
+START = define_path("start", Place.FOLDER, "The run that the first stage starts from.", default="")
 SET = flags.DEFINE_multi_string(
     "set", [], "A setting of every stage, --set=seed=1, or of one, --set=2a:training.steps=9."
 )

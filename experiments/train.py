@@ -4,14 +4,16 @@ from absl import flags
 
 from contextjax.files import path_of
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
 CONFIG = cli.define_config()
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps its config, metrics and checkpoints.")
+WORKDIR = define_path("workdir", Place.NEW_FOLDER, "Where the run keeps its config, metrics and checkpoints.")
 STEP_TIMEOUT = flags.DEFINE_float(
     "step_timeout", 1800, "Seconds without a step after which the process ends; 0: never.", lower_bound=0
 )
 PROFILE = flags.DEFINE_string("profile", "", "Steps to record in WORKDIR/profile, as 100:105; view with xprof.")
 PROCESS_TIMEOUT = cli.define_process_timeout()
+KEEPS_MEMORY = True
 
 
 def main() -> None:

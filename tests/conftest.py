@@ -181,6 +181,14 @@ def pictograms(made_once) -> Path:
 
 
 @pytest.fixture(scope="session")
+def catalogue_folder(made_once) -> Path:
+    """A catalogue of products in three splits. Read only."""
+    from tests.catalogues import product_rows, write_catalogue
+
+    return made_once("catalogue", lambda folder: write_catalogue(folder, product_rows()))
+
+
+@pytest.fixture(scope="session")
 def tiny_run(made_once, pictograms) -> Path:
     """The workdir of a ConText-CIR, trained on `pictograms` by configs/pictograms.py:tiny. Read only."""
     return made_once("tiny_run", lambda folder: train_tiny("pictograms.py:tiny", folder, pictograms))

@@ -187,7 +187,8 @@ def test_a_clip_is_converted_and_scored_as_it_is(clip, data, pictogram_sets, tmp
 @pytest.mark.parametrize(
     ("module", "arguments", "sentence"),
     [
-        ("train", ["--config=configs/pictograms.py", "--workdir={tmp}/x", "--config.data.folder={tmp}/no"], "/no is not there"),
+        ("train", ["--config=configs/pictograms.py", "--workdir={tmp}/x", "--config.data.folder={tmp}/no"],
+         "no is not there"),
         ("train", ["--config=configs/pictograms.py", "--workdir={tmp}/x", "--config.optimizer.lerning_rate=1"],
          "optimizer.learning_rate"),
         ("train", ["--config=configs/none.py", "--workdir={tmp}/x"], "none.py"),

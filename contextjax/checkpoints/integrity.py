@@ -6,11 +6,12 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from contextjax.files import flush, is_remote, write_whole
 from contextjax.json_files import parse_json
+from contextjax.types import UserError
 
 NAME = "checksums.json"
 MISSING = f"it has no {NAME}"
@@ -93,6 +94,26 @@ def damage(folder: Path, *, allow_more: bool = False) -> str:
         except OSError as error:
             return f"{name} can't be read ({error})"
     return ""
+
+
+def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Returns the SHA-256 of those of the named files that are in a folder."""
+    return {name: _sha256((folder / name).read_bytes()) for name in names if (folder / name).exists()}
+
+
+def check_digests(folder: Path, expected: Mapping[str, str], *, made: str) -> None:
+    """Checks that files in a folder are those whose `digests` were taken; `made` is what was made with them.
+
+    Raises:
+      UserError: one is missing, or is another.
+    """
+    now = digests(folder, expected)
+    for name, digest in expected.items():
+        if now.get(name) != digest:
+            raise UserError(
+                f"{folder / name} is {'not the file' if name in now else 'missing: the file'} that {made} was trained "
+                "with; put that one back, or copy the run again."
+            )
 
 
 def read_file(folder: Path, name: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,17 @@ class CheckpointReader:
             metadata: Any = reader.metadata(place)
             args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.item_metadata.tree)
             state = reader.restore(place, restore_args=args)
+        self._check_files(meta)
         return state, meta
+
+    def _check_files(self, meta: Mapping[str, Any]) -> None:
+        """Checks the files beside the folder (the tokenizer, system.json) that a checkpoint was trained with.
+
+        Raises:
+          UserError: one is missing, or is another. Those of runs of earlier versions are not known.
+        """
+        step = meta.get("step")
+        integrity.check_digests(self.folder.parent, meta.get("files", {}), made=f"the checkpoint of step {step}")
 
     def _choose(self, which: Which) -> tuple[int, list[int]]:
         """Returns the undamaged checkpoint to take, and the damaged ones that would have been taken before it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import shutil
 import sys
@@ -22,6 +23,7 @@ from contextjax.files import is_remote
 from contextjax.types import Health, TrainState, UserError
 
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until it is whole
+LOOP_IS_CLOSED = "Event loop is closed"  # asyncio's words
 TRIES = 3  # to remove a folder into which a failed save may still be writing
 BARRIER_SECONDS = 600  # that processes wait for one another when they have written their share
 
@@ -41,6 +43,7 @@ class CheckpointWriter(CheckpointReader):
 
     def __init__(self, folder: str | Path, *, keep: int = 2):
         """Opens a folder for the one run that writes to it, and removes what a killed run left half written."""
+        _silence_late_writes()
         self.keep = keep
         self._saving, self._failure = 0, ""  # the step of the last save, and why it failed
         self._failed: int | None = None  # a step whose save failed, and whose remains are to be removed
@@ -105,7 +108,7 @@ class CheckpointWriter(CheckpointReader):
         Damaged newer ones are reported and moved beside the folder, so that their steps are saved again.
 
         Raises:
-          UserError: there is none, or it holds other arrays than `abstract`.
+          UserError: there is none, it holds other arrays than `abstract`, or files of its run are others.
         """
         step, damaged = self._choose("newest")
         for each in damaged:
@@ -113,6 +116,7 @@ class CheckpointWriter(CheckpointReader):
                 set_aside(self.folder / str(each))
             ocp.multihost.sync_global_processes("set aside")
             self._manager.reload()
+        self._check_files(self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"])
         with contextlib.closing(ocp.PyTreeCheckpointer()) as reader:
             metadata: Any = reader.metadata(self.folder / str(step) / "state")
         held, expected = _shapes(metadata.item_metadata.tree), _shapes(abstract._asdict())
@@ -198,6 +202,23 @@ class CheckpointWriter(CheckpointReader):
         self._failed = None
 
 
+def _silence_late_writes() -> None:
+    """Keeps this process from printing an error for each array that a failed save was still writing.
+
+    They end after Orbax has closed the event loop of the save, of whose failure one sentence is printed.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "silences_late_writes", False):
+        return
+
+    def hook(unraisable: Any) -> None:
+        if not (isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == LOOP_IS_CLOSED):
+            before(unraisable)
+
+    hook.silences_late_writes = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
+
+
 class _KeepBest:
     """Orbax's policy that keeps the best. A new best counts when it has its checksums: a kill may come before."""
 
@@ -220,31 +241,28 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Removes the newest checkpoint where a kill came before its checksums; the only one is set aside instead."""
-    steps = {int(path.name): path for path in folder.iterdir() if path.name.isdigit()} if folder.exists() else {}
-    whole = [step for step, path in steps.items() if (path / integrity.NAME).exists()]
-    for step in steps.keys() - whole:
-        if whole and step > max(whole):
-            print(f"The checkpoint of step {step} was not finished ({integrity.MISSING}): it is removed.",
+    """Sets aside every checkpoint without checksums: a kill came before them, or they were lost, which looks alike."""
+    paths = [path for path in folder.iterdir() if path.name.isdigit()] if folder.exists() else []
+    for path in sorted(paths, key=lambda path: int(path.name)):
+        if path.is_dir() and not (path / integrity.NAME).exists():
+            place = set_aside(path)
+            print(f"The checkpoint of step {path.name} is not whole ({integrity.MISSING}): it is set aside as {place}.",
                   file=sys.stderr, flush=True)  # fmt: skip
-            remove(steps[step])
-        elif len(steps) == 1:
-            print(f"The checkpoint of step {step} is not whole: {integrity.MISSING}.", file=sys.stderr, flush=True)
-            set_aside(steps[step])
 
 
-def set_aside(checkpoint: Path) -> None:
-    """Moves a damaged checkpoint into FOLDER.damaged, beside the folder it is in."""
+def set_aside(checkpoint: Path) -> Path:
+    """Moves a damaged checkpoint into FOLDER.damaged, beside the folder it is in; returns the place it has there."""
     step, place = checkpoint.name, checkpoint.parent.with_name(f"{checkpoint.parent.name}.damaged")
-    number = len({path.relative_to(place).parts[0] for path in place.glob(f"{step}-*")}) if place.exists() else 0
-    target = place / f"{step}-{number}"
+    taken = {path.relative_to(place).parts[0] for path in place.glob(f"{step}-*")} if place.exists() else set()
+    target = next(place / name for number in itertools.count() if (name := f"{step}-{number}") not in taken)
     if not is_remote(checkpoint):
         place.mkdir(exist_ok=True)
         checkpoint.rename(target)
-        return
+        return target
     for name in integrity.files_under(checkpoint):  # an object store renames single files
         (target / name).write_bytes((checkpoint / name).read_bytes())
     remove(checkpoint)
+    return target
 
 
 def remove(folder: Any) -> None:

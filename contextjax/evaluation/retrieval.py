@@ -43,8 +43,21 @@ class Evaluation:
 
     @property
     def ranks(self) -> np.ndarray:
-        """The ranks [Q] of the targets."""
-        return self.truth_ranks[:, 0]
+        """The ranks [Q] of the targets, or of the best right pictures where the protocol looks for any of them."""
+        return np.take_along_axis(self.truth_ranks, self._sought[:, None], axis=1)[:, 0]
+
+    @property
+    def targets(self) -> list[str]:
+        """The pictures that `ranks` are of; targets must not be secret."""
+        return [_truths(record)[column] for record, column in zip(self.records, self._sought, strict=True)]
+
+    @property
+    def _sought(self) -> np.ndarray:
+        """The columns [Q] of truth_ranks that R@K looks at."""
+        if not self.protocol.any_truth:
+            return np.zeros(len(self.truth_ranks), int)
+        known = np.where(self.truth_ranks < 0, np.iinfo(self.truth_ranks.dtype).max, self.truth_ranks)
+        return known.argmin(axis=1)
 
     def metrics(self, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
         """Returns the protocol's metrics in percent, over all queries or those of `rows`."""
@@ -53,7 +66,9 @@ class Evaluation:
         precision = lambda k: float(100 * np.mean(metrics.average_precision_at(truths, k)))
         values = {f"mAP@{k}": precision(k) for k in self.protocol.map_at}
         values |= {f"R@{k}": metrics.recall_at(ranks, k) for k in self.protocol.recall_at}
-        if (subset_ranks >= 0).all():
+        grouped = subset_ranks >= 0
+        if grouped.all() or (self.protocol.any_truth and grouped.any()):
+            subset_ranks = subset_ranks[grouped]
             values |= {f"Rs@{k}": metrics.recall_at(subset_ranks, k) for k in self.protocol.subset_recall_at}
         if self.protocol.average and all(name in values for name in self.protocol.average):
             values["Avg"] = float(np.mean([values[name] for name in self.protocol.average]))

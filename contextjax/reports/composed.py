@@ -100,7 +100,7 @@ class ComposedView:
         """Returns the standard error of a recall in percent; means of recalls have none."""
         kind, _, k = column.partition("@")
         ranks = {"R": self.evaluation.ranks, "Rs": self.evaluation.subset_ranks}.get(kind)
-        return None if ranks is None else metrics.standard_error(ranks, int(k))
+        return None if ranks is None else metrics.standard_error(ranks[ranks >= 0], int(k))
 
     def picked(self, extremes: int) -> tuple[tuple[str, str, np.ndarray], ...]:
         """Returns the best and the worst cases: (title, intro, rows of the evaluation)."""
@@ -148,8 +148,9 @@ class ComposedView:
         )
 
     def _ranked(self, query: int, target_score: float) -> tuple[RankedPicture, ...]:
-        """Returns the best pictures, then the target unless it is one of them."""
+        """Returns the best pictures, then the target unless it is one of them. All right pictures are marked."""
         target = self._target(query)
+        right = {target, *map(self.pictures.row, self.evaluation.records[query].truths)}
         best = zip(self.evaluation.top[query][:TOP], self.evaluation.scores[query][:TOP], strict=True)
         shown = [(rank, row, score) for rank, (row, score) in enumerate(best, start=1) if np.isfinite(score)]
         if target not in [row for _, row, _ in shown]:
@@ -157,17 +158,17 @@ class ComposedView:
         return tuple(
             RankedPicture(
                 picture=data_uri(self.pictures[int(row)]),
-                alt=self.pictures.alt(f"Rank {rank}, the target" if row == target else f"Rank {rank}", int(row)),
+                alt=self.pictures.alt(f"Rank {rank}, the target" if row in right else f"Rank {rank}", int(row)),
                 rank=rank,
                 score=float(score),
-                is_target=bool(row == target),
+                is_target=int(row) in right,
             )
             for rank, row, score in shown
         )
 
     def _target(self, query: int) -> int:
-        """Returns the row of a query's target; an evaluation has no query without one."""
-        return self.pictures.row(str(self.evaluation.records[query].target))
+        """Returns the row of a query's target, or of its best right picture; an evaluation has no query without one."""
+        return self.pictures.row(self.evaluation.targets[query])
 
 
 def _phrase_heats(reference: Picture, maps: PhraseMaps) -> PhraseHeats:

@@ -79,7 +79,7 @@ class StepLog:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Evaluates and logs, every `evaluate_every` steps and after the last; scores by the rule of what is best."""
+    """Evaluates and logs every `evaluate_every` steps and after the last (0: never); scores by training.best."""
 
     evaluate: Callable[[Any], Mapping[str, float]] | None
     config: FitConfig
@@ -88,7 +88,8 @@ class Evaluation:
 
     def is_due(self, step: int) -> bool:
         """Returns whether the state after `step` is evaluated."""
-        return self.evaluate is not None and (step == self.config.steps or step % self.config.evaluate_every == 0)
+        every = self.config.evaluate_every
+        return self.evaluate is not None and every > 0 and (step == self.config.steps or step % every == 0)
 
     def run(self, step: int, state: TrainState) -> float | None:
         """Logs the metrics of a state; returns its score, None where the config has no rule of what is best.

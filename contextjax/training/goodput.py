@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from contextjax.files import is_remote, write_whole
-from contextjax.json_files import parse_json
+from contextjax.json_files import read_lines, set_aside_lines
 from contextjax.sharding import is_first_process
 
 GOODPUT = "goodput.jsonl"
@@ -80,7 +80,9 @@ class GoodputLog:
         self._path, self._goodput, self._first, self.step = workdir / GOODPUT, goodput, step, step
         self._is_remote, self._writes, self._written = is_remote(workdir), is_first_process(), 0.0
         if self._writes:
-            self._before = "".join(json.dumps(line) + "\n" for line in read_goodput(workdir))
+            lines, damaged = read_lines(self._path, _is_sound)
+            set_aside_lines(self._path, damaged)
+            self._before = "".join(json.dumps(line) + "\n" for line in lines)
         self.write()
 
     def write(self) -> None:
@@ -108,13 +110,17 @@ def read_goodput(workdir: Path) -> list[dict[str, Any]]:
     """Returns the lines of a workdir's goodput.jsonl.
 
     A line has "began", "steps" (the one after which the start went on, and the last it is known to have made) and
-    "seconds" by kind. One that was cut with the power is left out.
+    "seconds" by kind. Damaged ones are left out.
     """
-    path, lines = workdir / GOODPUT, []
-    for line in path.read_bytes().decode("utf-8", "replace").splitlines() if path.exists() else ():
-        with contextlib.suppress(ValueError):
-            lines.append(parse_json(line))
-    return lines
+    return read_lines(workdir / GOODPUT, _is_sound)[0]
+
+
+def _is_sound(line: Any) -> bool:
+    if not isinstance(line, dict) or not {"began", "steps", "seconds"} <= line.keys():
+        return False
+    steps, seconds = line["steps"], line["seconds"]
+    has_steps = isinstance(steps, list) and len(steps) == 2 and all(type(step) is int for step in steps)
+    return has_steps and isinstance(seconds, dict) and all(type(seconds.get(k)) in (int, float) for k in KINDS)
 
 
 def summary(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, float]]:

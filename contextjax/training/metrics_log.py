@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from contextjax.files import is_remote, write_whole
-from contextjax.json_files import parse_json
+from contextjax.json_files import read_lines, set_aside_lines
 from contextjax.sharding import is_first_process
 from contextjax.training.goodput import SYNC_SECONDS, Goodput
 from contextjax.training.tensorboard import TensorBoardWriter
@@ -46,9 +46,11 @@ class MetricsLog:
         self._unwritten, self._has_complained = b"", False
         if not self._writes:
             return
-        kept = [line for line in read_metrics(workdir) if line["step"] <= step]
+        lines, damaged = read_lines(workdir / METRICS, _is_sound, allow_nan=True)
+        kept = [line for line in lines if line["step"] <= step]
         self._seconds_before = kept[-1]["seconds"] if kept else 0.0
         self._workdir, self._synced = workdir, time.monotonic()
+        set_aside_lines(workdir / METRICS, damaged)
         # An object can't be added to: both logs of such a workdir are kept here, and go there whole now and then.
         self._here = Path(tempfile.mkdtemp(prefix="contextjax-")) if self.is_remote else workdir
         for folder in {self._here, workdir}:
@@ -107,12 +109,12 @@ class MetricsLog:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """Returns the lines of a workdir's metrics.jsonl; a last line cut by an interruption is left out."""
-    path = workdir / METRICS
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            lines.append(parse_json(line, allow_nan=True))
-        except ValueError:
-            break
+    """Returns the lines of a workdir's metrics.jsonl, without damaged ones, whose number is printed."""
+    lines, damaged = read_lines(workdir / METRICS, _is_sound, allow_nan=True)
+    if count := damaged.count(b"\n"):
+        print(f"{workdir / METRICS}: {count} damaged line{'s' * (count > 1)} left out.", file=sys.stderr, flush=True)
     return lines
+
+
+def _is_sound(line: Any) -> bool:
+    return isinstance(line, dict) and type(line.get("step")) is int and type(line.get("seconds")) in (int, float)

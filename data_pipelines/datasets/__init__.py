@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_pipelines.datasets.captions import CaptionsReader
+from data_pipelines.datasets.catalogue.readers import CatalogueCaptionsReader, CatalogueReader, CatalogueSetsReader
 from data_pipelines.datasets.circo import CircoReader
 from data_pipelines.datasets.cirr import CirrCaptionsReader, CirrReader
 from data_pipelines.datasets.cirr_ext import CirrExtReader
@@ -21,5 +22,6 @@ READERS: Mapping[str, Any] = {
     for reader in (
         *(CirrReader, CirrExtReader, CirrRewrittenReader, LascoReader, HotelCirReader, FashionIqReader, CircoReader),
         *(GenecisReader, ManifestReader, CirrCaptionsReader, CaptionsReader, ImageCodeReader, MmvpReader),
+        *(CatalogueReader, CatalogueSetsReader, CatalogueCaptionsReader),
     )
 }

@@ -81,10 +81,15 @@ def check_address(address: str) -> None:
     expected = "expected the address of a LanguageTool server, as http://HOST:8081"
     if "@" in address:
         raise UserError(f"--grammar has a name or password in it; {expected}, of one that asks for none.")
-    try:
-        parsed = urllib.parse.urlsplit(address)
-        is_address = parsed.scheme in ("http", "https") and bool(parsed.hostname) and parsed.port != 0
-    except ValueError:  # a port that is no number
-        is_address = False
-    if not is_address or not address.isascii() or not address.isprintable() or " " in address:
+    if not is_address(address):
         raise UserError(f"--grammar is '{address}'; {expected}.")
+
+
+def is_address(text: str) -> bool:
+    """Returns whether a text is the address of a server, as http://HOST:8000/v1."""
+    try:
+        parsed = urllib.parse.urlsplit(text)
+        named = parsed.scheme in ("http", "https") and bool(parsed.hostname) and parsed.port != 0
+    except ValueError:  # a port that is no number
+        return False
+    return named and text.isascii() and text.isprintable() and " " not in text

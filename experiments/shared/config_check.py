@@ -1,7 +1,7 @@
 """The check of a whole config, before anything is written: keys, types, ranges, names, sizes, paths; all faults in one.
 
 A new key of configs/base.py gets a line in RULES where not every value of its type makes sense. What needs the model
-(sizes that have to fit each other, names of parameters) is found by building it, in `_model_faults`.
+(sizes that have to fit each other, names of parameters) is found by building it, in `_check_model`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ RULES: Mapping[str, Rule] = {
     "optimizer.beta1": SHARE, "optimizer.beta2": SHARE, "optimizer.epsilon": POSITIVE,
     "optimizer.weight_decay": WEIGHT, "optimizer.clip_norm": POSITIVE,
     "training.steps": COUNT, "training.micro_batches": COUNT, "training.log_every": COUNT,
-    "training.checkpoint_every": COUNT, "training.evaluate_every": COUNT, "training.max_bad_steps": COUNT,
+    "training.checkpoint_every": COUNT, "training.evaluate_every": NATURAL, "training.max_bad_steps": COUNT,
     "training.spike_factor": WEIGHT, "training.diagnose_every": NATURAL,
 }  # fmt: skip
 # Of the keys that begin so, whose names the user or the system chooses.

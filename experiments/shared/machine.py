@@ -35,6 +35,15 @@ def limit_threads(threads: int) -> None:
     os.sched_setaffinity(0, cores[:threads])
 
 
+def keep_memory_on_cpu() -> None:
+    """Keeps freed memory (see `keep_memory`) where there is no GPU or TPU, and no setting of the user's for glibc."""
+    accelerators = [
+        path for pattern in ("nvidia[0-9]*", "accel*", "vfio/[0-9]*") for path in Path("/dev").glob(pattern)
+    ]
+    if not accelerators and not any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        keep_memory()
+
+
 def keep_memory() -> bool:
     """Makes glibc keep freed memory for the next step, for every library of this process; False without glibc.
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from contextjax import variants
 from contextjax.checkpoints.reader import CheckpointReader
+from contextjax.export.folder import MANIFEST, read_manifest
 from contextjax.files import path_of
 from contextjax.pretrained import Pretrained, abstract_params, locate, read_own, read_pretrained, towers
 from contextjax.pretrained.names import flatten, restack, unflatten
@@ -120,6 +121,8 @@ def _from_run(config: Any, params: Any) -> Any:
 def _read_start(folder: Path) -> dict[str, Any]:
     """Returns the flat parameters of a run's checkpoint (the one `load` takes), or of an export."""
     if (folder / "model.safetensors").exists():
+        if (folder / MANIFEST).exists():
+            read_manifest(folder)  # which compares the files with their checksums
         abstract = abstract_params(make_model(SystemSpec.read(folder)))
         return {path: leaf.read() for path, leaf in flatten(read_own(folder, abstract)).items()}
     checkpoints = CheckpointReader(folder / "checkpoints")

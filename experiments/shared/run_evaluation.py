@@ -84,7 +84,9 @@ def evaluate_run(
         raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")
     system = contextjax.load(source or workdir, checkpoint=checkpoint)
     with first_process_first():
-        chosen = choose_split(system, None if source else read_config(workdir), **choice)
+        chosen = choose_split(
+            system, None if source else read_config(workdir, system.fingerprint.rpartition("-")[0]), **choice
+        )
     title = f"{chosen.protocol.name}, {chosen.split}"
     if chosen.is_secret and not submission:
         raise UserError(

@@ -12,7 +12,6 @@ import jax
 
 import contextjax
 from contextjax.files import is_remote, write_whole
-from contextjax.json_files import read_json
 from contextjax.reports import build_report, render
 from contextjax.training.goodput import read_goodput, summary
 from contextjax.training.metrics_log import read_metrics
@@ -39,7 +38,8 @@ def write_report(workdir: Path, *, split: str | None = None) -> Path:
     Raises:
       UserError: the run has not been evaluated, or its evaluation does not fit this checkpoint, code or data.
     """
-    system, config = contextjax.load(workdir), run_config.read_config(workdir)
+    system = contextjax.load(workdir)
+    config = run_config.read_config(workdir, system.fingerprint.rpartition("-")[0])
     command = [f"--workdir={workdir}", *([f"--split={split}"] if split else [])]
     split = str(split or config.data.val_split)
     is_default = split == config.data.val_split
@@ -97,7 +97,7 @@ def read_evaluation(path: Path, fingerprint: str, *, remedy: str) -> dict:
     """
     if not path.exists():
         raise UserError(f"There is no {path}, which holds the baselines; {remedy} first.")
-    evaluation = read_json(path, layout="an evaluation", remedy=f"{remedy} again")
+    evaluation = run_config.read_evaluation(path, remedy=f"{remedy} again")
     if (other := f"{evaluation['config_hash']}-{evaluation['step']}") != fingerprint:
         raise UserError(f"{path} is of checkpoint {other}, but the one that is shown is {fingerprint}; {remedy} again.")
     return evaluation

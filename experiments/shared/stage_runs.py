@@ -79,7 +79,12 @@ class _Commands:
         self._process = subprocess.Popen(command)
         if self._is_stopped:
             self._process.terminate()
-        code = self._process.wait()
+        try:
+            code = self._process.wait()
+        except KeyboardInterrupt:
+            self._process.terminate()  # it saves first
+            self._process.wait()
+            raise
         return cli.STOPPED if self._is_stopped else code if code >= 0 else 128 - code
 
     def _stop(self, *_: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import contextjax
+from contextjax.checkpoints.integrity import digests
 from contextjax.files import is_remote
 from contextjax.optim import make_optimizer, make_schedule
 from contextjax.sharding import (
@@ -17,6 +18,7 @@ from contextjax.sharding import (
     make_mesh,
     process_rows,
 )
+from contextjax.spec import FILE
 from contextjax.training.loop import fit
 from contextjax.training.step_profile import parse_steps
 from contextjax.training.task import Callbacks, FitConfig, Task
@@ -28,6 +30,8 @@ from experiments.shared.config_check import check_config
 from experiments.shared.data import data_hash, load_data
 from experiments.shared.run_config import config_hash, write_config
 from experiments.shared.validation import best_rule, make_evaluate, print_left_out
+
+OF_RUN = ("tokenizer.json", FILE)  # in a workdir; a checkpoint is of use with these alone
 
 
 def train(
@@ -68,7 +72,7 @@ def train(
         write_config(workdir, config)
         tokenizer = models.make_tokenizer(config, workdir, data)
     spec = models.make_spec(config, vocabulary=tokenizer.vocabulary if config.data.vocabulary else None)
-    if is_first_process():
+    if is_first_process() and not (workdir / FILE).exists():
         spec.write(workdir)
     model = make_model(spec)
     samples = systems.make_samples(config, data, tokenizer, workdir, cuts=batch_parts(mesh) * micro_batches)
@@ -95,6 +99,7 @@ def fit_config(config: Any, workdir: Path, *, data: str = "", **options: Any) ->
     versions = {name: version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")}
     versions["contextjax"] = contextjax.__version__  # which has no metadata where it is not installed
     meta = {"config_hash": config_hash(config), "data": data, "versions": versions}
+    meta["files"] = digests(workdir, OF_RUN)
     settings = {**config.training, "best": best_rule(config), "frozen": tuple(config.optimizer.freeze)}
     return FitConfig(workdir=workdir, mesh=config.mesh, meta=meta, **settings, **options)
 

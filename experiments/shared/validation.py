@@ -24,6 +24,8 @@ from experiments.shared.scoring import evaluate
 def evaluations(config: Any) -> dict[str, tuple[EvaluationProtocol, str, str]]:
     """Returns what is evaluated in training: the beginning of its metrics' names -> (protocol, folder, split)."""
     d = config.data
+    if not config.training.evaluate_every:
+        return {}
     if not d.evaluations:
         reader, folder = evaluated(config)
         if reader in READERS and READERS[reader].record_type is CaptionRecord:
@@ -48,6 +50,8 @@ def best_rule(config: Any) -> dict[str, float]:
     for name, chosen in config.data.evaluations.items():
         if f"{name}/{chosen.split}" not in active:
             rule = {metric: weight for metric, weight in rule.items() if not metric.startswith(f"{name}/")}
+    if rule and not active:
+        raise UserError("training.best is set, but nothing is evaluated: unset it, or set training.evaluate_every.")
     if odd := [metric for metric in rule if not metric.startswith(tuple(f"{prefix}/" for prefix in active))]:
         raise UserError(
             f"training.best names '{odd[0]}', which nothing evaluates; expected a metric of {', '.join(active)}, such "
@@ -59,7 +63,7 @@ def best_rule(config: Any) -> dict[str, float]:
 def print_left_out(config: Any) -> None:
     """Prints which evaluations of the config have no folder."""
     active = evaluations(config)
-    for name, chosen in config.data.evaluations.items():
+    for name, chosen in config.data.evaluations.items() if config.training.evaluate_every else ():
         if f"{name}/{chosen.split}" not in active:
             flag = f"--config.data.evaluations.{name}.folder=DIR"
             print(f"'{name}' has no folder ({flag}): it is not evaluated, and not a part of training.best.", flush=True)

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from contextjax.json_files import parse_json, read_json, read_text
+from contextjax.files import write_whole
+from contextjax.json_files import read_json, read_lines, set_aside_lines
 from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
 from experiments.shared.recipes import load_recipe
+from experiments.shared.run_config import read_evaluation
 from experiments.shared.stage_runs import stages_of
 
 TRIAL_STEPS = 60
@@ -37,9 +39,9 @@ class VariantRuns:
         """Trains and evaluates what a file of finished runs lacks; returns its rows. An interrupted run goes on.
 
         Raises:
-          UserError: a run failed, or a line of the file is damaged.
+          UserError: a run failed.
         """
-        rows = read_rows(path) if path.exists() else []
+        rows = read_rows(path)
         for variant in variants if self.seconds else ():
             self._steps(variant)
         finished = {(row["variant"], row["seed"]) for row in rows}
@@ -61,7 +63,7 @@ class VariantRuns:
         stages = [place / stage for stage in self._stages] or [place]
         command = [sys.executable, "-m", "experiments.evaluate", f"--workdir={stages[-1]}", "--nobaselines"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        evaluation = read_json(stages[-1] / "evaluation.json", layout="an evaluation", remedy="evaluate the run again")
+        evaluation = read_evaluation(stages[-1] / "evaluation.json", remedy="give the same command again")
         ends = [read_metrics(stage)[-1] for stage in stages]
         row: dict[str, Any] = {"variant": variant, "seed": seed, "metrics": evaluation["metrics"]}
         if "Rs@1" in evaluation["metrics"]:
@@ -132,15 +134,29 @@ class VariantRuns:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Returns the finished runs of a file, a JSON line each.
+    """Returns the finished runs of a file, a JSON line each; none where it is not there.
+
+    Damaged lines are set aside and printed, and the file is written without them: their runs are evaluated again.
 
     Raises:
-      UserError: a line is damaged.
+      UserError: it is another file.
     """
-    rows = []
-    for number, line in enumerate(read_text(path, layout="compare", remedy="give another --rows").splitlines(), 1):
-        try:
-            rows.append(parse_json(line))
-        except ValueError as error:
-            raise UserError(f"{path}, line {number} is not JSON ({error}); remove that line and try again.") from error
+    rows, damaged = read_lines(path, _is_row)
+    if damaged and not rows:
+        raise UserError(f"{path} holds no row of compare; give another file as --rows, or remove it.")
+    if path.exists() and (damaged or not path.read_bytes().endswith(b"\n")):
+        set_aside_lines(path, damaged)
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in rows), is_kept=True)
     return rows
+
+
+def _is_row(row: Any) -> bool:
+    """Returns whether a line is such as `_run` makes."""
+    texts, numbers = ("variant", "seed"), ("steps", "seconds")
+    return (
+        isinstance(row, dict)
+        and all(isinstance(row.get(name), str) for name in texts)
+        and all(type(row.get(name)) in (int, float) for name in numbers)
+        and isinstance(metrics := row.get("metrics"), dict)
+        and all(type(value) in (int, float) for value in metrics.values())
+    )

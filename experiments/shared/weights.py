@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 import contextjax
 from contextjax import spec as specs
@@ -19,10 +18,10 @@ from contextjax.export.card import RANDOM
 from contextjax.export.folder import MANIFEST, check_formats
 from contextjax.export.write import write_export
 from contextjax.files import check_absent, path_of
-from contextjax.json_files import read_json
 from contextjax.pretrained import read_pretrained, towers, write_own, write_pretrained
 from contextjax.types import UserError
 from contextjax.variants import FAMILIES, spec_of
+from experiments.shared.run_config import read_config, read_evaluation
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "vocab.txt",
@@ -49,7 +48,7 @@ def export(source: str, target: Path, *, formats: list[str], dtype: str = "float
     system = contextjax.load(source, checkpoint=checkpoint)
     config, recipe, evaluation = "", None, None
     if not system.spec.is_plain:
-        config, recipe = _read_recipe(folder)
+        config, recipe = _read_recipe(folder, system.fingerprint.rpartition("-")[0])
         evaluation = _read_evaluation(folder, system.fingerprint)
     options = {"config": config, "recipe": recipe, "evaluation": evaluation}
     write_export(system, target, formats=chosen, dtype=dtype, **options)
@@ -58,13 +57,13 @@ def export(source: str, target: Path, *, formats: list[str], dtype: str = "float
         _print_parity(json.loads((target / "parity.json").read_text(encoding="utf-8")))
 
 
-def _read_recipe(folder: Path) -> tuple[str, Mapping[str, str] | None]:
+def _read_recipe(folder: Path, trained_with: str) -> tuple[str, Mapping[str, str] | None]:
     """Returns the text of a run's config.json and what the model card says of it; ("", None) where there is none."""
     if not (folder / "config.json").exists():
         return "", None
-    content = read_json(folder / "config.json", layout="a run", remedy="copy it again")
+    config = read_config(folder, trained_with)
     try:
-        return json.dumps(content, indent=2) + "\n", _recipe_rows(ConfigDict(content))
+        return config.to_json(indent=2) + "\n", _recipe_rows(config)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'config.json'} is no run's config ({error}); copy it again.") from error
 
@@ -87,7 +86,7 @@ def _read_evaluation(folder: Path, fingerprint: str) -> Mapping[str, Any] | None
     file = folder / "evaluation.json"
     if not file.exists():
         return None
-    evaluation = read_json(file, layout="a run", remedy="evaluate again")
+    evaluation = read_evaluation(file, remedy="evaluate the run again, or remove that file")
     if f"{evaluation.get('config_hash')}-{evaluation.get('step')}" == fingerprint:
         return evaluation
     print(f"{file} is of another checkpoint; the model card goes without metrics.")

@@ -11,6 +11,12 @@ from absl import flags
 
 from contextjax.files import local_path
 from contextjax.types import UserError
+from experiments.shared.paths import Place, define_path
+
+PLACES = {
+    "data": Place.FOLDER, "pictures": Place.FOLDER, "target": Place.NEW_FOLDER, "workdir": Place.SOURCE,
+    "batch": Place.NEW_FOLDER, "answers": Place.NEW_FILE, "prompts": Place.FOLDER,
+}  # fmt: skip
 
 flags.disclaim_key_flags()  # the flags are those of the command that defines them: --help has them
 
@@ -123,6 +129,8 @@ def define_flags() -> None:
             flags.DEFINE_list(field.name, list(default), sentence)
         elif kinds[0] is bool:
             flags.DEFINE_bool(field.name, default, sentence)
+        elif field.name in PLACES:
+            define_path(field.name, PLACES[field.name], sentence, default)
         elif kinds[0] is str:
             flags.DEFINE_string(field.name, default, sentence)
         else:

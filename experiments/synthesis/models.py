@@ -12,6 +12,7 @@ from contextjax.json_files import parse_json
 from contextjax.types import UserError
 from data_pipelines.synthesis.batches import BatchModel
 from data_pipelines.synthesis.chat import BODY, ChatModel
+from data_pipelines.synthesis.grammar import is_address
 from data_pipelines.synthesis.local import LocalModel
 from data_pipelines.synthesis.questions import Model
 from data_pipelines.synthesis.rules import with_scenes
@@ -50,6 +51,11 @@ def batch_models(config: SynthesisConfig) -> list[BatchModel]:
 
 
 def _chat_maker(config: SynthesisConfig) -> Callable[..., Model]:
+    if config.address is not None and not is_address(config.address):
+        raise UserError(
+            f"--address is '{config.address}'; expected the address of an endpoint, as http://HOST:8000/v1, or none "
+            "for OpenAI's."
+        )
     if "@" in urllib.parse.urlsplit(config.address or "").netloc:
         raise UserError(
             "A password or key goes not in --address but in the environment, as the variable of --key_variable."

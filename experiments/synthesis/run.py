@@ -168,7 +168,8 @@ def _log_spending(
     path = config.target_folder / MARK / "spending.jsonl"
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            is_cut = file.tell() and not path.read_bytes().endswith(b"\n")
+            file.write("\n" * bool(is_cut) + json.dumps(line) + "\n")
     except OSError as error:
         raise UserError(f"{path} can't be written ({error}); make room for it and try again.") from error
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from contextjax.checkpoints import integrity
+from contextjax.types import UserError
 
 
 @pytest.fixture
@@ -97,3 +98,19 @@ def test_digests_are_of_the_bytes(folder):
 
     known = json.loads((folder / integrity.NAME).read_text())["files"]["state/d/0"]
     assert known == [5000, hashlib.sha256((folder / "state/d/0").read_bytes()).hexdigest()]
+
+
+def test_files_beside_a_checkpoint_are_those_that_it_was_trained_with(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    expected = integrity.digests(tmp_path, ("tokenizer.json", "system.json"))
+    assert list(expected) == ["tokenizer.json"]  # of those that are there
+    integrity.check_digests(tmp_path, expected, made="the checkpoint of step 3")
+    integrity.check_digests(tmp_path, {}, made="a checkpoint of an earlier version")
+    (tmp_path / "tokenizer.json").write_text("{ }")
+    with pytest.raises(
+        UserError, match=r"tokenizer\.json is not the file that the checkpoint of step 3 was trained with"
+    ):
+        integrity.check_digests(tmp_path, expected, made="the checkpoint of step 3")
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"tokenizer\.json is missing"):
+        integrity.check_digests(tmp_path, expected, made="the checkpoint of step 3")

@@ -3,6 +3,8 @@
 import contextlib
 import math
 import shutil
+import subprocess
+import sys
 import threading
 import time
 
@@ -16,6 +18,7 @@ from contextjax.checkpoints.reader import CheckpointReader
 from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.types import TrainState, UserError
 from tests.checkpoints.states import abstract, make_state, no_room, same_bits, save_steps, spoil, steps_in
+from tests.commands import environment
 
 
 def test_a_round_trip_is_bitwise_rng_and_moments_too(checkpoints):
@@ -202,15 +205,38 @@ def test_a_checkpoint_that_a_kill_left_without_checksums_is_removed(tmp_path, ca
         assert checkpoints.restore_params()[1]["step"] == 1 and steps_in(folder) == [1, 2]
     with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
         assert checkpoints.latest == 1 and steps_in(folder) == [1]
-        assert "step 2 was not finished (it has no checksums.json): it is removed" in capsys.readouterr().err
+        place = tmp_path / "checkpoints.damaged"
+        said = f"The checkpoint of step 2 is not whole (it has no checksums.json): it is set aside as {place / '2-0'}."
+        assert said in capsys.readouterr().err and (place / "2-0" / "state").is_dir()  # it may have been whole
         save_steps(checkpoints, 2)
-    (folder / "1" / "checksums.json").unlink()  # an older one is not of a kill
+    (folder / "2" / "checksums.json").unlink()
+    (place / "2-0").rename(place / "2-1")  # names that are taken are not taken again
     with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
-        assert steps_in(folder) == [1, 2] and checkpoints.latest == 2
-    shutil.rmtree(folder / "2")
+        assert checkpoints.latest == 1 and {path.name for path in place.iterdir()} == {"2-0", "2-1"}
+    (folder / "1" / "checksums.json").unlink()
     with contextlib.closing(CheckpointWriter(folder)) as checkpoints:
-        assert checkpoints.latest is None and (tmp_path / "checkpoints.damaged" / "1-0").is_dir()
-        assert "The checkpoint of step 1 is not whole: it has no checksums.json" in capsys.readouterr().err
+        assert checkpoints.latest is None and (place / "1-0").is_dir()
+
+
+def test_a_failed_save_is_one_sentence_however_many_arrays_it_has(tmp_path):
+    """Each array that is still being written then fails in a thread of its own, after its event loop was closed."""
+    code = """
+import contextlib, pathlib, resource, sys
+import numpy as np
+from contextjax.checkpoints.writer import CheckpointWriter
+from contextjax.types import UserError
+from tests.checkpoints.states import make_state
+state = make_state()._replace(params={f"p{i}": np.random.default_rng(i).normal(size=20_000) for i in range(30)})
+with contextlib.suppress(UserError), contextlib.closing(CheckpointWriter(pathlib.Path(sys.argv[1]))) as checkpoints:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, -1))
+    for step in range(1, 5):
+        checkpoints.save(state, {"step": step})
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, env=environment())
+    lines = done.stderr.splitlines()
+    assert [f"The checkpoint of step {step} could not be written" in line for step, line in enumerate(lines, 1)] == [
+        True
+    ] * 4, done.stderr
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # tensorstore's, of the failed write

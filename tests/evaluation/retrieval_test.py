@@ -74,7 +74,8 @@ def by_loop(protocol, ids, records, system):
         ranking = sorted(allowed, key=lambda n: -score[n])  # stable: ties by position
         group = [n for n in ranking if n in record.subset]
         for k in protocol.recall_at:
-            columns.setdefault(f"R@{k}", []).append(record.target in ranking[:k])
+            right = record.truths if protocol.any_truth else (record.target,)
+            columns.setdefault(f"R@{k}", []).append(bool(set(right) & set(ranking[:k])))
         for k in protocol.subset_recall_at:
             columns.setdefault(f"Rs@{k}", []).append(record.target in group[:k])
         for k in protocol.map_at:
@@ -135,6 +136,18 @@ def test_a_query_ranks_its_own_gallery_and_nothing_else():
     assert found.ranks.tolist() == [1, 1] and found.n_gallery == 3
     assert found.top.tolist() == [[3, 1, -1], [3, 2, 1]] and np.isneginf(found.scores[0, 2])
     assert found.metrics() == {"R@1": 0, "R@2": 100, "R@3": 100}
+
+
+def test_any_right_picture_counts_and_queries_without_a_group_are_left_out_of_the_groups():
+    records = [ComposedRecord("0", "a", "t", "b", ("b", "d"), truths=("b", "c")), ComposedRecord("1", "a", "t", "b")]
+    system = Small(4, ["t"], 0)
+    system.gallery, system.texts = np.asarray([[9], [1], [3], [2]], np.float32) / 4, {"t": np.ones(1, np.float32)}
+    protocol = EvaluationProtocol("toy", (1, 2), subset_recall_at=(1, 2))
+    found = evaluate_retrieval(system, protocol, records, Table("abcd"))
+    assert found.metrics() == {"R@1": 0, "R@2": 0} and found.targets == ["b", "b"]
+    found = evaluate_retrieval(system, dataclasses.replace(protocol, any_truth=True), records, Table("abcd"))
+    assert found.metrics() == {"R@1": 50, "R@2": 50, "Rs@1": 0, "Rs@2": 100}
+    assert found.ranks.tolist() == [0, 2] and found.targets == ["c", "b"]
 
 
 def test_a_query_may_be_the_mean_of_its_rewordings():

@@ -77,7 +77,7 @@ def test_pictures_that_are_broken_or_not_there_are_named(pictures):
     (pictures / "dog.png").write_bytes((pictures / "dog.png").read_bytes()[:40])
     (pictures / "cat.png").write_bytes(b"")
     assert "cat.png can't be read as a picture, dog.png can't be read as a picture" in generate(pictures).stderr
-    assert "There is no folder" in generate(pictures / "none").stderr
+    assert "/none is not there; expected a folder" in generate(pictures / "none").stderr
 
 
 def test_too_few_pictures_for_what_is_asked_are_one_sentence(pictures, monkeypatch):

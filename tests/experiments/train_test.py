@@ -1,5 +1,9 @@
 """train: flags that do not fit end with one sentence before anything is loaded."""
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tests.commands import in_process
@@ -20,3 +24,54 @@ def test_mistakes_end_with_one_sentence(tmp_path, arguments, sentence):
     done = in_process("train", *(argument.format(tmp=tmp_path) for argument in arguments))
     assert done.returncode == 2 and sentence in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path):
+    return Path(shutil.copytree(tiny_run, tmp_path / "run"))
+
+
+def test_another_tokenizer_or_system_is_refused_wherever_the_run_is_used(run, pictograms, tmp_path):
+    """Ids that are exchanged train, evaluate and export without any other sign of it."""
+    commands = {
+        "train": [TINY, f"--workdir={run}", f"--config.data.folder={pictograms}"],
+        "evaluate": [f"--workdir={run}"],
+        "export": [f"--workdir={run}", f"--target={tmp_path / 'export'}"],
+        "serve": [f"--source={run}", "--port=0"],
+    }
+    tokenizer, system = (run / name for name in ("tokenizer.json", "system.json"))
+    whole = {path: path.read_text() for path in (tokenizer, system)}
+    content = json.loads(whole[tokenizer])
+    ids = content["model"]["vocab"]
+    first, second = list(ids)[20:22]
+    ids[first], ids[second] = ids[second], ids[first]
+    changed = {tokenizer: json.dumps(content), system: whole[system].replace('"query": "fusion"', '"query": "sum"')}
+    for path, text in changed.items():
+        path.write_text(text)
+        for command, flags in commands.items():
+            if command == "train" and path == system:
+                continue  # two trainings of one process define their settings twice
+            done = in_process(command, *flags)
+            assert done.returncode == 2 and f"{path} is not the file that the checkpoint" in done.stderr, done.stderr
+        path.write_text(whole[path])
+
+
+def test_a_damaged_file_of_a_run_is_one_sentence_that_names_it(run):
+    for name in ("config.json", "system.json", "tokenizer.json"):
+        whole = (run / name).read_bytes()
+        for damaged in (b"", whole[: len(whole) // 2], b"\xff\xfe", b"[]", b"{}"):
+            (run / name).write_bytes(damaged)
+            done = in_process("evaluate", f"--workdir={run}")
+            assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+            assert str(run / name) in done.stderr, done.stderr
+        (run / name).unlink()
+        (run / name).mkdir()
+        done = in_process("evaluate", f"--workdir={run}")
+        assert done.returncode == 2 and str(run / name) in done.stderr, done.stderr
+        (run / name).rmdir()
+        (run / name).write_bytes(whole)
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["text_length"] -= 1
+    (run / "config.json").write_text(json.dumps(config))
+    done = in_process("evaluate", f"--workdir={run}")
+    assert done.returncode == 2 and "and the checkpoint was trained with" in done.stderr

@@ -6,7 +6,16 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from contextjax.training.goodput import DeviceWatch, Goodput, GoodputLog, process_began, read_goodput, summary, table
+from contextjax.training.goodput import (
+    GOODPUT,
+    DeviceWatch,
+    Goodput,
+    GoodputLog,
+    process_began,
+    read_goodput,
+    summary,
+    table,
+)
 
 
 def test_every_moment_is_of_one_kind():
@@ -58,6 +67,17 @@ def test_a_start_has_one_line_however_often_it_is_written(tmp_path):
         for log.step in (first + 1, first + 5):
             log.write()
     assert [line["steps"] for line in read_goodput(tmp_path)] == [[0, 5], [7, 12]]
+
+
+def test_damaged_lines_are_set_aside(tmp_path):
+    GoodputLog(tmp_path, Goodput(), step=0).close()
+    path = tmp_path / GOODPUT
+    damaged = b'\xff\n{"began": "", "steps": [0], "seconds": {}}\n7\n'
+    path.write_bytes(damaged + path.read_bytes())
+    assert len(read_goodput(tmp_path)) == 1
+    GoodputLog(tmp_path, Goodput(), step=5).close()
+    assert [line["steps"] for line in read_goodput(tmp_path)] == [[0, 0], [5, 5]]
+    assert (tmp_path / f"{GOODPUT}.damaged").read_bytes() == damaged
 
 
 def test_the_watch_notes_when_the_device_was_through():

@@ -35,6 +35,21 @@ def test_closing_on_a_full_disk_raises_nothing(tmp_path):
     assert [line["step"] for line in read_metrics(tmp_path)] == [1]
 
 
+@pytest.mark.parametrize(
+    "damaged", [b"{cut", b"\xff\xfe\x00", b"[1, 2]", b'{"step": "2"}', b'{"step": 2, "step": 3}', b"null"]
+)
+def test_a_damaged_line_is_set_aside_and_all_later_ones_stay(tmp_path, damaged, capsys):
+    lines = [f'{{"step": {step}, "loss": 1.0, "seconds": {step}}}'.encode() for step in (1, 2, 3, 4)]
+    path = tmp_path / METRICS
+    path.write_bytes(b"\n".join([lines[0], damaged, lines[2], lines[3], lines[3][:9]]))
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 3, 4]
+    assert "1 damaged line left out" in capsys.readouterr().err
+    MetricsLog(tmp_path, Goodput(), step=3).close()
+    assert path.read_bytes().splitlines() == [lines[0], lines[2]]
+    assert (tmp_path / f"{METRICS}.damaged").read_bytes() == damaged + b"\n"
+    assert "has 1 damaged line: set aside in metrics.jsonl.damaged" in capsys.readouterr().err
+
+
 def test_lines_are_on_the_disk_when_a_checkpoint_is_begun(tmp_path, monkeypatch):
     """Else a cut of the power would leave a step that is safe and has no lines."""
     synced, sync = [], os.fsync

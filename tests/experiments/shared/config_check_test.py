@@ -39,7 +39,7 @@ CASES = {
     "data.batch_size": (0, "data.batch_size is 0, expected 1 or more"),
     "training.steps": (0, "training.steps is 0, expected 1 or more"),
     "training.log_every": (0, "training.log_every is 0, expected 1 or more"),
-    "training.evaluate_every": (-5, "training.evaluate_every is -5, expected 1 or more"),
+    "training.evaluate_every": (-5, "training.evaluate_every is -5, expected 0 or more"),
     "training.max_bad_steps": (0, "training.max_bad_steps is 0"),
     "training.spike_factor": (-1.0, "training.spike_factor is -1.0, expected 0.0 or more"),
     "optimizer.clip_norm": (0.0, "optimizer.clip_norm is 0.0, expected a number above 0"),

@@ -24,3 +24,14 @@ def test_a_benchmark_without_a_folder_is_left_out_and_that_is_said(capsys):
         UserError, match="names 'val/R@5', which nothing evaluates; expected a metric of circo/val, cirr/"
     ):
         best_rule(config)
+
+
+def test_nothing_is_evaluated_where_none_is_wanted(capsys):
+    config = get_config("B32")
+    config.training.evaluate_every = 0
+    print_left_out(config)
+    assert evaluations(config) == {} and best_rule(config) == {} and not capsys.readouterr().out
+    with config.unlocked():
+        config.training.best = {"val/R@5": 1.0}
+    with pytest.raises(UserError, match="is set, but nothing is evaluated"):
+        best_rule(config)

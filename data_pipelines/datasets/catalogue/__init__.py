@@ -1,0 +1,1 @@
+"""A catalogue of products: a folder of photographs and tables of attributes, from which queries are composed."""

@@ -1,0 +1,122 @@
+"""Tables as shops have them: encodings, line ends, quotation marks, and the faults of rows."""
+
+import json
+
+import pytest
+
+from contextjax.types import UserError
+from data_pipelines.datasets.catalogue.layout import CatalogueLayout
+from data_pipelines.datasets.catalogue.readers import CatalogueReader
+from data_pipelines.datasets.catalogue.table import read_catalogue, split_of
+from tests.catalogues import product_rows, write_catalogue
+
+LAYOUT = CatalogueLayout(("styles.csv",), {"colour": "colour"}, title="name")
+PLAIN = 'id,colour,name\n1,"Red","Tee, ""Café"""\n\n2,Blue,Tee\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        (PLAIN.encode(), "utf-8"),
+        (PLAIN.encode("utf-8-sig"), "ascii"),  # the mark decides
+        (PLAIN.encode("utf-16"), "utf-8"),
+        (PLAIN.replace("\n", "\r\n").encode(), "utf-8"),
+        (PLAIN.encode("cp1252"), "cp1252"),
+        (PLAIN.replace("Tee, ", "Tee; ").replace(",", ";").replace("Tee; ", "Tee, ").encode(), "utf-8"),
+        (PLAIN.replace("d\",\"T", "d\"\t\"T").replace("id,colour,name", "id\tcolour\tname").replace("1,", "1\t")
+         .replace("2,Blue,", "2\tBlue\t").encode(), "utf-8"),
+    ],
+    ids=["utf-8", "mark", "utf-16", "crlf", "cp1252", "semicolons", "tabs"],
+)  # fmt: skip
+def test_a_table_is_read_as_it_was_written(tmp_path, content, encoding):
+    folder = write_catalogue(tmp_path / "c", [("1",), ("2",)])
+    (folder / "styles.csv").write_bytes(content)
+    layout = CatalogueLayout(("styles.csv",), {"colour": "colour"}, title="name", encoding=encoding)
+    catalogue = read_catalogue(folder, layout)
+    assert catalogue.faults == ()
+    assert [(p.id, p.values, p.title) for p in catalogue.products] == [
+        ("1", ("red",), 'Tee, "Café"'), ("2", ("blue",), "Tee"),
+    ]  # fmt: skip
+
+
+def test_a_title_takes_what_unprotected_commas_cut_off(tmp_path):
+    folder = write_catalogue(tmp_path / "c", [("1",)])
+    (folder / "styles.csv").write_text("id,colour,name,,\n1,red,Perfume, Balm and Gel,\n")
+    (product,) = read_catalogue(folder, LAYOUT).products
+    assert product.title == "Perfume, Balm and Gel"
+
+
+def test_every_fault_is_told_with_its_line(tmp_path):
+    folder = write_catalogue(tmp_path / "c", [("1",), ("2",), ("5",)])
+    (folder / "styles.csv").write_text(
+        "id,colour,size\n1,red,3\n2,blue\n1,green,4\n,red,1\n3,red,3\n../5,red,2\n5,red,2,9\n"
+    )
+    catalogue = read_catalogue(folder, CatalogueLayout(("styles.csv",), {"colour": "colour"}))
+    assert [product.id for product in catalogue.products] == ["1"]
+    text = "; ".join(sorted(catalogue.faults))
+    for fault in (
+        "line 3 of styles.csv has 2 values, expected 3", "line 4 of styles.csv has the id 1 of line 2",
+        "line 5 of styles.csv has no id", "line 6 of styles.csv has no picture images/3.jpg",
+        "line 7 of styles.csv has 'images/../5.jpg' for its picture", "line 8 of styles.csv has 4 values, expected 3",
+    ):  # fmt: skip
+        assert fault in text
+    assert len(catalogue.faults) == 6
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"id,name\n1,a\n", "have no column colour; they have id, name"),
+        (b"number,colour,name\n", "has no column 'id'; it has number, colour, name"),
+        (b'id,colour,name\n1,red,"x\n2,red,y\n', "can't be read from line 2 on .*close the quotation marks"),
+        ("id,colour,name\n1,rosé,x\n".encode("cp1252"), r"is not utf-8 \(line 2: .*give its encoding"),
+        (b"id,colour,colour,name\n", "has the column colour twice"),
+        (b"", "has no column 'id'"),
+    ],
+)
+def test_a_table_that_is_none_ends_with_one_sentence(tmp_path, content, sentence):
+    folder = write_catalogue(tmp_path / "c", [("1",)])
+    (folder / "styles.csv").write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
+        read_catalogue(folder, LAYOUT)
+
+
+def test_tables_are_joined_by_id(tmp_path):
+    folder = write_catalogue(tmp_path / "c", [("1",), ("2",)])
+    (folder / "styles.csv").write_text("id,colour\n1,red\n2,blue\n")
+    (folder / "names.csv").write_text("name,id\nShirt,2\nCoat,9\n")
+    layout = CatalogueLayout(("styles.csv", "names.csv"), {"colour": "colour"}, title="name")
+    assert [product.title for product in read_catalogue(folder, layout).products] == ["", "Shirt"]
+
+
+def test_faults_are_skipped_where_the_description_says_so(tmp_path):
+    rows = product_rows(60)
+    folder = write_catalogue(tmp_path / "c", rows)
+    (folder / "images" / f"{rows[1][0]}.jpg").unlink()
+    with pytest.raises(UserError, match="has 1 problem"):
+        CatalogueReader(folder).records("train")
+    description = json.loads((folder / "catalogue.json").read_text())
+    (folder / "catalogue.json").write_text(json.dumps(description | {"faults": "skip"}))
+    assert len(CatalogueReader(folder).pictures("val")) == 19
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"tables": []}, "no tables"), ({"tables": ["../x.csv"]}, "the table '../x.csv'"),
+        ({"attributes": {"a": "size"}}, "the role 'size' for a, expected one of colour"),
+        ({"attributes": {"a": "fixed"}}, "no attributes that can change"),
+        ({"picture": "images/a.jpg"}, "expected a path with a column"), ({"encoding": "utf-99"}, "encoding 'utf-99'"),
+        ({"faults": "ignore"}, "'ignore' for faults"), ({"title": 3}, "'3' for title"), ({"sizes": ""}, "key 'sizes'"),
+    ],
+)  # fmt: skip
+def test_a_description_that_is_none_ends_with_one_sentence(tmp_path, change, sentence):
+    with pytest.raises(UserError, match=sentence):
+        CatalogueReader(write_catalogue(tmp_path / "c", [("1",)], **change))
+
+
+def test_an_id_that_is_no_number_has_a_split_of_its_own():
+    assert [split_of(id) for id in ("11", "10", "12")] == ["val", "test", "train"]
+    splits = [split_of(f"sku-{number}") for number in range(2000)]
+    assert splits == [split_of(f"sku-{number}") for number in range(2000)]
+    assert 100 < splits.count("val") < 300 and 100 < splits.count("test") < 300

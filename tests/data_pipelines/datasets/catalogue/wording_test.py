@@ -1,0 +1,42 @@
+"""Texts about products, read by eye and held here."""
+
+from random import Random
+
+import pytest
+
+from data_pipelines.datasets.catalogue.wording import SINGLE, Change, ask_for, bare, describe, name, one_of
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("shirts", "a shirt"), ("tshirts", "a t-shirt"), ("jeans", "jeans"), ("track pants", "track pants"),
+        ("dresses", "a dress"), ("watches", "a watch"), ("casual shoes", "casual shoes"), ("umbrellas", "an umbrella"),
+        ("flip flops", "flip flops"), ("scarves", "a scarf"), ("handbags", "a handbag"), ("bra", "a bra"),
+        ("accessory gift set", "an accessory gift set"), ("sunglasses", "sunglasses"), ("tops", "a top"),
+    ],
+)  # fmt: skip
+def test_kinds_are_said_as_english_says_them(kind, said):
+    assert one_of(kind) == said and said.endswith(bare(kind))
+
+
+def test_a_change_says_the_new_value():
+    for role, templates in SINGLE.items():
+        change = Change(role, "baseColour", "white", "navy blue")
+        texts = {ask_for([change], Random(seed)) for seed in range(200)}
+        assert len(texts) == len(templates) and all("navy blue" in text for text in texts)
+        assert not any("{" in text for text in texts)
+
+
+def test_two_changes_say_both():
+    changes = [Change("colour", "c", "white", "red"), Change("audience", "g", "men", "unisex")]
+    texts = {ask_for(changes, Random(seed)) for seed in range(100)}
+    assert all("in red" in text and "for anyone" in text for text in texts) and len(texts) > 6
+
+
+def test_a_description_has_all_values():
+    roles, columns = ("audience", "kind", "colour", "plain", "fixed"), ("g", "k", "c", "baseMaterial", "category")
+    said = describe(roles, columns, ("women", "tshirts", "navy blue", "cotton", "apparel"))
+    assert said == "navy blue t-shirt for women with base material cotton"
+    assert describe(roles, columns, ("", "tshirts", "", "", "")) == "t-shirt"
+    assert name("base_colour") == "base colour"

@@ -32,22 +32,21 @@ CONNECTIONS = 1000  # at a time; one more is answered with 503
 
 def main() -> None:
     """Serves the source and its pictures until SIGTERM comes."""
-    listener = listen(HOST.value, PORT.value)
+    with listen(HOST.value, PORT.value) as listener:
+        from contextjax.serving.app import make_app
+        from contextjax.serving.connections import make_server
+        from contextjax.serving.service import Limits
+        from experiments.shared.galleries import make_service
 
-    from contextjax.serving.app import make_app
-    from contextjax.serving.connections import make_server
-    from contextjax.serving.service import Limits
-    from experiments.shared.galleries import make_service
-
-    service = make_service(
-        cli.required(SOURCE), gallery=GALLERY.value, index=INDEX.value, collection=COLLECTION.value,
-        limits=Limits(batch=BATCH.value, waiting=WAITING.value),
-    )  # fmt: skip
-    if WARM.value:
-        print("Compiling for all sizes of a batch.", flush=True)
-        service.warm()
-    print(f"http://{HOST.value}:{listener.getsockname()[1]}/ has {service.pictures} pictures.", flush=True)
-    make_server(make_app(service), log_level="warning", limit_concurrency=CONNECTIONS).run(sockets=[listener])
+        service = make_service(
+            cli.required(SOURCE), gallery=GALLERY.value, index=INDEX.value, collection=COLLECTION.value,
+            limits=Limits(batch=BATCH.value, waiting=WAITING.value),
+        )  # fmt: skip
+        if WARM.value:
+            print("Compiling for all sizes of a batch.", flush=True)
+            service.warm()
+        print(f"http://{HOST.value}:{listener.getsockname()[1]}/ has {service.pictures} pictures.", flush=True)
+        make_server(make_app(service), log_level="warning", limit_concurrency=CONNECTIONS).run(sockets=[listener])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -99,6 +99,7 @@ def _data(system: str) -> Any:
     data.vocabulary = 0  # > 0: a tokenizer of that size is trained on the set's texts
     data.workers = 0  # loader processes; 0: a thread
     data.cache_mb = 0  # decoded pictures kept in memory
+    data.prepared = ""  # a folder for the prepared tables, where data.folder can't be written; "": its own prepared/
     data.bad_pictures = "fail"  # or "skip": training leaves out missing and unreadable ones, and records that name them
     if system == "context_cir":
         data.modifications = 1  # texts (and targets) of each reference

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,23 @@ def local_path(place: str | os.PathLike[str]) -> Path:
 def is_remote(place: str | os.PathLike[str]) -> bool:
     """Returns whether a path is in an object store: it begins with a scheme, as gs://."""
     return re.match(r"[a-z][a-z0-9+.-]*://", str(place)) is not None
+
+
+def existing(path: Path) -> Path:
+    """Returns the path of a file that is there, perhaps with its letters composed in Unicode's other way.
+
+    "é" is one character or two: lists are mostly written in the first way, and macOS named files in the second. A path
+    that is there in no way is returned as it is.
+    """
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    for form in ("NFC", "NFD"):
+        other = path.with_name(unicodedata.normalize(form, path.name))
+        if os.path.lexists(other):
+            return other
+    if path.parent == path or (parent := existing(path.parent)) == path.parent:
+        return path
+    return existing(parent / path.name)
 
 
 def is_utf8(name: str) -> bool:
@@ -112,6 +130,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises:
       UserError: `folder` holds something, which is never overwritten; or another process is writing it.
     """
+    folder = folder.absolute()  # "." has no name
     check_absent(folder)
     partial = folder.with_name(f".{folder.name}.partial")
     partial.mkdir(parents=True, exist_ok=True)

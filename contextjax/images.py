@@ -2,36 +2,97 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from contextjax.types import Picture, UserError
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# Pillow's formats that are read. Left out are those that start other programs (EPS, WMF), that Pillow knows by
+# name only (HDF5, MPEG), and those whose files nothing marks, so that any bytes would pass for a picture (TGA, PCX).
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "QOI", "SGI")
+KINDS = "PNG, JPEG, WebP, AVIF, GIF, TIFF or BMP"  # of pictures, as messages name them
+SYSTEM_FILES = (".DS_Store", "__MACOSX", "Thumbs.db", "desktop.ini")  # and those that begin with "._"
 MAX_BYTES = 256_000_000  # the largest file that is read
 MAX_PIXELS = 89_000_000  # checked in the header, against decompression bombs; Pillow's own limit only warns
 MAX_ASPECT = 100  # long side to short side: the long side is resized with the short one before it is cut
 MAX_SCANS = 16  # passes over MAX_PIXELS: a few bytes of progressive JPEG can ask for thousands
-FITS = ("crop", "squash")
+FITS = ("crop", "crop_rounded", "squash")
+TURNS = dict(enumerate(  # of EXIF's orientations, from 2 on
+    (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
+     Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90),
+    start=2,
+))  # fmt: skip
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """Returns the endings of picture files' names, in lower case: all that Pillow knows of the formats in FORMATS."""
+    return frozenset(suffix for suffix, format in Image.registered_extensions().items() if format in FORMATS)
+
+
+@functools.cache
+def _openable() -> tuple[str, ...]:
+    """Returns the formats of FORMATS that this Pillow has a reader of; an MPO is opened as a JPEG."""
+    Image.init()
+    return tuple(format for format in FORMATS if format in Image.OPEN)
+
+
+def is_picture(path: Path) -> bool:
+    """Returns whether a file is a picture, by its name; ".jfif" and ".tif" are, "._cat.png" of macOS is not."""
+    return path.suffix.lower() in suffixes() and not path.name.startswith(".")
+
+
+def find_pictures(folder: Path) -> tuple[list[str], list[str]]:
+    """Finds the picture files of a folder and its subfolders, also behind links, but those to a folder around them.
+
+    Returns:
+      the paths in the folder of the pictures, and those of the other files, folder by folder; both without what
+      operating systems leave there. A hidden picture (".cat.png") is among the others.
+    """
+    pictures: list[tuple[str, ...]] = []
+    others: list[tuple[str, ...]] = []
+    waiting: list[tuple[tuple[str, ...], frozenset[str]]] = [((), frozenset())]
+    while waiting:
+        parts, around = waiting.pop()
+        place = folder.joinpath(*parts)
+        real = os.path.realpath(place)
+        if real in around:
+            continue
+        try:
+            entries = list(os.scandir(place))
+        except OSError:
+            others.append(parts)
+            continue
+        for entry in entries:
+            own = (*parts, entry.name)
+            if entry.name.startswith("._") or entry.name in SYSTEM_FILES:
+                continue
+            if entry.is_dir() and not entry.name.startswith("."):
+                waiting.append((own, around | {real}))
+            else:
+                (pictures if is_picture(Path(entry.name)) and entry.is_file() else others).append(own)
+    return ["/".join(parts) for parts in sorted(pictures)], ["/".join(parts) for parts in sorted(others)]
 
 
 def decode(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decodes PNG, JPEG or WebP bytes to an RGB picture, rotated as its EXIF data says.
+    """Decodes the bytes of a picture file to an RGB picture, rotated as its EXIF data says.
 
     The pixels equal those of Hugging Face's load_image, except for two kinds of picture. Transparency is laid on white,
     as Hugging Face's processors do with a picture object (load_image drops the alpha channel and shows the colour
-    under it). 16-bit greys are scaled (Pillow's conversion clips nearly all of them to white).
+    under it). 16-bit greys are scaled (Pillow's conversion clips nearly all of them to white). A picture whose EXIF
+    data is broken is not rotated.
 
     Raises:
       UserError: the bytes are no such picture, are incomplete, or hold more pixels or passes than are read.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=_openable()) as image:
             width, height = image.size
             if width * height > max_pixels or max(width, height) > MAX_ASPECT * min(width, height):
                 raise UserError(
@@ -42,28 +103,62 @@ def decode(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) 
                 raise UserError(
                     f"{name} has more progressive passes than are read; save it as a plain JPEG or remove it."
                 )
-            ImageOps.exif_transpose(image, in_place=True)  # in place, or upright pictures would be copied too
-            return _to_rgb(image)
+            transparent, turn = _transparent(image, data), None
+            if image.format == "TIFF":  # Pillow turns it while loading, and gives it up where its EXIF data is broken
+                turn, vars(image)["load_end"] = _turn(image), lambda: setattr(image, "_size", image.im.size)
+            image.load()
+            turn = _turn(image) if turn is None else turn
+            picture = _to_rgb(image, transparent)
+            return picture if turn is None else picture.transpose(turn)
     except (UserError, MemoryError):  # the picture is not at fault where memory is short
         raise
     except Exception as error:  # broken files make Pillow raise nearly anything
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
         raise UserError(
-            f"{name} can't be read as a picture ({reason}); expected a whole PNG, JPEG or WebP file: "
-            "replace or remove it."
+            f"{name} can't be read as a picture ({reason}); expected a whole {KINDS} file: replace or remove it."
         ) from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Returns how a picture is to be turned, as its EXIF data says; None: not at all, or the data is broken."""
+    try:
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
+    except Exception:  # a broken file makes Pillow raise nearly anything
+        return None
+
+
+def _transparent(image: Image.Image, data: bytes) -> Image.Image | None:
+    """Returns the mask of the pixels of a PNG's transparent colour, where Pillow can't: it has another depth than 8."""
+    key, modes = image.info.get("transparency"), ("L", "I;16", "RGB")
+    if image.format != "PNG" or key is None or image.mode not in modes or (depth := data[24]) == 8:
+        return None
+    if image.mode == "L":  # 2 or 4 bits, which Pillow scales to 8
+        image.info["transparency"] = key * 255 // (2**depth - 1)
+        return None
+    del image.info["transparency"]
+    if image.mode == "I;16":
+        return Image.fromarray(np.asarray(image.copy()) == key)
+    with Image.open(io.BytesIO(data)) as low:  # Pillow reads the upper byte of each value, and here the lower one
+        low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
+        values = np.asarray(image.copy(), np.uint16) << 8 | np.asarray(low)
+    return Image.fromarray((values == np.asarray(key)).all(-1))
+
+
+def _to_rgb(image: Image.Image, transparent: Image.Image | None = None) -> Image.Image:
+    """Returns a picture in RGB, what is transparent on white: its alpha channel or colour, or a mask of such pixels."""
     if image.mode.startswith("I"):  # 16 bits: convert() would clip them to white
-        return Image.fromarray(((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
+        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+        image = Image.alpha_composite(white, image)
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    if transparent is not None:
+        image.paste((255, 255, 255), mask=transparent)
+    return image
 
 
 def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
@@ -72,17 +167,18 @@ def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
     Args:
       image: an RGB picture.
       size: height and width of the result in pixels.
-      fit: CLIP's "crop" resizes the short side to `size` and cuts out the centre; BLIP's "squash" resizes both sides to
+      fit: CLIP's "crop" resizes the short side to `size` and cuts out the centre; "crop_rounded" is OpenCLIP's, which
+        begins one pixel later where half of what is cut is 1.5, 3.5 and so on; BLIP's "squash" resizes both sides to
         `size`, whatever the picture's shape.
 
     Returns:
       uint8 [size, size, 3].
 
     Raises:
-      UserError: `fit` is neither.
+      UserError: `fit` is none of these.
     """
     if fit not in FITS:
-        raise UserError(f"The fit of pictures is '{fit}'; expected 'crop' (CLIP's) or 'squash' (BLIP's).")
+        raise UserError(f"The fit of pictures is '{fit}'; expected one of {', '.join(FITS)}.")
     width, height = image.size
     if (width, height) == (size, size):
         return np.asarray(image)
@@ -91,7 +187,8 @@ def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
     short = min(width, height)
     # int() rounds the long side down, as the Hugging Face processor does.
     width, height = int(width * size / short), int(height * size / short)
-    left, top = (width - size) // 2, (height - size) // 2
+    half = (lambda rest: round(rest / 2)) if fit == "crop_rounded" else (lambda rest: rest // 2)
+    left, top = half(width - size), half(height - size)
     if left:  # Pillow resizes the width, then the height: the second pass is saved for columns that are cut
         image = image.resize((width, image.height), Image.Resampling.BICUBIC).crop((left, 0, left + size, image.height))
         width, left = size, 0
@@ -124,8 +221,10 @@ def load(source: Any, size: int, *, fit: str = "crop") -> Picture:
             raise UserError(f"A picture is {source.dtype} {list(source.shape)}; expected uint8 [H, W, 3].")
         source = Image.fromarray(source)
     if isinstance(source, Image.Image):
-        return preprocess(_to_rgb(ImageOps.exif_transpose(source)), size, fit=fit)
+        source.load()  # before its EXIF data is asked for: Pillow turns a TIFF itself
+        turn, picture = _turn(source), _to_rgb(source)
+        return preprocess(picture if turn is None else picture.transpose(turn), size, fit=fit)
     path = Path(source)
     if not path.is_file():
-        raise UserError(f"There is no picture at {path}; give the path of a PNG, JPEG or WebP file.")
+        raise UserError(f"There is no picture at {path}; give the path of a {KINDS} file.")
     return preprocess(decode(path.read_bytes(), name=str(path)), size, fit=fit)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from contextjax.files import is_remote, write_whole
-from contextjax.types import UserError
+from contextjax.types import UserError, listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +140,8 @@ def parse_json(text: str | bytes, *, allow_nan: bool = False, repeated: Counter[
     if repeated is not None:
         repeated.update(counts)
     elif counts:
-        names = ", ".join(f"'{key[:60]}' {count} times" for key, count in list(counts.items())[:10])
-        raise ValueError(f"it has keys more than once: {names}{' and more' if len(counts) > 10 else ''}")
+        names = listed([f"'{key[:60]}' {count} times" for key, count in counts.items()])
+        raise ValueError(f"it has keys more than once: {names}")
     _check_depth(value)
     if re.search(r"\\u[dD][89a-fA-F]", text):
         json.dumps(value, ensure_ascii=False).encode()

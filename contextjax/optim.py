@@ -142,8 +142,8 @@ def _by_path(rule: optax.GradientTransformation, freeze: tuple[str, ...],
         zero = lambda x, mark: jnp.where(_along(mark, x), 0, x) if np.ndim(mark) else x
         return jax.tree.map(zero, tree, _under(*freeze)(tree)) if freeze else tree
 
-    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        updates, state = rule.update(cut(gradients), state, params)
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = rule.update(cut(updates), state, params)
         for prefix, factor in multipliers.items():
             scale = lambda x, mark, factor=factor: x * _along(np.where(mark, factor, 1.0), x) if np.any(mark) else x
             updates = jax.tree.map(scale, updates, _under(prefix)(updates))

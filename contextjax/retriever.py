@@ -14,7 +14,7 @@ import numpy as np
 
 from contextjax import images as image_files
 from contextjax.spec import QueryMode, ScoreMode, SystemSpec
-from contextjax.tokenizers import TextTokenizer, tokenize_propositions
+from contextjax.tokenizers import TextTokenizer, check_text, tokenize_propositions
 from contextjax.types import UserError
 
 BATCH = 256  # the largest batch of one call; smaller ones are padded to a power of two, so few programs are compiled
@@ -41,10 +41,11 @@ class Retriever:
     Images are paths, PIL pictures or uint8 arrays [H, W, 3].
     """
 
-    def __init__(self, tokenizer: TextTokenizer, *, image_size: int, fit: str, query: QueryMode, score: ScoreMode,
-                 propositions: tuple[int, int] = (0, 0), fingerprint: str = ""):  # fmt: skip
+    def __init__(self, tokenizer: TextTokenizer, *, image_size: int, fit: str, projection: int, query: QueryMode,
+                 score: ScoreMode, propositions: tuple[int, int] = (0, 0), fingerprint: str = ""):  # fmt: skip
         self.tokenizer = tokenizer
         self.image_size = image_size  # side in pixels of the pictures that the model sees
+        self.projection = projection  # the width D of embeddings
         self.fit = fit  # how pictures are made square, see images.preprocess
         self.query: QueryMode = query  # how the gallery is queried
         self.score: ScoreMode = score  # how candidates are scored
@@ -58,8 +59,8 @@ class Retriever:
         """
         if len(images) != len(texts):
             raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
-        if not len(texts):
-            return self._no_rows()
+        if not len(images):
+            return self._none()
         pixels, tokens = self._each(images), self._tokens(texts)
         if shares:
             return self._map_shared(self._embed_query, pixels, *tokens)
@@ -69,15 +70,14 @@ class Retriever:
     def encode_gallery(self, images: Sequence[Any]) -> np.ndarray:
         """Returns gallery embeddings float32 [N, D], L2-normalised."""
         if not len(images):
-            raise UserError("The gallery is empty; expected at least one picture.")
+            return self._none()
         return self._map(self._embed_gallery, self._pixels(images))
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
         """Returns text embeddings float32 [B, D], L2-normalised: those of the text tower alone."""
-        return self._map(self._embed_text, *self._tokens(texts)) if len(texts) else self._no_rows()
-
-    def _no_rows(self) -> np.ndarray:
-        return self.encode_text(["a"])[:0]
+        if not len(texts):
+            return self._none()
+        return self._map(self._embed_text, *self._tokens(texts))
 
     def score_candidates(self, images: Sequence[Any], text: str, *, ordered: bool = False) -> np.ndarray:
         """Returns how well each of K pictures fits the text: float32 [K], higher is better.
@@ -99,13 +99,20 @@ class Retriever:
 
     def truncated(self, texts: Sequence[str]) -> list[str]:
         """Returns the characters that are read of each text that is too long for the tokenizer; empty where all fit."""
+        if not len(texts):
+            return []
         encoded = self.tokenizer(texts)
         ends = encoded.offsets[:, :, 1].max(axis=1)
         return [text[:end] for text, end, cut in zip(texts, ends, encoded.truncated, strict=True) if cut]
 
+    def _none(self) -> np.ndarray:
+        """Returns the embeddings of nothing, [0, D]."""
+        return np.zeros((0, self.projection), np.float32)
+
     def _tokens(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Returns ids and mask, as long as the longest text needs."""
         for text in texts:
+            check_text(text)
             if not text.strip():
                 raise UserError("A text is empty; say what the picture that you look for is like.")
         ids, mask = self.tokenizer(texts).tokens

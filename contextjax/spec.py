@@ -24,7 +24,7 @@ ScoreMode = Literal["itc", "itm", "sum", "selection"]
 QUERIES: tuple[str, ...] = get_args(QueryMode)
 SCORES: tuple[str, ...] = get_args(ScoreMode)
 DTYPES = ("float32", "bfloat16")
-FITS = ("crop", "squash")
+FITS = ("crop", "crop_rounded", "squash")  # see images.preprocess
 TITLES: Mapping[str, str] = {
     "context_cir": "ConText-CIR", "context_blip": "ContextBLIP", "clip": "CLIP", "blip": "BLIP"
 }  # fmt: skip

@@ -56,6 +56,7 @@ class System(Retriever):
         self.vision = pretrained.towers(model.config).vision  # a VisionConfig
         super().__init__(
             tokenizer, image_size=self.vision.image_size, fit=self.vision.fit,
+            projection=pretrained.towers(model.config).projection,
             query=query or getattr(model.config, "query", "sum"), score=score or self.scores[-1],
             propositions=propositions, fingerprint=fingerprint,  # config hash and step
         )  # fmt: skip
@@ -133,6 +134,8 @@ class System(Retriever):
             raise UserError(f"A system whose query is '{self.query}' has no fusion and no attention maps.")
         if len(images) != len(texts):
             raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
+        if not len(texts):
+            return []
         encoded = self.tokenizer(texts)
         run = functools.partial(self._run, programs.attention)
         attention = self._map_shared(run, self._each(images), *self._tokens(texts))

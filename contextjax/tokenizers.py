@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from contextjax.files import write_whole
+from contextjax.files import is_utf8, write_whole
 from contextjax.json_files import read_json
 from contextjax.types import Tokens, UserError
 
@@ -94,6 +94,11 @@ class TextTokenizer:
         tokenizer.encode_special_tokens = True  # special tokens spelled out in a text are plain text
 
     @property
+    def last(self) -> int:
+        """The id of the token at the end of every text."""
+        return self._last
+
+    @property
     def vocabulary(self) -> int:
         """Number of rows that a model's embedding table needs: the largest id + 1."""
         return max(self._tokenizer.get_vocab().values()) + 1
@@ -108,6 +113,8 @@ class TextTokenizer:
         Returns:
           Ids, masks and offsets of shape [N, T].
         """
+        for text in texts:
+            check_text(text)
         length = length or self.length
         shape = (len(texts), length)
         ids, mask = np.full(shape, self._pad, np.int32), np.zeros(shape, bool)
@@ -146,6 +153,14 @@ class TextTokenizer:
         if first in BLIP_ADDED:
             tokenizer.add_special_tokens(list(BLIP_ADDED))
         return cls(tokenizer, length=length, specials=(first or own, last, pad))
+
+
+def check_text(text: Any) -> None:
+    """Raises a UserError where a text is no str, or holds bytes that are no UTF-8, which Python keeps as surrogates."""
+    if not isinstance(text, str):
+        raise UserError(f"A text is {text!r}, a {type(text).__name__}; expected a str.")
+    if not is_utf8(text):
+        raise UserError(f"The text {ascii(text)[:200]} holds bytes that are not UTF-8; give it in UTF-8.")
 
 
 def split_propositions(text: str, limit: int) -> list[str]:
@@ -239,6 +254,11 @@ def _whole_characters(text: str, offsets: list[tuple[int, int]]) -> list[tuple[i
         if not covered[place] and not text[place].isspace():
             reach[place] = reach[place + 1]
     return [(start, reach[end]) for start, end in offsets]
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Returns whether a folder holds a tokenizer that can be tried."""
+    return any((folder / name).is_file() for name in VOCABULARIES)
 
 
 def _read_file(file: Path) -> tuple[Any, Specials]:

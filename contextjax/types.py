@@ -29,7 +29,8 @@ uses it too.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,9 +39,32 @@ import numpy as np
 class UserError(Exception):
     """A user's mistake, in one sentence: what was given, what was expected, what to do. Commands exit with code 2."""
 
+    def __str__(self) -> str:
+        return printable(super().__str__())  # names of files may be in it
+
 
 class Stopped(Exception):
     """A run was asked to stop and has saved its state; the same command continues it. Exit code 143, as for SIGTERM."""
+
+
+NAMED = 10  # items that a message names; it counts the others
+UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's control and format characters, halves, line separators
+
+
+def printable(text: str) -> str:
+    """Returns a text that can go to a terminal: what would steer it, as an ESC in a file's name, is written "\\x1b"."""
+    if text.isprintable():
+        return text
+    odd = lambda character: character not in "\n\t\u200c\u200d" and unicodedata.category(character) in UNPRINTABLE
+    return "".join(ascii(character)[1:-1] if odd(character) else character for character in text)
+
+
+def listed(items: Collection[object], *, between: str = ", ") -> str:
+    """Returns the first items of a list for a message, each of at most 400 characters, and how many more there are."""
+    shown = [text if len(text) <= 400 else text[:400] + "…" for text in map(str, [*items][:NAMED])]
+    shown = [printable(text).replace("\n", "\\n").replace("\t", "\\t") for text in shown]
+    more = f"{between.rstrip(', ')} and {len(items) - NAMED:,} more" if len(items) > NAMED else ""
+    return between.join(shown) + more
 
 
 # ----------------------------------------------------------------------------------------- records

@@ -20,7 +20,7 @@ from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
 from contextjax.models.layers import ACTIVATIONS, ATTENTIONS, REMATS
 from contextjax.models.multimodal import BertConfig
 from contextjax.models.text import TextConfig
-from contextjax.models.vision import VisionConfig
+from contextjax.models.vision import VisionConfig, check_image_size
 from contextjax.spec import FITS, QueryMode, ScoreMode, SystemSpec, scores_of
 from contextjax.types import UserError
 
@@ -109,6 +109,9 @@ def resolve(section: Any) -> dict[str, Any]:
         for key in section[name]:
             _choose(f"a field of model.{name}", key, towers[name])
         towers[name] |= _tuples(section[name])
+    sizes = towers["vision"]["image_size"], towers["vision"]["patch_size"]
+    if all(type(size) is int and size > 0 for size in sizes):  # `make_model` reports what is no size
+        check_image_size(*sizes, "model.vision.image_size")
     return {**section, **towers, "projection": section.projection or variant.projection}
 
 
@@ -197,6 +200,11 @@ def _check_sizes(spec: SystemSpec, vision: VisionConfig, text: Any) -> None:
     ):
         if count < 1 or width % count:
             raise UserError(f"model.{name}.width is {width}, which {count} heads do not divide; choose a multiple.")
+    if vision.stem and (vision.stem[0] < 1 or vision.patch_size % vision.stem[0]):
+        raise UserError(
+            f"model.vision.stem has blocks of {vision.stem[0]}, which do not fill patches of {vision.patch_size}; "
+            "choose a divisor of model.vision.patch_size."
+        )
     if beyond := [tap for tap in vision.taps if not 1 <= tap <= vision.layers]:
         raise UserError(f"model.vision.taps names block {beyond[0]}, but there are {vision.layers}; choose among them.")
     if spec.query == "fusion" and options.get("query") != "fusion":

@@ -60,6 +60,11 @@ def text(row: Any, key: str) -> str:
     return checked_text(value(row, key, str, "a text"), key)
 
 
+def words(row: Any, key: str) -> str:
+    """Returns a text that published files may leave blank; "" for null. Readers keep such a record, see readers."""
+    return "" if isinstance(row, dict) and key in row and row[key] is None else text(row, key)
+
+
 def name(row: Any, key: str) -> str:
     """Returns a name or a whole number of a row, as a text."""
     return checked_text(str(value(row, key, str | int, "a name or whole number")), key)

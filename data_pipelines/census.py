@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-SHOWN = 10
+from contextjax.types import NAMED, listed, printable
 
 
 def about_pictures(pictures: Iterable[tuple[str, tuple[int, int], int, bytes]]) -> dict[str, Any]:
@@ -55,6 +55,7 @@ def lines(split: str, census: Mapping[str, Any]) -> list[str]:
     pictures, records, left_out = census["pictures"], census["records"], census["left_out"]
     side = lambda name: "{} x {}".format(*pictures["sizes"][name])
     words = records["words"]
+    same = [listed(names, between=" = ") for names in pictures["duplicates"]]
     printed = [
         f"split {split}: {records['records']:,} records, {pictures['pictures']:,} pictures "
         f"({pictures['bytes'] / 1e6:,.1f} MB)",
@@ -62,16 +63,31 @@ def lines(split: str, census: Mapping[str, Any]) -> list[str]:
         f"{records['different_texts']:,} different; the longest: {_short(records['longest'])}",
         f"  pictures: {side('smallest')} to {side('largest')} pixels, median {side('median')}; "
         f"{pictures['sizes']['different']:,} different sizes",
-        f"  duplicates: {records['duplicates']:,} records; {_some([' = '.join(d) for d in pictures['duplicates']])}",
+        f"  duplicates: {records['duplicates']:,} records; {_some(same)}",
         f"  left out: {census['records_left_out']:,} records; {_some(list(left_out))}",
     ]
-    return printed + [f"    {problem}" for problem in left_out.values()]
+    problems = [printable(problem) for problem in list(left_out.values())[:NAMED]]
+    problems += [f"and {len(left_out) - NAMED:,} more"] if len(left_out) > NAMED else []
+    printed += [f"    {problem}" for problem in problems]
+    return printed + [f"  {sentence}" for sentence in (*oddities(census), *unknown(census))]
+
+
+def oddities(census: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence of each kind of odd records, which an evaluation asks like the others."""
+    return [f"{len(ids):,} records {kind}: {listed(ids)}" for kind, ids in census["odd"].items()]
+
+
+def unknown(census: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence about the records that name unknown pictures, if there are any."""
+    sentences = census["unknown"]
+    return (
+        [f"{len(sentences):,} more records that can't be asked: {listed(sentences, between='; ')}"] if sentences else []
+    )
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return f"{len(names):,} pictures{': ' if names else ''}{', '.join(names[:SHOWN])}{more}"
+    return f"{len(names):,} pictures{': ' if names else ''}{listed(names)}"
 
 
 def _short(text: str) -> str:
-    return repr(text if len(text) <= 100 else text[:100] + "…")
+    return printable(repr(text if len(text) <= 100 else text[:100] + "…"))

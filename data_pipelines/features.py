@@ -65,7 +65,7 @@ def cached_features(system: SetEncoder, samples: CandidateSamples, data: Candida
     """
     from safetensors.numpy import save_file
 
-    key = f"{system.fingerprint}/{data.folder.name}/{data.split}/{samples.candidates}/{len(samples)}"
+    key = f"{system.fingerprint}/{data.identity}/{data.split}/{samples.candidates}/{len(samples)}"
     if (cached := _read(path, key)) is not None:
         return cached
     chunks = []

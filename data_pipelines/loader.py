@@ -10,14 +10,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import grain
 import numpy as np
+
+from contextjax.types import UserError
+
+SHARED_MEMORY = Path("/dev/shm")  # where loader processes leave their batches for the run
 
 
 class Samples(Protocol):
@@ -139,6 +145,9 @@ def batches(
       workers: loader processes; 0 uses `threads` threads of this process.
       threads: decoding threads where there are no workers.
 
+    Raises:
+      UserError: while batches are read, where the system ends a loader process.
+
     Example:
       for batch in batches(samples, batch_size=128, steps=1000, seed=0):
           ...
@@ -155,7 +164,27 @@ def batches(
         if not absl.flags.FLAGS.is_parsed():
             absl.flags.FLAGS.mark_as_parsed()
         iterable = iterable.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), _work_on)
+        return _reported(iter(iterable))
     return iter(iterable)
+
+
+def _reported(batches: Iterator[Any]) -> Iterator[Any]:
+    """Yields the batches. Says in a sentence why a loader process was ended by the system."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if f"exit code -{signal.SIGBUS.value}" in str(error):
+            free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
+            raise UserError(
+                f"A loader process has found no room for a batch in shared memory ({SHARED_MEMORY}, {free:,} bytes are "
+                "free); give it more, as docker run --shm-size=8g does, or set fewer --config.data.workers, or 0."
+            ) from error
+        if f"exit code -{signal.SIGKILL.value}" in str(error):
+            raise UserError(
+                "A loader process was killed, as the system does where memory is short; set fewer "
+                "--config.data.workers or a smaller --config.data.cache_mb, and run the same command again."
+            ) from error
+        raise
 
 
 def _work_on(*_: int) -> None:

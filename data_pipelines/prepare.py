@@ -1,11 +1,13 @@
 """Checks a split and writes it as two tables beside the data, with a census of their contents.
 
-The tables lie under a fingerprint of the annotation files: changed annotations are prepared again, unchanged ones never
-twice. Where splits or readers of a folder list the same pictures, they are written once, and links share their files.
+The tables lie under a fingerprint of the annotation files, and know the hash of every picture: what has changed is
+prepared again, unchanged data never twice, wherever they are copied or moved to. Where splits or readers of a folder
+list the same pictures, they are written once, and links share their files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -17,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from contextjax import images
-from contextjax.files import locked
+from contextjax.contents import ABSENT, content_hash, content_hashes, file_hash, file_state, keep_hashes
+from contextjax.files import existing, local_path, locked
 from contextjax.json_files import LONG_LIST, check_file
 from contextjax.threads import available_cpus, map_ahead
-from contextjax.types import CaptionRecord, UserError
+from contextjax.types import CaptionRecord, UserError, listed
 from data_pipelines import census
 from data_pipelines.readers import DatasetReader
 from data_pipelines.records import PictureFile, check_problems, named_pictures
@@ -40,6 +43,7 @@ class Prepared:
       ids: ids of the pictures, by row.
       captions: captions of the pictures, by row; "" where there is none.
       census: see census.lines.
+      notes: what the user should know of this preparation, a sentence each.
     """
 
     place: Path
@@ -48,6 +52,7 @@ class Prepared:
     ids: list[str]
     captions: list[str]
     census: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def fingerprint(reader: DatasetReader[Any]) -> str:
@@ -69,37 +74,92 @@ def fingerprint(reader: DatasetReader[Any]) -> str:
     return digest.hexdigest()
 
 
-def prepare(reader: DatasetReader[Any], folder: Path, split: str, *, bad_pictures: str = "fail") -> Prepared:
-    """Returns the tables of a split, written first where they are missing or where pictures have come since.
+def prepare(
+    reader: DatasetReader[Any], folder: Path, split: str, *, bad_pictures: str = "fail", place: str | Path = ""
+) -> Prepared:
+    """Returns the tables of a split, written first where they are missing, or where pictures have come or changed.
+
+    Pictures that are gone stay in the tables: the originals may be removed.
 
     Args:
       reader: the data set's reader.
-      folder: the data set's folder; tables go to its `prepared/`.
+      folder: the data set's folder.
       split: one of reader.splits.
       bad_pictures: "fail", or "skip", which leaves out missing and unreadable pictures and the records that name them.
+      place: a folder for the tables of any number of data sets; "": the data set's own `prepared/`.
 
     Raises:
-      UserError: the split or the policy is unknown, or the data set has problems; the message lists all of them.
+      UserError: the split or the policy is unknown, the place can't be written, or the data set has problems; the
+        message lists all of them.
     """
     if split not in reader.splits:
-        raise UserError(f"{folder} has no split '{split}'; it has {', '.join(reader.splits)}.")
+        raise UserError(f"{folder} has no split '{split}'; it has {listed(reader.splits)}.")
     if bad_pictures not in POLICIES:
         raise UserError(f"data.bad_pictures is '{bad_pictures}'; expected one of {', '.join(POLICIES)}.")
-    place = folder / "prepared" / fingerprint(reader)
-    with locked(place):
-        pictures = StoredTable(place, f"pictures.{split}", about=f"pictures.{split}.json")
-        if pictures.about is None or _is_outdated(pictures.about, reader.pictures(split)):
-            _write_pictures(pictures, reader, folder, split, bad_pictures)
+    root = prepared_folder(folder, place)
+    with _locked(root / fingerprint(reader)) as own:
+        files = located_pictures(reader, split)
+        pictures = StoredTable(own, f"pictures.{split}", about=f"pictures.{split}.json")
+        changed = [] if pictures.about is None else _changed(pictures.about, files, _cache(own, split))
+        if _rows(pictures) is None or changed:
+            _write_pictures(pictures, reader, folder, split, bad_pictures, root, _cache(own, split))
         known: Any = pictures.about
         if bad_pictures == "fail":
             check_problems(list(known["left_out"].values()), f"The pictures of split '{split}'")
         # A folder of other records may be read as captions too, into a table beside theirs with the same pictures.
         kind, file = ("captions", "census.captions") if reader.record_type is CaptionRecord else ("records", "census")
-        records = StoredTable(place, f"{kind}.{split}", about=f"{file}.{split}.json")
-        if records.about is None or records.about["made_with"] != known["made"]:
+        records = StoredTable(own, f"{kind}.{split}", about=f"{file}.{split}.json")
+        if _rows(records) is None or (records.about or {}).get("made_with") != known["made"]:
             _write_records(records, reader, split, known)
         rows = StoredRows(pictures.folder), StoredRows(records.folder)
-        return Prepared(place, *rows, known["ids"], known["captions"], records.about or {})
+        ids = set(known["ids"])
+        replaced = [name for name in changed if name in ids]
+        note = (f"{len(replaced):,} pictures of split '{split}' of {folder} have come or changed since it was prepared "
+                f"({listed(replaced)}); it is prepared again.")  # fmt: skip
+        notes = (note,) if replaced else ()
+        return Prepared(own, *rows, known["ids"], known["captions"], records.about or {}, notes)
+
+
+def located_pictures(reader: DatasetReader[Any], split: str) -> dict[str, PictureFile]:
+    """Returns picture id -> file as the reader does, found where names are composed in another way (files.existing)."""
+    place = lambda file: (
+        existing(file) if isinstance(file, Path) else dataclasses.replace(file, path=existing(file.path))
+    )
+    return {name: place(file) for name, file in reader.pictures(split).items()}
+
+
+def prepared_folder(folder: Path, place: str | Path = "") -> Path:
+    """Returns the folder of a data set's tables: its own `prepared/`, or one in a `place` for those of many sets."""
+    if not place:
+        return folder / "prepared"
+    whole = folder.resolve()
+    return local_path(place) / f"{whole.name}-{hashlib.blake2b(os.fsencode(whole), digest_size=4).hexdigest()}"
+
+
+@contextlib.contextmanager
+def _locked(own: Path) -> Iterator[Path]:
+    """Locks the folder of some tables. Says what to do where it can't be made."""
+    try:
+        own.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{own} can't be made ({error.strerror}); the tables of a data set go there unless you give another "
+            "folder for them: --prepared=DIR, or --config.data.prepared=DIR in training."
+        ) from error
+    with locked(own):
+        yield own
+
+
+def _rows(table: StoredTable) -> StoredRows | None:
+    """Returns the rows of a table; None where it has not been written, or is damaged."""
+    try:
+        return None if table.about is None else StoredRows(table.folder)
+    except UserError:
+        return None
+
+
+def _cache(own: Path, split: str) -> Path:
+    return own / f"hashes.{split}"
 
 
 def read_bytes(file: PictureFile, name: str) -> bytes:
@@ -121,6 +181,8 @@ def read_bytes(file: PictureFile, name: str) -> bytes:
 @dataclasses.dataclass(frozen=True)
 class _CheckedPicture:
     name: str
+    hash: bytes  # of the file
+    state: tuple[int, int, int, int]  # of the file, before it was read
     data: bytes = b""
     side: tuple[int, int] = (0, 0)
     problem: str = ""
@@ -129,38 +191,48 @@ class _CheckedPicture:
 def _check(folder: Path, picture: tuple[str, PictureFile]) -> _CheckedPicture:
     """Reads and decodes a picture (id, file), so that bad ones are known before training."""
     name, file = picture
+    path = file if isinstance(file, Path) else file.path
+    state = file_state(path)
     try:
         if name != name.encode(errors="replace").decode():
             raise UserError(f"{name!r} has a name that is no UTF-8")
         if ".." in Path(os.path.relpath(str(file), folder)).parts:
             raise UserError(f"{name} is {file}, outside the data set's folder")
-        data = read_bytes(file, name)
-        return _CheckedPicture(name, data, images.decode(data, name=f"Picture {name}").size)
+        source = read_bytes(path, name)
     except UserError as error:
-        return _CheckedPicture(name, problem=str(error).rstrip("."))
+        return _CheckedPicture(
+            name, file_hash(path) if state[0] >= 0 else ABSENT, state, problem=str(error).rstrip(".")
+        )
+    hash = content_hash(source)
+    try:
+        data = source if isinstance(file, Path) else file.cut(source)
+        return _CheckedPicture(name, hash, state, data, images.decode(data, name=f"Picture {name}").size)
+    except UserError as error:
+        return _CheckedPicture(name, hash, state, problem=str(error).rstrip("."))
 
 
 def _write_pictures(
-    table: StoredTable, reader: DatasetReader[Any], folder: Path, split: str, bad_pictures: str
+    table: StoredTable, reader: DatasetReader[Any], folder: Path, split: str, bad_pictures: str, root: Path, cache: Path
 ) -> None:
-    files, captions = reader.pictures(split), reader.captions(split)
-    listed = _list_digest(files, folder)
-    if twin := _twin(folder, listed):
+    files, captions = located_pictures(reader, split), reader.captions(split)
+    list_digest = _list_digest(files, folder)
+    if twin := _twin(root, list_digest, files):
         reader.records(split)  # as below: no pictures are kept for faulty records
         known: Any = twin.about
         if table.link(twin, known | {"captions": [captions.get(name, "") for name in known["ids"]]}):
             return
     left_out: dict[str, str] = {}
+    hashes: dict[str, tuple[tuple[int, int, int, int], bytes]] = {}
     seen: list[tuple[str, tuple[int, int], int, bytes]] = []
 
     def rows() -> Iterator[dict[str, Any]]:
         ahead = 2 * available_cpus()  # few, since their bytes are held in memory
         for picture in map_ahead(functools.partial(_check, folder), files.items(), ahead=ahead):
+            hashes[picture.name] = picture.state, picture.hash
             if picture.problem:
                 left_out[picture.name] = picture.problem
                 continue
-            digest = hashlib.blake2b(picture.data, digest_size=8).digest()
-            seen.append((picture.name, picture.side, len(picture.data), digest))
+            seen.append((picture.name, picture.side, len(picture.data), content_hash(picture.data)))
             yield {"image": io.BytesIO(picture.data)}
         problems = list(left_out.values()) if bad_pictures == "fail" else []
         try:  # all problems are reported at once, and no pictures are kept for faulty records
@@ -175,65 +247,58 @@ def _write_pictures(
 
     def about() -> dict[str, Any]:
         ids = [name for name, *_ in seen]
-        made = hashlib.blake2b(
-            json.dumps([ids, left_out]).encode() + b"".join(digest for *_, digest in seen), digest_size=8
-        )
+        made = hashlib.blake2b(json.dumps([ids, sorted(left_out)]).encode(), digest_size=8)
+        made.update(b"".join(hashes[name][1] for name in ids))
         return {
             "made": made.hexdigest(),
-            "listed": listed,
+            "listed": list_digest,
             "ids": ids,
             "captions": [captions.get(name, "") for name in ids],
             "left_out": left_out,
-            "seen": {name: _state(files[name]) for name in left_out},
+            "hashes": {name: hashes[name][1].hex() for name in (*ids, *left_out)},
             "census": census.about_pictures(seen),
         }
 
     import tensorflow_datasets as tfds
 
     table.write({"image": tfds.features.Image()}, rows(), about)
+    keep_hashes(cache, hashes)
 
 
 def _list_digest(files: Mapping[str, PictureFile], folder: Path) -> str:
-    """Returns a digest that is the same for splits that list the same pictures, of unchanged files, in one order."""
+    """Returns a digest that is the same for splits that list the same files, or parts of them, in one order."""
     region = lambda file: "" if isinstance(file, Path) else repr(dataclasses.replace(file, path=Path()))
-    rows = [[name, os.path.relpath(str(file), folder), region(file), _state(file)] for name, file in files.items()]
+    rows = [[name, os.path.relpath(str(file), folder), region(file)] for name, file in files.items()]
     return hashlib.blake2b(json.dumps(rows).encode(), digest_size=16).hexdigest()
 
 
-def _twin(folder: Path, listed: str) -> StoredTable | None:
+def _twin(root: Path, list_digest: str, files: Mapping[str, PictureFile]) -> StoredTable | None:
     """Returns a complete table of the same pictures, of another split or another reader of this folder.
 
     There are such tables: several sets have texts of CIRR's pictures, and CIRCO's splits have one gallery.
     """
-    for path in sorted((folder / "prepared").glob("*/pictures.*.json")):
-        table = StoredTable(path.parent, path.stem, about=path.name)
-        if table.about and table.about.get("listed") == listed and not table.about["left_out"]:
+    for path in sorted(root.glob("*/pictures.*.json")):
+        table, split = StoredTable(path.parent, path.stem, about=path.name), path.stem.removeprefix("pictures.")
+        about = table.about or {}
+        is_alike = about.get("listed") == list_digest and not about["left_out"]
+        if is_alike and not _changed(about, files, _cache(path.parent, split)):
             return table
     return None
 
 
-def _is_outdated(about: Mapping[str, Any], files: Mapping[str, PictureFile]) -> bool:
-    """Returns whether pictures have come since the table was written. Removed pictures are still in the table."""
-    seen = about["seen"]
-    return not files.keys() <= {*about["ids"], *seen} or any(
-        _state(files[name]) != state for name, state in seen.items() if name in files
-    )
-
-
-def _state(file: PictureFile) -> list[int] | None:
-    """Returns the time and size of a file, None where there is none."""
-    try:
-        status = Path(str(file)).stat()
-    except (OSError, ValueError):
-        return None
-    return [status.st_mtime_ns, status.st_size]
+def _changed(about: Mapping[str, Any], files: Mapping[str, PictureFile], cache: Path) -> list[str]:
+    """Returns the pictures that have come, or whose contents have changed, since a table was written."""
+    known = about["hashes"]
+    paths = {name: file if isinstance(file, Path) else file.path for name, file in files.items()}
+    hashes = zip(files, content_hashes(paths, cache), strict=True)
+    return [name for name, hash in hashes if name not in known or (hash != ABSENT and hash.hex() != known[name])]
 
 
 def _write_records(table: StoredTable, reader: DatasetReader[Any], split: str, pictures: Mapping[str, Any]) -> None:
     import tensorflow_datasets as tfds
 
-    every, known, bad = reader.records(split), set(pictures["ids"]), pictures["left_out"]
-    kept = [r for r in every if known.issuperset(named_pictures(r))] if bad else every
+    read, known, bad = reader.read(split), set(pictures["ids"]), pictures["left_out"]
+    kept = [r for r in read.records if known.issuperset(named_pictures(r))] if bad else read.records
     if not kept:
         raise UserError(f"Every record of split '{split}' names a bad picture; expected some that don't.")
     names = [field.name for field in dataclasses.fields(reader.record_type)]
@@ -244,6 +309,8 @@ def _write_records(table: StoredTable, reader: DatasetReader[Any], split: str, p
         "records": census.about_records(kept),
         "pictures": pictures["census"],
         "left_out": bad,
-        "records_left_out": len(every) - len(kept),
+        "records_left_out": len(read.records) - len(kept),
+        "unknown": read.unknown,
+        "odd": read.odd,
     }
     table.write({"record": tfds.features.Text()}, rows, about)

@@ -1,17 +1,73 @@
-"""The base classes of all readers of data sets, and of those that read composed queries."""
+"""The base classes of all readers of data sets, and of those that read composed queries.
+
+Published files are read as they are. A record without a text, or one that comes again, is a record like the others: it
+counts in an evaluation, as it does in everybody's. A record that names a picture that the set does not have can't be
+asked, and is listed apart. Training leaves all of these out (`for_training`). Rows that are no records at all (of
+another type, without a reference) are faults, and the split is refused.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic
 
 from contextjax.json_files import read_json
-from contextjax.types import ComposedRecord, UserError
+from contextjax.types import CandidateRecord, ComposedRecord, UserError
 from data_pipelines import annotations
-from data_pipelines.records import PictureFile, Record, check_problems, named_pictures
+from data_pipelines.records import AnyRecord, PictureFile, Record, check_problems, matching, named_pictures
+from data_pipelines.texts import has_words
+
+BLANK, REPEATED = "without a text", "repeated"
+HALF, TRIMMED = "with half a text", "with unknown pictures in their group"
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitRecords(Generic[Record]):
+    """The records of a split.
+
+    Attributes:
+      records: all that can be asked, in their order.
+      unknown: a sentence of each further record, which names a picture that the set does not have.
+      odd: what is odd (BLANK, ...) -> the ids of the records that are.
+    """
+
+    records: list[Record]
+    unknown: list[str]
+    odd: dict[str, list[str]]
+
+
+def split_records(
+    records: list[Record], unknown: Sequence[str] = (), odd: Mapping[str, Sequence[str]] | None = None
+) -> SplitRecords[Record]:
+    """Returns the records of a split with what is odd about them; `odd` has what only their reader can tell."""
+    chosen = {id(record) for record in for_training(record for record in records if has_words(record.text))}
+    blank = [record.id for record in records if not has_words(record.text)]
+    repeated = [record.id for record in records if has_words(record.text) and id(record) not in chosen]
+    kinds = {BLANK: blank, REPEATED: repeated, **(odd or {})}
+    return SplitRecords(records, list(unknown), {kind: list(ids) for kind, ids in kinds.items() if ids})
+
+
+def for_training(records: Iterable[Record]) -> list[Record]:
+    """Returns the records that something can be learned of: those with a text, each once."""
+    chosen: list[Record] = []
+    kept: set[Any] = set()
+    for record in records:
+        same = _same(record)
+        if has_words(record.text) and kept.isdisjoint(same):
+            chosen.append(record)
+            kept.update(same)
+    return chosen
+
+
+def _same(record: AnyRecord) -> tuple[Any, ...]:
+    """Returns what two records that count as one have in common: the id, or all the rest."""
+    content: AnyRecord = dataclasses.replace(record, id="")
+    if isinstance(content, CandidateRecord):  # a text of two candidates of a set describes neither
+        content = dataclasses.replace(content, target=None)
+    return record.id, content
 
 
 class DatasetReader(ABC, Generic[Record]):
@@ -46,19 +102,25 @@ class DatasetReader(ABC, Generic[Record]):
         return {}
 
     @abstractmethod
-    def records(self, split: str) -> list[Record]:
+    def read(self, split: str) -> SplitRecords[Record]:
         """Returns all records of a split.
 
         Raises:
           UserError: rows are faulty or there are none; the message lists all faults.
         """
 
-    def _checked(self, records: list[Record], problems: list[str], file: Path, what: str) -> list[Record]:
+    def records(self, split: str) -> list[Record]:
+        """Returns the records of a split that can be asked, see `read`."""
+        return self.read(split).records
+
+    def _checked(
+        self, records: list[Record], problems: list[str], file: Path, what: str, *, unknown: Sequence[str] = ()
+    ) -> SplitRecords[Record]:
         """Returns the records of a file, called `what` in messages. Raises UserError if there are problems or none."""
-        check_problems(problems, file.name)
+        check_problems([*problems, *unknown] if problems or not records else [], file.name)
         if not records:
             raise UserError(f"{file} holds no {what}; expected at least one.")
-        return records
+        return split_records(records, unknown)
 
 
 class ComposedReader(DatasetReader[ComposedRecord]):
@@ -81,6 +143,7 @@ class ComposedReader(DatasetReader[ComposedRecord]):
 
     def __init__(self, folder: str | Path):
         super().__init__(folder)
+        self._half: set[str] = set()  # ids of queries of which a part of the text is blank
         self.splits = tuple(self._find_splits())
         if not self.splits:
             names = f"{{{','.join(self.known_splits)}}}" if self.known_splits else "*"
@@ -93,25 +156,37 @@ class ComposedReader(DatasetReader[ComposedRecord]):
         """Returns the files that decide what the set holds."""
         return [file for split in self.splits for file in self._files(split)]
 
-    def records(self, split: str) -> list[ComposedRecord]:
+    def read(self, split: str) -> SplitRecords[ComposedRecord]:
         """Returns all queries of a split.
 
+        A picture of a group, or of several right ones, that the split does not have is taken off its record.
+
         Raises:
-          UserError: rows lack something, queries name pictures that the split does not have, have no text, or share
-            an id; or there are no queries. The message lists all faults.
+          UserError: rows lack something, or there are no queries that can be asked. The message lists all faults.
         """
-        records, problems = self._parsed(split)
-        problems = [*problems, *_faults(records, self.pictures(split))]
-        check_problems(problems, f"Split '{split}' of {self.layout}")
+        every, problems = self._parsed(split)
+        known, records, unknown, trimmed = self.pictures(split), [], [], []
+        for record in every:
+            if absent := [name for name in (record.reference, record.target) if name is not None and name not in known]:
+                unknown.append(f"query {record.id} names the unknown picture {absent[0]}")
+                continue
+            present = [tuple(name for name in names if name in known) for names in (record.subset, record.truths)]
+            if present != [record.subset, record.truths]:
+                trimmed.append(record.id)
+                record = dataclasses.replace(record, subset=present[0], truths=present[1])
+            records.append(record)
+        where = f"Split '{split}' of {self.layout}"
+        check_problems([*problems, *unknown] if problems or not records else [], where)
         if not records:
             raise UserError(f"Split '{split}' of {self.folder} holds no queries; expected at least one.")
-        return records
+        half = [record.id for record in records if record.id in self._half]
+        return split_records(records, unknown, {HALF: half, TRIMMED: trimmed})
 
     def _find_splits(self) -> Iterable[str]:
         if self.known_splits:
             return [split for split in self.known_splits if self._files(split)[0].exists()]
         before, _, after = self.queries.partition("{split}")
-        files = sorted(str(path.relative_to(self.folder)) for path in self.folder.glob(f"{before}*{after}"))
+        files = [str(path.relative_to(self.folder)) for path in matching(self.folder, f"{before}*{after}")]
         return [file.removeprefix(before).removesuffix(after) for file in files]
 
     def _files(self, split: str) -> list[Path]:
@@ -128,6 +203,7 @@ class ComposedReader(DatasetReader[ComposedRecord]):
     def _parsed(self, split: str) -> tuple[list[ComposedRecord], list[str]]:
         """Returns the records of all sound rows, and the problems of the others."""
         records, problems = [], []
+        self._half = set()
         for file in self._files(split):
             make = lambda number, row, file=file: self._queries(file, number, row)
             sound, faults = annotations.parse(self._rows(file), make, file=file.name)
@@ -138,15 +214,3 @@ class ComposedReader(DatasetReader[ComposedRecord]):
         """Returns the pictures that the queries of a split name, each once. `records` reports rows with faults."""
         records, _ = self._parsed(split)
         return list(dict.fromkeys(name for record in records for name in named_pictures(record)))
-
-
-def _faults(records: list[ComposedRecord], known: Collection[str]) -> Iterator[str]:
-    for record in records:
-        unknown = [name for name in named_pictures(record) if name not in known]
-        if unknown:
-            yield f"query {record.id} names the unknown picture {unknown[0]}"
-        if not record.text.strip():
-            yield f"query {record.id} has an empty text"
-    for id, count in Counter(record.id for record in records).items():
-        if count > 1:
-            yield f"query {id} comes {count} times"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from contextjax import images
-from contextjax.types import CandidateRecord, CaptionRecord, ComposedRecord, UserError
+from contextjax.types import CandidateRecord, CaptionRecord, ComposedRecord, UserError, listed
 
 AnyRecord = ComposedRecord | CandidateRecord | CaptionRecord
 Record = TypeVar("Record", bound=AnyRecord)
@@ -51,13 +52,16 @@ class Crop:
         return round(left), round(top), round(right), round(bottom)
 
     def read_bytes(self) -> bytes:
-        """Returns the square as a PNG, which loses nothing.
+        """Returns the square as a PNG, which loses nothing; see `cut`. Raises an OSError where there is no file."""
+        return self.cut(self.path.read_bytes())
+
+    def cut(self, data: bytes) -> bytes:
+        """Returns the square of the file's bytes as a PNG.
 
         Raises:
-          OSError: there is no such file.
-          UserError: the file is no picture, or the box lies outside it.
+          UserError: the bytes are no picture, or the box lies outside it.
         """
-        image = images.decode(self.path.read_bytes(), name=f"Picture {self.path}")
+        image = images.decode(data, name=f"Picture {self.path}")
         left, top, right, bottom = self.corners(*image.size)
         width, height = right - left, bottom - top
         if width < 1 or height < 1:
@@ -99,14 +103,24 @@ def with_renamed_pictures(record: Record, rename: Callable[[str], str]) -> Recor
 
 
 def list_pictures(*folders: Path) -> dict[str, Path]:
-    """Returns name without suffix -> file, of all pictures of the folders that are there; the first folder wins."""
+    """Returns name without suffix, in NFC -> file, of the pictures of those folders that exist; the first one wins."""
     files: dict[str, Path] = {}
     for folder in folders:
         if folder.is_dir():
-            for path in sorted(folder.iterdir(), reverse=True):  # .png before .jpg
-                if path.suffix.lower() in images.SUFFIXES:
-                    files.setdefault(path.stem, path)
+            for path in sorted(folder.iterdir(), key=_preference):
+                if images.is_picture(path):
+                    files.setdefault(unicodedata.normalize("NFC", path.stem), path)
     return files
+
+
+def _preference(path: Path) -> tuple[int, Path]:
+    first = (".png", ".jpg", ".jpeg", ".webp")  # of files that differ in their suffix alone
+    return first.index(path.suffix.lower()) if path.suffix.lower() in first else len(first), path
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Returns the files of a folder that match a pattern, sorted, without hidden ones, as macOS leaves "._val.json"."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
 def check_problems(problems: Sequence[str], where: str) -> None:
@@ -116,8 +130,7 @@ def check_problems(problems: Sequence[str], where: str) -> None:
       UserError: there are some; the message lists all of them, or the first ten and how many more there are.
     """
     if problems:
-        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise UserError(
-            f"{where} has {len(problems)} problem(s): {'; '.join(problems[:10])}{more}. "
+            f"{where} has {len(problems)} problem(s): {listed(problems, between='; ')}. "
             "Mend or remove them and try again."
         )

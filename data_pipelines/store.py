@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import io
 import json
 import os
@@ -21,7 +22,7 @@ from contextjax.files import write_whole
 from contextjax.json_files import LONG_LIST, read_json
 from contextjax.types import UserError
 
-VERSION = "1.2.0"
+VERSION = "1.3.0"
 _QUIET = threading.RLock()  # standard output belongs to the whole process
 BUILDER = "table"
 
@@ -57,10 +58,12 @@ class StoredTable:
             with quiet():
                 builder = _builder_class()(columns=columns, rows=rows, data_dir=self._root, file_format="array_record")
                 builder.download_and_prepare()
-            self.about = about()
-            write_whole(self._file, json.dumps(self.about, indent=1))
+            self._describe(about())
         except OSError as error:
-            raise UserError(f"{self._root} can't be written ({error}); make room for it and try again.") from error
+            raise UserError(
+                f"{self._root} can't be written ({error}); make room for it, or give another folder for the tables: "
+                "--prepared=DIR, or --config.data.prepared=DIR in training."
+            ) from error
 
     def link(self, other: StoredTable, about: Any) -> bool:
         """Makes this table a copy of another one that shares its files on the disk.
@@ -77,12 +80,11 @@ class StoredTable:
             self._file.unlink(missing_ok=True)
             self._remove()
             shutil.copytree(other._root, self._root, copy_function=os.link)
-            if other._read() != other.about:
+            if other._read() != other.about or _sizes(self.folder) != _sizes(other.folder):
                 self._remove()
                 self.about = None
                 return False
-            self.about = about
-            write_whole(self._file, json.dumps(about, indent=1))
+            self._describe(about)
         except OSError:
             self.about = None
         return self.about is not None
@@ -91,11 +93,29 @@ class StoredTable:
         if self._root.exists():
             shutil.rmtree(self._root)  # errors are raised: the rest of an old table would be taken for the new one
 
+    def _describe(self, about: Any) -> None:
+        """Writes the JSON file, which makes the table complete."""
+        content = {**about, "files": _sizes(self.folder)}
+        write_whole(self._file, json.dumps({**content, "hash": _hash(content)}, indent=1))
+        self.about = about
+
     def _read(self) -> Any:
-        if not (self._file.exists() and self.folder.is_dir()):
+        """Returns what the JSON file says of the table; None where it or a file of the table is missing or damaged."""
+        try:
+            about = read_json(self._file, layout="a prepared data set", limits=LONG_LIST)
+        except UserError:
             return None
-        remedy = "remove it, and it is prepared again"
-        return read_json(self._file, layout="a prepared data set", remedy=remedy, limits=LONG_LIST)
+        is_whole = about.pop("hash", "") == _hash(about) and about.pop("files") == _sizes(self.folder)
+        return about if is_whole else None
+
+
+def _hash(content: Any) -> str:
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Returns the sizes of a table's files: one that was cut is no longer whole."""
+    return {path.name: path.stat().st_size for path in sorted(folder.glob("*")) if path.is_file()}
 
 
 class StoredRows(Sequence):
@@ -111,19 +131,35 @@ class StoredRows(Sequence):
         import tensorflow_datasets as tfds
         from tensorflow_datasets.proto import tf_example_pb2
 
-        with quiet():
+        with quiet(), self._reported():
             builder: Any = tfds.builder_from_directory(self.folder)
             raw = tfds.decode.DeserializeMethod.RAW_BYTES
             return builder.as_data_source(split="rows", deserialize_method=raw), tf_example_pb2.Example.FromString
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Turns whatever a damaged table makes its reader raise into one sentence."""
+        try:
+            yield
+        except (MemoryError, UserError):
+            raise
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(f"{self.folder} is damaged ({reason}); remove it, and it is prepared again.") from error
 
     def __len__(self) -> int:
         return len(self._records[0])
 
     def __getitem__(self, row: Any) -> dict[str, bytes]:
-        return self._parsed(self._records[0][row])
+        records = self._records
+        if not -len(records[0]) <= row < len(records[0]):
+            raise IndexError(row)
+        with self._reported():
+            return self._parsed(records[0][row])
 
     def __iter__(self) -> Iterator[dict[str, bytes]]:
-        return map(self._parsed, self._records[0].__getitems__(list(range(len(self)))))
+        with self._reported():
+            return iter([self._parsed(row) for row in self._records[0].__getitems__(list(range(len(self))))])
 
     def _parsed(self, record: bytes) -> dict[str, bytes]:
         # Parsed here: tensorflow-datasets' own decoding takes a tenth of the time of decoding a picture.

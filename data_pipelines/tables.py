@@ -71,6 +71,7 @@ class SplitData(Generic[Record]):
       records: the records.
       folder: the folder of the prepared tables, beside which caches are kept.
       census: see census.lines.
+      notes: see Prepared.
     """
 
     split: str
@@ -79,6 +80,12 @@ class SplitData(Generic[Record]):
     records: tuple[Record, ...]
     folder: Path
     census: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """Another text for other annotations or pictures; of the same contents the same one, wherever they are."""
+        return f"{self.folder.name}-{self.census['made_with']}"
 
     @property
     def has_captions(self) -> bool:
@@ -93,18 +100,19 @@ CaptionData = SplitData[CaptionRecord]
 
 def load_split(
     reader: DatasetReader[Record], folder: Path, split: str, *, size: int, fit: str = "crop", cache_bytes: int = 0,
-    bad_pictures: str = "fail",
+    bad_pictures: str = "fail", place: str | Path = "",
 ) -> SplitData[Record]:  # fmt: skip
     """Loads a split, which is prepared first where that has not been done.
 
     Args:
       reader: the data set's reader.
-      folder: the data set's folder; tables go to its `prepared/`.
+      folder: the data set's folder.
       split: one of reader.splits.
       size: side of the pictures in pixels.
       fit: how pictures are made square, see images.preprocess.
       cache_bytes: how many bytes of decoded pictures may stay in memory.
       bad_pictures: "fail" or "skip", see prepare; for evaluation always "fail".
+      place: where the tables go, see prepare.
 
     Raises:
       UserError: the split is unknown, or the data set has problems; the message lists all of them.
@@ -112,7 +120,7 @@ def load_split(
     Example:
       >>> load_split(CirrReader("data/pictograms/cirr"), Path("data/pictograms/cirr"), "val", size=64)
     """
-    prepared = prepare(reader, folder, split, bad_pictures=bad_pictures)
+    prepared = prepare(reader, folder, split, bad_pictures=bad_pictures, place=place)
     return SplitData(
         split=split,
         pictures=PictureTable(prepared.pictures, prepared.ids, size=size, fit=fit, cache_bytes=cache_bytes),
@@ -120,6 +128,7 @@ def load_split(
         records=tuple(_record(reader.record_type, row) for row in prepared.records),
         folder=prepared.place,
         census=prepared.census,
+        notes=prepared.notes,
     )
 
 

@@ -32,12 +32,13 @@ CHECKPOINT = flags.DEFINE_string(
 BASELINES = flags.DEFINE_bool("baselines", True, "Score image only, text only and their sum (or itc and itm) too.")
 REWORDINGS = flags.DEFINE_bool("rewordings", False, "Query by the mean of a text and its rewordings (Fashion-IQ).")
 PROPOSITIONS = define_path(
-    "propositions", Place.FILE, "Candidate sets: a file {description: [short sentences]}.", default=""
+    "propositions", Place.PICTURES, "Candidate sets: a file {description: [short sentences]}.", default=""
 )
 SHARE = flags.DEFINE_float("share", 0.5, "With --propositions: the share of the whole text in a score, 0 to 1.")
 SUBMISSION = define_path(
     "submission", Place.NEW_FOLDER, "A folder for the files that the benchmark's leaderboard takes.", default=""
 )
+PREPARED = cli.define_prepared()
 CHECK = define_path(
     "check", Place.FILE, "A submission file to check instead, by --protocol, --data and --split.", default=""
 )
@@ -59,7 +60,8 @@ def evaluate() -> None:
     evaluate_run(
         path_of(cli.required(WORKDIR)), source=SOURCE.value, split=SPLIT.value, folder=DATA.value,
         protocol=PROTOCOL.value, baselines=BASELINES.value, rewordings=REWORDINGS.value,
-        propositions=PROPOSITIONS.value, share=SHARE.value, submission=SUBMISSION.value, checkpoint=CHECKPOINT.value,
+        propositions=PROPOSITIONS.value, share=SHARE.value, submission=SUBMISSION.value, prepared=PREPARED.value,
+        checkpoint=CHECKPOINT.value,
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Checks a data set, writes its tables and prints a census of them: what training would do first, by itself.
 
-python -m experiments.prepare --reader=cirr --data=FOLDER [--split=val] [--bad_pictures=skip]
+python -m experiments.prepare --reader=cirr --data=FOLDER [--split=val] [--bad_pictures=skip] [--prepared=DIR]
 """
 
 from pathlib import Path
@@ -16,6 +16,7 @@ SPLIT = flags.DEFINE_string("split", None, "One split; without it, all of them."
 BAD_PICTURES = flags.DEFINE_enum(
     "bad_pictures", "fail", ["fail", "skip"], "What is done about missing and unreadable pictures; skip: for training."
 )
+PREPARED = cli.define_prepared()
 
 
 def main() -> None:
@@ -30,11 +31,11 @@ def main() -> None:
     problems = []
     for split in [SPLIT.value] if SPLIT.value else reader.splits:
         try:
-            prepared = prepare(reader, folder, split, bad_pictures=BAD_PICTURES.value)
+            prepared = prepare(reader, folder, split, bad_pictures=BAD_PICTURES.value, place=PREPARED.value)
         except UserError as error:
             problems.append(str(error))
             continue
-        print("\n".join(census.lines(split, prepared.census)), flush=True)
+        print("\n".join([*prepared.notes, *census.lines(split, prepared.census)]), flush=True)
         print(f"  tables and census: {prepared.place}")
     if problems:
         raise UserError(" ".join(problems))

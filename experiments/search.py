@@ -8,7 +8,7 @@ folder, or a Milvus FILE.db or address.
 from absl import flags
 
 from contextjax.files import local_path, path_of
-from contextjax.types import UserError
+from contextjax.types import UserError, listed
 from experiments.shared import cli
 from experiments.shared.paths import Place, define_path
 
@@ -33,7 +33,7 @@ def main() -> None:
     gallery = None if INDEX.value else local_path(cli.required(GALLERY))
     image = local_path(cli.required(IMAGE))
     if not image.is_file():
-        raise UserError(f"There is no picture at {image}; give the path of a PNG, JPEG or WebP file.")
+        raise UserError(f"There is no picture at {image}; give the path of a picture file.")
     system = contextjax.load(workdir)
     query = system.encode_query([image], [text])[0]
     for cut in system.truncated([text]):
@@ -45,7 +45,7 @@ def main() -> None:
         place = index.gallery
     for rank, (name, score) in enumerate(search_others(index, query, TOP.value, place=place, without=image), start=1):
         file = file_of(place, name)
-        print(f"{rank:3d}  {score:.4f}  {file if file.is_file() else name}")
+        print(f"{rank:3d}  {score:.4f}  {listed([file if file.is_file() else name])}")
 
 
 if __name__ == "__main__":

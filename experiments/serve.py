@@ -9,7 +9,6 @@ import socket
 
 from absl import flags
 
-from contextjax.types import UserError
 from experiments.shared import cli
 from experiments.shared.paths import Place, define_path
 
@@ -32,41 +31,28 @@ CONNECTIONS = 1000  # at a time; one more is answered with 503
 
 def main() -> None:
     """Serves the source and its pictures until SIGTERM comes."""
+    from experiments.shared.addresses import listen
+
     with listen(HOST.value, PORT.value) as listener:
-        from contextjax.serving.app import make_app
-        from contextjax.serving.connections import make_server
-        from contextjax.serving.service import Limits
-        from experiments.shared.galleries import make_service
-
-        service = make_service(
-            cli.required(SOURCE), gallery=GALLERY.value, index=INDEX.value, collection=COLLECTION.value,
-            limits=Limits(batch=BATCH.value, waiting=WAITING.value),
-        )  # fmt: skip
-        if WARM.value:
-            print("Compiling for all sizes of a batch.", flush=True)
-            service.warm()
-        print(f"http://{HOST.value}:{listener.getsockname()[1]}/ has {service.pictures} pictures.", flush=True)
-        make_server(make_app(service), log_level="warning", limit_concurrency=CONNECTIONS).run(sockets=[listener])
+        serve(listener)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Returns a socket at an address, which is taken before anything is loaded; port 0: any that is free.
+def serve(listener: socket.socket) -> None:
+    """Loads the source and its pictures, and answers at an address that is bound already."""
+    from contextjax.serving.app import make_app
+    from contextjax.serving.connections import make_server
+    from contextjax.serving.service import Limits
+    from experiments.shared.galleries import make_service
 
-    Raises:
-      UserError: another program has the address, or this machine or this user can't have it.
-    """
-    try:
-        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"--host={host} --port={port} can't be listened at ({reason}); give another --port, or a --host of this "
-            "machine."
-        ) from error
-    return listener
+    service = make_service(
+        cli.required(SOURCE), gallery=GALLERY.value, index=INDEX.value, collection=COLLECTION.value,
+        limits=Limits(batch=BATCH.value, waiting=WAITING.value),
+    )  # fmt: skip
+    if WARM.value:
+        print("Compiling for all sizes of a batch.", flush=True)
+        service.warm()
+    print(f"http://{HOST.value}:{listener.getsockname()[1]}/ has {service.pictures} pictures.", flush=True)
+    make_server(make_app(service), log_level="warning", limit_concurrency=CONNECTIONS).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.files": TYPES,
     "contextjax.json_files": TYPES | FILES,
     "contextjax.threads": set(),
+    "contextjax.contents": FILES | THREADS,
     "contextjax.spec": TYPES | FILES,
     "contextjax.models.layers": TYPES,
     "contextjax.models.vision": LAYERS | TYPES,
@@ -83,7 +84,7 @@ ALLOWED: dict[str, set[str]] = {
     | THREADS
     | {
         f"contextjax.{name}"
-        for name in ("serving", "system", "retriever", "metrics", "images", "tokenizers", "sharding")
+        for name in ("serving", "system", "retriever", "metrics", "images", "contents", "tokenizers", "sharding")
     },
     "contextjax.reports": TYPES | {f"contextjax.{name}" for name in ("reports", "system", "metrics", "evaluation")},
     "contextjax": TYPES,
@@ -91,6 +92,7 @@ ALLOWED: dict[str, set[str]] = {
         "contextjax.types",
         "contextjax.files",
         "contextjax.json_files",
+        "contextjax.contents",
         "contextjax.images",
         "contextjax.threads",
         "contextjax.tokenizers",

@@ -174,7 +174,9 @@ def test_a_clip_is_converted_and_scored_as_it_is(clip, data, pictogram_sets, tmp
         places = [f"--workdir={tmp_path / 'zero'}", f"--source={tmp_path / 'clip'}", f"--data={folder}"]
         done = in_process("evaluate", *places, f"--protocol={protocol}")
         assert done.returncode == 0, done.stderr
-        result = json.loads((tmp_path / "zero" / f"evaluation.{protocol}.val.json").read_text())
+        (file,) = (tmp_path / "zero").glob(f"evaluation.{protocol}.val.*.json")
+        result = json.loads(file.read_text())
+        assert file.name == f"evaluation.{protocol}.val.{folder.name}-{result['data']['identity']}.json"
         assert set(result["baselines"]) == names and result["n_queries"] >= 4
     image = sorted((data / "img_raw" / "dev").iterdir())[0]
     refused = in_process(
@@ -198,7 +200,7 @@ def test_a_clip_is_converted_and_scored_as_it_is(clip, data, pictogram_sets, tmp
         ("evaluate", ["--workdir={tmp}/none"], "There is nothing at"),
         ("evaluate", ["--workdir={run}", "--split=nope"], "no split 'nope'"),
         ("evaluate", ["--workdir={tmp}/x", "--source={tmp}/no"], "--data or --protocol is missing"),
-        ("evaluate", ["--workdir={tmp}/x", "--source={tmp}/no", "--data=x", "--protocol=cirr"], "nothing at"),
+        ("evaluate", ["--workdir={tmp}/x", "--source={tmp}/no", "--data={dev}", "--protocol=cirr"], "nothing at"),
         ("convert", ["--source={tmp}/no.pth", "--target={tmp}/x", "--allow_pickle"], "no pickle at"),
         ("convert", ["--source={dev}", "--target={tmp}/x"], "no model.safetensors"),
     ],

@@ -73,9 +73,15 @@ def test_mistakes_are_user_errors(system, pictures, images, texts, sentence):
         system.encode_query(pictures[:images], texts)
 
 
+def test_nothing_is_encoded_as_no_rows(system):
+    for embeddings in (system.encode_gallery([]), system.encode_text([]), system.encode_query([], [])):
+        assert embeddings.shape == (0, system.spec.projection) and embeddings.dtype == np.float32
+    assert system.truncated([]) == [] and system.attention_maps([], []) == []
+
+
 def test_what_a_system_cannot_do_is_a_user_error(system, pictures):
-    with pytest.raises(UserError, match="gallery is empty"):
-        system.encode_gallery([])
+    with pytest.raises(UserError, match=r"text 'big \\udcff' holds bytes that are not UTF-8"):
+        system.encode_text(["big \udcff"])
     with pytest.raises(UserError, match="no attention maps"):
         system.with_query("sum").attention_maps(pictures, TEXTS)
     assert system.truncated(["remove the dog"]) == []

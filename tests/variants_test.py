@@ -28,3 +28,14 @@ def test_an_unknown_field_of_a_tower_is_told():
         config.model.vision.widht = 3
     with pytest.raises(UserError, match="widht"):
         make_model(make_spec(config.model))
+
+
+@pytest.mark.parametrize(("size", "near"), [(100, "96 or 112"), (17, "16 or 32"), (10, "16")])
+def test_a_size_that_patches_do_not_fill_names_the_nearest(size, near):
+    from configs.base import base
+    from contextjax.types import UserError
+
+    config = base()
+    config.model.vision.image_size = size
+    with pytest.raises(UserError, match=rf"image_size is {size}; expected a multiple of 16, the patch size: {near}\."):
+        resolve(config.model)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contextjax.spec import SystemSpec
+from contextjax.types import listed
 
 RANDOM = "random weights"  # where a run started from nothing
 
@@ -49,13 +50,20 @@ def _recipe(spec: SystemSpec, recipe: Mapping[str, str] | None) -> str:
     return f"## Recipe\n\n| | |\n|---|---|\n{table}\n\n`config.json` holds all of it."
 
 
+def _data(evaluation: Mapping[str, Any]) -> str:
+    """Returns the data set of an evaluation, as a part of a sentence; "" where it does not say."""
+    data = evaluation.get("data")
+    return f" of {listed([data['folder']])} (contents {data['identity']})" if isinstance(data, dict) else ""
+
+
 def _metrics(evaluation: Mapping[str, Any] | None) -> str:
     if not evaluation:
         return "## Metrics\n\nNo evaluation of this checkpoint lay beside it (`experiments.evaluate` makes one)."
     metrics = {name: value for name, value in evaluation["metrics"].items() if value is not None}
     rows = "\n".join(f"| {name} | {value:.1f} |" for name, value in metrics.items())
     return (
-        f"## Metrics\n\nProtocol {evaluation['protocol']}, split {evaluation['split']}: {evaluation['n_queries']} "
+        f"## Metrics\n\nProtocol {evaluation['protocol']}, split {evaluation['split']}{_data(evaluation)}: "
+        f"{evaluation['n_queries']} "
         f"queries, {evaluation['n_gallery']} pictures, by '{evaluation['query']}'. They are the live model's; the "
         f"certificate says how far this export is from it.\n\n| | |\n|---|---|\n{rows}"
     )
@@ -82,7 +90,8 @@ def _parity(parity: Mapping[str, Any] | None) -> str:
 
 def _pictures(spec: SystemSpec, manifest: Mapping[str, Any]) -> str:
     facts, (first, last, *_) = spec.preprocessing, manifest["tokenizer"]["specials"]
-    how = {"crop": "the short side resized (bicubic, antialiased), the centre cut out",
+    cut = "the short side resized (bicubic, antialiased), the centre cut out"
+    how = {"crop": cut, "crop_rounded": cut,
            "squash": "both sides resized (bicubic, antialiased)"}[facts["fit"]]  # fmt: skip
     return (
         f"## Inputs\n\nPictures: uint8 [{facts['image_size']}, {facts['image_size']}, 3], RGB, {how}; scaling, mean "

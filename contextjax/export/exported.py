@@ -36,8 +36,8 @@ class Exported(Retriever):
     ):
         """Makes the object of the contents of export.json and system.json, a tokenizer, and functions by name."""
         super().__init__(
-            tokenizer, image_size=spec.vision["image_size"], fit=spec.vision["fit"], query=spec.query, score=spec.score,
-            propositions=spec.propositions, fingerprint=manifest["fingerprint"],
+            tokenizer, image_size=spec.vision["image_size"], fit=spec.vision["fit"], projection=spec.projection,
+            query=spec.query, score=spec.score, propositions=spec.propositions, fingerprint=manifest["fingerprint"],
         )  # fmt: skip
         self.identity = self.fingerprint
         self.manifest, self.programs = manifest, programs

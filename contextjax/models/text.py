@@ -24,8 +24,8 @@ class TextConfig:
     mlp: int
     activation: str = "quick_gelu"
     epsilon: float = 1e-5
-    # The pooled state is that of the first token with this id; 2, as in configs of 2021 to 2023, means the first token
-    # with the largest id; None means the last real token.
+    # The id of the last token of a text, for config.json alone (2, as in files of 2021 to 2023, is the largest id). The
+    # pooled state is always that of the last real token, which the mask shows.
     eos_token: int | None = None
     scan: bool = False  # see layers.run_blocks
     remat: str = "none"
@@ -65,14 +65,14 @@ class TextTransformer(nn.Module):
         seen = jnp.tril(jnp.ones((length, length), bool)) & mask[:, None, None, :]
         x, _ = run_blocks(TransformerBlock, c, self.dtype, x, seen)
         states = layer_norm(c.epsilon, name="final_norm", dtype=self.dtype)(x)
-        pooled = jnp.take_along_axis(states, pooled_position(ids, mask, c.eos_token)[:, None, None], axis=1)[:, 0]
+        pooled = jnp.take_along_axis(states, pooled_position(mask)[:, None, None], axis=1)[:, 0]
         return TextOutput(states.reshape(*lead, length, c.width), pooled.reshape(*lead, c.width))
 
 
-def pooled_position(
-    ids: Int[Array, "batch t"], mask: Bool[Array, "batch t"], eos_token: int | None
-) -> Int[Array, " batch"]:
-    """Returns the position of the token whose state is pooled, see TextConfig.eos_token."""
-    if eos_token is None:
-        return jnp.maximum(mask.sum(-1) - 1, 0)
-    return jnp.argmax(ids if eos_token == 2 else ids == eos_token, axis=-1)
+def pooled_position(mask: Bool[Array, "batch t"]) -> Int[Array, " batch"]:
+    """Returns the position of the token whose state is pooled: the last real one, which is the tokenizer's EOS.
+
+    No id is looked for: published configs name a wrong one, or leave it out, and tokens that were added behind EOS have
+    larger ones.
+    """
+    return jnp.maximum(mask.sum(-1) - 1, 0)

@@ -19,6 +19,7 @@ from contextjax.models.layers import (
     placed,
     run_blocks,
 )
+from contextjax.types import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,14 @@ class VisionConfig:
     attention: str = "xla"
 
 
+def check_image_size(image_size: int, patch_size: int, where: str) -> None:
+    """Raises a UserError where patches of this size do not fill pictures of that one; `where` names it."""
+    if image_size < patch_size or image_size % patch_size:
+        below = image_size // patch_size * patch_size
+        near = " or ".join(str(size) for size in (below, below + patch_size) if size)
+        raise UserError(f"{where} is {image_size}; expected a multiple of {patch_size}, the patch size: {near}.")
+
+
 class VisionOutput(NamedTuple):
     """The states of a vision tower."""
 
@@ -58,6 +67,9 @@ class VisionOutput(NamedTuple):
 def blocks(x: Float[Array, "*b h w c"], side: int) -> Float[Array, "*b rows columns features"]:
     """Cuts a grid into blocks of side x side cells; a block's features are in (row, column, channel) order."""
     *lead, height, width, channels = x.shape
+    if height % side or width % side:  # the rest is not seen, as in PyTorch's convolutions
+        height, width = height // side * side, width // side * side
+        x = x[..., :height, :width, :]
     x = x.reshape(*lead, height // side, side, width // side, side, channels)
     return jnp.moveaxis(x, -4, -3).reshape(*lead, height // side, width // side, side * side * channels)
 

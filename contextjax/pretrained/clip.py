@@ -25,7 +25,7 @@ from contextjax.types import UserError
 # Defaults of transformers, where a file leaves a key out.
 TEXT = Fields(
     ("vocab_size", "vocabulary", 49408), ("max_position_embeddings", "positions", 77),
-    ("eos_token_id", "eos_token", 49407), width=512, heads=8, mlp=2048, activation="quick_gelu",
+    width=512, heads=8, mlp=2048, activation="quick_gelu",
 )  # fmt: skip
 VISION = Fields(
     ("image_size", "image_size", 224), ("patch_size", "patch_size", 32), width=768, heads=12, mlp=3072,
@@ -39,9 +39,10 @@ def hf_config(config: Mapping[str, Any], pixels: Mapping[str, Any]) -> CLIPConfi
     for name in ("text_config", "vision_config"):
         # Old files may hold a second section, which replaces the first, as in transformers.
         sections[name] = config.get(f"{name}_dict") or config.get(name) or {}
+    eos = sections["text_config"].get("eos_token_id")
     return CLIPConfig(
         VisionConfig(**VISION.read(sections["vision_config"], "vision_config"), **pixels),
-        TextConfig(**TEXT.read(sections["text_config"], "text_config")),
+        TextConfig(**TEXT.read(sections["text_config"], "text_config"), eos_token=eos if type(eos) is int else None),
         config.get("projection_dim", 512),
     )
 
@@ -55,7 +56,12 @@ def hf_config_json(config: CLIPConfig) -> dict[str, Any]:
         "model_type": "clip",
         "projection_dim": config.projection,
         "logit_scale_init_value": 2.6592,
-        "text_config": {"model_type": "clip_text_model", "projection_dim": config.projection, **TEXT.write(text)},
+        "text_config": {
+            "model_type": "clip_text_model",
+            "projection_dim": config.projection,
+            **({} if text.eos_token is None else {"eos_token_id": text.eos_token}),
+            **TEXT.write(text),
+        },
         "vision_config": {
             "model_type": "clip_vision_model",
             "projection_dim": config.projection,
@@ -117,8 +123,8 @@ def open_clip_config(config: Mapping[str, Any], pixels: Mapping[str, Any]) -> CL
     vision_width, text_width = vision.get("width", 768), text.get("width", 512)
     return CLIPConfig(
         VisionConfig(
-            image_size=vision.get("image_size", 224),
-            patch_size=vision.get("patch_size", 16),
+            image_size=_side(vision, "image_size", 224),
+            patch_size=_side(vision, "patch_size", 16),
             width=vision_width,
             layers=vision["layers"],
             heads=vision_width // vision.get("head_width", 64),
@@ -134,10 +140,20 @@ def open_clip_config(config: Mapping[str, Any], pixels: Mapping[str, Any]) -> CL
             heads=text.get("heads", 8),
             mlp=int(text_width * text.get("mlp_ratio", 4.0)),
             activation=activation,
-            eos_token=2,  # OpenCLIP pools the state at the largest id
+            eos_token=2,  # which transformers takes for the largest id, as OpenCLIP does
         ),
         model["embed_dim"],
     )
+
+
+def _side(section: Mapping[str, Any], key: str, default: int) -> int:
+    """Returns the side of a square, which OpenCLIP gives as a number or as two."""
+    value = section.get(key, default)
+    if isinstance(value, list) and value and value == [value[0]] * 2:
+        value = value[0]
+    if type(value) is not int or value < 1:
+        raise UserError(f"open_clip_config.json: vision_cfg.{key} is {value!r}; expected a number, or two equal ones.")
+    return value
 
 
 def open_clip_table(config: CLIPConfig) -> NameTable:

@@ -35,6 +35,10 @@ class Fields:
         fields = {}
         for key, ours, default in self._rows:
             value = section.get(key, default)
+            if key in ("image_size", "patch_size") and isinstance(value, list) and value:
+                if value != [value[0]] * 2:
+                    raise UserError(f"{where}.{key} is {value!r}; expected a number, or two equal ones.")
+                value = value[0]
             if isinstance(default, float) and isinstance(value, int):
                 value = float(value)
             if type(value) is not type(default):

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from contextjax.pretrained.tensors import Tensor
+from contextjax.pretrained.tensors import FLOATS, Tensor
 from contextjax.types import UserError
 
 Shape = tuple[int, ...]
@@ -194,6 +194,11 @@ def match(table: NameTable, shapes: Mapping[str, Shape], tensors: Mapping[str, T
             f"{name} {list(tensors[name].shape)}, expected {list(shape)}"
             for name, shape in sorted(expected.items())
             if name in tensors and tensors[name].shape != tuple(shape)
+        ],
+        f"of a type other than {', '.join(sorted(FLOATS))}": [
+            f"{name} {tensors[name].dtype}"
+            for name in sorted(expected)
+            if name in tensors and not tensors[name].is_float
         ],
     }
     listed = "; ".join(f"{len(names)} {kind} ({_list(names)})" for kind, names in trouble.items() if names)

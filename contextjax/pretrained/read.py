@@ -18,11 +18,11 @@ from contextjax.models.clip import CLIP
 from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
 from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
 from contextjax.models.multimodal import BertConfig, BertEncoder
-from contextjax.models.vision import VisionConfig
-from contextjax.pretrained import blip, clip, context_blip, context_cir
+from contextjax.models.vision import VisionConfig, check_image_size
+from contextjax.pretrained import blip, clip, context_blip, context_cir, preprocessing
 from contextjax.pretrained.names import Leaf, NameTable, flatten, match, own_table, unflatten
 from contextjax.pretrained.positions import resize_positions
-from contextjax.pretrained.tensors import Tensor, tensors_of
+from contextjax.pretrained.tensors import Tensor, tensors_of, weights_of
 from contextjax.types import UserError
 
 EMPTY: Mapping[str, Any] = {}
@@ -76,9 +76,20 @@ def read_pretrained(source: str | Path, *, image_size: int | None = None, dtype:
     Raises:
       UserError: nothing is there, the family is unknown, or tensors do not fit the config (the message lists them).
     """
-    place = locate(source)
-    tensors = tensors_of(place)
-    family, config = _identify(place, tensors)
+    place, troubles = locate(source), []
+    for weights in weights_of(place):
+        try:
+            return _read(place, weights, image_size, dtype, vision, text)
+        except UserError as error:  # a folder may hold the weights of several libraries, not all of which are read here
+            troubles.append(str(error))
+    raise UserError(" ".join(troubles))
+
+
+def _read(place: Path, weights: Path, image_size: int | None, dtype: Any, vision: Mapping[str, Any],
+          text: Mapping[str, Any]) -> Pretrained:  # fmt: skip
+    """Reads one file of weights, see `read_pretrained`."""
+    tensors = tensors_of(weights)
+    family, config = _identify(place, tensors, image_size)
     tensors = {family.rename(name): tensor for name, tensor in tensors.items()}
     options = lambda tower: vision if isinstance(tower, VisionConfig) else text
     config = change_towers(config, lambda tower: dataclasses.replace(tower, **options(tower)))
@@ -99,7 +110,7 @@ def read_pretrained(source: str | Path, *, image_size: int | None = None, dtype:
 def read_own(folder: Path, abstract: Any) -> Any:
     """Returns the unread parameters of a folder that `write_own` wrote; `abstract` is as `abstract_params` gives it."""
     shapes = {path: x.shape for path, x in flatten(nn.unbox(abstract)).items()}
-    leaves, _ = match(own_table(shapes), shapes, tensors_of(folder), where=str(folder))
+    leaves, _ = match(own_table(shapes), shapes, tensors_of(weights_of(folder)[0]), where=str(folder))
     return unflatten(leaves)
 
 
@@ -139,7 +150,7 @@ def locate(source: str | Path) -> Path:
         ) from error
 
 
-def _identify(place: Path, tensors: Mapping[str, Tensor]) -> tuple[Family, Any]:
+def _identify(place: Path, tensors: Mapping[str, Tensor], image_size: int | None) -> tuple[Family, Any]:
     """Returns the family and the config of a checkpoint, by its tensors' names and its config.json."""
     if any(name.endswith(context_blip.MARK) for name in tensors):
         family = Family(
@@ -157,11 +168,7 @@ def _identify(place: Path, tensors: Mapping[str, Tensor]) -> tuple[Family, Any]:
         return family, family.config({}, {"fit": "squash"})
     folder = place if place.is_dir() else place.parent
     if any(name.startswith("visual.") for name in tensors):
-        settings = read_json(folder / "open_clip_config.json", layout="a checkpoint")
-        try:
-            return CLIP_OPEN, CLIP_OPEN.config(settings, _pixels(settings.get("preprocess_cfg", {}), "mean", "std"))
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{folder}/open_clip_config.json lacks {error}; download it again.") from error
+        return CLIP_OPEN, _open_clip_config(folder / "open_clip_config.json", image_size)
     config = read_json(folder / "config.json", layout="a checkpoint")
     kind = config.get("model_type")
     if kind == "clip" and any(name.startswith(context_cir.MARK) for name in tensors):
@@ -169,32 +176,34 @@ def _identify(place: Path, tensors: Mapping[str, Tensor]) -> tuple[Family, Any]:
             "ConText-CIR (published implementation)", ContextCIR,
             lambda c, p: context_cir.published_config(tensors, c, p), context_cir.published_table,
         )  # fmt: skip
-        return family, family.config(config, _preprocessing(folder) | {"fit": family.fit})
+        return family, _config(family, config, folder, image_size)
     if kind not in BY_MODEL_TYPE:
         raise UserError(
             f"{folder}/config.json is of the family {kind!r}; expected one of {', '.join(BY_MODEL_TYPE)} "
             "(CLIP, or BLIP for image-text retrieval)."
         )
     family = BY_MODEL_TYPE[kind]
-    return family, family.config(config, _preprocessing(folder) | {"fit": family.fit})
+    return family, _config(family, config, folder, image_size)
 
 
-def _preprocessing(folder: Path) -> dict[str, Any]:
-    """Reads mean and std from the preprocessor's file; without one, the defaults are CLIP's, which BLIP uses too."""
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        if (folder / name).exists():
-            settings = read_json(folder / name, layout="a checkpoint")
-            settings = settings.get("image_processor", settings)
-            if settings.get("resample", 3) != 3:
-                raise UserError(f"{folder / name} asks for resample={settings['resample']}; only 3 (bicubic) is known.")
-            return _pixels(settings, "image_mean", "image_std")
-    return {}
+def _config(family: Family, config: Mapping[str, Any], folder: Path, image_size: int | None) -> Any:
+    """Returns the config of a family with what the folder says is done to pictures."""
+    described = family.config(config, {})
+    if isinstance(described, BertConfig):
+        return described
+    own = towers(described).vision.image_size
+    pixels = preprocessing.read_hf(folder, fit=family.fit, sizes=(own, *([image_size] if image_size else [])))
+    return family.config(config, pixels)
 
 
-def _pixels(section: Mapping[str, Any], mean: str, std: str) -> dict[str, Any]:
-    return {
-        ours: tuple(float(x) for x in section[key]) for ours, key in (("mean", mean), ("std", std)) if section.get(key)
-    }
+def _open_clip_config(file: Path, image_size: int | None) -> Any:
+    settings = read_json(file, layout="a checkpoint")
+    try:
+        own = towers(CLIP_OPEN.config(settings, {})).vision.image_size
+        section, sizes = settings.get("preprocess_cfg") or {}, (own, *([image_size] if image_size else []))
+        return CLIP_OPEN.config(settings, preprocessing.read_open_clip(section, file=file, sizes=sizes))
+    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(f"{file} lacks or misstates {error}; download it again.") from error
 
 
 def towers(config: Any) -> Any:
@@ -217,8 +226,9 @@ def _at_resolution(config: Any, leaves: Mapping[str, Leaf], image_size: int) -> 
     """Returns config and parameters for pictures of another size."""
     path = next(path for path in leaves if path.endswith("vision/position_embedding"))
     patch = towers(config).vision.patch_size
-    if image_size % patch:
-        raise UserError(f"image_size is {image_size}; expected a multiple of {patch}.")
+    if image_size == towers(config).vision.image_size:
+        return config, dict(leaves)
+    check_image_size(image_size, patch, "image_size")
     patches, leaf = (image_size // patch) ** 2, leaves[path]
     resized = Leaf((1 + patches, leaf.shape[1]), lambda: resize_positions(leaf.read(), patches))
     change = lambda tower: dataclasses.replace(tower, image_size=image_size) if hasattr(tower, "image_size") else tower

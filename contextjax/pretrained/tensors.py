@@ -18,6 +18,7 @@ FILES = ("model.safetensors", "open_clip_model.safetensors")
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pth", ".pt", ".ckpt")
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+WRAPPERS = ("module.", "_orig_mod.", "model.", "state_dict.")  # of DataParallel, torch.compile and trainers
 FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
@@ -29,6 +30,11 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     dtype: str  # as safetensors names it
+
+    @property
+    def is_float(self) -> bool:
+        """True for types that weights are read of."""
+        return self.dtype in FLOATS
 
     def read(self) -> np.ndarray:
         """Returns the values: floats as float32, integers as they are.
@@ -49,20 +55,16 @@ class Tensor:
         return value
 
 
-def tensors_of(place: Path) -> dict[str, Tensor]:
-    """Returns all tensors of a safetensors file, or of a folder with one file or an index of several.
+def weights_of(place: Path) -> list[Path]:
+    """Returns the files with weights, each whole by itself: a safetensors file, or those of a folder, or its index.
 
     Raises:
-      UserError: there are no safetensors, a file is incomplete, or it is a pickle.
+      UserError: there are no safetensors.
     """
     if place.is_file():
-        return _of_file(place)
-    index = place / INDEX
-    if index.exists():
-        return _of_index(index)
-    for name in FILES:
-        if (place / name).exists():
-            return _of_file(place / name)
+        return [place]
+    if found := [place / name for name in (INDEX, *FILES) if (place / name).exists()]:
+        return found
     pickles = sorted(path.name for path in place.iterdir() if path.suffix in PICKLES)
     hint = (
         f"it has the pickle {pickles[0]}: convert that with `experiments.convert --allow_pickle` if you trust it"
@@ -70,6 +72,18 @@ def tensors_of(place: Path) -> dict[str, Tensor]:
         else "check the path"
     )
     raise UserError(f"{place} holds no model.safetensors and no {INDEX}; {hint}.")
+
+
+def tensors_of(weights: Path) -> dict[str, Tensor]:
+    """Returns all tensors of a file of `weights_of`, without the prefix that a wrapper of the model has put before all.
+
+    Raises:
+      UserError: a file is incomplete, or it is a pickle.
+    """
+    tensors = _of_index(weights) if weights.name == INDEX else _of_file(weights)
+    while prefix := next((p for p in WRAPPERS if tensors and all(name.startswith(p) for name in tensors)), ""):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def _of_index(index: Path) -> dict[str, Tensor]:

@@ -16,10 +16,11 @@ from contextjax.files import whole_file
 from contextjax.types import UserError
 
 OLDEST = (2, 10)
+NESTS = ("model", "state_dict", "model_state_dict", "module")  # entries in which trainers keep the tensors
 
 
 def unpickle(source: Path, target: Path) -> None:
-    """Writes the tensors of a pickle (of its entry "model" or "state_dict", where it has one) as safetensors.
+    """Writes the tensors of a pickle (of an entry of NESTS, where it has one) as safetensors.
 
     Raises:
       UserError: PyTorch is missing or too old, or the pickle holds more than tensors.
@@ -45,12 +46,13 @@ def _main(source: str, target: str) -> None:
     except Exception as error:  # a damaged file can raise anything
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         sys.exit(f"it is no pickle of tensors alone ({first}).")
-    for key in ("model", "state_dict"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
+    while isinstance(loaded, dict) and (inner := [loaded[k] for k in NESTS if isinstance(loaded.get(k), dict)]):
+        loaded = inner[0]
+    if not isinstance(loaded, dict):
+        sys.exit(f"it holds a {type(loaded).__name__}; expected tensors by their names, a state_dict.")
     tensors = {name: value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
     if not tensors:
-        sys.exit("it holds no tensors.")
+        sys.exit(f"it holds no tensors, but {', '.join(str(name) for name in loaded)[:200] or 'nothing'}.")
     floats = {name: (x.float() if x.is_floating_point() else x).contiguous().numpy() for name, x in tensors.items()}
     with whole_file(Path(target)) as partial:
         save_file(floats, partial)

@@ -3,71 +3,71 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from contextjax.files import whole_file
+from contextjax.files import whole_file, whole_folder
 from contextjax.models.blip import BLIPConfig
 from contextjax.models.clip import CLIPConfig
-from contextjax.pretrained import blip, clip
+from contextjax.pretrained import blip, clip, preprocessing
 from contextjax.pretrained.names import flatten, own_table, write
 from contextjax.spec import DTYPES, SystemSpec
 from contextjax.types import UserError
 
+Finish = Callable[[Path], None]
+
+
+def nothing(folder: Path) -> None:
+    """Adds no file to a folder."""
+
 
 def write_pretrained(folder: str | Path, config: CLIPConfig | BLIPConfig, params: Any, *, dtype: str = "float32",
-                     title: str = "", origin: str = "") -> Path:  # fmt: skip
+                     title: str = "", origin: str = "", finish: Finish = nothing) -> Path:  # fmt: skip
     """Writes model.safetensors, config.json, preprocessor_config.json and a model card, as transformers reads them.
 
     Args:
-      folder: the folder to write, created where it is missing; nothing in it is overwritten.
+      folder: the folder to write, whole or not at all; nothing is overwritten.
       config: sizes of the model.
       params: parameters of the model, a tree of arrays.
       dtype: dtype of the written weights, "float32" or "bfloat16".
       title: heading of the model card.
       origin: a sentence for the card about where the weights come from.
+      finish: adds files, such as the tokenizer's, to the folder that it is given.
 
     Raises:
-      UserError: the folder holds a model already, or Hugging Face has no class for such a model.
+      UserError: the folder holds something already, or Hugging Face has no class for such a model.
     """
     is_clip = isinstance(config, CLIPConfig)
     family: Any = clip if is_clip else blip
     described = {**family.hf_config_json(config), "dtype": dtype}
     tensors = write(family.hf_table(config), flatten(params))
-    folder = new_folder(folder)
-    save(folder, tensors, dtype=dtype, metadata={"format": "pt"})
-    _json(folder / "config.json", described)
-    _json(folder / "preprocessor_config.json", _preprocessor(config))
     name = described["architectures"][0]
-    _card(folder, title or name, origin, f"from transformers import {name}\nmodel = {name}.from_pretrained(FOLDER)")
-    return folder
+    with whole_folder(Path(folder)) as partial:
+        save(partial, tensors, dtype=dtype, metadata={"format": "pt"})
+        _json(partial / "config.json", described)
+        _json(partial / "preprocessor_config.json", preprocessing.write_hf(config.vision, is_clip=is_clip))
+        usage = f"from transformers import {name}\nmodel = {name}.from_pretrained(FOLDER)"
+        _card(partial, title or name, origin, usage)
+        finish(partial)
+    return Path(folder)
 
 
 def write_own(folder: str | Path, spec: SystemSpec, params: Any, *, dtype: str = "float32",
-              origin: str = "") -> Path:  # fmt: skip
-    """Writes model.safetensors under our own parameter paths ("." between the names), system.json and a model card."""
-    folder = new_folder(folder)
-    flat = flatten(params)
-    save(folder, write(own_table(flat), flat), dtype=dtype, metadata={"format": "contextjax"})
-    spec.write(folder)
-    _card(folder, spec.title, origin, "import contextjax\nsystem = contextjax.load(FOLDER)")
-    return folder
+              origin: str = "", finish: Finish = nothing) -> Path:  # fmt: skip
+    """Writes model.safetensors under our own parameter paths ("." between the names), system.json and a model card.
 
-
-def new_folder(folder: str | Path) -> Path:
-    """Creates a folder to write a model to.
-
-    Raises:
-      UserError: the folder holds a model already.
+    The arguments are those of `write_pretrained`.
     """
-    path = Path(folder)
-    if (path / "model.safetensors").exists():
-        raise UserError(f"{path} holds a model already; give another --target, or remove it.")
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    flat = flatten(params)
+    with whole_folder(Path(folder)) as partial:
+        save(partial, write(own_table(flat), flat), dtype=dtype, metadata={"format": "contextjax"})
+        spec.write(partial)
+        _card(partial, spec.title, origin, "import contextjax\nsystem = contextjax.load(FOLDER)")
+        finish(partial)
+    return Path(folder)
 
 
 def save(folder: Path, tensors: Mapping[str, np.ndarray], *, dtype: str, metadata: dict[str, str]) -> None:
@@ -89,25 +89,6 @@ def save(folder: Path, tensors: Mapping[str, np.ndarray], *, dtype: str, metadat
         except SafetensorError as error:  # raised for a full disk too
             raise UserError(f"{folder} can't be written ({error}); make room for it and try again.") from error
         partial.chmod(0o644)  # save_file makes files that only their owner can read
-
-
-def _preprocessor(config: CLIPConfig | BLIPConfig) -> dict[str, Any]:
-    vision = config.vision
-    square = {"height": vision.image_size, "width": vision.image_size}
-    crop = {"crop_size": square, "do_center_crop": True, "size": {"shortest_edge": vision.image_size}}
-    own = crop if vision.fit == "crop" else {"size": square}
-    return {
-        "image_processor_type": "CLIPImageProcessor" if vision.fit == "crop" else "BlipImageProcessor",
-        "do_convert_rgb": True,
-        "do_normalize": True,
-        "do_rescale": True,
-        "do_resize": True,
-        "image_mean": list(vision.mean),
-        "image_std": list(vision.std),
-        "resample": 3,
-        "rescale_factor": 1 / 255,
-        **own,
-    }
 
 
 def _json(path: Path, value: Mapping[str, Any]) -> None:

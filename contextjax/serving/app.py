@@ -31,7 +31,7 @@ PROBLEMS = {
     429: BUSY,
     503: "The service is busy, or about to end; try again in a moment.",
 }
-Upload = Annotated[UploadFile | None, File(description="A PNG, JPEG or WebP file.")]
+Upload = Annotated[UploadFile | None, File(description="A picture file: PNG, JPEG, WebP or another common kind.")]
 Name = Annotated[
     str | None, Form(max_length=4096, description="The name of a picture in the index, instead of a file.")
 ]

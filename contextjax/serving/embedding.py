@@ -8,9 +8,10 @@ pictures alone: however often the work was interrupted, and however many process
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,13 +27,12 @@ from contextjax.serving.segments import BadPicture, Segment
 from contextjax.serving.storage import pack
 from contextjax.sharding import first_process_first, is_first_process, share_of_process, wait_for_all
 from contextjax.threads import map_ahead
-from contextjax.types import UserError
+from contextjax.types import UserError, listed
 
-TODO = "todo.json"
+TODO, HASHES = "todo.json", "hashes"
 SEGMENT = 1024  # pictures
 BATCH = 256  # pictures that are embedded at a time; at most two batches of them are decoded
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}  # what a file that isn't there gives
-NAMED = 10  # bad pictures that a message names
 
 
 class Encoder(Protocol):
@@ -55,20 +55,22 @@ class Encoder(Protocol):
         ...
 
 
-def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | None = None,
+def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | None = None, others: Sequence[Path] = (),
           progress: Callable[[int, int], None] = lambda new, left: None) -> Index:  # fmt: skip
     """Makes the index in `folder` that of a gallery: embeds new and changed pictures, and removes those that are gone.
 
     Bad pictures are skipped. They are in the index's `skipped`, and are not tried again until they change. Where a disk
     fails, the call ends, and the next one goes on. Several processes share the work when all of them call this with the
     same arguments. A call waits until others that change the same index are through, and they
-    wait for it.
+    wait for it. A picture that has been moved or renamed is not embedded again, nor a gallery whose former place is
+    gone.
 
     Args:
       system: makes the embeddings.
       gallery: the pictures.
       folder: the folder of the index, which is made where there is none.
       storage: "float32", "bfloat16" or "int8"; None: what the index has, float32 for a new one.
+      others: folders of further indexes; what the same system has embedded there is taken from them.
       progress: called with (pictures newly done, pictures left to do), both of this process.
 
     Returns:
@@ -80,18 +82,19 @@ def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | Non
     """
     pack(np.zeros((0, 1)), storage or "float32")  # an unknown storage is reported before anything is written
     check_new(gallery.names, (), place=gallery.place)
-    index = None
+    index, stamps = None, {}
     with contextlib.ExitStack() as turn:
         with first_process_first():
             if is_first_process():
                 turn.enter_context(locked(folder))
-                index = _opened(system, gallery, folder, storage)
-                write_whole(folder / TODO, json.dumps(list(index.missing(gallery.stamp_of()).items())))
+                index, stamps = _opened(system, gallery, folder, storage), gallery.stamp_of(folder / HASHES)
+                _take_known(index, index.missing(stamps), [index, *_indexes(others)])
+                write_whole(folder / TODO, json.dumps(list(index.missing(stamps).items())))
         _embed_share(system, gallery, folder, progress)
         wait_for_all()
         with first_process_first():
             if index is not None:
-                index.update(gallery.stamp_of())
+                index.update(stamps)
                 (folder / TODO).unlink()
         index = Index(folder) if index is None else index
     if not len(index):
@@ -103,8 +106,7 @@ def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | Non
 
 def describe_skipped(skipped: Sequence[BadPicture]) -> str:
     """Returns how many pictures are bad, and what is wrong with the first of them."""
-    more = f" and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
-    return f"{len(skipped)} picture(s) can't be read: {' '.join(bad.reason for bad in skipped[:NAMED])}{more}"
+    return f"{len(skipped)} picture(s) can't be read: {listed([bad.reason for bad in skipped], between=' ')}"
 
 
 def _opened(system: Encoder, gallery: Gallery, folder: Path, storage: str | None) -> Index:
@@ -121,10 +123,38 @@ def _opened(system: Encoder, gallery: Gallery, folder: Path, storage: str | None
     index = Index(folder)
     index.check(system.identity)
     m = index.manifest
+    if m.gallery != gallery.place and m.gallery and not Path(m.gallery).exists():  # it has been moved
+        m = dataclasses.replace(m, gallery=gallery.place)
+        segments.write_manifest(folder, m)
+        index = Index(folder)
     for what, was, now in (("the gallery", m.gallery, gallery.place), ("storage", m.storage, storage or m.storage)):
         if was != now:
             raise UserError(f"{folder} is an index of {what} {was}, not {now}; give another --target for this one.")
     return index
+
+
+def _indexes(folders: Sequence[Path]) -> list[Index]:
+    """Returns the indexes of those folders that hold a whole one."""
+    indexes = []
+    for folder in folders:
+        with contextlib.suppress(UserError, OSError):
+            indexes.append(Index(folder))
+    return indexes
+
+
+def _take_known(index: Index, missing: Mapping[str, list[int]], sources: Sequence[Index]) -> None:
+    """Writes segments of the missing pictures that sources hold under any name: equal contents have equal stamps."""
+    wanted = {name: tuple(stamp) for name, stamp in missing.items() if all(stamp)}
+    made = lambda index: (index.manifest.fingerprint, index.manifest.storage, index.manifest.dimension)
+    for source in (source for source in sources if made(source) == made(index)):
+        for segment in source.segments:
+            row = {tuple(stamp): number for number, stamp in enumerate(segment.stamps.tolist())}
+            names = [name for name, stamp in wanted.items() if stamp in row]
+            if not names:
+                continue
+            rows = np.asarray([row[wanted.pop(name)] for name in names])
+            with contextlib.suppress(UserError):  # a damaged file: its pictures are embedded again
+                Segment.write(index.folder, names, segment.stamps[rows], segment.embeddings()[rows])
 
 
 def _read_todo(folder: Path) -> list[tuple[str, list[int]]]:

@@ -1,20 +1,21 @@
-"""A gallery: pictures by name, and stamps that tell when one has changed."""
+"""A gallery: pictures by name, and stamps of their contents, which tell when one has changed."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from contextjax import images
-from contextjax.files import is_utf8
+from contextjax.contents import content_hashes, file_state
+from contextjax.files import existing, is_utf8
 from contextjax.serving.interface import Hits, VectorIndex
-from contextjax.types import UserError
+from contextjax.types import UserError, listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +24,17 @@ class Gallery:
 
     place: str  # the folder or file that holds or lists the pictures
     names: list[str]
-    stamps: np.ndarray  # int64 [N, 2]: another one where a picture has changed
     picture: Callable[[str], Any]  # by name, as images.load takes it; raises a UserError for a bad one
-    left_out: int = 0  # files whose names are not UTF-8: no answer could name them
+    stamps: np.ndarray | None = None  # int64 [N, 2], another one for other contents; None: they are of files
+    left_out: Sequence[str] = ()  # other files of the folder, which are no pictures by their names
 
-    def stamp_of(self) -> dict[str, list[int]]:
-        """Returns the stamp of each picture."""
-        return dict(zip(self.names, self.stamps.tolist(), strict=True))
+    def stamp_of(self, cache: Path) -> dict[str, list[int]]:
+        """Returns the stamp of each picture. That of a file is a hash of its contents, kept in the file `cache`."""
+        stamps = self.stamps
+        if stamps is None:
+            hashes = content_hashes({name: file_of(self.place, name) for name in self.names}, cache)
+            stamps = np.frombuffer(b"".join(hashes), np.int64).reshape(-1, 2)
+        return dict(zip(self.names, stamps.tolist(), strict=True))
 
 
 def folder_gallery(folder: Path) -> Gallery:
@@ -39,13 +44,13 @@ def folder_gallery(folder: Path) -> Gallery:
       UserError: the folder is missing or holds no pictures.
     """
     if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}; give a folder of PNG, JPEG or WebP files as the gallery.")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES and path.is_file())
-    names = [path.relative_to(folder).as_posix() for path in files]
+        raise UserError(f"There is no folder {folder}; give a folder of pictures as the gallery.")
+    names, others = images.find_pictures(folder)
     kept = [name for name in names if is_utf8(name)]
+    others += [name for name in names if not is_utf8(name)]
     if not kept:
-        raise UserError(f"{folder} holds no pictures; expected PNG, JPEG or WebP files with names in UTF-8.")
-    return dataclasses.replace(_file_gallery(folder, folder, kept), left_out=len(names) - len(kept))
+        raise UserError(f"{folder} holds no pictures; expected files as cat.png or cat.jpg, with names in UTF-8.")
+    return _file_gallery(folder, kept, others)
 
 
 def listed_gallery(file: Path) -> Gallery:
@@ -64,9 +69,8 @@ def listed_gallery(file: Path) -> Gallery:
     if not names:
         raise UserError(f"{file} lists no pictures; expected a path of a picture a line.")
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
-        more = f" and {len(repeated) - 10} more" if len(repeated) > 10 else ""
-        raise UserError(f"{file} lists {', '.join(repeated[:10])}{more} more than once; list each picture once.")
-    return _file_gallery(file, file.parent, names)
+        raise UserError(f"{file} lists {listed(repeated)} more than once; list each picture once.")
+    return _file_gallery(file, names)
 
 
 def search_others(index: VectorIndex, query: np.ndarray, k: int, *, place: str, without: Path) -> Hits:
@@ -92,25 +96,17 @@ def search_others(index: VectorIndex, query: np.ndarray, k: int, *, place: str, 
 def file_of(place: str, name: str) -> Path:
     """Returns the file of a picture of a folder or a list; for another gallery, a path that does not exist."""
     root = Path(place)
-    return (root if root.is_dir() else root.parent) / name
+    return existing((root if root.is_dir() else root.parent) / name)
 
 
-def _file_gallery(place: Path, root: Path, names: list[str]) -> Gallery:
-    """Returns files by their paths from `root`. A stamp is size and time."""
-    stamps = np.asarray([_stamp(root / name) for name in names], np.int64)
-    return Gallery(str(place.resolve()), names, stamps, lambda name: _checked(root / name, name))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+def _file_gallery(place: Path, names: list[str], left_out: Sequence[str] = ()) -> Gallery:
+    """Returns files by their paths from a folder, or from that of a list."""
+    whole = str(place.resolve())
+    return Gallery(whole, names, lambda name: _checked(file_of(whole, name), name), left_out=left_out)
 
 
 def _checked(path: Path, name: str) -> Path:
-    size, _ = _stamp(path)
+    size, *_ = file_state(path)
     if size > images.MAX_BYTES:
         raise UserError(f"{name} has {size:,} bytes; at most {images.MAX_BYTES:,} are read: shrink or remove it.")
     return path

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from contextjax.files import is_utf8
-from contextjax.types import UserError
+from contextjax.types import UserError, listed
 
 Hits = list[tuple[str, float]]  # (name, cosine), best first
 
@@ -130,4 +130,4 @@ def check_queries(queries: np.ndarray, k: int, dimension: int) -> np.ndarray:
 
 def list_names(names: Sequence[str]) -> str:
     """Returns names as a part of a sentence, the first ten of them."""
-    return ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return listed([repr(name) for name in names])

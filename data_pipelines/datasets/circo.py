@@ -59,16 +59,15 @@ class CircoReader(ComposedReader):
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
         target = annotations.optional_name(row, "target_img_id")
         truths = annotations.items(row, "gt_img_ids", int, "a list of numbers") if target else []
-        shared, relative = (
-            annotations.text(row, "shared_concept").strip(),
-            annotations.text(row, "relative_caption").strip(),
-        )
-        if not shared or not relative:
-            raise annotations.Fault("has an empty shared_concept or relative_caption, expected texts")
+        shared, relative = (annotations.words(row, key).strip() for key in ("shared_concept", "relative_caption"))
+        id = annotations.name(row, "id")
+        if bool(shared) != bool(relative):
+            self._half.add(id)
+        text = TEMPLATE.format(shared_concept=shared, relative_caption=relative.rstrip("."))
         yield ComposedRecord(
-            id=annotations.name(row, "id"),
+            id=id,
             reference=annotations.name(row, "reference_img_id"),
-            text=TEMPLATE.format(shared_concept=shared, relative_caption=relative.rstrip(".")),
+            text=text if shared or relative else "",
             target=target,
             kinds=tuple(annotations.items(row, "semantic_aspects")) if annotations.has(row, "semantic_aspects") else (),
             truths=tuple(dict.fromkeys([target, *map(str, truths)])) if target else (),

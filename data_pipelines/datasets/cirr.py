@@ -15,9 +15,8 @@ from typing import Any
 from contextjax.json_files import read_json
 from contextjax.types import CaptionRecord, ComposedRecord, UserError
 from data_pipelines import annotations
-from data_pipelines.readers import ComposedReader, DatasetReader
-from data_pipelines.records import check_problems
-from data_pipelines.texts import has_words
+from data_pipelines.readers import ComposedReader, DatasetReader, SplitRecords
+from data_pipelines.records import check_problems, matching
 
 
 class CirrReader(ComposedReader):
@@ -31,7 +30,7 @@ class CirrReader(ComposedReader):
     def annotation_files(self) -> list[Path]:
         """Returns the files that decide what the set holds."""
         patterns = (self.queries.format(split="*"), "image_splits/*.json", "image_captions/*.json")
-        return sorted(path for pattern in patterns for path in self.folder.glob(pattern))
+        return sorted(path for pattern in patterns for path in matching(self.folder, pattern))
 
     def pictures(self, split: str) -> dict[str, Path]:
         """Returns picture name -> file, in the order of the split file.
@@ -51,8 +50,7 @@ class CirrReader(ComposedReader):
         file = _caption_file(split)
         if not (self.folder / file).exists():
             return {}
-        caption = lambda row: annotations.value(row, "caption", str | None, "a text") or ""
-        make = lambda _, row: [(Path(annotations.text(row, "image")).stem, caption(row))]
+        make = lambda _, row: [(Path(annotations.text(row, "image")).stem, annotations.words(row, "caption"))]
         captions, problems = annotations.parse(self._json(file, list), make, file=file)
         check_problems(problems, f"The captions of split '{split}'")
         return dict(captions)
@@ -64,7 +62,7 @@ class CirrReader(ComposedReader):
         yield ComposedRecord(
             id=annotations.name(row, "pairid"),
             reference=reference,
-            text=annotations.text(row, "caption"),
+            text=annotations.words(row, "caption"),
             target=annotations.optional_name(row, "target_hard"),
             subset=tuple(member for member in members if member != reference),
             kinds=(annotations.text(row, "edit"),) if row.get("edit") else (),
@@ -125,20 +123,16 @@ class CirrCaptionsReader(DatasetReader[CaptionRecord]):
         """Returns picture name -> caption."""
         return self._cirr.captions(split)
 
-    def records(self, split: str) -> list[CaptionRecord]:
+    def read(self, split: str) -> SplitRecords[CaptionRecord]:
         """Returns all captions of a split.
 
         Raises:
-          UserError: captions are of pictures that the split file does not have, or have no words; or there are none.
+          UserError: rows are faulty, or there are no captions.
         """
-        known, captions, problems = self.pictures(split), self.captions(split), []
-        for name, text in captions.items():
-            if name not in known:
-                problems.append(f"a caption of the unknown picture {name}")
-            if not isinstance(text, str) or not has_words(text):
-                problems.append(f"picture {name} has no text as its caption ({str(text)[:60]!r})")
-        records = [CaptionRecord(name, name, text) for name, text in captions.items()]
-        return self._checked(records, problems, self.folder / _caption_file(split), "captions")
+        known, captions = self.pictures(split), self.captions(split)
+        unknown = [f"a caption is of the unknown picture {name}" for name in captions if name not in known]
+        records = [CaptionRecord(name, name, text) for name, text in captions.items() if name in known]
+        return self._checked(records, [], self.folder / _caption_file(split), "captions", unknown=unknown)
 
 
 def _caption_file(split: str) -> str:

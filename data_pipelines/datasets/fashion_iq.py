@@ -13,6 +13,7 @@ targets alone ("val"). Both are made of these splits.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class FashionIqReader(ComposedReader):
             sound, faults = annotations.parse(read_json(file, list, layout=self.layout), make, file=file.name)
             ids, problems = ids + sound, problems + faults
         check_problems(problems, f"Split '{split}' of {self.layout}")
-        return {id: files.get(id, self.folder / "images" / f"{id}.png") for id in ids}
+        return {id: files.get(unicodedata.normalize("NFC", id), self.folder / "images" / f"{id}.png") for id in ids}
 
     def _find_splits(self) -> Iterable[str]:
         for name in self.known_splits:
@@ -69,6 +70,8 @@ class FashionIqReader(ComposedReader):
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
         category = file.name.split(".")[1]
         captions = annotations.items(row, "captions")
+        if 0 < sum(not caption.strip(STRIPPED) for caption in captions) < len(captions):
+            self._half.add(f"{category}/{number}")
         text, *rewordings = dict.fromkeys((joined(captions), joined(captions[::-1])))
         yield ComposedRecord(
             id=f"{category}/{number}",

@@ -65,7 +65,7 @@ class GenecisReader(ComposedReader):
         yield ComposedRecord(
             id=str(number),
             reference=id(annotations.value(row, "reference", dict, "a picture")),
-            text=annotations.text(row, "condition"),
+            text=annotations.words(row, "condition"),
             target=target,
             subset=tuple(dict.fromkeys([target, *gallery])),
         )

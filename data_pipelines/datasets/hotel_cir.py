@@ -40,7 +40,7 @@ class HotelCirReader(ComposedReader):
         yield ComposedRecord(
             id=str(number),
             reference=_id(annotations.text(row, "query_image"), "query_image"),
-            text=annotations.text(row, "difference"),
+            text=annotations.words(row, "difference"),
             target=target,
             subset=tuple(group),
         )

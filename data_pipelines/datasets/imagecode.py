@@ -18,12 +18,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from contextjax.images import SUFFIXES
+from contextjax.files import existing
+from contextjax.images import is_picture
 from contextjax.json_files import read_json
 from contextjax.types import CandidateRecord, UserError
 from data_pipelines import annotations
-from data_pipelines.readers import DatasetReader
-from data_pipelines.records import check_problems
+from data_pipelines.readers import DatasetReader, SplitRecords
+from data_pipelines.records import check_problems, matching
 from data_pipelines.texts import has_words
 
 KINDS, BOUNDS = "kinds.json", "bounds.json"
@@ -71,54 +72,65 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
         """
         return {f"{name}/{path.stem}": path for name in self._names(split) for path in self._candidates(name)}
 
-    def records(self, split: str) -> list[CandidateRecord]:
+    def read(self, split: str) -> SplitRecords[CandidateRecord]:
         """Returns all descriptions of a split, in the order of its file; targets are None where they are secret.
 
         Raises:
-          UserError: sets have fewer than two pictures or two of one number, descriptions name a candidate that is not
-            there, have no words, or belong to another candidate of the set too; or there are no descriptions.
+          UserError: sets have two pictures of one number, or descriptions are no texts; or there are no descriptions
+            that can be asked: of sets that have at least two pictures, and of a candidate that is there.
         """
-        records, problems = (self._pairs if split in self._simple else self._descriptions)(split)
-        return self._checked(records, problems, self._file(split), "descriptions")
+        records, problems, unknown = (self._pairs if split in self._simple else self._descriptions)(split)
+        return self._checked(records, problems, self._file(split), "descriptions", unknown=unknown)
 
-    def _descriptions(self, split: str) -> tuple[list[CandidateRecord], list[str]]:
-        """Returns the records of all sound sets, and the problems of the others."""
-        records, problems, kinds = [], [], self._kinds()
+    def _descriptions(self, split: str) -> tuple[list[CandidateRecord], list[str], list[str]]:
+        """Returns the records of all sound sets, the problems of the others, and what is about unknown candidates."""
+        records, problems, unknown, kinds = [], [], [], self._kinds()
         for name, descriptions in self._sets(split).items():
             candidates = self._candidates(name)
             images = _ids(name, candidates)
-            faults = _set_faults(candidates, descriptions)
-            for number, (target, text) in enumerate(_targets_and_texts(descriptions)):
-                fault = _description_fault(target, text, len(images))
-                if fault:
-                    faults.append(fault)
-                elif not faults:
-                    index = None if target is None else int(target)
-                    own = tuple(kinds.get(name, {}).get(target or "", ()))
-                    records.append(CandidateRecord(f"{name}/{number}", images, text, index, _kind(name), name, own))
-            problems += [f"set {name} has {fault}" for fault in faults]
-        return records, problems
+            if not isinstance(descriptions, dict | list):
+                problems.append(f"set {name} has a {type(descriptions).__name__} for its descriptions")
+            elif fault := _numbers_fault(candidates):
+                problems.append(f"set {name} has {fault}")
+            elif len(candidates) < 2:
+                unknown.append(f"set {name} has {_few(candidates)}")
+            else:
+                for number, (target, text) in enumerate(_targets_and_texts(descriptions)):
+                    text = "" if text is None else text
+                    index = None if target is None else int(target) if target.isdecimal() else -1
+                    if not isinstance(text, str):
+                        problems.append(f"set {name} has a description that is no text ({str(text)[:60]})")
+                    elif index is not None and not 0 <= index < len(images):
+                        unknown.append(
+                            f"set {name} has a description of candidate '{target}', but {len(images)} pictures"
+                        )
+                    else:
+                        own = tuple(kinds.get(name, {}).get(target or "", ()))
+                        records.append(CandidateRecord(f"{name}/{number}", images, text, index, _kind(name), name, own))
+        return records, problems, unknown
 
-    def _pairs(self, split: str) -> tuple[list[CandidateRecord], list[str]]:
-        """Returns the records of two candidates of all sound rows, and the problems of the others.
+    def _pairs(self, split: str) -> tuple[list[CandidateRecord], list[str], list[str]]:
+        """Returns the records of two candidates of all sound rows, the problems of the others, and unknown candidates.
 
         A hash of the row's number decides which of the two comes first: the files name the described one first, and a
         model must not learn that.
         """
-        sets = {name: self._candidates(name) for name in self._names(split)}
+        sets, unknown = {name: self._candidates(name) for name in self._names(split)}, []
 
         def record(number: int, row: Any) -> list[CandidateRecord]:
             name, right, wrong = _checked_pair(row)
-            if fault := _set_fault(sets[name]):
+            if fault := _numbers_fault(sets[name]):
                 raise annotations.Fault(f"has {fault}")
             images = _ids(name, sets[name])
             if max(right, wrong) >= len(images):
-                raise annotations.Fault(f"has the candidate {max(right, wrong)}, but {len(images)} pictures")
+                few = f"the candidate {max(right, wrong)}, but {len(images)} pictures"
+                unknown.append(f"row {number} has {few if len(images) > 1 else _few(sets[name])}")
+                return []
             target = hashlib.blake2b(str(number).encode()).digest()[0] % 2
             pair = (images[wrong], images[right]) if target else (images[right], images[wrong])
-            return [CandidateRecord(f"{name}/{number}", pair, row["caption"], target, _kind(name), name)]
+            return [CandidateRecord(f"{name}/{number}", pair, row["caption"] or "", target, _kind(name), name)]
 
-        return annotations.parse(self._rows(split), record, file=self._file(split).name)
+        return *annotations.parse(self._rows(split), record, file=self._file(split).name), unknown
 
     def _file(self, split: str) -> Path:
         return self._files.get(split, self.folder / f"{split}{FILE}")
@@ -153,16 +165,16 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
         if not annotations.stays_inside(name):
             return []
         try:
-            files = list((self.folder / "image-sets" / name).glob("img*"))
+            files = list(existing(self.folder / "image-sets" / name).glob("img*"))
         except OSError:  # no name that a folder can have
             files = []
-        pictures = [path for path in files if path.suffix.lower() in SUFFIXES and PICTURE.fullmatch(path.stem)]
+        pictures = [path for path in files if is_picture(path) and PICTURE.fullmatch(path.stem)]
         return sorted(pictures, key=_number)
 
 
 def _files(folder: Path, ending: str, *, mark: str = "") -> dict[str, Path]:
     """Returns split -> file, of the files whose names have this ending."""
-    files = {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*{ending}"))}
+    files = {path.name.removesuffix(ending): path for path in matching(folder, f"*{ending}")}
     return {("val" if name == "valid" else name) + mark: path for name, path in files.items()}
 
 
@@ -215,34 +227,13 @@ def _targets_and_texts(descriptions: Any) -> list[tuple[str | None, Any]]:
     return [(None, text) for text in descriptions] if isinstance(descriptions, list) else []
 
 
-def _set_fault(candidates: list[Path]) -> str:
-    if len(candidates) < 2:
-        return f"{len(candidates)} picture(s) in image-sets/, expected at least 2"
+def _few(candidates: list[Path]) -> str:
+    return f"{len(candidates)} picture(s) in image-sets/, expected at least 2"
+
+
+def _numbers_fault(candidates: list[Path]) -> str:
     twice = [number for number, count in Counter(map(_number, candidates)).items() if count > 1]
     return f"several pictures of the number {twice[0]}" if twice else ""
-
-
-def _set_faults(candidates: list[Path], descriptions: Any) -> list[str]:
-    faults = [fault] if (fault := _set_fault(candidates)) else []
-    if not isinstance(descriptions, dict | list):
-        faults.append(f"a {type(descriptions).__name__} for its descriptions")
-    if isinstance(descriptions, dict):  # where targets are secret, the same text may be of the same candidate
-        twice = [text for text, count in Counter(map(str, descriptions.values())).items() if count > 1]
-        faults += [f"the same text for several candidates ('{text[:60]}')" for text in twice if has_words(text)]
-    return faults
-
-
-def _description_fault(target: str | None, text: Any, count: int) -> str:
-    if not isinstance(text, str):
-        return f"a description that is no text ({str(text)[:60]})"
-    if not text.strip():
-        return "an empty text"
-    if not has_words(text):
-        return f"a text without a word ({text[:60]!r})"
-    # A set without its pictures is reported as such, once.
-    if target is not None and count > 1 and not (target.isdecimal() and int(target) < count):
-        return f"a description of candidate '{target}', but {count} pictures"
-    return ""
 
 
 def _checked_pair(row: Any) -> tuple[str, int, int]:
@@ -251,6 +242,5 @@ def _checked_pair(row: Any) -> tuple[str, int, int]:
     indices = tuple(annotations.value(row, key, object, "an index") for key in ("pos_idx", "neg_idx"))
     if not all(type(index) is int and index >= 0 for index in indices) or indices[0] == indices[1]:
         raise annotations.Fault(f"has the indices {indices}, expected two of different candidates")
-    if fault := _description_fault(None, annotations.value(row, "caption", object, "a text"), 0):
-        raise annotations.Fault(f"has {fault}")
+    annotations.words(row, "caption")
     return name, *indices

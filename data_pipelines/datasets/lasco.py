@@ -18,7 +18,7 @@ from contextjax.json_files import read_json
 from contextjax.types import ComposedRecord
 from data_pipelines import annotations
 from data_pipelines.readers import ComposedReader
-from data_pipelines.records import check_problems
+from data_pipelines.records import check_problems, matching
 
 CORPUS = "_corpus.json"
 
@@ -32,7 +32,7 @@ class LascoReader(ComposedReader):
 
     def annotation_files(self) -> list[Path]:
         """Returns the files that decide what the set holds."""
-        return sorted(self.folder.glob("lasco_*.json"))
+        return matching(self.folder, "lasco_*.json")
 
     def pictures(self, split: str) -> dict[str, Path]:
         """Returns picture path -> file: the corpus of a split that has one, else the pictures that its queries name.
@@ -52,7 +52,7 @@ class LascoReader(ComposedReader):
         yield ComposedRecord(
             id=f"{annotations.name(row, 'qid')}/{number}",
             reference=_path(row, "query-image"),
-            text=annotations.text(row, "query-text"),
+            text=annotations.words(row, "query-text"),
             target=_path(row, "target-image") if annotations.has(row, "target-image") else None,
         )
 

@@ -16,7 +16,7 @@ from contextjax.json_files import LONG_LIST, parse_json, read_json, read_text
 from contextjax.types import ComposedRecord, UserError
 from data_pipelines import annotations
 from data_pipelines.readers import ComposedReader
-from data_pipelines.records import named_pictures
+from data_pipelines.records import matching, named_pictures
 
 LINES = ".jsonl"
 
@@ -29,7 +29,7 @@ class ManifestReader(ComposedReader):
 
     def _find_splits(self) -> list[str]:
         self._root = self.folder.resolve()
-        files = sorted(path for pattern in ("*.json", f"*{LINES}") for path in self.folder.glob(pattern))
+        files = sorted(path for pattern in ("*.json", f"*{LINES}") for path in matching(self.folder, pattern))
         self._split_files = {path.stem: path for path in files}
         if not files:
             raise UserError(
@@ -59,7 +59,7 @@ class ManifestReader(ComposedReader):
         yield ComposedRecord(
             id=str(number),
             reference=annotations.path(row, "reference"),
-            text=annotations.text(row, "caption"),
+            text=annotations.words(row, "caption"),
             target=annotations.path(row, "target"),
         )
 

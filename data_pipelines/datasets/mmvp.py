@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from contextjax.json_files import read_text
 from contextjax.types import CandidateRecord, UserError
 from data_pipelines.annotations import stays_inside
-from data_pipelines.readers import DatasetReader
+from data_pipelines.readers import DatasetReader, SplitRecords
 from data_pipelines.texts import has_words
 
 QUESTIONS, PICTURES = "Questions.csv", "MLLM_VLM Images"
@@ -57,18 +56,16 @@ class MmvpReader(DatasetReader[CandidateRecord]):
             if stays_inside(f"{kind}/{number}")
         }
 
-    def records(self, split: str) -> list[CandidateRecord]:
+    def read(self, split: str) -> SplitRecords[CandidateRecord]:
         """Returns two records a pair, one for each text, both with the pair's pictures; see `pair_ids`.
 
         Raises:
-          UserError: a row has no partner, a partner of another pattern, an id that comes twice or is no number, or an
-            empty statement; or there are no rows.
+          UserError: a row has no partner, a partner of another pattern, or an id that is no number; or there are no
+            rows.
         """
         rows = self._rows()
         pairs = list(zip(rows[::2], rows[1::2], strict=False))
         problems = [fault for row in rows if (fault := _fault(row))]
-        twice = [number for number, count in Counter(number for number, _, _ in rows).items() if count > 1]
-        problems += [f"question {number} comes twice" for number in twice]
         problems += [f"question {rows[-1][0]} has no partner"] if len(rows) % 2 else []
         problems += [
             f"questions {first} and {second} are a pair, but of the patterns '{kind}' and '{other}'"
@@ -79,7 +76,7 @@ class MmvpReader(DatasetReader[CandidateRecord]):
             CandidateRecord(
                 id=f"{pair[0][0]}-{pair[1][0]}/{target}",
                 images=tuple(f"{kind}/{number}" for number, kind, _ in pair),
-                text=PREFIX + statement,
+                text=PREFIX + statement if has_words(statement) else "",
                 target=target,
                 kind=kind,
             )
@@ -113,9 +110,9 @@ def pair_ids(records: Sequence[CandidateRecord]) -> list[str]:
 
 
 def _fault(row: tuple[str, str, str]) -> str:
-    number, kind, statement = row
+    number, kind, _ = row
     if not number.isdecimal():
         return f"a question has the id '{number}', which is no number"
     if not stays_inside(kind):
         return f"question {number} has the pattern '{kind}', which is no folder's name"
-    return "" if has_words(statement) else f"question {number} has an empty statement"
+    return ""

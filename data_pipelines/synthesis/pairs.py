@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from contextjax import images
-from contextjax.types import ComposedRecord, UserError
-from data_pipelines.prepare import read_bytes
+from contextjax.types import ComposedRecord, UserError, listed
+from data_pipelines.prepare import located_pictures, read_bytes
 from data_pipelines.readers import DatasetReader
 from data_pipelines.records import PictureFile
 from data_pipelines.synthesis.drafts import Draft
@@ -66,14 +66,16 @@ def folder_pictures(folder: Path) -> SourcePictures:
       UserError: there is no such folder, or it holds no pictures, or a name is not UTF-8.
     """
     if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}; give a folder of PNG, JPEG or WebP files as --pictures.")
-    files = (p for p in folder.rglob("*") if p.suffix.lower() in images.SUFFIXES and p.is_file())
-    named = {path.relative_to(folder).as_posix(): path for path in sorted(files)}
+        raise UserError(f"There is no folder {folder}; give a folder of pictures as --pictures.")
+    names, _ = images.find_pictures(folder)
+    named = {name: folder / name for name in names}
     if not named:
-        raise UserError(f"{folder} holds no pictures; expected PNG, JPEG or WebP files.")
+        raise UserError(f"{folder} holds no pictures; expected files as cat.png or cat.jpg.")
     odd = [name for name in named if name != name.encode(errors="replace").decode()]
     if odd:
-        raise UserError(f"{len(odd)} picture(s) of {folder} have names that are no UTF-8, as {odd[0]!r}; rename them.")
+        raise UserError(
+            f"{folder} has {len(odd)} picture(s) with names that are no UTF-8 ({listed(odd)}); rename them."
+        )
     return SourcePictures(folder, named)
 
 
@@ -90,7 +92,7 @@ def existing_pairs(reader: DatasetReader[ComposedRecord], split: str) -> tuple[S
     pairs = {(record.reference, record.target) for record in reader.records(split) if record.target is not None}
     if not pairs:
         raise UserError(f"Split '{split}' names no targets, so it has no pairs; give another split.")
-    pictures = SourcePictures(Path(getattr(reader, "folder")), reader.pictures(split))  # noqa: B009
+    pictures = SourcePictures(Path(getattr(reader, "folder")), located_pictures(reader, split))  # noqa: B009
     return pictures, [Draft(reference, target) for reference, target in sorted(pairs)]
 
 

@@ -212,7 +212,7 @@ def cirr_names(ids: Iterable[str]) -> dict[str, str]:
     plain = {}
     for id in ids:
         stem, dot, ending = id.rpartition(".")
-        plain[id] = (stem if dot and f".{ending.lower()}" in images.SUFFIXES else id).replace("/", "-")
+        plain[id] = (stem if dot and f".{ending.lower()}" in images.suffixes() else id).replace("/", "-")
     counts = collections.Counter(plain.values())
     digest = lambda id: hashlib.blake2b(id.encode(errors="surrogateescape"), digest_size=4).hexdigest()
     return {id: name if counts[name] == 1 and name else f"{name}-{digest(id)}" for id, name in plain.items()}

@@ -27,9 +27,10 @@ def largest_difference(folder: Path, model: Any, params: Any, *, seed: int = 0) 
     size, vocabulary = config.vision.image_size, config.text.vocabulary
     pictures = rng.integers(0, 256, (2, size, size, 3), np.uint8)
     ids = rng.integers(3, vocabulary - 3, (2, 8)).astype(np.int32)
-    ids[:, -1] = getattr(config.text, "eos_token", None) or 0
-    if ids[0, -1] <= 2:
-        ids[:, -1] = vocabulary - 1  # the largest id, which is the rule of old configs
+    end = getattr(config.text, "eos_token", None)
+    end = vocabulary - 1 if end in (None, 2) else end  # the largest id, which is the rule of old configs
+    ids = np.where(ids == end, end - 1 if end > 3 else 4, ids)  # transformers pools at the first one
+    ids[:, -1] = end
     mask = np.ones(ids.shape, bool)
     pixels = (pictures / 255 - np.asarray(config.vision.mean)) / np.asarray(config.vision.std)
     tensors: dict[str, Any] = {

@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import is_config_flag
 
 from contextjax.types import Stopped, UserError
-from experiments.shared import interruption, machine
+from experiments.shared import interruption, machine, paths
 from experiments.shared.compile_cache import use_compile_cache
 from experiments.shared.paths import check_flags, explain
 from experiments.shared.recipes import check_settings, recipe_path
@@ -226,6 +226,12 @@ def define_process_timeout() -> Any:
         "process_timeout", 100, "Seconds after which a silent process of several is dead, and the others end.",
         lower_bound=1,
     )  # fmt: skip
+
+
+def define_prepared() -> Any:
+    """Defines the --prepared flag."""
+    sentence = "A folder for the prepared tables, where data can't be written; default: DATA/prepared."
+    return paths.define_path("prepared", paths.Place.NEW_FOLDER, sentence, default="")
 
 
 def define_collection() -> Any:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from contextjax.files import local_path
-from contextjax.types import EvaluationProtocol, UserError
+from contextjax.types import EvaluationProtocol, UserError, printable
+from data_pipelines import census
 from data_pipelines.candidate_ops import cleaned
 from data_pipelines.datasets import READERS
 from data_pipelines.mixtures import Mixture, Source, mix, source_data
+from data_pipelines.readers import for_training
+from data_pipelines.records import check_problems
 from data_pipelines.tables import SplitData, load_split
 
 
@@ -50,17 +54,28 @@ def _load_training(config: Any, reader: str, folder: str, split: str, *, cache_m
     bad_pictures = config.data.bad_pictures
     data = _load(config, reader, folder, split, cache_mb=cache_mb, bad_pictures=bad_pictures)
     if data.census["left_out"]:
-        print(
+        say(
             f"{len(data.census['left_out'])} bad pictures of split '{split}' and {data.census['records_left_out']} "
-            f"records that name them are left out (data.bad_pictures); {data.folder} has a census.",
-            flush=True,
+            f"records that name them are left out (data.bad_pictures); {data.folder} has a census."
         )
-    return data
+    records = tuple(for_training(data.records))
+    if left_out := len(data.records) - len(records) + len(data.census["unknown"]):
+        odd = [*census.oddities(data.census), *census.unknown(data.census)]
+        say(f"{left_out:,} records of split '{split}' of {folder} are not trained on: {'; '.join(odd)}.")
+    if not records:
+        raise UserError(f"Split '{split}' of {folder} has no record with a text; there is nothing to train on.")
+    return dataclasses.replace(data, records=records)
+
+
+@functools.cache
+def say(sentence: str) -> None:
+    """Prints a sentence, once in a process: a command may load the same data several times."""
+    print(printable(sentence), flush=True)
 
 
 def data_hash(data: SplitData) -> str:
-    """Returns twelve hex digits that change with the training data: annotations, pictures, and what is left out."""
-    sources = [(s.split, s.folder.name, s.census["made_with"], len(s.records)) for s in source_data(data)]
+    """Returns twelve hex digits that change with the data's contents: annotations, pictures, and what is left out."""
+    sources = [(s.split, s.identity, len(s.records)) for s in source_data(data)]
     return hashlib.blake2b(json.dumps(sources).encode(), digest_size=6).hexdigest()
 
 
@@ -72,22 +87,28 @@ def evaluated(config: Any) -> tuple[str, str]:
 
 def load_evaluated(config: Any, split: str) -> SplitData:
     """Loads a split of what is evaluated."""
-    return _load(config, *evaluated(config), split)
+    data = _load(config, *evaluated(config), split)
+    _check_asked(data, evaluated(config)[1])
+    return data
 
 
 def _load(config: Any, reader: str, folder: str, split: str, **options: Any) -> SplitData:
     vision = config.model.vision  # every size is in the section by now, see models.resolve_model
     size, fit = vision["image_size"], vision["fit"]
-    data = load_folder(reader, folder, split, size=size, fit=fit, **options)
+    data = load_folder(reader, folder, split, size=size, fit=fit, prepared=config.data.get("prepared", ""), **options)
     return cleaned(data) if config.data.get("clean") else data
 
 
 def load_folder(
-    reader: str, folder: str | Path, split: str, *, size: int, fit: str, cache_mb: int = 0, bad_pictures: str = "fail"
-) -> SplitData:
-    """Loads a split of a folder in the layout that `reader` knows."""
+    reader: str, folder: str | Path, split: str, *, size: int, fit: str, cache_mb: int = 0, bad_pictures: str = "fail",
+    prepared: str = "",
+) -> SplitData:  # fmt: skip
+    """Loads a split of a folder in the layout that `reader` knows. `prepared` is where its tables go, see prepare."""
     options = {"size": size, "fit": fit, "cache_bytes": cache_mb << 20, "bad_pictures": bad_pictures}
-    return load_split(make_reader(reader, folder), Path(folder), split, **options)
+    data = load_split(make_reader(reader, folder), Path(folder), split, place=prepared, **options)
+    for note in data.notes:
+        say(note)
+    return data
 
 
 def make_reader(reader: str, folder: str | Path) -> Any:
@@ -102,12 +123,35 @@ def make_reader(reader: str, folder: str | Path) -> Any:
 
 
 def load_parts(
-    protocol: EvaluationProtocol, folder: str | Path, split: str, *, size: int, fit: str, clean: bool = False
+    protocol: EvaluationProtocol,
+    folder: str | Path,
+    split: str,
+    *,
+    size: int,
+    fit: str,
+    clean: bool = False,
+    prepared: str = "",
 ) -> dict[str, SplitData]:
     """Name -> data of the parts of a split that the protocol scores one by one; "" where it is whole."""
     splits = part_splits(protocol, folder, split)
-    parts = {part: load_folder(protocol.reader, folder, name, size=size, fit=fit) for part, name in splits.items()}
+    parts = {
+        part: load_folder(protocol.reader, folder, name, size=size, fit=fit, prepared=prepared)
+        for part, name in splits.items()
+    }
+    for data in parts.values():
+        _check_asked(data, folder)
     return {part: cleaned(data) for part, data in parts.items()} if clean else parts
+
+
+def _check_asked(data: SplitData, folder: str | Path) -> None:
+    """Says what is odd about the records of an evaluation, which are asked like the others.
+
+    Raises:
+      UserError: some can't be asked, since they name unknown pictures: figures without them are not the benchmark's.
+    """
+    check_problems(data.census["unknown"], f"Split '{data.split}' of {folder}")
+    if odd := census.oddities(data.census):
+        say(f"Split '{data.split}' of {folder} is evaluated as it is, with {'; '.join(odd)}.")
 
 
 def part_splits(protocol: EvaluationProtocol, folder: str | Path, split: str) -> dict[str, str]:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from contextjax import images
+from contextjax.contents import content_hash
 from contextjax.files import is_remote, local_path, path_of
 from contextjax.serving.gallery import Gallery, folder_gallery, listed_gallery
-from contextjax.types import UserError
+from contextjax.types import UserError, listed
 
 
 def open_gallery(place: Path) -> Gallery:
@@ -27,7 +28,10 @@ def open_gallery(place: Path) -> Gallery:
         return _table_gallery(place) if place.suffix == ".json" else listed_gallery(place)
     gallery = folder_gallery(place)
     if gallery.left_out:
-        print(f"{gallery.left_out} picture(s) of {place} are left out: their names are not UTF-8; rename them.")
+        print(
+            f"{len(gallery.left_out):,} other file(s) of {place} are left out, which are no pictures by their names, "
+            f"or whose names are not UTF-8: {listed(gallery.left_out)}."
+        )
     return gallery
 
 
@@ -38,16 +42,17 @@ def _table_gallery(about: Path) -> Gallery:
     table = StoredTable(about.parent, about.stem, about=about.name)
     if not (isinstance(table.about, dict) and {"ids", "made"} <= table.about.keys()):
         raise UserError(f"{about} is no prepared table of pictures; expected PREPARED/pictures.SPLIT.json.")
-    ids, rows = table.about["ids"], StoredRows(table.folder)
+    ids, rows, made = table.about["ids"], StoredRows(table.folder), table.about["made"]
     row = {name: number for number, name in enumerate(ids)}
-    stamp = int(table.about["made"][:15], 16)  # the same for all rows: a table is written as a whole
+    hashes = [content_hash(f"{made}/{name}".encode()) for name in ids]
 
     def picture(name: str) -> Any:
         if name not in row:
             raise UserError(f"There is no picture {name} in {about}.")
         return images.decode(rows[row[name]]["image"], name=f"Picture {name}")
 
-    return Gallery(str(about.resolve()), ids, np.tile(np.asarray([[stamp, 0]], np.int64), (len(ids), 1)), picture)
+    stamps = np.frombuffer(b"".join(hashes), np.int64).reshape(-1, 2)
+    return Gallery(str(about.resolve()), ids, picture, stamps)
 
 
 def embedded_index(system: Any, gallery: Path, workdir: Path) -> Any:
@@ -70,9 +75,11 @@ def kept_index(system: Any, gallery: Gallery, folder: Path, **options: Any) -> A
     `options` are those of contextjax.serving.embedding.embed.
     """
     from contextjax.serving.embedding import describe_skipped, embed
+    from contextjax.serving.segments import MANIFEST
 
     key = hashlib.blake2b(f"{system.identity}\0{gallery.place}".encode(errors="replace"), digest_size=8).hexdigest()
-    index = embed(system, gallery, folder / key, **options)
+    others = [path.parent for path in folder.glob(f"*/{MANIFEST}") if path.parent.name != key]
+    index = embed(system, gallery, folder / key, others=others, **options)
     if index.skipped:
         print(describe_skipped(index.skipped))
     return index

@@ -14,6 +14,7 @@ import numpy as np
 from contextjax.types import CandidateRecord, EvaluationProtocol, UserError
 from data_pipelines import protocols
 from data_pipelines.datasets import READERS
+from data_pipelines.records import check_problems
 from data_pipelines.submissions import RANKED, SUBMISSIONS, Submission
 from data_pipelines.tables import SplitData
 
@@ -64,9 +65,10 @@ def check_file(file: Path, protocol: str, folder: str | Path, split: str | None)
     reader = READERS[chosen.reader](Path(folder))
     if split not in reader.splits:
         raise UserError(f"--split is {split}; expected the one that the file answers: {', '.join(reader.splits)}.")
-    records = reader.records(split)
-    submission.check(file, records, list(reader.pictures(split)))
-    return len(records)
+    read = reader.read(split)
+    check_problems(read.unknown, f"Split '{split}' of {folder}")
+    submission.check(file, read.records, list(reader.pictures(split)))
+    return len(read.records)
 
 
 def _submissions(protocol: EvaluationProtocol) -> Mapping[str, Submission]:

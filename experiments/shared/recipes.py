@@ -91,7 +91,7 @@ def unknown_key(key: str, config: Any = None) -> str:
     """Returns a sentence, without its full stop, on a key that a config does not have: what is near, and what is."""
     everything = {name: name for system in SYSTEMS for name in _names(base(system))}
     known = list(_names(config if config is not None else base()))
-    if key in everything and key not in known:
+    if config is not None and key in everything and key not in known:
         return f"'{key}' is a key of the other system, and this config, of {config.model.system}, has none"
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     *sections, name = key.split(".")

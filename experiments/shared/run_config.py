@@ -17,7 +17,8 @@ from contextjax.types import UserError
 # Files that the first start of a run makes of its config and its data, and what else it may leave.
 OF_CONFIG = ("config.json", "system.json", "tokenizer.json", "features.safetensors")
 OF_START = {*OF_CONFIG, ".lock", "metrics.jsonl", "goodput.jsonl", "tensorboard", "checkpoints", "profile"}
-ELSEWHERE = ("mesh", "data.workers", "data.cache_mb")  # where a run is computed, not what: its starts may differ
+# Keys that say where a run is computed, not what: its starts may differ.
+ELSEWHERE = ("mesh", "data.workers", "data.cache_mb", "data.prepared")
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

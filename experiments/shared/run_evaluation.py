@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import contextjax
 from contextjax.evaluation import Propositions
 from contextjax.files import write_whole
+from contextjax.json_files import read_json
 from contextjax.sharding import first_process_first, is_first_process
 from contextjax.system import System
 from contextjax.types import EvaluationProtocol, UserError
@@ -35,6 +39,7 @@ class ChosenSplit:
     protocol: EvaluationProtocol
     split: str
     parts: Mapping[str, SplitData]  # of the split, see data.load_parts
+    data: Mapping[str, Any]  # what the result says of the data, see describe_data
     file: str  # in the workdir, for the result
     propositions: Propositions | None
     share: float  # of the whole text, beside its propositions
@@ -100,7 +105,7 @@ def evaluate_run(
     if chosen.is_secret:
         print(f"{title}: targets are secret, so there are no metrics; submit what is written.")
         return {}
-    result: dict[str, Any] = {"protocol": chosen.protocol.name, "split": chosen.split}
+    result: dict[str, Any] = {"protocol": chosen.protocol.name, "split": chosen.split, "data": chosen.data}
     result |= score(system, chosen.protocol, chosen.parts, baselines=baselines, **chosen.sentences)
     kinds = {f"accuracy/{kind}": row["accuracy"] for kind, row in result["by_kind"].items() if "accuracy" in row}
     bounds = {f"bound/{kind}": bound for kind, bound in chosen.bounds.items() if f"accuracy/{kind}" in kinds}
@@ -113,6 +118,7 @@ def evaluate_run(
     result["config_hash"], _, step = system.fingerprint.rpartition("-")
     result["step"] = int(step)
     if is_first_process():
+        _keep_other_data(workdir / chosen.file, chosen.data)
         write_whole(workdir / chosen.file, json.dumps(result, indent=2) + "\n")
     _print_tables(result)
     return result
@@ -128,6 +134,7 @@ def choose_split(
     rewordings: bool = False,
     propositions: str = "",
     share: float = 0.5,
+    prepared: str = "",
 ) -> ChosenSplit:
     """Loads the split that is named; what is not named is the config's, where there is one.
 
@@ -140,25 +147,68 @@ def choose_split(
       rewordings: whether a query is the mean of a text and its rewordings.
       propositions: a file {description: [short sentences]}; "": descriptions are scored as a whole.
       share: of the whole text in a score, beside its propositions.
+      prepared: where the tables of the data go, see prepare; "": where the config says.
     """
+    prepared = prepared or (config.data.get("prepared", "") if config else "")
     reader, own_folder = evaluated(config) if config else ("", "")
     own_split, clean = (config.data.val_split, bool(config.data.get("clean"))) if config else ("val", False)
     scored = protocols.named(protocol) if protocol else protocols.of_reader(reader)
-    is_own = scored.reader == reader and scored == protocols.of_reader(reader) and folder in ("", own_folder)
+    is_own = (
+        scored.reader == reader
+        and scored == protocols.of_reader(reader)
+        and (not folder or _is_same(folder, own_folder))
+    )
     if rewordings:
         scored = dataclasses.replace(scored, name=f"{scored.name}+rewordings", averages_rewordings=True)
     chosen = str(split or own_split)
-    parts = load_parts(scored, folder or own_folder, chosen, size=system.image_size, fit=system.fit)
+    parts = load_parts(scored, folder or own_folder, chosen, size=system.image_size, fit=system.fit, prepared=prepared)
     sentences = None
     if propositions:
         scored = dataclasses.replace(scored, name=f"{scored.name}+propositions")
         sentences = _propositions(propositions, scored, parts, clean=clean)
     is_default = is_own and chosen == own_split and not (rewordings or propositions)
+    data = describe_data(folder or own_folder, parts)
     named = f"{scored.name}." if protocol or folder or rewordings or propositions else ""
-    file = "evaluation.json" if is_default else f"evaluation.{named}{chosen}.json"
+    # Two folders of one layout are two sets, whatever they are called.
+    of = f".{safe_name(data['folder'])}-{data['identity']}" if folder and not _is_same(folder, own_folder) else ""
+    file = "evaluation.json" if is_default else f"evaluation.{named}{chosen}{of}.json"
     parts = {part: cleaned(data) for part, data in parts.items()} if clean else parts
     bounds = read_bounds(Path(folder or own_folder)) if has_candidates(scored) else {}
-    return ChosenSplit(scored, chosen, parts, file, sentences, share, bounds)
+    return ChosenSplit(scored, chosen, parts, data, file, sentences, share, bounds)
+
+
+def describe_data(folder: str | Path, parts: Mapping[str, SplitData]) -> dict[str, Any]:
+    """Returns the name of a data set's folder, the hash of its contents, and how many of its records are odd."""
+    identity = json.dumps([[part, data.split, data.identity] for part, data in sorted(parts.items())])
+    odd = Counter[str]()
+    for data in parts.values():
+        odd.update({kind: len(ids) for kind, ids in data.census["odd"].items()})
+    described = {
+        "folder": Path(folder).resolve().name,
+        "identity": hashlib.blake2b(identity.encode(), digest_size=4).hexdigest(),
+    }
+    return described | ({"odd": dict(odd)} if odd else {})
+
+
+def safe_name(name: str) -> str:
+    """Returns a name that can be a part of a file's."""
+    return re.sub(r"[^\w-]+", "_", name)[:60]
+
+
+def _is_same(one: str, other: str) -> bool:
+    return bool(other) and Path(one).resolve() == Path(other).resolve()
+
+
+def _keep_other_data(file: Path, data: Mapping[str, Any]) -> None:
+    """Gives the result of other data that is in a file a name of its own, and says so: it is no older one of these."""
+    if not file.exists():
+        return
+    before = read_json(file, layout="an evaluation", remedy="remove it").get("data")
+    if not isinstance(before, dict) or before.get("identity") == data["identity"]:
+        return
+    kept = file.with_name(f"{file.stem}.{safe_name(str(before.get('folder')))}-{before.get('identity')}.json")
+    write_whole(kept, file.read_bytes())
+    print(f"{file} was of other data ({before.get('folder')}, {before.get('identity')}); that result is now in {kept}.")
 
 
 def _count_cut(system: System, texts: list[str]) -> int:

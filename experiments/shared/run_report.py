@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -20,6 +21,7 @@ from data_pipelines import protocols
 from data_pipelines.concepts import find_phrases
 from experiments.shared import run_config, systems
 from experiments.shared.data import evaluated, load_evaluated
+from experiments.shared.run_evaluation import describe_data
 from experiments.shared.scoring import evaluate
 
 TOLERANCE = 1.0  # points of a metric that another device's rounding may change
@@ -49,6 +51,8 @@ def write_report(workdir: Path, *, split: str | None = None) -> Path:
     reader, folder = evaluated(config)
     data = load_evaluated(config, split)
     evaluation = evaluate(system, protocols.of_reader(reader), data)
+    described = describe_data(folder, {"": data})
+    check_same_data(before, described, evaluation_file, remedy=remedy)
     check_unchanged(before["metrics"], evaluation.metrics(), evaluation_file, remedy=remedy)
     report = build_report(
         system,
@@ -62,7 +66,9 @@ def write_report(workdir: Path, *, split: str | None = None) -> Path:
         loss_weights=systems.of(config).loss_weights(config),
         phrases_of=lambda text: find_phrases([text])[0],
         captions=data.captions,
-        facts=made_by(command) | time_spent(workdir),
+        facts=made_by(command)
+        | {"Data": f"{Path(folder).resolve().name}, contents {described['identity']}"}
+        | time_spent(workdir),
         credit="\n".join(path.read_text(encoding="utf-8").strip() for path in sorted(Path(folder).glob("LICENSE*"))),
     )
     path = workdir / "report" / ("index.html" if is_default else f"{split}.html")
@@ -101,6 +107,20 @@ def read_evaluation(path: Path, fingerprint: str, *, remedy: str) -> dict:
     if (other := f"{evaluation['config_hash']}-{evaluation['step']}") != fingerprint:
         raise UserError(f"{path} is of checkpoint {other}, but the one that is shown is {fingerprint}; {remedy} again.")
     return evaluation
+
+
+def check_same_data(before: dict, data: Mapping[str, Any], path: Path, *, remedy: str) -> None:
+    """Checks that an evaluation is of these data.
+
+    Raises:
+      UserError: it says that it is of others.
+    """
+    was = before.get("data") or data
+    if was["identity"] != data["identity"]:
+        raise UserError(
+            f"{path} is of other data ({was['folder']}, {was['identity']}) than {data['folder']} holds now "
+            f"({data['identity']}); {remedy} again."
+        )
 
 
 def check_unchanged(before: dict, now: dict, path: Path, *, remedy: str) -> None:

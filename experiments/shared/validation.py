@@ -79,7 +79,8 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable
     chosen, vision = evaluations(config), config.model.vision
     if not chosen:
         return None
-    options = {"size": vision["image_size"], "fit": vision["fit"], "clean": bool(config.data.get("clean"))}
+    options = {"size": vision["image_size"], "fit": vision["fit"], "clean": bool(config.data.get("clean")),
+               "prepared": config.data.get("prepared", "")}  # fmt: skip
     with first_process_first():
         loaded = {name: load_parts(*wanted, **options) for name, wanted in chosen.items()}
     for data in (data for splits in loaded.values() for data in splits.values()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import shutil
 import tempfile
@@ -18,11 +20,17 @@ from contextjax.export.card import RANDOM
 from contextjax.export.folder import MANIFEST, check_formats
 from contextjax.export.write import write_export
 from contextjax.files import check_absent, path_of
+from contextjax.models.clip import CLIPConfig
 from contextjax.pretrained import read_pretrained, towers, write_own, write_pretrained
+from contextjax.tokenizers import TextTokenizer, has_tokenizer
 from contextjax.types import UserError
 from contextjax.variants import FAMILIES, spec_of
 from experiments.shared.run_config import read_config, read_evaluation
 
+# A folder's pickles, and the names of their tensors; the first one that fits its config is read.
+PICKLES = {
+    "pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors",
+}  # fmt: skip
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "vocab.txt",
 )  # fmt: skip
@@ -121,8 +129,9 @@ def convert(
       from_pickle: reads a .pth file, or pytorch_model.bin in a folder, in a process of its own.
 
     Raises:
-      UserError: the source can't be read, or can't be written in this layout.
+      UserError: the source can't be read, or can't be written in this layout, or the target exists.
     """
+    check_absent(target)
     with tempfile.TemporaryDirectory() as scratch:
         if from_pickle:
             source = _from_pickle(Path(source), Path(scratch))
@@ -152,12 +161,15 @@ def _convert_published(source: str | Path, target: Path, layout: str | None, dty
     params = jax.tree.map(lambda leaf: leaf.read(), published.params)
     origin = f"From {published.family} weights{'' if Path(source).exists() else f' of {source}'}."
     is_hf = spec.is_plain or layout == "hf"
+    source_of_tokens = Path(tokenizer or published.folder)
+    finish = functools.partial(_copy_tokenizer, source_of_tokens)
     if is_hf:
         params = params if spec.is_plain else params[FAMILIES[spec.family].towers]
-        write_pretrained(target, config, params, dtype=dtype, origin=origin)
+        if has_tokenizer(source_of_tokens):
+            config = _with_eos(config, TextTokenizer.read(source_of_tokens, length=config.text.positions))
+        write_pretrained(target, config, params, dtype=dtype, origin=origin, finish=finish)
     else:
-        write_own(target, spec, params, dtype=dtype, origin=origin)
-    _copy_tokenizer(Path(tokenizer or published.folder), target)
+        write_own(target, spec, params, dtype=dtype, origin=origin, finish=finish)
     _print_files(target)
     if is_hf:
         module = published.model if spec.is_plain else FAMILIES[FAMILIES[spec.family].towers].module(config)
@@ -173,26 +185,41 @@ def _convert_run(source: Path, target: Path, layout: str | None, dtype: str) -> 
     if layout == "hf":
         left_out = sorted(set(system.params) - {name})
         print(f"left out: {', '.join(left_out) or 'nothing'} (Hugging Face's {name.upper()} has no place for more)")
-        write_pretrained(target, config, system.params[name], dtype=dtype, origin=origin)
+        save = lambda folder: system.tokenizer.save(folder / "tokenizer.json")
+        config = _with_eos(config, system.tokenizer)
+        write_pretrained(target, config, system.params[name], dtype=dtype, origin=origin, finish=save)
     else:
-        write_own(target, system.spec, system.params, dtype=dtype, origin=origin)
-        if (source / "config.json").is_file():
-            shutil.copyfile(source / "config.json", target / "config.json")
-    system.tokenizer.save(target / "tokenizer.json")
+
+        def finish(folder: Path) -> None:
+            if (source / "config.json").is_file():
+                shutil.copyfile(source / "config.json", folder / "config.json")
+            system.tokenizer.save(folder / "tokenizer.json")
+
+        write_own(target, system.spec, system.params, dtype=dtype, origin=origin, finish=finish)
     _print_files(target)
+
+
+def _with_eos(config: Any, tokenizer: TextTokenizer) -> Any:
+    """Returns the config of a CLIP with the id of its tokenizer's last token, at which transformers pools a text."""
+    if not isinstance(config, CLIPConfig):
+        return config
+    return dataclasses.replace(config, text=dataclasses.replace(config.text, eos_token=tokenizer.last))
 
 
 def _from_pickle(source: Path, scratch: Path) -> Path:
     """Writes a pickle's tensors as safetensors, with the JSON files beside it, and returns their folder."""
     from contextjax.pretrained.unpickle import unpickle  # imported only where a user has asked for it
 
-    file = source / "pytorch_model.bin" if source.is_dir() else source
-    if not file.is_file():
-        raise UserError(f"There is no pickle at {file}; give a .pth file, or a folder with pytorch_model.bin.")
-    unpickle(file, scratch / "model.safetensors")
-    for name in [path.name for path in file.parent.glob("*.json")] + ["vocab.txt", "merges.txt"]:
-        if (file.parent / name).is_file() and not name.endswith(".index.json"):
-            shutil.copyfile(file.parent / name, scratch / name)
+    inside = {source / name: kept for name, kept in PICKLES.items() if (source / name).is_file()}
+    files = inside if source.is_dir() else {source: "model.safetensors"}
+    if not files or not next(iter(files)).is_file():
+        raise UserError(f"There is no pickle at {source}; give a .pth file, or a folder with {' or '.join(PICKLES)}.")
+    for file, kept in files.items():
+        unpickle(file, scratch / kept)
+    folder = source if source.is_dir() else source.parent
+    for name in [path.name for path in folder.glob("*.json")] + ["vocab.txt", "merges.txt"]:
+        if (folder / name).is_file() and not name.endswith(".index.json"):
+            shutil.copyfile(folder / name, scratch / name)
     return scratch
 
 

@@ -24,8 +24,25 @@ def test_the_lines_name_what_was_left_out():
         "records": census.about_records([CaptionRecord("0", "p0", "word " * 60)]),
         "left_out": {"bad.png": "bad.png has no file"},
         "records_left_out": 3,
+        "odd": {"repeated": [f"q{i}\x1b[31m" for i in range(5000)]},
+        "unknown": [f"query {i} names the unknown picture x" for i in range(99)],
     }
     text = "\n".join(census.lines("val", split))
     for said in ("split val: 1 records, 12 pictures", "60 to 60 words", "left out: 3 records; 1 pictures: bad.png",
                  "bad.png has no file", "…"):  # fmt: skip
         assert said in text
+    assert "5,000 records repeated: q0\\x1b[31m" in text and "\x1b" not in text and "and 4,990 more" in text
+    assert "99 more records that can't be asked: query 0" in text
+
+
+def test_the_lines_are_short_however_much_there_is_to_name():
+    split = {
+        "pictures": census.about_pictures([(f"p{i}", (4, 4), 1, b"same") for i in range(9000)]),
+        "records": census.about_records([CaptionRecord("0", "p0", "word " * 60)]),
+        "left_out": {f"{i}.png": f"{i}.png has no file" for i in range(500)},
+        "records_left_out": 3,
+        "odd": {},
+        "unknown": [],
+    }
+    lines = census.lines("val", split)
+    assert len(lines) < 20 and max(map(len, lines)) < 600 and lines[-1].strip() == "and 490 more"

@@ -5,6 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from contextjax.types import UserError
+from data_pipelines import loader
 from data_pipelines.loader import Share, batches, epoch_order, sample_at
 
 LENGTH, BATCH = 13, 4
@@ -159,3 +161,26 @@ def test_a_mixture_goes_on_anywhere_with_any_number_of_processes(start, processe
     parts = [mixed(steps=30, start=start, rows=rows) for rows in np.split(np.arange(BATCH), processes)]
     joined = [np.concatenate(step) for step in zip(*parts, strict=True)]
     np.testing.assert_array_equal(joined, whole[start:])
+
+
+@pytest.mark.parametrize(("code", "said"), [(-7, "shared memory .*--shm-size"), (-9, "was killed, .*memory is short")])
+def test_a_loader_process_that_the_system_ends_is_explained(code, said):
+    """The library says the exit code alone. A tmpfs of 1 MB at /dev/shm gives -7, as the first batch is written."""
+
+    def stream():
+        yield 1
+        raise RuntimeError(f"Worker process was terminated unexpectedly with exit code {code}. Search the logs")
+
+    batches = loader._reported(stream())
+    assert next(batches) == 1
+    with pytest.raises(UserError, match=said):
+        next(batches)
+
+
+def test_another_end_of_a_loader_process_stays_an_error():
+    def stream():
+        raise RuntimeError("Worker process was terminated unexpectedly with exit code 1.")
+        yield
+
+    with pytest.raises(RuntimeError):
+        next(loader._reported(stream()))

@@ -5,12 +5,19 @@ import copy
 import dataclasses
 import json
 import random
+from pathlib import Path
 
 import pytest
 
 from contextjax.types import ComposedRecord, UserError
+from data_pipelines.datasets.captions import CaptionsReader
+from data_pipelines.datasets.cirr import CirrReader
+from data_pipelines.datasets.fashion_iq import FashionIqReader
+from data_pipelines.datasets.mmvp import MmvpReader
+from data_pipelines.readers import BLANK, HALF, REPEATED, for_training
 from data_pipelines.records import named_pictures
 from data_pipelines.tables import load_split
+from tests.data_pipelines.layouts import LAYOUTS, write_json
 
 JUNK = [None, 3, -1.5, True, "", " ", "\ud800", "nobody", "../../etc", "/etc/passwd", [], ["x"], [None], {}, {"a": 1}]
 
@@ -140,8 +147,73 @@ def check_all(reader, folder):
 
 def _is_sound(record: ComposedRecord) -> bool:
     texts = [value for value in dataclasses.astuple(record) if isinstance(value, str)]
-    return bool(record.text.strip()) and all(text == text.encode(errors="replace").decode() for text in texts)
+    return all(text == text.encode(errors="replace").decode() for text in texts)
 
 
 def _file(source):
     return getattr(source, "path", source)
+
+
+def blanked(row):
+    """The row of a file of composed queries with another text for each that it asks."""
+    keys = {"caption", "query-text", "difference", "condition", "relative_caption", "shared_concept"}
+    blank = dict.fromkeys(row.keys() & keys, " ")
+    blank |= {"captions": ["", "?"]} if "captions" in row else {}
+    return row | blank | ({"difference_captions": ["", " "]} if "difference_captions" in row else {})
+
+
+def test_blank_repeated_and_unknown_records(layout, edit_json):
+    """A blank text and a record that comes again are asked; training leaves them out; an unknown picture is listed."""
+    make, folder = layout
+    reader = make(folder)
+    for split in reader.splits:
+        file = reader._files(split)[0]
+        expected = reader.records(split)
+        if file.suffix == ".json" and reader.name != "cirr_ext":  # whose blank answers are no queries
+            edit_json(file, lambda rows: [*rows, blanked(rows[0]), rows[-1]])
+            read = make(folder).read(split)
+            blank = [record.id for record in read.records if not record.text.strip()]
+            assert len(blank) == len(read.odd[BLANK]) == 1, (split, read.odd)
+            assert len(read.odd[REPEATED]) >= 1 and len(read.records) > len(expected) + 1
+            assert {record.text for record in for_training(read.records)} == {record.text for record in expected}
+            assert len(for_training(read.records)) == len(for_training(expected))
+            data = load_split(make(folder), folder, split, size=8)
+            assert list(data.records) == read.records and data.census["odd"] == read.odd
+
+
+@pytest.mark.parametrize("captions", [["is red", ""], [" ", "is red."], ["?", "is red"]])
+def test_half_a_text_is_asked_and_trained_on(tmp_path, edit_json, captions):
+    LAYOUTS["fashion_iq"](tmp_path)
+    edit_json(tmp_path / "captions/cap.dress.val.json", lambda rows: [rows[0] | {"captions": captions}, *rows[1:]])
+    read = FashionIqReader(tmp_path).read("dress.val")
+    assert read.records[0].text == "Is red" and read.odd == {HALF: ["dress/0"]} and for_training(read.records)
+
+
+def test_captions_and_statements_may_be_blank_or_repeated(tmp_path):
+    rows = [{"image": "a.png", "caption": text} for text in ("a cat", " ", "a cat", None, "?")]
+    write_json(tmp_path / "train.json", rows)
+    read = CaptionsReader(tmp_path).read("train")
+    assert read.odd == {BLANK: ["a.png/1", "a.png/3", "a.png/4"], REPEATED: ["a.png/2"]}
+    assert [record.id for record in for_training(read.records)] == ["a.png/0"]
+    write_json(
+        tmp_path / "coco/annotations/captions_val.json",
+        {"images": [{"id": 1, "file_name": "x.jpg"}], "annotations": [
+            {"image_id": 1, "caption": ""}, {"image_id": 1, "caption": "a dog"}, {"image_id": 2, "caption": "a man"}
+        ]},
+    )  # fmt: skip
+    read = CaptionsReader(tmp_path / "coco").read("val")
+    assert len(read.records) == 2 and read.unknown == ["annotation 2 is of the unknown picture 2"]
+    (tmp_path / "MLLM_VLM Images").mkdir()
+    rows = ["Question ID,Type,Statement", "1,Color,red", "2,Color,", "1,Color,red", "2,Color,blue"]
+    (tmp_path / "Questions.csv").write_text("\n".join(rows))
+    read = MmvpReader(tmp_path).read("test")
+    assert len(read.records) == 4 and read.odd == {BLANK: ["1-2/1"], REPEATED: ["1-2/0"]}
+
+
+def test_published_files_are_read_as_they_are():
+    """Reads the published files at hand, which are no part of the repository."""
+    place = Path(__file__).parents[3] / "shared" / "annotations"
+    if not place.is_dir():
+        pytest.skip("no published files")
+    assert len(CirrReader(place / "cirr").read("val").records) == 4181
+    assert len(FashionIqReader(place / "fashion_iq").read("dress.val").records) == 2017

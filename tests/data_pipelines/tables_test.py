@@ -93,21 +93,21 @@ def test_bad_pictures_and_bad_records_are_reported_at_once(pictograms_copy, edit
     reader = CirrReader(pictograms_copy)
     name, path = next(iter(reader.pictures("val").items()))
     path.unlink()
-    spoil = lambda items: [{**items[0], "reference": "nobody"}, {**items[1], "caption": " "}, *items[2:]]
+    spoil = lambda items: [{**items[0], "reference": "nobody"}, {**items[1], "caption": 3}, *items[2:]]
     edit_json(pictograms_copy / "captions" / "cap.rc2.val.json", spoil)
     with pytest.raises(UserError) as error:
         load(pictograms_copy)
     message = str(error.value)
-    assert f"{name} has no file" in message and "nobody" in message and "empty text" in message
+    assert f"{name} has no file" in message and "nobody" in message and "'3' for its caption" in message
 
 
 def test_bad_records_are_reported_and_mended(pictograms_copy, edit_json):
     captions = pictograms_copy / "captions" / "cap.rc2.val.json"
     whole = captions.read_text()
-    spoil = lambda items: [{**items[0], "target_hard": "nobody"}, {**items[1], "caption": " "}, *items[2:]]
+    spoil = lambda items: [{**items[0], "target_hard": "nobody"}, {**items[1], "caption": 3}, *items[2:]]
     edit_json(captions, spoil)
     for _ in range(2):
-        with pytest.raises(UserError, match=r"2 problem\(s\).*unknown picture nobody.*empty text"):
+        with pytest.raises(UserError, match=r"2 problem\(s\).*'3' for its caption.*unknown picture nobody"):
             load(pictograms_copy)
     captions.write_text(whole)
     assert len(load(pictograms_copy).records) == 12

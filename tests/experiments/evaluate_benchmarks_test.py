@@ -16,7 +16,7 @@ from PIL import Image
 import contextjax
 from configs.base import evaluation
 from configs.context_cir import get_config
-from contextjax.images import SUFFIXES
+from contextjax.images import is_picture
 from contextjax.training.metrics_log import read_metrics
 from experiments.shared.leaderboard_files import check_file
 from experiments.shared.run_evaluation import evaluate_run
@@ -133,7 +133,7 @@ def folders(tmp_path_factory, pictogram_sets) -> dict[str, Path]:
     for name, write in layouts.items():
         write(root / name)
     for path in sorted(root.rglob("*")):
-        if path.suffix in SUFFIXES:
+        if is_picture(path):
             Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(path)
     return {name: root / name for name in layouts} | {"imagecode": pictogram_sets}
 
@@ -184,12 +184,18 @@ def printed(folders, run) -> str:
 @pytest.fixture
 def result_of(printed, run):
     """result_of(protocol, split): the result file of an evaluation."""
-    return lambda protocol, split: json.loads((run / result_file(protocol, split)).read_text())
+    return lambda protocol, split: json.loads(result_file(run, protocol, split).read_text())
 
 
-def result_file(protocol: str, split: str) -> str:
-    """Returns the name of a result file; the run's own data set has the plain name."""
-    return "evaluation.json" if protocol == "cirr" else f"evaluation.{protocol}.{split}.json"
+def result_file(run: Path, protocol: str, split: str) -> Path:
+    """Returns a result file; that of the run's own data set has the plain name, and the others name their data."""
+    if protocol == "cirr":
+        return run / "evaluation.json"
+    (file,) = run.glob(f"evaluation.{protocol}.{split}.*")
+    assert file.name.removesuffix(".json").endswith(f"-{json.loads(file.read_text())['data']['identity']}") or (
+        file.name == f"evaluation.{protocol}.{split}.json" and protocol == "cirr_r"
+    )
+    return file
 
 
 def rank_by_hand(system, questions: list[Question]) -> np.ndarray:

@@ -25,7 +25,7 @@ def test_a_wide_picture_keeps_its_shape_on_a_sheet_for_each_phrase(tiny_run, pic
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--image={tmp}/q.png", "--text=x", "--target={tmp}/x"], "no picture at"),
+        (["--image={tmp}/q.png", "--text=x", "--target={tmp}/x"], "is not there; expected a file"),
         (["--image={image}", "--text=", "--target={tmp}/x"], "text is empty"),
         (["--image={image}", "--text=make darker", "--target={tmp}/x"], '--phrase="make"'),
         (["--image={image}", "--text=a dog", "--phrase=cat", "--target={tmp}/x"], "no part of the text"),

@@ -35,7 +35,7 @@ def test_a_truncated_picture_in_the_gallery_is_named(run, folder):
     ("arguments", "sentence"),
     [
         (["--gallery={tmp}/empty", "--image={image}", "--text=x"], "no pictures"),
-        (["--gallery={dev}", "--image={tmp}/q.png", "--text=x"], "no picture at"),
+        (["--gallery={dev}", "--image={tmp}/q.png", "--text=x"], "is not there; expected a file"),
         (["--gallery={dev}", "--image={image}", "--text= "], "text is empty"),
         (["--gallery={dev}", "--index={tmp}", "--image={image}", "--text=x"], "both given"),
         (["--image={image}", "--text=x"], "--gallery is missing"),

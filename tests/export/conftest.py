@@ -19,6 +19,7 @@ from contextjax.pretrained import write_own
 from contextjax.tokenizers import train_tokenizer
 from contextjax.variants import make_model
 from experiments.shared import models
+from experiments.shared.run_config import config_hash
 from tests.pretrained.conftest import random_params
 
 TEXTS = ["remove the dog", "swap the dog and the small cat; a bus is left of it", "make it large"]
@@ -74,7 +75,8 @@ def make_system(kind: str, **model: Any) -> tuple[Any, str]:
     module = make_model(spec)
     params = jax.tree.map(lambda x: np.float32(0.3) * x, random_params(module))
     config.model = models.resolve_model(config)
-    system = contextjax.System(module, params, tokenizer, propositions=spec.propositions, fingerprint="abc-7")
+    fingerprint = f"{config_hash(config)}-7"  # trained to step 7
+    system = contextjax.System(module, params, tokenizer, propositions=spec.propositions, fingerprint=fingerprint)
     return system, config.to_json()
 
 

@@ -60,12 +60,13 @@ def test_the_command(tmp_path, capsys):
     system, config = make_system("context_cir")
     write_run(tmp_path / "run", system, config)
     evaluation = {"protocol": "cirr", "split": "val", "n_queries": 20, "n_gallery": 30, "query": "fusion",
-                  "metrics": {"R@1": 12.34, "mAP": None}, "config_hash": "abc", "step": 7}  # fmt: skip
+                  "metrics": {"R@1": 12.34, "mAP": None}, "baselines": {},
+                  "config_hash": system.fingerprint.removesuffix("-7"), "step": 7}  # fmt: skip
     (tmp_path / "run" / "evaluation.json").write_text(json.dumps(evaluation))
     export(str(tmp_path / "run"), tmp_path / "out", formats=["safetensors"])
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Protocol cirr, split val: 20 queries, 30 pictures" in card and "| R@1 | 12.3 |" in card
-    assert SystemSpec.read(tmp_path / "out").fingerprint == "abc-7" and "wrote" in capsys.readouterr().out
+    assert SystemSpec.read(tmp_path / "out").fingerprint == system.fingerprint and "wrote" in capsys.readouterr().out
     (tmp_path / "run" / "evaluation.json").write_text(json.dumps(evaluation | {"step": 6}))
     export(str(tmp_path / "run"), tmp_path / "other", formats=["safetensors"])
     assert "R@1" not in (tmp_path / "other" / "README.md").read_text()

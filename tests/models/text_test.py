@@ -1,11 +1,13 @@
 """The text tower is causal, and padding changes nothing."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contextjax.models.text import pooled_position
+from contextjax.models.text import TextTransformer, pooled_position
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +51,16 @@ def test_leading_axes_are_only_rows(tiny, encode):
     np.testing.assert_allclose(out.states.reshape(flat.states.shape), flat.states, atol=1e-6)
 
 
-def test_the_pooled_position_follows_the_rule_of_the_config():
-    ids, mask = jnp.asarray([[0, 5, 3, 9, 3], [1, 3, 3, 1, 2]]), jnp.asarray([[True] * 4 + [False], [True] * 5])
-    assert pooled_position(ids, mask, None).tolist() == [3, 4]  # the last real token
-    assert pooled_position(ids, mask, 3).tolist() == [2, 1]  # the first 3
-    assert pooled_position(ids, mask, 2).tolist() == [3, 1]  # the largest id: the rule of old configs
-    assert pooled_position(ids, jnp.zeros_like(mask), None).tolist() == [0, 0]
+def test_the_pooled_position_is_the_last_real_token():
+    mask = jnp.asarray([[True] * 4 + [False], [True] * 5, [False] * 5])
+    assert pooled_position(mask).tolist() == [3, 4, 0]
+
+
+@pytest.mark.parametrize("eos", [None, 2, 3, 31, 10**6])
+def test_no_id_of_a_config_moves_the_pooled_state(tiny, eos):
+    """A missing or wrong id gave every text the state of its first token; a larger id in a text, that of its own."""
+    ids, mask = tiny.texts(6)
+    config = dataclasses.replace(tiny.clip.text, eos_token=eos)
+    params = jax.tree.map(jnp.asarray, tiny.params(tiny.model(query="text")))["clip"]["text"]
+    states, pooled, _ = TextTransformer(config).apply({"params": params}, ids, mask)
+    np.testing.assert_array_equal(pooled, np.asarray(states)[np.arange(6), np.asarray(mask).sum(-1) - 1])

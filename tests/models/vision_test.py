@@ -14,7 +14,7 @@ from contextjax.models.vision import VisionConfig, VisionTransformer, blocks
 @pytest.mark.parametrize("side", [2, 4])
 def test_blocks_then_a_matrix_is_a_convolution(side):
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, 8, 12, 3)), jnp.float32)
+    x = jnp.asarray(rng.normal(size=(2, 8 + side // 2, 13, 3)), jnp.float32)  # what no patch fills is not seen
     kernel = jnp.asarray(rng.normal(size=(side, side, 3, 5)), jnp.float32)
     expected = jax.lax.conv_general_dilated(
         x, kernel, (side, side), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")

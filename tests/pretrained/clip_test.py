@@ -38,6 +38,20 @@ def test_open_clip_names_are_the_same_parameters(models, tmp_path):
     assert checkpoint.left_out == [] and checkpoint.model.config.vision.std == (0.5, 0.25, 0.5)
     assert checkpoint.model.config.text == dataclasses.replace(text, eos_token=2)
     equal(read(checkpoint.params), params)
+    described["model_cfg"]["vision_cfg"] |= {
+        "image_size": [vision.image_size] * 2,
+        "patch_size": [vision.patch_size] * 2,
+    }
+    described["preprocess_cfg"] |= {
+        "resize_mode": "squash",
+        "interpolation": "bicubic",
+        "size": [vision.image_size] * 2,
+    }
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(described))
+    checkpoint = read_pretrained(tmp_path)
+    assert checkpoint.model.config.vision == dataclasses.replace(
+        vision, mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.5), fit="squash"
+    )
     described["model_cfg"]["vision_cfg"]["timm_model_name"] = "x"
     (tmp_path / "open_clip_config.json").write_text(json.dumps(described))
     with pytest.raises(UserError, match="timm_model_name"):

@@ -1,5 +1,7 @@
 """Fields of config.json that make no model, or another one than the tensors."""
 
+import shutil
+
 import pytest
 
 from contextjax.pretrained import read_pretrained
@@ -21,3 +23,23 @@ def test_a_config_that_disagrees_with_the_tensors(folder, edit_json, key, value,
     edit_json(folder / "config.json", lambda c: {**c, "vision_config": {**c["vision_config"], key: value}})
     with pytest.raises(UserError, match=sentence):
         read_pretrained(folder)
+
+
+@pytest.mark.parametrize("key", ["image_size", "patch_size"])
+def test_a_side_may_be_two_equal_numbers(folder, models, name, edit_json, key):
+    def set_to(value):
+        edit_json(folder / "config.json", lambda c: {**c, "vision_config": {**c["vision_config"], key: value}})
+
+    side = getattr(models[name].config.vision, key)
+    set_to([side, side])
+    assert read_pretrained(folder).model == models[name]
+    set_to([side, side + 8])
+    with pytest.raises(UserError, match=rf"{key} is \[{side}, {side + 8}\]; expected a number, or two equal ones"):
+        read_pretrained(folder)
+
+
+@pytest.mark.parametrize("eos", [None, 2, [3, 31], 10**6])
+def test_no_id_of_the_end_is_needed(folders, edit_json, eos, tmp_path):
+    folder = shutil.copytree(folders["clip"], tmp_path / "clip")
+    edit_json(folder / "config.json", lambda c: {**c, "text_config": {**c["text_config"], "eos_token_id": eos}})
+    assert read_pretrained(folder).model.config.text.eos_token == (eos if isinstance(eos, int) else None)

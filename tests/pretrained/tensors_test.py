@@ -85,3 +85,46 @@ def test_half_precision_files_are_read_as_float32(models, name, folder):
     for path, value in flatten(read(read_pretrained(folder).params)).items():
         expected = written[path].astype(np.float16).astype(np.float32)
         assert value.dtype == np.float32 and np.array_equal(value, expected), path
+
+
+def _rewrite_header(file, change):
+    """Rewrites the header of a safetensors file; the bytes of the tensors stay."""
+    data = file.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + size])
+    change(header)
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+
+
+@pytest.mark.parametrize("dtype", ["I32", "U32", "F8_E4M3", "F8_E5M2", "BOOL", "I64"])
+def test_weights_of_a_type_that_holds_none(folder, dtype):
+    """Bits of floats that are declared integer would be read as huge weights."""
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    chosen = next(key for key, value in sorted(tensors.items()) if value.ndim == 2 and value.size % 8 == 0)
+    width = {"I64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "BOOL": 1}.get(dtype, 4)
+    save_file(tensors | {chosen: np.zeros(tensors[chosen].shape, f"i{width}")}, file)
+
+    def declare(header):
+        header[chosen]["dtype"] = dtype
+
+    _rewrite_header(file, declare)
+    with pytest.raises(UserError, match=rf"1 of a type other than BF16, F16, F32, F64 \({chosen} {dtype}\)"):
+        read_pretrained(folder)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module.model.", "model."])
+def test_the_prefix_of_a_wrapper_is_no_part_of_a_name(models, name, folder, prefix):
+    change(folder, lambda tensors: {prefix + key: value for key, value in tensors.items()})
+    equal(read(read_pretrained(folder).params), random_params(models[name]))
+
+
+def test_of_several_weights_those_that_can_be_read_are_taken(models, name, folder):
+    """timm's model.safetensors may be beside OpenCLIP's; and the other way round."""
+    (folder / "model.safetensors").rename(folder / "open_clip_model.safetensors")
+    save_file({"blocks.0.attn.qkv.weight": np.zeros((2, 2), np.float32)}, folder / "model.safetensors")
+    equal(read(read_pretrained(folder).params), random_params(models[name]))
+    (folder / "open_clip_model.safetensors").write_bytes(b"short")
+    with pytest.raises(UserError, match=r"does not fit the model.*not a whole safetensors file"):
+        read_pretrained(folder)

@@ -18,8 +18,27 @@ def test_there_and_back_the_file_is_the_same(folder, tmp_path):
     assert all(np.array_equal(before[key], after[key]) and before[key].shape == after[key].shape for key in before)
     for file in ("config.json", "preprocessor_config.json"):
         assert (folder / file).read_text() == (tmp_path / "again" / file).read_text()
-    with pytest.raises(UserError, match="holds a model already"):
+    with pytest.raises(UserError, match="exists already, and nothing is overwritten"):
         write_pretrained(tmp_path / "again", checkpoint.model.config, read(checkpoint.params))
+
+
+@pytest.mark.parametrize("file", ["config.json", "README.md", "tokenizer.json", "model.safetensors", "a.txt"])
+def test_nothing_in_a_folder_is_overwritten(models, name, file, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / file).write_text("mine")
+    with pytest.raises(UserError, match="exists already, and nothing is overwritten"):
+        write_pretrained(tmp_path / "there", models[name].config, random_params(models[name]))
+    assert [(p.name, p.read_text()) for p in (tmp_path / "there").iterdir()] == [(file, "mine")]
+
+
+def test_a_folder_is_written_whole_or_not_at_all(models, name, tmp_path):
+    def fail(folder):
+        assert (folder / "model.safetensors").exists()
+        raise UserError("the disk is full")
+
+    with pytest.raises(UserError, match="disk is full"):
+        write_pretrained(tmp_path / "new", models[name].config, random_params(models[name]), finish=fail)
+    assert not list(tmp_path.iterdir())
 
 
 def test_bfloat16_out(models, name, folder, tmp_path):

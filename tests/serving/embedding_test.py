@@ -3,6 +3,8 @@
 import concurrent.futures
 import contextlib
 import errno
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -88,6 +90,36 @@ def test_only_what_changed_is_embedded_again(folder, tmp_path):
     assert sum(system.encoded) == 23 and list(after)[-2:] == ["07.png", "20.png"] and "03.png" not in after
     assert all(after[name] == value for name, value in before.items() if name not in ("03.png", "07.png"))
     assert after["07.png"] != before["07.png"] and len(after) == 20
+
+
+def test_a_moved_copied_or_renamed_gallery_is_not_embedded_again(folder, tmp_path):
+    system, target = Colours(), tmp_path / "index"
+    before = rows(embed(system, folder_gallery(folder), target))
+    moved = folder.rename(tmp_path / "moved")
+    for path in moved.iterdir():
+        os.utime(path, (7, 7))
+    assert rows(embed(system, folder_gallery(moved), target)) == before and Index(target).gallery == str(moved)
+    (moved / "00.png").rename(moved / "zero.png")
+    assert rows(embed(system, folder_gallery(moved), target)) == {
+        **{name: row for name, row in before.items() if name != "00.png"}, "zero.png": before["00.png"]
+    }  # fmt: skip
+    assert sum(system.encoded) == 21
+    copied = Path(shutil.copytree(moved, tmp_path / "copied"))
+    index = embed(system, folder_gallery(copied), tmp_path / "second", others=[target, tmp_path / "none"])
+    assert rows(index) == rows(Index(target)) and sum(system.encoded) == 22  # one tells the dimension
+    (target / segments.MANIFEST).write_text("{")
+    index = embed(Colours(), folder_gallery(copied), tmp_path / "third", others=[target])
+    assert rows(index) == rows(Index(tmp_path / "second"))
+
+
+def test_another_picture_of_the_same_size_and_time_is_embedded(folder, tmp_path):
+    target, status = tmp_path / "index", (folder / "03.png").stat()
+    before = rows(embed(Colours(), folder_gallery(folder), target))
+    content = (folder / "04.png").read_bytes()[: status.st_size].ljust(status.st_size)
+    (folder / "03.png").write_bytes(content)
+    os.utime(folder / "03.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = embed(Colours(), folder_gallery(folder), target)
+    assert rows(after).get("03.png") != before["03.png"] and len(after) + len(after.skipped) == 20
 
 
 def test_bad_pictures_are_skipped_and_named_once(folder, tmp_path):
@@ -248,7 +280,7 @@ def test_few_pictures_are_decoded_at_a_time(tmp_path):
         return noise
 
     names = [str(i) for i in range(500)]
-    gallery = Gallery("made up", names, np.zeros((500, 2), np.int64), picture)
+    gallery = Gallery("made up", names, picture, np.zeros((500, 2), np.int64))
     assert embed(system, gallery, tmp_path / "index").names == names == sorted(asked, key=int)
 
 

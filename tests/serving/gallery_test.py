@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -22,34 +23,69 @@ def folder(tmp_path):
     return place
 
 
-def test_a_folder_s_names_are_its_paths_and_stamps_tell_changes(folder):
-    before = folder_gallery(folder)
-    assert before.names == ["a.png", "b.png", "d.png", "deep/c.png"] and before.stamps.shape == (4, 2)
-    assert before.picture("deep/c.png") == folder / "deep/c.png" == file_of(str(folder), "deep/c.png")
-    Image.new("RGB", (30, 30)).save(folder / "b.png")
-    changed = (folder_gallery(folder).stamps != before.stamps).any(axis=1)
-    assert changed.tolist() == [False, True, False, False]
+def test_a_folder_s_names_are_its_paths_and_stamps_tell_changes_of_contents(folder, tmp_path):
+    gallery, cache = folder_gallery(folder), tmp_path / "cache"
+    assert gallery.names == ["a.png", "b.png", "d.png", "deep/c.png"] and gallery.left_out == ["notes.txt"]
+    assert gallery.picture("deep/c.png") == folder / "deep/c.png" == file_of(str(folder), "deep/c.png")
+    before = gallery.stamp_of(cache)
+    os.utime(folder / "a.png", (5, 5))
+    assert gallery.stamp_of(cache) == before == gallery.stamp_of(tmp_path / "other")
+    size, times = (status := (folder / "b.png").stat()).st_size, (status.st_atime_ns, status.st_mtime_ns)
+    (folder / "b.png").write_bytes(b"x" * size)
+    os.utime(folder / "b.png", ns=times)
+    after = gallery.stamp_of(cache)
+    assert [name for name in before if before[name] != after[name]] == ["b.png"]
 
 
-def test_names_that_are_no_text_are_left_out_and_counted(folder):
+def test_pictures_behind_links_and_of_other_endings_are_found_and_the_rest_is_named(folder, tmp_path):
+    other = tmp_path / "other"
+    (other / "deep").mkdir(parents=True)
+    for name in ("x.jfif", "deep/y.jpe", "z.TIF"):
+        shutil.copy(folder / "a.png", other / name)
+    (folder / "linked").symlink_to(other)
+    (other / "deep" / "loop").symlink_to(other)
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere")
+    (folder / "__MACOSX").mkdir()
+    for name in ("._a.png", ".DS_Store", "Thumbs.db", "__MACOSX/b.png", "e.heic", ".hidden.png"):
+        (folder / name).write_bytes(b"")
+    gallery = folder_gallery(folder)
+    assert gallery.names == [
+        "a.png", "b.png", "d.png", "deep/c.png", "linked/deep/y.jpe", "linked/x.jfif", "linked/z.TIF"
+    ]  # fmt: skip
+    assert gallery.left_out == [".hidden.png", "e.heic", "gone.png", "notes.txt"]
+
+
+def test_names_that_are_no_text_are_left_out_and_named(folder):
     """The name of a file may be any bytes."""
     bad = folder / os.fsdecode(b"\xff.png")
     shutil.copy(folder / "a.png", bad)
     (folder / "deep").rename(folder / os.fsdecode(b"deep\xe9"))
     gallery = folder_gallery(folder)
-    assert gallery.names == ["a.png", "b.png", "d.png"] and gallery.left_out == 2 and len(gallery.stamps) == 3
+    assert gallery.names == ["a.png", "b.png", "d.png"] and len(gallery.left_out) == 3
     for name in gallery.names:
         (folder / name).unlink()
     with pytest.raises(UserError, match=r"no pictures; expected .* names in UTF-8"):
         folder_gallery(folder)
 
 
-def test_a_list_names_files_from_where_it_is(folder):
+def test_a_list_names_files_from_where_it_is(folder, tmp_path):
     file = folder / "list.txt"
     file.write_text("deep/c.png\n\n b.png \nnone.png\n")
     gallery = listed_gallery(file)
-    assert gallery.names == ["deep/c.png", "b.png", "none.png"] and gallery.stamps[2].tolist() == [-1, -1]
+    assert gallery.names == ["deep/c.png", "b.png", "none.png"]
+    assert gallery.stamp_of(tmp_path / "cache")["none.png"] == [0, 0]
     assert gallery.picture("b.png") == folder / "b.png" == file_of(str(file), "b.png")
+
+
+@pytest.mark.parametrize(("written", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_list_finds_names_composed_in_another_way(folder, tmp_path, written, on_disk):
+    name = lambda form: unicodedata.normalize(form, "café/é.png")
+    (folder / name(on_disk)).parent.mkdir()
+    shutil.copy(folder / "a.png", folder / name(on_disk))
+    (folder / "list.txt").write_text(name(written), encoding="utf-8")
+    gallery = listed_gallery(folder / "list.txt")
+    assert gallery.picture(name(written)) == folder / name(on_disk)
+    assert any(gallery.stamp_of(tmp_path / "cache")[name(written)])
 
 
 def test_bad_galleries_are_refused(folder, tmp_path):

@@ -10,7 +10,7 @@ from contextjax.types import CandidateRecord, CaptionRecord, ComposedRecord, Use
 from data_pipelines.datasets.catalogue import changes
 from data_pipelines.datasets.catalogue.layout import FILE, read_layout
 from data_pipelines.datasets.catalogue.table import Product, read_catalogue
-from data_pipelines.readers import DatasetReader
+from data_pipelines.readers import DatasetReader, SplitRecords
 from data_pipelines.records import Record, check_problems
 
 
@@ -61,7 +61,7 @@ class _CatalogueReader(DatasetReader[Record]):
             check_problems(self.catalogue.faults, str(self.folder))
         return tuple(product for product in self.catalogue.products if product.split == split)
 
-    def _made(self, records: list[Any], what: str) -> list[Any]:
+    def _made(self, records: list[Any], what: str) -> SplitRecords[Any]:
         return self._checked(records, [], self.folder / self.description.tables[0], what)
 
 
@@ -71,7 +71,7 @@ class CatalogueReader(_CatalogueReader[ComposedRecord]):
     name = "catalogue"
     record_type = ComposedRecord
 
-    def records(self, split: str) -> list[ComposedRecord]:
+    def read(self, split: str) -> SplitRecords[ComposedRecord]:
         """Returns the queries of a split; all splits but "train" have groups and all right answers.
 
         Raises:
@@ -87,7 +87,7 @@ class CatalogueSetsReader(_CatalogueReader[CandidateRecord]):
     name = "catalogue_sets"
     record_type = CandidateRecord
 
-    def records(self, split: str) -> list[CandidateRecord]:
+    def read(self, split: str) -> SplitRecords[CandidateRecord]:
         """Returns the descriptions of a split.
 
         Raises:
@@ -103,7 +103,7 @@ class CatalogueCaptionsReader(_CatalogueReader[CaptionRecord]):
     name = "catalogue_captions"
     record_type = CaptionRecord
 
-    def records(self, split: str) -> list[CaptionRecord]:
+    def read(self, split: str) -> SplitRecords[CaptionRecord]:
         """Returns a caption of each product of a split.
 
         Raises:

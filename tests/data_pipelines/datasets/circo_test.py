@@ -28,18 +28,17 @@ def test_the_gallery_is_all_of_coco_and_may_lie_in_data(written):
 
 def test_faults_are_reported_at_once(written, edit_json):
     spoil = lambda rows: [
-        rows[0] | {"gt_img_ids": ["2"]}, rows[0] | {"shared_concept": " "}, rows[0] | {"id": 5, "gt_img_ids": [2, 8]},
+        rows[0] | {"gt_img_ids": ["2"]}, rows[0] | {"shared_concept": 3}, rows[0] | {"id": 5, "reference_img_id": 8},
         rows[1], rows[1],
     ]  # fmt: skip
     edit_json(written / "annotations/val.json", spoil)
     with pytest.raises(UserError) as error:
         CircoReader(written).records("val")
     for said in (
-        "4 problem(s)",
+        "3 problem(s)",
         "row 0 of val.json",
         "row 1 of val.json",
         "unknown picture 8",
-        "query 1 comes 2 times",
     ):
         assert said in str(error.value)
 

@@ -45,12 +45,14 @@ def test_the_ending_is_taken_off_once_and_nothing_else(written, edit_json, name)
 
 def test_faults_are_reported(written, edit_json):
     spoil = lambda rows: [
-        rows[0] | {"difference_captions": [" "]},
+        rows[0] | {"difference_captions": [3]},
         rows[1] | {"retrieved_image_url": "a/b.png"},
         rows[2],
     ]
     edit_json(written / "rewritten_captions/rewritten_val.json", spoil)
-    with pytest.raises(UserError, match=r"row 0 of rewritten_val.json has an empty difference_captions.*picture b"):
+    with pytest.raises(
+        UserError, match=r"row 0 of rewritten_val.json has \[3\] for its difference_captions.*picture b"
+    ):
         CirrRewrittenReader(written).records("val")
 
 

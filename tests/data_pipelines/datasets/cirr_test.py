@@ -7,6 +7,7 @@ import pytest
 
 from contextjax.types import UserError
 from data_pipelines.datasets.cirr import CirrReader
+from data_pipelines.readers import REPEATED, TRIMMED, for_training
 
 
 def test_splits_and_files(pictograms):
@@ -66,18 +67,18 @@ def test_all_problems_of_the_records_come_at_once(pictograms_copy, edit_json):
         items[0]["reference"] = "nobody"
         items[1]["target_hard"] = "nothing"
         items[2]["img_set"]["members"].append("nowhere")
-        items[3]["caption"] = "  \n"
+        items[3]["caption"] = 3
         return items
 
     edit_json(file, spoil)
     with pytest.raises(UserError) as error:
         CirrReader(pictograms_copy).records("val")
-    for part in ("4 problem(s)", "nobody", "nothing", "nowhere", "empty text"):
+    for part in ("3 problem(s)", "nobody", "nothing", "'3' for its caption"):
         assert part in str(error.value)
 
 
 def test_many_problems_are_counted_and_ten_are_named(pictograms_copy, edit_json):
-    edit_json(pictograms_copy / "captions" / "cap.rc2.val.json", lambda items: [{**i, "caption": ""} for i in items])
+    edit_json(pictograms_copy / "captions" / "cap.rc2.val.json", lambda items: [{**i, "caption": 3} for i in items])
     with pytest.raises(UserError, match=r"12 problem\(s\).*and 2 more"):
         CirrReader(pictograms_copy).records("val")
 
@@ -98,7 +99,7 @@ CASES = {
     "an empty list": cap(lambda items: []),
     "a table where a list is expected": cap(lambda items: {"a": 1}),
     "no reference": cap(lambda items: [{k: v for k, v in items[0].items() if k != "reference"}]),
-    "a text that is no text": cap(lambda items: [{**items[0], "caption": None}]),
+    "a text that is no text": cap(lambda items: [{**items[0], "caption": 3}]),
     "a reference that is no name": cap(lambda items: [{**items[0], "reference": ["a"]}]),
     "a split that is a list": split(lambda names: list(names)),
     "a caption without its picture": caption(lambda rows: [{"caption": "x"}]),
@@ -134,7 +135,18 @@ def test_files_outside_the_folder_are_reported(pictograms_copy, edit_json):
         CirrReader(pictograms_copy).pictures("val")
 
 
-def test_a_pair_that_comes_twice_is_reported(pictograms_copy, edit_json):
+def test_a_pair_that_comes_twice_counts_twice_and_is_trained_on_once(pictograms_copy, edit_json):
     edit_json(pictograms_copy / "captions" / "cap.rc2.val.json", lambda items: [*items, items[0]])
-    with pytest.raises(UserError, match=r"1 problem\(s\): query \w+ comes 2 times"):
-        CirrReader(pictograms_copy).records("val")
+    read = CirrReader(pictograms_copy).read("val")
+    assert read.odd == {REPEATED: [read.records[0].id]} and for_training(read.records) == read.records[:-1]
+
+
+def test_a_group_loses_members_that_are_unknown(pictograms_copy, edit_json):
+    def spoil(items):
+        items[1]["img_set"]["members"].append("nowhere")
+        return items
+
+    expected = CirrReader(pictograms_copy).records("val")
+    edit_json(pictograms_copy / "captions" / "cap.rc2.val.json", spoil)
+    read = CirrReader(pictograms_copy).read("val")
+    assert read.records == expected and read.odd == {TRIMMED: [expected[1].id]}

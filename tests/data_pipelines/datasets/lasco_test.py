@@ -34,11 +34,13 @@ def test_coco_may_lie_in_a_folder_of_its_own(written):
 
 def test_faults_are_reported(written, edit_json):
     spoil = lambda rows: [
-        rows[0] | {"query-image": [3, "../x.jpg"]}, rows[1] | {"target-image": "x.jpg"}, rows[1] | {"query-text": ""},
+        rows[0] | {"query-image": [3, "../x.jpg"]}, rows[1] | {"target-image": "x.jpg"}, rows[1] | {"query-text": 3},
         rows[1] | {"target-image": [1, "val2014/x.jpg"]},
     ]  # fmt: skip
     edit_json(written / "lasco_val.json", spoil)
-    with pytest.raises(UserError, match=r"4 problem\(s\).*row 0.*row 1.*empty text.*unknown picture val2014/x"):
+    with pytest.raises(
+        UserError, match=r"4 problem\(s\).*row 0.*row 1.*'3' for its query-text.*unknown picture val2014/x"
+    ):
         LascoReader(written).records("val")
 
 

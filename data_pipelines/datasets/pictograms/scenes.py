@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from contextjax.images import SUFFIXES
 from data_pipelines.datasets.pictograms.names import PLURALS_FILE, countable, read_units
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # of pictograms of one's own
 OTHER_PICTURES = frozenset(".svg .svgz .gif .bmp .tif .tiff .heic .heif .avif .ico .jfif .jxl .psd .eps .pdf".split())
 PLACES = ("top left", "top right", "bottom left", "bottom right")  # row = place // 2, column = place % 2
 SIZES = ("small", "large")

@@ -5,7 +5,7 @@ INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constrain
 RUN ?= runs/demo
 DATA := data/pictograms
 
-.PHONY: demo demo-pages demo-sets serve test test-long test-slow test-parity test-storage test-browser check format clean
+.PHONY: demo demo-pages demo-sets serve test test-long test-slow test-parity test-storage test-browser test-targets check format clean
 
 # What trains and serves.
 .venv/.done: setup.py constraints.txt
@@ -79,6 +79,16 @@ test-storage: .venv/.done-storage
 
 test-browser: .venv/.done-browser
 	$(PY) -m pytest -m browser tests/serving
+
+# The compilers of TPUs and of CUDA GPUs, each in an environment of its own; neither needs a chip.
+.venv-tpu/.done .venv-cuda12/.done: .venv-%/.done: setup.py constraints.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,$*]'
+	touch $@
+
+test-targets: .venv-tpu/.done .venv-cuda12/.done
+	.venv-tpu/bin/python -m pytest -m "not slow" tests/targets_test.py tests/sharding/topologies_test.py
+	.venv-cuda12/bin/python -m pytest -m "not slow" tests/targets_test.py
 
 check: .venv/.done-test
 	.venv/bin/ruff format --check .

@@ -16,6 +16,7 @@ from contextjax.types import Picture, UserError
 # Pillow's formats that are read. Left out are those that start other programs (EPS, WMF), that Pillow knows by
 # name only (HDF5, MPEG), and those whose files nothing marks, so that any bytes would pass for a picture (TGA, PCX).
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "QOI", "SGI")
+UPLOADED = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "AVIF")  # what the service takes from strangers
 KINDS = "PNG, JPEG, WebP, AVIF, GIF, TIFF or BMP"  # of pictures, as messages name them
 SYSTEM_FILES = (".DS_Store", "__MACOSX", "Thumbs.db", "desktop.ini")  # and those that begin with "._"
 MAX_BYTES = 256_000_000  # the largest file that is read
@@ -37,10 +38,10 @@ def suffixes() -> frozenset[str]:
 
 
 @functools.cache
-def _openable() -> tuple[str, ...]:
-    """Returns the formats of FORMATS that this Pillow has a reader of; an MPO is opened as a JPEG."""
+def _openable(formats: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the formats that this Pillow has a reader of; an MPO is opened as a JPEG."""
     Image.init()
-    return tuple(format for format in FORMATS if format in Image.OPEN)
+    return tuple(format for format in formats if format in Image.OPEN)
 
 
 def is_picture(path: Path) -> bool:
@@ -80,7 +81,9 @@ def find_pictures(folder: Path) -> tuple[list[str], list[str]]:
     return ["/".join(parts) for parts in sorted(pictures)], ["/".join(parts) for parts in sorted(others)]
 
 
-def decode(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(
+    data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS
+) -> Image.Image:
     """Decodes the bytes of a picture file to an RGB picture, rotated as its EXIF data says.
 
     The pixels equal those of Hugging Face's load_image, except for two kinds of picture. Transparency is laid on white,
@@ -92,7 +95,7 @@ def decode(data: bytes, *, name: str = "picture", max_pixels: int = MAX_PIXELS) 
       UserError: the bytes are no such picture, are incomplete, or hold more pixels or passes than are read.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_openable()) as image:
+        with Image.open(io.BytesIO(data), formats=_openable(formats)) as image:
             width, height = image.size
             if width * height > max_pixels or max(width, height) > MAX_ASPECT * min(width, height):
                 raise UserError(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
 CHUNK = 4096  # gallery rows that are scored at a time
 GRID = 2.0**25  # embeddings are scored as multiples of 1 / GRID, see cosines
@@ -239,3 +239,62 @@ def combine_propositions(
     real = full > -np.inf  # an infinite score of a sentence would turn into one that is not a number
     combined = share * np.where(real, full, 0) + (1 - share) * signed @ np.where(real, parts, 0)
     return np.where(real, combined, -np.inf).astype(full.dtype)
+
+
+class Grounding(NamedTuple):
+    """How well a map of a phrase lies on what it names, and what a map that knows nothing reaches; all from 0 to 1."""
+
+    pointing: float  # whether the largest patch's centre is in a box; of several largest ones, the share of them
+    mass: float  # the share of the map that is inside the boxes
+    pointing_chance: float  # the share of patch centres inside
+    mass_chance: float  # the share of the picture's area inside
+
+
+def grounding(
+    values: Num[np.ndarray, "rows columns"], boxes: Num[np.ndarray, "n 4"], size: tuple[int, int]
+) -> Grounding:
+    """Returns how a map over the patches of a picture lies on boxes (the pointing game of Zhang et al. 2016, and mass).
+
+    Args:
+      values: not negative, row by row; they are divided by their sum.
+      boxes: left, top, right, bottom in pixels. Where they overlap, area counts once.
+      size: width and height of the picture in pixels.
+
+    Raises:
+      ValueError: there is no box, a box has no area or is outside the picture, or the map is negative, not finite or
+        all zero.
+
+    Example:
+      >>> grounding(np.eye(2), np.asarray([[0, 0, 8, 8]]), (16, 16))
+      Grounding(pointing=0.5, mass=0.5, pointing_chance=0.25, mass_chance=0.25)
+    """
+    values, boxes = np.asarray(values, np.float64), np.asarray(boxes, np.float64).reshape(-1, 4)
+    low, high = boxes[:, :2], boxes[:, 2:]
+    is_inside = np.all((low >= 0) & (high <= np.asarray(size)) & (low < high), axis=1)
+    if not len(boxes) or not is_inside.all():
+        wrong = f"the box {boxes[~is_inside][0].tolist()}" if len(boxes) else "no box"
+        raise ValueError(f"Got {wrong} in a picture of {size[0]} x {size[1]}; expected left < right, top < bottom.")
+    if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
+        raise ValueError("The map has negative, infinite or no values; expected attention, 0 or more.")
+    rows, columns = values.shape
+    edges = [np.linspace(0, size[1], rows + 1), np.linspace(0, size[0], columns + 1)]
+    share = _covered(boxes, *edges) / (np.diff(edges[0])[:, None] * np.diff(edges[1]))
+    down, right = ((edge[:-1] + edge[1:]) / 2 for edge in edges)
+    centres = np.stack(np.broadcast_arrays(right, down[:, None]), -1)[:, :, None]
+    hit = np.any(np.all((centres >= low) & (centres < high), axis=-1), axis=-1)
+    largest = np.equal(values, values.max())
+    return Grounding(
+        *map(float, (hit[largest].mean(), (values / values.sum() * share).sum(), hit.mean(), share.mean()))
+    )
+
+
+def _covered(boxes: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Returns the area of the union of boxes within each cell of a grid with these edges."""
+    ys, xs = np.unique([*down, *boxes[:, 1], *boxes[:, 3]]), np.unique([*right, *boxes[:, 0], *boxes[:, 2]])
+    y, x = (ys[:-1] + ys[1:]) / 2, (xs[:-1] + xs[1:]) / 2
+    inside = (x[None, :, None] > boxes[:, 0]) & (x[None, :, None] < boxes[:, 2])
+    inside = (inside & (y[:, None, None] > boxes[:, 1]) & (y[:, None, None] < boxes[:, 3])).any(-1)
+    area = inside * np.diff(ys)[:, None] * np.diff(xs)
+    cells = np.zeros((len(down) - 1, len(right) - 1))
+    np.add.at(cells, np.ix_(np.searchsorted(down, y) - 1, np.searchsorted(right, x) - 1), area)
+    return cells

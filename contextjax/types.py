@@ -94,11 +94,12 @@ class CandidateRecord:
     target: int | None  # index into images; None in test splits whose answers are secret
     kind: str = ""  # kind of candidates, such as "video" or "static"
     set: str = ""  # name of the set of candidates, where several texts are about one set
+    kinds: tuple[str, ...] = ()  # all kinds that it is counted under: `kind`, and those of the text
 
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of the record, as `ComposedRecord.kinds`: none or one."""
-        return (self.kind,) if self.kind else ()
+    def __post_init__(self):
+        """Counts `kind` among the kinds."""
+        if self.kind and self.kind not in self.kinds:
+            object.__setattr__(self, "kinds", (self.kind, *self.kinds))
 
     @property
     def is_ordered(self) -> bool:

@@ -15,12 +15,16 @@ TRAIN_GROUPS = flags.DEFINE_integer(
     "train_groups", 6000, "Training groups of six scenes, 24 triplets each.", lower_bound=1
 )
 TRAIN_SETS = flags.DEFINE_integer("train_sets", 3000, "Training candidate sets of ten scenes; 0: none.", lower_bound=0)
+COMPARATIVE = flags.DEFINE_bool(
+    "comparative", False, "Write contextual/ too: candidate sets of which half have descriptions that compare them."
+)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of everything that is drawn.")
 
 
 def main() -> None:
     """Writes both layouts; does nothing where the same set already is."""
     from contextjax.types import UserError
+    from data_pipelines.datasets.imagecode import read_bounds
     from data_pipelines.datasets.pictograms.cirr_layout import write_cirr
     from data_pipelines.datasets.pictograms.imagecode_layout import write_imagecode
 
@@ -30,6 +34,10 @@ def main() -> None:
         write_cirr(target / "cirr", train_groups=TRAIN_GROUPS.value, **common)
         if TRAIN_SETS.value:
             write_imagecode(target / "imagecode", train_sets=TRAIN_SETS.value, **common)
+        if TRAIN_SETS.value and COMPARATIVE.value:
+            sets = write_imagecode(target / "contextual", train_sets=TRAIN_SETS.value, comparative=True, **common)
+            for kind, bound in read_bounds(sets).items():
+                print(f"bound/{kind}: {bound:.1f} % for a model that sees one candidate at a time")
     except ValueError as error:
         raise UserError(str(error)) from error
     print(f"The data set is in {target}.")

@@ -39,10 +39,8 @@ def main() -> None:
 
 def serve(listener: socket.socket) -> None:
     """Loads the source and its pictures, and answers at an address that is bound already."""
-    import uvicorn
-
     from contextjax.serving.app import make_app
-    from contextjax.serving.connections import HeadLimit
+    from contextjax.serving.connections import make_server
     from contextjax.serving.service import Limits
     from experiments.shared.galleries import make_service
 
@@ -54,10 +52,7 @@ def serve(listener: socket.socket) -> None:
         print("Compiling for all sizes of a batch.", flush=True)
         service.warm()
     print(f"http://{HOST.value}:{listener.getsockname()[1]}/ has {service.pictures} pictures.", flush=True)
-    config = uvicorn.Config(
-        make_app(service), log_level="warning", server_header=False, limit_concurrency=CONNECTIONS, http=HeadLimit
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+    make_server(make_app(service), log_level="warning", limit_concurrency=CONNECTIONS).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ PARTS = {
     for name in ("dual_encoder", "clip", "blip", "fusion", "adapter", "masking", "inter_context", "token_pooling")
 }
 TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text", "multimodal")}
-LAYERS = {"contextjax.models.layers"}
+ATTENTION = {"contextjax.models.attention", "contextjax.models.placed"}
+LAYERS = {"contextjax.models.layers"} | ATTENTION
 TYPES = {"contextjax.types"}
 FILES = {"contextjax.files", "contextjax.json_files"}
 THREADS = {"contextjax.threads"}
@@ -30,7 +31,9 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.threads": set(),
     "contextjax.contents": FILES | THREADS,
     "contextjax.spec": TYPES | FILES,
-    "contextjax.models.layers": TYPES,
+    "contextjax.models.placed": TYPES,
+    "contextjax.models.attention": ATTENTION | TYPES,
+    "contextjax.models.layers": ATTENTION | TYPES,
     "contextjax.models.vision": LAYERS | TYPES,
     "contextjax.models.text": LAYERS | TYPES,
     "contextjax.models.multimodal": {"contextjax.models.text"} | LAYERS | TYPES,

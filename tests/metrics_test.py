@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from contextjax import metrics
 from contextjax.metrics import (
     average_precision_at,
     combine_propositions,
@@ -290,3 +291,42 @@ def test_an_interval_needs_trials():
     for hits, total in ((0, 0), (2, 1), (-1, 3)):
         with pytest.raises(ValueError, match="expected at least one trial"):
             share_interval(hits, total)
+
+
+def test_grounding_is_what_counting_pixels_gives():
+    """Boxes at whole pixels, counted one by one; they may overlap and cross patches."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        width, height, rows, columns = 24, 40, int(rng.choice([2, 4, 5, 8])), int(rng.choice([2, 3, 4, 6]))
+        corners = [
+            np.sort(rng.choice(size + 1, 2, replace=False)) for size in (width, height) * int(rng.integers(1, 4))
+        ]
+        boxes = np.asarray([[x[0], y[0], x[1], y[1]] for x, y in zip(corners[::2], corners[1::2], strict=True)])
+        pixels = np.zeros((height, width))
+        for left, top, right, bottom in boxes:
+            pixels[top:bottom, left:right] = 1
+        values = rng.integers(0, 4, (rows, columns)) + (np.arange(rows * columns).reshape(rows, columns) == 0)
+        tall, wide = height // rows, width // columns
+        share = pixels.reshape(rows, tall, columns, wide).mean((1, 3))
+        hit = np.zeros((rows, columns), bool)
+        for row, column in np.ndindex(rows, columns):
+            y, x = (row + 0.5) * tall, (column + 0.5) * wide
+            hit[row, column] = any(b[0] <= x < b[2] and b[1] <= y < b[3] for b in boxes)
+        found = metrics.grounding(values, boxes, (width, height))
+        expected = hit[values == values.max()].mean(), (values * share).sum() / values.sum(), hit.mean(), pixels.mean()
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "boxes", "sentence"),
+    [
+        (np.ones((2, 2)), np.zeros((0, 4)), "no box in a picture of 16 x 16"),
+        (np.ones((2, 2)), [[0, 0, 17, 8]], r"the box \[0.0, 0.0, 17.0, 8.0\]"),
+        (np.ones((2, 2)), [[0, 0, 8, 8], [4, 4, 4, 8]], r"the box \[4.0, 4.0"),
+        (np.zeros((2, 2)), [[0, 0, 8, 8]], "The map has"),
+        (-np.ones((2, 2)), [[0, 0, 8, 8]], "The map has"),
+    ],
+)
+def test_what_cannot_be_grounded_is_refused(values, boxes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        metrics.grounding(values, np.asarray(boxes, float), (16, 16))

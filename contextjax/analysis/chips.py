@@ -1,4 +1,4 @@
-"""Named chips, from their vendors' public data sheets as read on 2026-11-25.
+"""Named chips, from their vendors' public data sheets as read on 2026-11-25 (tpu7x: 2026-11-28).
 
 FLOP/s are dense (NVIDIA's sheets give twice as much, "with sparsity"). `link` is the bandwidth from a chip to the
 others of its domain, in one direction: half of a sheet's bidirectional figure; for a TPU v4, the pod's all-reduce
@@ -12,14 +12,14 @@ import dataclasses
 
 from contextjax.types import UserError
 
-T, G = 1e12, 1e9
+T, G, GIB = 1e12, 1e9, 1 << 30
 ATTAINABLE = 0.5  # of a chip's peak, by the matrix products of a whole step: an assumption, not a measurement
 USABLE = 0.9  # of a chip's memory: the rest is the runtime's
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """A chip, as the compiler sees one device of it (a TPU v4 or v5p: both of its cores)."""
+    """A chip, as the compiler sees one device of it (a TPU v4 or v5p: both of its cores; a tpu7x: one of two)."""
 
     name: str
     kinds: tuple[str, ...]  # values of jax.Device.device_kind
@@ -53,15 +53,21 @@ CHIPS: dict[str, Chip] = {
             "H200", ("NVIDIA H200",), 989.5 * T, 67 * T, 141 * G, 4800 * G, 450 * G, 8, 50 * G,
             "NVIDIA H200 datasheet (SXM); DGX H200 datasheet: 8 x 400 Gb/s",
         ),
-        Chip("v4", ("TPU v4",), 275 * T, 275 * T, 32 * G, 1200 * G, 268 * G, 4096, 0.0, f"{_TPU}/v4"),
+        Chip("v4", ("TPU v4",), 275 * T, 275 * T, 32 * GIB, 1200 * G, 268 * G, 4096, 0.0, f"{_TPU}/v4"),
         Chip(
-            "v5e", ("TPU v5 lite", "TPU v5e"), 197 * T, 197 * T, 16 * G, 819 * G, 200 * G, 256, 3.125 * G,
+            "v5e", ("TPU v5 lite", "TPU v5e"), 197 * T, 197 * T, 16 * GIB, 819 * G, 200 * G, 256, 3.125 * G,
             f"{_TPU}/v5e",
         ),
-        Chip("v5p", ("TPU v5", "TPU v5p"), 459 * T, 459 * T, 95 * G, 2765 * G, 600 * G, 6144, 6.25 * G, f"{_TPU}/v5p"),
         Chip(
-            "v6e", ("TPU v6 lite", "TPU v6e"), 918 * T, 918 * T, 32 * G, 1638 * G, 400 * G, 256, 12.5 * G,
+            "v5p", ("TPU v5", "TPU v5p"), 459 * T, 459 * T, 95 * GIB, 2765 * G, 600 * G, 6144, 6.25 * G,
+            f"{_TPU}/v5p",
+        ),
+        Chip(
+            "v6e", ("TPU v6 lite", "TPU v6e"), 918 * T, 918 * T, 32 * GIB, 1638 * G, 400 * G, 256, 12.5 * G,
             f"{_TPU}/v6e",
+        ),
+        Chip(  # one of its two cores, each a device with half of the memory and, here, half of the links
+            "tpu7x", ("TPU7x",), 1153.5 * T, 1153.5 * T, 96 * GIB, 3690 * G, 300 * G, 18432, 6.25 * G, f"{_TPU}/tpu7x",
         ),
     )
 }  # fmt: skip

@@ -11,8 +11,10 @@ that adds:
   all-to-all          R (n - 1) / n       all parts but its own
   collective-permute  R                   0 where every device sends to itself
 
-A loop's body counts as often as XLA states that it runs; a conditional counts as its most expensive branch. The types
-are those of the compiled program: XLA's CPU backend, for one, sends bfloat16 as float32.
+A loop's body counts as often as it runs; a conditional counts as the branch that sends most. The types are those of
+the compiled program: XLA's CPU backend, for one, sends bfloat16 as float32. A TPU's program has collectives inside
+fusions: one that runs during other work is written in each of its steps and counts once, and an all-reduce whose fusion
+returns a device's share of it is a reduce-scatter.
 """
 
 from __future__ import annotations
@@ -24,20 +26,17 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from contextjax.analysis.hlo import Instruction, Program, Run, members, parse, runs, shapes
+
 KINDS: tuple[str, ...] = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
-COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
-INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (.*)$")
-CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
-BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
-TRIPS = re.compile(r'known_trip_count"?[:=]\{"?n"?[:=]"?(\d+)')
 PAIRS = re.compile(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}")
 LISTED = re.compile(r"replica_groups=\{((?:\{[\d,]*\},?)*)\}")
 SLICED = re.compile(r"replica_groups=\[\d+,(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
 NAMED = re.compile(
     r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))?\s*\{((?:'[^':]+',?)*)\}"
 )
-ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,<=]*)\]")
+CHAIN = re.compile(r'\bchain_id="(\w+)"')  # of a TPU's collective that runs during several other instructions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +50,7 @@ class Collective:
     times: int  # how often it runs in one run of the program
     is_exact: bool  # False: a loop around it does not state how often it runs, and counts once
     source: str  # the operation of the traced program that it comes from; "" where XLA does not name it
+    dtype: str = ""  # of what is sent
 
     @property
     def total(self) -> float:
@@ -66,9 +66,14 @@ def collectives(text: str) -> tuple[Collective, ...]:
     Raises:
       ValueError: the text has no entry computation, or groups of devices are written in an unknown way.
     """
-    computations, entry = _computations(text)
-    devices = math.prod(map(int, re.findall(r"\b(?:replica_count|num_partitions)=(\d+)", text.partition("\n")[0])))
-    return tuple(_walk(computations, entry, devices, 1, True))
+    return collectives_of(parse(text))
+
+
+def collectives_of(program: Program) -> tuple[Collective, ...]:
+    """Returns the collective operations of a parsed module, see `collectives`."""
+    weight = lambda run: sum(operation.total for operation in _of(program, run))
+    seen: set[tuple[str, ...]] = set()
+    return tuple(operation for run in runs(program, weight) for operation in _of(program, run, seen))
 
 
 def bytes_sent(operations: Iterable[Collective]) -> dict[str, float]:
@@ -79,78 +84,47 @@ def bytes_sent(operations: Iterable[Collective]) -> dict[str, float]:
     return sums
 
 
-def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """Instructions (without their names) of every computation, and the name of the entry computation."""
-    computations: dict[str, list[str]] = {}
-    entry, current = "", ""
-    for line in text.splitlines():
-        if (head := COMPUTATION.match(line)) and not line.startswith("HloModule"):
-            current = head[2]
-            computations[current] = []
-            entry = current if head[1] else entry
-        elif current and (instruction := INSTRUCTION.match(line)):
-            computations[current].append(instruction[1])
-    if not entry:
-        raise ValueError("the text has no ENTRY computation; expected compiled.as_text()")
-    return computations, entry
+def bytes_by_type(operations: Iterable[Collective]) -> dict[str, dict[str, float]]:
+    """Returns the bytes that a device sends, by kind and by the type of what is sent, without what sends nothing."""
+    sums: dict[str, dict[str, float]] = {}
+    for operation in operations:
+        if operation.total:
+            of_kind = sums.setdefault(operation.kind, {})
+            of_kind[operation.dtype] = of_kind.get(operation.dtype, 0.0) + operation.total
+    return sums
 
 
-def _walk(
-    computations: dict[str, list[str]], name: str, devices: int, times: int, is_exact: bool
-) -> Iterator[Collective]:
-    """The collectives of a computation that runs `times` times, and of those it calls."""
-    for instruction in computations.get(name, ()):
-        result, opcode, rest = _split(instruction)
-        kind = opcode.removesuffix("-start")
-        if kind in KINDS:
-            source = re.search(r'op_name="([^"]*)"', rest)
-            group, span = _pairs(rest) if kind == "collective-permute" else _group(rest, devices)
-            sent = _sent(kind, _payload(result, opcode), group)
-            yield Collective(kind, sent, group, span, times, is_exact, source[1] if source else "")
-        elif opcode == "conditional":
-            names = [branch for group in BRANCHES.findall(rest) for branch in re.findall(r"[\w.\-]+", group)]
-            branches = [tuple(_walk(computations, n, devices, times, is_exact)) for n in names or CALLED.findall(rest)]
-            yield from max(branches, key=lambda branch: sum(operation.total for operation in branch), default=())
-        elif opcode not in ("async-update", "async-done"):  # which name what their async-start has counted
-            trips = TRIPS.search(rest) if opcode == "while" else None
-            inner = times * int(trips[1]) if trips else times
-            for called in CALLED.findall(rest):
-                yield from _walk(computations, called, devices, inner, is_exact and (opcode != "while" or bool(trips)))
+def _of(program: Program, run: Run, seen: set[tuple[str, ...]] | None = None) -> Iterator[Collective]:
+    """The collectives of an instruction, or of the fusion that it is; of a chain that was seen before, none."""
+    for kind, instruction, result in _inside(program, run.instruction):
+        if chain := CHAIN.search(instruction.attributes):
+            channel = re.search(r"channel_id=\d+", instruction.attributes)
+            key = (run.computation, kind, channel[0] if channel else "", chain[1])
+            if seen is not None and key in seen:
+                continue
+            (set() if seen is None else seen).add(key)
+        source = re.search(r'op_name="([^"]*)"', instruction.attributes or run.instruction.attributes)
+        permutes = kind == "collective-permute"
+        group, span = _pairs(instruction.attributes) if permutes else _group(instruction.attributes, program.devices)
+        arrays = shapes(result)
+        dtype = max(arrays, key=lambda array: array.bytes).dtype if arrays else ""
+        sent = _sent(kind, sum(array.bytes for array in arrays), group)
+        yield Collective(kind, sent, group, span, run.times, run.is_exact, source[1] if source else "", dtype)
 
 
-def _split(instruction: str) -> tuple[str, str, str]:
-    """(type, opcode, what follows) of `type opcode(operands), attributes`."""
-    end = instruction.index(" ")
-    while instruction.count("(", 0, end) > instruction.count(")", 0, end):
-        end = instruction.index(" ", end + 1)
-    opcode, _, rest = instruction[end + 1 :].partition("(")
-    return instruction[:end], opcode, rest
-
-
-def _payload(result: str, opcode: str) -> float:
-    """Bytes of a collective's result; a start's tuple also holds its operands and contexts."""
-    if opcode.endswith("-start") and opcode != "all-reduce-start":
-        result = _members(result)[1]
-    return sum(_size(dtype, dimensions) for dtype, dimensions in ARRAY.findall(result))
-
-
-def _members(tuple_type: str) -> list[str]:
-    """The members of a tuple's type, themselves tuples or not."""
-    members, depth, begin = [], 0, 1
-    for i, letter in enumerate(tuple_type):
-        depth += {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}.get(letter, 0)
-        if (letter == "," and depth == 1) or depth == 0:
-            members.append(tuple_type[begin:i])
-            begin = i + 1
-    return members
-
-
-def _size(dtype: str, dimensions: str) -> float:
-    """Bytes of an array; of a token, none."""
-    bits = 8 if dtype == "pred" else int((re.search(r"\d+", dtype) or ["0"])[0])
-    for size in filter(None, dimensions.replace("<=", "").split(",")):
-        bits *= int(size)
-    return bits / 8
+def _inside(program: Program, instruction: Instruction) -> Iterator[tuple[str, Instruction, str]]:
+    """(kind, instruction, type of the result) of the collectives of an instruction, or of the fusion that it is."""
+    kind = instruction.opcode.removesuffix("-start")
+    if kind in KINDS:
+        # A start's tuple also holds its operands and contexts.
+        is_tuple = instruction.opcode.endswith("-start") and kind != "all-reduce"
+        yield kind, instruction, members(instruction.type)[1] if is_tuple else instruction.type
+    elif instruction.opcode == "fusion":
+        for called in instruction.called:
+            for inner in program.computations.get(called, {}).values():
+                for kind, each, result in _inside(program, inner):
+                    scatters = kind == "all-reduce" and "all-reduce-scatter" in called
+                    yield ("reduce-scatter", each, instruction.type) if scatters else (kind, each, result)
 
 
 def _sent(kind: str, size: float, group: int) -> float:

@@ -107,14 +107,33 @@ def open_export(folder: Path, *, runtime: str = "", manifest: Mapping[str, Any] 
 
 
 def open_programs(folder: Path, manifest: Mapping[str, Any], runtime: str) -> dict[str, Callable[..., np.ndarray]]:
-    """Returns the programs of an export by name, as functions of numpy arrays."""
+    """Returns the programs of an export by name, as functions of numpy arrays. Given no rows, they return none."""
     if runtime == "onnx":
-        from contextjax.export.onnx_runtime import open_onnx
+        from contextjax.export.onnx_runtime import open_onnx as opened
+    else:
+        from contextjax.export.stablehlo import open_stablehlo as opened
+    programs = manifest["programs"]
+    return {name: _of_any_rows(run, programs[name], name) for name, run in opened(folder, programs).items()}
 
-        return open_onnx(folder, manifest["programs"])
-    from contextjax.export.stablehlo import open_stablehlo
 
-    return open_stablehlo(folder, manifest["programs"])
+def _of_any_rows(run: Callable[..., np.ndarray], program: Mapping[str, Any], name: str) -> Callable[..., np.ndarray]:
+    """Returns a program that returns zero rows where it is given none, for which no program is compiled."""
+    output, shapes = program["output"]["shape"], [x["shape"] for x in program["inputs"]]
+
+    def checked(*inputs: np.ndarray) -> np.ndarray:
+        sizes = {
+            axis: size
+            for shape, x in zip(shapes, inputs, strict=True)
+            for axis, size in zip(shape, np.shape(x), strict=False)
+            if isinstance(axis, str)
+        }
+        if not sizes.get(output[0], 1):
+            return np.zeros([sizes.get(axis, axis) for axis in output], program["output"]["dtype"])
+        if empty := [axis for axis, size in sizes.items() if not size]:
+            raise UserError(f"The program '{name}' is given 0 {empty[0]}; expected 1 or more.")
+        return run(*inputs)
+
+    return checked
 
 
 def _read_tokenizer(folder: Path, spec: SystemSpec, manifest: Mapping[str, Any]) -> TextTokenizer:

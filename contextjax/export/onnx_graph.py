@@ -33,6 +33,8 @@ class Graph:
         from onnx import helper
 
         name = name or f"{op}_{len(self.nodes)}"
+        if op == "Reshape":
+            attributes["allowzero"] = 1  # a size of 0 is one, and not the input's
         self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
         return name
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -101,18 +103,34 @@ def _broadcast(graph: Graph, eqn: Any) -> Value:
 
 
 def _dot(graph: Graph, eqn: Any, left: str, right: str) -> str:
+    """Multiplies matrices [*batch, free, sum] and [*batch, sum, free].
+
+    There is no Einsum here: onnxruntime's divides by the size of the batch, and kills the process where that is 0.
+    """
     (left_sum, right_sum), (left_batch, right_batch) = eqn.params["dimension_numbers"]
-    left_rank, right_rank = (atom.aval.ndim for atom in eqn.invars)
-    if not left_batch and right_rank == 2 and (left_sum, right_sum) == ((left_rank - 1,), (0,)):
-        return graph.add("MatMul", left, right)
-    letters = iter("abcdefghijklmnopqrstuvwxyz")
-    first = [next(letters) for _ in range(left_rank)]
-    shared = dict(zip((*right_batch, *right_sum), (*left_batch, *left_sum), strict=True))
-    second = [first[shared[axis]] if axis in shared else next(letters) for axis in range(right_rank)]
-    out = [first[axis] for axis in left_batch]
-    out += [x for axis, x in enumerate(first) if axis not in (*left_batch, *left_sum)]
-    out += [x for axis, x in enumerate(second) if axis not in shared]
-    return graph.add("Einsum", left, right, equation=f"{''.join(first)},{''.join(second)}->{''.join(out)}")
+    shapes = [atom.aval.shape for atom in eqn.invars]
+    left_free, right_free = (
+        [axis for axis in range(len(shape)) if axis not in used]
+        for shape, used in zip(shapes, ((*left_batch, *left_sum), (*right_batch, *right_sum)), strict=True)
+    )
+    left = _arranged(graph, left, shapes[0], (left_batch, left_free, left_sum))
+    right = _arranged(graph, right, shapes[1], (right_batch, right_sum, right_free))
+    sizes = [shapes[0][axis] for axis in (*left_batch, *left_free)] + [shapes[1][axis] for axis in right_free]
+    output = graph.add("MatMul", left, right)
+    is_matrix = len(left_free) == len(right_free) == 1
+    return output if is_matrix else graph.add("Reshape", output, graph.shape(sizes))
+
+
+def _arranged(graph: Graph, name: str, shape: Sequence[Any], groups: Sequence[Sequence[int]]) -> str:
+    """Returns an array with its axes in groups: those of the first as they are, each other group as one axis."""
+    order = [axis for group in groups for axis in group]
+    if order != sorted(order):
+        name = graph.add("Transpose", name, perm=order)
+    if all(len(group) == 1 for group in groups[1:]):
+        return name
+    sizes = [[shape[axis] for axis in group] for group in groups]
+    joined = [functools.reduce(operator.mul, group, 1) for group in sizes[1:]]
+    return graph.add("Reshape", name, graph.shape([*sizes[0], *joined]))
 
 
 def _gather(graph: Graph, eqn: Any, operand: str, index: str) -> str:

@@ -7,17 +7,16 @@ text is computed once for each reference.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.spmd import with_logical_constraint
 from jaxtyping import Array, Bool, Float, Int
 
-from contextjax.types import UserError
+from contextjax.models.attention import attend, attend_in_chunks, check_cudnn, fused_attend, rows_at_once
+from contextjax.models.placed import logical, placed
 
 ACTIVATIONS: dict[str, Callable] = {
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
@@ -36,25 +35,10 @@ REMATS: dict[str, Any] = {
 }
 
 
-def logical(initializer: Callable, *axes: str | None) -> Callable:
-    """Adds the logical names of its axes to an initialiser."""
-    return nn.with_logical_partitioning(initializer, axes)
-
-
-def placed(x: Array, *last: str | None, first: str | None = "batch") -> Array:
-    """Constrains where an activation is placed: `first` names its first axis, `last` its last ones.
-
-    The rules in force (sharding.activations) say what a name means; an axis that they do not divide evenly is left to
-    the compiler. Without rules, nothing happens.
-    """
-    rules, sizes = dict(nn.get_logical_axis_rules()), jax.sharding.get_abstract_mesh().shape
-    if not rules:
-        return x
-    parts = lambda name: math.prod(sizes[axis] for axis in rules[name] or ()) if name else 1
-    names = (first, *(None,) * (x.ndim - 1 - len(last)), *last)
-    return with_logical_constraint(
-        x, tuple(name if size % parts(name) == 0 else None for name, size in zip(names, x.shape, strict=True))
-    )
+def _keeps_half(primitive: Any, *inputs: Any, **params: Any) -> bool:
+    """Returns whether a result is kept for the gradient: not if it is float32 where the tower computes in bfloat16."""
+    made = params.get("new_dtype") or params.get("preferred_element_type")
+    return all(x.dtype != jnp.float32 for x in (*inputs, *((jnp.zeros((), made),) if made else ())))
 
 
 def embed_tokens(table: nn.Embed, ids: Int[Array, "*batch t"]) -> Float[Array, "*batch t width"]:
@@ -104,61 +88,6 @@ def normalize(x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
     return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
-def attend(
-    query: Float[Array, "*#batch q heads depth"],
-    key: Float[Array, "*#batch k heads depth"],
-    value: Float[Array, "*#batch k heads depth"],
-    mask: Bool[Array, ...] | None,
-) -> tuple[Float[Array, "*batch q heads depth"], Float[Array, "*batch heads q k"]]:
-    """Computes scaled dot-product attention, with the softmax in float32.
-
-    Args:
-      query: one vector for each of q tokens and each head.
-      key: of k tokens.
-      value: of k tokens.
-      mask: True where a key may be seen; broadcasts against [..., heads, q, k].
-
-    Returns:
-      (output, attention weights).
-    """
-    scaled = query * query.shape[-1] ** -0.5
-    logits = jnp.einsum("...qhd,...khd->...hqk", scaled, key, preferred_element_type=jnp.float32)
-    if mask is not None:
-        logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(logits, axis=-1)
-    return jnp.einsum("...hqk,...khd->...qhd", weights.astype(value.dtype), value), weights
-
-
-def fused_attend(
-    query: Float[Array, "*batch q heads depth"],
-    key: Float[Array, "*batch k heads depth"],
-    value: Float[Array, "*batch k heads depth"],
-    mask: Bool[Array, ...] | None,
-    implementation: Any = "cudnn",
-) -> Float[Array, "*batch q heads depth"]:
-    """Computes the output of `attend` in one kernel (jax.nn.dot_product_attention), which keeps no weights."""
-    flat = lambda x: x.reshape(-1, *x.shape[-3:])
-    if mask is not None:
-        heads = mask.shape[-3] if mask.ndim > 2 else 1
-        mask = jnp.broadcast_to(mask, (*query.shape[:-3], heads, query.shape[-3], key.shape[-3]))
-        mask = mask.reshape(-1, *mask.shape[-3:])
-    inputs = (flat(query), flat(key), flat(value))
-    return jax.nn.dot_product_attention(*inputs, mask=mask, implementation=implementation).reshape(query.shape)
-
-
-def _check_cudnn(dtype: Any) -> None:
-    if jax.default_backend() != "gpu":
-        raise UserError(
-            f"A tower's attention is 'cudnn', but there is no CUDA device (JAX runs on {jax.default_backend()}); set "
-            "--config.model.vision.attention=xla and --config.model.text.attention=xla."
-        )
-    if dtype not in (jnp.bfloat16, jnp.float16):
-        raise UserError(
-            f"A tower's attention is 'cudnn', which computes in half precision, not in {jnp.dtype(dtype).name}; set "
-            "--config.model.dtype=bfloat16, or the tower's attention to xla."
-        )
-
-
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one fused projection to query, key and value; `attention` is in ATTENTIONS."""
 
@@ -174,13 +103,16 @@ class SelfAttention(nn.Module):
         kernel = self.param("qkv_kernel", logical(init, "embed", None, "heads"), (width, 3, width))
         bias = self.param("qkv_bias", logical(nn.initializers.zeros, None, "heads"), (3, width))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        # [3, width], not [3 * width]: a device's heads are then a slice of query, of key and of value.
-        qkv = jnp.tensordot(x, kernel, 1) + bias
-        qkv = placed(qkv.reshape(*qkv.shape[:-1], self.heads, -1), "heads", None)
-        query, key, value = (qkv[..., i, :, :] for i in range(3))
+        # [3, width], not [3 * width]: a device's heads are then a slice of query, of key and of value. In the product
+        # the 3 comes first, so that each lies in one piece: a TPU would copy them.
+        qkv = jnp.einsum("...w,wtd->t...d", x, kernel) + bias.reshape(3, *(1,) * (x.ndim - 1), width)
+        split = lambda y: placed(y.reshape(*y.shape[:-1], self.heads, -1), "heads", None)
+        query, key, value = (split(qkv[i]) for i in range(3))
         if self.attention == "cudnn":
-            _check_cudnn(query.dtype)
+            check_cudnn(query.dtype)
             out = fused_attend(query, key, value, mask)
+        elif chunk := rows_at_once(query, key, mask):
+            out = attend_in_chunks(query, key, value, mask, chunk)
         else:
             out, _ = attend(query, key, value, mask)
         project = dense(width, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)
@@ -280,6 +212,8 @@ def run_blocks(
     make = block
     if tower.remat != "none":
         make = nn.remat(block, prevent_cse=not tower.scan, policy=REMATS[tower.remat])
+    elif tower.scan and dtype == jnp.bfloat16:  # stacked, float32 between two of bfloat16 takes most of the memory
+        make = nn.remat(block, prevent_cse=False, policy=_keeps_half)
     settings = (tower.heads, tower.mlp, tower.activation, tower.epsilon, dtype)
     named = lambda name: make(*settings, attention=tower.attention, name=name)
     if not tower.scan:

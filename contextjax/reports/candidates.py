@@ -184,7 +184,7 @@ class CandidateView:
         return SetCard(
             id=record.id,
             text=record.text,
-            kind=record.kind,
+            kind=", ".join(record.kinds),
             candidates=candidates,
             prediction=next(candidate.number for candidate in candidates if candidate.is_prediction),
             target=next(candidate.number for candidate in candidates if candidate.is_target),

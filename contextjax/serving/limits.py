@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from contextjax.serving.charsets import BadCharset, check_body, check_head
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -16,23 +18,28 @@ Send = Callable[[Message], Awaitable[None]]
 class BodyLimit:
     """ASGI middleware that takes bodies of at most `size` bytes within `seconds`, at most `requests` at a time.
 
-    A request counts until it is answered, since its pictures are held for so long. Texts have to be in UTF-8: others
-    would be decoded, on the event loop, by whatever codec of Python's the client names, and some take quadratic time.
+    A request counts until it is answered, since its pictures are held for so long. Texts that are not in UTF-8 are
+    refused, see charsets.
     """
 
     def __init__(self, app: Any, *, size: int, seconds: float, requests: int):
         self._app, self._size, self._seconds, self._requests, self._open = app, size, seconds, requests, 0
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answers 408, 413, 422 or 503 where a body exceeds the limits, else passes the request on."""
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+        """Answers 408, 413, 422 or 503 where a request exceeds the limits, else passes it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            check_head(scope["headers"], scope["query_string"])
+        except BadCharset as error:
+            await _refuse(send, 422, str(error))
+            return
+        if scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
         if self._open >= self._requests:
             await _refuse(send, 503, f"{self._requests} requests are being answered; try again in a moment.")
-            return
-        if other := _charsets(scope["headers"]) - {"utf-8", "utf8"}:
-            await _refuse(send, 422, f"The texts are in the charset {min(other)[:40]!r}; send them in utf-8.")
             return
         self._open += 1
         try:
@@ -43,6 +50,10 @@ class BodyLimit:
     async def _answer(self, scope: Any, receive: Receive, send: Send) -> None:
         try:
             body = await self._read(scope, receive)
+            body = body and check_body(scope["headers"], body)
+        except BadCharset as error:
+            await _refuse(send, 422, str(error))
+            return
         except TimeoutError:
             await _refuse(send, 408, f"The request has not come within {self._seconds:g} seconds; send it faster.")
             return
@@ -71,14 +82,6 @@ class BodyLimit:
                     raise ValueError
                 if not message.get("more_body"):
                     return b"".join(pieces)
-
-
-def _charsets(headers: Iterable[tuple[bytes, bytes]]) -> set[str]:
-    """Returns the charsets that a request's content types name, read by the parser that reads the form itself."""
-    from python_multipart.multipart import parse_options_header
-
-    types = [parse_options_header(value)[1] for name, value in headers if name == b"content-type"]
-    return {options[b"charset"].decode("latin-1").lower() for options in types if b"charset" in options}
 
 
 def _replay(bodies: list[bytes], receive: Receive) -> Receive:

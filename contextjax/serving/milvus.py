@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -21,7 +22,9 @@ from contextjax.serving.storage import unpack
 from contextjax.types import UserError
 
 ROWS = 1000  # of one request
-LONGEST = 4096  # characters of a name
+UNAVAILABLE = 2  # Milvus's code of an error where nobody answers
+LONGEST = 4096  # bytes of a name in UTF-8
+ESCAPES = str.maketrans({"\\": r"\\", "'": r"\'", "\n": r"\n", "\r": r"\r", "\t": r"\t"})  # in a text of a condition
 
 
 class MilvusIndex:
@@ -51,7 +54,7 @@ class MilvusIndex:
           UserError: pymilvus is missing, the server can't be reached, there is no such collection, or it is of another
             system, dimension or gallery than is given.
         """
-        if "://" not in address and not address.endswith(".db"):
+        if not (_is_address(address) if "://" in address else address.endswith(".db")):
             raise UserError(f"The address of Milvus is '{address}'; expected FILE.db, or http://HOST:PORT.")
         try:
             from pymilvus import MilvusClient
@@ -101,7 +104,7 @@ class MilvusIndex:
             return [
                 row["name"]
                 for begin in range(0, len(names), ROWS)
-                for row in self._client.get(self._collection, ids=names[begin : begin + ROWS], **options)
+                for row in self._client.query(self._collection, filter=_is_in(names[begin : begin + ROWS]), **options)
             ]
 
     def add(self, names: Sequence[str], embeddings: np.ndarray, *, stamps: np.ndarray | None = None) -> None:
@@ -114,7 +117,7 @@ class MilvusIndex:
         if not np.isfinite(embeddings).all():
             raise UserError("An embedding holds values that are not finite; the model has diverged.")
         if long := [name for name in names if len(name.encode(errors="replace")) > LONGEST]:
-            raise UserError(f"{long[0][:60]}... has more than {LONGEST} characters; Milvus holds shorter names.")
+            raise UserError(f"{long[0][:60]!r}... has more than {LONGEST:,} bytes; the collection holds shorter names.")
         interface.check_new(names, self.present(names), place=self.address)
         rows = zip(
             names, map(_stamp_text, interface.check_stamps(names, stamps)), embeddings.astype(np.float32), strict=True
@@ -134,7 +137,7 @@ class MilvusIndex:
         interface.check_present(gone, self.present(gone), place=self.address)
         with self._reported():
             for begin in range(0, len(gone), ROWS):
-                self._client.delete(self._collection, ids=gone[begin : begin + ROWS])
+                self._client.delete(self._collection, filter=_is_in(gone[begin : begin + ROWS]))
 
     def search(self, queries: np.ndarray, k: int) -> list[Hits]:
         """Returns the k best (name, cosine) of each query [B, D], best first.
@@ -172,7 +175,7 @@ class MilvusIndex:
         for name in names[: sum(exist)]:
             self._client.load_collection(name)
         options = {"output_fields": ["value"], "timeout": self._timeout}
-        rows = self._client.get(self._facts, ids=["about"], **options) if exist[1] else []
+        rows = self._client.query(self._facts, filter=_is_in(["about"]), **options) if exist[1] else []
         if not rows:
             raise UserError(
                 f"Nothing at {self.address} says what the collection '{self._collection}' is of: contextjax did not "
@@ -218,7 +221,8 @@ class MilvusIndex:
             yield
         except MilvusException as error:
             reason = str(error.message).strip().partition("\n")[0]
-            raise UserError(f"Milvus at {self.address} says: {reason}; check the address and the server.") from error
+            advice = "; check the address and the server" if error.code == UNAVAILABLE else ""
+            raise UserError(f"Milvus at {self.address} says: {reason}{advice}.") from error
 
 
 def mirror(index: Index, target: MilvusIndex) -> tuple[int, int]:
@@ -242,6 +246,25 @@ def mirror(index: Index, target: MilvusIndex) -> tuple[int, int]:
         target.add([segment.names[row] for row in new], unpack(packed[new]), stamps=segment.stamps[new])
         count += len(new)
     return count, len(gone)
+
+
+def _is_address(address: str) -> bool:
+    try:
+        return bool(urlsplit(address).hostname) and urlsplit(address).port != 0
+    except ValueError:
+        return False
+
+
+def _is_in(names: Sequence[str]) -> str:
+    """Returns Milvus's condition that a row has one of these names.
+
+    The client's own `ids` puts names between quotes as they are, and Milvus Lite knows no parameters of a condition.
+    """
+    return f"name in [{', '.join(map(_quoted, names))}]"
+
+
+def _quoted(name: str) -> str:
+    return f"'{name.translate(ESCAPES)}'"
 
 
 def _stamp_text(stamp: np.ndarray) -> str:

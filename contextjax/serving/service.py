@@ -117,7 +117,9 @@ class Service:
         Raises:
           UserError: the data are no such picture, or too large.
         """
-        return await self._prepared(lambda: images.decode(data, name=name, max_pixels=self.limits.pixels))
+        return await self._prepared(
+            lambda: images.decode(data, name=name, max_pixels=self.limits.pixels, formats=images.UPLOADED)
+        )
 
     async def named(self, name: str) -> np.ndarray:
         """Returns a picture of the gallery as the system sees it, uint8 [H, W, 3].

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from contextjax.types import UserError
@@ -41,11 +43,28 @@ def parse_mesh(text: str, devices: int) -> dict[str, int]:
     return {name: devices // fixed if size == -1 else size for name, size in sizes.items()}
 
 
-def make_mesh(text: str, *, devices: int | None = None) -> Mesh:
-    """Makes the mesh of all devices, or of the first so many."""
-    used = jax.devices()[:devices]
+def make_mesh(text: str, *, devices: int | Sequence[Any] | None = None) -> Mesh:
+    """Makes the mesh of all devices, of the first so many, or of the given ones."""
+    used = jax.devices()[:devices] if devices is None or isinstance(devices, int) else list(devices)
     sizes = parse_mesh(text, len(used))
-    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes), devices=used)
+    return Mesh(_laid_out(tuple(sizes.values()), used), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def _laid_out(sizes: tuple[int, ...], devices: Sequence[Any]) -> np.ndarray:
+    """Returns devices as an array of the mesh's sizes, so that neighbours along an axis are near one another.
+
+    Physical axes of a TPU's torus are split only where no assignment of whole ones fits. Over several TPU slices, which
+    a slower network joins, the first axes that divide are laid across the slices: data before fsdp before tensor.
+    """
+    slices = {device.slice_index for device in devices if getattr(device, "slice_index", None) is not None}
+    if devices[0].platform != "tpu" or len(slices) < 2:
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    across, left = [], len(slices)
+    for size in sizes:
+        across.append(math.gcd(size, left))
+        left //= across[-1]
+    within = tuple(size // outer for size, outer in zip(sizes, across, strict=True))
+    return mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=True)
 
 
 def mesh_of(tree: Any) -> Mesh | None:

@@ -38,7 +38,9 @@ ACTIVATION_RULES: Mapping[str, tuple[str, ...]] = {
 def activations(mesh: Mesh) -> Iterator[None]:
     """Places the activations of what is traced in the block by ACTIVATION_RULES; on one device, nothing changes."""
     if mesh.size == 1:
-        yield
+        # What is traced may ask what it will run on.
+        with jax.set_mesh(mesh) if mesh.devices.flat[0].platform != jax.default_backend() else contextlib.nullcontext():
+            yield
         return
     with jax.set_mesh(mesh), nn.logical_axis_rules(tuple(ACTIVATION_RULES.items())):
         yield

@@ -5,6 +5,8 @@ train_data.json, valid_data.json: {set: {"<target index>": description}}; any ot
 test_data_unlabeled.json: {set: [description]}   (the split "test", unless there is a test_data.json)
 train_simple.json, valid_simple.json: [{"directory": set, "pos_idx": index, "neg_idx": index, "caption": description}]
                            (optional: the described picture beside one other; indices are ranks, as in the files above)
+kinds.json: {set: {"<target index>": [kind of the description]}}   (optional; accuracy is reported by kind)
+bounds.json: {kind: percent}   (optional: the accuracy that a model reaches which scores candidates one at a time)
 propositions.json: {description: [1 to 6 short sentences]}   (optional, and not read by the reader: read_propositions)
 """
 
@@ -25,6 +27,7 @@ from data_pipelines.readers import DatasetReader, SplitRecords
 from data_pipelines.records import check_problems, matching
 from data_pipelines.texts import has_words
 
+KINDS, BOUNDS = "kinds.json", "bounds.json"
 FILE, UNLABELED, SIMPLE = "_data.json", "test_data_unlabeled.json", "_simple.json"
 PICTURE = re.compile(r"img([0-9]+)")
 PROPOSITIONS = 6
@@ -60,7 +63,7 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
 
     def annotation_files(self) -> list[Path]:
         """Returns the files that decide what the set holds."""
-        return sorted(self._files.values())
+        return sorted([*self._files.values(), *filter(Path.exists, [self.folder / KINDS])])
 
     def pictures(self, split: str) -> dict[str, Path]:
         """Returns picture "<set>/img<N>" -> file, of the sets that the split describes, candidates in their order.
@@ -81,7 +84,7 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
 
     def _descriptions(self, split: str) -> tuple[list[CandidateRecord], list[str], list[str]]:
         """Returns the records of all sound sets, the problems of the others, and what is about unknown candidates."""
-        records, problems, unknown = [], [], []
+        records, problems, unknown, kinds = [], [], [], self._kinds()
         for name, descriptions in self._sets(split).items():
             candidates = self._candidates(name)
             images = _ids(name, candidates)
@@ -102,7 +105,8 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
                             f"set {name} has a description of candidate '{target}', but {len(images)} pictures"
                         )
                     else:
-                        records.append(CandidateRecord(f"{name}/{number}", images, text, index, _kind(name), name))
+                        own = tuple(kinds.get(name, {}).get(target or "", ()))
+                        records.append(CandidateRecord(f"{name}/{number}", images, text, index, _kind(name), name, own))
         return records, problems, unknown
 
     def _pairs(self, split: str) -> tuple[list[CandidateRecord], list[str], list[str]]:
@@ -133,6 +137,18 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
 
     def _sets(self, split: str) -> dict[str, Any]:
         return read_json(self._file(split), dict, layout=self.layout)
+
+    def _kinds(self) -> dict[str, dict[str, list[str]]]:
+        """Returns set -> target index, as written -> the kinds of its description. Empty where no file has them."""
+        if not (self.folder / KINDS).exists():
+            return {}
+        kinds = read_json(self.folder / KINDS, dict, layout=self.layout)
+        of_text = lambda own: isinstance(own, list) and all(isinstance(kind, str) for kind in own)
+        of_set = lambda own: isinstance(own, dict) and all(map(of_text, own.values()))
+        check_problems(
+            [f"'{name[:60]}' has no kinds by target index" for name in kinds if not of_set(kinds[name])], KINDS
+        )
+        return kinds
 
     def _rows(self, split: str) -> list[Any]:
         return read_json(self._file(split), list, layout=self.layout)
@@ -182,6 +198,14 @@ def read_propositions(path: str | Path) -> dict[str, tuple[str, ...]]:
             problems.append(f"'{text[:60]}' has {len(sentences)} sentences, expected 1 to {PROPOSITIONS}")
     check_problems(problems, path.name)
     return {text: tuple(sentences) for text, sentences in propositions.items()}
+
+
+def read_bounds(folder: Path) -> dict[str, float]:
+    """Returns kind -> the accuracy in percent that needs no comparison of candidates, where the folder says so."""
+    if not (folder / BOUNDS).is_file():
+        return {}
+    bounds = read_json(folder / BOUNDS, dict, layout="ImageCoDe")
+    return {kind: float(value) for kind, value in bounds.items() if isinstance(value, int | float)}
 
 
 def _ids(name: str, candidates: list[Path]) -> tuple[str, ...]:

@@ -31,8 +31,13 @@ def cost_rows(devices: Sequence[int], batches: Sequence[int], *, width: int, chu
                 yield about | cost_of_form(form, mesh, batch, width) | {"formula": formula}
 
 
-def cost_of_form(form: Callable[..., Any], mesh: Any, batch: int, width: int) -> dict[str, Any]:
-    """Returns bytes of a device: "temporary", "sent", and "kinds", what is sent by kind of collective."""
+def cost_of_form(
+    form: Callable[..., Any], mesh: Any, batch: int, width: int, options: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Returns bytes of a device: "temporary", "sent", and "kinds", what is sent by kind of collective.
+
+    `options` are those of the compiler.
+    """
 
     def mean(embeddings, temperature, valid, ids):
         query, target, negatives = embeddings
@@ -48,7 +53,8 @@ def cost_of_form(form: Callable[..., Any], mesh: Any, batch: int, width: int) ->
     )
     inputs = tuple(rows[:3]), shape((), jnp.float32), *rows[3:]
     outputs = None, (tuple(x.sharding for x in rows[:3]), None)
-    program: Any = jax.jit(jax.value_and_grad(mean, argnums=(0, 1)), out_shardings=outputs).lower(*inputs).compile()
+    lowered = jax.jit(jax.value_and_grad(mean, argnums=(0, 1)), out_shardings=outputs).lower(*inputs)
+    program: Any = lowered.compile(compiler_options=options)
     kinds = bytes_sent(collectives(program.as_text()))
     used = {name: size for name, size in kinds.items() if size}
     return {"temporary": program.memory_analysis().temp_size_in_bytes, "sent": sum(kinds.values()), "kinds": used}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,10 @@ class AbstractStep:
     traced: Any  # jax.stages.Traced
 
 
-def abstract_step(config: Any) -> AbstractStep:
+def abstract_step(config: Any, *, devices: Sequence[Any] | None = None) -> AbstractStep:
     """Traces the step of the config's last phase for its mesh; nothing is allocated or compiled.
+
+    `devices` are those of the mesh, which need not be of this machine; None: its own.
 
     Raises:
       UserError: there are no sizes to build the model with, or the mesh or batch does not go together.
@@ -46,9 +48,9 @@ def abstract_step(config: Any) -> AbstractStep:
     config = with_sizes(config)
     vocabulary = config.data.vocabulary or config.model.text["vocabulary"]
     model = make_model(models.make_spec(config, vocabulary=vocabulary))
-    phase = systems.of(config).make_phases(config, model)[-1]
     optimizer = make_optimizer(config.optimizer, steps=config.training.steps)
-    mesh = make_mesh(config.mesh)
+    mesh = make_mesh(config.mesh, devices=devices)
+    phase = systems.of(config).make_phases(config, model, mesh)[-1]
     micro_batches = config.training.micro_batches
     check_batch(mesh, config.data.batch_size, micro_batches=micro_batches)
     cuts = batch_parts(mesh) * micro_batches

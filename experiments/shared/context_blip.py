@@ -102,8 +102,10 @@ def abstract_batch(config: Any, *, cuts: int = 1) -> CaptionBatch | CandidateBat
     )
 
 
-def make_phases(config: Any, model: ContextBLIP) -> list[Phase]:
+def make_phases(config: Any, model: ContextBLIP, mesh: Any = None) -> list[Phase]:
     """Returns the stage's objective, in a single phase.
+
+    `mesh` is that of the step; None: the config's, of this machine's devices.
 
     Raises:
       UserError: the weights of the loss fit neither the stage nor the model.
@@ -123,7 +125,7 @@ def make_phases(config: Any, model: ContextBLIP) -> list[Phase]:
             f"data.candidates is {config.data.candidates}, but the inter-context encoder has {positions} positions; "
             "set model.context_positions to as many, or fewer candidates."
         )
-    contrastive = contrastive_form(loss.contrastive, loss.chunk, config.mesh)
+    contrastive = contrastive_form(loss.contrastive, loss.chunk, mesh or config.mesh)
     if not reads_captions(config):
         if "contrastive" in dict(weights) and loss.contrastive != "gathered":
             raise UserError(

@@ -100,8 +100,10 @@ def abstract_batch(config: Any, *, cuts: int = 1) -> ComposedBatch:
     )
 
 
-def make_phases(config: Any, model: ContextCIR) -> list[Phase]:
+def make_phases(config: Any, model: ContextCIR, mesh: Any = None) -> list[Phase]:
     """Returns the phases: the objective, led by the captions loss alone where the config says so.
+
+    `mesh` is that of the step; None: the config's, of this machine's devices.
 
     Raises:
       UserError: no term of the loss has a weight.
@@ -117,7 +119,7 @@ def make_phases(config: Any, model: ContextCIR) -> list[Phase]:
         normalize_maps=loss.normalize_maps,
         reference_negatives=loss.reference_negatives,
         mask_false_negatives=loss.mask_false_negatives,
-        contrastive=contrastive_form(loss.contrastive, loss.chunk, config.mesh),
+        contrastive=contrastive_form(loss.contrastive, loss.chunk, mesh or config.mesh),
     )
     phases = [Phase(loss.lead_steps, objective(tuple(sorted(weights.items()))))]
     if loss.lead_steps:

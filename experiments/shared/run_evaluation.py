@@ -20,7 +20,7 @@ from contextjax.system import System
 from contextjax.types import EvaluationProtocol, UserError
 from data_pipelines import protocols
 from data_pipelines.candidate_ops import cleaned
-from data_pipelines.datasets.imagecode import read_propositions
+from data_pipelines.datasets.imagecode import read_bounds, read_propositions
 from data_pipelines.tables import SplitData
 from data_pipelines.texts import clean_description, is_negated
 from experiments.shared.data import evaluated, load_parts
@@ -43,6 +43,7 @@ class ChosenSplit:
     file: str  # in the workdir, for the result
     propositions: Propositions | None
     share: float  # of the whole text, beside its propositions
+    bounds: Mapping[str, float]  # kind -> accuracy that needs no comparison of candidates, where the data say so
 
     @property
     def is_secret(self) -> bool:
@@ -106,6 +107,9 @@ def evaluate_run(
         return {}
     result: dict[str, Any] = {"protocol": chosen.protocol.name, "split": chosen.split, "data": chosen.data}
     result |= score(system, chosen.protocol, chosen.parts, baselines=baselines, **chosen.sentences)
+    kinds = {f"accuracy/{kind}": row["accuracy"] for kind, row in result["by_kind"].items() if "accuracy" in row}
+    bounds = {f"bound/{kind}": bound for kind, bound in chosen.bounds.items() if f"accuracy/{kind}" in kinds}
+    result |= kinds | bounds
     result["texts_cut"] = texts_cut
     if chosen.protocol.template:
         result["template"] = chosen.protocol.template
@@ -169,7 +173,8 @@ def choose_split(
     of = f".{safe_name(data['folder'])}-{data['identity']}" if folder and not _is_same(folder, own_folder) else ""
     file = "evaluation.json" if is_default else f"evaluation.{named}{chosen}{of}.json"
     parts = {part: cleaned(data) for part, data in parts.items()} if clean else parts
-    return ChosenSplit(scored, chosen, parts, data, file, sentences, share)
+    bounds = read_bounds(Path(folder or own_folder)) if has_candidates(scored) else {}
+    return ChosenSplit(scored, chosen, parts, data, file, sentences, share, bounds)
 
 
 def describe_data(folder: str | Path, parts: Mapping[str, SplitData]) -> dict[str, Any]:
@@ -225,7 +230,8 @@ def _print_tables(result: dict) -> None:
         f"{result['protocol']}, {result['split']}: {result['n_queries']} queries, {result['n_gallery']} pictures"
         + (f", step {result['step']}" if result["step"] else "")
     )
-    for name, values in {"": dict.fromkeys(columns), **rows, **result["by_kind"]}.items():
+    bounds = {name: {"accuracy": v} for name, v in result.items() if name.startswith("bound/")}
+    for name, values in {"": dict.fromkeys(columns), **rows, **result["by_kind"], **bounds}.items():
         cells = (c if values.get(c, 0) is None else f"{values[c]:.1f}" if c in values else "" for c in columns)
         print(f"{name:<28}{''.join(f'{cell:>{width}}' for cell in cells)}")
 

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 
+from contextjax.analysis.targets import Target, prepare
 from contextjax.types import UserError
 
 # What is not run need not be fast: less work for LLVM, the same program.
@@ -46,3 +47,18 @@ def simulate_devices(count: int) -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     flags = f"--xla_force_host_platform_device_count={count} {FLAGS}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+
+
+def simulate_beside(target: Target, *, wanted: bool) -> bool:
+    """Prepares this process to compile for a target and, if `wanted`, for as many simulated devices.
+
+    Returns:
+      whether the target's devices are simulated too; more than MOST are not.
+
+    Raises:
+      UserError: the target's compiler is not installed.
+    """
+    prepare(target)
+    simulated = wanted and target.count <= MOST
+    simulate_devices(target.count if simulated else 1)
+    return simulated

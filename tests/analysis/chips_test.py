@@ -7,7 +7,7 @@ from contextjax.types import UserError
 
 
 def test_the_table_of_chips():
-    assert list(CHIPS) == ["A100", "H100", "H200", "v4", "v5e", "v5p", "v6e"]
+    assert list(CHIPS) == ["A100", "H100", "H200", "v4", "v5e", "v5p", "v6e", "tpu7x"]
     for each in CHIPS.values():
         assert each.bfloat16 >= each.float32 > 1e12 and each.memory < 1e12 < each.bandwidth * 2
         assert 0 <= each.network < each.link and each.source

@@ -7,7 +7,8 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from contextjax.analysis.collectives import KINDS, bytes_sent, collectives
+from contextjax.analysis.collectives import KINDS, bytes_by_type, bytes_sent, collectives
+from tests.analysis.small_programs import HIDDEN, LAYERS, WIDTH, saved
 
 
 def compiled(body, *, rows=16):
@@ -134,3 +135,22 @@ def test_asynchronous_forms_and_other_notations():
     }
     with pytest.raises(ValueError, match="unknown way"):
         collectives(ASYNC.replace("replica_groups={}", "replica_groups=mesh"))
+
+
+@pytest.mark.parametrize("name", ["v5e_fsdp", "h100_fsdp"])
+def test_programs_of_real_compilers_by_the_formulas(name):
+    """Two kernels a layer: gathered for both passes, gradients scattered over fsdp:4 and added up over data:2."""
+    found = collectives(saved(name))
+    kernel = WIDTH * HIDDEN * 2  # bytes, bfloat16
+    sent = bytes_by_type(found)
+    assert sent["all-gather"] == {"bf16": 4 * LAYERS * kernel * 3 / 4}
+    assert sent["all-reduce"] == {"bf16": 2 * LAYERS * kernel / 4, "f32": 2 * 4 * 7 / 8}
+    scattered = 2 * LAYERS * kernel * 3 / 4
+    assert scattered <= sent["reduce-scatter"]["bf16"] < 1.02 * scattered  # the TPU fills rows up to whole tiles
+    assert all(operation.is_exact for operation in found)
+
+
+def test_a_ring_of_a_real_compiler_by_the_formula():
+    """Embeddings of 16 rows go to 7 other devices three times; a channel's number is no key of a permutation."""
+    sent = [c for c in collectives(saved("v5e_ring")) if c.kind == "collective-permute" and c.sent == 16 * 256 * 4]
+    assert [operation.times for operation in sent] == [7, 7, 7]

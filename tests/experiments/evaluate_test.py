@@ -88,6 +88,7 @@ def test_pairs_are_scored_by_their_protocol(source, tmp_path):
     result = json.loads(next(tmp_path.glob("evaluation.mmvp.test.*.json")).read_text())
     assert list(result["metrics"]) == ["accuracy", "pair accuracy", "low95", "high95"]
     assert result["baselines"]["random"] == {"accuracy": 50, "pair accuracy": 25}
+    assert result["accuracy/Color"] == result["by_kind"]["Color"]["accuracy"] and "bound/Color" not in result
     assert set(result["by_kind"]) == {"Color", "Text"} and result["n_queries"] == result["n_gallery"] == 4
     assert "mmvp, test: 4 queries" in done.stdout
 

@@ -17,6 +17,14 @@ def test_the_command(tmp_path):
     assert list(figures["chips"]) == list(CHIPS) and all(chip["fits"] for chip in figures["chips"].values())
     assert f"(peak x {ATTAINABLE:g})" in done.stdout and f"{figures['parameters']:,} parameters" in done.stdout
     assert [line.split()[0] for line in done.stdout.splitlines()[-len(CHIPS) :]] == list(CHIPS)
+    for target, complaint in (
+        ("v9:2x2", "The target's chip is 'v9'; known are v4, v5e"),
+        ("v5e:2x2x2", "The target's topology is '2x2x2'; a v5e has 2 numbers"),
+        ("H100:1x1x16", "The target's servers have 16 GPUs"),
+    ):
+        refused = in_process("plan", recipe, "--mesh=data:8", f"--target={target}")
+        assert refused.returncode == 2 and refused.stderr.startswith(f"error: {complaint}"), refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
     refused = in_process("plan", recipe, "--mesh=data:-1")
     assert refused.returncode == 2 and refused.stderr.startswith("error: mesh is 'data:-1'")
     assert len(refused.stderr.splitlines()) == 1

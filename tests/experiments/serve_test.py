@@ -1,6 +1,8 @@
 """Tests of experiments.serve: from an export and a folder to answers, and an end by SIGTERM that drops nothing."""
 
 import concurrent.futures
+import contextlib
+import json
 import shutil
 import signal
 import socket
@@ -37,24 +39,37 @@ def serve(*flags: str) -> list[str]:
     return [sys.executable, "-m", "experiments.serve", *flags]
 
 
-def test_it_answers_and_ends_when_all_that_has_come_is_answered(places, tmp_path):
-    """Compares the answers of an export of programs with the live system's."""
-    source, parameters, pictures = places
+@contextlib.contextmanager
+def running(places, folder, *flags: str):
+    """Serves the export of programs and the pictures; yields the process, once it answers, and its port."""
+    source, _, pictures = places
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    flags = (f"--source={source}", f"--gallery={pictures}", f"--port={port}", "--batch=1", "--nowarm")
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(serve(*flags), cwd=ROOT, env=environment(), stdout=log, stderr=log)
+    line = serve(f"--source={source}", f"--gallery={pictures}", f"--port={port}", *flags)
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(line, cwd=ROOT, env=environment(), stdout=log, stderr=log)
     try:
-        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 240
+        deadline = time.monotonic() + 240
         while True:
             try:
-                facts = httpx.get(f"{url}/health").json()
+                httpx.get(f"http://127.0.0.1:{port}/health")
                 break
             except httpx.TransportError:
-                assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+                assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
                 time.sleep(0.2)
+        yield process, port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_it_answers_and_ends_when_all_that_has_come_is_answered(places, tmp_path):
+    """Compares the answers of an export of programs with the live system's."""
+    _, parameters, pictures = places
+    with running(places, tmp_path, "--batch=1", "--nowarm") as (process, port):
+        url = f"http://127.0.0.1:{port}"
+        facts = httpx.get(f"{url}/health").json()
         assert facts["pictures"] == 5 and facts["can"] == ["search", "candidates"]  # programs have no maps
         ask = lambda name: httpx.post(f"{url}/v1/search", data={"text": "make it large", "name": name}, timeout=200)
         with concurrent.futures.ThreadPoolExecutor(5) as pool:
@@ -75,8 +90,43 @@ def test_it_answers_and_ends_when_all_that_has_come_is_answered(places, tmp_path
                 [scored[name] for name in sorted(scored)], np.delete(scores[row], row), atol=2e-5
             )
         assert process.wait(30) == 143 and "Traceback" not in (tmp_path / "log").read_text()
-    finally:
-        process.kill()
+
+
+@pytest.mark.long
+def test_requests_sent_while_a_program_compiles_are_answered_after_the_end_is_asked_for(places, tmp_path):
+    """Connections wait in the system's queue, or have sent what the server has not read, when the signal comes."""
+    _, _, pictures = places
+    asked = {"text": "make it large"}
+    files = [("images", path.read_bytes()) for path in sorted(pictures.iterdir())]
+    requests = [
+        httpx.Request("POST", "http://x/v1/candidates", data=asked, files=files[: 1 + row % 5]) for row in range(75)
+    ]
+    raw = [
+        f"POST /v1/candidates HTTP/1.1\r\nHost: x\r\nContent-Type: {request.headers['content-type']}\r\n"
+        f"Content-Length: {len(request.read())}\r\n\r\n".encode()
+        + request.content
+        for request in requests
+    ]
+    with running(places, tmp_path, "--nowarm") as (process, port), contextlib.ExitStack() as stack:
+        connect = lambda: stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=200))
+        kept = [connect() for _ in range(3)]
+        for connection in kept:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += connection.recv(4096)
+        silent = connect()
+        connections = []
+        for row, content in enumerate(raw):
+            connections.append(kept[row] if row < len(kept) else connect())
+            connections[-1].sendall(content)
+        process.send_signal(signal.SIGTERM)
+        answers = [connection.makefile("rb").read() for connection in connections]
+        assert [answer[9:12] for answer in answers] == [b"200"] * len(raw)
+        for row, answer in enumerate(answers):
+            assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["scores"]) == 1 + row % 5
+        assert silent.recv(1) == b"" and process.wait(30) == 143
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_it_ends_before_it_serves_too(places, tmp_path):

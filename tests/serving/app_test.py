@@ -88,6 +88,11 @@ BOMB = io.BytesIO()
 
 Image.new("L", (30_000, 2_000)).save(BOMB, "PNG")
 
+TIFF = io.BytesIO()
+
+
+Image.new("RGB", (9, 9)).save(TIFF, "TIFF")
+
 
 def encoded(charset, text, name=b"03.png"):
     """Returns a request that says its texts are in a charset."""
@@ -112,6 +117,7 @@ def encoded(charset, text, name=b"03.png"):
         ("search", {"data": {"text": "a", "name": "03.png", "k": 21}}, 422, "less than or equal to 20"),
         ("search", {"data": {"text": "a"}, "files": {"image": b"no picture"}}, 422, "can't be read as a picture"),
         ("search", {"data": {"text": "a"}, "files": {"image": png()[:300]}}, 422, "can't be read as a picture"),
+        ("search", {"data": {"text": "a"}, "files": {"image": TIFF.getvalue()}}, 422, "can't be read as a picture"),
         ("search", {"data": {"text": "a"}, "files": {"image": BOMB.getvalue()}}, 422, "pixels; at most 250,000"),
         ("search", {"data": {"text": "a"}, "files": {"image": b"x" * 400_000}}, 413, "more than 300,000 bytes"),
         ("candidates", {"data": {"text": "a"}, "files": [("images", png())] * 6}, 422, "at most 5 items"),
@@ -123,7 +129,7 @@ def encoded(charset, text, name=b"03.png"):
         ("search", encoded("punycode", b"x" * 30_000 + b"-" + b"z" * 30_000), 422, "'punycode'; send them in utf-8"),
         ("search", encoded("utf-7", b"+2AA-"), 422, "charset 'utf-7'"),
         ("search", encoded('"UTF-8"; charset=utf-7', b"+2AA-"), 422, "charset 'utf-7'"),
-        ("search", encoded("UTF-8", b"\xed\xa0\x80", b"x.png"), 422, "no picture 'x.png'"),
+        ("search", encoded("UTF-8", b"\xed\xa0\x80", b"x.png"), 422, "is not in UTF-8 (byte 0xED at 0)"),
     ],
 )  # fmt: skip
 def test_a_bad_request_is_refused_with_a_sentence(client, path, asked, status, sentence):

@@ -13,7 +13,7 @@ from PIL import Image
 import contextjax
 from contextjax import metrics
 from contextjax.serving.app import make_app
-from contextjax.serving.connections import HeadLimit
+from contextjax.serving.connections import HeadLimit, make_server
 from contextjax.serving.embedding import embed
 from contextjax.serving.gallery import folder_gallery
 from contextjax.serving.service import Limits, Service
@@ -52,9 +52,7 @@ class Server:
     """A server in a thread, with sockets."""
 
     def __init__(self, app, http=HeadLimit):
-        import uvicorn
-
-        self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", http=http))
+        self.server = make_server(app, port=0, log_level="error", http=http)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         while not self.server.started:

@@ -36,6 +36,34 @@ def test_the_same_calls_give_the_same_answers(both):
     equal(*both, vectors(20, seed=1), 10)
 
 
+NAMES = [
+    "dog's bed.png", "'", '"', 'a"b', "a\\b.png", "a\\", "\\'", "\\n", "tab\t", "line\n.png", "\r\n", "", "%_*",
+    "{x}.png", "\x00\x01\x7f\x85", "name == 'a'] or name in ['b", "собака 犬 🐕.png", "e\u0301", "\u00e9",
+    "\u202egnp\u2028", "я" * 2048, "x" * 4096,
+]  # fmt: skip
+
+
+def test_any_name_can_be_put_in_found_and_removed(both):
+    """Alone, beside all others, and copied from an index."""
+    index, made = both
+    stored = vectors(len(NAMES))
+    for name, vector in zip(NAMES, stored, strict=True):
+        made.add([name], vector[None])
+        assert made.present([name]) == [name] and made.search(vector[None], 1)[0][0][0] == name
+        with pytest.raises(UserError, match="already"):
+            made.add([name], vector[None])
+    for name in NAMES:
+        made.remove([name])
+        assert name not in made.present(NAMES)
+    assert len(made) == 0
+    index.add(NAMES, stored)
+    assert mirror(index, made) == (len(NAMES), 0) and mirror(index, made) == (0, 0)
+    assert set(made.stamps()) == set(NAMES) == set(made.present(NAMES))
+    equal(index, made, stored, 3)
+    made.remove(NAMES)
+    assert len(made) == 0
+
+
 def test_an_index_is_copied_and_kept_up_to_date(both):
     index, made = both
     index.add(["a", "b", "c"], vectors(3), stamps=np.asarray([[1, 1], [2, 2], [3, 3]]))
@@ -55,12 +83,15 @@ def test_it_is_opened_again_and_mistakes_are_refused(both, tmp_path):
         (lambda: made.add(["a"], vectors(1)), "has 'a' already"),
         (lambda: made.add(["b", "b"], vectors(2)), "'b' come"),
         (lambda: made.add(["b"], vectors(1, 8)), r"expected \[1, 16\]"),
-        (lambda: made.add(["b" * 5000], vectors(1)), "4096 characters"),
+        (lambda: made.add(["b" * 5000], vectors(1)), "4,096 bytes"),
         (lambda: made.remove(["x"]), "has no 'x'"),
         (lambda: made.search(vectors(1, 8), 1), r"\[B, 16\]"),
         (lambda: made.check("m-2"), "of the model m-1"),
         (lambda: MilvusIndex("somewhere"), r"expected FILE\.db"),
+        (lambda: MilvusIndex("http://[bad"), r"expected FILE\.db"),
         (lambda: MilvusIndex(str(tmp_path / "none.db")), "no collection"),
+        (lambda: MilvusIndex(str(tmp_path / "none" / "m.db"), dimension=8), r"not exists\.$"),
+        (lambda: MilvusIndex("http://127.0.0.1:1", timeout=0.5), "check the address and the server"),
     ):
         with pytest.raises(UserError, match=sentence):
             call()
@@ -132,7 +163,7 @@ def test_whatever_a_search_or_an_opening_asks_has_a_timeout(tmp_path, monkeypatc
                                                 asked(self, *given, **options))[1]  # fmt: skip
 
     MilvusIndex(file := str(tmp_path / "m.db"), dimension=16).close()
-    names = ("__init__", "has_collection", "query", "get", "search")
+    names = ("__init__", "has_collection", "query", "search")
     client = type("Noting", (pymilvus.MilvusClient,), {name: noting(name) for name in names})
     monkeypatch.setattr(pymilvus, "MilvusClient", client)
     opened = MilvusIndex(file, timeout=7)

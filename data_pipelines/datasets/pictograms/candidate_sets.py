@@ -208,11 +208,18 @@ def split_accept(split: str, held_out: frozenset[str]) -> Accept:
     return lambda scene: low <= share_of(scene.names) < high
 
 
-def set_of(split: str, index: int, seen: Sequence[str], held_out: Sequence[str], *, seed: int = 0) -> CandidateSet:
-    """Makes the `index`-th candidate set of a split, a pure function of the arguments."""
-    names = seen
+def names_of(split: str, seen: Sequence[str], held_out: Sequence[str]) -> Sequence[str]:
+    """Returns the names that a split's sets are drawn from."""
     if split == "unseen":  # a few held-out names of a small folder are shown among the others
-        names = held_out if len(held_out) >= 8 else (*held_out, *seen)
+        return held_out if len(held_out) >= 8 else (*held_out, *seen)
+    return seen
+
+
+def set_of(
+    split: str, index: int, seen: Sequence[str], held_out: Sequence[str], *, seed: int = 0, descriptions: int = 0
+) -> CandidateSet:
+    """Makes the `index`-th candidate set of a split, a pure function of the arguments."""
+    names = names_of(split, seen, held_out)
     rng = Random(f"imagecode/{seed}/{split}/{index}")
-    count = TRAIN_DESCRIPTIONS if split == "train" else DESCRIPTIONS
+    count = descriptions or (TRAIN_DESCRIPTIONS if split == "train" else DESCRIPTIONS)
     return make_set(names, rng, accept=split_accept(split, frozenset(held_out)), descriptions=count)

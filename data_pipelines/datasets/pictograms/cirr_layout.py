@@ -18,7 +18,7 @@ from data_pipelines.datasets.pictograms.scenes import draw, pictogram_art
 from data_pipelines.datasets.pictograms.written_set import LICENSE_FILE, fingerprint, write_once
 from data_pipelines.processes import map_in_processes
 
-VERSION = 1  # of the generator: raise it when the same settings would write something else
+VERSION = 2  # of the generator: raise it when the same settings would write something else
 TRAIN_CHUNKS = 100  # folders of the training pictures; each is composed on its own, in any process
 PICTURE_FOLDERS = {"train": "train", "val": "dev", "test1": "test1", "unseen": "unseen"}
 OFFICIAL_VAL_GROUPS, OFFICIAL_VAL_QUERIES = 334, 2000
@@ -79,7 +79,7 @@ def write_cirr(
 
     def write(partial: Path) -> None:
         for name in (
-            *("captions", "image_splits", "image_captions", "scenes"),
+            *("captions", "image_splits", "image_captions", "scenes", "boxes"),
             *(f"img_raw/{name}" for name in PICTURE_FOLDERS.values()),
         ):
             (partial / name).mkdir(parents=True)
@@ -115,7 +115,7 @@ def _write_chunk(partial: Path, settings: Mapping, source: str | None, chunk: tu
     rng = Random(f"{settings['seed']}/{split}/{number}")
     allowed = AllowedScenes(split, tuple(settings["seen"]), held_out)
     composed = compose_groups(allowed, rng, count=len(ids), unique=split != "train")
-    members: dict[str, list[str]] = {"pairs": [], "paths": [], "captions": [], "scenes": []}
+    members: dict[str, list[str]] = {"pairs": [], "paths": [], "captions": [], "scenes": [], "boxes": []}
     for group, (scenes, queries) in zip(ids, composed, strict=True):
         names = [f"{PICTURE_FOLDERS[split]}-{group}-{i // 2}-img{i % 2}" for i in range(len(scenes))]
         members["pairs"] += [_compact(_item(query, group, names)) for query in queries]
@@ -124,6 +124,7 @@ def _write_chunk(partial: Path, settings: Mapping, source: str | None, chunk: tu
             _save(Image.fromarray(pixels), partial / "img_raw" / name / f"{picture}.png")
             members["paths"].append(f'"{picture}":"./{name}/{picture}.png"')
             members["captions"].append(_compact({"image": f"{name}/{picture}.png", "caption": caption(scene, rng)}))
+            members["boxes"].append(f'"{picture}":{_compact(scene.boxes(settings["canvas"]))}')
             members["scenes"].append(f'"{picture}":{_compact(scene.to_json())}')
     return members
 
@@ -172,5 +173,6 @@ def _join(partial: Path, chunks: Sequence[tuple[str, int]], results: Iterator[di
             (f"image_splits/split.rc2.{split}.json", "{}", members["paths"]),
             (f"image_captions/captions.{split}.json", "[]", members["captions"]),
             (f"scenes/scenes.{split}.json", "{}", members["scenes"]),
+            (f"boxes/boxes.{split}.json", "{}", members["boxes"]),
         ):
             (partial / path).write_text(start + ",\n".join(lines) + end + "\n")

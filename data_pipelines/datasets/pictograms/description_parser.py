@@ -10,17 +10,11 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 
-from data_pipelines.datasets.pictograms.names import plural
+from data_pipelines.datasets.pictograms.names import FUNCTION_WORDS, plural
 from data_pipelines.datasets.pictograms.scenes import Scene, Thing
 
-# Words that belong to the clauses, so that no name is parsed across them.
-FUNCTION_WORDS = frozenset(
-    """a an the it and both neither nor is are isn not no of in to than as can be seen there one two three four five
-    exactly only just all small large larger smaller bigger size same things thing everything nothing something shows
-    picture empty differ anywhere nowhere left right above below next beside while but here this""".split()
-)
 _WORD = rf"(?!(?:{'|'.join(sorted(FUNCTION_WORDS))})\b)[a-z0-9]+"
-_NAME = rf"{_WORD}(?: {_WORD})*"
+_NAME = rf"(?:{_WORD} of )?{_WORD}(?: {_WORD})*"  # "pair of scissors", "teddy bear"
 _SIZE = r"small|large"
 _PIECES = {
     "the": rf"(?:the (?:(?P<size1>{_SIZE}) )?(?P<name1>{_NAME})|(?P<it>it))",
@@ -199,15 +193,18 @@ def _about_one(g: dict, mention: Mention | None, kind: str, test: Callable[[Thin
     return {kind} | (set() if expected else {"negation"}) | _size_kind(g), holds, subject
 
 
-def _pair(kind: str, test: Callable[[Thing, Thing], bool]) -> Callable[[dict, Mention | None], Meaning]:
-    """Returns the meaning of a clause that relates two things by `test`."""
+def _pair(
+    kind: str, test: Callable[[Thing, Thing], bool], *, is_vague: Callable[[Thing, Thing], bool] = lambda x, y: False
+) -> Callable[[dict, Mention | None], Meaning]:
+    """Returns the meaning of a clause that relates two things; neither that nor its negation is true if it is vague."""
 
     def meaning(g: dict, mention: Mention | None) -> Meaning:
         first, second = _subject(g, mention), _subject(g, None, "2")
         expected = g["be"] not in ("is not", "isn't", "not")
 
         def holds(scene: Scene) -> bool:
-            return any(test(one, two) == expected for one in first(scene) for two in second(scene))
+            pairs = [(one, two) for one in first(scene) for two in second(scene)]
+            return any(test(*pair) == expected and not is_vague(*pair) for pair in pairs)
 
         return {kind} | (set() if expected else {"negation"}) | _size_kind(g), holds, None
 
@@ -273,14 +270,19 @@ def _sides(first: Thing, second: Thing) -> tuple[bool, bool, bool, bool]:
     return top1 and not top2, top2 and not top1, left1 and not left2, left2 and not left1
 
 
+def _one_above_other(first: Thing, second: Thing) -> bool:
+    """Returns whether two things touch, but not side by side: some call that "next to", others don't."""
+    return any(_sides(first, second)[:2]) and not any(_sides(first, second)[2:])
+
+
 _RELATIONS: dict[str, Callable[[Thing, Thing], bool]] = {
-    "to the left of|left of|further left than": lambda x, y: _sides(x, y)[2],
-    "to the right of|right of|further right than": lambda x, y: _sides(x, y)[3],
-    "above|higher up than": lambda x, y: _sides(x, y)[0],
-    "below|lower down than": lambda x, y: _sides(x, y)[1],
+    "to the left of|left of": lambda x, y: _sides(x, y)[2],
+    "to the right of|right of": lambda x, y: _sides(x, y)[3],
+    "above": lambda x, y: _sides(x, y)[0],
+    "below": lambda x, y: _sides(x, y)[1],
     "directly above": lambda x, y: _sides(x, y)[0] and not any(_sides(x, y)[2:]),
     "directly below": lambda x, y: _sides(x, y)[1] and not any(_sides(x, y)[2:]),
-    "next to|right beside": lambda x, y: sum(_sides(x, y)) == 1,
+    "next to|right beside": lambda x, y: any(_sides(x, y)[2:]) and not any(_sides(x, y)[:2]),
     "diagonally across from|diagonally opposite": lambda x, y: sum(_sides(x, y)) == 2,
 }
 _COMPARISONS: dict[str, Callable[[Thing, Thing], bool]] = {
@@ -336,7 +338,13 @@ _RULES = [
         r"{the} and {the2} are(?: (?P<be>not))? in opposite corners",
         _pair("relation", lambda x, y: sum(_sides(x, y)) == 2),
     ),
-    *(_rule(rf"{{the}} {{be}} (?:{words}) {{the2}}", _pair("relation", t)) for words, t in _RELATIONS.items()),
+    *(
+        _rule(
+            rf"{{the}} {{be}} (?:{words}) {{the2}}",
+            _pair("relation", test, is_vague=_one_above_other if "next to" in words else lambda x, y: False),
+        )
+        for words, test in _RELATIONS.items()
+    ),
     *(_rule(rf"{{the}} {{be}} (?:{words}) {{the2}}", _pair("size", t)) for words, t in _COMPARISONS.items()),
 ]
 _WHERE = r"the (?:top|upper|bottom|lower|left|right) (?:left|right|half)(?: corner)?"

@@ -29,10 +29,10 @@ from data_pipelines.datasets.pictograms.statements import (  # fmt: skip
 NUMBERS = ("no", "one", "two", "three", "four")
 STOCK = ("can be seen", "picture", "there is", "there are", "shows", "exactly", "only", " corner", "n't", "both ")
 PAIR_PHRASES = {  # relation or comparison -> how it is said between two things
-    "left of": ("to the left of", "left of", "further left than"),
-    "right of": ("to the right of", "right of", "further right than"),
-    "above": ("above", "higher up than"),
-    "below": ("below", "lower down than"),
+    "left of": ("to the left of", "left of"),
+    "right of": ("to the right of", "right of"),
+    "above": ("above",),
+    "below": ("below",),
     "directly above": ("directly above",),
     "directly below": ("directly below",),
     "next to": ("next to", "right beside"),

@@ -22,7 +22,7 @@ SPLITS = ("train", "val", "test1", "unseen")
 SHARES = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test1": (0.9, 1.0), "unseen": (0.9, 1.0)}
 GOAL = {**dict.fromkeys(KINDS, 0.12), TWO_STEP: 0.28}  # of the ordered pairs of a group
 PROPOSALS = 5  # candidates of which the one that brings the mix closest to the goal is kept
-MAX_TRIES = 5000  # proposals for a group; about 15 are needed with the default pictograms
+MAX_TRIES = 2000  # proposals for a group; about 15 are needed with the default pictograms
 # Shares among the proposals, chosen so that the goal is reached in practice.
 BACKGROUND = (3, 4, 1)  # weights of one, two and three things around the one in focus
 SWAPPED = 0.65  # groups with two arrangements of the background
@@ -85,7 +85,7 @@ def compose_groups(
     """
     mix: Counter[str] = Counter()
     taken: set[Scene] = set()
-    for _ in range(count):
+    for done in range(count):
         candidates = []
         tries = 0
         while len(candidates) < PROPOSALS:
@@ -93,7 +93,7 @@ def compose_groups(
             if tries > MAX_TRIES:
                 raise ValueError(
                     f"Got {len(allowed.seen) + len(allowed.held_out)} pictograms, too few for {count} groups in the "
-                    f"split '{allowed.split}': add pictures or ask for fewer groups."
+                    f"split '{allowed.split}' ({done} were found): add pictures (about 20 are enough)."
                 )
             scenes = _propose(allowed, rng)
             kinds = _kinds(scenes) if scenes else None

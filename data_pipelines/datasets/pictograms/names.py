@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 # Chosen by eye at 16 pixels: easily named, countable, singular, and no two alike.
 PICTOGRAMS = tuple(
@@ -26,17 +27,28 @@ RESERVED_WORDS = frozenset(
     small smaller little large larger big bigger top bottom left right up down above below under next beside corner
     add remove replace move swap make turn put no now gets there picture""".split()
 )
-_AN = ("honest", "hour", "heir")  # a silent h
-_NOT_AN = ("uni", "use", "uk", "ut", "eu", "one", "ewe", "ufo")  # a vowel letter that sounds like a consonant
-_IRREGULAR = {
-    pair.split()[0]: pair.split()[1]
-    for pair in """
-    wolf wolves, mouse mice, goose geese, man men, woman women, snowman snowmen, child children, person people, foot
-    feet, tooth teeth, ox oxen, knife knives, wife wives, life lives, leaf leaves, loaf loaves, half halves, shelf
-    shelves, scarf scarves, calf calves, elf elves, thief thieves, cactus cacti, potato potatoes, tomato tomatoes,
-    mango mangoes, volcano volcanoes, hero heroes, mosquito mosquitoes, sheep sheep, fish fish, deer deer, squid
-    squid, shrimp shrimp, aircraft aircraft, dice dice""".split(",")
-}
+# Words that belong to the clauses of descriptions, so that no name is parsed across them.
+FUNCTION_WORDS = frozenset(
+    """a an the it and both neither nor is are isn not no of in to than as can be seen there one two three four five
+    exactly only just all small large larger smaller bigger size same things thing everything nothing something shows
+    picture empty differ anywhere nowhere left right above below next beside while but here this
+    where which whose with has have
+    most fewest more fewer largest smallest second furthest further closest closer highest higher lowest lower up down
+    other pictures any stands found apart number distance""".split()
+)
+# Names that inflect, the library that articles and plurals come from, gets wrong.
+_INVARIANT = frozenset("squid shrimp".split())
+_OES = frozenset("potato tomato hero echo mango volcano mosquito torpedo tornado buffalo domino".split())  # else -os
+_IRREGULAR = {"cactus": "cacti", "die": "dice", "snowman": "snowmen"}
+_SINGULAR_ENDS = ("us", "is", "as", "ss", "lens", "ceros")  # of names that inflect takes for plurals
+_ONLY_PLURAL = frozenset("scissors trousers pliers shears tweezers binoculars".split())
+# Pictures that show several things have a name that counts as one: "a pair of scissors", "a bunch of grapes".
+PLURALS_FILE = "plural.txt"
+UNIT = "bunch"
+_PAIRS = frozenset(
+    """scissors trousers pliers shears tweezers binoculars glasses sunglasses goggles jeans shorts pants briefs tongs
+    chopsticks socks gloves mittens shoes boots sandals skis skates headphones earrings cherries""".split()
+)
 
 
 def choose(
@@ -83,30 +95,100 @@ def _check(names: list[str]) -> None:
             f"Got {len(names)} pictograms, but at least 12 are needed to compose scenes: add pictures named after "
             "what they show, such as 'red apple.png'."
         )
-    for name in names:
-        words = name.split()
-        if not words or not all(w.isalnum() and w.isascii() for w in words) or RESERVED_WORDS.intersection(words):
-            raise ValueError(
-                f"Got the pictogram name '{name}', but names are plain words that the texts do not use themselves "
-                "(not 'small', 'left', 'and', …): rename its file."
-            )
+    if bad := [name for name in names if not _is_plain(name)]:
+        quoted = ", ".join(f"'{name}'" for name in bad)
+        raise ValueError(
+            f"Got the pictogram name{'s' * (len(bad) > 1)} {quoted}, but names are plain words that the texts do not "
+            "use themselves (not 'small', 'left', 'and', …): rename the files."
+        )
 
 
+def _is_plain(name: str) -> bool:
+    unit, of, counted = name.partition(" of ")
+    words = [*unit.split(), *counted.split()] if of and " " not in unit else name.split()
+    own = RESERVED_WORDS | FUNCTION_WORDS
+    return bool(words) and all(w.isalnum() and w.isascii() for w in words) and not own.intersection(words)
+
+
+def countable(name: str, units: Mapping[str, str]) -> str:
+    """Returns the name that texts use of a picture: "pair of scissors" for "scissors".
+
+    Args:
+      name: what the picture is called.
+      units: from names that are plural only, or seem so, to the word for one of them; an empty word says that the name
+        is no plural. Names that are not in it are plural where their last word is one.
+    """
+    unit = units.get(name)
+    if unit is None:
+        last = name.split()[-1:]
+        unit = (("pair" if last[0] in _PAIRS else UNIT) if _is_plural(*last) else "") if last else ""
+    return f"{unit} of {name}" if unit else name
+
+
+def read_units(text: str, names: Collection[str], *, place: str) -> dict[str, str]:
+    """Returns the `units` of `countable` from a file with a line for each name: "grapes: bunch", "jeans", "news: -".
+
+    Without a word the unit is "bunch"; "-" says that the name is no plural. Lines that begin with # are comments.
+
+    Raises:
+      ValueError: a name is not one of `names`, or a unit is not one plain word.
+    """
+    units, bad = {}, []
+    for line in map(str.strip, text.lower().splitlines()):
+        if not line or line.startswith("#"):
+            continue
+        name, colon, unit = (part.strip() for part in line.partition(":"))
+        unit = unit if colon else "pair" if name.split()[-1] in _PAIRS else UNIT
+        if name not in names or not (unit == "-" or (unit.isalpha() and unit not in RESERVED_WORDS)):
+            bad.append(line)
+        units[name] = unit.strip("-")
+    if bad:
+        quoted = ", ".join(f"'{line}'" for line in bad)
+        raise ValueError(
+            f"{place} has {quoted}; expected lines such as 'grapes: bunch', each with the name of a picture in the "
+            "folder and the word for one of them, or '-' where the name is no plural."
+        )
+    return units
+
+
+@functools.cache
+def _inflect():
+    import inflect
+
+    return inflect.engine()
+
+
+@functools.cache
+def _is_plural(word: str) -> bool:
+    if word in _ONLY_PLURAL:
+        return True
+    if word.endswith(_SINGULAR_ENDS) or len(word) < 2:
+        return False
+    one = _inflect().singular_noun(word)
+    return bool(one) and one != word and plural(str(one)) == word
+
+
+@functools.cache
 def a(name: str) -> str:
     """Returns the name with its indefinite article: "a dog", "an umbrella", "a unicorn"."""
-    vowel = name.startswith(_AN) or (name[0] in "aeiou" and not name.startswith(_NOT_AN))
-    return f"{'an' if vowel else 'a'} {name}"
+    word = name.split()[0]
+    is_spelt = len(word) == 1 or (word[0].isalpha() and any(c.isdigit() for c in word))  # "x ray", "mp3 player"
+    if is_spelt or word[0].isdigit():
+        return f"{'an' if word[0] in 'aefhilmnorsx8' or word[:2] in ('11', '18') else 'a'} {name}"
+    return f"{_inflect().a(word).split()[0]} {name}"
 
 
+@functools.cache
 def plural(name: str) -> str:
-    """Returns the plural of a name; only the last word changes: "teddy bears", "foxes", "butterflies"."""
-    *before, word = name.split()
-    if word in _IRREGULAR:
-        word = _IRREGULAR[word]
-    elif word.endswith("y") and word[-2:-1] not in tuple("aeiou"):
-        word = word[:-1] + "ies"
-    elif word.endswith(("s", "x", "z", "ch", "sh")):
-        word += "es"
+    """Returns the plural of a name: "teddy bears", "foxes", "butterflies", "pairs of scissors"."""
+    unit, of, counted = name.partition(" of ")
+    *before, word = unit.split()
+    if word in _INVARIANT:
+        many = word
+    elif word in _IRREGULAR:
+        many = _IRREGULAR[word]
+    elif word.endswith("o"):
+        many = f"{word}es" if word in _OES else f"{word}s"
     else:
-        word += "s"
-    return " ".join([*before, word])
+        many = str(_inflect().plural_noun(word))
+    return " ".join([*before, many]) + of + counted

@@ -15,6 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data_pipelines.datasets.pictograms.names import PLURALS_FILE, countable, read_units
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")  # of pictograms of one's own
+OTHER_PICTURES = frozenset(".svg .svgz .gif .bmp .tif .tiff .heic .heif .avif .ico .jfif .jxl .psd .eps .pdf".split())
 PLACES = ("top left", "top right", "bottom left", "bottom right")  # row = place // 2, column = place % 2
 SIZES = ("small", "large")
 EXTENT = {"small": 0.5, "large": 0.88}  # side of the pictogram as a share of its cell
@@ -31,6 +35,25 @@ class Thing:
     name: str
     size: str
     jitter: tuple[float, float] = dataclasses.field(default=(0.0, 0.0), compare=False)
+    at: tuple[float, float, float] | None = None  # centre (down, right) and side, as shares of the canvas
+
+    @property
+    def spot(self) -> tuple[float, float, float]:
+        """The centre (down, right) and the side, as shares of the canvas."""
+        left, top, side = self.box(10_000)
+        return self.at or ((top + side / 2) / 10_000, (left + side / 2) / 10_000, side / 10_000)
+
+    def box(self, canvas: int) -> tuple[int, int, int]:
+        """Returns the left and upper edge and the side in pixels of a canvas."""
+        if self.at:
+            down, right, side = self.at
+            side = round(side * canvas)
+            return round(right * canvas - side / 2), round(down * canvas - side / 2), side
+        cell = canvas // 2
+        side = round(EXTENT[self.size] * cell)
+        margin = (cell - side) / 2
+        top = self.place // 2 * cell + round(margin * (1 + self.jitter[0]))
+        return self.place % 2 * cell + round(margin * (1 + self.jitter[1])), top, side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +67,15 @@ class Scene:
         """The sorted names, which decide the split that the scene belongs to."""
         return tuple(sorted(thing.name for thing in self.things))
 
+    def boxes(self, canvas: int) -> list[dict]:
+        """Returns the name of each thing and its box, [left, top, right, bottom] in pixels, for JSON."""
+        corners = ((thing.name, *thing.box(canvas)) for thing in self.things)
+        return [{"name": name, "box": [x, y, x + side, y + side]} for name, x, y, side in corners]
+
     def to_json(self) -> list[dict]:
-        """Returns the scene graph for JSON, places and sizes by name."""
-        return [{"name": t.name, "place": PLACES[t.place], "size": t.size} for t in self.things]
+        """Returns the scene graph for JSON, places and sizes by name; `at` as Thing has it, where that is given."""
+        at = lambda thing: {"at": thing.at} if thing.at else {"place": PLACES[thing.place]}
+        return [{"name": t.name, **at(t), "size": t.size} for t in self.things]
 
 
 def make_scene(things) -> Scene:
@@ -73,13 +102,9 @@ def share_of(names: tuple[str, ...]) -> float:
 def draw(scene: Scene, pictograms: Mapping[str, Image.Image], *, canvas: int = 64) -> np.ndarray:
     """Draws the scene on white; returns uint8 [canvas, canvas, 3]."""
     picture = Image.new("RGB", (canvas, canvas), (255, 255, 255))
-    cell = canvas // 2
     for thing in scene.things:
-        side = round(EXTENT[thing.size] * cell)
+        left, top, side = thing.box(canvas)
         art = _resized(pictograms[thing.name], side)
-        margin = (cell - side) / 2
-        top = thing.place // 2 * cell + round(margin * (1 + thing.jitter[0]))
-        left = thing.place % 2 * cell + round(margin * (1 + thing.jitter[1]))
         picture.paste(art, (left, top), art)
     return np.asarray(picture)
 
@@ -134,10 +159,44 @@ def twemoji_pictograms() -> dict[str, Image.Image]:
 
 
 def folder_pictograms(folder: str | Path) -> dict[str, Image.Image]:
-    """Returns the pictures of a folder, file name -> RGBA: `red apple.png` is called "red apple"."""
-    pictograms = {}
-    for path in sorted(Path(folder).iterdir()):
-        if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
+    """Returns the pictures of a folder, name -> RGBA: `red_apple.png` is called "red apple".
+
+    A name that is a plural gets a word for one of them, "pair of scissors"; the folder's `plural.txt` may say which.
+
+    Raises:
+      ValueError: there is no such folder, or it has pictures of kinds that are not read, broken ones, or two of one
+        name.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}; give one of pictures that are named after what they show.")
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    if other := [path.name for path in files if path.suffix.lower() in OTHER_PICTURES]:
+        raise ValueError(
+            f"{folder} has pictures of kinds that are not read ({_list(other)}); expected {', '.join(SUFFIXES)}: "
+            "convert them, or take them out."
+        )
+    found: dict[str, Path] = {}
+    pictograms: dict[str, Image.Image] = {}
+    problems = []
+    for path in files:
+        if path.suffix.lower() not in SUFFIXES:
+            continue
+        name = " ".join(path.stem.replace("_", " ").replace("-", " ").lower().split())
+        if name in found:
+            problems.append(f"{found[name].name} and {path.name} have one name")
+        found[name] = path
+        try:
             with Image.open(path, formats=["PNG", "JPEG", "WEBP"]) as art:
-                pictograms[path.stem.replace("_", " ").lower()] = art.convert("RGBA")
-    return pictograms
+                pictograms[name] = art.convert("RGBA")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            problems.append(f"{path.name} can't be read as a picture")
+    if problems:
+        raise ValueError(f"{folder} can't be used: {_list(problems)}; mend, rename or remove them.")
+    own = folder / PLURALS_FILE
+    units = read_units(own.read_text(encoding="utf-8"), pictograms, place=str(own)) if own.is_file() else {}
+    return {countable(name, units): art for name, art in pictograms.items()}
+
+
+def _list(items: list[str]) -> str:
+    return ", ".join(items[:10]) + (f" and {len(items) - 10} more" if len(items) > 10 else "")

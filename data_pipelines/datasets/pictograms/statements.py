@@ -1,8 +1,9 @@
 """Statements about a scene graph: when they hold, what they are about, and all that hold of a scene.
 
 "Left of", "above" and so on compare columns and rows alone: two things in opposite corners are also left and right of
-each other. "Directly above" requires the same column, "next to" requires cells that share a side. "The dog" requires
-exactly one dog: where there is none, or where there are two, a statement about it is false.
+each other. "Directly above" requires the same column. "Next to" requires the same row; of two things, one above the
+other, neither it nor its negation is said, since readers differ. "The dog" requires exactly one dog: where there is
+none, or where there are two, a statement about it is false.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ RELATIONS: dict[str, Callable[[int, int], bool]] = {
     "below": lambda down, right: down < 0,
     "directly above": lambda down, right: down > 0 and right == 0,
     "directly below": lambda down, right: down < 0 and right == 0,
-    "next to": lambda down, right: abs(down) + abs(right) == 1,
+    "next to": lambda down, right: down == 0 and right != 0,
     "across from": lambda down, right: abs(down) + abs(right) == 2,
 }
 COMPARISONS = ("larger than", "smaller than", "same size")  # by the size of the first thing
@@ -221,7 +222,11 @@ def holds(statement: Statement, scene: Scene) -> bool:
     match statement:  # the most frequent cases first
         case Related(ref, other, relation, negated) | Compared(ref, other, relation, negated):
             first, second = ref.resolve(scene), other.resolve(scene)
-            return first is not None and second is not None and related(first, second, relation) != negated
+            if first is None or second is None:
+                return False
+            if relation == "next to" and first.place % 2 == second.place % 2:
+                return False
+            return related(first, second, relation) != negated
         case Present(name, size, region):
             return any(t.name == name and size in (None, t.size) and t.place in REGIONS[region] for t in things)
         case OneOf(count, name, place):

@@ -93,9 +93,6 @@ class _Canvas:
             return place
         anchor = self.place_of(name)
         beside, across = anchor ^ 1, anchor ^ 2  # places are numbered row by row, two a row
-        if relation in ("next to", "beside"):
-            (place,) = {beside, across} - set(self.things)
-            return place
         place = {"diagonally": 3 - anchor, "above": across, "below": across, "under": across}.get(
             relation.split()[0], beside
         )

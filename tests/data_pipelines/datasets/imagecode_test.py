@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from contextjax.types import CandidateRecord, UserError
-from data_pipelines.datasets.imagecode import ImageCodeReader, read_propositions
+from data_pipelines.datasets.imagecode import ImageCodeReader, read_bounds, read_propositions
 from data_pipelines.readers import BLANK, REPEATED, for_training
 
 VIDEO, STATIC, OTHER = "MSR-VTT-videoTestVideo_video7047-shot1_0", "open-images-1815_f91d6f546e63f20d", "YouCook-1_0"
@@ -282,3 +282,20 @@ def test_all_problems_of_propositions_come_at_once(tmp_path):
         assert said in str(error.value)
     with pytest.raises(UserError, match=r"propositions\.json is missing"):
         read_propositions(tmp_path / "gone" / "propositions.json")
+
+
+def test_texts_have_the_kinds_of_a_file(folder):
+    write(folder, "kinds.json", {STATIC: {"3": ["absolute", "size"]}})
+    reader = ImageCodeReader(folder)
+    assert [record.kinds for record in reader.records("val")] == [
+        ("video",),
+        ("video",),
+        ("static", "absolute", "size"),
+    ]
+    assert folder / "kinds.json" in reader.annotation_files()
+    for wrong in ({STATIC: ["size"]}, {STATIC: {"3": "size"}}, {STATIC: {"3": [1]}}):
+        write(folder, "kinds.json", wrong)
+        with pytest.raises(UserError, match=rf"kinds.json.*'{STATIC}' has no kinds"):
+            reader.records("val")
+    write(folder, "bounds.json", {"comparative": 45.5, "x": "y"})
+    assert read_bounds(folder) == {"comparative": 45.5} and read_bounds(folder / "image-sets") == {}

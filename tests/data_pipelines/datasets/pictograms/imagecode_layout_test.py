@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+from data_pipelines.datasets.imagecode import ImageCodeReader
 from data_pipelines.datasets.pictograms import imagecode_layout
 from data_pipelines.datasets.pictograms.description_parser import parse
 from data_pipelines.datasets.pictograms.imagecode_layout import write_imagecode
@@ -78,3 +79,28 @@ def test_a_name_the_texts_use_is_refused(tmp_path):
         Image.new("RGBA", (8, 8)).save(tmp_path / f"{name}.png")
     with pytest.raises(ValueError, match=r"'number one'.*rename"):
         write_imagecode(tmp_path / "out", processes=1, pictograms=tmp_path, **SMALL)
+
+
+def test_comparative_sets_are_written_beside_absolute_ones_with_kinds_and_a_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(imagecode_layout, "comparison_bound", lambda: 43.21)
+    folder = write_imagecode(tmp_path / "out", processes=1, comparative=True, **SMALL)
+    kinds = json.loads((folder / "kinds.json").read_text())
+    assert json.loads((folder / "bounds.json").read_text()) == {"comparative": 43.21}
+    reader = ImageCodeReader(folder)
+    for split, count in {"train": 6, "val": 3, "test": 3, "unseen": 2}.items():
+        records = reader.records(split)
+        assert len({record.set for record in records}) == 2 * count
+        for record in records:
+            assert record.kinds == ("static", *kinds[record.set][str(record.target)])
+            assert ("comparative" in record.kinds) == ("comparative" in record.set) != ("absolute" in record.kinds)
+            known = {"static", "absolute", "comparative", "superlative", "ordinal", "unlike"}
+            assert set(record.kinds) - known <= {"negation", "relation", "size", "counting"}
+    absolute = sum("absolute" in record.kinds for record in reader.records("train"))
+    assert absolute == 4 * 6
+
+
+def test_kinds_of_absolute_sets(written):
+    kinds = json.loads((written / "kinds.json").read_text())
+    assert not (written / "bounds.json").exists()
+    assert all(own[0] == "absolute" for each in kinds.values() for own in each.values())
+    assert imagecode_layout.families_of("There are exactly two owls, but there is only one key.") == ["counting"]

@@ -54,3 +54,15 @@ def test_the_art_of_a_folder_is_named_after_its_files(tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
     assert list(folder_pictograms(tmp_path)) == list(pictogram_art(str(tmp_path))) == ["my dog"]
     assert pictogram_art(None) is twemoji_pictograms()
+
+
+def test_boxes_hold_what_is_drawn():
+    """A thing alone leaves nothing outside of its box, and touches it on some sides; the drawing may be translucent."""
+    for place, at in ((1, None), (2, None), (0, (0.3, 0.6, 0.4))):
+        scene = make_scene([Thing(place, "dog", "large", (0.7, -0.4), at)])
+        picture = draw(scene, twemoji_pictograms(), canvas=128)
+        ((name, (left, top, right, bottom)),) = [(t["name"], t["box"]) for t in scene.boxes(128)]
+        down, across = np.nonzero((picture != 255).any(-1))
+        assert name == "dog" and 0 <= left < right <= 128 and right - left == bottom - top
+        assert left <= across.min() and across.max() < right and top <= down.min() and down.max() < bottom
+        assert max(across.max() - across.min(), down.max() - down.min()) > 0.8 * (right - left)

@@ -147,11 +147,12 @@ class CrossAttention(nn.Module):
         width = x.shape[-1]
         split = lambda y: placed(y.reshape(*y.shape[:-1], self.heads, -1), "heads", None)
         query, key, value = (
-            split(dense(width, ("embed", "heads"), name=name, dtype=self.dtype)(y))
+            dense(width, ("embed", "heads"), name=name, dtype=self.dtype)(y)
             for name, y in (("query", x), ("key", context), ("value", context))
         )
-        if rows is not None:
-            key, value = jnp.take(key, rows, axis=-4), jnp.take(value, rows, axis=-4)
+        if rows is not None:  # before they are split: heads of 64 numbers would be sent and kept in tiles of 128
+            key, value = jnp.take(key, rows, axis=-3), jnp.take(value, rows, axis=-3)
+        query, key, value = split(query), split(key), split(value)
         out, weights = attend(query, key, value, mask)
         out = out.reshape(*out.shape[:-2], width)
         return dense(width, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)(out), weights

@@ -205,6 +205,22 @@ def _check_sizes(spec: SystemSpec, vision: VisionConfig, text: Any) -> None:
             f"model.vision.stem has blocks of {vision.stem[0]}, which do not fill patches of {vision.patch_size}; "
             "choose a divisor of model.vision.patch_size."
         )
+    if options.get("adapter") == "taps" and not vision.taps:
+        raise UserError("model.adapter is 'taps', but model.vision.taps names no block; give some, or another adapter.")
+    if options.get("adapter", "none") != "none" and not 1 <= options["adapter_reduction"] <= vision.width:
+        raise UserError(
+            f"model.adapter_reduction is {options['adapter_reduction']}, and model.vision.width {vision.width}; "
+            "expected a number from 1 to that."
+        )
+    if options.get("masking") == "pixels" and not options["decoder_layers"]:
+        raise UserError(
+            "model.masking is 'pixels', but model.decoder_layers is 0; give at least 1, or another masking."
+        )
+    if (options.get("fused_token") or 0) >= text.vocabulary:
+        raise UserError(
+            f"model.fused_token is {options['fused_token']}, but the vocabulary has {text.vocabulary} ids; give one of "
+            "them, or None."
+        )
     if beyond := [tap for tap in vision.taps if not 1 <= tap <= vision.layers]:
         raise UserError(f"model.vision.taps names block {beyond[0]}, but there are {vision.layers}; choose among them.")
     if spec.query == "fusion" and options.get("query") != "fusion":
@@ -242,8 +258,10 @@ def _check_fields(config: Any, section: Mapping[str, Any], where: str, *, skippe
             raise UserError(f"{where}.{name} is {value!r}; expected a value of type {kind}, within bounds.")
         if name.endswith("layers") and value > DEEPEST:
             raise UserError(f"{where}.{name} is {value}; expected at most {DEEPEST}.")
-        if name in ("image_size", "patch_size", "width", "mlp", "vocabulary", "positions") and value < 1:
+        if name in ("image_size", "patch_size", "width", "layers", "mlp", "vocabulary", "positions") and value < 1:
             raise UserError(f"{where}.{name} is {value}; expected at least 1.")
+        if name in ("epsilon", "std") and min(value if isinstance(value, tuple) else (value,)) <= 0:
+            raise UserError(f"{where}.{name} is {value}; expected more than 0.")
 
 
 def _fits(value: Any, hint: Any) -> bool:

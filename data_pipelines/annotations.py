@@ -83,6 +83,14 @@ def items(row: Any, key: str, kind: type | UnionType = str, what: str = "a list 
     return [checked_text(item, key) if isinstance(item, str) else item for item in members]
 
 
+def texts(row: Any, key: str) -> list[str]:
+    """Returns a list of texts, of which published files may leave some blank; "" for null, as `words`."""
+    members = value(row, key, list, "a list of texts")
+    if not all(isinstance(item, str | None) for item in members):
+        raise Fault(f"has {str(members)[:80]} for its {key}, expected a list of texts")
+    return [checked_text(item or "", key) for item in members]
+
+
 def path(row: Any, key: str) -> str:
     """Returns a relative path of a row, in its plain form: "./a.png" and "a.png" are one picture."""
     return plain_path(text(row, key), key)

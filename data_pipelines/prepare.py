@@ -101,6 +101,8 @@ def prepare(
         files = located_pictures(reader, split)
         pictures = StoredTable(own, f"pictures.{split}", about=f"pictures.{split}.json")
         changed = [] if pictures.about is None else _changed(pictures.about, files, _cache(own, split))
+        if changed:
+            _check_none_gone(pictures.about, files, changed, own)
         if _rows(pictures) is None or changed:
             _write_pictures(pictures, reader, folder, split, bad_pictures, root, _cache(own, split))
         known: Any = pictures.about
@@ -292,6 +294,18 @@ def _changed(about: Mapping[str, Any], files: Mapping[str, PictureFile], cache: 
     paths = {name: file if isinstance(file, Path) else file.path for name, file in files.items()}
     hashes = zip(files, content_hashes(paths, cache), strict=True)
     return [name for name, hash in hashes if name not in known or (hash != ABSENT and hash.hex() != known[name])]
+
+
+def _check_none_gone(about: Any, files: Mapping[str, PictureFile], changed: list[str], own: Path) -> None:
+    """Raises a UserError where a table would be written once more without pictures that it alone still holds."""
+    known = set(about["ids"])
+    gone = [name for name, file in files.items() if name in known and file_state(Path(str(file)))[0] < 0]
+    if gone:
+        raise UserError(
+            f"{len(changed):,} pictures have come or changed ({listed(changed)}), so all are prepared again, but "
+            f"{len(gone):,} that were there are gone ({listed(gone)}): put them back, or remove {own} if they are no "
+            "longer wanted."
+        )
 
 
 def _write_records(table: StoredTable, reader: DatasetReader[Any], split: str, pictures: Mapping[str, Any]) -> None:

@@ -12,7 +12,8 @@ def test_resolved_sizes_build_the_same_model(variant):
 
     config = base("context_blip" if variant.startswith("BLIP") else "context_cir")
     config.model.variant = variant
-    if variant == "BLIP-S16":  # whose width is that of a small model
+    if variant == "BLIP-S16":  # whose width and vocabulary are those of a small model
+        config.model.fused_token = None
         config.model.decoder_heads = config.model.context_heads = 4
     before = make_model(make_spec(config.model))
     with config.unlocked():

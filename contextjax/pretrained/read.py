@@ -116,11 +116,10 @@ def read_own(folder: Path, abstract: Any) -> Any:
 
 def abstract_params(model: Any) -> Any:
     """Returns the tree of a module's parameter shapes with their logical axes; no array is allocated."""
-    ids = jnp.zeros((1, 2), jnp.int32)
-    inputs: tuple[Any, ...] = (ids, ids == 0)
+    inputs: tuple[Any, ...] = (jax.ShapeDtypeStruct((1, 2), jnp.int32), jax.ShapeDtypeStruct((1, 2), jnp.bool_))
     if not isinstance(model, BertEncoder):
         size = towers(model.config).vision.image_size
-        inputs = (jnp.zeros((1, size, size, 3), jnp.uint8), *inputs)
+        inputs = (jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8), *inputs)
     return jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
 
 

@@ -81,7 +81,7 @@ def _captions_of(_: int, row: Any) -> Iterator[tuple[str, str]]:
         return
     image = annotations.path(row, "image")
     given = annotations.value(row, "caption", str | list | None, "a text or texts")
-    texts = annotations.items(row, "caption") if isinstance(given, list) else [annotations.words(row, "caption")]
+    texts = annotations.texts(row, "caption") if isinstance(given, list) else [annotations.words(row, "caption")]
     if not texts:
         raise annotations.Fault(f"has no caption for {image}")
     for text in texts:
@@ -99,7 +99,7 @@ def _coco_rows(split: str, content: dict[str, Any], file: Path) -> tuple[list[An
     names = {row["id"]: row["file_name"] for row in content["images"] if _has(row, id=int, file_name=str)}
     rows, unknown = [], []
     for number, row in enumerate(content["annotations"]):
-        if not _has(row, image_id=int, caption=str):
+        if not (_has(row, image_id=int, caption=str) or _has(row, image_id=int, caption=type(None))):
             rows.append(row)
         elif row["image_id"] in names:
             rows.append({"image": f"{split}/{names[row['image_id']]}", "caption": row["caption"]})

@@ -35,6 +35,6 @@ class CirrExtReader(CirrTextsReader):
         target = annotations.optional_name(row, "target_hard")
         answers = annotations.value(row, "caption_extend", dict, "its answers")
         for question in QUESTIONS:
-            answer = annotations.text(answers, question).strip() if question in answers else ""
+            answer = annotations.words(answers, question).strip() if question in answers else ""
             if has_words(answer) and not answer.startswith(MARK):
                 yield ComposedRecord(f"{pair}/{question}", reference, answer, target)

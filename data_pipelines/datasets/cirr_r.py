@@ -32,7 +32,7 @@ class CirrRewrittenReader(CirrTextsReader):
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
         reference, target = (_name(annotations.text(row, f"{which}_image_url")) for which in ("query", "retrieved"))
         if isinstance(row.get("difference_captions"), list):
-            given = annotations.items(row, "difference_captions")
+            given = annotations.texts(row, "difference_captions")
         else:
             given = [annotations.words(row, "difference_captions")]
         sentences = [sentence.strip() for sentence in given if sentence.strip()]

@@ -69,7 +69,7 @@ class FashionIqReader(ComposedReader):
 
     def _queries(self, file: Path, number: int, row: Any) -> Iterable[ComposedRecord]:
         category = file.name.split(".")[1]
-        captions = annotations.items(row, "captions")
+        captions = annotations.texts(row, "captions")
         if 0 < sum(not caption.strip(STRIPPED) for caption in captions) < len(captions):
             self._half.add(f"{category}/{number}")
         text, *rewordings = dict.fromkeys((joined(captions), joined(captions[::-1])))

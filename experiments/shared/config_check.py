@@ -55,6 +55,7 @@ def _one_of(names: Iterable[str]) -> Rule:
 POSITIVE = Rule("a number above 0", lambda value: value > 0)
 SHARE = Rule("a number from 0 to below 1", lambda value: 0 <= value < 1)
 NATURAL, COUNT, TOKENS = _at_least(0), _at_least(1), Rule("3 or more (two are special)", lambda value: value >= 3)
+VOCABULARY = Rule("0, or 259 or more (256 bytes and three tokens)", lambda value: value == 0 or value >= 259)
 NAME = Rule("a name", lambda value: bool(value.strip()))
 READER, OTHER_READER = _one_of(READERS), _one_of(("", *READERS))
 WEIGHT = _at_least(0.0)
@@ -62,10 +63,10 @@ WEIGHT = _at_least(0.0)
 RULES: Mapping[str, Rule] = {
     "seed": Rule(f"a number from 0 to {LARGEST_SEED}", lambda value: 0 <= value <= LARGEST_SEED),
     "data.reader": READER, "data.val_reader": OTHER_READER, "data.train_split": NAME, "data.val_split": NAME,
-    "data.batch_size": COUNT, "data.text_length": TOKENS, "data.vocabulary": NATURAL, "data.workers": NATURAL,
+    "data.batch_size": COUNT, "data.text_length": TOKENS, "data.vocabulary": VOCABULARY, "data.workers": NATURAL,
     "data.cache_mb": NATURAL, "data.bad_pictures": _one_of(("fail", "skip")), "data.modifications": COUNT,
     "data.caption_length": TOKENS, "data.phrases_per_text": WEIGHT, "data.phrase_length": TOKENS,
-    "data.candidates": COUNT, "data.descriptions": COUNT, "data.propositions": NATURAL,
+    "data.candidates": _at_least(2), "data.descriptions": COUNT, "data.propositions": NATURAL,
     "data.proposition_length": TOKENS, "data.augment": _one_of(MODES), "data.records": NATURAL,
     "model.dtype": _one_of(DTYPES), "model.projection": NATURAL, "model.mask_rate": SHARE,
     "model.context_dropout": SHARE, "model.adapter_reduction": COUNT,
@@ -108,7 +109,8 @@ def check_config(config: Any, *, reads_data: bool = True) -> None:
     if reads_data:
         checks = (*checks, _check_start)
     faults = list(_place_faults(config)) if reads_data else []
-    _report([*faults, *(sentence for check in checks if (sentence := _complaint(check, config)))])
+    faults += [sentence for check in checks if (sentence := _complaint(check, config))]
+    _report(list(dict.fromkeys(faults)))  # what keeps the sizes from being known is found twice
     for key, reached in (("optimizer.warmup_steps", "its rate"), ("loss.lead_steps", "the rest of the loss")):
         count = flat(config)[key]
         if count and count >= config.training.steps:
@@ -122,7 +124,8 @@ def _report(faults: list[str]) -> None:
 
 
 def _value_faults(config: Any) -> Iterator[str]:
-    system = config.get("model", ConfigDict()).get("system", "")
+    model = config.get("model")
+    system = model.get("system", "") if isinstance(model, ConfigDict) else ""
     if system not in SYSTEMS:
         yield f"model.system is '{system}', expected {_one_of(SYSTEMS).expected}"
         return
@@ -138,8 +141,12 @@ def _value_faults(config: Any) -> Iterator[str]:
             yield f"{key} is {value!r}, expected {expected}"
         elif rule and not rule.holds(value):
             yield f"{key} is {value!r}, expected {rule.expected}{_nearest(value, rule.names)}"
-    yield from _section_faults(config.data.get("sources"), "data.sources", source(), {"reader": OTHER_READER})
-    yield from _section_faults(config.data.get("evaluations"), "data.evaluations", evaluation(), {"split": NAME})
+    for name, entry, rules in (
+        ("sources", source(), {"reader": OTHER_READER}), ("evaluations", evaluation(), {"split": NAME}),
+    ):  # fmt: skip
+        section = config.data.get(name) if isinstance(config.get("data"), ConfigDict) else None
+        if isinstance(section, ConfigDict):
+            yield from _section_faults(section, f"data.{name}", entry, rules)
 
 
 def _names(config: Any) -> dict[str, Any]:
@@ -156,19 +163,21 @@ def _key_faults(config: Any, known: Any, prefix: str = "") -> Iterator[str]:
     for name, value in known.items():
         if name not in config:
             yield f"{prefix}{name} is missing, expected a value such as {value!r} (begin a recipe with configs.base)"
-        elif isinstance(value, ConfigDict) and prefix + name not in OPEN:
-            if isinstance(config[name], ConfigDict):
+        elif isinstance(value, ConfigDict):
+            if not isinstance(config[name], ConfigDict):
+                keys = f" with {', '.join(value)}" if value else ""
+                yield f"{prefix}{name} is {config[name]!r}, expected a section{keys}"
+            elif prefix + name not in OPEN:
                 yield from _key_faults(config[name], value, f"{prefix}{name}.")
-            else:
-                yield f"{prefix}{name} is {config[name]!r}, expected a section with {', '.join(value)}"
 
 
 def _section_faults(section: Any, name: str, known: Any, rules: Mapping[str, Rule]) -> Iterator[str]:
     """Yields what is wrong with the entries of data.sources or data.evaluations."""
-    for entry, values in (section or {}).items():
+    for entry, values in section.items():
         place = f"{name}.{entry}"
         if not isinstance(values, ConfigDict) or set(values) != set(known):
-            yield f"{place} is {values!r}, expected the keys {', '.join(known)}"
+            given = ", ".join(values) if isinstance(values, ConfigDict) else repr(values)
+            yield f"{place} is {given}, expected the keys {', '.join(known)}"
             continue
         for key, value in values.items():
             rule = rules.get(key) or (WEIGHT if key == "weight" else None)

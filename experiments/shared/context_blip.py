@@ -119,6 +119,12 @@ def make_phases(config: Any, model: ContextBLIP, mesh: Any = None) -> list[Phase
             f"loss.learned_temperature is set, but model.selection is '{model.config.selection}', which has none; "
             "choose 'itc' or 'both', or unset it."
         )
+    positions = model.config.context_positions
+    if not reads_captions(config) and model.config.context_layers and config.data.candidates > positions:
+        raise UserError(
+            f"data.candidates is {config.data.candidates}, but the inter-context encoder has {positions} positions; "
+            "set model.context_positions to as many, or fewer candidates."
+        )
     contrastive = contrastive_form(loss.contrastive, loss.chunk, mesh or config.mesh)
     if not reads_captions(config):
         if "contrastive" in dict(weights) and loss.contrastive != "gathered":

@@ -11,7 +11,7 @@ from contextjax.objectives.context_cir import ContextCIRObjective
 from contextjax.sharding import first_process_first
 from contextjax.tokenizers import TextTokenizer
 from contextjax.training.task import Phase
-from contextjax.types import LOST, ComposedBatch, Phrases
+from contextjax.types import LOST, ComposedBatch, Phrases, UserError
 from data_pipelines.concepts import PhraseCache
 from data_pipelines.mixtures import source_data
 from data_pipelines.ops import ComposedSamples
@@ -104,8 +104,13 @@ def make_phases(config: Any, model: ContextCIR, mesh: Any = None) -> list[Phase]
     """Returns the phases: the objective, led by the captions loss alone where the config says so.
 
     `mesh` is that of the step; None: the config's, of this machine's devices.
+
+    Raises:
+      UserError: no term of the loss has a weight.
     """
     loss, weights = config.loss, loss_weights(config)
+    if not weights:
+        raise UserError("No loss term has a weight; give one, as --config.loss.weights.contrastive=1.")
     objective = functools.partial(
         ContextCIRObjective,
         model,

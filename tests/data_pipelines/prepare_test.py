@@ -338,3 +338,20 @@ def test_two_processes_at_once_write_the_tables_of_one(tmp_path):
         process.communicate()
     assert [process.returncode for process in processes] == [0, 0]
     assert written(shared) == written(whole)
+
+
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+def test_a_table_is_not_written_again_without_pictures_that_it_alone_holds(tmp_path, policy):
+    write_captions(tmp_path, 4)
+    prepared = lambda: load_split(CaptionsReader(tmp_path), tmp_path, "train", size=8, bad_pictures=policy)
+    before = prepared().identity, written(tmp_path)
+    changed = (tmp_path / "1.png").read_bytes()
+    (tmp_path / "1.png").write_bytes((tmp_path / "2.png").read_bytes())
+    (tmp_path / "3.png").unlink()
+    with pytest.raises(
+        UserError, match=r"1 pictures have come or changed \(1.png\).* 1 that were there are gone \(3.png\)"
+    ):
+        prepared()
+    assert written(tmp_path) == before[1]
+    (tmp_path / "1.png").write_bytes(changed)
+    assert prepared().identity == before[0]

@@ -159,7 +159,7 @@ def blanked(row):
     keys = {"caption", "query-text", "difference", "condition", "relative_caption", "shared_concept"}
     blank = dict.fromkeys(row.keys() & keys, " ")
     blank |= {"captions": ["", "?"]} if "captions" in row else {}
-    return row | blank | ({"difference_captions": ["", " "]} if "difference_captions" in row else {})
+    return row | blank | ({"difference_captions": [None, " "]} if "difference_captions" in row else {})
 
 
 def test_blank_repeated_and_unknown_records(layout, edit_json):
@@ -181,7 +181,7 @@ def test_blank_repeated_and_unknown_records(layout, edit_json):
             assert list(data.records) == read.records and data.census["odd"] == read.odd
 
 
-@pytest.mark.parametrize("captions", [["is red", ""], [" ", "is red."], ["?", "is red"]])
+@pytest.mark.parametrize("captions", [["is red", ""], [" ", "is red."], ["?", "is red"], [None, "is red"]])
 def test_half_a_text_is_asked_and_trained_on(tmp_path, edit_json, captions):
     LAYOUTS["fashion_iq"](tmp_path)
     edit_json(tmp_path / "captions/cap.dress.val.json", lambda rows: [rows[0] | {"captions": captions}, *rows[1:]])
@@ -190,19 +190,22 @@ def test_half_a_text_is_asked_and_trained_on(tmp_path, edit_json, captions):
 
 
 def test_captions_and_statements_may_be_blank_or_repeated(tmp_path):
-    rows = [{"image": "a.png", "caption": text} for text in ("a cat", " ", "a cat", None, "?")]
+    rows = [{"image": "a.png", "caption": text} for text in ("a cat", " ", "a cat", None, "?", ["a dog", None])]
     write_json(tmp_path / "train.json", rows)
     read = CaptionsReader(tmp_path).read("train")
-    assert read.odd == {BLANK: ["a.png/1", "a.png/3", "a.png/4"], REPEATED: ["a.png/2"]}
-    assert [record.id for record in for_training(read.records)] == ["a.png/0"]
+    assert read.odd == {BLANK: ["a.png/1", "a.png/3", "a.png/4", "a.png/6"], REPEATED: ["a.png/2"]}
+    assert [record.id for record in for_training(read.records)] == ["a.png/0", "a.png/5"]
     write_json(
         tmp_path / "coco/annotations/captions_val.json",
         {"images": [{"id": 1, "file_name": "x.jpg"}], "annotations": [
-            {"image_id": 1, "caption": ""}, {"image_id": 1, "caption": "a dog"}, {"image_id": 2, "caption": "a man"}
+            {"image_id": 1, "caption": ""}, {"image_id": 1, "caption": "a dog"}, {"image_id": 2, "caption": "a man"},
+            {"image_id": 1, "caption": None},
         ]},
     )  # fmt: skip
     read = CaptionsReader(tmp_path / "coco").read("val")
-    assert len(read.records) == 2 and read.unknown == ["annotation 2 is of the unknown picture 2"]
+    assert [record.text for record in read.records] == ["", "a dog", ""] and read.unknown == [
+        "annotation 2 is of the unknown picture 2"
+    ]
     (tmp_path / "MLLM_VLM Images").mkdir()
     rows = ["Question ID,Type,Statement", "1,Color,red", "2,Color,", "1,Color,red", "2,Color,blue"]
     (tmp_path / "Questions.csv").write_text("\n".join(rows))

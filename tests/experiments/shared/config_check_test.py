@@ -25,7 +25,15 @@ def test_our_recipes_have_no_fault(module, argument):
 def test_every_rule_is_of_a_key_and_every_number_and_name_has_one():
     known = flat(base("context_cir")) | flat(base("context_blip"))
     assert RULES.keys() <= known.keys()
-    free = {"mesh", "data.folder", "data.val_folder", "model.start", "model.pretrained", "model.variant"}
+    free = {
+        "mesh",
+        "data.folder",
+        "data.prepared",
+        "data.val_folder",
+        "model.start",
+        "model.pretrained",
+        "model.variant",
+    }
     checked_by_the_model = {name for name in known if name.startswith("model.")}
     unchecked = {
         name for name, value in known.items()
@@ -65,6 +73,9 @@ CASES = {
     "training.stepz": (3, "'training.stepz' is not a key of the config; the nearest is 'training.steps'; training has"),
     "nothing": (3, "'nothing' is not a key of the config; its sections and keys are data, loss, mesh"),
     "data.sources": ({"a": source("cirr", weight=-1.0)}, "data.sources.a.weight is -1.0"),
+    "training.best": ("cirr/val/R@5", "training.best is 'cirr/val/R@5', expected a section"),
+    "model.vision": (3, "model.vision is 3, expected a section"),
+    "data.vocabulary": (258, "data.vocabulary is 258, expected 0, or 259 or more"),
     "data.evaluations": ({"a": evaluation(split="")}, "data.evaluations.a.split is '', expected a name"),
 }  # fmt: skip
 
@@ -82,6 +93,11 @@ def test_all_faults_are_named_at_once():
     with pytest.raises(UserError) as error:
         check_values(changed(wrong))
     assert str(error.value).startswith(f"The config has {len(wrong)} faults: ")
+    for sections in ({"data": None}, {"optimizer.multipliers": 3}, {"data.sources": "cirr"}):
+        with pytest.raises(UserError, match=r"is (None|3|'cirr'), expected a section"):
+            check_values(changed(sections))
+    with pytest.raises(UserError, match=r"model\.system is '', expected one of"):
+        check_values(changed({"model": None}))
     config = changed({})
     del config.data.workers
     with pytest.raises(UserError, match=r"data\.workers is missing, expected a value such as 0"):
@@ -107,6 +123,38 @@ def test_what_needs_the_model_the_mesh_and_the_data_is_named_at_once_too(pictogr
             check_config(changed({key: value, "data.folder": str(pictograms)}))
 
 
+SIZES = {  # of a ContextBLIP: value, sentence
+    "model.vision.taps": ((), "model.adapter is 'taps', but model.vision.taps names no block"),
+    "model.adapter_reduction": (1000, "model.adapter_reduction is 1000, and model.vision.width 32"),
+    "model.decoder_layers": (0, "model.masking is 'pixels', but model.decoder_layers is 0"),
+    "model.fused_token": (300, "model.fused_token is 300, but the vocabulary has 300 ids"),
+    "model.vision.layers": (0, "model.vision.layers is 0; expected at least 1"),
+    "model.text.epsilon": (0.0, "model.text.epsilon is 0.0; expected more than 0"),
+    "model.vision.std": ((1.0, 0.0, 1.0), "expected more than 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", SIZES)
+def test_sizes_that_make_no_model_are_named(key, tmp_path):
+    value, sentence = SIZES[key]
+    with pytest.raises(UserError) as error:
+        check_config(changed({key: value}, context_blip.get_config("1,tiny")), reads_data=False)
+    assert str(error.value).count(sentence) == 1
+
+
+def test_a_loss_without_a_weight_and_sets_beyond_the_positions_are_named():
+    nothing = {f"loss.weights.{name}": 0.0 for name in ("contrastive", "consistency", "captions")}
+    with pytest.raises(UserError, match="No loss term has a weight"):
+        check_config(changed(nothing), reads_data=False)
+    recipe_2b = context_blip.get_config("2b,tiny")
+    with pytest.raises(UserError, match=r"data\.candidates is 11, but the inter-context encoder has 10 positions"):
+        check_config(changed({"data.candidates": 11}, recipe_2b), reads_data=False)
+
+
+def test_a_picture_of_any_size_is_checked_without_memory():
+    check_config(changed({"model.vision.image_size": 16 * 60_000}), reads_data=False)
+
+
 def test_a_warm_up_that_the_run_does_not_end_is_said(pictograms, capsys):
     config = changed({"optimizer.warmup_steps": 12, "data.folder": str(pictograms)})
     check_config(config)
@@ -114,8 +162,8 @@ def test_a_warm_up_that_the_run_does_not_end_is_said(pictograms, capsys):
     assert config.model.vision.width == 32 and config.model.vision.heads == 4  # every size stands in it
 
 
-def changed(values):
-    config = recipe.get_config("tiny")
+def changed(values, config=None):
+    config = config or recipe.get_config("tiny")
     with config.unlocked(), config.ignore_type():
         for key, value in values.items():
             section, _, name = key.rpartition(".")

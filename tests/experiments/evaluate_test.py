@@ -96,15 +96,16 @@ def test_pairs_are_scored_by_their_protocol(source, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--check=x.json", "--protocol=cirr"], "--data or --protocol is missing"),
-        (["--check=x.json", "--protocol=cirr", "--data={data}"], "--split is None; expected the one that the file"),
-        (["--check=x.json", "--protocol=cirr", "--data={data}", "--split=val"], "There is no submission x.json"),
-        (["--check=x.json", "--protocol=mmvp", "--data={data}", "--split=val"], "has no leaderboard that takes files"),
-        (["--check=x.json", "--protocol=fashion", "--data={data}"], "known are cirr,"),
+        (["--check={file}", "--protocol=cirr"], "--data or --protocol is missing"),
+        (["--check={file}", "--protocol=cirr", "--data={data}"], "--split is None; expected the one that the file"),
+        (["--check=x.json", "--protocol=cirr", "--data={data}", "--split=val"], "--check=x.json is not there"),
+        (["--check={file}", "--protocol=cirr", "--data={data}", "--split=val"], "is not JSON"),
+        (["--check={file}", "--protocol=mmvp", "--data={data}", "--split=val"], "has no leaderboard that takes files"),
+        (["--check={file}", "--protocol=fashion", "--data={data}"], "known are cirr,"),
     ],
 )
 def test_mistakes_are_told(pictograms, arguments, sentence):
-    done = in_process("evaluate", *(argument.format(data=pictograms) for argument in arguments))
+    done = in_process("evaluate", *(argument.format(data=pictograms, file=__file__) for argument in arguments))
     assert done.returncode == 2 and sentence in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 

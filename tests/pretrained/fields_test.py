@@ -25,6 +25,22 @@ def test_a_config_that_disagrees_with_the_tensors(folder, edit_json, key, value,
         read_pretrained(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"projection_dim": "wide", "image_text_hidden_size": "wide"}, "projection"),
+        ({"projection_dim": None, "image_text_hidden_size": None}, "projection"),
+        ({"text_config": [1]}, r"config\.json lacks or misstates"),
+        ({"model_type": ["clip"]}, r"is of the family \['clip'\]"),
+        ({"vision_config": {"num_hidden_layers": 10**9}}, r"has layers=1000000000; expected a number from 1 to 512"),
+    ],
+)
+def test_a_config_of_other_types_or_of_no_size_is_refused(folder, edit_json, change, sentence):
+    edit_json(folder / "config.json", lambda c: {**c, **change})
+    with pytest.raises(UserError, match=sentence):
+        read_pretrained(folder)
+
+
 @pytest.mark.parametrize("key", ["image_size", "patch_size"])
 def test_a_side_may_be_two_equal_numbers(folder, models, name, edit_json, key):
     def set_to(value):

@@ -35,6 +35,9 @@ REMATS: dict[str, Any] = {
 }
 
 
+FEW = 4  # contexts that are selected from instead of gathered
+
+
 def _keeps_half(primitive: Any, *inputs: Any, **params: Any) -> bool:
     """Returns whether a result is kept for the gradient: not if it is float32 where the tower computes in bfloat16."""
     made = params.get("new_dtype") or params.get("preferred_element_type")
@@ -119,6 +122,19 @@ class SelfAttention(nn.Module):
         return project(out.reshape(x.shape))
 
 
+def contexts_of(x: Float[Array, "... c k width"], rows: Int[Array, " n"]) -> Float[Array, "... n k width"]:
+    """Returns the context that each of N texts reads.
+
+    Of a few contexts they are selected: the gradient of a gather adds up one text after the other, in a loop.
+    """
+    if x.shape[-3] > FEW:
+        return jnp.take(x, rows, axis=-3)
+    picked = x[..., :1, :, :]
+    for i in range(1, x.shape[-3]):
+        picked = jnp.where((rows == i)[:, None, None], x[..., i : i + 1, :, :], picked)
+    return jnp.broadcast_to(picked, (*x.shape[:-3], len(rows), *x.shape[-2:]))
+
+
 class CrossAttention(nn.Module):
     """Multi-head attention from tokens x to a context of another width."""
 
@@ -147,11 +163,12 @@ class CrossAttention(nn.Module):
         width = x.shape[-1]
         split = lambda y: placed(y.reshape(*y.shape[:-1], self.heads, -1), "heads", None)
         query, key, value = (
-            split(dense(width, ("embed", "heads"), name=name, dtype=self.dtype)(y))
+            dense(width, ("embed", "heads"), name=name, dtype=self.dtype)(y)
             for name, y in (("query", x), ("key", context), ("value", context))
         )
-        if rows is not None:
-            key, value = jnp.take(key, rows, axis=-4), jnp.take(value, rows, axis=-4)
+        if rows is not None:  # before they are split: heads of 64 numbers would be sent and kept in tiles of 128
+            key, value = contexts_of(key, rows), contexts_of(value, rows)
+        query, key, value = split(query), split(key), split(value)
         out, weights = attend(query, key, value, mask)
         out = out.reshape(*out.shape[:-2], width)
         return dense(width, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)(out), weights

@@ -22,6 +22,7 @@ from contextjax import images
 from contextjax.types import UserError
 from data_pipelines.datasets import READERS
 from data_pipelines.prepare import fingerprint, prepare
+from tests.catalogues import product_rows, write_catalogue
 from tests.data_pipelines.layouts import LAYOUTS
 
 SECONDS, MEMORY = 20, 1 << 30  # of one input, on a machine with other work; of all of them
@@ -214,7 +215,24 @@ def write_cirr_captions(folder: Path) -> None:
         (folder / "image_captions" / f"captions.{split}.json").write_text(json.dumps(rows))
 
 
+def write_small_catalogue(folder: Path) -> None:
+    rows = [row for row in product_rows(120) if row[2] == "Shirts"]
+    write_catalogue(folder / "c", rows)
+    for path in (folder / "c").iterdir():
+        path.rename(folder / path.name)
+
+
+def write_catalogue_sets(folder: Path) -> None:
+    rows = [(f"{number}2", "Men", "Shirts", "Apparel", "Red", f"Shirt {number}") for number in range(20)]
+    write_catalogue(folder / "c", rows)
+    for path in (folder / "c").iterdir():
+        path.rename(folder / path.name)
+
+
 SAMPLES = LAYOUTS | {
+    "catalogue": write_small_catalogue,
+    "catalogue_captions": write_small_catalogue,
+    "catalogue_sets": write_catalogue_sets,
     "cirr_captions": write_cirr_captions,
     "captions": write_captions,
     "imagecode": write_imagecode,

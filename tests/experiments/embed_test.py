@@ -22,7 +22,7 @@ def test_a_folder_becomes_an_index_and_a_collection_that_are_searched(clip, fold
     run = in_own_process if has_milvus else in_process
     done = run("embed", *arguments, *([f"--milvus={file}"] if has_milvus else []))
     assert done.returncode == 0, done.stderr
-    assert f"1 picture(s) of {folder} are left out" in done.stdout
+    assert f"1 other file(s) of {folder} are left out" in done.stdout
     assert "13 pictures in" in done.stdout and "matmul roofline" in done.stdout
     assert f"1 picture(s) can't be read: {bad}" in done.stdout and "holds 12 pictures, 8 values each" in done.stdout
     names = []
@@ -37,7 +37,7 @@ def test_a_folder_becomes_an_index_and_a_collection_that_are_searched(clip, fold
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--gallery={tmp}/none", "--target={tmp}/index"], "no folder"),
+        (["--gallery={tmp}/none", "--target={tmp}/index"], "none is not there"),
         (["--gallery={tmp}/empty", "--target={tmp}/index"], "holds no pictures"),
         (["--gallery={tmp}/twice.txt", "--target={tmp}/index"], "a.png more than once"),
         (["--target={tmp}/index"], "--gallery is missing"),

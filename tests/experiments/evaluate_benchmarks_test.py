@@ -286,8 +286,8 @@ def test_submissions_are_written_and_keep_the_rules(folders, run, printed, proto
         assert f"{file} is written and keeps all rules of {protocol}, {split}." in printed
         assert f"{file} keeps all rules of {protocol}, {split}: {len(ids)} queries" in printed
         assert set(json.loads(file.read_text())) - {"version", "metric"} == set(ids)
-    results = [run / "evaluation.json"] if protocol == "cirr" else list(run.glob(f"evaluation.{protocol}.{split}.*"))
-    assert all(file.exists() for file in results) and bool(results) == (split == "val")  # circo's test is secret
+    is_scored = protocol == "cirr" or any(run.glob(f"evaluation.{protocol}.{split}.*"))
+    assert is_scored == (split == "val")  # circo's test is secret
     if protocol == "cirr":  # the first name is what is ranked first by hand
         answers, system = json.loads(files[0].read_text()), contextjax.load(run)
         for id, question in zip(ids, questions_of(folders[name])[0], strict=True):

@@ -96,23 +96,37 @@ def test_pairs_are_scored_by_their_protocol(source, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--check={file}", "--protocol=cirr"], "--data or --protocol is missing"),
-        (["--check={file}", "--protocol=cirr", "--data={data}"], "--split is None; expected the one that the file"),
-        (["--check=x.json", "--protocol=cirr", "--data={data}", "--split=val"], "--check=x.json is not there"),
-        (["--check={file}", "--protocol=cirr", "--data={data}", "--split=val"], "is not JSON"),
-        (["--check={file}", "--protocol=mmvp", "--data={data}", "--split=val"], "has no leaderboard that takes files"),
-        (["--check={file}", "--protocol=fashion", "--data={data}"], "known are cirr,"),
+        (["--check={tmp}/x.json", "--protocol=cirr"], "--data or --protocol is missing"),
+        (
+            ["--check={tmp}/x.json", "--protocol=cirr", "--data={data}"],
+            "--split is None; expected the one",
+        ),
+        (["--check={tmp}/y.json", "--protocol=cirr", "--data={data}", "--split=val"], "y.json is not there"),
+        (
+            ["--check={tmp}/x.json", "--protocol=mmvp", "--data={data}", "--split=val"],
+            "has no leaderboard",
+        ),
+        (["--check={tmp}/x.json", "--protocol=fashion", "--data={data}"], "known are cirr,"),
     ],
 )
-def test_mistakes_are_told(pictograms, arguments, sentence):
-    done = in_process("evaluate", *(argument.format(data=pictograms, file=__file__) for argument in arguments))
+def test_mistakes_are_told(pictograms, tmp_path, arguments, sentence):
+    (tmp_path / "x.json").write_text("{}")
+    done = in_process("evaluate", *(argument.format(data=pictograms, tmp=tmp_path) for argument in arguments))
     assert done.returncode == 2 and sentence in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_checking_a_submission_imports_no_jax(pictograms, tmp_path):
     """Whoever checks a file in a browser's download folder waits for no compiler."""
-    command = ["-m", "experiments.evaluate", "--check=x.json", f"--data={pictograms}", "--protocol=cirr", "--split=val"]
+    (tmp_path / "x.json").write_text("{}")
+    command = [
+        "-m",
+        "experiments.evaluate",
+        f"--check={tmp_path / 'x.json'}",
+        f"--data={pictograms}",
+        "--protocol=cirr",
+        "--split=val",
+    ]
     done = subprocess.run([sys.executable, "-X", "importtime", *command], capture_output=True, text=True, check=False)
     modules = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
-    assert done.returncode == 2 and "There is no submission x.json" in done.stderr
+    assert done.returncode == 2 and "x.json has" in done.stderr
     assert "experiments" in modules and not modules & {"jax", "flax", "tensorflow", "torch", "transformers"}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contextjax.models import attention
+from contextjax.models import attention, layers
 from contextjax.models.layers import (
     ACTIVATIONS,
     REMATS,
@@ -201,8 +201,10 @@ def test_remat_takes_less_memory():
     assert size["full"] < size["dots"] < 0.6 * size["none"]
 
 
-def test_rows_read_their_context_as_if_it_were_gathered():
+@pytest.mark.parametrize("few", [4, 0])
+def test_rows_read_their_context_as_if_it_were_gathered(few, monkeypatch):
     """The same output, weights and gradients; keys and values are computed once for each context."""
+    monkeypatch.setattr(layers, "FEW", few)
     rng = np.random.default_rng(0)
     draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
     x, context, rows = draw(6, 3, 8), draw(2, 4, 12), jnp.asarray([0, 1, 1, 0, 1, 1])

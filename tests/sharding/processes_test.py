@@ -228,7 +228,7 @@ def test_what_does_not_name_a_process_is_told(monkeypatch, given, sentence):
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("data.folder=no/such/folder", "no/such/folder holds no"),  # the first process looks
+        ("data.folder=no/such/folder", "no/such/folder is not there"),
         pytest.param("mesh=data:3", "data:3", marks=pytest.mark.slow),  # each looks by itself
     ],
 )

@@ -4,6 +4,7 @@ import datetime
 import json
 import time
 
+from contextjax.training.goodput import KINDS
 from experiments.fault_injection.goodput import check_goodput
 
 
@@ -13,7 +14,7 @@ def test_a_log_that_does_not_add_up_is_found(tmp_path):
         {
             "began": f"{datetime.datetime.fromtimestamp(begin, datetime.UTC):%Y-%m-%dT%H:%M:%SZ}",
             "steps": [0, 1],
-            "seconds": {"start": 2.0, "step": seconds - 2.0},
+            "seconds": dict.fromkeys(KINDS, 0.0) | {"start": 2.0, "step": seconds - 2.0},
         }
     )
     for seconds, problems in (((90, 50), 0), ((150, 50), 1), ((90, 58), 1), ((90, 40), 1)):

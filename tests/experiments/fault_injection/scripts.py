@@ -13,7 +13,7 @@ def log_only(workdir: Path) -> None:
     (workdir / "metrics.jsonl").unlink(missing_ok=True)
     with (workdir / "metrics.jsonl").open("w", buffering=1) as log:
         for step in range(1, 12):
-            print(json.dumps({"step": step}), file=log)
+            print(json.dumps({"step": step, "seconds": 0.3 * step}), file=log)
             time.sleep(0.3)
 
 
@@ -40,5 +40,5 @@ def grow(workdir: Path, every: int, compiles: int) -> None:
     held, log = [], (workdir / "metrics.jsonl").open("a", buffering=1)
     for step in range(1, 41):
         held.append(bytes(range(256)) * 4096 * min(every, 4) if every and step % every == 0 else b"")
-        print(json.dumps({"step": step, "recompiles": compiles * (step > 20)}), file=log)
+        print(json.dumps({"step": step, "recompiles": compiles * (step > 20), "seconds": 0.03 * step}), file=log)
         time.sleep(0.03)

@@ -12,7 +12,7 @@ import pytest
 
 from contextjax.files import write_whole
 from experiments.shared import cli, interruption
-from tests.commands import ROOT, environment, in_own_process
+from tests.commands import ROOT, environment, interpreter
 
 STATES = "nothing that was saved is lost, and the same command goes on."
 
@@ -56,14 +56,14 @@ def test_an_output_that_nobody_reads_ends_the_command_without_a_word(command):
     assert (done.returncode, done.stderr) == (cli.UNREAD, b"")
 
 
-@pytest.mark.parametrize("platform", ["cuda", "metal", "cpuu"])
+@pytest.mark.parametrize("platform", ["cpuu", *(pytest.param(n, marks=pytest.mark.long) for n in ("cuda", "metal"))])
 def test_a_platform_that_is_not_there_is_named(platform, pictograms, tmp_path):
     flags = (
         "--config=configs/pictograms.py:tiny",
         f"--workdir={tmp_path / 'run'}",
         f"--config.data.folder={pictograms}",
     )
-    done = in_own_process("train", *flags, JAX_PLATFORMS=platform)
+    done = interpreter("train", *flags, JAX_PLATFORMS=platform)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith(f"error: JAX finds no device of the platform '{platform}'")
     assert not (tmp_path / "run").exists()

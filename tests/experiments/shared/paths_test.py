@@ -46,8 +46,8 @@ READ = {
     "convert": ["tokenizer"],
     "synthesize": ["data", "pictures", "prompts"],
 }
-FILES = ("rows", "output", "answers", "propositions", "check", "image", "config")  # where no folder will do
-BOTH = ("gallery", "index", "tokenizer")
+FILES = ("rows", "output", "answers", "check", "image", "config")  # where no folder will do
+BOTH = ("gallery", "index", "propositions", "tokenizer")
 WRONG = {
     "empty": ("", "is empty; give"),
     "a name of 300 letters": ("{tmp}/" + "a" * 300, "File name too long"),

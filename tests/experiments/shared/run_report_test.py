@@ -7,6 +7,9 @@ import pytest
 from contextjax.types import UserError
 from experiments.shared.run_report import check_unchanged, read_evaluation
 
+EVALUATION = {"protocol": "cirr", "split": "val", "config_hash": "abc", "step": 20, "metrics": {"R@1": 36.3},
+              "baselines": {}}  # fmt: skip
+
 
 def check(path, **now):
     evaluation = read_evaluation(path, "abc-20", remedy="evaluate")
@@ -16,7 +19,7 @@ def check(path, **now):
 @pytest.fixture
 def evaluation_file(tmp_path):
     path = tmp_path / "evaluation.json"
-    path.write_text(json.dumps({"config_hash": "abc", "step": 20, "metrics": {"R@1": 36.3}, "baselines": {}}))
+    path.write_text(json.dumps(EVALUATION))
     return path
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from contextjax.types import UserError
 from data_pipelines.synthesis.drafts import Draft
@@ -21,9 +22,11 @@ def test_pictures_are_embedded_once_and_bad_ones_named(system, folder, tmp_path,
     assert ids == [f"p{number:02}.png" for number in range(12)] and "broken.png" in capsys.readouterr().out
     np.testing.assert_allclose(embeddings, encode([folder / name for name in ids]), atol=1e-6)
     encoded.clear()
-    (folder / "p03.png").rename(folder / "a.png")
+    (folder / "p03.png").rename(folder / "a.png")  # another name of the same picture
+    noise = np.random.default_rng(9).integers(0, 256, (16, 16, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "p05.png")  # another picture of the same name
     ids, again = embedded(system, folder, tmp_path / "cache")
-    assert ids[0] == "a.png" and len(ids) == 12 and len(encoded) == 1  # what is new alone
+    assert ids[0] == "a.png" and len(ids) == 12 and len(encoded) == 1
     np.testing.assert_allclose(again, encode([folder / name for name in ids]), atol=1e-6)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 from types import TracebackType
 
 
@@ -15,5 +14,6 @@ def _end_quietly(kind: type[BaseException], error: BaseException, trace: Traceba
     os._exit(130)
 
 
-if sys.argv and Path(sys.argv[0]).name in ("-m", "contextjax"):  # a command, and no library or notebook
+# For a command, and no library or notebook. Nothing is imported before: an interruption would be a traceback.
+if sys.argv and os.path.basename(sys.argv[0]) in ("-m", "contextjax"):  # noqa: PTH119
     sys.excepthook = _end_quietly

@@ -26,6 +26,7 @@ from contextjax.pretrained.tensors import Tensor, tensors_of, weights_of
 from contextjax.types import UserError
 
 EMPTY: Mapping[str, Any] = {}
+LARGEST, DEEPEST = 1 << 24, 512  # of any size, and of a number of blocks; a larger one is a mistake
 BUFFERS = r"(^|\.)(position_ids|attn_mask)$"  # tensors that are never needed and not reported
 
 
@@ -90,6 +91,7 @@ def _read(place: Path, weights: Path, image_size: int | None, dtype: Any, vision
     """Reads one file of weights, see `read_pretrained`."""
     tensors = tensors_of(weights)
     family, config = _identify(place, tensors, image_size)
+    _check_sizes(place, config)
     tensors = {family.rename(name): tensor for name, tensor in tensors.items()}
     options = lambda tower: vision if isinstance(tower, VisionConfig) else text
     config = change_towers(config, lambda tower: dataclasses.replace(tower, **options(tower)))
@@ -176,7 +178,7 @@ def _identify(place: Path, tensors: Mapping[str, Tensor], image_size: int | None
             lambda c, p: context_cir.published_config(tensors, c, p), context_cir.published_table,
         )  # fmt: skip
         return family, _config(family, config, folder, image_size)
-    if kind not in BY_MODEL_TYPE:
+    if not isinstance(kind, str) or kind not in BY_MODEL_TYPE:
         raise UserError(
             f"{folder}/config.json is of the family {kind!r}; expected one of {', '.join(BY_MODEL_TYPE)} "
             "(CLIP, or BLIP for image-text retrieval)."
@@ -187,7 +189,10 @@ def _identify(place: Path, tensors: Mapping[str, Tensor], image_size: int | None
 
 def _config(family: Family, config: Mapping[str, Any], folder: Path, image_size: int | None) -> Any:
     """Returns the config of a family with what the folder says is done to pictures."""
-    described = family.config(config, {})
+    try:
+        described = family.config(config, {})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'config.json'} lacks or misstates {error}; download it again.") from error
     if isinstance(described, BertConfig):
         return described
     own = towers(described).vision.image_size
@@ -203,6 +208,22 @@ def _open_clip_config(file: Path, image_size: int | None) -> Any:
         return CLIP_OPEN.config(settings, preprocessing.read_open_clip(section, file=file, sizes=sizes))
     except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(f"{file} lacks or misstates {error}; download it again.") from error
+
+
+def _check_sizes(place: Path, config: Any) -> None:
+    """Raises a UserError where a size in a checkpoint's config makes no model, before one of it is built."""
+    own = towers(config)
+    for part in (own, *(getattr(own, name) for name in ("vision", "text") if hasattr(own, name))):
+        for field in dataclasses.fields(part):
+            value, most = getattr(part, field.name), DEEPEST if field.name == "layers" else LARGEST
+            if field.type == "int" and (type(value) is not int or not 1 <= value <= most):
+                raise UserError(
+                    f"The config of {place} has {field.name}={value!r}; expected a number from 1 to {most}."
+                )
+        if hasattr(part, "heads") and part.width % part.heads:
+            raise UserError(
+                f"The config of {place} has a width of {part.width}, which {part.heads} heads don't divide."
+            )
 
 
 def towers(config: Any) -> Any:

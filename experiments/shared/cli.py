@@ -18,7 +18,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import is_config_flag
 
-from contextjax.types import Stopped, UserError
+from contextjax.types import Stopped, UserError, printable
 from experiments.shared import interruption, machine, paths
 from experiments.shared.compile_cache import use_compile_cache
 from experiments.shared.paths import check_flags, explain
@@ -50,8 +50,9 @@ def run(main: Callable[..., None]) -> None:
     interruption.listen()
     if not getattr(module, "KEEPS_MEMORY", False):  # which is to be set before threads start
         interruption.watch()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a path may be no text, or the terminal's not UTF-8
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            make_printable(stream)
 
     def guarded(argv: Sequence[str]) -> None:
         if takes_arguments:
@@ -63,6 +64,17 @@ def run(main: Callable[..., None]) -> None:
         return main()
 
     guard(lambda: app.run(guarded, flags_parser=lambda argv: _parse(argv, module)))
+
+
+def make_printable(stream: io.TextIOWrapper) -> None:
+    """Makes a stream write what would steer a terminal as `printable` does; carriage returns of progress bars stay.
+
+    Names of files may be in whatever is printed, may be no text, or none that the terminal's encoding has.
+    """
+    stream.reconfigure(errors="backslashreplace")
+    if "write" not in vars(stream):
+        write = stream.write
+        vars(stream)["write"] = lambda text: write("\r".join(map(printable, text.split("\r"))))
 
 
 def distributed(main: Callable[[], Any], *, timeout: int) -> None:

@@ -17,10 +17,26 @@ from contextjax.types import UserError
         ("num_attention_heads", 5, "sizes that make no model"),
         ("intermediate_size", "big", "expected a value like"),
         ("num_hidden_layers", -1, "sizes that make no model"),
+        ("num_hidden_layers", 10**9, "has layers=1000000000; expected a number from 1 to 512"),
     ],
 )
 def test_a_config_that_disagrees_with_the_tensors(folder, edit_json, key, value, sentence):
     edit_json(folder / "config.json", lambda c: {**c, "vision_config": {**c["vision_config"], key: value}})
+    with pytest.raises(UserError, match=sentence):
+        read_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"projection_dim": "wide", "image_text_hidden_size": "wide"}, "projection"),
+        ({"projection_dim": None, "image_text_hidden_size": None}, "projection"),
+        ({"text_config": [1]}, r"config\.json lacks or misstates"),
+        ({"model_type": ["clip"]}, r"is of the family \['clip'\]"),
+    ],
+)
+def test_a_config_of_other_types_or_of_no_size_is_refused(folder, edit_json, change, sentence):
+    edit_json(folder / "config.json", lambda c: {**c, **change})
     with pytest.raises(UserError, match=sentence):
         read_pretrained(folder)
 

@@ -1,6 +1,7 @@
 """The command line: obstacles of the machine and interruptions are one sentence with an exit code, bugs are not."""
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -32,6 +33,15 @@ def test_a_bug_keeps_its_traceback_and_has_exit_code_1(tmp_path):
     code = "from experiments.shared import cli; cli.guard(lambda: open('/no/such/file'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 1 and "Traceback" in done.stderr and "FileNotFoundError" in done.stderr
+
+
+def test_what_is_printed_steers_no_terminal():
+    data = io.BytesIO()
+    stream = io.TextIOWrapper(data, encoding="ascii")
+    for _ in range(2):  # a second command of this process changes nothing
+        cli.make_printable(stream)
+    print("3 pictures of \x1b[2Ja\u202eb/\udcff.png\tä", "\r50 %", file=stream, flush=True)
+    assert data.getvalue() == b"3 pictures of \\x1b[2Ja\\u202eb/\\udcff.png\t\\xe4 \r50 %\n"
 
 
 @pytest.mark.parametrize("command", ["experiments.train --help", "experiments.scaling", "experiments"])

@@ -101,4 +101,4 @@ format: .venv/.done-test
 	.venv/bin/ruff check --fix .
 
 clean:
-	rm -rf .venv runs data
+	rm -rf .venv .venv-* runs data

@@ -113,6 +113,8 @@ class TextTokenizer:
         Returns:
           Ids, masks and offsets of shape [N, T].
         """
+        if isinstance(texts, str | bytes):  # of which each letter would be a text
+            raise UserError(f"The texts are {str(texts)[:60]!r}, a {type(texts).__name__}; expected a list of them.")
         for text in texts:
             check_text(text)
         length = length or self.length

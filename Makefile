@@ -60,13 +60,13 @@ demo-sets:
 serve: .venv/.done
 	$(PY) -m experiments.serve --source=$(RUN) --gallery=$(DATA)/cirr/img_raw/dev
 
-# Each worker begins with half of the files, and takes tests of the other one when it is done.
+# Three workers, since some tests wait for a process of their own; a worker takes tests of another one when it is done.
 test: .venv/.done-test
-	$(PY) -m pytest --numprocesses=2 --dist=worksteal
+	$(PY) -m pytest --numprocesses=3 --dist=worksteal --durations=12
 
 # Tests that are too long for `make test`; CI runs them too.
 test-long: .venv/.done-test
-	$(PY) -m pytest -m "long and not slow" --numprocesses=2 --dist=worksteal
+	$(PY) -m pytest -m "long and not slow" --numprocesses=3 --dist=worksteal
 
 test-slow: .venv/.done-test
 	$(PY) -m pytest -m slow

@@ -60,6 +60,7 @@ def test_no_compilation_after_the_second_step(trained):
     assert recompiles and not any(recompiles)
 
 
+@pytest.mark.long
 def test_resumed_equals_uninterrupted_bitwise(data, trained, tmp_path):
     """Cut between two checkpoints, where lines past the first have to go; fault injection has the other places."""
     workdir, cut = tmp_path / "cut", 9

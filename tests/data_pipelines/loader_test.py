@@ -84,6 +84,7 @@ def test_a_process_may_have_rows_that_are_not_side_by_side():
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.long
 def test_loader_processes_give_the_batches_of_threads(pictograms):
     """Uses prepared tables, whose rows every process opens for itself."""
     import jax

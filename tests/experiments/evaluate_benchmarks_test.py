@@ -22,6 +22,8 @@ from experiments.shared.leaderboard_files import check_file
 from experiments.shared.run_evaluation import evaluate_run
 from tests.data_pipelines.layouts import CATEGORIES, LAYOUTS
 
+pytestmark = pytest.mark.long
+
 TASKS = ("change_attribute", "change_object", "focus_attribute", "focus_object")
 SUBMITTED = (("circo", "test"), ("cirr", "val"))
 

@@ -21,6 +21,8 @@ from contextjax.serving.service import Limits
 from experiments.shared.galleries import make_service
 from tests.commands import environment, in_process
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent.parent
 
 

@@ -70,7 +70,7 @@ def triplets(target):
     return (target / "train.jsonl").read_text(), (target / "rewritten_captions/rewritten_train.json").read_text()
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [pytest.param(2, marks=pytest.mark.long), pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_points_it_asks_nothing_twice(kills, asked, whole, tmp_path):
     endpoint, flags = asked
     target, total = tmp_path / "set", len(kept(whole))

@@ -32,6 +32,7 @@ def test_exactly_the_chosen_steps_are_recorded_and_training_is_unchanged(tmp_pat
     assert lines(tmp_path / "recorded") == lines(tmp_path / "plain")
 
 
+@pytest.mark.long
 def test_a_recording_that_is_interrupted_is_closed_and_what_is_left_is_recorded(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, cut=7, profile=(6, 9))

@@ -10,6 +10,8 @@ from configs.pictogram_sets import get_config as pictogram_sets
 from experiments.benchmarks import results, runs
 from tests.experiments.benchmarks.conftest import make_record, tiny_recipe
 
+pytestmark = pytest.mark.long
+
 
 def test_training_is_that_of_fit_and_its_rates_are_its_seconds(trained_timing, tmp_path):
     entries = make_record(trained_timing)

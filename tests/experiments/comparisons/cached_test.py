@@ -9,6 +9,8 @@ import pytest
 from contextjax.types import UserError
 from experiments.comparisons import cached, harness
 
+pytestmark = pytest.mark.long
+
 OPTIONS = cached.Options(size="tiny", batch=4, sets=2, steps=2, pairs=2)
 
 

@@ -56,7 +56,8 @@ def test_an_output_that_nobody_reads_ends_the_command_without_a_word(command):
     assert (done.returncode, done.stderr) == (cli.UNREAD, b"")
 
 
-@pytest.mark.parametrize("platform", ["cpuu", *(pytest.param(n, marks=pytest.mark.long) for n in ("cuda", "metal"))])
+@pytest.mark.parametrize("platform", ["cuda", "metal", "cpuu"])
+@pytest.mark.long
 def test_a_platform_that_is_not_there_is_named(platform, pictograms, tmp_path):
     flags = (
         "--config=configs/pictograms.py:tiny",
@@ -135,6 +136,7 @@ cli.guard(main)
 """
 
 
+@pytest.mark.long
 def test_a_signal_in_a_destructor_is_raised_once_more():
     done = subprocess.run(
         [sys.executable, "-c", IN_A_DESTRUCTOR], capture_output=True, text=True, check=False, cwd=ROOT

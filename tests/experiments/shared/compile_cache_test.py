@@ -44,6 +44,7 @@ def test_the_next_process_reads_what_the_first_compiled(tmp_path):
     assert hits > 0 and compiled_again == 1 and value_again == value
 
 
+@pytest.mark.long
 def test_off_is_off_and_what_is_open_to_others_is_left_alone(tmp_path):
     (folder, _, _, _), complaint = run("off")
     assert folder == "" and "not kept" not in complaint
@@ -58,6 +59,7 @@ def test_off_is_off_and_what_is_open_to_others_is_left_alone(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.long
 def test_another_user_s_folder_is_left_alone(tmp_path):
     os.chown(tmp_path, 4321, 4321)
     (folder, _, _, _), complaint = run(tmp_path)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from contextjax.types import UserError
 from experiments.shared.variant_runs import VariantRuns
 
 

@@ -165,6 +165,13 @@ def check_text(text: Any) -> None:
         raise UserError(f"The text {ascii(text)[:200]} holds bytes that are not UTF-8; give it in UTF-8.")
 
 
+def check_question(text: Any) -> None:
+    """Raises a UserError as `check_text` does, and where a text is blank, which no user means."""
+    check_text(text)
+    if not text.strip():
+        raise UserError("The text is empty; say what the picture that you look for is like.")
+
+
 def split_propositions(text: str, limit: int) -> list[str]:
     """Splits a text into at most `limit` short sentences, at full stops, semicolons and between clauses.
 

@@ -74,10 +74,13 @@ def find_pictures(folder: Path) -> tuple[list[str], list[str]]:
             own = (*parts, entry.name)
             if entry.name.startswith("._") or entry.name in SYSTEM_FILES:
                 continue
-            if entry.is_dir() and not entry.name.startswith("."):
-                waiting.append((own, around | {real}))
-            else:
-                (pictures if is_picture(Path(entry.name)) and entry.is_file() else others).append(own)
+            try:
+                if entry.is_dir() and not entry.name.startswith("."):
+                    waiting.append((own, around | {real}))
+                else:
+                    (pictures if is_picture(Path(entry.name)) and entry.is_file() else others).append(own)
+            except OSError:  # a link to itself, or what may not be looked at
+                others.append(own)
     return ["/".join(parts) for parts in sorted(pictures)], ["/".join(parts) for parts in sorted(others)]
 
 
@@ -227,6 +230,8 @@ def load(source: Any, size: int, *, fit: str = "crop") -> Picture:
         source.load()  # before its EXIF data is asked for: Pillow turns a TIFF itself
         turn, picture = _turn(source), _to_rgb(source)
         return preprocess(picture if turn is None else picture.transpose(turn), size, fit=fit)
+    if not isinstance(source, str | os.PathLike):
+        raise UserError(f"A picture is a {type(source).__name__}; expected a path, a PIL picture or an array.")
     path = Path(source)
     if not path.is_file():
         raise UserError(f"There is no picture at {path}; give the path of a {KINDS} file.")

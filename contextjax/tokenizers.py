@@ -113,6 +113,8 @@ class TextTokenizer:
         Returns:
           Ids, masks and offsets of shape [N, T].
         """
+        if isinstance(texts, str | bytes):  # of which each letter would be a text
+            raise UserError(f"The texts are {str(texts)[:60]!r}, a {type(texts).__name__}; expected a list of them.")
         for text in texts:
             check_text(text)
         length = length or self.length
@@ -161,6 +163,13 @@ def check_text(text: Any) -> None:
         raise UserError(f"A text is {text!r}, a {type(text).__name__}; expected a str.")
     if not is_utf8(text):
         raise UserError(f"The text {ascii(text)[:200]} holds bytes that are not UTF-8; give it in UTF-8.")
+
+
+def check_question(text: Any) -> None:
+    """Raises a UserError as `check_text` does, and where a text is blank, which no user means."""
+    check_text(text)
+    if not text.strip():
+        raise UserError("The text is empty; say what the picture that you look for is like.")
 
 
 def split_propositions(text: str, limit: int) -> list[str]:

@@ -34,7 +34,9 @@ REWORDINGS = flags.DEFINE_bool("rewordings", False, "Query by the mean of a text
 PROPOSITIONS = define_path(
     "propositions", Place.PICTURES, "Candidate sets: a file {description: [short sentences]}.", default=""
 )
-SHARE = flags.DEFINE_float("share", 0.5, "With --propositions: the share of the whole text in a score, 0 to 1.")
+SHARE = flags.DEFINE_float(
+    "share", 0.5, "With --propositions: the share of the whole text in a score, 0 to 1.", 0.0, 1.0
+)
 SUBMISSION = define_path(
     "submission", Place.NEW_FOLDER, "A folder for the files that the benchmark's leaderboard takes.", default=""
 )

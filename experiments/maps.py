@@ -30,13 +30,13 @@ def main() -> None:
     import contextjax
     from contextjax import images
     from contextjax.reports import phrase_maps, phrase_sheet, scaled
-    from contextjax.tokenizers import check_text
+    from contextjax.tokenizers import check_question
     from contextjax.types import UserError
 
     workdir = path_of(cli.required(WORKDIR))
     path, target = (local_path(cli.required(flag)) for flag in (IMAGE, TARGET))
     text = cli.required(TEXT)
-    check_text(text)
+    check_question(text)
     if not path.is_file():
         raise UserError(f"There is no picture at {path}; give the path of a picture file.")
     if target.exists() and not target.is_dir():

@@ -25,9 +25,11 @@ def main() -> None:
     """Prints the best pictures with their scores (cosines)."""
     import contextjax
     from contextjax.serving.gallery import file_of, search_others
+    from contextjax.tokenizers import check_question
     from experiments.shared.galleries import embedded_index, open_index
 
     workdir, text = path_of(cli.required(WORKDIR)), cli.required(TEXT)
+    check_question(text)
     if INDEX.value and GALLERY.value:
         raise UserError("--gallery and --index are both given; give the one to search.")
     gallery = None if INDEX.value else local_path(cli.required(GALLERY))

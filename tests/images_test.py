@@ -383,3 +383,17 @@ def test_a_tiff_with_a_broken_turn_is_read_unturned(kind):
     np.testing.assert_array_equal(np.asarray(images.decode(broken)), np.asarray(image))
     nowhere = data[: place + 2] + b"\x02\x00\xff\xff\x00\x00\xff\xff\xff\x7f" + data[place + 12 :]
     np.testing.assert_array_equal(np.asarray(images.decode(nowhere)), np.asarray(image))
+
+
+@pytest.mark.parametrize("source", [None, 3, b"x", ["a.png"]])
+def test_what_is_no_picture_is_refused(source):
+    with pytest.raises(UserError, match="expected a path, a PIL picture or an array"):
+        images.load(source, 8)
+
+
+def test_links_that_lead_nowhere_are_among_the_other_files(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(b"")
+    for name, target in {"loop.png": "loop.png", "loop": "loop", "dead.png": "none.png", "up": "."}.items():
+        (tmp_path / name).symlink_to(target)
+    assert images.find_pictures(tmp_path) == (["in/a.png"], ["dead.png", "loop", "loop.png"])

@@ -66,7 +66,7 @@ def test_attention_maps_cover_the_text(system, pictures):
 
 @pytest.mark.parametrize(
     ("images", "texts", "sentence"),
-    [(1, ["a", "b"], "one text a picture"), (1, ["  "], "text is empty")],
+    [(1, ["a", "b"], "one text a picture"), (1, "a", "The texts are 'a', a str; expected a list")],
 )
 def test_mistakes_are_user_errors(system, pictures, images, texts, sentence):
     with pytest.raises(UserError, match=sentence):
@@ -77,6 +77,13 @@ def test_nothing_is_encoded_as_no_rows(system):
     for embeddings in (system.encode_gallery([]), system.encode_text([]), system.encode_query([], [])):
         assert embeddings.shape == (0, system.spec.projection) and embeddings.dtype == np.float32
     assert system.truncated([]) == [] and system.attention_maps([], []) == []
+
+
+def test_a_blank_text_is_asked_as_the_others_are(system, pictures):
+    """Published splits hold some, and benchmarks count them."""
+    blank, *_ = system.encode_query(pictures[:2], [" ", "a red thing"])
+    np.testing.assert_allclose(blank, system.encode_query(pictures[:1], [""])[0], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(blank), 1, atol=1e-5)
 
 
 def test_what_a_system_cannot_do_is_a_user_error(system, pictures):

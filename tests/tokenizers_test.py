@@ -430,3 +430,14 @@ def test_propositions_are_rows_of_a_text(tokenizer):
     for text, row in zip(texts, ids, strict=True):
         pieces = split_propositions(text, 4)
         np.testing.assert_array_equal(row[: len(pieces)], tokenizer(pieces, length=7).tokens.ids)
+
+
+@pytest.mark.parametrize(
+    ("texts", "sentence"),
+    [("a dog", r"The texts are 'a dog', a str; expected a list"), (b"a dog", "a bytes; expected a list"),
+     ([b"a dog"], "a bytes; expected a str"), ([None], "a NoneType; expected a str")],
+)  # fmt: skip
+def test_what_is_no_list_of_texts_is_refused(texts, sentence):
+    tokenizer = train_tokenizer(["a dog"], vocabulary=259, length=8)
+    with pytest.raises(UserError, match=sentence):
+        tokenizer(texts)

@@ -18,7 +18,7 @@ from contextjax.reports.composed import ComposedView
 from contextjax.reports.maps import PhrasesOf
 from contextjax.reports.pictures import CaptionedPictures, data_uri
 from contextjax.system import System
-from contextjax.types import Picture
+from contextjax.types import Picture, printable
 
 INTERVAL = ("low95", "high95")  # the metrics that bound the first one
 
@@ -234,6 +234,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=lambda value: type(value)(printable(value)) if isinstance(value, str) else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from contextjax.serving.batching import Batcher, Full
 from contextjax.serving.limits import BodyLimit, Count
 from contextjax.serving.service import Service, Unavailable
+from contextjax.tokenizers import check_question
 from contextjax.types import UserError
 
 PAGE = Path(__file__).parent / "page.html"
@@ -217,8 +218,7 @@ def _text_field(service: Service) -> Any:
 
 def _read_of(service: Service, text: str) -> str | None:
     """Returns the part that is read of a text that is too long, None for another one."""
-    if not text.strip():
-        raise UserError("The text is empty; say what the picture that you look for is like.")
+    check_question(text)
     return next(iter(service.system.truncated([text])), None)
 
 

@@ -60,7 +60,7 @@ def listed_gallery(file: Path) -> Gallery:
       UserError: the file is missing, no text, empty, or lists a path twice.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{file} can't be read ({error}); expected a text file with a path of a picture a line."

@@ -38,7 +38,7 @@ def run_recipe(file: str) -> dict[str, Any]:
     check_path(file, Place.FILE, "--config")
     try:
         return runpy.run_path(file)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(_where(file, error)) from error
 
 
@@ -54,13 +54,15 @@ def load_recipe(path: str) -> Any:
         raise UserError(f"{file} has no function get_config; expected a recipe, as configs/pictograms.py.")
     try:
         config = get_config(*([argument] if colon else []))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(_where(file, error)) from error
     if not isinstance(config, ConfigDict):
         raise UserError(
             f"get_config of {file} returns a {type(config).__name__}; expected a config, such as configs.base.base() "
             "makes."
         )
+    if missing := [name for name in base() if name not in config]:
+        raise UserError(f"The config of {path} has no {', '.join(missing)}; begin it with configs.base.base().")
     return config
 
 
@@ -70,6 +72,7 @@ def check_settings(arguments: Sequence[str]) -> None:
     Raises:
       UserError: the recipe can't be loaded, or has no such keys; or values are of another type. All are named.
     """
+    arguments = [f"-{each}" if each.startswith("-") and not each.startswith("--") else each for each in arguments]
     paths = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{PREFIX[:-1]}=")]
     if not paths:
         return
@@ -141,7 +144,7 @@ def _expected(text: str, default: Any) -> str:
     return ""
 
 
-def _where(file: str, error: Exception) -> str:
+def _where(file: str, error: BaseException) -> str:
     """Returns a sentence on an error that a recipe raised; of a recipe's own complaint, its words are the sentence."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == file]

@@ -35,6 +35,13 @@ class VariantRuns:
     stages: Sequence[str] | None  # of a recipe in stages, those to train; None: all
     overrides: Sequence[str]  # KEY=VALUE, in which {seed} becomes the run's
 
+    def __post_init__(self):
+        """Raises UserError where an override is no setting, before anything is trained."""
+        if odd := [item for item in self.overrides if not item.partition("=")[0].strip() or "=" not in item]:
+            raise UserError(
+                f"--overrides has '{odd[0]}', which is no setting; expected KEY=VALUE, as training.steps=9."
+            )
+
     def complete(self, path: Path, *, variants: Sequence[str], seeds: Sequence[str]) -> list[dict[str, Any]]:
         """Trains and evaluates what a file of finished runs lacks; returns its rows. An interrupted run goes on.
 
@@ -62,7 +69,8 @@ class VariantRuns:
         self._train(variant, place, settings)
         stages = [place / stage for stage in self._stages] or [place]
         command = [sys.executable, "-m", "experiments.evaluate", f"--workdir={stages[-1]}", "--nobaselines"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
+            raise UserError(f"The run in {place} can't be evaluated; what was said of it stands above.")
         evaluation = read_evaluation(stages[-1] / "evaluation.json", remedy="give the same command again")
         ends = [read_metrics(stage)[-1] for stage in stages]
         row: dict[str, Any] = {"variant": variant, "seed": seed, "metrics": evaluation["metrics"]}

@@ -33,12 +33,16 @@ def test_a_split_with_secret_targets_becomes_a_submission(source, pictograms_cop
         pictograms / "captions/cap.rc2.test1.json",
         lambda items: [{key: value for key, value in item.items() if key not in secret} for item in items],
     )
+    edit_json(  # as that of pair 27098 in the published file
+        pictograms / "captions/cap.rc2.test1.json", lambda items: [items[0] | {"caption": " "}, *items[1:]]
+    )
     data = [f"--data={pictograms}", "--protocol=cirr", "--split=test1"]
     refused = in_process("evaluate", f"--workdir={workdir}", source, *data)
     assert refused.returncode == 2 and "targets are secret; give --submission=DIR" in refused.stderr
     done = in_process("evaluate", f"--workdir={workdir}", source, *data, f"--submission={workdir / 'out'}")
     assert done.returncode == 0, done.stderr
     assert "cirr, test1: targets are secret, so there are no metrics" in done.stdout
+    assert done.stdout.count("is evaluated as it is, with 1 records without a text") <= 1  # said once in a process
     items = json.loads((pictograms / "captions/cap.rc2.test1.json").read_text())
     for metric in ("recall", "recall_subset"):
         found = json.loads((workdir / "out" / f"cirr.{metric}.json").read_text())

@@ -143,10 +143,10 @@ def test_unsupported_requests_are_refused(systems, pictures):
         (lambda: blip.score_sets([pictures, pictures[:2]], TEXTS[:2]), "sets have 2 to 3 candidates"),
         (lambda: clip.set_features([pictures], TEXTS[:1]), "Only a ContextBLIP"),
         (lambda: blip.score_candidates([], TEXTS[0]), "no candidates"),
-        (lambda: blip.score_candidates(pictures, " "), "text is empty"),
     ):
         with pytest.raises(UserError, match=sentence):
             call()
+    assert np.isfinite(blip.score_candidates(pictures, " ")).all()  # published sets have blank texts
 
 
 def test_loaded_onto_a_mesh_the_numbers_are_the_same(systems, pictures):

@@ -8,7 +8,11 @@ import subprocess
 
 import pytest
 
-HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \"a\" & 'b' {{ 7*7 }} " + "long" * 60 + " and then"
+HOSTILE = (
+    "<script>alert(1)</script><img src=x onerror=alert(2)> \"a\" & 'b' {{ 7*7 }} "
+    + "long" * 60
+    + " \x1b[2J\u202e and then"
+)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed (apt-get install chromium)")
 

@@ -42,6 +42,7 @@ def test_hostile_texts_stay_texts(make_report):
     assert all(image["src"].startswith("data:image/") for image in tags.named("img"))
     assert not [name for _, attributes in tags.found for name in attributes if name.startswith("on")]
     assert html.escape("<script>alert(1)</script>") in page
+    assert "\x1b" not in page and "\u202e" not in page and "\\x1b[2J\\u202e" in page
     assert "{{ 7*7 }}" in page  # a text is not a template
 
 

@@ -19,6 +19,8 @@ RECIPE = "from configs.base import base\ndef get_config():\n    config = base()\
         (RECIPE + "    return int('x')\n", "recipe.py, line 4: ValueError: invalid literal"),
         (RECIPE + "    raise ValueError('no argument x.')\n", "no argument x."),
         ("import no_such_package\n", "recipe.py, line 1: ModuleNotFoundError: No module named 'no_such_package'"),
+        ("import sys\nsys.exit(3)\n", "recipe.py, line 2: SystemExit: 3; mend the recipe."),
+        ("from ml_collections import ConfigDict as get_config\n", "recipe.py has no data, loss, mesh, model"),
         ("x = 1\n", "recipe.py has no function get_config"),
         ("def get_config():\n    return {'a': 1}\n", "returns a dict; expected a config"),
         ("def get_config(argument):\n    pass\n", "recipe.py: TypeError: get_config() missing 1 required"),
@@ -48,6 +50,9 @@ def test_a_recipe_that_fails_is_one_sentence_with_its_line(tmp_path, text, sente
 def test_a_setting_that_no_config_takes_is_named_with_what_there_is(settings, sentence):
     with pytest.raises(UserError) as error:
         check_settings([TINY, *(f"--config.{setting}" for setting in settings)])
+    assert sentence in str(error.value)
+    with pytest.raises(UserError) as error:  # a flag may begin with one dash
+        check_settings([TINY, *(f"-config.{setting}" for setting in settings)])
     assert sentence in str(error.value)
 
 

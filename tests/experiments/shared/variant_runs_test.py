@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from contextjax.types import UserError
 from experiments.shared.variant_runs import VariantRuns
 
 
@@ -33,3 +34,9 @@ def test_the_variants_that_are_missing_are_trained_and_evaluated(pictograms, tmp
     before = path.read_text()
     assert runs.complete(path, variants=variants, seeds=["3"]) == rows and path.read_text() == before
     assert len(runs.table(rows).splitlines()) == 4
+
+
+@pytest.mark.parametrize("override", ["training.steps", "=3", ""])
+def test_an_override_that_is_no_setting_is_refused(tmp_path, override):
+    with pytest.raises(UserError, match=f"--overrides has '{override}', which is no setting"):
+        VariantRuns("configs/pictograms.py", tmp_path, seconds=0, stages=None, overrides=["seed=1", override])

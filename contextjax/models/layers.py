@@ -122,12 +122,14 @@ class SelfAttention(nn.Module):
         return project(out.reshape(x.shape))
 
 
-def contexts_of(x: Float[Array, "... c k width"], rows: Int[Array, " n"]) -> Float[Array, "... n k width"]:
-    """Returns the context that each of N texts reads.
+def contexts_of(x: Float[Array, "... c k width"], rows: Any) -> Float[Array, "... n k width"]:
+    """Returns the context that each of N texts reads, `rows` [N].
 
-    Of a few contexts they are selected: the gradient of a gather adds up one text after the other, in a loop.
+    Of a few contexts they are selected: the gradient of a gather adds up one text after the other, in a loop. An
+    exported program does not know how many there are, and gathers.
     """
-    if x.shape[-3] > FEW:
+    rows = jnp.asarray(rows)
+    if not isinstance(x.shape[-3], int) or x.shape[-3] > FEW:
         return jnp.take(x, rows, axis=-3)
     picked = x[..., :1, :, :]
     for i in range(1, x.shape[-3]):

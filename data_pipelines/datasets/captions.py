@@ -99,7 +99,10 @@ def _coco_rows(split: str, content: dict[str, Any], file: Path) -> tuple[list[An
     names = {row["id"]: row["file_name"] for row in content["images"] if _has(row, id=int, file_name=str)}
     rows, unknown = [], []
     for number, row in enumerate(content["annotations"]):
-        if not (_has(row, image_id=int, caption=str) or _has(row, image_id=int, caption=type(None))):
+        if (
+            not (_has(row, image_id=int, caption=str) or _has(row, image_id=int, caption=type(None)))
+            or "caption" not in row
+        ):
             rows.append(row)
         elif row["image_id"] in names:
             rows.append({"image": f"{split}/{names[row['image_id']]}", "caption": row["caption"]})

@@ -36,7 +36,7 @@ def listen() -> None:
 
     A signal that is ignored, as SIGINT is in the background of a shell, stays ignored.
     """
-    _state.update(heard=None, since=0.0, is_over=False)
+    _state.update(heard=None, is_over=False)
     if threading.current_thread() is not threading.main_thread():
         return
     for number in SENTENCES:
@@ -107,10 +107,11 @@ def _watch() -> None:
             continue
         if number not in SENTENCES or signal.getsignal(number) is not _hear:
             continue
-        until = time.monotonic() + PATIENCE
-        while not _state["heard"] and time.monotonic() < until:
+        came = time.monotonic()
+        is_heard = lambda came=came: _state["since"] > came - 1  # it may have been before this thread was woken
+        while not is_heard() and time.monotonic() < came + PATIENCE:
             time.sleep(0.05)
-        if not _state["heard"]:
+        if not is_heard():
             leave(number)
 
 

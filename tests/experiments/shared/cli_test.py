@@ -81,6 +81,7 @@ def ended(monkeypatch):
 
     monkeypatch.setattr(interruption, "leave", end)
     before = {number: signal.getsignal(number) for number in interruption.SENTENCES}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the background of a shell ignores it
     interruption.listen()
     yield codes
     interruption.listen()

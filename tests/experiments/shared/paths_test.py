@@ -159,4 +159,5 @@ def test_every_flag_that_is_a_path_is_checked():
     """A new one is defined by `define_path`."""
     names = {"source", *(name for group, _ in NEW.values() for name in group), *itertools.chain(*READ.values())}
     for file in Path("experiments").glob("*.py"):
-        assert not re.search(rf'DEFINE_string\(\s*"({"|".join(names)})"', file.read_text()), file
+        paths = names - {"target"} if file.stem == "plan" else names  # its target is a chip
+        assert not re.search(rf'DEFINE_string\(\s*"({"|".join(paths)})"', file.read_text()), file

@@ -53,6 +53,7 @@ def _one_of(names: Iterable[str]) -> Rule:
 
 
 POSITIVE = Rule("a number above 0", lambda value: value > 0)
+RATE = Rule("a number of at least 0", lambda value: value >= 0)  # at 0 a run shows what its start is worth
 SHARE = Rule("a number from 0 to below 1", lambda value: 0 <= value < 1)
 NATURAL, COUNT, TOKENS = _at_least(0), _at_least(1), Rule("3 or more (two are special)", lambda value: value >= 3)
 VOCABULARY = Rule("0, or 259 or more (256 bytes and three tokens)", lambda value: value == 0 or value >= 259)
@@ -73,7 +74,7 @@ RULES: Mapping[str, Rule] = {
     "loss.contrastive": _one_of(FORMS), "loss.chunk": NATURAL, "loss.lead_steps": NATURAL,
     "loss.temperature": POSITIVE, "loss.epsilon": WEIGHT,
     "optimizer.name": _one_of(OPTIMIZERS), "optimizer.schedule": _one_of(SCHEDULES),
-    "optimizer.learning_rate": POSITIVE, "optimizer.warmup_steps": NATURAL, "optimizer.restart_period": COUNT,
+    "optimizer.learning_rate": RATE, "optimizer.warmup_steps": NATURAL, "optimizer.restart_period": COUNT,
     "optimizer.restart_factor": COUNT, "optimizer.decay_period": COUNT, "optimizer.decay_factor": POSITIVE,
     "optimizer.beta1": SHARE, "optimizer.beta2": SHARE, "optimizer.epsilon": POSITIVE,
     "optimizer.weight_decay": WEIGHT, "optimizer.clip_norm": POSITIVE,

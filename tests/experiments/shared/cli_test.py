@@ -160,12 +160,11 @@ def test_a_signal_that_the_main_thread_does_not_hear_ends_the_process(number, co
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("command", ["export", "plan", "report", "train"])
+@pytest.mark.parametrize("command", ["export", "plan", "train"])
 def test_ctrl_c_at_any_moment_is_one_sentence(command, tiny_run, pictograms, tmp_path):
     flags = {
         "export": [f"--workdir={tiny_run}", f"--target={tmp_path / 'export'}"],
         "plan": ["--config=configs/pictograms.py:tiny", "--mesh=data:1"],
-        "report": [f"--workdir={tiny_run}"],
         "train": ["--config=configs/pictograms.py:tiny", f"--workdir={tmp_path / 'run'}",
                   f"--config.data.folder={pictograms}"],
     }[command]  # fmt: skip

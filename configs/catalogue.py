@@ -17,7 +17,7 @@ No figure of this recipe has been measured yet. To compare with the recipe of th
 --config=configs/pictograms.py:demo --config.data.reader=catalogue --config.data.folder=FOLDER
 """
 
-from configs.base import base, shrink
+from configs.base import base, shrink, train_small_towers
 
 ARGUMENTS = ("pretrained", "no_consistency", "sum", "image", "text", "tiny")
 
@@ -41,39 +41,13 @@ def get_config(argument: str = ""):
 
 def _recipe():
     config = base()
+    train_small_towers(config)
     config.data.reader = "catalogue"
     config.data.folder = "data/catalogue"
-    config.data.batch_size = 16
-    config.data.modifications = 4
     config.data.text_length = 20
     config.data.caption_length = 28
     config.data.vocabulary = 2000
-    config.data.phrases_per_text = 1.0
-    config.data.phrase_length = 8
-    config.data.cache_mb = 1024
-
-    config.model.variant = "S16"
     config.model.vision.fit = "squash"
-    config.model.fusion_layers = 2
-    config.model.fusion_heads = 4
-    config.model.fusion_activation = "quick_gelu"
-    config.model.fusion_self_attention = True
-    config.model.fusion_head = "gallery"
-
-    config.loss.weights.captions = 0.2
-    config.loss.lead_steps = 200
-    config.loss.learned_temperature = True
-
-    config.optimizer.name = "muon"
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = 100
-    config.optimizer.weight_decay = 0.05
-    config.optimizer.decay_vectors = False
-
-    config.training.steps = 1500
-    config.training.log_every = 50
-    config.training.checkpoint_every = 500
     config.training.evaluate_every = config.training.steps
     return config
 

@@ -35,7 +35,7 @@ Expected on validation, mean of three seeds: R@1 74.6, R@5 93.9, Rs@1 93.7 (at m
 Memory and bytes on a mesh: python -m experiments.plan --config=configs/pictograms.py --mesh=data:1
 """
 
-from configs.base import base, shrink, source
+from configs.base import base, shrink, source, train_small_towers
 
 ARGUMENTS = (
     "demo", "no_consistency", "normalized", "no_negatives", "depth0", "depth1", "depth4", "towers", "frozen",
@@ -83,36 +83,10 @@ def get_config(argument: str = ""):
 
 def _recipe():
     config = base()
+    train_small_towers(config)
     config.data.folder = REAL
-    config.data.batch_size = 16
-    config.data.modifications = 4
     config.data.text_length = 24
     config.data.caption_length = 36
     config.data.vocabulary = 800
-    config.data.phrases_per_text = 1.0
-    config.data.phrase_length = 8
-    config.data.cache_mb = 1024
-
-    config.model.variant = "S16"
-    config.model.fusion_layers = 2
-    config.model.fusion_heads = 4
-    config.model.fusion_activation = "quick_gelu"
-    config.model.fusion_self_attention = True
-    config.model.fusion_head = "gallery"
-
-    config.loss.weights.captions = 0.2
-    config.loss.lead_steps = 200
-    config.loss.learned_temperature = True
-
-    config.optimizer.name = "muon"
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = 100
-    config.optimizer.weight_decay = 0.05
-    config.optimizer.decay_vectors = False
-
-    config.training.steps = 1500
-    config.training.log_every = 50
-    config.training.checkpoint_every = 500
     config.training.evaluate_every = 750
     return config

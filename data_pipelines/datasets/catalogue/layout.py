@@ -56,7 +56,11 @@ class CatalogueLayout:
     faults: str = "fail"
 
     def __post_init__(self) -> None:
-        problems = [f"the table '{name}', which is no path inside it" for name in self.tables if not _is_inside(name)]
+        problems = [
+            f"the table '{name}', which is no path inside it"
+            for name in self.tables
+            if not annotations.stays_inside(name)
+        ]
         if not self.tables:
             problems.append("no tables, expected at least one CSV file")
         if not set(self.attributes.values()) - {"fixed"}:
@@ -122,10 +126,6 @@ def read_layout(folder: Path) -> CatalogueLayout:
 def _is_of(value: Any, kind: type) -> bool:
     members = value if kind is list else value.values() if isinstance(value, dict) else ()
     return isinstance(value, kind) and all(isinstance(member, str) for member in members)
-
-
-def _is_inside(path: str) -> bool:
-    return annotations.stays_inside(path)
 
 
 def _columns(pattern: str) -> list[str]:

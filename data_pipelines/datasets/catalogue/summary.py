@@ -8,12 +8,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from contextjax.types import UserError
+from contextjax.types import UserError, listed
 from data_pipelines.datasets.catalogue.changes import candidate_sets, composed_queries
 from data_pipelines.datasets.catalogue.layout import CatalogueLayout
 from data_pipelines.datasets.catalogue.table import read_catalogue
 
-SHOWN = 20  # faults that are listed
 EXAMPLES = 5
 
 
@@ -29,16 +28,13 @@ def check_catalogue(folder: Path, content: Mapping[str, Any]) -> list[str]:
     """
     layout = CatalogueLayout(**{**content, "tables": tuple(content["tables"])})
     catalogue = read_catalogue(folder, layout)
-    faults = list(catalogue.faults[:SHOWN])
-    if len(catalogue.faults) > SHOWN:
-        faults.append(f"and {len(catalogue.faults) - SHOWN:,} more")
     if catalogue.faults and layout.faults == "fail":
         raise UserError(
-            f"{folder} has {len(catalogue.faults):,} faults: {'; '.join(faults)}. Mend them, or leave these rows out "
-            "with --skip."
+            f"{folder} has {len(catalogue.faults):,} faults: {listed(catalogue.faults, between='; ')}. Mend them, or "
+            "leave these rows out with --skip."
         )
     lines = [f"{len(catalogue.products):,} products; {len(catalogue.faults):,} rows are left out."]
-    lines += [f"  left out: {fault}" for fault in faults]
+    lines += [f"  left out: {listed(catalogue.faults, between='; ')}"] if catalogue.faults else []
     for at, column in enumerate(layout.attributes):
         counts = Counter(product.values[at] for product in catalogue.products)
         without = counts.pop("", 0)

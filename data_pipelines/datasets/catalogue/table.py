@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from contextjax.files import existing
 from contextjax.json_files import LONG_LIST, check_file
 from contextjax.types import UserError
 from data_pipelines import annotations
@@ -84,7 +85,7 @@ def read_catalogue(folder: Path, layout: CatalogueLayout) -> Catalogue:
             path = folder / product.picture
             if path.parent not in there:
                 there[path.parent] = _names(path.parent)
-            if path.name not in there[path.parent]:
+            if path.name not in there[path.parent] and not existing(path).exists():
                 raise annotations.Fault(f"has no picture {product.picture}")
             products.append(product)
         except annotations.Fault as fault:
@@ -97,7 +98,7 @@ def read_catalogue(folder: Path, layout: CatalogueLayout) -> Catalogue:
 def split_of(id: str) -> str:
     """Returns the split of a product: by the last digit of its id 1 is val, 0 is test and the others are train.
 
-    An id that is no number has the last digit of its hash.
+    The hash of an id decides where the id is no number.
     """
     is_number = id.isascii() and id.isdecimal()
     digit = (int(id[-1]) if is_number else hashlib.blake2b(id.encode()).digest()[0]) % 10

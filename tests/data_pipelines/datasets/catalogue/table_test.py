@@ -1,6 +1,7 @@
 """Tables as shops have them: encodings, line ends, quotation marks, and the faults of rows."""
 
 import json
+import unicodedata
 
 import pytest
 
@@ -79,6 +80,12 @@ def test_a_table_that_is_none_ends_with_one_sentence(tmp_path, content, sentence
     (folder / "styles.csv").write_bytes(content)
     with pytest.raises(UserError, match=sentence):
         read_catalogue(folder, LAYOUT)
+
+
+def test_a_picture_s_name_may_be_composed_in_unicode_s_other_way(tmp_path):
+    folder = write_catalogue(tmp_path / "c", [(unicodedata.normalize("NFD", "é1"),)])
+    (folder / "styles.csv").write_text("id,colour,name\n" + unicodedata.normalize("NFC", "é1") + ",red,Tee\n")
+    assert read_catalogue(folder, LAYOUT).faults == ()
 
 
 def test_tables_are_joined_by_id(tmp_path):

@@ -32,7 +32,7 @@ def error(got, expected):
 
 
 def test_a_sum_over_devices_is_not_rounded_to_bfloat16():
-    """Of the same bfloat16 inputs, beside the exact gradient, and beside what sums in bfloat16 make of it."""
+    """Compared with the exact gradient of the same bfloat16 inputs, from which sums in bfloat16 are far."""
     mesh, rows, width = make_mesh("data:8"), 1024, 32
     rng = np.random.default_rng(0)
     x, wanted = (jnp.asarray(rng.normal(size=(rows, width)) + 0.5, jnp.bfloat16) for _ in range(2))

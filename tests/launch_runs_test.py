@@ -94,6 +94,7 @@ def run(commands: list[list[str]], variables: list[dict[str, str]], *, cwd: Path
     processes = []
     for command, own in zip(commands, variables, strict=True):
         env = environment(devices=4, **own)
+        env.pop("TPU_SKIP_MDS_QUERY", None)  # JAX has set it in this process, which has no chips
         if cwd != ROOT:
             env.pop("PYTHONPATH", None)  # the code is that of the folder
         options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -111,6 +112,7 @@ def trained_and_exported(
     commands: list[list[str]], variables: list[dict[str, str]], workdir: Path, *, cwd: Path = ROOT
 ) -> Path:
     """Runs the commands with a SIGTERM to the second process, then again, then exports; returns the export."""
+    commands = [[*command, "--process_timeout=600"] for command in commands]  # this machine may be busy
     codes, said = run(commands, [own | {"TOLD": "1"} for own in variables], cwd=cwd)
     assert set(codes) == {143} and "Told to end after step 4, which is saved" in said, (codes, said)
     codes, said = run(commands, variables, cwd=cwd)

@@ -16,7 +16,7 @@ from pathlib import Path
 from contextjax.training import loop
 from data_pipelines.loader import ProcessStream
 
-PROCESS = os.environ["CONTEXTJAX_PROCESS"]
+PROCESS = os.environ.get("CONTEXTJAX_PROCESS", "0")
 
 
 def before_each_step(act) -> None:

@@ -27,7 +27,7 @@ from contextjax.sharding.processes import PROCESS, PROCESSES
 from contextjax.training.metrics_log import read_metrics
 from tests.commands import environment, interpreter
 from tests.conftest import write_pictograms
-from tests.sharding.processes_test import RECIPE, free_port
+from tests.sharding.processes_test import free_port
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parent.parent
@@ -71,12 +71,17 @@ chmod +x .venv/bin/*
 """
 
 
+RECIPE = Path(__file__).parent / "told_recipe.py"
+
+
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("launch")
-    path = folder / "recipe.py"
-    path.write_text(RECIPE.format(data=write_pictograms(folder / "cirr", train_groups=4)))
-    return path
+def data(tmp_path_factory) -> Path:
+    return write_pictograms(tmp_path_factory.mktemp("launch") / "cirr", train_groups=4)
+
+
+def training(data: Path, workdir: Path) -> list[str]:
+    """Flags of experiments.train."""
+    return [f"--config={RECIPE}", f"--config.data.folder={data}", f"--workdir={workdir}"]
 
 
 def tools(folder: Path, **code: str) -> dict[str, str]:
@@ -126,21 +131,21 @@ def trained_and_exported(
     return target
 
 
-def test_a_gpu_box(recipe, tmp_path):
+def test_a_gpu_box(data, tmp_path):
     found = tools(tmp_path / "tools", nvidia_smi='printf "GPU 0\\nGPU 1\\n"')
     workdir = tmp_path / "run"
-    command = [str(LAUNCH / "gpu_box.sh"), f"--config={recipe}", f"--workdir={workdir}"]
+    command = [str(LAUNCH / "gpu_box.sh"), *training(data, workdir)]
     trained_and_exported([command], [{**found, "PYTHON": sys.executable}], workdir)
 
 
-def test_slurm(recipe, tmp_path):
+def test_slurm(data, tmp_path):
     workdir = tmp_path / "run"
     variables = {
         **tools(tmp_path / "tools", srun=SRUN), "PYTHON": sys.executable, "SLURM_SUBMIT_DIR": str(ROOT),
         "SLURM_JOB_ID": str(free_port()), "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2",
         "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1", "SLURM_CPUS_PER_TASK": "8",
     }  # fmt: skip
-    command = [str(LAUNCH / "slurm.sh"), f"--config={recipe}", f"--workdir={workdir}"]
+    command = [str(LAUNCH / "slurm.sh"), *training(data, workdir)]
     trained_and_exported([command], [variables], workdir)
 
 
@@ -172,7 +177,7 @@ def with_chips(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder), "JAX_COORDINATOR_PORT": str(free_port())}
 
 
-def test_tpu_vms(recipe, tmp_path):
+def test_tpu_vms(data, tmp_path):
     """The hosts run the committed code, out of the archive that the script sends."""
     workdir, hosts = tmp_path / "run", tmp_path / "hosts"
     with metadata(0) as first, metadata(1) as second:
@@ -181,7 +186,7 @@ def test_tpu_vms(recipe, tmp_path):
             "TPU": "pod", "ZONE": "here", "HOSTS": str(hosts), "REMOTE_PYTHON": "venv-python",
             "REAL_PYTHON": sys.executable, "METADATA_0": first, "METADATA_1": second,
         }  # fmt: skip
-        command = [str(LAUNCH / "tpu_vm.sh"), f"--config={recipe}", f"--workdir={workdir}"]
+        command = [str(LAUNCH / "tpu_vm.sh"), *training(data, workdir)]
         trained_and_exported([command], [variables], workdir)
     assert (hosts / "1" / "contextjax" / "experiments" / "train.py").exists()
 
@@ -214,11 +219,11 @@ def with_values(arguments: list[str], **values: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("manifest", ["jobset_gpu.yaml", "jobset_tpu.yaml"])
-def test_a_jobset_in_the_image(manifest, recipe, tmp_path):
+def test_a_jobset_in_the_image(manifest, data, tmp_path):
     """Two pods, whose names stand for this machine, run the image's files by its entry point."""
     folder, entry, _ = image("Dockerfile", tmp_path / "image")
     container, workdir, port = container_of(manifest), tmp_path / "run", free_port()
-    flags = {"config": recipe, "config.data.folder": recipe.parent / "cirr", "workdir": workdir}
+    flags = {"config": RECIPE, "config.data.folder": data, "workdir": workdir}
     command = [*entry, *with_values(container["args"], **flags)]
     pods = []
     for pod in range(2):

@@ -40,9 +40,14 @@ FEW = 4  # contexts that are selected from instead of gathered
 
 
 def _keeps_half(primitive: Any, *inputs: Any, **params: Any) -> bool:
-    """Returns whether a result is kept for the gradient: not if it is float32 where the tower computes in bfloat16."""
-    made = params.get("new_dtype") or params.get("preferred_element_type")
-    return all(x.dtype != jnp.float32 for x in (*inputs, *((jnp.zeros((), made),) if made else ())))
+    """Returns whether a result is kept for the gradient: a product's, if neither it nor its factors are float32.
+
+    What lies between two products is computed again: stacked over the layers of a tower that computes in bfloat16, its
+    float32 norms and its activations would take most of the memory.
+    """
+    made = params.get("preferred_element_type")
+    types = [x.dtype for x in inputs] + [jnp.dtype(made)] * (made is not None)
+    return primitive.name == "dot_general" and jnp.float32 not in types
 
 
 def embed_tokens(table: nn.Embed, ids: Int[Array, "*batch t"], dtype: Any = None) -> Float[Array, "*batch t width"]:

@@ -26,11 +26,16 @@ def product(axes: str, x: Array, kernel: Array) -> Array:
       x: the input.
       kernel: a parameter.
     """
+    return _multiply(axes, x, kernel)
+
+
+def _multiply(axes: str, x: Array, kernel: Array) -> Array:
     return jnp.einsum(axes, x, kernel.astype(x.dtype))
 
 
 def _forward(axes: str, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return product(axes, x, kernel), (x, kernel)
+    # Not `product`: what is to be kept for the gradient (remat) is decided by einsum's own operations.
+    return _multiply(axes, x, kernel), (x, kernel)
 
 
 def _backward(axes: str, inputs: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:

@@ -64,6 +64,7 @@ class Report:
     kinds: tuple[MetricRow, ...]
     charts: tuple[Chart, ...]
     sections: tuple[Section, ...]
+    grounding: Mapping[str, float]  # of phrases, see evaluate_grounding; empty where it was not measured
     read_by: str  # the units whose attention maps cards show: "phrase", "token", or "" for none
     facts: Mapping[str, str]  # how the page was made: name -> value
     credit: str  # authors and licence of the pictures
@@ -104,6 +105,7 @@ def build_report(
     loss_weights: Mapping[str, float] | None = None,
     phrases_of: PhrasesOf | None = None,
     captions: Sequence[str] = (),
+    grounding: Mapping[str, float] | None = None,
     facts: Mapping[str, str] | None = None,
     credit: str = "",
     sample: int = 12,
@@ -124,6 +126,7 @@ def build_report(
       loss_weights: the loss terms among the logged names, and their weights.
       phrases_of: finds the characters [start, end) of a text's phrases; None shows maps of tokens.
       captions: a description of each picture, by row; used as alternative text.
+      grounding: how well maps lie on what phrases name, as evaluation.json has it.
       facts: more lines for the footer.
       credit: authors and licence of the pictures.
       sample: number of queries drawn at random.
@@ -149,6 +152,7 @@ def build_report(
         kinds=kinds,
         charts=learning_charts(metric_lines, {"loss": 1.0, **(loss_weights or {})}, view.tracked),
         sections=_sections(view, extremes=extremes, sample=sample, seed=seed),
+        grounding=dict(grounding or {}),
         read_by=view.read_by,
         facts={"Config": run_hash, "Checkpoint": f"step {step}", **(facts or {})},
         credit=credit,

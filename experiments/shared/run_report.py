@@ -66,6 +66,7 @@ def write_report(workdir: Path, *, split: str | None = None) -> Path:
         loss_weights=systems.of(config).loss_weights(config),
         phrases_of=lambda text: find_phrases([text])[0],
         captions=data.captions,
+        grounding={name: value for name, value in before.items() if name.startswith("grounding/")},
         facts=made_by(command)
         | {"Data": f"{Path(folder).resolve().name}, contents {described['identity']}"}
         | time_spent(workdir),

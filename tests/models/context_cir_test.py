@@ -29,7 +29,7 @@ def test_at_the_start_the_fusion_is_the_identity(tiny):
     def both(model):
         image = model.encode_image(pictures)
         read = [model.encode_text(*t) for t in (texts, others)]
-        fused, _ = model.fuse(image.tokens, read[0].states, texts.mask)
+        fused, *_ = model.fuse(image.tokens, read[0].states, texts.mask)
         queries = [model.compose(image, r, t.mask).query for r, t in zip(read, (texts, others), strict=True)]
         return image.tokens, fused, queries, [r.pooled for r in read]
 

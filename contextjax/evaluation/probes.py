@@ -20,6 +20,7 @@ PICTURE_PROBES: Mapping[str, str] = {
     "all pixels": "some pixels of the picture change places",
     "masked patches": "some patches have the picture's mean colour",
 }
+SAME_SCORES = 1e-3  # a difference of scores, over their deviation, that rounding explains
 TEXT_PROBE, ORDER_PROBE = "distractor texts", "order of candidates"
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import contextjax
 from contextjax.evaluation import run_probes
-from contextjax.evaluation.probes import ORDER_PROBE
 from contextjax.files import write_whole
 from contextjax.json_files import read_json
+from contextjax.reports.report import probe_rows
 from contextjax.types import UserError
 from experiments.shared.run_config import read_config
 from experiments.shared.run_evaluation import choose_split
@@ -37,9 +37,7 @@ def probe_run(
       UserError: the choice fits neither the source nor the data, or names no candidate sets with published targets.
     """
     if source and not (choice.get("folder") and choice.get("protocol")):
-        raise UserError(
-            "--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=imagecode."
-        )
+        raise UserError("--data or --protocol is missing; a --source needs both: --data=FOLDER --protocol=imagecode.")
     system = contextjax.load(source or workdir, checkpoint=checkpoint)
     config = None if source else read_config(workdir, system.fingerprint.rpartition("-")[0])
     chosen = choose_split(system, config, **choice)
@@ -56,8 +54,10 @@ def probe_run(
         records = tuple(records[i * every // count] for i in range(count))
     probes = run_probes(system, records, data.pictures, patch=system.vision.patch_size, seed=seed)
     hash, _, step = system.fingerprint.rpartition("-")
-    result = {"protocol": chosen.protocol.name, "split": chosen.split, "data": chosen.data, "n_queries": len(records),
-              "seed": seed, "score": system.score, "config_hash": hash, "step": int(step), "probes": probes}  # fmt: skip
+    result = {
+        "protocol": chosen.protocol.name, "split": chosen.split, "data": chosen.data, "n_queries": len(records),
+        "seed": seed, "score": system.score, "config_hash": hash, "step": int(step), "probes": probes,
+    }  # fmt: skip
     write_whole(workdir / FILE, json.dumps(result, indent=2) + "\n")
     print("\n".join(describe(result)))
     return result
@@ -65,14 +65,8 @@ def probe_run(
 
 def describe(result: Mapping[str, Any]) -> list[str]:
     """Returns the lines of a result's table."""
-    lines = [f"{result['protocol']}, {result['split']}: {result['n_queries']} queries; accuracy in percent by strength"]
-    for probe, rows in result["probes"].items():
-        if probe == ORDER_PROBE:
-            moved = "permute" if rows["difference"] < 1e-3 else "DO NOT PERMUTE"
-            lines.append(f"{probe:<24}{rows['accuracy']:>9.1f}  scores {moved} (difference {rows['difference']:.1e})")
-        else:
-            lines.append(f"{probe:<24}" + "".join(f"{r['strength']:>6g}: {r['accuracy']:4.1f}" for r in rows))
-    return lines
+    head = f"{result['protocol']}, {result['split']}: {result['n_queries']} queries; accuracy in percent by strength"
+    return [head, *(f"{probe:<24}{words}" for probe, words in probe_rows(result["probes"]))]
 
 
 def read_probes(workdir: Path, *, split: str, fingerprint: str) -> dict[str, Any]:

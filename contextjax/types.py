@@ -71,7 +71,7 @@ def listed(items: Collection[object], *, between: str = ", ") -> str:
 
 
 class PictureBoxes(NamedTuple):
-    """Where things are in a picture: its width and height, and each thing's name and (left, top, right, bottom)."""
+    """A picture's size, and the name and box (left, top, right, bottom) of each thing in it."""
 
     size: tuple[int, int]  # in pixels, as all
     things: tuple[tuple[str, tuple[float, ...]], ...]

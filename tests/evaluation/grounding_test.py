@@ -54,7 +54,7 @@ LOOKS = {"dog": (1.0, 0, 0, 0), "red": (0, 0, 0, 3.0), "apple": (0, 0, 1.0, 3.0)
 
 
 def test_the_maps_of_names_lie_on_their_things():
-    """Of a query the reference, of a description the picture that it is about; a name counts once a text."""
+    """They are of a query's reference, and of the picture that is described; a name counts once a text."""
     system = Looker(LOOKS)
     queries = [ComposedRecord("1", "a", "the dog and the red apple and the dog", "b", boxes=BOXES)]
     sets = [CandidateRecord("1", ("a", "b"), "a dog and the red apple and", 1, boxes=BOXES)]
@@ -91,7 +91,7 @@ def test_without_boxes_names_or_a_target_nothing_is_measured(records):
 
 
 def test_boxes_are_those_of_what_the_model_sees():
-    """Of a wide picture the middle: the left half of the box is outside, and the map is of the middle alone."""
+    """The middle of a wide picture is seen: half of the box is outside, and the map is of the middle alone."""
     wide = PictureBoxes((16, 8), (("dog", (0.0, 0.0, 8.0, 4.0)), ("cat", (0.0, 0.0, 4.0, 8.0))))
     records = [ComposedRecord("1", "a", "dog and cat", boxes=wide)]
     got = evaluate_grounding(Looker(LOOKS, fit="crop"), records, PICTURES)

@@ -1,4 +1,4 @@
-"""What answering costs, against counts by hand: what the system adds to its base model, and what it leaves alone."""
+"""Costs of answering against counts by hand: what the system adds to its base model, and what it leaves alone."""
 
 import math
 

@@ -105,8 +105,9 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
                         unknown.append(
                             f"set {name} has a description of candidate '{target}', but {len(images)} pictures"
                         )
+                    elif "comparative" in (own := tuple(kinds.get(name, {}).get(target or "", ()))) and len(images) < 3:
+                        problems.append(f"set {name} has a comparative description, but only 2 pictures; expected 3")
                     else:
-                        own = tuple(kinds.get(name, {}).get(target or "", ()))
                         records.append(CandidateRecord(f"{name}/{number}", images, text, index, _kind(name), name, own))
         return records, problems, unknown
 

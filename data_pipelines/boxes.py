@@ -34,7 +34,7 @@ def with_boxes(
     file = next((f for f in (folder / "boxes" / f"boxes.{split}.json", folder / "boxes.json") if f.exists()), None)
     if file is None:
         return list(records)
-    rows, known, problems = read_json(file, dict, layout="a file of boxes"), {}, []
+    rows, known, problems = read_json(file, dict, layout="a data set"), {}, []
     for name in dict.fromkeys(filter(None, map(_boxed_picture, records))):
         path = pictures.get(name)
         if name not in rows or not isinstance(path, Path) or not (path := existing(path)).exists():

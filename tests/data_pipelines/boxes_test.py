@@ -48,7 +48,6 @@ def test_records_have_the_boxes_of_their_picture(boxed):
         ({"name": "dog", "box": [-1, 0, 8, 8]}, "within 32 x 32"),
         ({"name": "dog", "box": [8, 0, 8, 8]}, "left < right"),
         ({"name": "dog", "box": [0, 0, "8", 8]}, "not four numbers"),
-        ({"name": "dog", "box": [0, 0, float("nan"), 8]}, "not four numbers"),
         ({"name": "dog", "box": [0, 0, 8]}, "no name and box"),
         ({"name": " ", "box": [0, 0, 8, 8]}, "no name and box"),
         ("dog", "no name and box"),

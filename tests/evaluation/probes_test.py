@@ -51,7 +51,8 @@ def test_a_probe_changes_its_share_and_no_more(probe):
         else:
             assert 0.6 * strength < differs.any(1).mean() <= strength
         np.testing.assert_array_equal(changed, change(probe, strength))
-        assert (changed != change(probe, strength, seed=1)).any()
+        if (probe, strength) != ("masked patches", 1.0):
+            assert (changed != change(probe, strength, seed=1)).any()
     np.testing.assert_array_equal(PICTURE, before)
 
 

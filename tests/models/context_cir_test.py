@@ -61,7 +61,7 @@ def test_the_query_reads_the_text_and_padding_changes_nothing(tiny, setting):
 def test_attention_is_a_distribution_over_real_tokens(tiny, setting):
     model, params = setting
     pictures, (ids, mask) = tiny.pictures(3), tiny.texts(3)
-    _, attention = run(
+    _, attention, _ = run(
         model, params, lambda m: m.fuse(m.encode_image(pictures).tokens, m.encode_text(ids, mask).states, mask)
     )
     assert attention.shape == (3, 5, 10)

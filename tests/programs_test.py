@@ -66,7 +66,7 @@ def test_the_mean_of_two_blocks_attention_is_that_of_the_first_and_the_last(tiny
 
 
 def test_a_blip_matches_with_enc_in_place_of_cls():
-    """Its retrieval evaluation does so; "itm_cls" keeps [CLS], and a vocabulary without [ENC] has no such rows."""
+    """Position 0 holds [ENC], as in BLIP's retrieval evaluation; "itm_cls" keeps [CLS]; no [ENC], no such rows."""
     config = dataclasses.replace(BLIP, text=dataclasses.replace(BLIP.text, vocabulary=ENC + 1))
     model, rng = blip.BLIP(config), np.random.default_rng(0)
     params, pixels = random_params(model), rng.integers(0, 256, (1, 3, 16, 16, 3), np.uint8)

@@ -67,7 +67,8 @@ class ComposedSample:
 class ComposedSamples(TextSamples):
     """The training samples of a split: every reference with its modifications, in chunks of at most M.
 
-    Pictures are decoded when a batch asks for them.
+    Pictures are decoded when a batch asks for them. Pictures with the same caption share an id in the batches, so that
+    a loss that masks false negatives masks each other's copies and those that the same words describe.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class ComposedSamples(TextSamples):
         row = data.pictures.row
         self._references = np.asarray([row[record.reference] for record in data.records], np.int32)
         self._targets = np.asarray([row[record.target or record.reference] for record in data.records], np.int32)
+        self._ids = _caption_ids(data.captions, len(data.pictures))
         self._captions = None
         if caption_length:
             if not data.has_captions:
@@ -145,8 +147,8 @@ class ComposedSamples(TextSamples):
             targets=_grouped([fill(sample.targets) for sample in samples]),
             texts=self._texts(records),
             valid=valid,
-            reference_ids=references,
-            target_ids=targets,
+            reference_ids=self._ids[references],
+            target_ids=self._ids[targets],
             records=records,
             phrases=self._pack(records, valid, self._phrases) if self._phrases is not None else None,
             captions=captions,
@@ -202,6 +204,13 @@ class ComposedSamples(TextSamples):
             if len(spans[row]) < len(of_text):
                 lost[row, 1:] = lost_phrases(of_text, offsets[record], cut=bool(self._encoded.truncated[record]))
         return lost
+
+
+def _caption_ids(captions: Sequence[str], count: int) -> np.ndarray:
+    """Returns int32 [count], for each picture the row of the first one with its caption; its own where it has none."""
+    first: dict[str, int] = {}
+    captions = captions or [""] * count
+    return np.asarray([first.setdefault(text, row) if text else row for row, text in enumerate(captions)], np.int32)
 
 
 def _chunks(data: ComposedData, modifications: int) -> Iterator[np.ndarray]:

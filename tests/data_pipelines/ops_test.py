@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -195,6 +197,16 @@ def TextTokenizerOf(tokenizer, length):
     from contextjax.tokenizers import TextTokenizer
 
     return TextTokenizer(tokenizer._tokenizer, length=length)
+
+
+def test_pictures_with_one_caption_share_an_id(tokenizer):
+    table = dataclasses.replace(data(), captions=("a", "b", "a", "", "b", "", "c", "a", "c"))
+    found = ComposedSamples(table, TextTokenizerOf(tokenizer, 6), modifications=1)
+    batch = found.collate([found[index] for index in range(len(found))])
+    targets = [int(record.target.removeprefix("p")) for record in table.records]
+    first = [0, 1, 0, 3, 1, 5, 6, 0, 6]  # without a caption a picture keeps its own
+    expected = [first[target] for target in targets]
+    assert batch.target_ids.ravel().tolist() == [expected[int(record)] for record in batch.records.ravel()]
 
 
 def test_captions_are_asked_for_only_where_there_are_some(tokenizer):

@@ -99,10 +99,10 @@ def candidate_sets(products: Sequence[Product], layout: CatalogueLayout) -> list
     return records
 
 
-def caption_of(product: Product, layout: CatalogueLayout) -> str:
-    """Returns a text about a product: its attributes, and its title."""
+def caption_of(product: Product, layout: CatalogueLayout, *, title: bool) -> str:
+    """Returns a text about a product: its attributes, and its title if that is asked for."""
     said = describe(layout.roles, tuple(layout.attributes), product.values)
-    return f"{said}, {product.title.lower()}" if product.title else said
+    return f"{said}, {product.title.lower()}" if title and product.title else said
 
 
 class _Finder:

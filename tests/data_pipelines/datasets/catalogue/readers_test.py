@@ -77,6 +77,12 @@ def test_sets_agree_in_all_but_the_colour(tmp_path):
         reader.records("val")
 
 
+def test_captions_of_composed_queries_have_the_attributes_alone(catalogue_folder, table):
+    for product, caption in CatalogueReader(catalogue_folder).captions("val").items():
+        row = table[product]
+        assert caption.startswith(row["baseColour"]) and caption.endswith(f"for {row['gender']}")
+
+
 def test_captions_have_attributes_and_title(catalogue_folder, table):
     for record in CatalogueCaptionsReader(catalogue_folder).records("val"):
         row = table[record.image]

@@ -58,7 +58,7 @@ def composed_queries(products: Sequence[Product], layout: CatalogueLayout, *, tr
             yield ComposedRecord(
                 id=f"{product.id}-{'-'.join(columns[at] for at in changed)}-{key[changed[0]]}",
                 reference=product.id,
-                text=ask_for(changes, random),
+                text=ask_for(changes, random, roles=layout.roles),
                 target=target,
                 subset=subset,
                 kinds=(kind,),
@@ -79,12 +79,13 @@ def composed_queries(products: Sequence[Product], layout: CatalogueLayout, *, tr
 
 
 def candidate_sets(products: Sequence[Product], layout: CatalogueLayout) -> list[CandidateRecord]:
-    """Returns descriptions of one of ten products that agree in all attributes but the colours.
+    """Returns descriptions of one of ten products that agree in all attributes but those that vary.
 
-    Without a colour among the attributes they agree in all. The description is the product's title, or its attributes
-    where it has none; a product whose description fits another of its set has none.
+    These are the layout's `varying`, or the colours. The description is the product's title, or its attributes where it
+    has none; a product whose description fits another of its set has none.
     """
-    varying = [at for at, role in enumerate(layout.roles) if role == "colour"]
+    colours = (column for column, role in layout.attributes.items() if role == "colour")
+    varying = [list(layout.attributes).index(column) for column in layout.varying or colours]
     groups: dict[Key, list[Product]] = {}
     for product in products:
         fixed = tuple(value for at, value in enumerate(product.values) if at not in varying)

@@ -97,10 +97,10 @@ class CatalogueSetsReader(_CatalogueReader[CandidateRecord]):
         """Returns the descriptions of a split.
 
         Raises:
-          UserError: rows have faults that are not skipped, or no ten products agree in all but their colour.
+          UserError: rows have faults that are not skipped, or no ten products agree in all but what varies.
         """
         made = changes.candidate_sets(self.products(split), self.description)
-        return self._made(made, f"{changes.CANDIDATES} products of this split that agree in all but their colour")
+        return self._made(made, f"{changes.CANDIDATES} products of this split that agree in all but what varies")
 
 
 class CatalogueCaptionsReader(_CatalogueReader[CaptionRecord]):

@@ -17,7 +17,7 @@ CANDIDATES = 10  # pictures of a candidate set
 TWO = "two"  # the kind of queries that ask for two changes at once
 # Queries of each product by the role that changes, or TWO of every pair of attributes. In evaluation there is one of
 # each role, and one of TWO.
-TRAINED = {"colour": 4, "audience": 1, "kind": 2, "plain": 2, TWO: 1}
+TRAINED = {"colour": 8, "audience": 1, "kind": 2, "plain": 2, TWO: 1}
 
 
 def composed_queries(products: Sequence[Product], layout: CatalogueLayout, *, train: bool) -> list[ComposedRecord]:

@@ -18,44 +18,13 @@ from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.files import path_of, write_whole
 from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
+from tests.commands import ROOT, environment
 
 pytest.importorskip("gcsfs", reason="gs:// needs gcsfs: pip install -e '.[storage,test-storage]'")
 pytest.importorskip("gcp_storage_emulator", reason="needs an emulator: pip install -e '.[storage,test-storage]'")
 pytestmark = [pytest.mark.storage, pytest.mark.filterwarnings("ignore")]  # of the emulator's client
 
 DEADLINE = 300  # seconds that a process may take
-# The emulator, with two things that it leaves out and tensorstore relies on: the generation of what is read, and
-# writes that are refused where another one came first.
-SERVER = """
-import http, sys, time
-from gcp_storage_emulator.exceptions import NotFound
-from gcp_storage_emulator.handlers import objects
-
-insert, download = objects.insert, objects.download
-
-def generation(storage, bucket, name):
-    try:
-        return storage.get_file_obj(bucket, name)["generation"]
-    except NotFound:
-        return "0"
-
-def guarded_insert(request, response, storage, *rest, **more):
-    wanted, name = (request.query.get(key, [None])[0] for key in ("ifGenerationMatch", "name"))
-    if wanted is not None and name and wanted != generation(storage, request.params["bucket_name"], name):
-        response.status = http.HTTPStatus.PRECONDITION_FAILED
-    else:
-        insert(request, response, storage, *rest, **more)
-
-def download_with_generation(request, response, storage, *rest, **more):
-    download(request, response, storage, *rest, **more)
-    response["x-goog-generation"] = generation(storage, request.params["bucket_name"], request.params["object_id"])
-
-objects.insert, objects.download = guarded_insert, download_with_generation
-from gcp_storage_emulator.server import create_server
-
-create_server("localhost", int(sys.argv[1]), in_memory=True, default_bucket="bucket").start()
-time.sleep(3600)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +34,9 @@ def store() -> Iterator[str]:
         found.bind(("localhost", 0))
         port = found.getsockname()[1]
     url = f"http://localhost:{port}"
-    server = subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.storage_emulator", str(port)], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
     until = time.monotonic() + DEADLINE
     try:
         while not answers(f"{url}/storage/v1/b/bucket"):
@@ -156,12 +127,11 @@ def test_a_checkpoint_counts_when_its_marker_is_there(workdir):
 def test_the_commands_in_two_processes(store, tmp_path):
     """Trained by two processes, gone on with and evaluated by one, begun with by another run."""
     from tests.conftest import write_pictograms
-    from tests.sharding.processes_test import RECIPE, ROOT, environment, launched, train
+    from tests.sharding.processes_test import launched, train
 
-    recipe = tmp_path / "recipe.py"
-    recipe.write_text(RECIPE.format(data=write_pictograms(tmp_path / "cirr", train_groups=4)))
+    data = write_pictograms(tmp_path / "cirr", train_groups=4)
     workdir = path_of(f"{store}/commands")
-    done = launched(2, *train(recipe, workdir))
+    done = launched(2, *train(data, workdir))
     assert done.returncode == 0, done.stdout + done.stderr
     lines = read_metrics(workdir)
     shutil.rmtree(tmp_path / "cirr" / "prepared")
@@ -173,13 +143,13 @@ def test_the_commands_in_two_processes(store, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    run(*train(recipe, workdir))
+    run(*train(data, workdir))
     for before, after in zip(lines, read_metrics(workdir), strict=True):
         assert after.get("loss", 0) == pytest.approx(before.get("loss", 0), rel=1e-5)
     run("experiments.evaluate", f"--workdir={workdir}")
     result = json.loads((workdir / "evaluation.json").read_text())
     assert result["step"] == 6 and result["metrics"]["R@5"] == lines[-1]["val/R@5"]
-    said = run(*train(recipe, tmp_path / "next", f"--config.model.start={workdir}"))
+    said = run(*train(data, tmp_path / "next", f"--config.model.start={workdir}"))
     assert f"parameters start from {workdir}" in said
 
 

@@ -280,20 +280,13 @@ def test_a_folder_that_cannot_be_written_is_read_where_it_is_prepared(tmp_path, 
     assert prepare(reader, tmp_path, "train").ids == before.ids
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from data_pipelines.datasets.captions import CaptionsReader
-from data_pipelines.prepare import prepare
-folder = Path(sys.argv[1])
-print("begins", flush=True)
-found = prepare(CaptionsReader(folder), folder, "train")
-assert len(found.pictures) == len(found.ids) == len(found.records)
-"""
-
-
 def start(folder: Path) -> subprocess.Popen:
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.data_pipelines.prepares", str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None and process.stdout.readline() == "begins\n"
     return process
 

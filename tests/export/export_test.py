@@ -89,40 +89,22 @@ def test_the_certificate_is_of_the_written_programs(case):
     assert INPUTS >= 64
 
 
-BLOCK = """
-import importlib.abc, sys
-class Block(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {names}:
-            raise ImportError(f"{{name}} is blocked")
-sys.meta_path.insert(0, Block())
-import numpy as np, contextjax
-inputs = np.load(sys.argv[2])
-pictures = [inputs[name] for name in sorted(inputs.files)]
-system = {opened}
-np.savez(sys.argv[3], query=system.encode_query(pictures[:2], ["remove the dog", "make it large"]),
-         gallery=system.encode_gallery(pictures), score=system.score_candidates(pictures, "make it large"))
-"""
+def answers_without(packages: str, way: str, export: Path, pictures, place: Path) -> subprocess.CompletedProcess[str]:
+    """Writes the answers of an export to place/out.npz, in a process that lacks packages."""
+    np.savez(place / "in.npz", **{str(i): x for i, x in enumerate(pictures)})
+    places = [str(path) for path in (export, place / "in.npz", place / "out.npz")]
+    command = [sys.executable, "-m", "tests.export.answers_without", packages, way, *places]
+    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("names", "opened"),
-    [
-        (("flax", "optax", "orbax"), "contextjax.load(sys.argv[1])"),
-        (
-            ("flax", "optax", "orbax", "jax", "jaxlib"),
-            "__import__('contextjax.export.exported', fromlist=['x']).open_export("
-            "__import__('pathlib').Path(sys.argv[1]), runtime='onnx')",
-        ),
-    ],
+    ("packages", "way"),
+    [("flax,optax,orbax", "load"), ("flax,optax,orbax,jax,jaxlib", "onnx")],
     ids=["stablehlo without flax", "onnx without jax"],
 )
-def test_it_runs_where_the_frameworks_are_not_installed(case, pictures, tmp_path, names, opened):
-    np.savez(tmp_path / "in.npz", **{str(i): x for i, x in enumerate(pictures)})
-    code = BLOCK.format(names=set(names), opened=opened)
-    command = [sys.executable, "-c", code, str(case.export), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+def test_it_runs_where_the_frameworks_are_not_installed(case, pictures, tmp_path, packages, way):
+    done = answers_without(packages, way, case.export, pictures, tmp_path)
     assert done.returncode == 0, done.stderr
     found = np.load(tmp_path / "out.npz")
     queries = case.system.encode_query(pictures[:2], ["remove the dog", "make it large"])
@@ -137,12 +119,9 @@ def test_it_runs_where_the_frameworks_are_not_installed(case, pictures, tmp_path
 def test_onnx_alone_is_loaded_without_jax_by_load(tmp_path, pictures):
     system, config = make_system("context_cir")
     write_export(system, tmp_path / "out", formats=("onnx",), config=config)
-    np.savez(tmp_path / "in.npz", **{str(i): x for i, x in enumerate(pictures)})
-    code = BLOCK.format(names={"jax", "flax"}, opened="contextjax.load(sys.argv[1])")
-    command = [sys.executable, "-c", code, str(tmp_path / "out"), str(tmp_path / "in.npz"), str(tmp_path / "o.npz")]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    done = answers_without("jax,flax", "load", tmp_path / "out", pictures, tmp_path)
     assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(np.load(tmp_path / "o.npz")["gallery"], system.encode_gallery(pictures), atol=1e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npz")["gallery"], system.encode_gallery(pictures), atol=1e-5)
 
 
 def test_nothing_of_the_consistency_branch_is_in_it(case):

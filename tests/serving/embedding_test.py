@@ -307,22 +307,6 @@ def test_mistakes_are_refused(folder, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-PROCESS = """
-import sys
-from contextjax.sharding import is_first_process, start_processes
-start_processes(timeout=60)
-from pathlib import Path
-from contextjax.serving import embedding
-from contextjax.serving.gallery import folder_gallery
-from tests.serving.embedding_test import Colours
-embedding.SEGMENT, embedding.BATCH = 6, 4
-system = Colours(seconds=float(sys.argv[3]))
-print("ready", flush=True)
-index = embedding.embed(system, folder_gallery(Path(sys.argv[1])), Path(sys.argv[2]))
-print(sum(system.encoded), len(index))
-"""
-
-
 def test_several_processes_share_the_work_and_the_index_is_the_same(folder, tmp_path):
     """Segments 0 and 2 are the first process's, which also encodes a blank picture; 1 and 3 the second's."""
     alone = embed(Colours(), folder_gallery(folder), tmp_path / "alone")
@@ -330,7 +314,7 @@ def test_several_processes_share_the_work_and_the_index_is_the_same(folder, tmp_
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     of = {"CONTEXTJAX_COORDINATOR": address, "CONTEXTJAX_PROCESSES": "2"}
-    command = [sys.executable, "-c", PROCESS, str(folder), str(tmp_path / "index"), "0"]
+    command = [sys.executable, "-m", "tests.serving.embeds", str(folder), str(tmp_path / "index"), "0"]
     running = [
         subprocess.Popen(command, cwd=ROOT, env=environment(**of, CONTEXTJAX_PROCESS=str(i)), stdout=subprocess.PIPE)
         for i in range(2)
@@ -347,7 +331,7 @@ def test_killed_at_any_moment_it_goes_on_and_the_index_is_the_same(folder, tmp_p
     alone = files(embed(Colours(), folder_gallery(folder), tmp_path / "alone"))
     for attempt in range(3):
         target = tmp_path / str(attempt)
-        command = [sys.executable, "-c", PROCESS, str(folder), str(target), "0.1"]
+        command = [sys.executable, "-m", "tests.serving.embeds", str(folder), str(target), "0.1"]
         for tries in range(10):
             process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE)
             assert process.stdout.readline() == b"ready\n"

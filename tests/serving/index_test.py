@@ -156,21 +156,6 @@ def test_mistakes_are_refused(tmp_path):
     assert index.names == ["a", "b"] == Index(tmp_path).names
 
 
-CHANGES = """
-import sys, numpy as np
-from pathlib import Path
-from contextjax.serving.index import Index
-index, step = Index(Path(sys.argv[1])), 0
-print("ready", flush=True)
-while True:
-    names = [f"{step}-{i}" for i in range(3)]
-    index.add(names, np.full((3, 16), 0.25, np.float32) * (1 + step))
-    index.remove(names[:1])
-    step += 1
-    print(step, flush=True)
-"""
-
-
 @pytest.mark.slow
 def test_killed_at_any_moment_it_is_the_old_index_or_the_new(tmp_path):
     """Every state is of whole changes: three of a step are there, or two, and all of the steps before."""
@@ -178,7 +163,7 @@ def test_killed_at_any_moment_it_is_the_old_index_or_the_new(tmp_path):
     for attempt in range(12):
         folder = tmp_path / str(attempt)
         Index.create(folder, 16)
-        command = [sys.executable, "-c", CHANGES, str(folder)]
+        command = [sys.executable, "-m", "tests.serving.changes_index", str(folder)]
         process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE)
         assert process.stdout.readline() == b"ready\n"
         time.sleep(rng.uniform(0, 0.3))

@@ -30,57 +30,17 @@ from tests.commands import environment
 from tests.conftest import write_pictograms
 
 ROOT = Path(__file__).parent.parent.parent
-# The shipped recipe, tiny. There is room for all phrases: which of them find room depends on the parts of a batch.
-RECIPE = """
-import json, os, signal, time
-from configs.pictograms import get_config as recipe
-from data_pipelines.loader import ProcessStream
-
-def get_config(argument=""):
-    config = recipe()
-    with config.unlocked():
-        config.update_from_flattened_dict({{
-            "mesh": "fsdp:-1", "data.folder": "{data}", "data.batch_size": 8, "data.modifications": 2,
-            "data.vocabulary": 300, "data.text_length": 32, "data.caption_length": 36, "data.phrases_per_text": 6.0,
-            "model.vision.image_size": 32,
-            "model.vision.width": 16, "model.vision.mlp": 16, "model.vision.layers": 1, "model.text.width": 16,
-            "model.text.mlp": 16, "model.text.layers": 1, "model.fusion_layers": 1, "model.projection": 16,
-            "loss.lead_steps": 0, "optimizer.name": "adamw", "training.steps": 6, "training.log_every": 1,
-            "training.checkpoint_every": 3, "training.evaluate_every": 6,
-        }})
-    if os.environ.get("RECORDS"):
-        from contextjax.training import loop
-        place, name = loop.place_batch, os.environ["CONTEXTJAX_PROCESS"]
-        def tell(batch, **options):
-            with open(os.path.join(os.environ["RECORDS"], name), "a") as file:
-                print(json.dumps(batch.records[batch.valid].tolist()), file=file)
-            return place(batch, **options)
-        loop.place_batch = tell
-    if os.environ.get("TOLD") and os.environ["TOLD"] == os.environ["CONTEXTJAX_PROCESS"]:
-        from contextjax.training import loop
-        put, calls = loop.place_batch, []
-        def told(batch, **options):  # to end, after the second step
-            calls.append(1)
-            if len(calls) == 3:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return put(batch, **options)
-        loop.place_batch = told
-    if os.environ.get("HANGS") and os.environ.get("HANGS") == os.environ.get("CONTEXTJAX_PROCESS"):
-        get = ProcessStream.__getitem__
-        def late(self, index):  # a loader that hangs
-            time.sleep(600 if index >= 6 * self.local else 0)
-            return get(self, index)
-        ProcessStream.__getitem__ = late
-    return config
-"""
+# Changes of the tiny recipe. There is room for all phrases: which of them find room depends on the parts of a batch.
+SETTINGS = {
+    "mesh": "fsdp:-1", "data.modifications": 2, "data.text_length": 32, "data.phrases_per_text": 6.0,
+    "loss.lead_steps": 0, "optimizer.name": "adamw", "training.steps": 6,
+    "training.checkpoint_every": 3,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("processes")
-    path = folder / "recipe.py"
-    path.write_text(RECIPE.format(data=write_pictograms(folder / "cirr", train_groups=4)))
-    return path
+def data(tmp_path_factory) -> Path:
+    return write_pictograms(tmp_path_factory.mktemp("processes") / "cirr", train_groups=4)
 
 
 def launched(processes: int, *command: str, **variables: str) -> subprocess.CompletedProcess:
@@ -88,28 +48,31 @@ def launched(processes: int, *command: str, **variables: str) -> subprocess.Comp
     return subprocess.run(command, cwd=ROOT, env=environment(**variables), capture_output=True, text=True, check=False)
 
 
-def train(recipe: Path, workdir: Path, *more: str) -> list[str]:
-    return ["experiments.train", f"--config={recipe}", f"--workdir={workdir}", *more]
+def train(data: Path, workdir: Path, *more: str) -> list[str]:
+    """The command of a training; see tests/sharding/trains.py."""
+    settings = [f"--config.{key}={value}" for key, value in {**SETTINGS, "data.folder": data}.items()]
+    return ["tests.sharding.trains", "--config=configs/pictograms.py:tiny", f"--workdir={workdir}", *settings, *more]
 
 
 @pytest.fixture(scope="module")
-def two(recipe, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+def two(data, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     """A run of two processes: its workdir, and what it said."""
     folder = tmp_path_factory.mktemp("runs")
     workdir = folder / "two"
     (folder / "records").mkdir()
-    done = launched(2, *train(recipe, workdir), RECORDS=str(folder / "records"))
+    done = launched(2, *train(data, workdir), RECORDS=str(folder / "records"))
     assert done.returncode == 0, done.stdout + done.stderr
     return workdir, done
 
 
-def train_here(recipe: Path, workdir: Path):
+def train_here(data: Path, workdir: Path, **settings: str):
     """The same run in this one process, on its eight devices; returns the state."""
-    import runpy
-
+    from configs.pictograms import get_config
     from experiments.shared.training import train
 
-    return train(runpy.run_path(str(recipe))["get_config"](), workdir)
+    config = get_config("tiny")
+    config.update_from_flattened_dict({**SETTINGS, "data.folder": str(data), **settings})
+    return train(config, workdir)
 
 
 def assert_same_losses(found: list[dict], expected: list[dict]) -> None:
@@ -143,13 +106,13 @@ def optax_mu(opt_state):
 
 
 @pytest.mark.long
-def test_one_that_is_told_to_end_stops_all_after_the_same_step_and_the_command_goes_on(recipe, two, tmp_path):
+def test_one_that_is_told_to_end_stops_all_after_the_same_step_and_the_command_goes_on(data, two, tmp_path):
     workdir, _ = two
-    done = launched(2, *train(recipe, tmp_path / "told"), TOLD="1")
+    done = launched(2, *train(data, tmp_path / "told"), ENDS="1")
     assert done.returncode == 143, done.stdout + done.stderr
     assert done.stdout.count("Told to end after step 4, which is saved") == 2
     assert steps_of(tmp_path / "told") == [3, 4]
-    done = launched(2, *train(recipe, tmp_path / "told"))
+    done = launched(2, *train(data, tmp_path / "told"))
     assert done.returncode == 0, done.stdout + done.stderr
     bare = lambda workdir: [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(workdir)]
     assert bare(tmp_path / "told") == bare(workdir)
@@ -187,12 +150,12 @@ def test_an_epoch_has_every_record_once_in_one_of_the_processes(two):
 
 
 @pytest.mark.long
-def test_one_process_goes_on_where_two_were_with_their_batches(recipe, two, tmp_path):
+def test_one_process_goes_on_where_two_were_with_their_batches(data, two, tmp_path):
     """Losses to 1e-5 and gradients to 1e-4: no record is missed or seen twice."""
     workdir, _ = two
     one = Path(shutil.copytree(workdir, tmp_path / "one"))
     shutil.rmtree(one / "checkpoints" / "6")
-    state = train_here(recipe, one)
+    state = train_here(data, one)
     before, after = read_metrics(workdir), read_metrics(one)
     assert sum(line.get("phrases/matched", 0) for line in before) > 0
     assert not any(line.get("phrases/no_room") for line in before)
@@ -232,9 +195,9 @@ def test_what_does_not_name_a_process_is_told(monkeypatch, given, sentence):
         pytest.param("mesh=data:3", "data:3", marks=pytest.mark.slow),  # each looks by itself
     ],
 )
-def test_a_mistake_ends_every_process_with_its_sentence(recipe, tmp_path, setting, sentence):
+def test_a_mistake_ends_every_process_with_its_sentence(data, tmp_path, setting, sentence):
     port = free_port()
-    command = train(recipe, tmp_path / "run", f"--config.{setting}")
+    command = train(data, tmp_path / "run", f"--config.{setting}")
     with started(command, tmp_path, [explicit(index, port) for index in range(2)]) as processes:
         codes = [process.wait(timeout=300) for process in processes]
     said = [(tmp_path / f"{index}.log").read_text().splitlines() for index in range(2)]
@@ -245,27 +208,12 @@ def test_a_mistake_ends_every_process_with_its_sentence(recipe, tmp_path, settin
     assert not (tmp_path / "run").exists()
 
 
-TAKES = """
-import pathlib, sys
-from contextjax.sharding import end_together, start_processes
-from contextjax.training.loop import alone_in
-from contextjax.types import UserError
-start_processes(timeout=30)
-try:
-    with alone_in(pathlib.Path(sys.argv[1])):
-        print("has it")
-except UserError as error:
-    print(error)
-end_together(30)
-"""
-
-
 def test_all_processes_hear_that_a_workdir_is_anothers(tmp_path):
     """Only the first looks."""
     port = free_port()
     with locked(tmp_path / "run"):
         options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        command = [sys.executable, "-c", TAKES, str(tmp_path / "run")]
+        command = [sys.executable, "-m", "tests.sharding.takes_workdir", str(tmp_path / "run")]
         processes = [
             subprocess.Popen(command, env=environment(**explicit(index, port)), **options) for index in range(2)
         ]
@@ -277,14 +225,14 @@ def test_all_processes_hear_that_a_workdir_is_anothers(tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_agree_on_the_newest_checkpoint_that_is_undamaged(recipe, two, tmp_path):
+def test_processes_agree_on_the_newest_checkpoint_that_is_undamaged(data, two, tmp_path):
     """The first reads and tells; both take the one before, and do the steps after it again."""
     workdir = Path(shutil.copytree(two[0], tmp_path / "again"))
     largest = max((workdir / "checkpoints" / "6").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
     data = bytearray(largest.read_bytes())
     data[len(data) // 2] ^= 1
     largest.write_bytes(data)
-    done = launched(2, *train(recipe, workdir))
+    done = launched(2, *train(data, workdir))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("is not what was written); taking 3.") == 1
     assert [path.name for path in (workdir / "checkpoints.damaged").iterdir()] == ["6-0"]
@@ -307,12 +255,12 @@ def test_a_save_that_one_process_can_t_make_is_told_in_both_and_the_next_is_made
 
 
 @pytest.mark.slow
-def test_micro_batches_and_the_ring_in_two_processes_are_the_plain_step(recipe, tmp_path):
+def test_micro_batches_and_the_ring_in_two_processes_are_the_plain_step(data, tmp_path):
     """Without phrases, of which micro-batches have budgets of their own."""
     plain = ["--config.loss.weights.consistency=0"]
     ring = [*plain, "--config.loss.contrastive=ring", "--config.training.micro_batches=2"]
     for name, more in (("plain", plain), ("ring", ring)):
-        done = launched(2, *train(recipe, tmp_path / name, *more))
+        done = launched(2, *train(data, tmp_path / name, *more))
         assert done.returncode == 0, done.stdout + done.stderr
     found, expected = (read_metrics(tmp_path / name) for name in ("ring", "plain"))
     losses = lambda lines: [line["loss"] for line in lines if "loss" in line]
@@ -320,19 +268,13 @@ def test_micro_batches_and_the_ring_in_two_processes_are_the_plain_step(recipe, 
 
 
 @pytest.mark.slow
-def test_four_then_two_processes_are_one_run_and_evaluate_as_one(recipe, tmp_path):
+def test_four_then_two_processes_are_one_run_and_evaluate_as_one(data, tmp_path):
     """Two of four processes hold the same rows where the mesh has a tensor axis."""
-    text = (
-        recipe.read_text()
-        .replace('"fsdp:-1"', '"data:-1,tensor:2"')
-        .replace('checkpoint_every": 3', 'checkpoint_every": 2')
-    )
-    recipe = tmp_path / "recipe.py"
-    recipe.write_text(text)
-    whole = train_here(recipe, tmp_path / "one")
+    changes = {"mesh": "data:-1,tensor:2", "training.checkpoint_every": 2}
+    whole = train_here(data, tmp_path / "one", **changes)
     lines = read_metrics(tmp_path / "one")
     for processes in (4, 2):
-        done = launched(processes, *train(recipe, tmp_path / "many"))
+        done = launched(processes, *train(data, tmp_path / "many", *(f"--config.{k}={v}" for k, v in changes.items())))
         assert done.returncode == 0, done.stdout + done.stderr
         assert_same_losses(read_metrics(tmp_path / "many"), lines)
         assert_same_gradients(whole, tmp_path / "many")
@@ -382,10 +324,10 @@ def slurm(index: int, port: int) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("way", "lost", "variables"), [("SIGKILL", 1, slurm), ("SIGKILL", 0, explicit), ("SIGSTOP", 1, explicit)]
 )
-def test_when_a_process_dies_or_stops_the_other_ends_with_a_message(recipe, tmp_path, way, lost, variables):
+def test_when_a_process_dies_or_stops_the_other_ends_with_a_message(data, tmp_path, way, lost, variables):
     """Within the time limit for silence, and then some for a busy machine."""
     port = free_port()
-    command = train(recipe, tmp_path / "run", "--config.training.steps=100000", "--process_timeout=10")
+    command = train(data, tmp_path / "run", "--config.training.steps=100000", "--process_timeout=10")
     command += ["--config.training.evaluate_every=100000", "--config.training.checkpoint_every=100000"]
     with started(command, tmp_path, [variables(index, port) for index in range(2)]) as processes:
         while not any(line["step"] >= 5 for line in read_metrics(tmp_path / "run")):
@@ -398,10 +340,10 @@ def test_when_a_process_dies_or_stops_the_other_ends_with_a_message(recipe, tmp_
 
 
 @pytest.mark.slow
-def test_when_a_loader_hangs_the_processes_end_and_tell_where_they_are(recipe, tmp_path):
+def test_when_a_loader_hangs_the_processes_end_and_tell_where_they_are(data, tmp_path):
     """The first watchdog ends its process, with its exit code; the other one's ends by its own, or for it lost one."""
     port = free_port()
-    command = train(recipe, tmp_path / "run", "--config.training.steps=12", "--step_timeout=8")
+    command = train(data, tmp_path / "run", "--config.training.steps=12", "--step_timeout=8")
     command += ["--config.training.evaluate_every=12", "--config.training.checkpoint_every=12"]
     variables = [{**explicit(index, port), "HANGS": "1"} for index in range(2)]
     with started(command, tmp_path, variables) as processes:

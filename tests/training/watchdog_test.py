@@ -99,19 +99,8 @@ def test_steps_keep_it_quiet_and_so_does_its_end(ended, watch, clock):
     assert not ended.is_set()
 
 
-BLOCKED = """
-import dataclasses, sys, time
-from tests.experiments.fault_injection import toy
-toy.CONFIG = dataclasses.replace(toy.CONFIG, step_timeout=2.0)
-def never(batches):
-    time.sleep(600)
-    yield from batches
-toy.train(sys.argv[1], through=never)
-"""
-
-
 def test_a_loader_that_hangs_on_its_first_batch_ends_the_process(tmp_path):
-    command = [sys.executable, "-c", BLOCKED, str(tmp_path)]
+    command = [sys.executable, "-m", "tests.training.never_reads", str(tmp_path)]
     done = subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=300
     )

@@ -1,58 +1,30 @@
 """Beam's local runner comes to the drafts that threads do; BEAM_PYTHON names the Python of an environment with it."""
 
-import functools
 import importlib.util
-import inspect
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from contextjax.types import UserError
-from data_pipelines.datasets import READERS
-from data_pipelines.synthesis import rules
 from data_pipelines.synthesis.beam import run_beam
 from data_pipelines.synthesis.drafts import to_line
-from data_pipelines.synthesis.pairs import existing_pairs
-from data_pipelines.synthesis.pipeline import Pipeline, run_local
+from data_pipelines.synthesis.pipeline import run_local
+from tests.commands import ROOT
+from tests.data_pipelines.synthesis.runs_beam import make_pipeline
 
 HAS_BEAM = importlib.util.find_spec("apache_beam") is not None
 PYTHON = os.environ.get("BEAM_PYTHON") or (sys.executable if HAS_BEAM else "")
 needs_beam = pytest.mark.skipif(not PYTHON, reason="no Apache Beam: set BEAM_PYTHON to the Python of an environment")
 
 
-def make_pipeline(folder: Path, place: Path, *, scenes: str = "val"):
-    pictures, pairs = existing_pairs(READERS["cirr"](folder), "val")
-    make = functools.partial(rules.with_scenes, folder, (scenes,))
-    return pairs, Pipeline(pictures=pictures, make_model=make, answers=place / "answers.sqlite", run="test")
-
-
-SCRIPT = f"""
-import functools, sys
-from pathlib import Path
-from data_pipelines.datasets import READERS
-from data_pipelines.synthesis import rules
-from data_pipelines.synthesis.beam import run_beam
-from data_pipelines.synthesis.drafts import to_line
-from data_pipelines.synthesis.pipeline import Pipeline
-from data_pipelines.synthesis.pairs import existing_pairs
-
-{inspect.getsource(make_pipeline)}
-
-folder, place, scenes, *options = sys.argv[1:]
-pairs, pipeline = make_pipeline(Path(folder), Path(place), scenes=scenes)
-for draft in run_beam(pairs, pipeline, options, place=Path(place)):
-    print(to_line(draft))
-"""
-
-
 def beam(*arguments):
-    """Runs the script there: that environment has no pytest."""
+    """Runs `runs_beam` there."""
     return subprocess.run(
-        [PYTHON, "-c", SCRIPT, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        [PYTHON, "-m", "tests.data_pipelines.synthesis.runs_beam", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

@@ -15,6 +15,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from contextjax.types import Picture, UserError
 
+AUGMENTATION = 1  # separates these draws from those of the order, whose seed has no third number
 GREY = (128, 128, 128)  # where a turned or shifted picture leaves nothing
 RATIO = (3 / 4, 4 / 3)
 TRIES = 10
@@ -35,6 +36,7 @@ MODES: Mapping[str, _Mode | None] = {
     "caption": _Mode((0.2, 1.0), operations=2),
     "set": _Mode((0.5, 1.0), flip=False, shared=True),
     "published": _Mode((0.5, 1.0)),
+    "light": _Mode((0.7, 1.0)),
 }
 
 
@@ -45,7 +47,7 @@ class Augment:
     Attributes:
       name: "none"; "caption", stage 1's: crop, flip, RandAugment(2, 5); "set", one crop for all candidates of a set and
         no flip, so that they still differ in what they show alone and left stays left; "published", a crop and a flip
-        of each candidate by itself.
+        of each candidate by itself; "light", the same with crops that keep most of a picture.
       scale: smallest and largest share of the area that a crop keeps, instead of the mode's own.
       flip: whether half of the pictures are mirrored, instead of the mode's own. A text that says left or right no
         longer fits such a picture.

@@ -17,7 +17,7 @@ CANDIDATES = 10  # pictures of a candidate set
 TWO = "two"  # the kind of queries that ask for two changes at once
 # Queries of each product by the role that changes, or TWO of every pair of attributes. In evaluation there is one of
 # each role, and one of TWO.
-TRAINED = {"colour": 8, "audience": 1, "kind": 2, "plain": 2, TWO: 1}
+TRAINED = {"colour": 6, "audience": 1, "kind": 2, "plain": 2, TWO: 1}
 
 
 def composed_queries(products: Sequence[Product], layout: CatalogueLayout, *, train: bool) -> list[ComposedRecord]:
@@ -49,7 +49,7 @@ def composed_queries(products: Sequence[Product], layout: CatalogueLayout, *, tr
     def queries(product: Product, changed: tuple[int, ...], count: int, random: Random) -> Iterator[ComposedRecord]:
         kind = names[changed[0]] if len(changed) == 1 else TWO
         keys = finder.others(product.values, changed)
-        for key in random.sample(keys, min(count, len(keys))):
+        for key in finder.drawn(product.values, changed, count, random) if train else random.sample(keys, min(count, len(keys))):
             truths = by_key[key]
             target = random.choice(truths)
             is_colour = len(changed) == 1 and layout.roles[changed[0]] == "colour"
@@ -113,6 +113,7 @@ class _Finder:
         self._keys = keys
         self._by_rest: dict[tuple[int, ...], dict[Key, list[Key]]] = {}
         self._others: dict[tuple[Key, tuple[int, ...]], list[Key]] = {}
+        self._weights: dict[tuple[Key, tuple[int, ...]], list[float]] = {}
 
     def others(self, key: Key, changed: tuple[int, ...]) -> list[Key]:
         """Returns the keys in the order of their first product."""
@@ -124,6 +125,15 @@ class _Finder:
             same = self._by_rest[changed].get(_without(key, changed), [])
             self._others[key, changed] = [other for other in same if all(other[at] != key[at] for at in changed)]
         return self._others[key, changed]
+
+    def drawn(self, key: Key, changed: tuple[int, ...], count: int, random: Random) -> list[Key]:
+        """Returns at most so many of the others, drawn in proportion to the square root of their numbers of products."""
+        keys = self.others(key, changed)
+        if (key, changed) not in self._weights:
+            self._weights[key, changed] = list(itertools.accumulate(len(self._keys[other]) ** 0.5 for other in keys))
+        if not keys:
+            return []
+        return list(dict.fromkeys(random.choices(keys, cum_weights=self._weights[key, changed], k=count)))
 
 
 def _without(key: Key, changed: tuple[int, ...]) -> Key:

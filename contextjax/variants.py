@@ -205,11 +205,6 @@ def _check_sizes(spec: SystemSpec, vision: VisionConfig, text: Any) -> None:
             f"model.vision.stem has blocks of {vision.stem[0]}, which do not fill patches of {vision.patch_size}; "
             "choose a divisor of model.vision.patch_size."
         )
-    if vision.convolutions and (vision.stem or vision.patch_size % 2 ** len(vision.convolutions)):
-        raise UserError(
-            f"model.vision.convolutions has {len(vision.convolutions)} convolutions of stride 2; expected so many as "
-            f"patches of {vision.patch_size} can be halved, and model.vision.stem=None beside them."
-        )
     if options.get("adapter") == "taps" and not vision.taps:
         raise UserError("model.adapter is 'taps', but model.vision.taps names no block; give some, or another adapter.")
     if options.get("adapter", "none") != "none" and not 1 <= options["adapter_reduction"] <= vision.width:

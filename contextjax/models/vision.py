@@ -38,8 +38,6 @@ class VisionConfig:
     pre_norm: bool = True  # LayerNorm between the embeddings and the first block
     patch_bias: bool = False
     stem: tuple[int, int] | None = None  # (block, width): a Linear on block x block pixels before the patches
-    # Widths of 3 x 3 convolutions of stride 2 within each patch, before its Linear (after Xiao et al. 2021).
-    convolutions: tuple[int, ...] = ()
     pooling: str = "cls"  # or "grid": see layers.GridPooling
     position_std: float | None = None  # scale of the initial position embedding; None: width ** -0.5
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
@@ -75,17 +73,6 @@ def blocks(x: Float[Array, "*b h w c"], side: int) -> Float[Array, "*b rows colu
         x = x[..., :height, :width, :]
     x = x.reshape(*lead, height // side, side, width // side, side, channels)
     return jnp.moveaxis(x, -4, -3).reshape(*lead, height // side, width // side, side * side * channels)
-
-
-def neighbourhoods(x: Float[Array, "*b h w c"]) -> Float[Array, "*b rows columns features"]:
-    """Returns the 3 x 3 cells around every second cell; a Linear on them is a convolution of stride 2, padding 1.
-
-    Height and width are even. Features are in (row, column, channel) order; cells outside the grid are zeros.
-    """
-    *lead, height, width, _ = x.shape
-    padded = jnp.pad(x, [*[(0, 0)] * len(lead), (1, 0), (1, 0), (0, 0)])
-    cells = [padded[..., i : i + height : 2, j : j + width : 2, :] for i in range(3) for j in range(3)]
-    return jnp.concatenate(cells, axis=-1)
 
 
 class VisionTransformer(nn.Module):
@@ -131,12 +118,6 @@ class VisionTransformer(nn.Module):
             block, width = c.stem
             x = blocks(patches.reshape(*patches.shape[:-1], c.patch_size, c.patch_size, 3), block)
             x = ACTIVATIONS[c.activation](dense(width, (None, None), name="stem", dtype=self.dtype)(x))
-            patches = x.reshape(*patches.shape[:-1], -1)
-        if c.convolutions:
-            x = patches.reshape(*patches.shape[:-1], c.patch_size, c.patch_size, 3)
-            for number, width in enumerate(c.convolutions):
-                convolution = dense(width, (None, None), name=f"convolution_{number}", dtype=self.dtype)
-                x = ACTIVATIONS[c.activation](convolution(neighbourhoods(x)))
             patches = x.reshape(*patches.shape[:-1], -1)
         x = dense(c.width, (None, "embed"), name="patch_embedding", use_bias=c.patch_bias, dtype=self.dtype)(patches)
         x = placed(x)

@@ -75,7 +75,6 @@ def _check_expressible(vision: VisionConfig) -> None:
     """Raises a UserError where Hugging Face's CLIP has no such vision tower."""
     odd = {
         "stem": vision.stem is not None,
-        "convolutions": bool(vision.convolutions),
         "pooling": vision.pooling != "cls",
         "pre_norm": not vision.pre_norm,
         "patch_bias": vision.patch_bias,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contextjax.models.vision import VisionConfig, VisionTransformer, blocks, neighbourhoods
+from contextjax.models.vision import VisionConfig, VisionTransformer, blocks
 
 
 @pytest.mark.parametrize("side", [2, 4])
@@ -20,29 +20,6 @@ def test_blocks_then_a_matrix_is_a_convolution(side):
         x, kernel, (side, side), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     np.testing.assert_allclose(blocks(x, side) @ kernel.reshape(-1, 5), expected, atol=1e-4)
-
-
-def test_neighbourhoods_then_a_matrix_are_a_convolution():
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, 8, 6, 3)), jnp.float32)
-    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 5)), jnp.float32)
-    expected = jax.lax.conv_general_dilated(
-        x, kernel, (2, 2), ((1, 0), (1, 0)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    np.testing.assert_allclose(neighbourhoods(x) @ kernel.reshape(-1, 5), expected, atol=1e-4)
-
-
-def test_convolutions_stay_within_a_patch(tiny):
-    """So that a patch can be encoded without the others, as the masking loss does."""
-    config = dataclasses.replace(tiny.clip.vision, convolutions=(4, 6), layers=0)
-    tower, pictures = VisionTransformer(config), tiny.pictures(2)
-    params = nn.unbox(tower.init(jax.random.key(0), pictures)["params"])
-    assert params["convolution_1"]["kernel"].shape == (36, 6)
-    whole = tower.apply({"params": params}, pictures).tokens
-    visible = jnp.asarray([[2, 0]] * 2)
-    patches = tower.apply({"params": params}, pictures, method="patchify")
-    part = tower.apply({"params": params}, patches, visible, method="encode").tokens
-    np.testing.assert_allclose(part[:, 1:], whole[:, 1:][:, jnp.asarray([2, 0])], atol=1e-5)
 
 
 def test_blocks_flatten_by_row_column_channel():

@@ -134,7 +134,9 @@ def _data(system: str) -> Any:
     data.workers = 0  # loader processes; 0: a thread
     data.cache_mb = 0  # decoded pictures kept in memory
     data.prepared = ""  # a folder for the prepared tables, where data.folder can't be written; "": its own prepared/
-    data.augment = "none"  # or "light", "caption", "set" (one crop for a set, no flips), "published"
+    # Of training pictures: "none", "light" (a crop and a flip), "published" (as ContextBLIP's paper has it), or "set"
+    # (one crop for all pictures of a sample, no flips).
+    data.augment = "none"
     data.bad_pictures = "fail"  # or "skip": training leaves out missing and unreadable ones, and records that name them
     if system == "context_cir":
         data.modifications = 1  # texts (and targets) of each reference
@@ -189,7 +191,7 @@ def _context_blip() -> tuple[Any, Any]:
     model.mask_rate = 0.25
     model.decoder_layers = 4
     model.decoder_heads = 8
-    model.selection = "none"  # "head", "itc" (the summary form) or "both"
+    model.selection = "none"  # "head", "itc", "both" or "adapted" (the summary form)
     model.propositions = False  # the base score is the probability that each of a text's propositions is true
     model.pooling_heads = 0  # > 0: the base score is of a text and what it reads of a picture's tokens (X-Pool)
     model.context_layers = 0  # of the inter-context encoder; 2 in the paper's last stage
@@ -208,6 +210,7 @@ def _context_blip() -> tuple[Any, Any]:
     loss.temperature = 0.07  # of the contrastive term on captions; candidate sets have the model's own
     loss.learned_temperature = False  # the model's own on captions too
     loss.real_tokens = True  # the masking's token is a real one; False: any position, as published
+    loss.fixed_masks = False  # random masks that a picture keeps, instead of what its text attends to
     loss.scrambled = False  # as the published code shows the visible patches: for comparison only
     loss.mask_false_negatives = True  # a text is never paired with its own picture as a negative
     return model, loss

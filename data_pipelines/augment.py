@@ -42,9 +42,9 @@ class Augment:
     """Changes the pictures of a sample at random.
 
     Attributes:
-      name: "none"; "light", a crop that keeps most of a picture, and a flip, each picture by itself; "published", that of
-        both stages of ContextBLIP's paper: crop, flip, RandAugment(2, 5), each picture by itself; "set", one crop for
-        all pictures of a sample and no flip, so that they still differ in what they show alone and left stays left.
+      name: "none"; "light", a crop that keeps most of a picture, and a flip, each picture by itself; "published", that
+        of both stages of ContextBLIP's paper: crop, flip, RandAugment(2, 5), each picture by itself; "set", one crop
+        for all pictures of a sample and no flip, so that they still differ in what they show alone and left stays left.
       scale: smallest and largest share of the area that a crop keeps, instead of the mode's own.
       flip: whether half of the pictures are mirrored, instead of the mode's own. A text that says left or right no
         longer fits such a picture.

@@ -18,7 +18,6 @@ from data_pipelines.tables import CandidateData, CaptionData, SplitData
 from data_pipelines.texts import clean_caption, clean_description
 
 
-
 def cleaned(data: SplitData[Any]) -> SplitData[Any]:
     """Returns the split with its records' texts cleaned as in the published recipe of their kind, of any length.
 

@@ -49,7 +49,11 @@ def composed_queries(products: Sequence[Product], layout: CatalogueLayout, *, tr
     def queries(product: Product, changed: tuple[int, ...], count: int, random: Random) -> Iterator[ComposedRecord]:
         kind = names[changed[0]] if len(changed) == 1 else TWO
         keys = finder.others(product.values, changed)
-        for key in finder.drawn(product.values, changed, count, random) if train else random.sample(keys, min(count, len(keys))):
+        for key in (
+            finder.drawn(product.values, changed, count, random)
+            if train
+            else random.sample(keys, min(count, len(keys)))
+        ):
             truths = by_key[key]
             target = random.choice(truths)
             is_colour = len(changed) == 1 and layout.roles[changed[0]] == "colour"

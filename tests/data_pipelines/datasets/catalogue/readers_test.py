@@ -78,7 +78,9 @@ def test_sets_agree_in_all_but_the_colour(tmp_path):
 
 
 def test_sets_vary_in_the_attributes_that_are_named(tmp_path):
-    rows = [(f"{number}2", "Men", f"Kind {number % 12}", "Apparel", "Red", f"Kind {number % 12}") for number in range(36)]
+    rows = [
+        (f"{number}2", "Men", f"Kind {number % 12}", "Apparel", "Red", f"Kind {number % 12}") for number in range(36)
+    ]
     folder = write_catalogue(tmp_path / "sets", rows, varying=["articleType"])
     records = CatalogueSetsReader(folder).records("train")
     kind = {id: kind for id, _, kind, *_ in rows}

@@ -68,8 +68,9 @@ class ComposedSample:
 class ComposedSamples(TextSamples):
     """The training samples of a split: every reference with its modifications, in chunks of at most M.
 
-    Pictures are decoded when a batch asks for them, and may be augmented. Pictures with the same caption share an id in the batches, so that
-    a loss that masks false negatives masks each other's copies and those that the same words describe.
+    Pictures are decoded when a batch asks for them, and may be augmented. Pictures with the same caption share an id in
+    the batches, so that a loss that masks false negatives masks copies of a picture and all that the same words
+    describe.
     """
 
     def __init__(

@@ -41,7 +41,8 @@ def main() -> None:
         raise UserError(f"--attributes has '{odd[0]}'; expected COLUMN:ROLE, as in baseColour:colour.")
     content = {
         "tables": cli.required(TABLES), "id": ID.value, "picture": PICTURE.value, "title": TITLE.value,
-        "attributes": {column: role for column, _, role in pairs}, "split": SPLIT.value, "varying": VARYING.value, "encoding": ENCODING.value,
+        "attributes": {column: role for column, _, role in pairs}, "split": SPLIT.value, "varying": VARYING.value,
+        "encoding": ENCODING.value,
         "faults": "skip" if SKIP.value else "fail",
     }  # fmt: skip
     lines = check_catalogue(folder, content)

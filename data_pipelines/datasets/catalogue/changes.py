@@ -131,7 +131,7 @@ class _Finder:
         return self._others[key, changed]
 
     def drawn(self, key: Key, changed: tuple[int, ...], count: int, random: Random) -> list[Key]:
-        """Returns at most so many of the others, drawn in proportion to the square root of their numbers of products."""
+        """Returns at most `count` others, each drawn in proportion to the square root of its number of products."""
         keys = self.others(key, changed)
         if (key, changed) not in self._weights:
             self._weights[key, changed] = list(itertools.accumulate(len(self._keys[other]) ** 0.5 for other in keys))

@@ -103,6 +103,11 @@ ALLOWED: dict[str, set[str]] = {
     "configs": {"configs.base"},
     "experiments": {"contextjax", "data_pipelines", "configs", "experiments"},
 }
+TESTED_ELSEWHERE = {
+    "contextjax", "experiments",  # in interpreters of their own: wheel_test, interruption_test
+    "experiments.comparisons.forward", "experiments.comparisons.pytorch", "experiments.comparisons.stage1_torch",
+    # PyTorch's sides: by the comparisons that call them, and tests/parity
+}  # fmt: skip
 PROJECT = ("contextjax", "data_pipelines", "configs", "experiments")
 COMMAND = re.compile(r"experiments\.(?!shared$|benchmarks$|comparisons$|fault_injection$|synthesis$)\w+")
 PYTHON = sorted(path for top in (*PROJECT, "tests") for path in (ROOT / top).rglob("*.py"))
@@ -216,6 +221,18 @@ def test_no_command_is_imported():
     """Code that two commands need lies below them, in experiments.shared and the like."""
     inside = {name: imports(path) for name, path in MODULES.items() if name.startswith("experiments.")}
     assert not [(name, other) for name, names in inside.items() for other in names if COMMAND.fullmatch(other)]
+
+
+def test_every_module_with_code_has_its_tests():
+    """contextjax/a/b.py has tests/a/b_test.py, a/b.py of another package tests/PACKAGE/a/b_test.py."""
+    without = []
+    for module, path in MODULES.items():
+        has_code = any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in ast.parse(text_of(path)).body)
+        own = path.relative_to(ROOT / "contextjax" if module.split(".")[0] == "contextjax" else ROOT)
+        tests = ROOT / "tests" / own.with_name(f"{own.stem.strip('_')}_test.py")
+        if has_code and not tests.exists() and module not in TESTED_ELSEWHERE:
+            without.append(f"{path.relative_to(ROOT)} has no {tests.relative_to(ROOT)}")
+    assert not without, "\n".join(without)
 
 
 def test_imports_have_no_circles():

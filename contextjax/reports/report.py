@@ -116,16 +116,14 @@ def build_report(
       system: the evaluated system; it encodes the shown queries once more, for scores and attention.
       evaluation: ranks over `pictures`, or over candidate sets of them.
       pictures: the gallery, or the pictures of all candidates, by row.
-      title: the heading, such as the run's name.
-      split: the evaluated split.
+      title, split: the heading, such as the run's name, and the evaluated split.
       baselines: metrics of other queries or scores of the same towers, and of systems that do not look, by name.
       protocol: the protocol's name, where the evaluation has none.
       metric_lines: the run's metrics log, one mapping a line: step, name: value.
       loss_weights: the loss terms among the logged names, and their weights.
       phrases_of: finds the characters [start, end) of a text's phrases; None shows maps of tokens.
       captions: a description of each picture, by row; used as alternative text.
-      facts: more lines for the footer.
-      credit: authors and licence of the pictures.
+      facts, credit: more lines for the footer; authors and licence of the pictures.
       sample: number of queries drawn at random.
       extremes: number of best and of worst queries, or of right and of wrong ones.
       seed: seed of the random draw.
@@ -137,7 +135,6 @@ def build_report(
         view = ComposedView(system, evaluation, shown, phrases_of)
     columns, rows, kinds = _tables(view, baselines)
     run_hash, _, step = system.fingerprint.rpartition("-")
-    own = {"protocol": protocol, **view.fields(columns)}
     return Report(
         task=view.task,
         title=title,
@@ -152,7 +149,7 @@ def build_report(
         read_by=view.read_by,
         facts={"Config": run_hash, "Checkpoint": f"step {step}", **(facts or {})},
         credit=credit,
-        **own,
+        **{"protocol": protocol, **view.fields(columns)},
     )
 
 

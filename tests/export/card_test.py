@@ -37,6 +37,6 @@ def test_metrics_parity_and_recipe_are_tables(spec):
     }  # fmt: skip
     recipe = {"Started from": "openai/clip", "Steps": "12"}
     card = make_card(MANIFEST, spec, recipe=recipe, evaluation=evaluation, parity=PARITY)
-    assert "| R@1 | 12.3 |" in card and "mAP" not in card and "of 'data/cirr' (contents 0f)" in card
+    assert "| R@1 | 12.3 |" in card and "mAP" not in card and "of data/cirr (contents 0f)" in card
     assert "| onnx | query | 2.0e-06 |" in card and "up to 3.0e-03 from itself in float32" in card
     assert "| Steps | 12 |" in card and "These weights began as openai/clip: its licence holds here too." in card

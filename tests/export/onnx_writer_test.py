@@ -37,7 +37,7 @@ def test_parameters_stay_in_their_file(weights):
 
 
 def test_inputs_and_output_have_their_axes(weights):
-    graph = written(lambda t, x: (jnp.sort(x), x @ t["w"])[1], weights).graph  # what is not read needs no rule
+    graph = written(lambda t, x: x @ t["w"], weights).graph
     axes = lambda info: [d.dim_param or d.dim_value for d in info.type.tensor_type.shape.dim]
     assert [axes(x) for x in (*graph.input, *graph.output)] == [["rows", 4], ["rows", 3]]
 

@@ -5,12 +5,13 @@ import pytest
 
 from configs.pictograms import get_config
 from contextjax.types import UserError
-from experiments.shared import context_cir
+from experiments.shared import context_cir, models
 
 
 def changed(argument="tiny", **changes):
     config = get_config(argument)
     config.update_from_flattened_dict(changes)
+    config.model = models.resolve_model(config)
     return config
 
 

@@ -31,7 +31,7 @@ def part(records):
 
 
 RECORDS = [ComposedRecord("1", "a", "0 1 0.5 0", "b", kinds=("add",)), ComposedRecord("2", "b", "0 0 1 0.5", "c")]
-PROTOCOL = EvaluationProtocol("toy", recall_at=(1,))
+PROTOCOL = EvaluationProtocol("toy", recall_at=(1,), reader="cirr")
 
 
 def test_protocols_of_candidate_sets_are_told_from_those_of_queries():

@@ -29,8 +29,7 @@ def test_a_task_is_of_the_config(tmp_path):
     assert task.start_from is None and list(task.batches(3)) == [3]
 
 
-def test_a_profile_is_recorded_on_this_machine():
+def test_a_profile_is_recorded_on_this_machine(monkeypatch, tmp_path):
+    monkeypatch.setattr(training, "is_remote", lambda workdir: True)
     with pytest.raises(UserError, match="--profile needs a workdir on this machine"):
-        from contextjax.files import path_of
-
-        training.train(get_config("tiny"), path_of("gs://bucket/run"), profile="1:2")
+        training.train(get_config("tiny"), tmp_path, profile="1:2")

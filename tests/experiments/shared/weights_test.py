@@ -42,7 +42,10 @@ def test_a_run_is_exported_with_its_metrics(tmp_path, capsys):
 def test_the_card_says_how_a_run_was_trained():
     config = get_config("tiny")
     rows = _recipe_rows(config)
-    assert rows["Started from"] == "random weights" and rows["Trained on"] == "cirr_ext, split train, 8 a batch"
+    assert (
+        rows["Started from"] == "random weights"
+        and rows["Trained on"] == f"{config.data.reader}, split train, 8 a batch"
+    )
     assert rows["Steps"].startswith("12 (muon, learning rate 0.002") and "captions 0.2" in rows["Losses"]
     config.model.pretrained = "openai/clip-vit-base-patch32"
     assert _recipe_rows(config)["Started from"] == "openai/clip-vit-base-patch32"

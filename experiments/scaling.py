@@ -2,8 +2,7 @@
 
 python -m experiments.scaling [--plans=results/plans]
 
-A plan's file is SIZE-MESH.json, such as H14-data8,fsdp8.json; experiments.shared.scaling_tables says how figures are
-continued beyond the largest plan.
+A plan's file is SIZE-MESH.json, such as H14-data8,fsdp8.json.
 """
 
 from pathlib import Path

@@ -14,7 +14,7 @@ PARTS = {
     for name in ("dual_encoder", "clip", "blip", "fusion", "adapter", "masking", "inter_context", "token_pooling")
 }
 TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text", "multimodal")}
-ATTENTION = {"contextjax.models.attention", "contextjax.models.placed"}
+ATTENTION = {f"contextjax.models.{name}" for name in ("attention", "linear", "placed")}
 LAYERS = {"contextjax.models.layers"} | ATTENTION
 TYPES = {"contextjax.types"}
 FILES = {"contextjax.files", "contextjax.json_files"}
@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.contents": FILES | THREADS,
     "contextjax.spec": TYPES | FILES,
     "contextjax.models.placed": TYPES,
+    "contextjax.models.linear": TYPES,
     "contextjax.models.attention": ATTENTION | TYPES,
     "contextjax.models.layers": ATTENTION | TYPES,
     "contextjax.models.vision": LAYERS | TYPES,

@@ -3,19 +3,25 @@
 `make test-targets` runs this in an environment for each compiler; none of it is run on a chip.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import pytest
 
 from contextjax.analysis.collectives import bytes_by_type, collectives
 from contextjax.analysis.targets import devices_of, parse_target, prepare
 from contextjax.analysis.traffic import traffic
+from contextjax.export.programs import make_programs, portable, tree_of
+from contextjax.export.stablehlo import to_stablehlo
 from contextjax.models.layers import fused_attend
 from contextjax.sharding import make_mesh
+from contextjax.system import System
 from tests.analysis import small_programs
 from tests.commands import interpreter
 
@@ -37,17 +43,23 @@ def target(request):
     return target
 
 
-@pytest.mark.parametrize("recipe", ["pictograms.py:no_consistency,tiny", "pictogram_sets.py:pairs,tiny"])
-def test_a_recipe_of_each_system_is_compiled(target, recipe, tmp_path):
+@pytest.mark.parametrize(
+    ("recipe", "mesh"),
+    [("pictograms.py:no_consistency,tiny", "data:8"), ("pictogram_sets.py:pairs,tiny", "data:2,fsdp:4")],
+)
+def test_a_recipe_of_each_system_is_compiled(target, recipe, mesh, tmp_path):
+    """In bfloat16, and gradients are summed in float32 nevertheless."""
     output = tmp_path / "plan.json"
     done = interpreter(
-        "plan", f"--config=configs/{recipe}", "--mesh=data:2,fsdp:4", f"--target={target.name}", "--effort=low",
-        "--nosimulated", f"--output={output}",
+        "plan", f"--config=configs/{recipe}", f"--mesh={mesh}", f"--target={target.name}", "--effort=low",
+        "--nosimulated", "--config.model.dtype=bfloat16", f"--output={output}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     figures = json.loads(output.read_text())
     assert figures["fits"] and figures["inexact"] == 0 and sum(figures["sent"].values()) > 0
     assert f"fits {target.name}" in done.stdout
+    if mesh == "data:8":
+        assert figures["sent_by_type"]["all-reduce"]["f32"] > 0 and "bf16" not in figures["sent_by_type"]["all-reduce"]
 
 
 def test_a_small_step_sends_and_computes_what_its_saved_text_says(target):
@@ -87,20 +99,34 @@ def test_cudnn_computes_gradients_for_odd_numbers_of_tokens(tokens, mask):
     assert "__cudnn$fmha" in text
 
 
-@pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_an_exported_program_is_compiled(platform):
-    """jax.export, as export/stablehlo.py uses it, with a batch of any size: read back and compiled for the chip."""
-    target = parse_target("v5e:1x1" if platform == "tpu" else "H100:1x1x1")
+@contextlib.contextmanager
+def no_shape_checks():
+    """Turns jaxtyping off, which takes no symbolic sizes."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize("name", ["v5e:1x1", "H100:1x1x1"])
+def test_the_programs_of_an_export_are_compiled(name, tiny):
+    """Written as experiments.export writes them, for any number of rows; read back and compiled for the chip."""
+    target = parse_target(name)
     if not installed(target):
         pytest.skip("the compiler of this chip is not installed")
     prepare(target)
-    (rows,) = jax.export.symbolic_shape("rows")
-    shapes = jax.ShapeDtypeStruct((rows, 64), jnp.float32), jax.ShapeDtypeStruct((64, 32), jnp.float32)
-    exported = jax.export.export(jax.jit(lambda x, y: jnp.tanh(x @ y)), platforms=["cpu", "cuda", "tpu"])(*shapes)
-    again = jax.export.deserialize(exported.serialize())
-    mesh = make_mesh("data:1", devices=devices_of(target))
-    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    inputs = [jax.ShapeDtypeStruct((8, 64), jnp.float32, sharding=place),
-              jax.ShapeDtypeStruct((64, 32), jnp.float32, sharding=place)]  # fmt: skip
-    program = jax.jit(again.call).lower(*inputs).compile(compiler_options=target.compiler_options("low") or None)
-    assert sum(work.flops for work in traffic(program.as_text())) == 2 * 8 * 64 * 32
+    model = tiny.model()
+    no_tokenizer: Any = None
+    live, tensors = portable(System(model, tiny.params(model), no_tokenizer), "float32")
+    programs = {program.name: program for program in make_programs(System(model, {}, no_tokenizer), live)}
+    place = jax.sharding.NamedSharding(make_mesh("data:1", devices=devices_of(target)), jax.sharding.PartitionSpec())
+    on = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+    with no_shape_checks():
+        for program in (programs["query"], programs["gallery"]):
+            call = lambda tensors, *inputs, program=program: program.call(tree_of(tensors), *inputs)
+            read = jax.export.deserialize(bytearray(to_stablehlo(call, tensors, program.trace_inputs())))
+            sizes = {"batch": 8, "tokens": 10}
+            inputs = [on(tuple(sizes.get(axis, axis) for axis in x.axes), x.dtype) for x in program.inputs]
+            given = {name: on(x.shape, x.dtype) for name, x in tensors.items()}
+            compiled = jax.jit(read.call).lower(given, *inputs)
+            text = compiled.compile(compiler_options=target.compiler_options("low") or None).as_text()
+            assert sum(work.flops for work in traffic(text)) > 0

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from contextjax.models.layers import dense, logical
+from contextjax.models.linear import spread
 
 # PyTorch's default for a Linear: uniform within 1 / sqrt(fan in).
 TORCH_LINEAR = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -70,9 +71,9 @@ class ConvolutionalAdapter(nn.Module):
             kernel = logical(nn.initializers.lecun_normal(), None, None, None, "mlp")
             convolve = nn.Conv(
                 hidden.shape[-1], (size, size), feature_group_count=hidden.shape[-1], use_bias=False,
-                kernel_init=kernel, dtype=self.dtype, name=f"scale_{size}",
+                kernel_init=kernel, dtype=jnp.float32, name=f"scale_{size}",
             )  # fmt: skip
-            flat = convolve(grid).reshape(empty.shape)
+            flat = convolve(grid).astype(hidden.dtype).reshape(empty.shape)  # the gradient is summed in float32
             scales.append(jnp.concatenate([cls, jnp.take_along_axis(flat, place[..., None], axis=1)], axis=1))
         return x + expand(self, scales, x.shape[-1])
 
@@ -89,5 +90,5 @@ def expand(adapter: Any, scales: Sequence[Float[Array, "*b n r"]], width: int) -
     layer = dense(width, ("mlp", "embed"), name="up", use_bias=False, dtype=adapter.dtype, init=TORCH_LINEAR)
     added = jax.nn.relu(layer(jnp.concatenate(scales, axis=-1)))
     if adapter.zero_init:
-        added = added * adapter.param("gate", logical(nn.initializers.zeros, "embed"), (width,)).astype(added.dtype)
+        added = added * spread(adapter.param("gate", logical(nn.initializers.zeros, "embed"), (width,)), added)
     return added

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from contextjax.models.layers import dense, logical
+from contextjax.models.linear import spread
 from contextjax.models.multimodal import BertBlock
 from contextjax.types import UserError
 
@@ -60,7 +61,7 @@ class InterContextEncoder(nn.Module):
             x = x + dense(width, ("embed", None), name="relative", dtype=self.dtype)(features - mean)
         normal = nn.initializers.normal(0.02)
         table = self.param("position_embedding", logical(normal, None, "embed"), (self.positions, width))
-        x = x + ordered[:, None, None] * table[:count].astype(x.dtype)
+        x = x + ordered[:, None, None] * spread(table[:count], x)
         if self.reads_text:
             token = dense(width, ("embed", None), name="text", dtype=self.dtype)(text)
             x = jnp.concatenate([x, token[:, None]], axis=1)

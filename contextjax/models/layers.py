@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from contextjax.models.attention import attend, attend_in_chunks, check_cudnn, fused_attend, rows_at_once
+from contextjax.models.linear import Dense, product, spread
 from contextjax.models.placed import logical, placed
 
 ACTIVATIONS: dict[str, Callable] = {
@@ -39,24 +40,30 @@ FEW = 4  # contexts that are selected from instead of gathered
 
 
 def _keeps_half(primitive: Any, *inputs: Any, **params: Any) -> bool:
-    """Returns whether a result is kept for the gradient: not if it is float32 where the tower computes in bfloat16."""
-    made = params.get("new_dtype") or params.get("preferred_element_type")
-    return all(x.dtype != jnp.float32 for x in (*inputs, *((jnp.zeros((), made),) if made else ())))
+    """Returns whether a result is kept for the gradient: a product's, if neither it nor its factors are float32.
+
+    What lies between two products is computed again: stacked over the layers of a tower that computes in bfloat16, its
+    float32 norms and its activations would take most of the memory.
+    """
+    made = params.get("preferred_element_type")
+    types = [x.dtype for x in inputs] + [jnp.dtype(made)] * (made is not None)
+    return primitive.name == "dot_general" and jnp.float32 not in types
 
 
-def embed_tokens(table: nn.Embed, ids: Int[Array, "*batch t"]) -> Float[Array, "*batch t width"]:
-    """Looks up token embeddings in a table whose columns may be on several devices.
+def embed_tokens(table: nn.Embed, ids: Int[Array, "*batch t"], dtype: Any = None) -> Float[Array, "*batch t width"]:
+    """Looks up token embeddings, as `dtype`, in a float32 table whose columns may be on several devices.
 
     Each device looks up its columns for the texts of all devices, then they exchange rows; XLA's own choice would
     replicate the result on every device.
     """
-    return placed(placed(table(placed(ids, first="lookup")), "embed", first="lookup"))
+    x = table(placed(ids, first="lookup"))
+    return placed(placed(x.astype(dtype or x.dtype), "embed", first="lookup"))
 
 
 def dense(features: int, axes: tuple[str | None, str | None], *, name: str | None = None, use_bias: bool = True,
-          dtype: Any = None, init: Callable | None = None) -> nn.Dense:  # fmt: skip
+          dtype: Any = None, init: Callable | None = None) -> Dense:  # fmt: skip
     """Returns a Dense layer whose kernel [in, out] has the logical axes `axes`."""
-    return nn.Dense(
+    return Dense(
         features,
         use_bias=use_bias,
         dtype=dtype,
@@ -66,7 +73,7 @@ def dense(features: int, axes: tuple[str | None, str | None], *, name: str | Non
     )
 
 
-def head(features: int, axes: tuple[str | None, str | None], **options: Any) -> nn.Dense:
+def head(features: int, axes: tuple[str | None, str | None], **options: Any) -> Dense:
     """Returns a Dense layer in float32 for outputs that are compared or ranked.
 
     The towers may compute in bfloat16, in which the scores of nearly equal pictures would tie.
@@ -105,10 +112,11 @@ class SelfAttention(nn.Module):
         init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=0, out_axis=2, batch_axis=1)
         kernel = self.param("qkv_kernel", logical(init, "embed", None, "heads"), (width, 3, width))
         bias = self.param("qkv_bias", logical(nn.initializers.zeros, None, "heads"), (3, width))
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x = x.astype(self.dtype or jnp.result_type(x, kernel))
         # [3, width], not [3 * width]: a device's heads are then a slice of query, of key and of value. In the product
         # the 3 comes first, so that each lies in one piece: a TPU would copy them.
-        qkv = jnp.einsum("...w,wtd->t...d", x, kernel) + bias.reshape(3, *(1,) * (x.ndim - 1), width)
+        qkv = product("...w,wtd->t...d", x, kernel)
+        qkv = qkv + spread(bias.reshape(3, *(1,) * (x.ndim - 1), width), qkv)
         split = lambda y: placed(y.reshape(*y.shape[:-1], self.heads, -1), "heads", None)
         query, key, value = (split(qkv[i]) for i in range(3))
         if self.attention == "cudnn":
@@ -268,6 +276,8 @@ class AttentionPooling(nn.Module):
     def __call__(self, x: Float[Array, "*batch n width"]) -> Float[Array, "*batch width"]:
         width = x.shape[-1]
         query = self.param("query", logical(nn.initializers.normal(width**-0.5), None, "embed"), (1, width))
+        # For each row: the gradient of one query for all would be summed in the type of the computation.
+        query = jnp.broadcast_to(query, (*x.shape[:-2], 1, width))
         pooled, _ = CrossAttention(self.heads, self.dtype, name="attention")(query, x)
         return layer_norm(self.epsilon, name="norm", dtype=self.dtype)(pooled[..., 0, :])
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from contextjax.models.adapter import TORCH_LINEAR
 from contextjax.models.layers import dense, logical, placed
+from contextjax.models.linear import spread
 from contextjax.models.multimodal import BertBlock, Context
 
 NOISE = 0.02  # scale of the noise on mask scores
@@ -97,10 +98,11 @@ class ReconstructionDecoder(nn.Module):
         """
         normal = nn.initializers.normal(0.02)
         width, patches = tokens.shape[-1], masked.shape[1] + visible.shape[1]
-        slot = self.param("mask_embedding", logical(normal, "embed"), (width,)).astype(tokens.dtype)
+        slot = self.param("mask_embedding", logical(normal, "embed"), (width,))
         positions = self.param("position_embedding", logical(normal, None, "embed"), (1 + patches, width))
         # The table is indexed by patch, CLS not counted, as published: its last row is unused.
-        slots = slot + placed(positions.astype(tokens.dtype), first=None)[masked]
+        slots = placed(positions, first=None)[masked].astype(tokens.dtype)
+        slots = spread(slot, slots) + slots
         # The place of each patch of the raster in [CLS, visible patches, masked patches].
         rank = jnp.argsort(jnp.concatenate([visible, masked], axis=1), axis=1) + 1
         rank = jnp.concatenate([jnp.zeros((len(rank), 1), rank.dtype), rank], axis=1)

@@ -19,6 +19,7 @@ from contextjax.models.layers import (
     placed,
     run_blocks,
 )
+from contextjax.models.linear import spread
 from contextjax.models.text import TextOutput
 
 
@@ -108,14 +109,12 @@ class BertEncoder(nn.Module):
         c = self.config
         normal = nn.initializers.normal(0.02)
         embed = nn.Embed(
-            c.vocabulary, c.width, dtype=self.dtype, embedding_init=logical(normal, "vocab", "embed"),
+            c.vocabulary, c.width, embedding_init=logical(normal, "vocab", "embed"),
             name="token_embedding",
         )  # fmt: skip
         positions = self.param("position_embedding", logical(normal, None, "embed"), (c.positions, c.width))
-        x = embed_tokens(embed, ids)
-        x = layer_norm(c.epsilon, name="embedding_norm", dtype=self.dtype)(
-            x + positions[: ids.shape[-1]].astype(x.dtype)
-        )
+        x = embed_tokens(embed, ids, self.dtype)
+        x = layer_norm(c.epsilon, name="embedding_norm", dtype=self.dtype)(x + spread(positions[: ids.shape[-1]], x))
         attention = None if context is None else jnp.zeros((*ids.shape, context.tokens.shape[-2]))
         inputs = (mask[..., None, None, :], *(() if context is None else (context,)))
         (x, attention), _ = run_blocks(BertBlock, c, self.dtype, (x, attention), *inputs)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from contextjax.models.layers import TransformerBlock, embed_tokens, layer_norm, logical, run_blocks
+from contextjax.models.linear import spread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,14 +55,13 @@ class TextTransformer(nn.Module):
         embedding = nn.Embed(
             c.vocabulary,
             c.width,
-            dtype=self.dtype,
             embedding_init=logical(nn.initializers.normal(0.02), "vocab", "embed"),
             name="token_embedding",
         )
         normal = logical(nn.initializers.normal(0.01), None, "embed")
         positions = self.param("position_embedding", normal, (c.positions, c.width))
-        x = embed_tokens(embedding, ids)
-        x = x + positions[:length].astype(x.dtype)
+        x = embed_tokens(embedding, ids, self.dtype)
+        x = x + spread(positions[:length], x)
         seen = jnp.tril(jnp.ones((length, length), bool)) & mask[:, None, None, :]
         x, _ = run_blocks(TransformerBlock, c, self.dtype, x, seen)
         states = layer_norm(c.epsilon, name="final_norm", dtype=self.dtype)(x)

@@ -19,6 +19,7 @@ from contextjax.models.layers import (
     placed,
     run_blocks,
 )
+from contextjax.models.linear import spread
 from contextjax.types import UserError
 
 
@@ -121,15 +122,15 @@ class VisionTransformer(nn.Module):
         x = dense(c.width, (None, "embed"), name="patch_embedding", use_bias=c.patch_bias, dtype=self.dtype)(patches)
         x = placed(x)
         normal = nn.initializers.normal(c.width**-0.5)
-        cls = self.param("class_embedding", logical(normal, "embed"), (c.width,)).astype(x.dtype)
-        x = jnp.concatenate([jnp.broadcast_to(cls, (x.shape[0], 1, c.width)), x], axis=1)
+        cls = self.param("class_embedding", logical(normal, "embed"), (c.width,))
+        x = jnp.concatenate([spread(cls, x[:, :1]), x], axis=1)
         positions = nn.initializers.normal(c.position_std) if c.position_std else normal
         count = 1 + (c.image_size // c.patch_size) ** 2
         positions = self.param("position_embedding", logical(positions, None, "embed"), (count, c.width))
         if visible is not None:
             cls_first = jnp.concatenate([jnp.zeros((len(x), 1), visible.dtype), visible + 1], axis=1)
             positions = placed(positions, first=None)[cls_first]
-        x = x + positions.astype(x.dtype)
+        x = x + spread(positions, x)
         if c.pre_norm:
             x = layer_norm(c.epsilon, name="pre_norm", dtype=self.dtype)(x)
         x, taps = run_blocks(TransformerBlock, c, self.dtype, x, taps=c.taps)

@@ -51,7 +51,7 @@ class Options:
     rows: tuple[str, ...] = option(ROWS, "What is timed: {forward,step}-BATCH-{float32,bfloat16}.")
     seconds: float = option(1.5, "The least time of one timing.", lower_bound=0.0)
     threads: int = option(2, "Threads of both.", lower_bound=1)
-    size: str = option("B32", "The model; tiny: to see that everything works.", enum_values=["B32", "tiny"])
+    size: str = option("B32", "The model; tiny: to see that everything works.", enum_values=[*pytorch.CLIP_SIZES])
     keep_memory: bool = option(True, KEEP_MEMORY)
 
 
@@ -182,15 +182,15 @@ def step(folder: Path, images: np.ndarray, ids: np.ndarray, dtype: str) -> tuple
 
 
 def torch_forward(folder: Path, config: CLIPConfig, images: np.ndarray, dtype: str) -> Program:
-    """Returns PyTorch's image tower with its projection, as a careful user would run it on a CPU."""
+    """Returns PyTorch's image tower with its projection, as a careful user would run it."""
     import torch
 
     model = pytorch.load_clip(folder).eval().to(getattr(torch, dtype))
-    pixels = pytorch.pixels(images, config.vision).to(getattr(torch, dtype))
+    pixels = pytorch.pixels(images, config.vision).to(pytorch.device(), getattr(torch, dtype))
 
     def run() -> np.ndarray:
         with torch.inference_mode():
-            return model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output).float().numpy()
+            return model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output).float().cpu().numpy()
 
     return run
 
@@ -200,9 +200,10 @@ def torch_step(folder: Path, config: CLIPConfig, images: np.ndarray, ids: np.nda
     import torch
 
     model = pytorch.load_clip(folder).train()
-    pixels, tokens = pytorch.pixels(images, config.vision), torch.from_numpy(ids).long()
+    device = pytorch.device()
+    pixels, tokens = pytorch.pixels(images, config.vision).to(device), torch.from_numpy(ids).long().to(device)
     optimizer = pytorch.adamw(model.parameters(), OPTIMIZER)
-    precision = torch.autocast("cpu", torch.bfloat16) if dtype == "bfloat16" else contextlib.nullcontext()
+    precision = torch.autocast(device, torch.bfloat16) if dtype == "bfloat16" else contextlib.nullcontext()
 
     def run() -> float:
         with precision:

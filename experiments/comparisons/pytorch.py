@@ -13,12 +13,29 @@ from contextjax.models.vision import VisionConfig
 TINY_TOWER = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 CLIP_SIZES: dict[str, dict[str, Any]] = {
     "B32": {},  # the defaults of transformers.CLIPConfig
+    "L14": {
+        "projection_dim": 768,
+        "text_config": {
+            "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "projection_dim": 768,
+        },
+        "vision_config": {
+            "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+            "patch_size": 14, "projection_dim": 768,
+        },
+    },
     "tiny": {
         "projection_dim": 32,
         "text_config": {**TINY_TOWER, "max_position_embeddings": 32, "projection_dim": 32},
         "vision_config": {**TINY_TOWER, "image_size": 32, "patch_size": 8, "projection_dim": 32},
     },
-}
+}  # fmt: skip
+
+
+def device() -> str:
+    """Returns the device that PyTorch's side of CLIP runs on: a GPU, where PyTorch finds one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def write_clip(folder: Path, size: str, *, seed: int = 0) -> None:
@@ -36,7 +53,7 @@ def load_clip(folder: Path) -> Any:
     import transformers
 
     quiet()
-    return transformers.CLIPModel.from_pretrained(folder)
+    return transformers.CLIPModel.from_pretrained(folder).to(device())
 
 
 def quiet() -> None:

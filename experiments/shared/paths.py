@@ -34,6 +34,7 @@ class Place(Enum):
     PICTURES = "a folder or a file"
     NEW_FOLDER = "a folder to write to"  # which may be there
     NEW_FILE = "a file to write"
+    NEW_PLACE = "a file or a folder to write to"  # which of the two, the command checks
 
 
 _given: dict[Path, None] = {}  # every path that a flag or a config gave to this command
@@ -92,7 +93,7 @@ def fault(path: str | os.PathLike[str], place: Place, name: str) -> str:
     except OSError as error:
         return f"{name}={text} can't be used ({error.strerror}); expected {place.value}: give another."
     if not mode:
-        if place in (Place.NEW_FOLDER, Place.NEW_FILE):
+        if place in (Place.NEW_FOLDER, Place.NEW_FILE, Place.NEW_PLACE):
             return _no_parent(Path(text), name)
         return "" if place is Place.SOURCE else f"{name}={text} is not there; expected {place.value}: check the path."
     is_folder, is_file = stat.S_ISDIR(mode), stat.S_ISREG(mode)

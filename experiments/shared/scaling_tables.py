@@ -1,14 +1,11 @@
 """Tables of plans: sizes by numbers of devices, break-even batches, meshes, tensor beside fsdp, the contrastive loss.
 
-A plan's file is SIZE-MESH.json, such as H14-data8,fsdp8.json. Where there is none (4096 devices are more than can be
-simulated), figures are continued from the two largest plans of a size over data alone: with a constant batch a device,
-what a device holds, computes and sends is a line in the number of devices, n, once what it sends is divided by
-(n - 1) / n.
+A plan's file is SIZE-MESH.json, such as H14-data8,fsdp8.json. More devices than can be simulated are for the chips' own
+compilers (experiments.plan --target).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,8 +54,7 @@ def _weak(plans: Mapping[str, Any]) -> Iterator[str]:
     for size in SIZES:
         for devices, cost in _over_data(plans, size).items():
             cells = [_gb(cost.arguments + cost.outputs), _gb(cost.temporaries), _gb(sum(cost.sent.values()))]
-            continued = "" if f"{size}-data{devices}" in plans else " (continued)"
-            yield _row(size, f"{devices}{continued}", ROWS * devices, *cells, *(_expected(cost, c) for c in CHIPS))
+            yield _row(size, devices, ROWS * devices, *cells, *(_expected(cost, c) for c in CHIPS))
 
 
 def _expected(cost: Any, chip: str) -> str:
@@ -129,13 +125,9 @@ def _losses() -> Iterator[str]:
 
 
 def _over_data(plans: Mapping[str, Any], size: str) -> dict[int, Any]:
-    """Costs by number of devices, from plans over data alone; continued for those of DEVICES that have no plan."""
+    """Costs by number of devices, from plans over data alone."""
     names = {int(name.removeprefix(f"{size}-data")): name for name in plans if _is_over_data(name, size)}
-    costs = {devices: cost_of_plan(plans[names[devices]]) for devices in sorted(names)}
-    if len(costs) >= 2:
-        last = list(costs.values())[-2:]
-        costs |= {devices: continued(*last, devices=devices) for devices in DEVICES if devices not in costs}
-    return costs
+    return {devices: cost_of_plan(plans[names[devices]]) for devices in sorted(names)}
 
 
 def _is_over_data(name: str, size: str) -> bool:
@@ -149,25 +141,6 @@ def cost_of_plan(plan: Mapping[str, Any]) -> Any:
     outputs = held["peak"] - arguments - held["temporaries"]
     sent = tuple(Collective(kind, size, n, n, 1, True, "") for kind, size in plan["sent"].items() if size)
     return Cost(n, plan["flops"], plan["device_flops"], 0.0, arguments, held["temporaries"], outputs, sent)
-
-
-def continued(first: Any, second: Any, *, devices: int) -> Any:
-    """Returns the cost on more devices with the same batch on each, on the line through two costs; see above."""
-    share = lambda n: (n - 1) / n
-    t = (devices - second.devices) / (second.devices - first.devices)
-    line = lambda a, b: b + t * (b - a)
-    before = {operation.kind: operation.sent / share(first.devices) for operation in first.collectives}
-    sent = tuple(
-        dataclasses.replace(
-            operation, group=devices, span=devices,
-            sent=share(devices) * line(before.get(operation.kind, 0.0), operation.sent / share(second.devices)),
-        )
-        for operation in second.collectives
-    )  # fmt: skip
-    numbers = ("device_flops", "arguments", "temporaries", "outputs")
-    values = {name: line(getattr(first, name), getattr(second, name)) for name in numbers}
-    flops = devices * line(first.flops / first.devices, second.flops / second.devices)
-    return dataclasses.replace(second, devices=devices, flops=flops, collectives=sent, **values)
 
 
 def _head(*cells: str) -> Iterator[str]:

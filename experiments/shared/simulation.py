@@ -28,8 +28,8 @@ def count_devices(mesh: str) -> int:
     count = math.prod(int(size) for size in re.findall(r":([1-9][0-9]*)", mesh))
     if count > MOST:
         raise UserError(
-            f"mesh '{mesh}' has {count} devices, and {MOST} can be simulated; plan a smaller data axis with the same "
-            "batch a device: docs/results/scaling.md says how its figures go on."
+            f"mesh '{mesh}' has {count} devices, and {MOST} can be simulated; a chip's own compiler makes a plan of "
+            "more, as --target=v5p:16x16x16, or plan a smaller data axis with the same batch a device."
         )
     return count
 

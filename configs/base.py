@@ -146,7 +146,7 @@ def _data(system: str) -> Any:
         data.propositions = 0  # short sentences that a text is split into for model.propositions; 0: the whole text
         data.proposition_length = 20  # tokens
         data.clean = True  # texts lose their punctuation, as published
-        data.augment = "none"  # or "caption", "set" (one crop for a set, no flips), "published"
+        data.augment = "none"  # or "published" (each picture by itself), "set" (one crop for a set, no flips)
         data.records = 0  # only so many of the training split's records, evenly spread; 0: all
         data.cached = False  # encode the pictures once by model.start, and train what reads its features (stage 2b)
     return data
@@ -189,7 +189,7 @@ def _context_blip() -> tuple[Any, Any]:
     model.mask_rate = 0.25
     model.decoder_layers = 4
     model.decoder_heads = 8
-    model.selection = "none"  # "head", "itc" (the summary form) or "both"
+    model.selection = "none"  # "head", "itc", "both" or "adapted" (the summary form)
     model.propositions = False  # the base score is the probability that each of a text's propositions is true
     model.pooling_heads = 0  # > 0: the base score is of a text and what it reads of a picture's tokens (X-Pool)
     model.context_layers = 0  # of the inter-context encoder; 2 in the paper's last stage
@@ -208,6 +208,7 @@ def _context_blip() -> tuple[Any, Any]:
     loss.temperature = 0.07  # of the contrastive term on captions; candidate sets have the model's own
     loss.learned_temperature = False  # the model's own on captions too
     loss.real_tokens = True  # the masking's token is a real one; False: any position, as published
+    loss.fixed_masks = False  # random masks that a picture keeps, instead of what its text attends to
     loss.scrambled = False  # as the published code shows the visible patches: for comparison only
     loss.mask_false_negatives = True  # a text is never paired with its own picture as a negative
     return model, loss

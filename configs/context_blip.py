@@ -9,10 +9,14 @@ or a stage at a time, `experiments.train --config=configs/context_blip.py:2a --c
     1         captions (COCO, Visual Genome: configs' reader "captions"): matching and text-guided masking, BLIP frozen
     2a        ImageCoDe's sets: everything trains with a Linear head
     2b        their cached features: the inter-context encoder alone trains
-    card      the summary form, which a summary of the paper in circulation describes: InfoNCE over the candidates'
-              cosines, masks predicted from patch features, convolutions in the adapter (no 2b)
+    summary   the summary form, which a summary of the paper in circulation describes: InfoNCE over the candidates'
+              adapted embeddings, masks predicted from patch features, convolutions in the adapter; 2b compares the text
+              with what the inter-context encoder adds to these embeddings
+    published in 2a, the published augmentation, for every candidate by itself (a crop of 20 to 100 % of the area, flip,
+              RandAugment(2, 5)), instead of one crop for a set
+    no_adapter  BLIP fine-tuned, without adapter (--stages=2a, or 2a,2b: with the inter-context encoder)
+    no_context  2b without the encoder: the same head, data and steps
     tiny      12 steps of a model that trains in seconds, from nothing, for tests
-    published in 2a, the published augmentation (an own crop and flip for every candidate) instead of one crop for a set
 
 BLIP is a folder or hub id, "Salesforce/blip-itm-base-coco" or the original release as safetensors
 (`experiments.convert --allow_pickle`). Accelerators compute in bfloat16; on a CPU add --set=model.dtype=float32.
@@ -32,7 +36,8 @@ python -m experiments.plan --config=configs/context_blip.py:1 --mesh=data:8 (sta
 from configs.base import base, shrink
 
 STAGES = ("1", "2a", "2b")
-ARGUMENTS = (*STAGES, "card", "published", "tiny")
+OTHERS = ("summary", "published", "no_adapter", "no_context", "tiny")
+ARGUMENTS = (*STAGES, *OTHERS)
 CAPTIONS, DESCRIPTIONS = 5_100_000, 16_594
 
 
@@ -42,12 +47,18 @@ def get_config(argument: str = "1"):
     for name in (stage, *others):
         if name not in ARGUMENTS or (name == stage) != (name in STAGES):
             raise ValueError(
-                f"configs/context_blip.py got '{name}'; expected a stage ({', '.join(STAGES)}), then card, published "
-                "or tiny."
+                f"configs/context_blip.py got '{name}'; expected a stage ({', '.join(STAGES)}), then some of "
+                f"{', '.join(OTHERS)}."
             )
-    if stage == "2b" and "card" in others:
+    without = {"no_adapter", "no_context"}.intersection(others)
+    if stage == "1" and "no_adapter" in others:
         raise ValueError(
-            "configs/context_blip.py got 'card' with 2b; that form has the stages 1 and 2a: --stages=1,2a."
+            "configs/context_blip.py got 'no_adapter' with 1, which trains the adapter; begin with 2a: --stages=2a,2b."
+        )
+    if without and "summary" in others:
+        raise ValueError(
+            f"configs/context_blip.py got 'summary' with '{without.pop()}', without which nothing of that form is left "
+            "to train; give one of the two."
         )
     config = base("context_blip")
     config.model.pretrained = "Salesforce/blip-itm-base-coco"
@@ -59,11 +70,22 @@ def get_config(argument: str = "1"):
         _stage_1(config)
     else:
         _stage_2(config, cached=stage == "2b")
-    if "card" in others:
+    if "summary" in others:
         config.model.adapter = "convolutions"
         config.model.masking = "attended" if stage == "1" else "none"
         if stage != "1":
-            config.model.selection, config.model.context_layers = "itc", 0
+            config.model.selection = "adapted"
+        if stage == "2b":
+            config.optimizer.freeze = ("blip", "adapter", "logit_scale")
+    if "no_adapter" in others:
+        config.model.adapter = "none"
+        config.optimizer.freeze = tuple(name for name in config.optimizer.freeze if name != "adapter")
+        config.optimizer.multipliers = {
+            name: x for name, x in config.optimizer.multipliers.items() if name != "adapter"
+        }
+    if "no_context" in others and stage == "2b":
+        config.model.context_layers = 0
+        config.optimizer.freeze = tuple(name for name in config.optimizer.freeze if name != "head")
     if "published" in others and stage == "2a":
         config.data.augment = "published"
     if "tiny" in others:
@@ -74,7 +96,7 @@ def get_config(argument: str = "1"):
 def _stage_1(config) -> None:
     config.data.reader = "captions"
     config.data.batch_size = 1024
-    config.data.augment = "caption"
+    config.data.augment = "published"
     config.optimizer.learning_rate = 3e-4
     config.optimizer.schedule = "exponential"
     config.optimizer.warmup_steps = 3000

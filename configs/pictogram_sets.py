@@ -1,9 +1,30 @@
 """ContextBLIP from scratch on the embedded pictogram scenes, on two CPU cores: one text picks one of ten pictures.
 
+Two forms. The paper's, on sets of which half of the descriptions compare pictures ("the one with the most dogs"):
+
+    python -m experiments.generate --target=data/pictograms --comparative
+    python -m experiments.stages --config=configs/pictogram_sets.py --argument=paper --stages=1,pairs,2a,2b \\
+      --workdir=runs/paper --start=runs/pictograms
+
+    1         captions: matching with hard negatives, masking, and BLIP's contrastive loss
+    pairs     short statements about two pictures of a set: which of the two does the fused state's score pick?
+    2a        candidate sets: the fused state scored by the head
+    2b        cached features: the inter-context encoder alone trains
+
+    paper     the form itself. The image tower is that of --start, a run of configs/pictograms.py, frozen in all stages.
+              Text encoder and matching head have no published start here, so they train in stage 1 with the adapter
+    no_adapter, convolutions   without the adapter, or with the summary form's
+    no_masking, fixed_masks    without the masking loss, or with random masks that a picture keeps, whatever is attended
+    no_context                 2b with nothing in place of the encoder: the same head, data and steps
+    2a_longer                  2a for the time that 2b takes (--stages=1,pairs,2a)
+
+Where it differs from the paper, besides: short statements come before descriptions; a fused encoder of width 64;
+Muon and one cosine a stage.
+
+The late interaction, which no paper has, on sets of descriptions that are true of one picture by themselves:
+
     python -m experiments.generate --target=data/pictograms
     python -m experiments.stages --config=configs/pictogram_sets.py --workdir=runs/sets --start=runs/pictograms
-
-The stages, each an argument:
 
     1         captions: matching, masking and BLIP's contrastive loss; the image tower starts from --start, a run of
               configs/pictograms.py, if one is given
@@ -13,16 +34,14 @@ The stages, each an argument:
     2a        candidate sets: the base score plus a Linear of the fused state, which begins as nothing
     2b        cached features: the inter-context encoder alone trains
 
-Further arguments, after the stage's:
-
-    no_adapter, no_masking
+    late_interaction   the form itself, which is that of no argument
     dual      a plain dual encoder (the cosine of whole texts), trained as long as all stages (with --stages=1,cosine)
     demo      shorter stages, for `make demo` (with --stages=pairs,cosine, the two that learn)
-    tiny      12 steps of a model that trains in seconds, for tests
 
-Where it differs from the paper, because small towers start from nothing here: nothing is frozen in stages 1 and 2a; the
-contrastive loss stays on; the score begins with that of a dual encoder, which reads a text in propositions; two stages
-between 1 and 2a; Muon and one cosine a stage.
+Where it differs from the paper: nothing is frozen in stages 1 and 2a; the contrastive loss stays on; the score begins
+with that of a dual encoder, which reads a text in propositions; two stages between 1 and 2a; Muon, one cosine a stage.
+
+Either form has `tiny`: 12 steps of a model that trains in seconds, for tests.
 Accuracy and times: see the README.
 Memory and bytes on a mesh: python -m experiments.plan --config=configs/pictogram_sets.py --mesh=data:1
 """
@@ -30,8 +49,12 @@ Memory and bytes on a mesh: python -m experiments.plan --config=configs/pictogra
 from configs.base import base, shrink
 
 STAGES = ("1", "pairs", "cosine", "2a", "2b")
-DUAL_STAGES = ("1", "cosine")
-ARGUMENTS = (*STAGES, "no_adapter", "no_masking", "dual", "demo", "tiny")
+PAPER_STAGES, DUAL_STAGES = ("1", "pairs", "2a", "2b"), ("1", "cosine")
+PAPER = ("paper", "no_adapter", "convolutions", "no_masking", "fixed_masks", "no_context", "2a_longer")
+LATE = ("late_interaction", "dual", "demo")
+OTHERS = (*PAPER, *LATE, "tiny")
+ARGUMENTS = (*STAGES, *OTHERS)
+LONGER = 400  # steps of 2a that take as long as 2b and its features
 
 
 def get_config(argument: str = "1"):
@@ -40,18 +63,25 @@ def get_config(argument: str = "1"):
     for name in (stage, *others):
         if name not in ARGUMENTS or (name == stage) != (name in STAGES):
             raise ValueError(
-                f"configs/pictogram_sets.py got '{name}'; expected a stage ({', '.join(STAGES)}), then no_adapter, "
-                "no_masking, dual, demo or tiny."
+                f"configs/pictogram_sets.py got '{name}'; expected a stage ({', '.join(STAGES)}), then some of "
+                f"{', '.join(OTHERS)}."
             )
+    own, late = ([name for name in others if name in form] for form in (PAPER, LATE))
+    if own and late:
+        raise ValueError(
+            f"configs/pictogram_sets.py got '{own[0]}' of one form and '{late[0]}' of the other; give one."
+        )
+    if own and stage not in PAPER_STAGES:
+        raise ValueError(
+            f"configs/pictogram_sets.py got '{own[0]}' with {stage}; its form has the stages {', '.join(PAPER_STAGES)}."
+        )
     if "dual" in others and stage not in DUAL_STAGES:
         raise ValueError(f"configs/pictogram_sets.py got 'dual' with {stage}; it has {', '.join(DUAL_STAGES)}.")
     config = _shared()
-    {"1": _captions, "pairs": _pairs, "cosine": _cosine, "2a": _sets, "2b": _features}[stage](config)
-    if "no_adapter" in others:
-        config.model.adapter = "none"
-        config.optimizer.freeze = tuple(name for name in config.optimizer.freeze if name != "adapter")
-    if "no_masking" in others:
-        config.model.masking, config.loss.weights.masking = "none", 0.0
+    if own:
+        _paper(config, stage, own)
+    else:
+        {"1": _captions, "pairs": _pairs, "cosine": _cosine, "2a": _sets, "2b": _features}[stage](config)
     if "dual" in others:
         config.model.propositions, config.data.propositions, config.model.pooling_heads = False, 0, 0
         if stage == "1":
@@ -60,7 +90,7 @@ def get_config(argument: str = "1"):
             config.training.steps = 1200  # as long as all stages of the recipe: a step is shorter
     if "demo" in others:
         config.training.steps = min(config.training.steps, 240)
-    config.training.checkpoint_every = config.training.steps
+    config.training.checkpoint_every = 250 if own else config.training.steps
     config.training.evaluate_every = 0 if "demo" in others else config.training.steps
     if "tiny" in others:
         shrink(config)
@@ -137,3 +167,44 @@ def _features(config) -> None:
     config.optimizer.learning_rate = 1e-3
     config.optimizer.freeze = ("blip", "adapter", "head", "pooling", "logit_scale", "truth_bias")
     config.training.steps = 150
+
+
+def _paper(config, stage: str, variants: list[str]) -> None:
+    """Makes a stage of the paper's form, changed by some of PAPER."""
+    folder = "data/pictograms/contextual"
+    config.data.folder = config.data.val_folder = folder
+    config.data.propositions = 0
+    config.model.text.update({"width": 64, "layers": 3, "mlp": 256})
+    config.model.update({"propositions": False, "pooling_heads": 0, "projection": 0, "selection": "head"})
+    config.loss.learned_temperature = False
+    config.loss.weights.contrastive = 0.0
+    config.optimizer.freeze = ("blip/vision",)
+    if stage == "1":
+        config.data.reader, config.data.folder = "cirr_captions", "data/pictograms/cirr"
+        config.data.batch_size = 128
+        config.model.update({"masking": "pixels", "selection": "none"})
+        config.loss.weights.contrastive = 1.0
+        config.training.steps = 600
+    elif stage == "pairs":
+        config.data.train_split = "train_simple"
+        config.data.candidates, config.data.batch_size = 2, 192
+        config.data.text_length = 24
+        config.training.steps = 700
+    elif stage == "2a":
+        config.data.batch_size, config.data.descriptions = 16, 2
+        config.training.steps = 1500 + LONGER * ("2a_longer" in variants)
+    else:
+        _features(config)
+        config.data.records, config.data.batch_size = 12_000, 128
+        config.model.context_layers = 0 if "no_context" in variants else 2
+        config.optimizer.freeze = ("blip", "adapter") if "no_context" in variants else ("blip", "adapter", "head")
+        config.training.steps = 2500
+    if "no_adapter" in variants:
+        config.model.adapter = "none"
+        config.optimizer.freeze = tuple(name for name in config.optimizer.freeze if name != "adapter")
+    if "convolutions" in variants:
+        config.model.adapter = "convolutions"
+    if "no_masking" in variants:
+        config.model.masking, config.loss.weights.masking = "none", 0.0
+    if "fixed_masks" in variants:
+        config.loss.fixed_masks = True

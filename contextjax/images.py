@@ -202,6 +202,18 @@ def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
     return np.asarray(resized.crop((left, top, left + size, top + size)))
 
 
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Returns the width and height of a picture file as `decode` shows it, by its header; None where it is broken."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return image.size[::-1] if turned else image.size
+    except MemoryError:
+        raise
+    except Exception:  # a broken file makes Pillow raise nearly anything
+        return None
+
+
 def seen(width: int, height: int, *, fit: str = "crop") -> tuple[int, int, int, int]:
     """Returns the box of a picture that `preprocess` keeps, in its own pixels: left, top, right, bottom."""
     if fit == "squash":

@@ -15,10 +15,11 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 
+from contextjax.models.blip import BLIP
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.models.context_cir import Composition, ContextCIR, combine
 from contextjax.models.layers import normalize
-from contextjax.spec import QueryMode, ScoreMode
+from contextjax.spec import ENC, QueryMode, ScoreMode
 from contextjax.types import Tokens
 
 Inputs = ParamSpec("Inputs")
@@ -92,14 +93,15 @@ def score_sets(
         return seen.base if mode == "itc" else model.select(seen.features, seen.base, valid, ordered, seen.summary)
     count = pixels.shape[1]
     image, total = model.encode_image(pixels.reshape(-1, *pixels.shape[2:])), jnp.zeros((ids.shape[0], count))
-    if mode != "itm":
+    if not mode.startswith("itm"):
         text, images = model.embed_text(model.encode_text(ids, mask)), model.embed_image(image)
         total = total + (images.reshape(pixels.shape[0], count, -1)[sets] * text[:, None]).sum(-1)
     if mode != "itc":
         candidates = (sets[:, None] * count + jnp.arange(count)).reshape(-1)
-        fused = _read(model, image, jnp.repeat(ids, count, axis=0), jnp.repeat(mask, count, axis=0), candidates)
+        texts = jnp.repeat(ids, count, axis=0), jnp.repeat(mask, count, axis=0)
+        fused = _read(model, image, *texts, candidates, keeps_cls=mode.endswith("cls"))
         logits = model.match_states(fused).astype(jnp.float32).reshape(*total.shape, 2)
-        total = total + (logits[..., 1] - logits[..., 0] if mode == "itm" else logits[..., 1])
+        total = total + (logits[..., 1] - logits[..., 0] if mode.startswith("itm") else logits[..., 1])
     return total
 
 
@@ -113,15 +115,16 @@ def set_features(
 
 
 @_program
-def attention(model: Any, pixels: Any, ids: Any, mask: Any, rows: Any) -> jax.Array:
+def attention(model: Any, pixels: Any, ids: Any, mask: Any, rows: Any, *, mode: str = "all") -> jax.Array:
     """Returns the attention [B, I, T] between the tokens of pictures uint8 [U, H, W, 3] and of texts [B, T].
 
-    It is ConText-CIR's fusion attention, or BLIP's cross-attention with its last two axes exchanged.
+    It is ConText-CIR's fusion attention, or BLIP's cross-attention with its last two axes exchanged: that of the "last"
+    block, or the mean of "all".
     """
+    chosen = lambda out: (out.last_attention if mode == "last" else out.attention).astype(jnp.float32)
     if isinstance(model, ContextCIR):
-        return _compose(model, pixels, ids, mask, rows).attention.astype(jnp.float32)
-    weights = _read(model, model.encode_image(pixels), ids, mask, rows).attention
-    return jnp.swapaxes(weights, -1, -2).astype(jnp.float32)
+        return chosen(_compose(model, pixels, ids, mask, rows))
+    return jnp.swapaxes(chosen(_read(model, model.encode_image(pixels), ids, mask, rows)), -1, -2)
 
 
 def _encode_rows(model: Any, pixels: Any, rows: Any) -> Any:
@@ -134,7 +137,12 @@ def _compose(model: ContextCIR, pixels: Any, ids: Any, mask: Any, rows: Any) -> 
     return model.compose(_encode_rows(model, pixels, rows), model.encode_text(ids, mask), mask)
 
 
-def _read(model: Any, image: Any, ids: Any, mask: Any, rows: Any) -> Any:
-    """Returns the states of texts that have read the pictures `rows` of `image`."""
+def _read(model: Any, image: Any, ids: Any, mask: Any, rows: Any, *, keeps_cls: bool = False) -> Any:
+    """Returns the states of texts that have read the pictures `rows` of `image`.
+
+    BLIP was trained with [ENC] in place of [CLS] in what reads a picture, and its retrieval evaluation has it there.
+    """
+    if isinstance(model, BLIP) and model.config.text.vocabulary > ENC and not keeps_cls:
+        ids = jnp.where(jnp.arange(ids.shape[-1]) == 0, ENC, ids)
     tokens = model.adapt(image) if isinstance(model, ContextBLIP) else model.normalize_tokens(image.tokens)
     return model.read(tokens, ids, mask, rows)

@@ -20,9 +20,10 @@ from contextjax.types import UserError
 
 FILE = "system.json"
 QueryMode = Literal["fusion", "image", "text", "sum"]
-ScoreMode = Literal["itc", "itm", "sum", "selection"]
+ScoreMode = Literal["itc", "itm_cls", "sum_cls", "itm", "sum", "selection"]
 QUERIES: tuple[str, ...] = get_args(QueryMode)
 SCORES: tuple[str, ...] = get_args(ScoreMode)
+ENC = 30523  # the id of BLIP's [ENC], in the vocabularies that have it
 DTYPES = ("float32", "bfloat16")
 FITS = ("crop", "crop_rounded", "squash")  # see images.preprocess
 TITLES: Mapping[str, str] = {
@@ -66,7 +67,7 @@ class SystemSpec:
     @property
     def scores(self) -> tuple[ScoreMode, ...]:
         """The ways in which the system can score candidates, the one that is meant for it last."""
-        return scores_of(self.family, self.options)
+        return scores_of(self.family, self.options, vocabulary=self.text["vocabulary"])
 
     @property
     def title(self) -> str:
@@ -106,11 +107,13 @@ class SystemSpec:
         return spec
 
 
-def scores_of(family: str, options: Mapping[str, Any]) -> tuple[ScoreMode, ...]:
+def scores_of(family: str, options: Mapping[str, Any], *, vocabulary: int) -> tuple[ScoreMode, ...]:
     """Returns the ways in which a family with these options can score candidates, the one that is meant for it last."""
     if family == "context_blip":
         return ("itc", "sum", "itm", "selection") if options["selection"] != "none" else ("itc", "sum", "itm")
-    return ("itc", "itm", "sum") if family == "blip" else ("itc",)
+    if family == "blip":
+        return ("itc", "itm_cls", "sum_cls", "itm", "sum") if vocabulary > ENC else ("itc", "itm", "sum")
+    return ("itc",)
 
 
 def _tuples(value: Any) -> Any:

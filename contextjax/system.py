@@ -93,7 +93,8 @@ class System(Retriever):
 
         "itc": cosine of the embeddings, or ContextBLIP's base score where it reads propositions; "itm": log-odds of a
         match (as the match's probability, it ranks ContextBLIP's zero-shot); "sum": cosine plus logit of a match, as
-        BLIP ranks; "selection": ContextBLIP's trained score.
+        BLIP ranks; "itm_cls", "sum_cls": these two with [CLS] at position 0 of a BLIP's text, where its retrieval
+        evaluation, and "itm" and "sum", have [ENC]; "selection": ContextBLIP's trained score.
         """
         if score not in SCORES:
             raise UserError(f"score is '{score}'; expected one of {', '.join(SCORES)}.")
@@ -122,22 +123,29 @@ class System(Retriever):
         pixels, batch = self._set_pixels(sets)
         return self._map_shared(run, pixels, *self._set_tokens(texts), batch=batch)
 
-    def attention_maps(self, images: Sequence[Any], texts: Sequence[str]) -> list[TokenMap]:
-        """Returns the attention between each picture and its text, mean over blocks and heads, see TokenMap.
+    @property
+    def has_attention_maps(self) -> bool:
+        """True where texts and pictures attend to each other."""
+        return self.query == "fusion" or isinstance(self.model, BLIP | ContextBLIP)
 
-        A picture may come with several texts: it is encoded once.
+    def attention_maps(self, images: Sequence[Any], texts: Sequence[str], *, layers: str = "all") -> list[TokenMap]:
+        """Returns the attention between each picture and its text, mean over heads, see TokenMap.
+
+        A picture may come with several texts: it is encoded once. `layers`: the mean of "all" blocks, or the "last".
 
         Raises:
           UserError: the system has no such attention, or there are not as many pictures as texts.
         """
-        if self.query != "fusion" and not isinstance(self.model, BLIP | ContextBLIP):
+        if layers not in ("all", "last"):
+            raise UserError(f"layers is '{layers}'; expected all or last.")
+        if not self.has_attention_maps:
             raise UserError(f"A system whose query is '{self.query}' has no fusion and no attention maps.")
         if len(images) != len(texts):
             raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
         if not len(texts):
             return []
         encoded = self.tokenizer(texts)
-        run = functools.partial(self._run, programs.attention)
+        run = functools.partial(self._run, programs.attention, mode=layers)
         attention = self._map_shared(run, self._each(images), *self._tokens(texts))
         grid = self.vision.image_size // self.vision.patch_size
         maps = zip(attention[:, 1:], encoded.offsets, encoded.tokens.mask.sum(-1), strict=True)

@@ -70,6 +70,13 @@ def listed(items: Collection[object], *, between: str = ", ") -> str:
 # ----------------------------------------------------------------------------------------- records
 
 
+class PictureBoxes(NamedTuple):
+    """A picture's size, and the name and box (left, top, right, bottom) of each thing in it."""
+
+    size: tuple[int, int]  # in pixels, as all
+    things: tuple[tuple[str, tuple[float, ...]], ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class ComposedRecord:
     """One composed query: reference picture + text -> target picture (None in test splits whose answers are secret)."""
@@ -82,6 +89,7 @@ class ComposedRecord:
     kinds: tuple[str, ...] = ()  # kinds of edit, where the set names them: metrics are reported for each kind
     truths: tuple[str, ...] = ()  # all correct pictures, `target` first, where there are several
     rewordings: tuple[str, ...] = ()  # other texts that ask for the same
+    boxes: PictureBoxes | None = None  # of the reference, where the set has boxes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +103,7 @@ class CandidateRecord:
     kind: str = ""  # kind of candidates, such as "video" or "static"
     set: str = ""  # name of the set of candidates, where several texts are about one set
     kinds: tuple[str, ...] = ()  # all kinds that it is counted under: `kind`, and those of the text
+    boxes: PictureBoxes | None = None  # of the picture that is described, where the set has boxes
 
     def __post_init__(self):
         """Counts `kind` among the kinds."""

@@ -135,7 +135,8 @@ def make_spec(section: Any, *, vocabulary: int | None = None, text_length: int |
     return SystemSpec(
         section.system, sizes["vision"], text, sizes["projection"], options,
         dtype=section.dtype, text_length=min(text_length or text["positions"], text["positions"]),
-        propositions=propositions, query=options.get("query", "sum"), score=scores_of(section.system, options)[-1],
+        propositions=propositions, query=options.get("query", "sum"),
+        score=scores_of(section.system, options, vocabulary=text["vocabulary"])[-1],
     )  # fmt: skip
 
 
@@ -155,7 +156,7 @@ def spec_of(
         name, dataclasses.asdict(towers.vision), dataclasses.asdict(towers.text), towers.projection, options,
         dtype=np.dtype(model.dtype or np.float32).name, text_length=text_length or towers.text.positions,
         propositions=propositions, query=query or options.get("query", "sum"),
-        score=score or scores_of(name, options)[-1], fingerprint=fingerprint,
+        score=score or scores_of(name, options, vocabulary=towers.text.vocabulary)[-1], fingerprint=fingerprint,
     )  # fmt: skip
 
 
@@ -192,6 +193,15 @@ def _check_sizes(spec: SystemSpec, vision: VisionConfig, text: Any) -> None:
             f"model.projection is {spec.projection}, which model.pooling_heads, {options['pooling_heads']}, does not "
             "divide; choose a multiple."
         )
+    if (
+        options.get("selection") == "adapted"
+        and options["context_layers"]
+        and spec.projection % options["context_heads"]
+    ):
+        raise UserError(
+            f"model.projection is {spec.projection}, which model.context_heads, {options['context_heads']}, does not "
+            "divide; choose a multiple: with model.selection 'adapted', embeddings attend to each other."
+        )
     heads = [value for name, value in options.items() if name.endswith("_heads") and name != "pooling_heads"]
     for name, width, count in (
         ("vision", vision.width, vision.heads),
@@ -225,7 +235,7 @@ def _check_sizes(spec: SystemSpec, vision: VisionConfig, text: Any) -> None:
         raise UserError(f"model.vision.taps names block {beyond[0]}, but there are {vision.layers}; choose among them.")
     if spec.query == "fusion" and options.get("query") != "fusion":
         raise UserError(f"The query is 'fusion', but model.query is {options.get('query', 'sum')!r}; choose that.")
-    if spec.score not in (known := scores_of(spec.family, options)):
+    if spec.score not in (known := spec.scores):
         raise UserError(f"The score is '{spec.score}'; expected one of {', '.join(known)}.")
 
 

@@ -28,13 +28,10 @@ class _Mode:
     operations: int = 0  # of RandAugment
 
 
-# The published code gives the scale of stage 1 alone. The other two modes keep most of a picture, so that they differ
-# only in what their names say.
 MODES: Mapping[str, _Mode | None] = {
     "none": None,
-    "caption": _Mode((0.2, 1.0), operations=2),
-    "set": _Mode((0.5, 1.0), flip=False, shared=True),
-    "published": _Mode((0.5, 1.0)),
+    "published": _Mode((0.2, 1.0), operations=2),
+    "set": _Mode((0.5, 1.0), flip=False, shared=True),  # which leaves most of a picture
 }
 
 
@@ -43,9 +40,9 @@ class Augment:
     """Changes the pictures of a sample at random.
 
     Attributes:
-      name: "none"; "caption", stage 1's: crop, flip, RandAugment(2, 5); "set", one crop for all candidates of a set and
-        no flip, so that they still differ in what they show alone and left stays left; "published", a crop and a flip
-        of each candidate by itself.
+      name: "none"; "published", that of both stages in the paper: crop, flip, RandAugment(2, 5), each picture by
+        itself; "set", one crop for all candidates of a set and no flip, so that they still differ in what they show
+        alone and left stays left.
       scale: smallest and largest share of the area that a crop keeps, instead of the mode's own.
       flip: whether half of the pictures are mirrored, instead of the mode's own. A text that says left or right no
         longer fits such a picture.

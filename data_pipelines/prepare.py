@@ -25,6 +25,7 @@ from contextjax.json_files import LONG_LIST, check_file
 from contextjax.threads import available_cpus, map_ahead
 from contextjax.types import CaptionRecord, UserError, listed
 from data_pipelines import census
+from data_pipelines.boxes import box_files
 from data_pipelines.readers import DatasetReader
 from data_pipelines.records import PictureFile, check_problems, named_pictures
 from data_pipelines.store import VERSION, StoredRows, StoredTable
@@ -62,7 +63,7 @@ def fingerprint(reader: DatasetReader[Any]) -> str:
       UserError: an annotation file cannot be read.
     """
     digest = hashlib.blake2b(VERSION.encode(), digest_size=6)
-    for path in reader.annotation_files():
+    for path in [*reader.annotation_files(), *box_files(reader.folder)]:
         try:
             check_file(path, limit=LONG_LIST.bytes)
             digest.update(path.name.encode(errors="surrogateescape") + b"\0")

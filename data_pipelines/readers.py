@@ -17,6 +17,7 @@ from typing import Any, Generic
 from contextjax.json_files import read_json
 from contextjax.types import CandidateRecord, ComposedRecord, UserError
 from data_pipelines import annotations
+from data_pipelines.boxes import box_files, with_boxes
 from data_pipelines.records import AnyRecord, PictureFile, Record, check_problems, matching, named_pictures
 from data_pipelines.texts import has_words
 
@@ -66,7 +67,7 @@ def _same(record: AnyRecord) -> tuple[Any, ...]:
     """Returns what two records that count as one have in common: the id, or all the rest."""
     content: AnyRecord = dataclasses.replace(record, id="")
     if isinstance(content, CandidateRecord):  # a text of two candidates of a set describes neither
-        content = dataclasses.replace(content, target=None)
+        content = dataclasses.replace(content, target=None, boxes=None)
     return record.id, content
 
 
@@ -113,14 +114,22 @@ class DatasetReader(ABC, Generic[Record]):
         """Returns the records of a split that can be asked, see `read`."""
         return self.read(split).records
 
+    def _with_boxes(self, records: list[Record], split: str) -> list[Record]:
+        """Returns the records with boxes, where the folder has a file of them, see data_pipelines.boxes."""
+        return with_boxes(records, self.folder, split, self.pictures(split)) if box_files(self.folder) else records
+
     def _checked(
-        self, records: list[Record], problems: list[str], file: Path, what: str, *, unknown: Sequence[str] = ()
-    ) -> SplitRecords[Record]:
-        """Returns the records of a file, called `what` in messages. Raises UserError if there are problems or none."""
+        self, records: list[Record], problems: list[str], file: Path, what: str, *, unknown: Sequence[str] = (),
+        split: str = "",
+    ) -> SplitRecords[Record]:  # fmt: skip
+        """Returns the records of a file, called `what` in messages. Raises UserError if there are problems or none.
+
+        With `split`, the records get the boxes of that split.
+        """
         check_problems([*problems, *unknown] if problems or not records else [], file.name)
         if not records:
             raise UserError(f"{file} holds no {what}; expected at least one.")
-        return split_records(records, unknown)
+        return split_records(self._with_boxes(records, split) if split else records, unknown)
 
 
 class ComposedReader(DatasetReader[ComposedRecord]):
@@ -180,7 +189,7 @@ class ComposedReader(DatasetReader[ComposedRecord]):
         if not records:
             raise UserError(f"Split '{split}' of {self.folder} holds no queries; expected at least one.")
         half = [record.id for record in records if record.id in self._half]
-        return split_records(records, unknown, {HALF: half, TRIMMED: trimmed})
+        return split_records(self._with_boxes(records, split), unknown, {HALF: half, TRIMMED: trimmed})
 
     def _find_splits(self) -> Iterable[str]:
         if self.known_splits:

@@ -11,7 +11,7 @@ from typing import Any, Generic
 import numpy as np
 
 from contextjax import images
-from contextjax.types import CandidateRecord, CaptionRecord, ComposedRecord, Picture
+from contextjax.types import CandidateRecord, CaptionRecord, ComposedRecord, Picture, PictureBoxes
 from data_pipelines.prepare import prepare
 from data_pipelines.readers import DatasetReader
 from data_pipelines.records import Record
@@ -134,8 +134,14 @@ def load_split(
 
 def _record(record_type: type[Record], row: dict[str, Any]) -> Record:
     values = json.loads(row["record"])
-    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    fields: dict[str, Any] = {name: _tuples(value) for name, value in values.items()}
+    if fields.get("boxes"):
+        fields["boxes"] = PictureBoxes(*fields["boxes"])
     return record_type(**fields)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def all_texts(data: SplitData[Any]) -> list[str]:

@@ -18,6 +18,9 @@ TRAIN_SETS = flags.DEFINE_integer("train_sets", 3000, "Training candidate sets o
 COMPARATIVE = flags.DEFINE_bool(
     "comparative", False, "Write contextual/ too: candidate sets of which half have descriptions that compare them."
 )
+CANVAS = flags.DEFINE_integer(
+    "canvas", 64, "Side of the pictures in pixels; 128 for 64 patches of 16.", lower_bound=32, upper_bound=1024
+)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of everything that is drawn.")
 
 
@@ -29,7 +32,7 @@ def main() -> None:
     from data_pipelines.datasets.pictograms.imagecode_layout import write_imagecode
 
     target = Path(cli.required(TARGET))
-    common = {"seed": SEED.value, "pictograms": PICTOGRAMS.value}
+    common = {"seed": SEED.value, "pictograms": PICTOGRAMS.value, "canvas": CANVAS.value}
     try:
         write_cirr(target / "cirr", train_groups=TRAIN_GROUPS.value, **common)
         if TRAIN_SETS.value:

@@ -7,6 +7,7 @@ The training step is compiled for as many simulated CPU devices and never run: n
 needed. What is expected of a chip follows from its data sheet by the formula that is printed. The CPU's compiler keeps
 some bfloat16 values as float32: on an accelerator there are fewer bytes, not more.
 
+With --inference, what answering costs instead, beside the base model: parameters, FLOPs of a query and a candidate.
 With --target the chip's own compiler makes the step too, on this machine: for v4, v5e, v5p, v6e, tpu7x with the extra
 [tpu] (v5e:16x16,slices=2: two pods), A100, H100, H200 with [cuda12] (H100:1x8x8: domains x servers x GPUs a server).
 """
@@ -25,13 +26,9 @@ CONFIG = cli.define_config()
 MESH = flags.DEFINE_string("mesh", None, "Sizes of the axes, as data:8,fsdp:4; default: the config's.")
 CHIP = flags.DEFINE_list("chip", list(chips.CHIPS), "The chips that are judged.")
 BATCH = flags.DEFINE_integer("batch", None, "The global batch; default: the config's.", lower_bound=1)
-ATTAINABLE = flags.DEFINE_float(
-    "attainable", chips.ATTAINABLE, "Share of the peak that matrix products reach at best: assumed.", 0.01, 1
-)
+ATTAINABLE = flags.DEFINE_float("attainable", chips.ATTAINABLE, "Assumed share of the peak in products.", 0.01, 1)
 HIDDEN = flags.DEFINE_float("hidden", 0.0, "Share of sending that passes during other work: assumed.", 0.0, 1.0)
-SCAN = flags.DEFINE_bool(
-    "scan", False, "Stack the towers' layers (model.*.scan): compiles sooner, a little more memory."
-)
+SCAN = flags.DEFINE_bool("scan", False, "Stack the towers' layers: compiles sooner, a little more memory.")
 ADVICE = flags.DEFINE_bool("advice", True, "Where it does not fit: compile with remat too, and say what to change.")
 TARGET = flags.DEFINE_string("target", None, "Chips whose own compiler makes the step too, as v5p:4x4x4 or H100:1x1x8.")
 EFFORT = flags.DEFINE_enum(
@@ -39,6 +36,7 @@ EFFORT = flags.DEFINE_enum(
     "within 5 to 14 % of the default's, and what it moves is up to twice as much.",
 )  # fmt: skip
 SIMULATED = flags.DEFINE_bool("simulated", True, "With --target: compile for simulated CPU devices, too.")
+INFERENCE = flags.DEFINE_bool("inference", False, "Print what answering costs, and nothing of training.")
 OUTPUT = define_path("output", Place.NEW_FILE, "A JSON file of all figures.")
 
 
@@ -50,6 +48,11 @@ def main() -> None:
         config.data.batch_size = BATCH.value or config.data.batch_size
         if SCAN.value:
             config.model.vision.scan = config.model.text.scan = True
+    if INFERENCE.value:
+        from experiments.shared.inference_costs import describe_costs
+
+        print(describe_costs(config))
+        return
     if TARGET.value:
         target = targets.parse_target(TARGET.value)
         beside = simulation.simulate_beside(target, wanted=SIMULATED.value)
@@ -70,8 +73,7 @@ def main() -> None:
     for chip in too_small if ADVICE.value else ():
         print(f"\nTo fit a {chip.name}:\n  - " + "\n  - ".join(plans.advice(plan, chip, with_remat=with_remat)))
     if OUTPUT.value:
-        figures = plans.as_json(plan, judged, **assumed)
-        write_whole(Path(OUTPUT.value), json.dumps(figures, indent=2) + "\n")
+        write_whole(Path(OUTPUT.value), json.dumps(plans.as_json(plan, judged, **assumed), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ ALLOWED: dict[str, set[str]] = {
     | SPEC
     | {f"contextjax.{name}" for name in ("export", "programs", "system", "retriever", "tokenizers", "pretrained")}
     | {"contextjax.checkpoints.integrity"},
-    "contextjax.evaluation": TYPES | {f"contextjax.{name}" for name in ("evaluation", "system", "metrics")},
+    "contextjax.evaluation": TYPES | {f"contextjax.{name}" for name in ("evaluation", "system", "metrics", "images")},
     "contextjax.serving": TYPES
     | FILES
     | THREADS

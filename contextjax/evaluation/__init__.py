@@ -8,6 +8,8 @@ from contextjax.evaluation.candidates import (
     score_records,
     with_texts_of_other_sets,
 )
+from contextjax.evaluation.grounding import evaluate_grounding
+from contextjax.evaluation.probes import run_probes
 from contextjax.evaluation.retrieval import (
     Encoder,
     Evaluation,
@@ -28,10 +30,12 @@ __all__ = [
     "Propositions",
     "encode_rows",
     "evaluate_candidates",
+    "evaluate_grounding",
     "evaluate_retrieval",
     "gallery_rows",
     "mean_metrics",
     "rank_records",
+    "run_probes",
     "score_records",
     "with_texts_of_other_sets",
 ]

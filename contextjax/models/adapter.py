@@ -45,7 +45,7 @@ class ConvolutionalAdapter(nn.Module):
     """The summary form of the adapter: depthwise convolutions of 1, 3 and 5 patches, and the mean of all tokens.
 
     The convolutions run over the grid of the last tap, on which patches that are not visible are zeros. CLS, which has
-    no place on the grid, enters unchanged.
+    no place on the grid, gets the mean of what a convolution makes of the patches.
     """
 
     grid: int  # patches a side
@@ -61,7 +61,7 @@ class ConvolutionalAdapter(nn.Module):
         """Adapts tokens of all patches in raster order, or of the patches of the numbers `visible`, CLS first."""
         x = taps[-1]
         hidden = reduce(self, x, "down")
-        cls, patches = hidden[:, :1], hidden[:, 1:]
+        patches = hidden[:, 1:]
         place = jnp.broadcast_to(jnp.arange(self.grid**2), (x.shape[0], self.grid**2)) if visible is None else visible
         empty = jnp.zeros((x.shape[0], self.grid**2, hidden.shape[-1]), hidden.dtype)
         grid = jax.vmap(lambda empty, place, x: empty.at[place].set(x))(empty, place, patches)
@@ -74,7 +74,8 @@ class ConvolutionalAdapter(nn.Module):
                 kernel_init=kernel, dtype=jnp.float32, name=f"scale_{size}",
             )  # fmt: skip
             flat = convolve(grid).astype(hidden.dtype).reshape(empty.shape)  # the gradient is summed in float32
-            scales.append(jnp.concatenate([cls, jnp.take_along_axis(flat, place[..., None], axis=1)], axis=1))
+            seen = jnp.take_along_axis(flat, place[..., None], axis=1)
+            scales.append(jnp.concatenate([seen.mean(axis=1, keepdims=True), seen], axis=1))
         return x + expand(self, scales, x.shape[-1])
 
 

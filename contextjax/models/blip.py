@@ -50,6 +50,10 @@ class BLIP(DualEncoder):
         """Returns image tokens after the final LayerNorm, as texts read them."""
         return self.vision.normalize(tokens)
 
+    def pool_normalized(self, tokens: Float[Array, "*b n width"]) -> Float[Array, "*b width"]:
+        """Returns the pooled state of image tokens that have been through the final LayerNorm already."""
+        return self.vision.pool_normalized(tokens)
+
     def read(
         self, tokens: Float[Array, "... n width"], ids: Int[Array, "*b t"], mask: Bool[Array, "*b t"], rows: Any = None
     ) -> TextOutput:

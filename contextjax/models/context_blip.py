@@ -15,7 +15,7 @@ from contextjax.models.adapter import ConvolutionalAdapter, MultiScaleAdapter
 from contextjax.models.blip import BLIP, BLIPConfig
 from contextjax.models.dual_encoder import DualEncoder, temperature_of
 from contextjax.models.inter_context import InterContextEncoder
-from contextjax.models.layers import dense, head, logical
+from contextjax.models.layers import dense, head, logical, normalize
 from contextjax.models.masking import ReconstructionDecoder
 from contextjax.models.text import TextOutput
 from contextjax.models.token_pooling import TokenPooling
@@ -24,7 +24,9 @@ from contextjax.types import Tokens
 
 ADAPTERS = ("taps", "convolutions", "none")
 MASKINGS = ("pixels", "attended", "none")
-SELECTIONS = ("head", "itc", "both", "none")
+SELECTIONS = ("head", "itc", "both", "adapted", "none")
+
+COSINES = ("itc", "both", "adapted")  # the selections that have a base score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +45,9 @@ class ContextBLIPConfig:
     mask_rate: float = 0.25
     decoder_layers: int = 4
     decoder_heads: int = 8
-    selection: str = "head"  # a Linear of the fused state; "itc": the base score; "both": their sum; "none"
+    # A Linear of the fused state; "itc": the base score; "both": their sum; "adapted": the cosine of the text's and the
+    # adapted picture's embedding, which no text has read (the summary form); "none".
+    selection: str = "head"
     propositions: bool = False  # the base score reads a text sentence by sentence, see base_score (not in the paper)
     pooling_heads: int = 0  # the base score pools image tokens by the text (token_pooling.py); 0: BLIP's own cosine
     context_layers: int = 2  # blocks of the inter-context encoder; 0: without it
@@ -58,12 +62,12 @@ class ContextBLIPConfig:
 class Sets(NamedTuple):
     """The states of S texts, each about one of U sets of K candidates."""
 
-    features: Any  # float32 [S, K, W], see ContextBLIP.feature
+    features: Any  # float32 [S, K, W], see ContextBLIP.feature; "adapted": embeddings [S, K, D] of adapted pictures
     base: Any  # float32 [S, K], see ContextBLIP.base_score
     image: Any  # [U, K, ...], see ContextBLIP.base_of_image
     text: Any  # [S, J, ...], see ContextBLIP.base_of_text; J = 1 where texts are read as a whole
     real: Any  # bool [S, J]: False where a text has fewer than J propositions
-    summary: Any  # float32 [S, W]: pooled state of each whole text by itself
+    summary: Any  # float32 [S, W]: pooled state of each whole text by itself; "adapted": its embedding [S, D]
 
 
 class ContextBLIP(DualEncoder):
@@ -97,7 +101,7 @@ class ContextBLIP(DualEncoder):
             # Added to the cosine, the head starts at zero: a random score would drown what the towers know.
             init = nn.initializers.zeros if c.selection == "both" else None
             self.head = head(1, ("embed", None), init=init)
-        if c.selection in ("itc", "both"):
+        if c.selection in COSINES:
             self.logit_scale = self.param("logit_scale", logical(nn.initializers.constant(math.log(1 / 0.07))), ())
             if c.pooling_heads:
                 self.pooling = TokenPooling(c.blip.projection, c.pooling_heads, self.dtype)
@@ -133,8 +137,11 @@ class ContextBLIP(DualEncoder):
         if self.config.selection == "none":
             return outputs
         one = jnp.ones((len(images), 1), bool)
-        base = self.base_score(self.base_of_image(image)[:, None], self.base_of_text(text)[:, None], one)
-        score = self.select(self.feature(fused)[:, None], base, one, one[:, 0], text.pooled)
+        compared, short = self.base_of_image(image), self.base_of_text(text)
+        base = self.base_score(compared[:, None], short[:, None], one)
+        is_adapted = self.config.selection == "adapted"
+        features, summary = (compared, short) if is_adapted else (self.feature(fused), text.pooled)
+        score = self.select(features[:, None], base, one, one[:, 0], summary)
         return *outputs, score
 
     def patchify(self, images: UInt8[Array, "b h w 3"]) -> Float[Array, "b patches pixels"]:
@@ -148,9 +155,11 @@ class ContextBLIP(DualEncoder):
         return self.adapt(self.blip.vision.encode(patches, visible), visible)
 
     def base_of_image(self, image: VisionOutput) -> Float[Array, "*b d"] | Float[Array, "*b n 2 d"]:
-        """Returns the pictures' side of the base score: embeddings, or keys and values of their tokens."""
+        """Returns the pictures' side of the base score: embeddings, plain or adapted, or keys and values of tokens."""
         if self._pools_tokens:
             return self.pooling.read_image(self.blip.normalize_tokens(image.tokens))
+        if self.config.selection == "adapted":
+            return normalize(self.blip.visual_projection(self.blip.pool_normalized(self.adapt(image))))
         return self.embed_image(image)
 
     def base_of_text(self, text: TextOutput) -> Float[Array, "*b d"] | Float[Array, "*b 2 d"]:
@@ -159,7 +168,7 @@ class ContextBLIP(DualEncoder):
 
     @property
     def _pools_tokens(self) -> bool:
-        return self.config.pooling_heads > 0 and self.config.selection in ("itc", "both")
+        return self.config.pooling_heads > 0 and self.config.selection in COSINES
 
     def adapt(self, image: VisionOutput, visible: Int[Array, "b v"] | None = None) -> Float[Array, "b n w"]:
         """Returns image tokens as texts read them: after the final LayerNorm and the adapter."""
@@ -206,8 +215,11 @@ class ContextBLIP(DualEncoder):
         embedded = embedded.reshape(*images.shape[:2], *embedded.shape[1:])
         short = Tokens(ids[:, None], mask[:, None]) if propositions is None else propositions
         text, real = self.base_of_text(self.encode_text(*short)), short.mask.any(-1)
+        own = _of_each(embedded, len(ids)) if sets is None else embedded[sets]
+        base = self.base_score(own, text, real)
+        if self.config.selection == "adapted":
+            return Sets(own, base, embedded, text, real, self.embed_text(self.encode_text(ids, mask)))
         features = self._read_sets(self.adapt(image), ids, mask, images.shape[0], sets)
-        base = self.base_score(_of_each(embedded, len(ids)) if sets is None else embedded[sets], text, real)
         summary = self.encode_text(ids, mask).pooled.astype(jnp.float32)
         return Sets(features, base, embedded, text, real, summary)
 
@@ -247,7 +259,7 @@ class ContextBLIP(DualEncoder):
             cosine = self.pooling.cosine(image, text)
         else:
             cosine = jnp.einsum("...kd,...jd->...jk", image, text)
-        if self.config.selection not in ("itc", "both"):
+        if self.config.selection not in COSINES:
             return jnp.zeros_like(cosine[:, 0])
         if not self.config.propositions:
             return cosine[:, 0] / self.temperature()
@@ -268,6 +280,9 @@ class ContextBLIP(DualEncoder):
     ) -> Float[Array, "s k"]:
         """Returns scores of a set's candidates: base + w (o + f) + b, with o from the inter-context encoder, if any.
 
+        In the summary form, "adapted", the score is the cosine of the text and f + o, both of norm one, over the
+        temperature.
+
         Args:
           features: f of each candidate.
           base: see `base_score`.
@@ -275,9 +290,12 @@ class ContextBLIP(DualEncoder):
           ordered: True where the candidates follow each other in time.
           text: pooled state of each text by itself, which the inter-context encoder may read.
         """
-        if self.config.selection == "itc":
+        c = self.config
+        if c.selection == "itc" or (c.selection == "adapted" and not c.context_layers):
             return base
-        read = self.context(features, valid, ordered, text) if self.config.context_layers else 0.0
+        read = self.context(features, valid, ordered, text) if c.context_layers else 0.0
+        if c.selection == "adapted":  # the encoder's LayerNorm leaves vectors of norm sqrt(D): brought to a feature's
+            return jnp.einsum("skd,sd->sk", normalize(features + normalize(read)), text) / self.temperature()
         return base + self.head(features + read)[..., 0]
 
 

@@ -33,10 +33,11 @@ class ContextCIRConfig:
 
 
 class Composition(NamedTuple):
-    """A composed query: query [..., D], not normalised; attention [..., I, T] over the text's tokens."""
+    """A composed query: query [..., D], not normalised, and attention [..., I, T] over the text, mean over heads."""
 
     query: Any
-    attention: Any
+    attention: Any  # mean over the blocks
+    last_attention: Any = None  # of the last block
 
 
 class ContextCIR(DualEncoder):
@@ -76,23 +77,24 @@ class ContextCIR(DualEncoder):
 
     def fuse(
         self, image_tokens: Float[Array, "*#b i w"], text_states: Float[Array, "*#b t v"], mask: Bool[Array, "*#b t"]
-    ) -> tuple[Float[Array, "*b i w"], Float[Array, "*b i t"]]:
-        """Returns image tokens that have read the text, and the mean attention of all blocks and heads."""
+    ) -> tuple[Float[Array, "*b i w"], Float[Array, "*b i t"], Float[Array, "*b i t"]]:
+        """Returns image tokens that have read the text, and attention, mean over heads: of all blocks, of the last."""
         lead = jnp.broadcast_shapes(image_tokens.shape[:-2], text_states.shape[:-2])
-        attention = jnp.zeros((*lead, image_tokens.shape[-2], text_states.shape[-2]))
+        attention = last = jnp.zeros((*lead, image_tokens.shape[-2], text_states.shape[-2]))
         for block in self.fusion:
             image_tokens, weights = block(image_tokens, text_states, mask)
-            attention = attention + weights.mean(-3) / len(self.fusion)
-        return image_tokens, attention
+            last = weights.mean(-3)
+            attention = attention + last / len(self.fusion)
+        return image_tokens, attention, last
 
     def compose(self, image: VisionOutput, text: TextOutput, mask: Bool[Array, "*b t"]) -> Composition:
         """Returns the query of a picture and a text; the picture's leading axes broadcast against the text's."""
         kind = self.config.query
         if kind == "fusion":
-            tokens, attention = self.fuse(image.tokens, text.states, mask)
+            tokens, *attention = self.fuse(image.tokens, text.states, mask)
             if self.config.fusion_head == "gallery":
-                return Composition(self.clip.project_image(self.clip.pool_image(tokens)), attention)
-            return Composition(self.query_projection(self.pooling(tokens)), attention)
+                return Composition(self.clip.project_image(self.clip.pool_image(tokens)), *attention)
+            return Composition(self.query_projection(self.pooling(tokens)), *attention)
         return Composition(combine(kind, self.embed_image(image), self.embed_text(text)), None)
 
 

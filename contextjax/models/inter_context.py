@@ -40,7 +40,7 @@ class InterContextEncoder(nn.Module):
         """Returns states of the candidates.
 
         Args:
-          features: f of each candidate, see `models.context_blip`.
+          features: the vector of each candidate that the selection reads, see `models.context_blip`.
           valid: False for padding, which no candidate attends to.
           ordered: True where the candidates follow each other in time.
           text: a state of each set's text.
@@ -68,5 +68,5 @@ class InterContextEncoder(nn.Module):
             valid = jnp.concatenate([valid, jnp.ones((valid.shape[0], 1), bool)], axis=1)
         for i in range(self.layers):
             block = BertBlock(self.heads, 4 * width, "gelu", 1e-12, self.dtype, self.dropout, name=f"layer_{i}")
-            x, _ = block((x, None), valid[:, None, None, :])
+            x, *_ = block((x, None, None), valid[:, None, None, :])
         return x[:, :count]

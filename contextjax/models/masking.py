@@ -109,7 +109,7 @@ class ReconstructionDecoder(nn.Module):
         x = jnp.take_along_axis(jnp.concatenate([tokens, slots], axis=1), rank[..., None], axis=1)
         context = Context(TextAdapter(self.dtype, name="text_adapter")(text), mask[:, None, None, :])
         everything = jnp.ones((1, 1, 1, 1 + patches), bool)
-        carry = (x, jnp.zeros((*x.shape[:2], text.shape[1])))
+        carry = (x, None, None)
         for i in range(self.layers):
             block = BertBlock(self.heads, self.mlp, "gelu", 1e-12, self.dtype, name=f"layer_{i}")
             carry = block(carry, everything, context)

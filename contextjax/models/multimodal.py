@@ -67,18 +67,20 @@ class BertBlock(nn.Module):
     @nn.compact
     def __call__(
         self,
-        carry: tuple[Float[Array, "*batch t width"], Float[Array, "*batch t i"] | None],
+        carry: tuple[Float[Array, "*batch t width"], Any, Any],
         mask: Bool[Array, ...],
         context: Context | None = None,
     ):
-        """Returns the next carry: (x, attention to the context: mean over heads, sum over the blocks so far).
+        """Returns the next carry: x, and the attention [..., T, I] to the context, mean over heads: sum and last.
+
+        The sum is over the blocks so far, the last is that of this block.
 
         Args:
           carry: that of the block before.
           mask: True where a token may be seen; broadcasts against [..., heads, T, T].
           context: tokens that the text reads.
         """
-        x, attention = carry
+        x, attention, last = carry
         norm = lambda name: layer_norm(self.epsilon, name=name, dtype=self.dtype)
         drop = lambda y: nn.Dropout(self.dropout, deterministic=not self.has_rng("dropout"))(y)
         own = SelfAttention(self.heads, self.dtype, attention=self.attention, name="attention")
@@ -87,9 +89,10 @@ class BertBlock(nn.Module):
             read = CrossAttention(self.heads, self.dtype, name="cross_attention")
             added, weights = read(x, context.tokens, context.mask, rows=context.rows)
             x = placed(norm("cross_attention_norm")(x + drop(added)))
-            attention = weights.mean(-3) + (0.0 if attention is None else attention)
+            last = weights.mean(-3).astype(jnp.float32)
+            attention = last + (0.0 if attention is None else attention)
         added = Mlp(self.mlp, self.activation, self.dtype, name="mlp")(x)
-        return placed(norm("mlp_norm")(x + drop(added))), attention
+        return placed(norm("mlp_norm")(x + drop(added))), attention, last
 
 
 class BertEncoder(nn.Module):
@@ -117,5 +120,5 @@ class BertEncoder(nn.Module):
         x = layer_norm(c.epsilon, name="embedding_norm", dtype=self.dtype)(x + spread(positions[: ids.shape[-1]], x))
         attention = None if context is None else jnp.zeros((*ids.shape, context.tokens.shape[-2]))
         inputs = (mask[..., None, None, :], *(() if context is None else (context,)))
-        (x, attention), _ = run_blocks(BertBlock, c, self.dtype, (x, attention), *inputs)
-        return TextOutput(x, x[..., 0, :], None if attention is None else attention / c.layers)
+        (x, attention, last), _ = run_blocks(BertBlock, c, self.dtype, (x, attention, attention), *inputs)
+        return TextOutput(x, x[..., 0, :], None if attention is None else attention / c.layers, last)

@@ -39,6 +39,7 @@ class TextOutput(NamedTuple):
     states: Any  # [..., T, width], after the final LayerNorm
     pooled: Any  # [..., width], the state of one token that stands for the text
     attention: Any = None  # [..., T, I], of a text that reads image tokens: mean over blocks and heads
+    last_attention: Any = None  # [..., T, I], of the last block: mean over heads
 
 
 class TextTransformer(nn.Module):

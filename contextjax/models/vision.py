@@ -90,6 +90,10 @@ class VisionTransformer(nn.Module):
         """Returns the pooled state of tokens after the final LayerNorm."""
         return self.post_norm(self.pooling(tokens) if self.config.pooling == "grid" else tokens[..., 0, :])
 
+    def pool_normalized(self, tokens: Float[Array, "*batch n width"]) -> Float[Array, "*batch width"]:
+        """Returns the pooled state of tokens that have been through the final LayerNorm already."""
+        return self.pool(tokens) if self.config.pooling == "grid" else tokens[..., 0, :]
+
     def normalize(self, tokens: Float[Array, "*batch n width"]) -> Float[Array, "*batch n width"]:
         """Returns all tokens after the final LayerNorm, as BLIP's text encoder reads them."""
         return self.post_norm(tokens)

@@ -43,6 +43,8 @@ class CaptionObjective:
       temperature: temperature of the contrastive term; None: the model's learned one.
       real_tokens: choose patches to mask by the attention of a random real token of each text; False, as published: of
         one position for all texts, which may be padding.
+      fixed_masks: hide random patches of a picture, the same ones whenever it comes, instead of those that its text
+        attends to.
       scrambled: show visible patches with their pixels out of order, as the published code does.
       mask_false_negatives: never pair a text with its own picture as a negative (which may be in the batch twice).
       contrastive: `contrastive_loss`, or another form of it with the same signature.
@@ -52,6 +54,7 @@ class CaptionObjective:
     weights: tuple[tuple[str, float], ...]
     temperature: float | None = 0.07
     real_tokens: bool = True
+    fixed_masks: bool = False
     scrambled: bool = False
     mask_false_negatives: bool = True
     contrastive: Callable[..., Any] = contrastive_loss
@@ -94,15 +97,20 @@ class CaptionObjective:
         else:
             position = jnp.broadcast_to(jax.random.randint(keys[2], (), 0, real.shape[1]), (len(ids),))
         side = self.model.config.blip.vision.image_size // self.model.config.blip.vision.patch_size
+        noise = jax.random.uniform(keys[3], (len(ids), side**2))
+        if self.fixed_masks:
+            draw = lambda id: jax.random.uniform(jax.random.fold_in(jax.random.key(0), id), (side**2,))
+            noise = jax.vmap(draw)(ids)
         return Draws(
             negative_image=draw_negatives(keys[0], similarity, ~same),
             negative_text=draw_negatives(keys[1], similarity.T, ~same),
             position=position,
-            noise=jax.random.uniform(keys[3], (len(ids), side**2)),
+            noise=noise,
         )
 
     def _mask(self, run: Any, batch: CaptionBatch, draws: Draws, tokens: Any, fused: Any) -> dict[str, Any]:
         scores = mask_scores(jax.lax.stop_gradient(fused.attention), draws.position, draws.noise)
+        scores = draws.noise if self.fixed_masks else scores
         masked, visible = split_patches(scores, round(self.model.config.mask_rate * scores.shape[1]))
         if self.model.config.masking == "attended":
             attended = jnp.zeros(scores.shape, bool).at[jnp.arange(len(scores))[:, None], masked].set(True)

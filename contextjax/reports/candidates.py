@@ -28,6 +28,8 @@ BASELINES = {  # other scores of a system's own towers, and systems that do not 
     "itc": ("cosine of the embeddings", "itc, same towers"),
     "itm": ("matching head", "itm, same towers"),
     "sum": ("cosine + matching head", "sum, same towers"),
+    "itm_cls": ("matching head, [CLS] for [ENC]", "itm_cls, same towers"),
+    "sum_cls": ("cosine + matching head, [CLS] for [ENC]", "sum_cls, same towers"),
     "random": ("random", "without looking"),
     "best constant index": ("best constant index", "without looking"),
 }

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from contextjax.evaluation.probes import TEXT_PROBE
+
 WIDTH, HEIGHT = 380, 230  # about the width of a phone, so that letters keep their size there
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38  # margins
 MAX_POINTS = 200
@@ -50,6 +52,7 @@ class Chart:
     """A laid-out line chart, pixels from the top left corner."""
 
     title: str
+    x_label: str
     y_label: str
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
@@ -67,7 +70,9 @@ class Chart:
         return f"{self.title}: " + ", ".join(f"{line.name} ends at {line.last}" for line in self.lines)
 
 
-def line_chart(title: str, curves: Mapping[str, Points], *, y_label: str, logarithmic: bool = False) -> Chart | None:
+def line_chart(
+    title: str, curves: Mapping[str, Points], *, y_label: str, x_label: str = "step", logarithmic: bool = False
+) -> Chart | None:
     """Lays out curves (name -> [(x, y)]); returns None where there is no finite point.
 
     The y axis starts at zero; `logarithmic` allows a logarithmic one where values span more than a factor of twenty.
@@ -91,6 +96,7 @@ def line_chart(title: str, curves: Mapping[str, Points], *, y_label: str, logari
 
     return Chart(
         title=title,
+        x_label=x_label,
         y_label=y_label + (", log scale" if logarithmic else ""),
         x_ticks=tuple(Tick(place_x(x), short(x)) for x in x_values),
         y_ticks=tuple(Tick(place_y(y), short(y)) for y in y_values),
@@ -161,5 +167,17 @@ def learning_charts(
         line_chart("Loss and its terms", losses, y_label="loss", logarithmic=True),
         line_chart(f"{metric} during training", {name: curve(name) for name in evaluated}, y_label="percent"),
         line_chart("Learning rate", {"learning rate": curve("learning_rate")}, y_label="rate"),
+    )
+    return tuple(chart for chart in drawn if chart)
+
+
+def probe_charts(probes: Mapping[str, Any]) -> tuple[Chart, ...]:
+    """Draws accuracy against the strength of each probe of pictures, and of distractor texts, see evaluation.probes."""
+    curves = {name: [(row["strength"], row["accuracy"]) for row in rows] for name, rows in probes.items()
+              if isinstance(rows, list)}  # fmt: skip
+    texts = {name: curves.pop(name) for name in (TEXT_PROBE,) if name in curves}
+    drawn = (
+        line_chart("Changed pictures", curves, x_label="share that is changed", y_label="accuracy, percent"),
+        line_chart("Texts of other sets after a text", texts, x_label="texts", y_label="accuracy, percent"),
     )
     return tuple(chart for chart in drawn if chart)

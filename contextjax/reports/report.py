@@ -12,8 +12,9 @@ import jinja2
 import numpy as np
 
 from contextjax.evaluation import CandidateEvaluation, Evaluation, Pictures
+from contextjax.evaluation.probes import SAME_SCORES
 from contextjax.reports.candidates import CandidateView
-from contextjax.reports.charts import Chart, learning_charts
+from contextjax.reports.charts import Chart, learning_charts, probe_charts
 from contextjax.reports.composed import ComposedView
 from contextjax.reports.maps import PhrasesOf
 from contextjax.reports.pictures import CaptionedPictures, data_uri
@@ -64,6 +65,9 @@ class Report:
     kinds: tuple[MetricRow, ...]
     charts: tuple[Chart, ...]
     sections: tuple[Section, ...]
+    probes: tuple[tuple[str, str], ...]  # each probe and its accuracies in words; empty where none was made
+    probe_charts: tuple[Chart, ...]
+    grounding: Mapping[str, float]  # of phrases, see evaluate_grounding; empty where it was not measured
     read_by: str  # the units whose attention maps cards show: "phrase", "token", or "" for none
     facts: Mapping[str, str]  # how the page was made: name -> value
     credit: str  # authors and licence of the pictures
@@ -104,6 +108,8 @@ def build_report(
     loss_weights: Mapping[str, float] | None = None,
     phrases_of: PhrasesOf | None = None,
     captions: Sequence[str] = (),
+    grounding: Mapping[str, float] | None = None,
+    probes: Mapping[str, Any] | None = None,
     facts: Mapping[str, str] | None = None,
     credit: str = "",
     sample: int = 12,
@@ -123,6 +129,8 @@ def build_report(
       loss_weights: the loss terms among the logged names, and their weights.
       phrases_of: finds the characters [start, end) of a text's phrases; None shows maps of tokens.
       captions: a description of each picture, by row; used as alternative text.
+      grounding: how well maps lie on what phrases name, as evaluation.json has it.
+      probes: accuracies of candidate sets as pictures, texts and order change, see evaluation.probes.
       facts, credit: more lines for the footer; authors and licence of the pictures.
       sample: number of queries drawn at random.
       extremes: number of best and of worst queries, or of right and of wrong ones.
@@ -146,6 +154,9 @@ def build_report(
         kinds=kinds,
         charts=learning_charts(metric_lines, {"loss": 1.0, **(loss_weights or {})}, view.tracked),
         sections=_sections(view, extremes=extremes, sample=sample, seed=seed),
+        probes=probe_rows(probes or {}),
+        probe_charts=probe_charts(probes or {}),
+        grounding=dict(grounding or {}),
         read_by=view.read_by,
         facts={"Config": run_hash, "Checkpoint": f"step {step}", **(facts or {})},
         credit=credit,
@@ -172,6 +183,18 @@ def _row(name: str, metrics: Mapping[str, float], columns: Sequence[str], **rest
     low, high = (metrics.get(bound) for bound in INTERVAL)
     interval = None if low is None or high is None else (low, high)
     return MetricRow(name, tuple(metrics.get(column) for column in columns), interval=interval, **rest)
+
+
+def probe_rows(probes: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Returns each probe and its accuracies in words, as 0: 51.2, 0.5: 43.1."""
+
+    def words(rows: Any) -> str:
+        if isinstance(rows, list):
+            return ", ".join(f"{row['strength']:g}: {row['accuracy']:.1f}" for row in rows)
+        moved = "scores permute" if rows["difference"] < SAME_SCORES else "scores do not permute"
+        return f"{rows['accuracy']:.1f}; {moved} (largest difference {rows['difference']:.1e} of their deviation)"
+
+    return tuple((name, words(rows)) for name, rows in probes.items())
 
 
 def _sections(view: ComposedView | CandidateView, *, extremes: int, sample: int, seed: int) -> tuple[Section, ...]:

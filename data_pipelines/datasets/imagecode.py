@@ -6,6 +6,7 @@ test_data_unlabeled.json: {set: [description]}   (the split "test", unless there
 train_simple.json, valid_simple.json: [{"directory": set, "pos_idx": index, "neg_idx": index, "caption": description}]
                            (optional: the described picture beside one other; indices are ranks, as in the files above)
 kinds.json: {set: {"<target index>": [kind of the description]}}   (optional; accuracy is reported by kind)
+boxes.json: what each picture shows where, see data_pipelines.boxes   (optional; grounding is measured by it)
 bounds.json: {kind: percent}   (optional: the accuracy that a model reaches which scores candidates one at a time)
 propositions.json: {description: [1 to 6 short sentences]}   (optional, and not read by the reader: read_propositions)
 """
@@ -80,7 +81,7 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
             that can be asked: of sets that have at least two pictures, and of a candidate that is there.
         """
         records, problems, unknown = (self._pairs if split in self._simple else self._descriptions)(split)
-        return self._checked(records, problems, self._file(split), "descriptions", unknown=unknown)
+        return self._checked(records, problems, self._file(split), "descriptions", unknown=unknown, split=split)
 
     def _descriptions(self, split: str) -> tuple[list[CandidateRecord], list[str], list[str]]:
         """Returns the records of all sound sets, the problems of the others, and what is about unknown candidates."""
@@ -104,8 +105,9 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
                         unknown.append(
                             f"set {name} has a description of candidate '{target}', but {len(images)} pictures"
                         )
+                    elif "comparative" in (own := tuple(kinds.get(name, {}).get(target or "", ()))) and len(images) < 3:
+                        problems.append(f"set {name} has a comparative description, but only 2 pictures; expected 3")
                     else:
-                        own = tuple(kinds.get(name, {}).get(target or "", ()))
                         records.append(CandidateRecord(f"{name}/{number}", images, text, index, _kind(name), name, own))
         return records, problems, unknown
 

@@ -83,7 +83,7 @@ class MmvpReader(DatasetReader[CandidateRecord]):
             for pair in pairs
             for target, (_, kind, statement) in enumerate(pair)
         ]
-        return self._checked(records, problems, self.folder / QUESTIONS, "questions")
+        return self._checked(records, problems, self.folder / QUESTIONS, "questions", split=split)
 
     def _rows(self) -> list[tuple[str, str, str]]:
         """Returns (id, pattern, statement) of every row, without the white space around them."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from contextjax.files import is_remote
-from contextjax.models.context_blip import ContextBLIP
+from contextjax.models.context_blip import COSINES, ContextBLIP
 from contextjax.objectives.context_blip import CaptionObjective, SelectionObjective
 from contextjax.sharding import first_process_first
 from contextjax.tokenizers import TextTokenizer
@@ -87,7 +87,7 @@ def abstract_batch(config: Any, *, cuts: int = 1) -> CaptionBatch | CandidateBat
     if reads_captions(config):
         return CaptionBatch(pixels(u, size), abstract_tokens(u, d.text_length), integers(u), integers(u))
     if d.cached:
-        width = model.text["width"]
+        width = model.projection if model.selection == "adapted" else model.text["width"]
         rest = integers(u), booleans(u, k), booleans(u), integers(u)
         return FeatureBatch(floats(u, k, width), floats(u, k), floats(u, width), *rest)
     s, (limit, length) = u * d.descriptions, read_propositions(config)
@@ -114,10 +114,10 @@ def make_phases(config: Any, model: ContextBLIP, mesh: Any = None) -> list[Phase
     weights = tuple(sorted(loss_weights(config).items()))
     if not weights:
         raise UserError("No loss term of this stage has a weight; give one, as --config.loss.weights.matching=1.")
-    if loss.learned_temperature and model.config.selection not in ("itc", "both"):
+    if loss.learned_temperature and model.config.selection not in COSINES:
         raise UserError(
             f"loss.learned_temperature is set, but model.selection is '{model.config.selection}', which has none; "
-            "choose 'itc' or 'both', or unset it."
+            f"choose {', '.join(COSINES)}, or unset it."
         )
     positions = model.config.context_positions
     if not reads_captions(config) and model.config.context_layers and config.data.candidates > positions:
@@ -143,7 +143,7 @@ def make_phases(config: Any, model: ContextBLIP, mesh: Any = None) -> list[Phase
         raise UserError("The masking loss has a weight, but model.masking is 'none'; choose 'pixels' or 'attended'.")
     objective = CaptionObjective(
         model, weights, temperature, real_tokens=loss.real_tokens, scrambled=loss.scrambled,
-        mask_false_negatives=loss.mask_false_negatives, contrastive=contrastive,
+        fixed_masks=loss.fixed_masks, mask_false_negatives=loss.mask_false_negatives, contrastive=contrastive,
     )  # fmt: skip
     return [Phase(0, objective)]
 
@@ -152,7 +152,9 @@ def _selection(model: ContextBLIP, weights: tuple[tuple[str, float], ...]) -> Se
     """Returns the objective of candidate sets; its terms are such as the model can have."""
     c = model.config
     if c.selection == "none":
-        raise UserError("model.selection is 'none'; candidate sets are trained with 'head', 'itc' or 'both'.")
+        raise UserError(
+            "model.selection is 'none'; candidate sets are trained with 'head', 'itc', 'both' or 'adapted'."
+        )
     if "contrastive" in dict(weights) and c.selection == "head":
         raise UserError(
             "The contrastive loss has a weight, but model.selection is 'head', which has no base score; choose 'itc' "

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import contextjax
-from contextjax.evaluation import Propositions
+from contextjax.evaluation import Propositions, evaluate_grounding
 from contextjax.files import write_whole
 from contextjax.json_files import read_json
 from contextjax.sharding import first_process_first, is_first_process
+from contextjax.spec import SCORES
 from contextjax.system import System
 from contextjax.types import EvaluationProtocol, UserError
 from data_pipelines import protocols
@@ -109,7 +110,7 @@ def evaluate_run(
     result |= score(system, chosen.protocol, chosen.parts, baselines=baselines, **chosen.sentences)
     kinds = {f"accuracy/{kind}": row["accuracy"] for kind, row in result["by_kind"].items() if "accuracy" in row}
     bounds = {f"bound/{kind}": bound for kind, bound in chosen.bounds.items() if f"accuracy/{kind}" in kinds}
-    result |= kinds | bounds
+    result |= kinds | bounds | _grounding(system, chosen)
     result["texts_cut"] = texts_cut
     if chosen.protocol.template:
         result["template"] = chosen.protocol.template
@@ -122,6 +123,17 @@ def evaluate_run(
         write_whole(workdir / chosen.file, json.dumps(result, indent=2) + "\n")
     _print_tables(result)
     return result
+
+
+def _grounding(system: System, chosen: ChosenSplit) -> dict[str, float]:
+    """Returns how well maps lie on what texts name, see evaluate_grounding; of several parts, of the first."""
+    data = next(iter(chosen.parts.values()))
+    values = evaluate_grounding(system, data.records, data.pictures)
+    if values:
+        shown = (f"{name} {values[f'grounding/{name}']:.1f} (chance {values[f'grounding/{name}_chance']:.1f})"
+                 for name in ("pointing", "mass"))  # fmt: skip
+        print(f"Grounding of {values['grounding/phrases']:,} phrases, in percent: {', '.join(shown)}")
+    return values
 
 
 def choose_split(
@@ -221,7 +233,7 @@ def _count_cut(system: System, texts: list[str]) -> int:
 
 def _print_tables(result: dict) -> None:
     """Prints the metrics, beside the baselines, then by kind."""
-    ways = ("image", "text", "sum", "itc", "itm")
+    ways = ("image", "text", "sum", *SCORES)
     beside = {f"{name} (same towers)" if name in ways else name: row for name, row in result["baselines"].items()}
     rows = {result["query"]: result["metrics"], **beside}
     columns = list(result["metrics"])

@@ -22,6 +22,7 @@ from data_pipelines.concepts import find_phrases
 from experiments.shared import run_config, systems
 from experiments.shared.data import evaluated, load_evaluated
 from experiments.shared.run_evaluation import describe_data
+from experiments.shared.run_probes import read_probes
 from experiments.shared.scoring import evaluate
 
 TOLERANCE = 1.0  # points of a metric that another device's rounding may change
@@ -66,6 +67,8 @@ def write_report(workdir: Path, *, split: str | None = None) -> Path:
         loss_weights=systems.of(config).loss_weights(config),
         phrases_of=lambda text: find_phrases([text])[0],
         captions=data.captions,
+        probes=read_probes(workdir, split=split, fingerprint=system.fingerprint),
+        grounding={name: value for name, value in before.items() if name.startswith("grounding/")},
         facts=made_by(command)
         | {"Data": f"{Path(folder).resolve().name}, contents {described['identity']}"}
         | time_spent(workdir),

@@ -22,7 +22,8 @@ from experiments.shared.run_config import read_evaluation
 from experiments.shared.stage_runs import stages_of
 
 TRIAL_STEPS = 60
-COLUMNS = ("R@1", "R@5", "R@10", "Rs@1", "Rs@2", "Avg", "accuracy")  # of the table, where the metrics have them
+COLUMNS = ("R@1", "R@5", "R@10", "Rs@1", "Rs@2", "Avg", "accuracy", "accuracy/absolute", "accuracy/comparative",
+           "grounding/pointing", "grounding/mass")  # of the table, where the metrics have them  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,8 @@ class VariantRuns:
             raise UserError(f"The run in {place} can't be evaluated; what was said of it stands above.")
         evaluation = read_evaluation(stages[-1] / "evaluation.json", remedy="give the same command again")
         ends = [read_metrics(stage)[-1] for stage in stages]
-        row: dict[str, Any] = {"variant": variant, "seed": seed, "metrics": evaluation["metrics"]}
+        more = {name: value for name, value in evaluation.items() if name.startswith(("accuracy/", "grounding/"))}
+        row: dict[str, Any] = {"variant": variant, "seed": seed, "metrics": evaluation["metrics"] | more}
         if "Rs@1" in evaluation["metrics"]:
             row["Rs@1 by kind"] = {kind: metrics["Rs@1"] for kind, metrics in evaluation["by_kind"].items()}
         if len(stages) > 1:

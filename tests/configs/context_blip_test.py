@@ -6,14 +6,19 @@ import math
 
 import flax.linen as nn
 import jax
+import numpy as np
 import pytest
 
 from configs import context_blip, pictogram_sets
 from contextjax.objectives.context_blip import CaptionObjective, SelectionObjective
 from contextjax.optim import make_optimizer, make_schedule
 from contextjax.pretrained import abstract_params
+from contextjax.pretrained.names import flatten
+from contextjax.training.step import whole_batch
 from contextjax.variants import make_model, make_spec
 from experiments.shared import systems
+from experiments.shared.models import resolve_model
+from tests.models.context_blip_test import jit, random_params
 
 
 def arguments_of(recipe):
@@ -27,7 +32,9 @@ RECIPES = [
     param
     for recipe in (context_blip, pictogram_sets)
     for param in arguments_of(recipe)
-    if param.values[1] not in ("2b,card", "pairs,dual", "2a,dual", "2b,dual")  # which there are not
+    if param.values[1] not in ("pairs,dual", "2a,dual", "2b,dual")  # which there are not
+    and (recipe, param.values[1]) != (context_blip, "1,no_adapter")
+    and param.values[1] not in [f"cosine,{name}" for name in pictogram_sets.PAPER]
 ]
 
 
@@ -57,16 +64,23 @@ def test_every_argument_gives_a_whole_recipe(recipe, argument):
     assert [phase.start for phase in phases] == [0] and config.training.steps > 0
     objective = phases[0].objective
     assert isinstance(objective, CaptionObjective if stage == "1" else SelectionObjective)
-    assert ("selection" in dict(objective.weights)) == (stage not in ("1", "pairs")) and objective.weights
+    late = recipe is pictogram_sets and not set(argument.split(",")) & set(pictogram_sets.PAPER)
+    assert ("selection" in dict(objective.weights)) == (stage != "1" and not (late and stage == "pairs"))
+    assert objective.weights
     if "masking" in dict(objective.weights):
-        assert ("attended" if "card" in argument else "decoder") in params
-    assert ("context" in params) == (stage == "2b") == config.data.cached
+        assert ("attended" if "summary" in argument else "decoder") in params
+    assert config.data.cached == (stage == "2b")
+    assert ("context" in params) == (stage == "2b" and "no_context" not in argument)
     state = jax.eval_shape(make_optimizer(config.optimizer, steps=config.training.steps).init, params)
     moments = sum(math.prod(x.shape) for x in jax.tree.leaves(state) if x.shape)
-    trained = {name: part for name, part in params.items() if name not in config.optimizer.freeze}
-    size = sum(math.prod(x.shape) for x in jax.tree.leaves(trained))
+    freeze = tuple(f"{path}/" for path in config.optimizer.freeze)
+    trained = {path: x for path, x in flatten(params).items() if not f"{path}/".startswith(freeze or "none")}
+    size = sum(math.prod(x.shape) for x in trained.values())
     assert size and size <= moments <= 2 * size + 1  # a moment or two of each
-    assert ("context" in trained) == (stage == "2b") and ("blip" in trained) == ("blip" not in config.optimizer.freeze)
+    parts = {path.split("/")[0] for path in trained}
+    assert ("context" in parts) == ("context" in params) and ("blip" in parts) == (
+        "blip" not in config.optimizer.freeze
+    )
     schedule = make_schedule(config.optimizer, steps=config.training.steps)
     rates = [float(schedule(step)) for step in (0, config.optimizer.warmup_steps, config.training.steps - 1)]
     assert rates[1] == pytest.approx(config.optimizer.learning_rate, rel=1e-4) == max(rates) and rates[2] > 0
@@ -77,16 +91,31 @@ def test_every_argument_gives_a_whole_recipe(recipe, argument):
     ("recipe", "argument"),
     [
         (context_blip, "3"),
-        (context_blip, "card"),
+        (context_blip, "summary"),
+        (context_blip, "2a,card"),
+        (context_blip, "1,no_adapter"),
         (context_blip, "2a,2b"),
         (context_blip, "2a,cards"),
         (context_blip, ""),
-        (context_blip, "2b,card"),
     ],
 )
 def test_other_arguments_are_refused(recipe, argument):
     wrong = argument.split(",")[-1]
     with pytest.raises(ValueError, match=rf"{recipe.__name__.split('.')[-1]}\.py .*'{wrong}'.*1.*2a"):
+        recipe.get_config(argument)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "argument"),
+    [
+        (context_blip, "2a,summary,no_adapter"),
+        (context_blip, "2b,summary,no_context"),
+        (pictogram_sets, "2a,paper,dual"),
+    ],
+)
+def test_arguments_of_two_forms_are_refused_together(recipe, argument):
+    _, one, other = argument.split(",")
+    with pytest.raises(ValueError, match=f"'{one}' .*'{other}'.*; give one"):
         recipe.get_config(argument)
 
 
@@ -117,7 +146,7 @@ def test_stage_1_is_the_papers():
     optimizer = config.optimizer
     assert (optimizer.name, optimizer.learning_rate, optimizer.weight_decay) == ("adamw", 3e-4, 0.05)
     assert (optimizer.beta1, optimizer.beta2) == (0.9, 0.999)  # PyTorch's own
-    assert config.data.batch_size == 4 * 256 and config.data.augment == "caption"
+    assert config.data.batch_size == 4 * 256 and config.data.augment == "published"
     epoch = context_blip.CAPTIONS // 1024
     assert config.training.steps == pytest.approx(20 * epoch, rel=1e-3)
     schedule = make_schedule(optimizer, steps=config.training.steps)
@@ -173,10 +202,87 @@ def test_stage_2b_is_the_papers():
     assert config.optimizer.name == "adam" and config.training.steps == pytest.approx(20 * (16_594 // 36), rel=3e-3)
 
 
-def test_the_card_is_what_it_says():
-    first, second = (context_blip.get_config(f"{stage},card") for stage in ("1", "2a"))
+def test_the_summary_form_is_what_it_says():
+    first, second, third = (context_blip.get_config(f"{stage},summary") for stage in context_blip.STAGES)
     model, params, _ = whole(first)
     assert set(params) == {"blip", "adapter", "attended"} and model.config.adapter == "convolutions"
     model, params, (phase,) = whole(second)
-    assert set(params) == {"blip", "adapter", "logit_scale"} and model.config.selection == "itc"
+    assert set(params) == {"blip", "adapter", "logit_scale"} and model.config.selection == "adapted"
     assert dict(phase.objective.weights) == {"selection": 36.0}
+    model, params, (phase,) = whole(third)
+    assert set(params) - set(third.optimizer.freeze) == {"context"}
+    assert params["context"]["position_embedding"].shape == (10, model.config.blip.projection)
+
+
+def test_what_the_parts_are_compared_with_lacks_them_alone():
+    tuned, plain, beside = (whole(context_blip.get_config(a))[1] for a in ("2a,no_adapter", "2b,no_context", "2b"))
+    assert set(tuned) == {"blip", "head"} and set(beside) - set(plain) == {"context"}
+    config, other = context_blip.get_config("2b,no_context"), context_blip.get_config("2b")
+    assert set(plain) - set(config.optimizer.freeze) == {"head"}
+    assert config.training == other.training and config.data == other.data
+
+
+# ------------------------------------------------------------------------------- what each part learns
+
+
+def random_batch(config):
+    """A batch of the recipe's shapes: frames in order, whole sets, texts of three tokens and more."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, x):
+        name = path[-1].name
+        if name == "mask":
+            return np.broadcast_to(np.arange(x.shape[-1]) < 3 + x.shape[-1] // 2, x.shape)
+        if x.dtype == bool:
+            return np.ones(x.shape, bool)
+        if x.dtype == np.float32:
+            return rng.normal(size=x.shape).astype(np.float32)
+        high = {"target": config.data.candidates, "images": 256}.get(name, config.data.vocabulary)
+        rows = name in ("image_ids", "records")
+        return np.arange(len(x)).astype(x.dtype) if rows else rng.integers(0, high, x.shape).astype(x.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, systems.of(config).abstract_batch(config))
+
+
+@functools.cache
+def gradients_of(model, objective, freeze, batch):
+    """The paths of all kernels, and of what has no path but one, that the loss moves at random parameters."""
+    step = jit(lambda params, batch: whole_batch(objective, params, batch, jax.random.key(0), freeze)[1])
+    gradients = step(random_params(model), batch.value)
+    return {path: float(np.abs(x).max()) for path, x in flatten(gradients).items()}
+
+
+class Same:
+    """A batch that is the same for all recipes of one shape, and so one key of a cache."""
+
+    def __init__(self, value):
+        self.value = value
+        self.key = str(jax.tree.map(lambda x: x.shape, value))
+
+    def __hash__(self):
+        return hash(self.key)
+
+    def __eq__(self, other):
+        return self.key == other.key
+
+
+ADDED = ("adapter", "decoder", "attended", "head", "pooling", "context", "truth_bias", "logit_scale")
+
+
+@pytest.mark.long  # a dozen steps are compiled
+@pytest.mark.parametrize(("recipe", "argument"), [p for p in RECIPES if not p.values[1].endswith("tiny")])
+def test_every_part_that_a_recipe_names_learns(recipe, argument):
+    """Every kernel of what is added to BLIP has a gradient, and BLIP itself; at tiny size, unless it is frozen."""
+    config = recipe.get_config(f"{argument},tiny")
+    config.model, config.data.batch_size = type(config)(resolve_model(config)), 4
+    model = make_model(make_spec(config.model, vocabulary=config.data.vocabulary))
+    objective = systems.of(config).make_phases(config, model)[0].objective
+    freeze = tuple(config.optimizer.freeze)
+    sizes = gradients_of(model, objective, freeze, Same(random_batch(config)))
+    parts = {path.partition("/")[0] for path in sizes}
+    trained = parts - set(freeze)
+    for part in trained:
+        assert max(x for path, x in sizes.items() if path.split("/")[0] == part) > 1e-6, part
+    assert not any(x for path, x in sizes.items() if f"{path}/".startswith(tuple(f"{name}/" for name in freeze)))
+    kernels = {path: x for path, x in sizes.items() if path.split("/")[0] in trained & set(ADDED) and "kernel" in path}
+    assert not [path for path, x in kernels.items() if not x > 1e-7]

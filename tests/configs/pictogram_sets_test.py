@@ -11,7 +11,7 @@ def test_a_dual_encoder_has_no_such_stages(stage):
         get_config(f"{stage},dual")
 
 
-@pytest.mark.parametrize("argument", ["3", "1,2a", "2a,card"])
+@pytest.mark.parametrize("argument", ["3", "1,2a", "2a,summary", "cosine,paper"])
 def test_other_arguments_are_refused(argument):
     wrong = argument.split(",")[-1]
     with pytest.raises(ValueError, match=rf"pictogram_sets\.py .*'{wrong}'.*1.*2a"):

@@ -138,7 +138,7 @@ def test_sets_larger_than_the_batch_are_named_once(tokenizer):
 
 
 MAKE = {
-    "captions": lambda tokenizer, **rest: CaptionSamples(captions(), tokenizer, augment=Augment("caption"), **rest),
+    "captions": lambda tokenizer, **rest: CaptionSamples(captions(), tokenizer, augment=Augment("published"), **rest),
     "sets": lambda tokenizer, **rest: CandidateSamples(
         candidates(), tokenizer, candidates=4, augment=Augment("set"), **rest
     ),

@@ -29,7 +29,7 @@ def test_at_the_start_the_fusion_is_the_identity(tiny):
     def both(model):
         image = model.encode_image(pictures)
         read = [model.encode_text(*t) for t in (texts, others)]
-        fused, _ = model.fuse(image.tokens, read[0].states, texts.mask)
+        fused, *_ = model.fuse(image.tokens, read[0].states, texts.mask)
         queries = [model.compose(image, r, t.mask).query for r, t in zip(read, (texts, others), strict=True)]
         return image.tokens, fused, queries, [r.pooled for r in read]
 
@@ -61,7 +61,7 @@ def test_the_query_reads_the_text_and_padding_changes_nothing(tiny, setting):
 def test_attention_is_a_distribution_over_real_tokens(tiny, setting):
     model, params = setting
     pictures, (ids, mask) = tiny.pictures(3), tiny.texts(3)
-    _, attention = run(
+    _, attention, _ = run(
         model, params, lambda m: m.fuse(m.encode_image(pictures).tokens, m.encode_text(ids, mask).states, mask)
     )
     assert attention.shape == (3, 5, 10)

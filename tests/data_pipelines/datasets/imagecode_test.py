@@ -284,6 +284,18 @@ def test_all_problems_of_propositions_come_at_once(tmp_path):
         read_propositions(tmp_path / "gone" / "propositions.json")
 
 
+def test_a_comparative_text_of_two_pictures_is_refused(folder):
+    """With two pictures there is nothing to be second to, or unlike the others."""
+    for path in sorted((folder / "image-sets" / STATIC).iterdir())[2:]:
+        path.unlink()
+    write(folder, "valid_data.json", {STATIC: {"1": "The larger dog."}})
+    write(folder, "kinds.json", {STATIC: {"1": ["absolute"]}})
+    assert len(ImageCodeReader(folder).records("val")) == 1
+    write(folder, "kinds.json", {STATIC: {"1": ["comparative"]}})
+    with pytest.raises(UserError, match=rf"set {STATIC} has a comparative description, but only 2 pictures"):
+        ImageCodeReader(folder).records("val")
+
+
 def test_texts_have_the_kinds_of_a_file(folder):
     write(folder, "kinds.json", {STATIC: {"3": ["absolute", "size"]}})
     reader = ImageCodeReader(folder)

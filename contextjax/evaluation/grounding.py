@@ -1,0 +1,118 @@
+"""Grounding: how well the map of a phrase lies on what it names, over all records whose pictures come with boxes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from contextjax import images, metrics
+from contextjax.evaluation.shared import Pictures
+from contextjax.types import CandidateRecord, ComposedRecord, PictureBoxes
+
+BATCH = 256  # texts whose maps are held at a time
+
+
+class MapMaker(Protocol):
+    """A system as the measure of grounding needs it."""
+
+    fit: str
+
+    @property
+    def has_attention_maps(self) -> bool:
+        """True where texts and pictures attend to each other."""
+        ...
+
+    def attention_maps(self, images: Sequence[Any], texts: Sequence[str], *, layers: str = "all") -> Sequence[Any]:
+        """Returns a system.TokenMap of each picture and its text."""
+        ...
+
+
+def evaluate_grounding(
+    system: MapMaker,
+    records: Sequence[ComposedRecord] | Sequence[CandidateRecord],
+    pictures: Pictures,
+    *,
+    layers: str = "last",
+) -> dict[str, float]:
+    """Returns how well maps lie on what texts name (metrics.grounding), in percent, the mean over phrases.
+
+    A phrase is where a text says the name of a thing in its picture: the reference of a composed query, the picture
+    that a description is of. Each kind of thing counts once a text, where it is named first.
+
+    Args:
+      system: makes the maps.
+      records: those without boxes are left out, and those with a secret target.
+      pictures: the pictures by row.
+      layers: "last" for the maps of the last layer of cross-attention, or "all" for their mean.
+
+    Returns:
+      grounding/pointing and grounding/mass, each with what a map that knows nothing reaches (pointing_chance,
+      mass_chance), and the number of phrases; empty where there are none, or the system has no maps.
+    """
+    asked = [(record, name) for record in records if record.boxes and (name := _shown(record)) is not None]
+    if not asked or not system.has_attention_maps:
+        return {}
+    results: list[metrics.Grounding] = []
+    for begin in range(0, len(asked), BATCH):
+        batch = asked[begin : begin + BATCH]
+        seen = [pictures[pictures.row[name]] for _, name in batch]
+        maps = system.attention_maps(seen, [record.text for record, _ in batch], layers=layers)
+        for (record, _), tokens in zip(batch, maps, strict=True):
+            boxes, size = _seen_boxes(record.boxes, system.fit)
+            for name, start, end in named_things(record.text, list(boxes)):
+                if tokens.offsets[:, 1].max() < end:
+                    continue  # the text was cut before
+                values = tokens.phrase(start, end)
+                results.append(
+                    metrics.grounding(values if values.any() else np.ones_like(values), np.asarray(boxes[name]), size)
+                )
+    if not results:
+        return {}
+    means = 100 * np.asarray(results, np.float64).mean(0)
+    named = zip(metrics.Grounding._fields, means.tolist(), strict=True)
+    return {**{f"grounding/{field}": value for field, value in named}, "grounding/phrases": len(results)}
+
+
+def named_things(text: str, names: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """Yields (name, start, end) of the first place where a text says each name, in the singular or the plural.
+
+    Where one name holds another ("red apple", "apple"), a place counts for the longer one.
+    """
+    taken: list[tuple[int, int]] = []
+    for name in sorted(set(names), key=lambda name: (-len(name), name)):
+        places = re.finditer(rf"\b(?:{'|'.join(map(re.escape, _forms(name)))})\b", text, re.IGNORECASE)
+        free = [m.span() for m in places if all(m.end() <= start or end <= m.start() for start, end in taken)]
+        taken += free
+        if free:
+            yield name, *free[0]
+
+
+def _forms(name: str) -> list[str]:
+    """Returns a name and how its plural may be written; longer ones first."""
+    unit, of, counted = name.partition(" of ")
+    plurals = [f"{unit}s", f"{unit}es", re.sub("y$", "ies", unit), re.sub("fe?$", "ves", unit)]
+    plurals += [re.sub("man$", "men", unit), re.sub("ouse$", "ice", unit)]
+    return sorted({name, *(many + of + counted for many in plurals)}, key=len, reverse=True)
+
+
+def _shown(record: ComposedRecord | CandidateRecord) -> str | None:
+    """Returns the picture that a record's boxes are of; None where it is secret."""
+    if isinstance(record, ComposedRecord):
+        return record.reference
+    return None if record.target is None else record.images[record.target]
+
+
+def _seen_boxes(boxes: PictureBoxes | None, fit: str) -> tuple[dict[str, list[tuple[float, ...]]], tuple[int, int]]:
+    """Returns name -> boxes within the part of a picture that the model sees, and the size of that part in pixels."""
+    if boxes is None:
+        return {}, (0, 0)
+    left, top, right, bottom = images.seen(*boxes.size, fit=fit)
+    kept: dict[str, list[tuple[float, ...]]] = {}
+    for name, (x0, y0, x1, y1) in boxes.things:
+        cut = max(x0, left) - left, max(y0, top) - top, min(x1, right) - left, min(y1, bottom) - top
+        if cut[0] < cut[2] and cut[1] < cut[3]:
+            kept.setdefault(name, []).append(cut)
+    return kept, (right - left, bottom - top)

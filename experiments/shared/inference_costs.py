@@ -1,0 +1,157 @@
+"""The cost of answering: parameters, FLOPs and bytes of a system, of its base model and of every way to ask them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.interpreters import partial_eval
+
+from contextjax import programs
+from contextjax.analysis.cost import matmul_flops
+from contextjax.models.blip import BLIP
+from contextjax.models.context_blip import ContextBLIP
+from contextjax.pretrained import abstract_params
+from contextjax.pretrained.names import flatten
+from contextjax.spec import scores_of
+from contextjax.variants import make_model
+from experiments.shared import models
+from experiments.shared.abstract_step import with_sizes
+from experiments.shared.config_check import check_values
+
+CANDIDATES = 10  # of the set that a candidate's FLOPs are computed from
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceCost:
+    """The cost of one way to ask one model.
+
+    Attributes:
+      name: the model and the way.
+      parameters: all that this way reads.
+      trained: those of them that the recipe trains.
+      query_flops: of a query: what there is once, however many candidates there are.
+      candidate_flops: of each candidate: a gallery picture, once for all queries; or a picture of a set with its text.
+      bytes: of the parameters, in the type that the model computes in.
+    """
+
+    name: str
+    parameters: int
+    trained: int
+    query_flops: float
+    candidate_flops: float
+    bytes: int
+
+
+def inference_costs(config: Any) -> list[InferenceCost]:
+    """Returns the costs of a config's system, as it is meant to be asked first, and of the simpler ways beside it.
+
+    For ConText-CIR these are its baselines, of which "sum" is CLIP's. For ContextBLIP they are the base model's scores.
+    """
+    check_values(config)
+    config = with_sizes(config)
+    vocabulary = config.data.vocabulary or config.model.text["vocabulary"]
+    model = make_model(models.make_spec(config, vocabulary=vocabulary))
+    freeze, length = tuple(config.optimizer.freeze), config.data.text_length
+    if isinstance(model, ContextBLIP):
+        short = (config.data.propositions, config.data.proposition_length) if config.model.propositions else (1, length)
+        cost = functools.partial(_of_sets, length=length, short=short)
+        options = {"selection": model.config.selection}
+        own = scores_of("context_blip", options, vocabulary=vocabulary)[-1]
+        base = BLIP(model.config.blip, model.dtype)
+        return [
+            cost("ContextBLIP", model, own, freeze=freeze),
+            *(cost("BLIP", base, score, freeze=None) for score in ("itm", "sum", "itc")),
+        ]
+    modes = dict.fromkeys((model.config.query, "sum", "image", "text"))
+    name = lambda mode: {"fusion": "ConText-CIR", "sum": "CLIP's sum"}.get(mode, f"CLIP's {mode} alone")
+    return [_of_queries(name(mode), model, mode, length=length, freeze=freeze) for mode in modes]
+
+
+def describe(costs: Sequence[InferenceCost]) -> str:
+    """Returns a Markdown table; FLOPs are those of matrix products, two for each multiply-add."""
+    lines = [
+        "| asked as | parameters | trained | GFLOPs a query | GFLOPs a candidate | MB |", f"|{'---|' * 6}",
+        *(
+            f"| {c.name} | {c.parameters:,} | {c.trained:,} | {c.query_flops / 1e9:.4g} | "
+            f"{c.candidate_flops / 1e9:.4g} | {c.bytes / 1e6:.4g} |"
+            for c in costs
+        ),
+    ]  # fmt: skip
+    first, *others = costs
+    for other in others[:1]:
+        for what in ("query", "candidate"):
+            mine, its = getattr(first, f"{what}_flops"), getattr(other, f"{what}_flops")
+            if its:
+                lines.append(f"A {what} of {first.name} costs {100 * (mine / its - 1):+.1f} % beside {other.name}.")
+    return "\n".join(lines)
+
+
+def describe_costs(config: Any) -> str:
+    """Returns `describe` of a config's costs."""
+    return describe(inference_costs(config))
+
+
+def _of_queries(name: str, model: Any, mode: str, *, length: int, freeze: Sequence[str]) -> InferenceCost:
+    """Returns the costs of composed queries: a reference and a text; a candidate is a picture of the gallery."""
+    pixels, ids, mask = _pixels(model.config.clip.vision.image_size, 1), *_texts(1, length)
+    params = nn.unbox(abstract_params(model))
+    query = _used(lambda *inputs: programs.embed_query(model, *inputs, mode=mode), params, pixels, ids, mask)
+    gallery = _used(lambda *inputs: programs.embed_gallery(model, *inputs), params, pixels)
+    return _cost(name, model, params, query[1] | gallery[1], query[0], gallery[0], freeze)
+
+
+def _of_sets(
+    name: str, model: Any, score: Any, *, length: int, short: tuple[int, int], freeze: Sequence[str] | None
+) -> InferenceCost:
+    """Returns the costs of a text about a set: per candidate what another ten add, a tenth of it; the rest is once."""
+    size = (model.config.blip if isinstance(model, ContextBLIP) else model.config).vision.image_size
+    params, flops = nn.unbox(abstract_params(model)), []
+    for count in (CANDIDATES, 2 * CANDIDATES):
+        texts = (*_texts(1, length), *_texts(1, *short))
+        ordered, sets = jax.ShapeDtypeStruct((1,), jnp.bool_), jax.ShapeDtypeStruct((1,), jnp.int32)
+        run = lambda *inputs: programs.score_sets(model, *inputs, mode=score)
+        if isinstance(model, ContextBLIP) and count > model.config.context_positions and score == "selection":
+            # More than there are positions: the encoder's own products, a share of 1e-4 and less, are left out.
+            run = lambda *inputs: programs.score_sets(_without_context(model), *inputs, mode=score)
+        flops.append(_used(run, params, _pixels(size, 1, count), *texts, ordered, sets))
+    each = (flops[1][0] - flops[0][0]) / CANDIDATES
+    label = f"{name}, {score}"
+    return _cost(label, model, params, flops[0][1], max(flops[0][0] - CANDIDATES * each, 0.0), each, freeze)
+
+
+def _without_context(model: ContextBLIP) -> ContextBLIP:
+    return ContextBLIP(dataclasses.replace(model.config, context_layers=0), model.dtype)
+
+
+def _cost(
+    name: str, model: Any, params: Any, used: set[str], query: float, candidate: float, freeze: Sequence[str] | None
+) -> InferenceCost:
+    """Returns a cost; parameters are those that the programs read, trained ones those that `freeze` does not name."""
+    sizes = {path: math.prod(x.shape) for path, x in flatten(params).items() if path in used}
+    frozen = tuple(f"{path}/" for path in freeze or ())
+    trained = 0 if freeze is None else sum(n for path, n in sizes.items() if not f"{path}/".startswith(frozen or "\0"))
+    total = sum(sizes.values())
+    return InferenceCost(name, total, trained, query, candidate, total * jnp.dtype(model.dtype or jnp.float32).itemsize)
+
+
+def _used(program: Callable[..., Any], params: Any, *inputs: Any) -> tuple[float, set[str]]:
+    """Returns the FLOPs of a program, without what no output needs, and the paths of the parameters that it reads."""
+    traced = jax.make_jaxpr(program)(params, *inputs)
+    jaxpr, is_used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
+    paths = list(flatten(params))
+    return matmul_flops(jaxpr), {path for path, used in zip(paths, is_used, strict=False) if used}
+
+
+def _pixels(size: int, *lead: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((*lead, size, size, 3), jnp.uint8)
+
+
+def _texts(*shape: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    return jax.ShapeDtypeStruct(shape, jnp.int32), jax.ShapeDtypeStruct(shape, jnp.bool_)

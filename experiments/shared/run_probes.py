@@ -1,0 +1,79 @@
+"""Probes a run, or published weights, on candidate sets, and writes probes.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import contextjax
+from contextjax.evaluation import run_probes
+from contextjax.files import write_whole
+from contextjax.json_files import read_json
+from contextjax.reports.report import probe_rows
+from contextjax.types import UserError
+from experiments.shared.run_config import read_config
+from experiments.shared.run_evaluation import choose_split
+from experiments.shared.scoring import has_candidates
+
+FILE = "probes.json"
+
+
+def probe_run(
+    workdir: Path, *, source: str = "", checkpoint: str = "", count: int = 0, seed: int = 0, **choice: Any
+) -> dict[str, Any]:
+    """Probes and writes the result, probes.json, and prints it.
+
+    Args:
+      workdir: the run's, and where the result is written.
+      source: a folder or hub id of CLIP or BLIP to probe instead of the run.
+      checkpoint: best, newest or a step; see contextjax.load.
+      count: only so many descriptions, evenly spread; 0: all.
+      seed: of all draws.
+      choice: see run_evaluation.choose_split.
+
+    Raises:
+      UserError: the choice fits neither the source nor the data, or names no candidate sets with published targets.
+    """
+    if source and not (choice.get("folder") and choice.get("protocol")):
+        raise UserError("--data or --protocol is missing; a --source needs both: --data=FOLDER --protocol=imagecode.")
+    system = contextjax.load(source or workdir, checkpoint=checkpoint)
+    config = None if source else read_config(workdir, system.fingerprint.rpartition("-")[0])
+    chosen = choose_split(system, config, **choice)
+    if not has_candidates(chosen.protocol):
+        raise UserError(
+            f"'{chosen.protocol.name}' is a protocol of composed queries; probes are of candidate sets: give a run of "
+            "ContextBLIP, or --data and --protocol=imagecode or mmvp."
+        )
+    if chosen.is_secret:
+        raise UserError(f"The targets of split '{chosen.split}' are secret; probe one that publishes them.")
+    ((_, data),) = chosen.parts.items()
+    records, every = data.records, len(data.records)
+    if 0 < count < every:
+        records = tuple(records[i * every // count] for i in range(count))
+    probes = run_probes(system, records, data.pictures, patch=system.vision.patch_size, seed=seed)
+    hash, _, step = system.fingerprint.rpartition("-")
+    result = {
+        "protocol": chosen.protocol.name, "split": chosen.split, "data": chosen.data, "n_queries": len(records),
+        "seed": seed, "score": system.score, "config_hash": hash, "step": int(step), "probes": probes,
+    }  # fmt: skip
+    write_whole(workdir / FILE, json.dumps(result, indent=2) + "\n")
+    print("\n".join(describe(result)))
+    return result
+
+
+def describe(result: Mapping[str, Any]) -> list[str]:
+    """Returns the lines of a result's table."""
+    head = f"{result['protocol']}, {result['split']}: {result['n_queries']} queries; accuracy in percent by strength"
+    return [head, *(f"{probe:<24}{words}" for probe, words in probe_rows(result["probes"]))]
+
+
+def read_probes(workdir: Path, *, split: str, fingerprint: str) -> dict[str, Any]:
+    """Returns the probes of this checkpoint and split; {} where there are none."""
+    file = workdir / FILE
+    if not file.exists():
+        return {}
+    result = read_json(file, layout="a result of experiments.probe", remedy="remove it, or probe again")
+    of = f"{result.get('config_hash')}-{result.get('step')}", result.get("split")
+    return result["probes"] if of == (fingerprint, split) and isinstance(result.get("probes"), dict) else {}

@@ -81,6 +81,7 @@ setup(
             "pytest-xdist",
             "ruff",
             "schemathesis",
+            "scikit-image",  # a few photographs
         ],
         "test-browser": ["playwright"],  # tests of the service's page; they also need Chromium
     },

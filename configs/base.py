@@ -134,6 +134,9 @@ def _data(system: str) -> Any:
     data.workers = 0  # loader processes; 0: a thread
     data.cache_mb = 0  # decoded pictures kept in memory
     data.prepared = ""  # a folder for the prepared tables, where data.folder can't be written; "": its own prepared/
+    # Of training pictures: "none", "light" (a crop and a flip), "published" (as ContextBLIP's paper has it), or "set"
+    # (one crop for all pictures of a sample, no flips).
+    data.augment = "none"
     data.bad_pictures = "fail"  # or "skip": training leaves out missing and unreadable ones, and records that name them
     if system == "context_cir":
         data.modifications = 1  # texts (and targets) of each reference
@@ -146,7 +149,6 @@ def _data(system: str) -> Any:
         data.propositions = 0  # short sentences that a text is split into for model.propositions; 0: the whole text
         data.proposition_length = 20  # tokens
         data.clean = True  # texts lose their punctuation, as published
-        data.augment = "none"  # or "published" (each picture by itself), "set" (one crop for a set, no flips)
         data.records = 0  # only so many of the training split's records, evenly spread; 0: all
         data.cached = False  # encode the pictures once by model.start, and train what reads its features (stage 2b)
     return data

@@ -44,10 +44,17 @@ def _recipe():
     train_small_towers(config)
     config.data.reader = "catalogue"
     config.data.folder = "data/catalogue"
-    config.data.text_length = 20
-    config.data.caption_length = 28
+    config.data.batch_size = 32
+    config.data.text_length = 16
+    config.data.caption_length = 14
+    config.data.phrases_per_text = 0.25
     config.data.vocabulary = 2000
+    config.data.augment = "light"
     config.model.vision.fit = "squash"
+    config.loss.mask_false_negatives = True
+    config.loss.weights.captions = 1.0
+    config.training.steps = 2100
+    config.training.checkpoint_every = 700
     config.training.evaluate_every = config.training.steps
     return config
 

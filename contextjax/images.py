@@ -207,7 +207,8 @@ def size_of(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            return image.size[::-1] if turned else image.size
+            width, height = image.size
+            return (height, width) if turned else (width, height)
     except MemoryError:
         raise
     except Exception:  # a broken file makes Pillow raise nearly anything

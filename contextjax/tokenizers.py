@@ -30,15 +30,8 @@ ATTRIBUTES = {"clip": ("bos_token", "eos_token", "pad_token"), "bert": ("cls_tok
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")  # the first one that a folder holds is read
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 REFUSED = (
-    "vocab",
-    "merges",
-    "vocab_file",
-    "merges_file",
-    "tokenizer_file",
-    "tokenizer_object",
-    "gguf_file",
-    "init_inputs",
-)
+    "vocab", "merges", "vocab_file", "merges_file", "tokenizer_file", "tokenizer_object", "gguf_file", "init_inputs",
+)  # fmt: skip
 MAX_FILE_BYTES = 64_000_000  # CLIP's tokenizer.json has 2 MB, the largest multilingual ones about 30 MB
 
 # Ends of a sentence or a clause. A clause with "it" or the like stays with the one before, which names the thing.

@@ -161,7 +161,7 @@ class ComposedBatch(NamedTuple):
     targets: Any  # uint8 [R, M, H, W, 3]
     texts: Tokens  # [R, M, T]
     valid: Any  # bool [R, M]: False where a reference has fewer than M modifications
-    reference_ids: Any  # int32 [R]: row of the picture table
+    reference_ids: Any  # int32 [R]: row of the picture table; pictures with the same caption have that of the first
     target_ids: Any  # int32 [R, M]
     records: Any  # int32 [R, M]: row of the record table
     phrases: Phrases | None = None

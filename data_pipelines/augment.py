@@ -15,6 +15,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from contextjax.types import Picture, UserError
 
+AUGMENTATION = 1  # separates these draws from those of the order, whose seed has no third number
 GREY = (128, 128, 128)  # where a turned or shifted picture leaves nothing
 RATIO = (3 / 4, 4 / 3)
 TRIES = 10
@@ -30,6 +31,7 @@ class _Mode:
 
 MODES: Mapping[str, _Mode | None] = {
     "none": None,
+    "light": _Mode((0.7, 1.0)),
     "published": _Mode((0.2, 1.0), operations=2),
     "set": _Mode((0.5, 1.0), flip=False, shared=True),  # which leaves most of a picture
 }
@@ -40,9 +42,9 @@ class Augment:
     """Changes the pictures of a sample at random.
 
     Attributes:
-      name: "none"; "published", that of both stages in the paper: crop, flip, RandAugment(2, 5), each picture by
-        itself; "set", one crop for all candidates of a set and no flip, so that they still differ in what they show
-        alone and left stays left.
+      name: "none"; "light", a crop that keeps most of a picture, and a flip, each picture by itself; "published", that
+        of both stages of ContextBLIP's paper: crop, flip, RandAugment(2, 5), each picture by itself; "set", one crop
+        for all pictures of a sample and no flip, so that they still differ in what they show alone and left stays left.
       scale: smallest and largest share of the area that a crop keeps, instead of the mode's own.
       flip: whether half of the pictures are mirrored, instead of the mode's own. A text that says left or right no
         longer fits such a picture.

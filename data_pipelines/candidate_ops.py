@@ -10,14 +10,12 @@ import numpy as np
 
 from contextjax.tokenizers import TextTokenizer, tokenize_propositions
 from contextjax.types import CandidateBatch, CandidateRecord, CaptionBatch, CaptionRecord, Picture, Tokens, UserError
-from data_pipelines.augment import Augment
+from data_pipelines.augment import AUGMENTATION, Augment
 from data_pipelines.mixtures import source_rows
 from data_pipelines.ops import TextSamples
 from data_pipelines.records import check_problems
 from data_pipelines.tables import CandidateData, CaptionData, SplitData
 from data_pipelines.texts import clean_caption, clean_description
-
-AUGMENTATION = 1  # separates these draws from those of the order, whose seed has no third number
 
 
 def cleaned(data: SplitData[Any]) -> SplitData[Any]:

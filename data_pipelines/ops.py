@@ -10,6 +10,7 @@ import numpy as np
 
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import LOST, ComposedBatch, Phrases, Tokens, UserError
+from data_pipelines.augment import AUGMENTATION, Augment
 from data_pipelines.concepts import Spans, lost_phrases, token_spans
 from data_pipelines.mixtures import shares_of, source_data
 from data_pipelines.tables import ComposedData, SplitData, rows_by_reference
@@ -67,7 +68,9 @@ class ComposedSample:
 class ComposedSamples(TextSamples):
     """The training samples of a split: every reference with its modifications, in chunks of at most M.
 
-    Pictures are decoded when a batch asks for them.
+    Pictures are decoded when a batch asks for them, and may be augmented. Pictures with the same caption share an id in
+    the batches, so that a loss that masks false negatives masks copies of a picture and all that the same words
+    describe.
     """
 
     def __init__(
@@ -82,6 +85,8 @@ class ComposedSamples(TextSamples):
         phrase_group: int = 0,
         phrase_length: int = 8,
         caption_length: int = 0,
+        augment: Augment | None = None,
+        seed: int = 0,
     ):
         """Tokenises the texts; `phrases` and `caption_length` are given only where a loss needs them.
 
@@ -95,6 +100,8 @@ class ComposedSamples(TextSamples):
           phrase_group: references in a group; 0: all of a batch.
           phrase_length: tokens a phrase.
           caption_length: tokens a caption; 0: no captions.
+          augment: of the pictures, in `draw`.
+          seed: of the augmentation.
 
         Raises:
           UserError: captions are needed, and some pictures have none.
@@ -102,10 +109,11 @@ class ComposedSamples(TextSamples):
         super().__init__(
             data, list(_chunks(data, modifications)), tokenizer, what="modification texts", text_length=text_length
         )
-        self.modifications = modifications
+        self.modifications, self._augment, self._seed = modifications, augment, seed
         row = data.pictures.row
         self._references = np.asarray([row[record.reference] for record in data.records], np.int32)
         self._targets = np.asarray([row[record.target or record.reference] for record in data.records], np.int32)
+        self._ids = _caption_ids(data.captions, len(data.pictures))
         self._captions = None
         if caption_length:
             if not data.has_captions:
@@ -129,6 +137,15 @@ class ComposedSamples(TextSamples):
         targets = [pictures[int(row)] for row in self._targets[records]]
         return ComposedSample(records, pictures[int(self._references[records[0]])], targets)
 
+    def draw(self, index: int, position: int) -> ComposedSample:
+        """Returns the sample at a position of the loader's stream, with the augmentation that (seed, position) draw."""
+        sample = self[index]
+        if self._augment is None:
+            return sample
+        rng = np.random.default_rng([self._seed, position, AUGMENTATION])
+        reference, *targets = self._augment([sample.reference, *sample.targets], rng)
+        return ComposedSample(sample.records, reference, targets)
+
     def collate(self, samples: Sequence[ComposedSample]) -> ComposedBatch:
         """Stacks samples; one with fewer than M modifications repeats its first, marked invalid."""
         count = self.modifications
@@ -145,8 +162,8 @@ class ComposedSamples(TextSamples):
             targets=_grouped([fill(sample.targets) for sample in samples]),
             texts=self._texts(records),
             valid=valid,
-            reference_ids=references,
-            target_ids=targets,
+            reference_ids=self._ids[references],
+            target_ids=self._ids[targets],
             records=records,
             phrases=self._pack(records, valid, self._phrases) if self._phrases is not None else None,
             captions=captions,
@@ -202,6 +219,13 @@ class ComposedSamples(TextSamples):
             if len(spans[row]) < len(of_text):
                 lost[row, 1:] = lost_phrases(of_text, offsets[record], cut=bool(self._encoded.truncated[record]))
         return lost
+
+
+def _caption_ids(captions: Sequence[str], count: int) -> np.ndarray:
+    """Returns int32 [count], for each picture the row of the first one with its caption; its own where it has none."""
+    first: dict[str, int] = {}
+    captions = captions or [""] * count
+    return np.asarray([first.setdefault(text, row) if text else row for row, text in enumerate(captions)], np.int32)
 
 
 def _chunks(data: ComposedData, modifications: int) -> Iterator[np.ndarray]:

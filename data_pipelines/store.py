@@ -22,7 +22,7 @@ from contextjax.files import write_whole
 from contextjax.json_files import LONG_LIST, read_json
 from contextjax.types import UserError
 
-VERSION = "1.3.0"
+VERSION = "1.4.0"
 _QUIET = threading.RLock()  # standard output belongs to the whole process
 BUILDER = "table"
 

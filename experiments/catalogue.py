@@ -23,6 +23,7 @@ ID = flags.DEFINE_string("id", "id", "The column of the product's id.")
 PICTURE = flags.DEFINE_string("picture", "images/{id}.jpg", "The picture's path in the folder; {COLUMN} is a value.")
 TITLE = flags.DEFINE_string("title", "", "The column of a text about the product.")
 SPLIT = flags.DEFINE_string("split", "", "The column of the split's name; without it the last digit of the id decides.")
+VARYING = flags.DEFINE_list("varying", [], "Attributes by which products of a candidate set differ; none: the colours.")
 ENCODING = flags.DEFINE_string("encoding", "utf-8", "The tables' encoding, unless a byte order mark says it.")
 SKIP = flags.DEFINE_bool("skip", False, "Leave out rows with faults and products without a picture.")
 
@@ -40,7 +41,8 @@ def main() -> None:
         raise UserError(f"--attributes has '{odd[0]}'; expected COLUMN:ROLE, as in baseColour:colour.")
     content = {
         "tables": cli.required(TABLES), "id": ID.value, "picture": PICTURE.value, "title": TITLE.value,
-        "attributes": {column: role for column, _, role in pairs}, "split": SPLIT.value, "encoding": ENCODING.value,
+        "attributes": {column: role for column, _, role in pairs}, "split": SPLIT.value, "varying": VARYING.value,
+        "encoding": ENCODING.value,
         "faults": "skip" if SKIP.value else "fail",
     }  # fmt: skip
     lines = check_catalogue(folder, content)

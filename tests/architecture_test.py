@@ -1,12 +1,11 @@
 """Checks imports, the length of commands, docstrings and words: the rules of CONTRIBUTING.md."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 SYSTEMS = {f"contextjax.models.{name}" for name in ("context_cir", "context_blip")}
@@ -105,6 +104,11 @@ ALLOWED: dict[str, set[str]] = {
     "configs": {"configs.base"},
     "experiments": {"contextjax", "data_pipelines", "configs", "experiments"},
 }
+TESTED_ELSEWHERE = {
+    "contextjax", "experiments",  # in interpreters of their own: wheel_test, interruption_test
+    "experiments.comparisons.forward", "experiments.comparisons.pytorch", "experiments.comparisons.stage1_torch",
+    # PyTorch's sides: by the comparisons that call them, and tests/parity
+}  # fmt: skip
 PROJECT = ("contextjax", "data_pipelines", "configs", "experiments")
 COMMAND = re.compile(r"experiments\.(?!shared$|benchmarks$|comparisons$|fault_injection$|synthesis$)\w+")
 PYTHON = sorted(path for top in (*PROJECT, "tests") for path in (ROOT / top).rglob("*.py"))
@@ -113,6 +117,8 @@ TEXTS = [path for path in PYTHON if path != Path(__file__)] + sorted(
 )
 FIRST_WORDS = {"Of", "What", "Its", "It", "Those", "As", "Where", "Whether", "That"}  # CONTRIBUTING.md: words
 PRIVATE_WORDS = re.compile(r"\b(sick|anew|fading|drills?|drilling|guests|is told|are told|told as|the card's form)\b")
+DATA_SETS = ("pictogram", "fashioniq", "imagecode", "nlvr")
+ONLY_IN_SHARDING = {"Mesh", "PartitionSpec", "NamedSharding", "process_index", "process_count"}
 NEVER_IN_LIBRARY = {"tensorflow_datasets", "tfds", "grain", "spacy", "torch", "transformers", "faiss"}
 EXCEPTIONS = {
     "contextjax.pretrained.unpickle": {"torch"},  # the opt-in converter of pickles, in a process of its own
@@ -121,66 +127,70 @@ EXCEPTIONS = {
 
 
 def modules() -> dict[str, Path]:
-    found = {}
-    for top in PROJECT:
-        for path in sorted((ROOT / top).rglob("*.py")):
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            found[name] = path
-    return found
+    paths = [path for top in PROJECT for path in sorted((ROOT / top).rglob("*.py"))]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
 MODULES = modules()
 
 
+@functools.cache
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@functools.cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """Every node of a file's syntax tree; parsed once for all tests."""
+    return list(ast.walk(ast.parse(text_of(path))))
+
+
+@functools.cache
 def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    names = set()
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert not node.level, f"{path} imports relatively; name the whole module"
             # `from a.b import c` imports the module a.b.c where there is one.
-            found |= {
-                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in MODULES else node.module
-                for alias in node.names
-            }
-    return found
+            whole = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in MODULES else node.module for name in whole.values()}
+    return names
 
 
 def rule(module: str) -> set[str]:
     return ALLOWED[max((room for room in ALLOWED if (module + ".").startswith(room + ".")), key=len)]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_room_imports_only_what_it_may(module):
-    allowed = rule(module)
-    for name in imports(MODULES[module]):
-        if name.split(".")[0] in PROJECT:
-            permitted = any((name + ".").startswith(room + ".") for room in allowed)
-            assert permitted, f"{module} imports {name}; it may import {sorted(allowed)}"
+def test_a_package_imports_only_what_it_may():
+    wrong = [
+        f"{module} imports {name}; it may import {sorted(rule(module))}"
+        for module, path in MODULES.items()
+        for name in imports(path)
+        if name.split(".")[0] in PROJECT and not any((name + ".").startswith(room + ".") for room in rule(module))
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("contextjax")])
-def test_the_library_knows_no_data_set_and_no_data_library(module):
-    heads = {name.split(".")[0] for name in imports(MODULES[module])}
-    assert not heads & (NEVER_IN_LIBRARY - EXCEPTIONS.get(module, set()))
-    text = MODULES[module].read_text(encoding="utf-8").lower()
-    for name in ("pictogram", "fashioniq", "imagecode", "nlvr"):
-        assert name not in text, f"{module} names the data set {name}"
+def test_the_library_knows_no_data_set_and_no_data_library():
+    wrong = []
+    for module, path in MODULES.items():
+        if module.startswith("contextjax"):
+            heads = {name.split(".")[0] for name in imports(path)}
+            wrong += [f"{module} imports {name}" for name in heads & NEVER_IN_LIBRARY - EXCEPTIONS.get(module, set())]
+            wrong += [f"{module} names the data set {name}" for name in DATA_SETS if name in text_of(path).lower()]
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("module", [n for n in MODULES if n.startswith("contextjax") and ".sharding" not in n])
-def test_only_sharding_says_mesh_and_process(module):
-    nodes = list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
-    names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    said = (names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}) & {
-        "Mesh",
-        "PartitionSpec",
-        "NamedSharding",
-        "process_index",
-        "process_count",
-    }
-    assert not said, f"{module} says {said}"
+def test_only_sharding_says_mesh_and_process():
+    wrong = []
+    for module, path in MODULES.items():
+        if module.startswith("contextjax") and ".sharding" not in module:
+            names = {node.id for node in nodes_of(path) if isinstance(node, ast.Name)}
+            names |= {node.attr for node in nodes_of(path) if isinstance(node, ast.Attribute)}
+            wrong += [f"{module} says {name}" for name in names & ONLY_IN_SHARDING]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_apply_is_called_in_two_places():
@@ -188,7 +198,7 @@ def test_apply_is_called_in_two_places():
         module
         for module, path in MODULES.items()
         if not module.startswith("experiments.comparisons")  # which compare the bare modules with other frameworks
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes_of(path)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == "apply"
@@ -198,20 +208,32 @@ def test_apply_is_called_in_two_places():
 
 
 def test_the_step_stays_short():
-    tree = ast.parse(MODULES["contextjax.training.step"].read_text(encoding="utf-8"))
-    step = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "train_step")
+    nodes = nodes_of(MODULES["contextjax.training.step"])
+    step = next(node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == "train_step")
     assert step.end_lineno - step.lineno + 1 <= 35
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if COMMAND.fullmatch(name)])
-def test_a_command_stays_short(module):
-    assert MODULES[module].read_text(encoding="utf-8").count("\n") <= 80
+def test_a_command_stays_short():
+    lines = {name: text_of(path).count("\n") for name, path in MODULES.items() if COMMAND.fullmatch(name)}
+    assert not {name: count for name, count in lines.items() if count > 80}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("experiments.")])
-def test_no_command_is_imported(module):
+def test_no_command_is_imported():
     """Code that two commands need lies below them, in experiments.shared and the like."""
-    assert not [name for name in imports(MODULES[module]) if COMMAND.fullmatch(name)]
+    inside = {name: imports(path) for name, path in MODULES.items() if name.startswith("experiments.")}
+    assert not [(name, other) for name, names in inside.items() for other in names if COMMAND.fullmatch(other)]
+
+
+def test_every_module_with_code_has_its_tests():
+    """contextjax/a/b.py has tests/a/b_test.py, a/b.py of another package tests/PACKAGE/a/b_test.py."""
+    without = []
+    for module, path in MODULES.items():
+        has_code = any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in ast.parse(text_of(path)).body)
+        own = path.relative_to(ROOT / "contextjax" if module.split(".")[0] == "contextjax" else ROOT)
+        tests = ROOT / "tests" / own.with_name(f"{own.stem.strip('_')}_test.py")
+        if has_code and not tests.exists() and module not in TESTED_ELSEWHERE:
+            without.append(f"{path.relative_to(ROOT)} has no {tests.relative_to(ROOT)}")
+    assert not without, "\n".join(without)
 
 
 def test_imports_have_no_circles():
@@ -230,7 +252,7 @@ def test_a_docstring_is_a_sentence_of_its_own():
     kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
     wrong = []
     for path in PYTHON:
-        documented = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds)]
+        documented = [node for node in nodes_of(path) if isinstance(node, kinds)]
         for text in filter(None, map(ast.get_docstring, documented)):
             if text.split()[0].strip(",.:;") in FIRST_WORDS:
                 wrong.append(f"{path.relative_to(ROOT)}: {text.splitlines()[0]}")
@@ -238,23 +260,21 @@ def test_a_docstring_is_a_sentence_of_its_own():
 
 
 def test_words_are_the_terms_of_the_field():
-    wrong = {path.relative_to(ROOT): PRIVATE_WORDS.findall(path.read_text(encoding="utf-8")) for path in TEXTS}
+    wrong = {path.relative_to(ROOT): PRIVATE_WORDS.findall(text_of(path)) for path in TEXTS}
     assert not {path: words for path, words in wrong.items() if words}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "contextjax",
-        "contextjax.types",
-        "contextjax.files",
-        "contextjax.json_files",
-        "contextjax.images",
-        "contextjax.threads",
-        "contextjax.tokenizers",
-        "contextjax.retriever",
-    ],
-)
-def test_host_side_modules_import_no_framework(name):
-    code = f"import sys, {name}; sys.exit(bool({{'jax', 'torch', 'transformers'}} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+HOST_SIDE = ("", ".types", ".files", ".json_files", ".images", ".threads", ".tokenizers", ".retriever")
+
+
+def test_host_side_modules_import_no_framework():
+    """One after the other in one interpreter, which names the first that imports one."""
+    code = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+    assert not {"jax", "torch", "transformers"} & set(sys.modules), name
+"""
+    names = [f"contextjax{name}" for name in HOST_SIDE]
+    done = subprocess.run([sys.executable, "-c", code, *names], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -102,7 +102,7 @@ def test_muon_gives_each_matrix_a_flat_spectrum_and_leaves_the_rest_to_adam():
     draw = lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
     params, gradients = (jax.tree.map(draw, shapes, is_leaf=lambda x: isinstance(x, tuple)) for _ in range(2))
     optimizer = make_optimizer(config(name="muon", weight_decay=0.0, warmup_steps=0, clip_norm=1e9), steps=10)
-    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    updates, _ = jax.jit(optimizer.update)(gradients, optimizer.init(params), params)
     layer = updates["layer"]
     for matrix in (layer["kernel"], *(layer["qkv_kernel"][:, i] for i in range(3))):
         values = np.linalg.svd(matrix, compute_uv=False)
@@ -122,8 +122,9 @@ def test_decay_spares_vectors_and_scalars_where_told(vectors):
     optimizer = make_optimizer(config(decay_vectors=vectors), steps=100)
     state = optimizer.init(params)
     zeros = jax.tree.map(jnp.zeros_like, params)
+    update = jax.jit(optimizer.update)
     for _ in range(3):  # the rate of step 0 is 0
-        updates, state = optimizer.update(zeros, state, params)
+        updates, state = update(zeros, state, params)
     moved = jax.tree.map(lambda u: bool((u < 0).all()), updates)
     assert moved == {"kernel": True, "bias": vectors, "scale": vectors}
 
@@ -157,7 +158,7 @@ def test_decay_spares_biases_norms_and_scalars_of_every_system(case, scan):
     shapes = shapes_of(case, scan=scan)
     params = unflatten({path: jnp.ones([1] * len(shape)) for path, shape in shapes.items()})  # the rank is what counts
     optimizer = make_optimizer(config(decay_vectors=False, warmup_steps=0), steps=100)
-    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    updates, _ = jax.jit(optimizer.update)(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
     decayed = {path.split("/")[-1] for path, x in flatten(updates).items() if (x < 0).all()}
     still = {path.split("/")[-1] for path, x in flatten(updates).items() if (x == 0).all()}
     assert decayed <= {"kernel", "qkv_kernel", "embedding", "position_embedding", "query"}
@@ -193,8 +194,11 @@ FREEZE = ("clip/vision/layer_0", "clip/text/layers", "clip/logit_scale")
 MULTIPLIERS = {"clip": 0.1, "clip/vision/layer_1/mlp": 0.5, "clip/vision/layers/attention": 3.0, "pooling": 2.0}
 
 
-@pytest.mark.parametrize("by_path", [{}, {"freeze": FREEZE, "multipliers": MULTIPLIERS}])
-@pytest.mark.parametrize("name", ["adamw", "adam", "muon"])
+BY_PATH = {"freeze": FREEZE, "multipliers": MULTIPLIERS}
+LONG = [pytest.param(*case, marks=pytest.mark.long) for case in (("adam", {}), ("adamw", BY_PATH), ("muon", {}))]
+
+
+@pytest.mark.parametrize(("name", "by_path"), [("adamw", {}), ("adam", BY_PATH), ("muon", BY_PATH), *LONG])
 def test_stacked_layers_are_updated_as_layers_one_by_one(name, by_path):
     optimizer = make_optimizer(config(name=name, decay_vectors=False, warmup_steps=0, **by_path), steps=20)
     rng = np.random.default_rng(0)
@@ -221,7 +225,7 @@ def test_no_gradient_of_a_frozen_layer_is_seen(scan):
     shapes = STACKED if scan else ONE_BY_ONE
     params = unflatten({path: jnp.ones(shape) for path, shape in shapes.items()})
     total = lambda params: sum(x.sum() for x in jax.tree.leaves(stop_gradients(params, FREEZE)))
-    for path, gradient in unstacked(jax.grad(total)(params)).items():
+    for path, gradient in unstacked(jax.jit(jax.grad(total))(params)).items():
         is_frozen = path.startswith(("clip/vision/layer_0/", "clip/text/layer_", "clip/logit_scale"))
         assert (gradient == (0 if is_frozen else 1)).all(), path
 
@@ -230,7 +234,7 @@ def test_one_step_is_clipped_adamw():
     params = {"w": jnp.asarray([[3.0, 4.0]])}
     optimizer = make_optimizer(config(weight_decay=0.1, warmup_steps=0), steps=10)
     state = optimizer.init(params)
-    updates, _ = optimizer.update({"w": jnp.asarray([[30.0, -40.0]])}, state, params)
+    updates, _ = jax.jit(optimizer.update)({"w": jnp.asarray([[30.0, -40.0]])}, state, params)
     # Clipped to [0.6, -0.8]; Adam's first step is the sign; decay is decoupled.
     expected = -1e-3 * (np.asarray([[1.0, -1.0]]) + 0.1 * np.asarray([[3.0, 4.0]]))
     np.testing.assert_allclose(updates["w"], expected, rtol=1e-4)
@@ -245,7 +249,7 @@ def test_what_is_frozen_has_no_state_and_stays(name):
     state = optimizer.init(TREE)
     held = {leaf.shape for leaf in jax.tree.leaves(state) if leaf.ndim}
     assert (2,) not in held and (2, 2) in held  # tower's bias has no moments, tower_2's kernel has
-    updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, TREE), state, TREE)
+    updates, _ = jax.jit(optimizer.update)(jax.tree.map(jnp.ones_like, TREE), state, TREE)
     assert not jax.tree.reduce(lambda a, b: a + jnp.abs(b).sum(), updates["tower"], 0.0)
     assert (updates["tower_2"]["kernel"] != 0).all()
 
@@ -272,7 +276,7 @@ def test_a_multiplier_scales_the_updates_under_its_path():
         make_optimizer(config(weight_decay=0.1, warmup_steps=0, multipliers=multipliers), steps=10)
         for multipliers in ({}, {"tower": 0.02})
     )
-    one, other = (optimizer.update(gradients, optimizer.init(TREE), TREE)[0] for optimizer in (plain, scaled))
+    one, other = (jax.jit(optimizer.update)(gradients, optimizer.init(TREE), TREE)[0] for optimizer in (plain, scaled))
     np.testing.assert_allclose(other["tower"]["kernel"], 0.02 * one["tower"]["kernel"], rtol=1e-6)
     np.testing.assert_array_equal(other["tower_2"]["kernel"], one["tower_2"]["kernel"])
 
@@ -291,14 +295,14 @@ def test_adam_has_its_decay_in_the_gradient():
         steps=10,
     )
     params = {"w": jnp.asarray([1.0, -2.0])}
-    state = optimizer.init(params)
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
     w, m, v = np.asarray([1.0, -2.0]), np.zeros(2), np.zeros(2)
     for step in range(1, 4):
         gradient = np.asarray([0.3, 0.1 * step])
         g = gradient + 0.2 * w
         m, v = 0.9 * m + 0.1 * g, 0.98 * v + 0.02 * g**2
         w = w - 0.1 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.98**step)) + 1e-8)
-        updates, state = optimizer.update({"w": jnp.asarray(gradient, jnp.float32)}, state, params)
+        updates, state = update({"w": jnp.asarray(gradient, jnp.float32)}, state, params)
         params = jax.tree.map(lambda p, u: p + u, params, updates)
     np.testing.assert_allclose(params["w"], w, rtol=1e-5)
 

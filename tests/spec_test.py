@@ -70,7 +70,8 @@ def test_plain_towers_have_a_spec_too(tiny):
         assert spec.query == "sum" and spec.score == scores[-1]
 
 
-def test_every_wrong_value_is_a_user_error(edit, folder):
+@pytest.mark.parametrize("values", [2, pytest.param(5, marks=pytest.mark.long)])
+def test_every_wrong_value_is_a_user_error(edit, folder, values):
     """Random wrong values in every place of the file: it is refused, or describes a system that loads."""
     content, rng = json.loads((folder / FILE).read_text()), random.Random(0)
     paths = [(key,) for key in content] + [
@@ -78,13 +79,13 @@ def test_every_wrong_value_is_a_user_error(edit, folder):
     ]
     refused = 0
     for path in paths:
-        for value in rng.sample(JUNK, 5):
+        for value in rng.sample(JUNK, values):
             try:
                 load(edit(*path, value=value))
             except UserError as error:
                 refused += 1
                 assert "system.json" in str(error) or "does not fit the model" in str(error), (path, value, error)
-    assert refused > 3 * len(paths)
+    assert refused > 0.6 * values * len(paths)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,13 @@
-"""InfoNCE over a batch with pure negatives, masked, as (sum, count): one signature, three forms of computation."""
+"""InfoNCE over a batch with pure negatives, masked, as (sum, count): one signature, three forms of computation.
+
+The three forms give the same numbers. On D devices with n rows and m negatives each, a device needs, for N = D n and
+M = D m:
+
+  form        memory                       numbers sent, with the backward pass
+  gathered    N (N + M) / D + (N + M) d    left to the compiler
+  chunked     (N + M) d + chunk^2          2 (D - 1) (n + m) d
+  ring        (n + m) d + chunk^2          3 (D - 1) (n + m) d
+"""
 
 from __future__ import annotations
 
@@ -29,14 +38,6 @@ def contrastive_loss(
 
     Row i is the mean of two cross-entropies whose positive is (query_i, target_i): query_i against [all targets; all
     negatives], and target_i against all queries. Logits are cosines over the temperature.
-
-    The three forms give the same numbers. On D devices with n rows and m negatives each, a device needs, for N = D n
-    and M = D m:
-
-      form        memory                       numbers sent, with the backward pass
-      gathered    N (N + M) / D + (N + M) d    left to the compiler
-      chunked     (N + M) d + chunk^2          2 (D - 1) (n + m) d
-      ring        (n + m) d + chunk^2          3 (D - 1) (n + m) d
 
     Example:
       >>> query = target = jnp.eye(3)

@@ -293,7 +293,7 @@ class ContextBLIP(DualEncoder):
         c = self.config
         if c.selection == "itc" or (c.selection == "adapted" and not c.context_layers):
             return base
-        read = self.context(features, valid, ordered, text) if c.context_layers else 0.0
+        read = self.context(features, valid, ordered, text) if c.context_layers else jnp.zeros_like(features)
         if c.selection == "adapted":  # the encoder's LayerNorm leaves vectors of norm sqrt(D): brought to a feature's
             return jnp.einsum("skd,sd->sk", normalize(features + normalize(read)), text) / self.temperature()
         return base + self.head(features + read)[..., 0]

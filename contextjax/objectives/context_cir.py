@@ -30,7 +30,7 @@ class ContextCIRObjective:
       epsilon: threshold of the consistency loss.
       normalize_maps: normalise maps over the patches in the consistency loss.
       reference_negatives: use references as pure negatives of every query.
-      mask_false_negatives: leave out copies of a row's positive in the batch, by picture id.
+      mask_false_negatives: leave out what is the row's positive among the other candidates, by id.
       contrastive: `contrastive_loss`, or another form of it with the same signature. Those hold no matrix of logits,
         which the batch's recall needs: it is then not logged.
     """

@@ -122,8 +122,7 @@ def build_report(
       system: the evaluated system; it encodes the shown queries once more, for scores and attention.
       evaluation: ranks over `pictures`, or over candidate sets of them.
       pictures: the gallery, or the pictures of all candidates, by row.
-      title: the heading, such as the run's name.
-      split: the evaluated split.
+      title, split: the heading, such as the run's name, and the evaluated split.
       baselines: metrics of other queries or scores of the same towers, and of systems that do not look, by name.
       protocol: the protocol's name, where the evaluation has none.
       metric_lines: the run's metrics log, one mapping a line: step, name: value.
@@ -132,8 +131,7 @@ def build_report(
       captions: a description of each picture, by row; used as alternative text.
       grounding: how well maps lie on what phrases name, as evaluation.json has it.
       probes: accuracies of candidate sets as pictures, texts and order change, see evaluation.probes.
-      facts: more lines for the footer.
-      credit: authors and licence of the pictures.
+      facts, credit: more lines for the footer; authors and licence of the pictures.
       sample: number of queries drawn at random.
       extremes: number of best and of worst queries, or of right and of wrong ones.
       seed: seed of the random draw.
@@ -145,7 +143,6 @@ def build_report(
         view = ComposedView(system, evaluation, shown, phrases_of)
     columns, rows, kinds = _tables(view, baselines)
     run_hash, _, step = system.fingerprint.rpartition("-")
-    own = {"protocol": protocol, **view.fields(columns)}
     return Report(
         task=view.task,
         title=title,
@@ -163,7 +160,7 @@ def build_report(
         read_by=view.read_by,
         facts={"Config": run_hash, "Checkpoint": f"step {step}", **(facts or {})},
         credit=credit,
-        **own,
+        **{"protocol": protocol, **view.fields(columns)},
     )
 
 

@@ -200,8 +200,8 @@ def _phrase_attention(attention: Any, inside: Any) -> Any:
     return (attention[:, 1:] * inside[:, None]).sum(-1) / inside.sum(-1, keepdim=True)
 
 
-def make_torch_model(folder: Path, config: CLIPConfig, fusion: Mapping[str, Any], heads: int) -> Any:
-    """Returns ConText-CIR as a PyTorch module, whose submodules have our names, so that our parameters fit by name."""
+def _torch_modules(config: CLIPConfig, heads: int) -> tuple[Any, Any]:
+    """Returns the classes of a fusion block and of the query's pooling, as PyTorch modules with our names."""
     import torch
     from torch import nn
 
@@ -243,14 +243,24 @@ def make_torch_model(folder: Path, config: CLIPConfig, fusion: Mapping[str, Any]
         def forward(self, x: Any) -> Any:
             return self.norm(self.attention(self.query.repeat(len(x), 1, 1), x)[0][:, 0])
 
+    return Block, Pooling
+
+
+def make_torch_model(folder: Path, config: CLIPConfig, fusion: Mapping[str, Any], heads: int) -> Any:
+    """Returns ConText-CIR as a PyTorch module, whose submodules have our names, so that our parameters fit by name."""
+    import torch
+    from torch import nn
+
+    make_block, make_pooling = _torch_modules(config, heads)
+
     class TorchContextCIR(nn.Module):
         def __init__(self):
             super().__init__()
             self.clip = pytorch.load_clip(folder)
             self.blocks = sorted(name for name in fusion if name.startswith("fusion"))
             for name in self.blocks:
-                self.add_module(name, Block())
-            self.pooling, self.query_projection = Pooling(), nn.Linear(width, config.projection)
+                self.add_module(name, make_block())
+            self.pooling, self.query_projection = make_pooling(), nn.Linear(config.vision.width, config.projection)
 
         def embed(self, pixels: Any) -> Any:
             return self.clip.visual_projection(self.clip.vision_model(pixel_values=pixels).pooler_output)

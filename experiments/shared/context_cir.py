@@ -12,6 +12,7 @@ from contextjax.sharding import first_process_first
 from contextjax.tokenizers import TextTokenizer
 from contextjax.training.task import Phase
 from contextjax.types import LOST, ComposedBatch, Phrases, UserError
+from data_pipelines.augment import Augment
 from data_pipelines.concepts import PhraseCache
 from data_pipelines.mixtures import source_data
 from data_pipelines.ops import ComposedSamples
@@ -61,6 +62,8 @@ def make_samples(
         phrase_group=d.batch_size // groups,
         phrase_length=d.phrase_length,
         caption_length=d.caption_length if captions else 0,
+        augment=None if d.augment == "none" else Augment(d.augment),
+        seed=config.seed,
     )
 
 

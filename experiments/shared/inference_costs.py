@@ -98,7 +98,7 @@ def describe_costs(config: Any) -> str:
     return describe(inference_costs(config))
 
 
-def _of_queries(name: str, model: Any, mode: str, *, length: int, freeze: Sequence[str]) -> InferenceCost:
+def _of_queries(name: str, model: Any, mode: Any, *, length: int, freeze: Sequence[str]) -> InferenceCost:
     """Returns the costs of composed queries: a reference and a text; a candidate is a picture of the gallery."""
     pixels, ids, mask = _pixels(model.config.clip.vision.image_size, 1), *_texts(1, length)
     params = nn.unbox(abstract_params(model))

@@ -104,12 +104,12 @@ def test_a_checkpoint_moves_to_another_mesh(checkpoints):
 @pytest.mark.parametrize(
     ("scores", "best"),
     [
-        ([1.0, 5.0, 3.0, 4.0, 2.0], 2),
-        ([5.0, 5.0, 1.0, 5.0, 1.0, 2.0], 4),  # of equals the newest
-        ([1.0, None, float("nan"), None, None], 1),
+        ([1.0, 5.0, 3.0, 2.0], 2),
+        ([5.0, 5.0, 1.0, 2.0], 2),  # of equals the newest
+        ([1.0, None, float("nan"), None], 1),
         ([-1.0, -2.0, -3.0, float("-inf")], 1),
         ([1.0, 2.0, 3.0], 3),
-        ([None, None, None, None], None),
+        ([None, None, None], None),
     ],
 )
 def test_the_best_is_kept_beside_the_newest(tmp_path, scores, best):

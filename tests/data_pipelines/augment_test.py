@@ -108,7 +108,7 @@ def test_magnitude_nought_moves_nothing():
 
 
 def test_an_unknown_augmentation_is_reported():
-    with pytest.raises(UserError, match=r"'flip'; known are none, published, set"):
+    with pytest.raises(UserError, match=r"'flip'; known are none, light, published, set"):
         Augment("flip")
 
 

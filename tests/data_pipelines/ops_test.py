@@ -1,14 +1,19 @@
 """Samples, batches and the packing of phrases into their budget."""
 
+import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from contextjax.tokenizers import train_tokenizer
 from contextjax.types import LOST, ComposedRecord, Tokens, UserError
+from data_pipelines.augment import Augment
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData, PictureTable
+from tests.photographs import photograph
 
 WORDS = ["the red car", "a tree", "two cups", "the old house"]
 
@@ -17,10 +22,6 @@ class Encoded:
     """Picture i is all i."""
 
     def __getitem__(self, row):
-        import io
-
-        from PIL import Image
-
         file = io.BytesIO()
         Image.new("RGB", (4, 4), (row, row, row)).save(file, "PNG")
         return {"image": file.getvalue()}
@@ -195,6 +196,32 @@ def TextTokenizerOf(tokenizer, length):
     from contextjax.tokenizers import TextTokenizer
 
     return TextTokenizer(tokenizer._tokenizer, length=length)
+
+
+def test_augmented_pictures_are_drawn_by_seed_and_position(tokenizer):
+    """Each picture by itself; without augmentation a drawn sample is the plain one."""
+    file = io.BytesIO()
+    photograph("chelsea").resize((60, 40)).save(file, "PNG")
+    pictures = PictureTable([{"image": file.getvalue()}] * 9, [f"p{i}" for i in range(9)], size=32)
+    table = dataclasses.replace(data(), pictures=pictures)
+    make = lambda **options: ComposedSamples(table, TextTokenizerOf(tokenizer, 6), modifications=3, **options)
+    shown = lambda sample: np.stack([sample.reference, *sample.targets])
+    np.testing.assert_array_equal(shown(make().draw(0, 3)), np.stack([pictures[0]] * 4))
+    found = make(augment=Augment("light"), seed=5)
+    np.testing.assert_array_equal(shown(found.draw(0, 3)), shown(found.draw(0, 3)))
+    assert (shown(found.draw(0, 3)) != shown(found.draw(0, 4))).any()
+    assert (shown(found.draw(0, 3)) != shown(make(augment=Augment("light"), seed=6).draw(0, 3))).any()
+    assert len(np.unique(shown(found.draw(0, 3)), axis=0)) == 4
+
+
+def test_pictures_with_one_caption_share_an_id(tokenizer):
+    table = dataclasses.replace(data(), captions=("a", "b", "a", "", "b", "", "c", "a", "c"))
+    found = ComposedSamples(table, TextTokenizerOf(tokenizer, 6), modifications=1)
+    batch = found.collate([found[index] for index in range(len(found))])
+    targets = [int(record.target.removeprefix("p")) for record in table.records]
+    first = [0, 1, 0, 3, 1, 5, 6, 0, 6]  # without a caption a picture keeps its own
+    expected = [first[target] for target in targets]
+    assert batch.target_ids.ravel().tolist() == [expected[int(record)] for record in batch.records.ravel()]
 
 
 def test_captions_are_asked_for_only_where_there_are_some(tokenizer):

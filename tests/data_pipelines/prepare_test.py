@@ -305,7 +305,10 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", ["records", *(pytest.param(m, marks=pytest.mark.slow) for m in MOMENTS)])
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param("records", marks=pytest.mark.long), *(pytest.param(m, marks=pytest.mark.slow) for m in MOMENTS)],
+)
 def test_killed_and_run_again_gives_the_same_tables(tmp_path, moment):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):

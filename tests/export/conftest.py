@@ -81,11 +81,11 @@ def make_system(kind: str, **model: Any) -> tuple[Any, str]:
 
 
 @pytest.fixture(scope="package", params=["context_cir", "context_blip"])
-def case(request, tmp_path_factory, no_shape_checks) -> Case:
+def case(request, made_once, no_shape_checks) -> Case:
     """Read only."""
     system, config = make_system(request.param)
-    target = tmp_path_factory.mktemp("exports") / request.param
-    write_export(system, target, formats=FORMATS, config=config, recipe={"Started from": "random weights"})
+    options = {"formats": FORMATS, "config": config, "recipe": {"Started from": "random weights"}}
+    target = made_once(f"export_{request.param}", lambda folder: write_export(system, folder, **options))
     return Case(system, config, target)
 
 

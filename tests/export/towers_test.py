@@ -1,7 +1,6 @@
 """Plain CLIP and BLIP, other forms of the towers, and the command."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -9,15 +8,14 @@ import pytest
 import contextjax
 from contextjax.export.write import write_export
 from contextjax.pretrained import write_pretrained
-from contextjax.spec import SystemSpec
 from contextjax.tokenizers import train_tokenizer
 from contextjax.types import UserError
 from experiments.shared.weights import export
-from tests.export.conftest import TEXTS, make_system, write_run
+from tests.export.conftest import TEXTS, make_system
 from tests.pretrained.conftest import BLIP_CONFIG, random_params
 
 
-@pytest.mark.parametrize("name", ["clip", "blip"])
+@pytest.mark.parametrize("name", ["clip", pytest.param("blip", marks=pytest.mark.long)])
 @pytest.mark.usefixtures("short_certificate")
 def test_a_published_model_is_exported(tiny, tmp_path, pictures, name):
     from contextjax.models.blip import BLIP
@@ -42,6 +40,7 @@ def test_a_published_model_is_exported(tiny, tmp_path, pictures, name):
         export(str(tmp_path / name), tmp_path / "more", formats=["safetensors"])
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("short_certificate")
 def test_an_adapter_of_convolutions_has_stablehlo_and_no_onnx(tmp_path, pictures):
     system, config = make_system("context_blip", adapter="convolutions", selection="none", propositions=False,
@@ -53,34 +52,6 @@ def test_an_adapter_of_convolutions_has_stablehlo_and_no_onnx(tmp_path, pictures
     with pytest.raises(UserError, match="has no ONNX form"):
         write_export(system, tmp_path / "onnx", formats=("onnx",), config=config)
     assert not (tmp_path / "onnx").exists()
-
-
-def test_the_command(tmp_path, capsys):
-    """A run is exported with its metrics, if they belong to this checkpoint; mistakes are reported before any work."""
-    system, config = make_system("context_cir")
-    write_run(tmp_path / "run", system, config)
-    evaluation = {"protocol": "cirr", "split": "val", "n_queries": 20, "n_gallery": 30, "query": "fusion",
-                  "metrics": {"R@1": 12.34, "mAP": None}, "baselines": {},
-                  "config_hash": system.fingerprint.removesuffix("-7"), "step": 7}  # fmt: skip
-    (tmp_path / "run" / "evaluation.json").write_text(json.dumps(evaluation))
-    export(str(tmp_path / "run"), tmp_path / "out", formats=["safetensors"])
-    card = (tmp_path / "out" / "README.md").read_text()
-    assert "Protocol cirr, split val: 20 queries, 30 pictures" in card and "| R@1 | 12.3 |" in card
-    assert SystemSpec.read(tmp_path / "out").fingerprint == system.fingerprint and "wrote" in capsys.readouterr().out
-    (tmp_path / "run" / "evaluation.json").write_text(json.dumps(evaluation | {"step": 6}))
-    export(str(tmp_path / "run"), tmp_path / "other", formats=["safetensors"])
-    assert "R@1" not in (tmp_path / "other" / "README.md").read_text()
-    (tmp_path / "empty").mkdir()
-    for source, target, formats, sentence in (
-        ("run", "new", ["tensorrt"], "--format is 'tensorrt'"),
-        ("run", "out", ["safetensors"], "exists already"),
-        ("out", "new", ["safetensors"], "is an export itself"),
-        ("empty", "new", ["safetensors"], "no system.json"),
-        ("none", "new", ["safetensors"], "nothing at"),
-    ):
-        with pytest.raises(UserError, match=sentence):
-            export(str(tmp_path / source), tmp_path / target, formats=formats)
-    assert not (tmp_path / "new").exists()
 
 
 def test_an_index_of_the_live_system_is_searched_by_its_export(case, tmp_path, pictures):

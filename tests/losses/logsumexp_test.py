@@ -57,8 +57,8 @@ def value_and_gradients(form, query, target, more, *, dtype, mask):
     ("dtype", "negatives", "mask", "chunk"),
     [
         (np.float64, "ids", True, 3),
-        (np.float64, "none", False, 0),
-        (np.float32, "ids", True, 0),
+        pytest.param(np.float64, "none", False, 0, marks=pytest.mark.long),
+        pytest.param(np.float32, "ids", True, 0, marks=pytest.mark.long),
         (np.float32, "no ids", True, 5),
     ],
 )

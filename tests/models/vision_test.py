@@ -35,15 +35,16 @@ def test_pixels_are_scaled_by_mean_and_std():
     )  # fmt: skip
     tower = VisionTransformer(config)
     picture = jnp.broadcast_to(jnp.asarray([10, 20, 30], jnp.uint8), (1, 8, 8, 3))
-    params = nn.unbox(tower.init(jax.random.key(0), picture)["params"])
-    params = jax.tree.map(jnp.zeros_like, params)
+    params = nn.unbox(jax.eval_shape(tower.init, jax.random.key(0), picture)["params"])
+    params = jax.tree.map(lambda x: jnp.zeros(x.shape), params)
     bias = jnp.arange(8.0)
     params["patch_embedding"] = {"bias": bias, "kernel": jnp.ones((48, 8))}
-    tokens = tower.apply({"params": params}, picture).tokens
+    run = jax.jit(lambda picture: tower.apply({"params": params}, picture).tokens)
+    tokens = run(picture)
     np.testing.assert_allclose(tokens[0, 1:], np.tile(bias, (4, 1)), atol=1e-4)
     np.testing.assert_array_equal(tokens[0, 0], np.zeros(8))
     # One unit of red in each of 16 pixels, one std a unit.
-    tokens = tower.apply({"params": params}, picture + jnp.asarray([1, 0, 0], jnp.uint8)).tokens
+    tokens = run(picture + jnp.asarray([1, 0, 0], jnp.uint8))
     np.testing.assert_allclose(tokens[0, 1:], np.tile(bias + 16, (4, 1)), atol=1e-3)
 
 

@@ -165,7 +165,7 @@ def test_states_of_stage_1(file, params, batch, draws):
     close(adapted, file["output.decoder_text_features"])
 
 
-@pytest.fixture(scope="module", params=["corrected", "published"])
+@pytest.fixture(scope="module", params=["corrected", pytest.param("published", marks=pytest.mark.long)])
 def stage_1(request, params, batch, draws):
     """(form, representations, terms, gradients of the sum of both losses), compiled once."""
     from contextjax.optim import stop_gradients

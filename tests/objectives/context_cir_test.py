@@ -139,16 +139,24 @@ def test_states_attention_and_embeddings_are_the_published_ones(golden, params, 
         assert_close(value, expected)
 
 
-def loss_and_terms(params, batch, *, model=PUBLISHED, weights=WEIGHTS, **options):
-    objective = ContextCIRObjective(model, weights, **options)
-    terms = objective.terms(objective.represent(params, batch), batch)
-    means = {name: total / jnp.maximum(count, 1) for name, (total, count) in terms.items()}
-    return sum(weight * means[name] for name, weight in weights), means
-
-
-def test_losses_are_the_published_ones(golden, params, batch, float_pixels):
+@pytest.fixture(scope="module")
+def published_step(params, batch):
+    """(objective, representations, gradients of the loss), compiled once."""
     objective = ContextCIRObjective(PUBLISHED, WEIGHTS)
-    representations = jit(lambda params: objective.represent(params, batch))(params)
+
+    def loss(params):
+        representations = objective.represent(params, batch)
+        terms = objective.terms(representations, batch)
+        return sum(weight * terms[name][0] / terms[name][1] for name, weight in WEIGHTS), representations
+
+    jaxtyping.config.update("jaxtyping_disable", True)  # as float_pixels
+    gradients, representations = jit(jax.grad(loss, has_aux=True))(params)
+    jaxtyping.config.update("jaxtyping_disable", False)
+    return objective, representations, gradients
+
+
+def test_losses_are_the_published_ones(golden, batch, published_step):
+    objective, representations, _ = published_step
     for epsilon in ("0", "0.05"):
         terms = dataclasses.replace(objective, epsilon=float(epsilon)).terms(representations, batch)
         means = {name: total / count for name, (total, count) in terms.items()}
@@ -158,9 +166,8 @@ def test_losses_are_the_published_ones(golden, params, batch, float_pixels):
             assert_close(sum(weight * means[name] for name, weight in WEIGHTS), golden["output.loss_total"])
 
 
-def test_gradient_norms_are_the_published_ones(golden, params, batch, float_pixels):
-    gradients = jit(jax.grad(lambda params: loss_and_terms(params, batch)[0]))(params)
-    tensors = write(published_table(PUBLISHED.config), flatten(gradients))
+def test_gradient_norms_are_the_published_ones(golden, published_step):
+    tensors = write(published_table(PUBLISHED.config), flatten(published_step[2]))
     outputs = {name: np.linalg.norm(value) for name, value in tensors.items()}
     expected = {k.removeprefix("gradnorm."): v for k, v in golden.items() if k.startswith("gradnorm.")}
     assert outputs.keys() == expected.keys()
@@ -179,9 +186,23 @@ def setting(tiny):
     return model, tiny.params(model)
 
 
-def test_a_missing_modification_changes_nothing(tiny, setting):
-    """Whatever stands in an invalid place: the loss and its gradients stay the same."""
+@pytest.fixture(scope="module")
+def step(tiny, setting):
+    """(parameters, batch, weights of ALL's terms) -> (loss, gradients), compiled once for a batch of 3 x 2 texts."""
     model, params = setting
+    objective = ContextCIRObjective(model, ALL)
+
+    def loss(params, batch, weights):
+        terms = objective.terms(objective.represent(params, batch), batch)
+        means = [terms[name][0] / jnp.maximum(terms[name][1], 1) for name, _ in ALL]
+        return sum(weight * mean for weight, mean in zip(weights, means, strict=True))
+
+    return jit(jax.value_and_grad(loss)).lower(params, tiny.batch(3, 2), jnp.zeros(len(ALL))).compile()
+
+
+def test_a_missing_modification_changes_nothing(tiny, setting, step):
+    """Whatever stands in an invalid place: the loss and its gradients stay the same."""
+    _, params = setting
     batch = tiny.batch(3, 2)
     assert not batch.valid[-1, -1]
     other = batch._replace(
@@ -189,22 +210,17 @@ def test_a_missing_modification_changes_nothing(tiny, setting):
         texts=Tokens(batch.texts.ids.at[-1, -1].set(batch.texts.ids[0, 0]), batch.texts.mask),
         captions=batch.captions._replace(ids=batch.captions.ids.at[-1, -1].set(batch.captions.ids[0, 0])),
     )
-    run = jit(jax.value_and_grad(lambda p, b: loss_and_terms(p, b, model=model, weights=ALL)[0]))
-    (loss, gradients), (other_loss, other_gradients) = run(params, batch), run(params, other)
+    weights = jnp.asarray([weight for _, weight in ALL])
+    (loss, gradients), (other_loss, other_gradients) = step(params, batch, weights), step(params, other, weights)
     np.testing.assert_allclose(loss, other_loss, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients, other_gradients)
 
 
-def test_phrases_that_are_not_valid_leave_only_the_other_terms(tiny, setting):
-    model, params = setting
-    batch = tiny.batch(2, 2)
+def test_phrases_that_are_not_valid_leave_only_the_other_terms(tiny, setting, step):
+    _, params = setting
+    batch = tiny.batch(3, 2)
     none = batch._replace(phrases=batch.phrases._replace(valid=jnp.zeros_like(batch.phrases.valid)))
-
-    def loss(params, batch, weight):
-        means = loss_and_terms(params, batch, model=model)[1]
-        return means["contrastive"] + weight * means["consistency"]
-
-    run = jit(jax.value_and_grad(loss))
+    run = lambda params, batch, consistency: step(params, batch, jnp.asarray([1.0, consistency, 0.0]))
     (value, gradients), (other, other_gradients) = run(params, none, 5.0), run(params, batch, 0.0)
     np.testing.assert_allclose(value, other, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients, other_gradients)
@@ -258,25 +274,18 @@ def test_only_what_has_a_weight_is_computed(tiny, setting):
     assert set(jax.eval_shape(run, params)) == {"temperature", "captions"}
 
 
-def test_the_diagnosis_equals_separate_gradients(tiny, setting):
+def test_the_diagnosis_equals_separate_gradients(tiny, setting, step):
     model, params = setting
     batch = tiny.batch(3, 2)
     objective = ContextCIRObjective(model, ALL)
     norms = jit(lambda params: objective.diagnose(params, batch))(params)
-    for name, weight in ALL:
-        gradients = jit(jax.grad(lambda p, only=((name, weight),): only_term(model, p, batch, only)))(params)
+    for row, (name, weight) in enumerate(ALL):
+        _, gradients = step(params, batch, jnp.zeros(len(ALL)).at[row].set(weight))
         norm = np.sqrt(sum(float((x**2).sum()) for x in jax.tree.leaves(gradients)))
         np.testing.assert_allclose(norms[f"grad_norm/{name}"], norm, rtol=1e-4)
     ratio = norms["grad_norm/consistency"] / norms["grad_norm/contrastive"]
     np.testing.assert_allclose(norms["grad_norm/consistency_to_contrastive"], ratio, rtol=1e-5)
     assert norms["consistency/raw"] > 0 and norms["consistency/normalized"] > 0
-
-
-def only_term(model, params, batch, only):
-    """One weighted term, computed with all of them, as the step does."""
-    objective = ContextCIRObjective(model, ALL)
-    total, count = objective.terms(objective.represent(params, batch), batch)[only[0][0]]
-    return only[0][1] * total / count
 
 
 def test_false_negatives_are_counted_by_picture(tiny, setting):

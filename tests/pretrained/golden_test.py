@@ -47,6 +47,7 @@ def test_outputs_are_those_recorded(golden):
         np.testing.assert_allclose(got[name], value, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("option", ["scan", "remat"])
 def test_options_change_no_number(golden, option):
     checkpoint, params, inputs, _, norms = golden

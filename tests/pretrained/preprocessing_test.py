@@ -11,6 +11,7 @@ from contextjax.models.vision import VisionConfig
 from contextjax.pretrained import read_pretrained
 from contextjax.pretrained.preprocessing import read_hf, read_open_clip, write_hf
 from contextjax.types import UserError
+from tests.photographs import NAMES, photograph
 
 SIZE = 24
 CLIP = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": SIZE}, "crop_size": SIZE}
@@ -42,6 +43,7 @@ def theirs(settings, image):
 
 
 def wide_and_tall():
+    yield from map(photograph, NAMES)
     rng = np.random.default_rng(0)
     for height, width in ((30, 71), (65, 31), (24, 24), (25, 90)):
         yield Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))

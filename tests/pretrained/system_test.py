@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import contextjax
-from contextjax import retriever
 from contextjax.models.blip import BLIP
 from contextjax.models.clip import CLIP
 from contextjax.pretrained import write_own, write_pretrained
@@ -110,18 +109,6 @@ def test_queries_and_maps_of_one_picture_encode_it_once(systems, pictures, tower
         np.testing.assert_allclose(queries[row], blip.encode_query([image], [text])[0], atol=1e-5)
         (alone,) = blip.attention_maps([image], [text])
         np.testing.assert_allclose(maps[row].attention, alone.attention, atol=1e-5)
-
-
-@pytest.mark.parametrize("batch", [1, 2, 3, 4, 7])
-def test_rows_of_one_picture_stay_together_where_they_fit(batch):
-    rows = np.asarray([0, 0, 1, 2, 2, 2, 3, 3, 3, 3, 3, 4])
-    parts = list(retriever._parts(rows, batch))
-    np.testing.assert_array_equal(np.concatenate([rows[part] for part in parts]), rows)
-    assert all(0 < part.stop - part.start <= batch for part in parts)
-    for number in range(5):
-        holding = sum(number in rows[part] for part in parts)
-        count = (rows == number).sum()
-        assert holding == 1 if count <= batch else holding <= -(-count // batch) + 1
 
 
 def test_padding_is_cut_to_what_the_texts_need(systems, pictures):

@@ -21,6 +21,7 @@ from contextjax.serving.gallery import Gallery, folder_gallery, listed_gallery
 from contextjax.serving.index import Index
 from contextjax.types import UserError
 from tests.commands import environment
+from tests.photographs import NAMES, photograph
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -344,3 +345,20 @@ def test_killed_at_any_moment_it_goes_on_and_the_index_is_the_same(folder, tmp_p
                 break
         assert process.returncode == 0 and files(Index(target)) == alone
     assert kills >= 3
+
+
+def test_a_photograph_that_is_smaller_and_compressed_again_finds_itself(system, tmp_path):
+    """In a gallery of crops of four photographs, of which some overlap."""
+    (tmp_path / "crops").mkdir()
+    for name in NAMES:
+        picture = photograph(name)
+        side = min(picture.size)
+        for part, left in enumerate(np.linspace(0, picture.width - side, 3)):
+            cut = picture.crop((int(left), 0, int(left) + side, side - 60 * part))
+            cut.save(tmp_path / "crops" / f"{name}-{part}.png")
+    index = embed(system, folder_gallery(tmp_path / "crops"), tmp_path / "index")
+    for path in sorted((tmp_path / "crops").iterdir()):
+        picture = Image.open(path)
+        picture.resize((picture.width // 2, picture.height // 2)).save(tmp_path / "query.jpg", quality=85)
+        vector = system.encode_gallery([Image.open(tmp_path / "query.jpg")])
+        assert index.search(vector, k=1)[0][0][0] == path.name

@@ -128,9 +128,12 @@ def test_the_best_by_the_rule_is_kept_even_where_no_checkpoint_is_due(workdir):
     assert best in kept(workdir) and 12 in kept(workdir)
 
 
-@pytest.mark.parametrize(
-    ("best", "cut"), [({"val/near": 1.0}, 3), ({"val/near": 1.0}, 7), ({"val/near": 1.0}, 11), ({}, 7)]
-)
+LONG = [
+    pytest.param(*case, marks=pytest.mark.long) for case in (({"val/near": 1.0}, 3), ({"val/near": 1.0}, 11), ({}, 7))
+]
+
+
+@pytest.mark.parametrize(("best", "cut"), [({"val/near": 1.0}, 7), *LONG])
 def test_a_resumed_run_is_the_same_run_and_its_best_the_same(tmp_path, best, cut):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     state = run(whole, best=best)

@@ -17,7 +17,7 @@ CANDIDATES = 10  # pictures of a candidate set
 TWO = "two"  # the kind of queries that ask for two changes at once
 # Queries of each product by the role that changes, or TWO of every pair of attributes. In evaluation there is one of
 # each role, and one of TWO.
-TRAINED = {"colour": 4, "audience": 1, "kind": 2, "plain": 2, TWO: 1}
+TRAINED = {"colour": 6, "audience": 1, "kind": 2, "plain": 2, TWO: 1}
 
 
 def composed_queries(products: Sequence[Product], layout: CatalogueLayout, *, train: bool) -> list[ComposedRecord]:
@@ -49,7 +49,11 @@ def composed_queries(products: Sequence[Product], layout: CatalogueLayout, *, tr
     def queries(product: Product, changed: tuple[int, ...], count: int, random: Random) -> Iterator[ComposedRecord]:
         kind = names[changed[0]] if len(changed) == 1 else TWO
         keys = finder.others(product.values, changed)
-        for key in random.sample(keys, min(count, len(keys))):
+        for key in (
+            finder.drawn(product.values, changed, count, random)
+            if train
+            else random.sample(keys, min(count, len(keys)))
+        ):
             truths = by_key[key]
             target = random.choice(truths)
             is_colour = len(changed) == 1 and layout.roles[changed[0]] == "colour"
@@ -58,7 +62,7 @@ def composed_queries(products: Sequence[Product], layout: CatalogueLayout, *, tr
             yield ComposedRecord(
                 id=f"{product.id}-{'-'.join(columns[at] for at in changed)}-{key[changed[0]]}",
                 reference=product.id,
-                text=ask_for(changes, random),
+                text=ask_for(changes, random, roles=layout.roles),
                 target=target,
                 subset=subset,
                 kinds=(kind,),
@@ -79,12 +83,13 @@ def composed_queries(products: Sequence[Product], layout: CatalogueLayout, *, tr
 
 
 def candidate_sets(products: Sequence[Product], layout: CatalogueLayout) -> list[CandidateRecord]:
-    """Returns descriptions of one of ten products that agree in all attributes but the colours.
+    """Returns descriptions of one of ten products that agree in all attributes but those that vary.
 
-    Without a colour among the attributes they agree in all. The description is the product's title, or its attributes
-    where it has none; a product whose description fits another of its set has none.
+    These are the layout's `varying`, or the colours. The description is the product's title, or its attributes where it
+    has none; a product whose description fits another of its set has none.
     """
-    varying = [at for at, role in enumerate(layout.roles) if role == "colour"]
+    colours = (column for column, role in layout.attributes.items() if role == "colour")
+    varying = [list(layout.attributes).index(column) for column in layout.varying or colours]
     groups: dict[Key, list[Product]] = {}
     for product in products:
         fixed = tuple(value for at, value in enumerate(product.values) if at not in varying)
@@ -99,10 +104,10 @@ def candidate_sets(products: Sequence[Product], layout: CatalogueLayout) -> list
     return records
 
 
-def caption_of(product: Product, layout: CatalogueLayout) -> str:
-    """Returns a text about a product: its attributes, and its title."""
+def caption_of(product: Product, layout: CatalogueLayout, *, title: bool) -> str:
+    """Returns a text about a product: its attributes, and its title if that is asked for."""
     said = describe(layout.roles, tuple(layout.attributes), product.values)
-    return f"{said}, {product.title.lower()}" if product.title else said
+    return f"{said}, {product.title.lower()}" if title and product.title else said
 
 
 class _Finder:
@@ -112,6 +117,7 @@ class _Finder:
         self._keys = keys
         self._by_rest: dict[tuple[int, ...], dict[Key, list[Key]]] = {}
         self._others: dict[tuple[Key, tuple[int, ...]], list[Key]] = {}
+        self._weights: dict[tuple[Key, tuple[int, ...]], list[float]] = {}
 
     def others(self, key: Key, changed: tuple[int, ...]) -> list[Key]:
         """Returns the keys in the order of their first product."""
@@ -123,6 +129,15 @@ class _Finder:
             same = self._by_rest[changed].get(_without(key, changed), [])
             self._others[key, changed] = [other for other in same if all(other[at] != key[at] for at in changed)]
         return self._others[key, changed]
+
+    def drawn(self, key: Key, changed: tuple[int, ...], count: int, random: Random) -> list[Key]:
+        """Returns at most `count` others, each drawn in proportion to the square root of its number of products."""
+        keys = self.others(key, changed)
+        if (key, changed) not in self._weights:
+            self._weights[key, changed] = list(itertools.accumulate(len(self._keys[other]) ** 0.5 for other in keys))
+        if not keys:
+            return []
+        return list(dict.fromkeys(random.choices(keys, cum_weights=self._weights[key, changed], k=count)))
 
 
 def _without(key: Key, changed: tuple[int, ...]) -> Key:

@@ -6,6 +6,7 @@
  "attributes": {"gender": "audience", "articleType": "kind", "baseColour": "colour", "masterCategory": "fixed"},
  "title": "productDisplayName",                (optional) the column of a text about the product
  "split": "",                                  (optional) the column of the split's name; without it the id decides
+ "varying": ["baseColour"],                    (optional) the attributes by which the products of a candidate set differ
  "encoding": "utf-8",                          of the tables; a byte order mark goes before it
  "faults": "fail"}                             or "skip": rows with faults and products without a picture are left out
 """
@@ -39,6 +40,7 @@ class CatalogueLayout:
       picture: the picture's path, with {COLUMN} for values.
       title: the column of a text about the product; "": there is none.
       split: the column of the split's name; "": the id decides, see table.split_of.
+      varying: the attributes by which the products of a candidate set may differ; none: the colours.
       encoding: the encoding of tables without a byte order mark.
       faults: "fail", or "skip".
 
@@ -52,6 +54,7 @@ class CatalogueLayout:
     picture: str = "images/{id}.jpg"
     title: str = ""
     split: str = ""
+    varying: tuple[str, ...] = ()
     encoding: str = "utf-8"
     faults: str = "fail"
 
@@ -69,6 +72,11 @@ class CatalogueLayout:
             f"the role '{role}' for {column}, expected one of {', '.join(ROLES)}"
             for column, role in self.attributes.items()
             if role not in ROLES
+        ]
+        problems += [
+            f"'{column}' among those that vary, which is no attribute"
+            for column in self.varying
+            if column not in self.attributes
         ]
         if self.faults not in FAULTS:
             problems.append(f"'{self.faults}' for faults, expected one of {', '.join(FAULTS)}")
@@ -110,9 +118,9 @@ def read_layout(folder: Path) -> CatalogueLayout:
     remedy = "write it with `contextjax catalogue`"
     written = read_json(folder / FILE, dict, layout="a catalogue", remedy=remedy)
     fields = {field.name: field for field in dataclasses.fields(CatalogueLayout)}
-    kinds: dict[str, Any] = {"tables": list, "attributes": dict}
+    kinds: dict[str, Any] = {"tables": list, "attributes": dict, "varying": list}
     problems = [f"the unknown key '{name}'" for name in written if name not in fields]
-    problems += [f"no {name}" for name in kinds if name not in written]
+    problems += [f"no {name}" for name in ("tables", "attributes") if name not in written]
     problems += [
         f"{str(value)[:40]!r} for {name}"
         for name, value in written.items()
@@ -120,7 +128,9 @@ def read_layout(folder: Path) -> CatalogueLayout:
     ]
     if problems:
         raise UserError(f"{folder / FILE} has {'; '.join(problems)}; expected a catalogue's description: {remedy}.")
-    return CatalogueLayout(**{**written, "tables": tuple(written["tables"])})
+    return CatalogueLayout(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in written.items()}
+    )
 
 
 def _is_of(value: Any, kind: type) -> bool:

@@ -24,6 +24,7 @@ class _CatalogueReader(DatasetReader[Record]):
     """
 
     layout = "a catalogue"
+    titles = True
 
     def __init__(self, folder: str | Path):
         super().__init__(folder)
@@ -47,8 +48,9 @@ class _CatalogueReader(DatasetReader[Record]):
         return {product.id: self.folder / product.picture for product in self.products(split)}
 
     def captions(self, split: str) -> dict[str, str]:
-        """Returns product id -> a text with its attributes and its title."""
-        return {product.id: changes.caption_of(product, self.description) for product in self.products(split)}
+        """Returns product id -> a text with its attributes, and with its title where the reader has `titles`."""
+        of = lambda product: changes.caption_of(product, self.description, title=self.titles)
+        return {product.id: of(product) for product in self.products(split)}
 
     @functools.lru_cache(8)  # noqa: B019 (a reader lives as long as its command)
     def products(self, split: str) -> tuple[Product, ...]:
@@ -66,9 +68,13 @@ class _CatalogueReader(DatasetReader[Record]):
 
 
 class CatalogueReader(_CatalogueReader[ComposedRecord]):
-    """Reads a catalogue as composed queries, see changes.composed_queries."""
+    """Reads a catalogue as composed queries, see changes.composed_queries.
+
+    Captions have the attributes alone: products with the same caption answer the same queries.
+    """
 
     name = "catalogue"
+    titles = False
     record_type = ComposedRecord
 
     def read(self, split: str) -> SplitRecords[ComposedRecord]:
@@ -91,10 +97,10 @@ class CatalogueSetsReader(_CatalogueReader[CandidateRecord]):
         """Returns the descriptions of a split.
 
         Raises:
-          UserError: rows have faults that are not skipped, or no ten products agree in all but their colour.
+          UserError: rows have faults that are not skipped, or no ten products agree in all but what varies.
         """
         made = changes.candidate_sets(self.products(split), self.description)
-        return self._made(made, f"{changes.CANDIDATES} products of this split that agree in all but their colour")
+        return self._made(made, f"{changes.CANDIDATES} products of this split that agree in all but what varies")
 
 
 class CatalogueCaptionsReader(_CatalogueReader[CaptionRecord]):

@@ -26,7 +26,9 @@ def check_catalogue(folder: Path, content: Mapping[str, Any]) -> list[str]:
     Raises:
       UserError: the description, a table or rows are faulty; the message lists the first faults and counts them all.
     """
-    layout = CatalogueLayout(**{**content, "tables": tuple(content["tables"])})
+    layout = CatalogueLayout(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+    )
     catalogue = read_catalogue(folder, layout)
     if catalogue.faults and layout.faults == "fail":
         raise UserError(

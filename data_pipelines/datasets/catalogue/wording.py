@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, NamedTuple
 
+from data_pipelines.datasets.catalogue.layout import ROLES
+
 # The last words of names that are said without "a": pairs, and things that come in numbers.
 PLURAL_ONLY = frozenset(
     "accessories bottoms boxers bras briefs capris chains churidar clothes cufflinks earrings flats flops glasses "
@@ -28,6 +30,7 @@ class Change(NamedTuple):
     after: str
 
 
+SAME_COLOUR = "in the same colour"
 # {new}, {old}: the values as the role says them; {what}: the name of a plain attribute.
 SINGLE = {
     "colour": (
@@ -41,7 +44,7 @@ SINGLE = {
     ),
     "kind": (
         "{new} instead of {old}", "{new} instead", "{new} like this", "the same style, but {new}", "rather {new}",
-        "{new} in the same colour",
+        "{new} " + SAME_COLOUR,
     ),
     "plain": (
         "the same with {what} {new}", "with {what} {new} instead of {old}", "this, but {what} {new}",
@@ -57,18 +60,20 @@ DOUBLE = (
 )  # fmt: skip
 
 
-def ask_for(changes: Sequence[Change], random: Random) -> str:
+def ask_for(changes: Sequence[Change], random: Random, *, roles: Sequence[str] = ROLES) -> str:
     """Returns a text that asks for one change, or for two at once.
 
     Args:
       changes: one or two changes, of different attributes.
       random: chooses the phrasing.
+      roles: of all attributes that the products have: no text says "the same colour" where they have none.
 
     Example:
       >>> ask_for([Change("colour", "baseColour", "white", "navy blue")], Random(0))
     """
     if len(changes) == 1:
-        return random.choice(SINGLE[changes[0].role]).format(**_said(changes[0]))
+        known = [text for text in SINGLE[changes[0].role] if "colour" in roles or SAME_COLOUR not in text]
+        return random.choice(known).format(**_said(changes[0]))
     pieces = [PIECE[change.role].format(**_said(change)) for change in changes]
     one, two = random.sample(pieces, 2)
     return random.choice(DOUBLE).format(one=one, two=two)

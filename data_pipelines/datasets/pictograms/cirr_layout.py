@@ -76,23 +76,23 @@ def write_cirr(
     }
     if processes is None:
         processes = available_cpus() if sum(counts.values()) >= 500 else 1
-
-    def write(partial: Path) -> None:
-        for name in (
-            *("captions", "image_splits", "image_captions", "scenes", "boxes"),
-            *(f"img_raw/{name}" for name in PICTURE_FOLDERS.values()),
-        ):
-            (partial / name).mkdir(parents=True)
-        # The small splits are one chunk each, since no two of their scenes may be equal. Long ones first.
-        chunks = [
-            *((split, 0) for split in SPLITS[1:]),
-            *(("train", i) for i in range(min(TRAIN_CHUNKS, train_groups))),
-        ]
-        work = functools.partial(_write_chunk, partial, settings, source)
-        _join(partial, chunks, map_in_processes(work, chunks, processes))
-        (partial / LICENSE_FILE).write_text(OWN_LICENSE if source else LICENSE)
-
+    write = functools.partial(_write, settings=settings, source=source, processes=processes)
     return write_once(Path(folder), settings, write)
+
+
+def _write(partial: Path, *, settings: Mapping, source: str | None, processes: int) -> None:
+    """Writes all files of a data set."""
+    for name in (
+        *("captions", "image_splits", "image_captions", "scenes", "boxes"),
+        *(f"img_raw/{name}" for name in PICTURE_FOLDERS.values()),
+    ):
+        (partial / name).mkdir(parents=True)
+    # The small splits are one chunk each, since no two of their scenes may be equal. Long ones first.
+    train = range(min(TRAIN_CHUNKS, settings["groups"]["train"]))
+    chunks = [*((split, 0) for split in SPLITS[1:]), *(("train", number) for number in train)]
+    work = functools.partial(_write_chunk, partial, settings, source)
+    _join(partial, chunks, map_in_processes(work, chunks, processes))
+    (partial / LICENSE_FILE).write_text(OWN_LICENSE if source else LICENSE)
 
 
 def _check(counts: Mapping[str, int], canvas: int) -> None:

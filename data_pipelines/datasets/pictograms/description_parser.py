@@ -24,15 +24,13 @@ _PIECES = {
     "aname": rf"an? (?P<name1>{_NAME})",
     "aname2": rf"an? (?P<name2>{_NAME})",
     "size": rf"(?P<size>{_SIZE})",
-    "region": (
-        r"the (?P<region>(?:top|upper|bottom|lower) (?:left|right)|(?:top|upper|bottom|lower|left|right) half)"
-        r"(?: corner)?"
-    ),
+    "region": r"the (?P<region>(?:top|upper|bottom|lower) (?:left|right)|(?:top|upper|bottom|lower|left|right) half)"
+              r"(?: corner)?",
     "n": r"(?P<number>one|two|three|four)",
     "exactly": r"(?:exactly|only|just)",
     "is": r"(?:is|are)",
     "be": r"(?P<be>is|is not|isn't)",
-}
+}  # fmt: skip
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4}
 
 
@@ -334,19 +332,13 @@ _RULES = [
     _rule(r"{exactly} {n} {name} can be seen", _named),
     _rule(r"the picture shows {exactly} {n} {name}", _named),
     # Two things in space.
-    _rule(
-        r"{the} and {the2} are(?: (?P<be>not))? in opposite corners",
-        _pair("relation", lambda x, y: sum(_sides(x, y)) == 2),
-    ),
-    *(
-        _rule(
-            rf"{{the}} {{be}} (?:{words}) {{the2}}",
-            _pair("relation", test, is_vague=_one_above_other if "next to" in words else lambda x, y: False),
-        )
-        for words, test in _RELATIONS.items()
-    ),
+    _rule(r"{the} and {the2} are(?: (?P<be>not))? in opposite corners",
+          _pair("relation", lambda x, y: sum(_sides(x, y)) == 2)),
+    *(_rule(rf"{{the}} {{be}} (?:{words}) {{the2}}",
+            _pair("relation", test, is_vague=_one_above_other if "next to" in words else lambda x, y: False))
+      for words, test in _RELATIONS.items()),
     *(_rule(rf"{{the}} {{be}} (?:{words}) {{the2}}", _pair("size", t)) for words, t in _COMPARISONS.items()),
-]
+]  # fmt: skip
 _WHERE = r"the (?:top|upper|bottom|lower|left|right) (?:left|right|half)(?: corner)?"
 _TWO_PRESENT = re.compile(
     rf"(?:there is )?(?P<one>an? [a-z0-9 ]+?)(?: is)? in (?P<here>{_WHERE})"

@@ -81,28 +81,29 @@ def write_imagecode(
         "seen": list(seen),
         "held_out": list(held_out),
     }
-
-    def write(partial: Path) -> None:
-        chunks = [
-            (split, range(start, min(start + CHUNK, count)), compares)
-            for split, count in counts.items()
-            for compares in (False, True)[: 1 + comparative]
-            for start in range(0, count, CHUNK)
-        ]
-        sets: dict[str, list[WrittenSet]] = {split: [] for split in counts}
-        work = functools.partial(_write_chunk, partial, settings, source)
-        written = map_in_processes(work, chunks, processes or available_cpus())
-        for (split, *_), members in zip(chunks, written, strict=True):
-            sets[split] += members
-        for split, members in sets.items():
-            _write_texts(partial, split, members)
-        _write_kinds(
-            partial, [made for members in sets.values() for made in members], canvas=canvas, comparative=comparative
-        )
-        if not source:
-            (partial / LICENSE_FILE).write_text(LICENSE, encoding="utf-8")
-
+    write = functools.partial(_write, settings=settings, source=source, processes=processes or available_cpus())
     return write_once(Path(folder), settings, write)
+
+
+def _write(partial: Path, *, settings: Mapping, source: str | None, processes: int) -> None:
+    """Writes all files of a data set."""
+    comparative = settings["comparative"]
+    chunks = [
+        (split, range(start, min(start + CHUNK, count)), compares)
+        for split, count in settings["sets"].items()
+        for compares in (False, True)[: 1 + comparative]
+        for start in range(0, count, CHUNK)
+    ]
+    sets: dict[str, list[WrittenSet]] = {split: [] for split in settings["sets"]}
+    work = functools.partial(_write_chunk, partial, settings, source)
+    for (split, *_), members in zip(chunks, map_in_processes(work, chunks, processes), strict=True):
+        sets[split] += members
+    for split, members in sets.items():
+        _write_texts(partial, split, members)
+    every = [made for members in sets.values() for made in members]
+    _write_kinds(partial, every, canvas=settings["canvas"], comparative=comparative)
+    if not source:
+        (partial / LICENSE_FILE).write_text(LICENSE, encoding="utf-8")
 
 
 @dataclasses.dataclass(frozen=True)

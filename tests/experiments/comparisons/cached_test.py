@@ -14,6 +14,7 @@ pytestmark = pytest.mark.long
 OPTIONS = cached.Options(size="tiny", batch=4, sets=2, steps=2, pairs=2)
 
 
+@pytest.mark.long
 def test_stage_2b_from_features_and_from_pictures():
     tables = cached.compare(OPTIONS, descriptions=100)
     assert tables["checked"]["loss"]["difference"] < 1e-5

@@ -5,6 +5,7 @@ import shutil
 import time
 
 import numpy as np
+import pytest
 
 from experiments.fault_injection.interruptions import interrupt, kill, terminate
 from experiments.fault_injection.workdirs import safe_step
@@ -41,6 +42,7 @@ def test_a_run_that_does_not_save_what_it_has_made_is_found(whole, processes, tm
     assert problems == ["the run was asked to end after step 12, and 10 is saved"]
 
 
+@pytest.mark.long
 def test_a_run_that_does_not_react_to_sigterm_is_found(whole, processes, tmp_path):
     """The run is at its steps, and just ends."""
     start = functools.partial(processes.start, scripts.log_only, log=tmp_path / "log")

@@ -58,6 +58,7 @@ def test_an_index_is_kept_beside_a_workdir_and_nowhere_of_a_hub_id(clip, folder,
     assert not (tmp_path / "owner").exists() and len(list((workdirs[1] / "galleries").iterdir())) == 1
 
 
+@pytest.mark.long
 def test_an_export_of_programs_embeds_and_its_speed_is_given(exports, folder, tmp_path):
     import contextjax
     from contextjax.export.exported import Exported

@@ -73,8 +73,29 @@ def test_sets_agree_in_all_but_the_colour(tmp_path):
     for record in records:
         assert titles[record.images[record.target]] == record.text
         assert [titles[id] for id in record.images].count(record.text) == 1, "a text fits one picture"
-    with pytest.raises(UserError, match="holds no 10 products of this split that agree in all but their colour"):
+    with pytest.raises(UserError, match="holds no 10 products of this split that agree in all but what varies"):
         reader.records("val")
+
+
+def test_sets_vary_in_the_attributes_that_are_named(tmp_path):
+    rows = [
+        (f"{number}2", "Men", f"Kind {number % 12}", "Apparel", "Red", f"Kind {number % 12}") for number in range(36)
+    ]
+    folder = write_catalogue(tmp_path / "sets", rows, varying=["articleType"])
+    records = CatalogueSetsReader(folder).records("train")
+    kind = {id: kind for id, _, kind, *_ in rows}
+    assert len({record.set for record in records}) == 3
+    for record in records:
+        kinds = [kind[image] for image in record.images]
+        assert kinds[record.target] == record.text and kinds.count(record.text) == 1
+    with pytest.raises(UserError, match="'price' among those that vary, which is no attribute"):
+        CatalogueSetsReader(write_catalogue(tmp_path / "odd", rows, varying=["price"]))
+
+
+def test_captions_of_composed_queries_have_the_attributes_alone(catalogue_folder, table):
+    for product, caption in CatalogueReader(catalogue_folder).captions("val").items():
+        row = table[product]
+        assert caption.startswith(row["baseColour"]) and caption.endswith(f"for {row['gender']}")
 
 
 def test_captions_have_attributes_and_title(catalogue_folder, table):

@@ -40,3 +40,10 @@ def test_a_description_has_all_values():
     assert said == "navy blue t-shirt for women with base material cotton"
     assert describe(roles, columns, ("", "tshirts", "", "", "")) == "t-shirt"
     assert name("base_colour") == "base colour"
+
+
+def test_no_text_says_the_same_colour_of_products_without_colours():
+    change = Change("kind", "class", "lemons", "limes")
+    said = lambda roles: {ask_for([change], Random(seed), roles=roles) for seed in range(100)}
+    assert any("colour" in text for text in said(("kind", "colour")))
+    assert not any("colour" in text for text in said(("kind", "fixed")))

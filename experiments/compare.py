@@ -20,6 +20,7 @@ MINUTES = flags.DEFINE_float(
 WORKDIR = define_path("workdir", Place.NEW_FOLDER, "Where the runs go.")
 STAGES = flags.DEFINE_list("stages", None, "Of a recipe in stages: those to train; default: all.")
 ROWS = define_path("rows", Place.NEW_FILE, "The file of finished runs, a JSON line each; default: WORKDIR/rows.jsonl.")
+KIND = flags.DEFINE_string("kind", "", "Rows have the metrics of queries of this kind, beside those of every kind.")
 OVERRIDES = flags.DEFINE_list(
     "overrides",
     [],
@@ -32,7 +33,9 @@ def main() -> None:
     from experiments.shared.variant_runs import VariantRuns
 
     recipe, workdir = cli.required(CONFIG), Path(cli.required(WORKDIR))
-    runs = VariantRuns(recipe, workdir, seconds=60 * MINUTES.value, stages=STAGES.value, overrides=OVERRIDES.value)
+    runs = VariantRuns(
+        recipe, workdir, seconds=60 * MINUTES.value, stages=STAGES.value, overrides=OVERRIDES.value, kind=KIND.value
+    )
     rows = runs.complete(Path(ROWS.value or workdir / "rows.jsonl"), variants=VARIANTS.value, seeds=SEEDS.value)
     if rows:
         print(runs.table(rows))

@@ -75,8 +75,14 @@ class Evaluation:
         return values
 
     def by_kind(self) -> dict[str, dict[str, float]]:
-        """Returns the metrics of each kind of edit, where records have kinds."""
-        return by_kind(self.records, self.metrics)
+        """Returns the metrics of the queries of each kind, where records have kinds.
+
+        Where several pictures may be right, `n_truths` is their mean number.
+        """
+        if not self.protocol.map_at:
+            return by_kind(self.records, self.metrics)
+        truths = np.asarray([len(_truths(record)) for record in self.records])
+        return by_kind(self.records, lambda rows: {**self.metrics(rows), "n_truths": float(truths[rows].mean())})
 
 
 def evaluate_retrieval(

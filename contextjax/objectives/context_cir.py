@@ -87,7 +87,7 @@ class ContextCIRObjective:
         in_context = phrase_attention(take(attention, phrases.text), flat(phrases.span))
         tokens = take(source.tokens, phrases.text // modifications)
         ids, mask = map(flat, phrases.tokens)
-        _, alone = run("fuse", tokens, run("encode_text", ids, mask).states, mask)
+        _, alone, _ = run("fuse", tokens, run("encode_text", ids, mask).states, mask)
         length = mask.sum(-1)
         inner = jnp.stack(
             [jnp.ones_like(length), length - 1], axis=-1

@@ -22,8 +22,9 @@ from experiments.shared.run_config import read_evaluation
 from experiments.shared.stage_runs import stages_of
 
 TRIAL_STEPS = 60
-COLUMNS = ("R@1", "R@5", "R@10", "Rs@1", "Rs@2", "Avg", "accuracy", "accuracy/absolute", "accuracy/comparative",
-           "grounding/pointing", "grounding/mass")  # of the table, where the metrics have them  # fmt: skip
+# Of the table, where the metrics have them.
+COLUMNS = ("mAP@10", "R@1", "R@5", "R@10", "Rs@1", "Rs@2", "Avg", "accuracy", "accuracy/absolute",
+           "accuracy/comparative", "grounding/pointing", "grounding/mass")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,7 @@ class VariantRuns:
     seconds: float  # of training, for each run; 0: the recipe's own steps
     stages: Sequence[str] | None  # of a recipe in stages, those to train; None: all
     overrides: Sequence[str]  # KEY=VALUE, in which {seed} becomes the run's
+    kind: str = ""  # of queries, to which a row's metrics are limited; "": all
 
     def __post_init__(self):
         """Raises UserError where an override is no setting, before anything is trained."""
@@ -75,9 +77,14 @@ class VariantRuns:
         evaluation = read_evaluation(stages[-1] / "evaluation.json", remedy="give the same command again")
         ends = [read_metrics(stage)[-1] for stage in stages]
         more = {name: value for name, value in evaluation.items() if name.startswith(("accuracy/", "grounding/"))}
-        row: dict[str, Any] = {"variant": variant, "seed": seed, "metrics": evaluation["metrics"] | more}
+        row: dict[str, Any] = {"variant": variant, "seed": seed, "metrics": self._metrics(evaluation) | more}
+        row |= {"gallery": evaluation["n_gallery"], "queries": evaluation["n_queries"]}
+        if self.kind:
+            row |= {"kind": self.kind, "by kind": evaluation["by_kind"], "queries": row["metrics"].pop("n_queries")}
+            row["truths"] = row["metrics"].pop("n_truths", 1.0)
         if "Rs@1" in evaluation["metrics"]:
-            row["Rs@1 by kind"] = {kind: metrics["Rs@1"] for kind, metrics in evaluation["by_kind"].items()}
+            by_kind = evaluation["by_kind"].items()
+            row["Rs@1 by kind"] = {kind: metrics["Rs@1"] for kind, metrics in by_kind if "Rs@1" in metrics}
         if len(stages) > 1:
             others = "texts of other sets"
             row |= {others: evaluation["baselines"][others]["accuracy"]} if others in evaluation["baselines"] else {}
@@ -91,6 +98,14 @@ class VariantRuns:
             "seconds": round(sum(end["seconds"] for end in ends), 3),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         }
+
+    def _metrics(self, evaluation: Any) -> dict[str, Any]:
+        if not self.kind:
+            return evaluation["metrics"]
+        if self.kind not in evaluation["by_kind"]:
+            known = ", ".join(evaluation["by_kind"]) or "none"
+            raise UserError(f"There are no queries of the kind '{self.kind}'; the evaluation has {known}.")
+        return dict(evaluation["by_kind"][self.kind])
 
     @property
     def _stages(self) -> Sequence[str]:

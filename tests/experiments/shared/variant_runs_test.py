@@ -5,6 +5,7 @@ import pytest
 
 from contextjax.types import UserError
 from experiments.shared.variant_runs import VariantRuns
+from tests.catalogues import product_rows, write_catalogue
 
 
 def row(variant, seed, recall, **more):
@@ -40,3 +41,26 @@ def test_the_variants_that_are_missing_are_trained_and_evaluated(pictograms, tmp
 def test_an_override_that_is_no_setting_is_refused(tmp_path, override):
     with pytest.raises(UserError, match=f"--overrides has '{override}', which is no setting"):
         VariantRuns("configs/pictograms.py", tmp_path, seconds=0, stages=None, overrides=["seed=1", override])
+
+
+@pytest.mark.long
+def test_rows_of_one_kind_have_its_queries(tmp_path):
+    """Of a catalogue, whose kinds have no group but the colours; a kind that no query has is refused."""
+    folder = write_catalogue(tmp_path / "data", product_rows())
+    make = lambda kind: VariantRuns(
+        "configs/catalogue.py",
+        tmp_path / "runs",
+        seconds=0,
+        stages=None,
+        overrides=[f"data.folder={folder}"],
+        kind=kind,
+    )
+    path = tmp_path / "rows.jsonl"
+    with pytest.raises(
+        UserError, match="no queries of the kind 'size'; the evaluation has audience, colour, kind, two"
+    ):
+        make("size").complete(path, variants=["tiny"], seeds=["0"])
+    (row,) = make("colour").complete(path, variants=["tiny"], seeds=["0"])
+    own = row["by kind"]["colour"]
+    assert row["metrics"]["mAP@10"] == own["mAP@10"] and row["truths"] == own["n_truths"] >= 1
+    assert row["queries"] == own["n_queries"] and set(row["Rs@1 by kind"]) == {"colour"} and row["gallery"] == 80

@@ -115,7 +115,7 @@ class SelfAttention(nn.Module):
         x = x.astype(self.dtype or jnp.result_type(x, kernel))
         # [3, width], not [3 * width]: a device's heads are then a slice of query, of key and of value. In the product
         # the 3 comes first, so that each lies in one piece: a TPU would copy them.
-        qkv = product("...w,wtd->t...d", x, kernel)
+        qkv: Array = product("...w,wtd->t...d", x, kernel)
         qkv = qkv + spread(bias.reshape(3, *(1,) * (x.ndim - 1), width), qkv)
         split = lambda y: placed(y.reshape(*y.shape[:-1], self.heads, -1), "heads", None)
         query, key, value = (split(qkv[i]) for i in range(3))

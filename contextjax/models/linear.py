@@ -71,7 +71,7 @@ class Dense(nn.Module):
     def __call__(self, x: Float[Array, "*b width"]) -> Float[Array, "*b features"]:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         x = x.astype(self.dtype or jnp.result_type(x, kernel))
-        y = product("...i,io->...o", x, kernel)
+        y: Array = product("...i,io->...o", x, kernel)
         if self.use_bias:
             y = y + spread(self.param("bias", self.bias_init, (self.features,)), y)
         return y

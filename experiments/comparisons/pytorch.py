@@ -53,7 +53,8 @@ def load_clip(folder: Path) -> Any:
     import transformers
 
     quiet()
-    return transformers.CLIPModel.from_pretrained(folder).to(device())
+    model: Any = transformers.CLIPModel.from_pretrained(folder)
+    return model.to(device())
 
 
 def quiet() -> None:

@@ -128,9 +128,13 @@ def read_layout(folder: Path) -> CatalogueLayout:
     ]
     if problems:
         raise UserError(f"{folder / FILE} has {'; '.join(problems)}; expected a catalogue's description: {remedy}.")
-    return CatalogueLayout(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in written.items()}
-    )
+    return make_layout(written)
+
+
+def make_layout(fields: Mapping[str, Any]) -> CatalogueLayout:
+    """Returns the layout of the fields as JSON has them, with lists where the layout has tuples."""
+    values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
+    return CatalogueLayout(**values)
 
 
 def _is_of(value: Any, kind: type) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from contextjax.types import UserError, listed
 from data_pipelines.datasets.catalogue.changes import candidate_sets, composed_queries
-from data_pipelines.datasets.catalogue.layout import CatalogueLayout
+from data_pipelines.datasets.catalogue.layout import make_layout
 from data_pipelines.datasets.catalogue.table import read_catalogue
 
 EXAMPLES = 5
@@ -26,9 +26,7 @@ def check_catalogue(folder: Path, content: Mapping[str, Any]) -> list[str]:
     Raises:
       UserError: the description, a table or rows are faulty; the message lists the first faults and counts them all.
     """
-    layout = CatalogueLayout(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
-    )
+    layout = make_layout(content)
     catalogue = read_catalogue(folder, layout)
     if catalogue.faults and layout.faults == "fail":
         raise UserError(

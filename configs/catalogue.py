@@ -13,8 +13,9 @@ Without an argument small towers start from nothing at 64 pixels, as those of co
 says where that differs from the paper. Pictures are squashed to a square and not cropped, since a product fills its
 picture; each reference comes with four changes of its attributes, so that other colours of one article are negatives.
 
-No figure of this recipe has been measured yet. To compare with the recipe of the pictograms on the same data:
---config=configs/pictograms.py:demo --config.data.reader=catalogue --config.data.folder=FOLDER
+Pictures are cropped and flipped a little, and pictures with the same caption are never negatives of each other.
+Expected on the colour changes of "Fashion Product Images (Small)": mAP@10 30.6, Rs@1 75.1 (seed 0, 1,016 s on two shared
+CPU cores, 2026-11-29; docs/results/photographs.md).
 """
 
 from configs.base import base, shrink, train_small_towers

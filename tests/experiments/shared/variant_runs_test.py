@@ -45,7 +45,7 @@ def test_an_override_that_is_no_setting_is_refused(tmp_path, override):
 
 @pytest.mark.long
 def test_rows_of_one_kind_have_its_queries(tmp_path):
-    """Of a catalogue, whose kinds have no group but the colours; a kind that no query has is refused."""
+    """A kind that no query has is refused; of a catalogue the colours alone have groups."""
     folder = write_catalogue(tmp_path / "data", product_rows())
     make = lambda kind: VariantRuns(
         "configs/catalogue.py",

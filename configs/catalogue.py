@@ -14,8 +14,8 @@ says where that differs from the paper. Pictures are squashed to a square and no
 picture; each reference comes with four changes of its attributes, so that other colours of one article are negatives.
 
 Pictures are cropped and flipped a little, and pictures with the same caption are never negatives of each other.
-Expected on the colour changes of "Fashion Product Images (Small)": mAP@10 30.6, Rs@1 75.1 (seed 0, 1,016 s on two shared
-CPU cores, 2026-11-29; docs/results/photographs.md).
+Expected on the colour changes of "Fashion Product Images (Small)": mAP@10 30.6, Rs@1 75.1 (seed 0, 1,016 s on two
+shared CPU cores, 2026-11-29; docs/results/photographs.md).
 """
 
 from configs.base import base, shrink, train_small_towers

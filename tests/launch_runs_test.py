@@ -29,7 +29,7 @@ from tests.commands import environment, interpreter
 from tests.conftest import write_pictograms
 from tests.sharding.processes_test import free_port
 
-# One template (gpu_box) has passed here; the resumes of the others ran out of time or were aborted by Gloo on two busy cores.
+# gpu_box has passed here; resumes of the others ran out of time or were aborted by Gloo on two busy cores.
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 LAUNCH = ROOT / "launch"

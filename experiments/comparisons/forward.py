@@ -48,7 +48,7 @@ def largest_difference(folder: Path, model: Any, params: Any, *, seed: int = 0) 
             expected = [out.image_embeds, out.text_embeds]
 
     def ours(module):
-        image, text, *logits = module(pictures, ids, mask)
+        image, text, *logits = module(*map(jax.numpy.asarray, (pictures, ids, mask)))
         return [image @ text.T, *logits] if logits else [image, text]
 
     outputs = jax.jit(lambda params: model.apply({"params": params}, method=ours))(params)

@@ -92,7 +92,7 @@ def test_every_argument_gives_a_whole_recipe(recipe, argument):
     [
         (context_blip, "3"),
         (context_blip, "summary"),
-        (context_blip, "2a,card"),
+        (context_blip, "2a,summary"),
         (context_blip, "1,no_adapter"),
         (context_blip, "2a,2b"),
         (context_blip, "2a,cards"),

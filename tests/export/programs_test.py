@@ -1,8 +1,11 @@
 """The programs of an export: what is computed in them, and their axes."""
 
+import re
+
 import jax
 import pytest
 
+from contextjax.export.folder import read_manifest
 from contextjax.export.programs import make_programs, portable
 from contextjax.types import UserError
 from tests.export.conftest import make_system

@@ -39,7 +39,7 @@ def test_padding_changes_no_real_token_and_not_the_pooled_state(tiny, encode):
 
 def test_the_pooled_state_is_the_one_at_eos(tiny, encode):
     ids, mask = tiny.texts(6)
-    states, pooled, _ = encode(ids, mask)
+    states, pooled, *_ = encode(ids, mask)
     ends = np.asarray(mask).sum(-1) - 1
     np.testing.assert_allclose(pooled, np.asarray(states)[np.arange(6), ends], atol=1e-6)
 
@@ -62,5 +62,5 @@ def test_no_id_of_a_config_moves_the_pooled_state(tiny, eos):
     ids, mask = tiny.texts(6)
     config = dataclasses.replace(tiny.clip.text, eos_token=eos)
     params = jax.tree.map(jnp.asarray, tiny.params(tiny.model(query="text")))["clip"]["text"]
-    states, pooled, _ = TextTransformer(config).apply({"params": params}, ids, mask)
+    states, pooled, *_ = TextTransformer(config).apply({"params": params}, ids, mask)
     np.testing.assert_array_equal(pooled, np.asarray(states)[np.arange(6), np.asarray(mask).sum(-1) - 1])

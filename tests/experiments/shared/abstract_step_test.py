@@ -23,7 +23,7 @@ from experiments.shared.abstract_step import sizes_of, with_sizes
         (context_cir("L14,modern"), ComposedBatch, 2),
         (pictograms(), ComposedBatch, 5),
         (context_blip("1"), CaptionBatch, 1),
-        (context_blip("2a,card"), CandidateBatch, 10),
+        (context_blip("2a,summary"), CandidateBatch, 10),
         (context_blip("2b"), FeatureBatch, 0),
         (pictogram_sets("pairs"), CandidateBatch, 10),
     ],

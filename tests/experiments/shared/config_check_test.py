@@ -13,7 +13,7 @@ RECIPES = [
     *((recipe, argument) for argument in ("", *recipe.ARGUMENTS)),
     *((context_cir, argument) for argument in ("", "L14,aggregated,modern", "tiny,fashion_iq")),
     *((module, argument) for module in (context_blip, pictogram_sets) for argument in module.STAGES),
-    (context_blip, "1,card"), (pictogram_sets, "2a,tiny"),
+    (context_blip, "1,summary"), (pictogram_sets, "2a,tiny"),
 ]  # fmt: skip
 
 

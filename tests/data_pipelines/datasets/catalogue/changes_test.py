@@ -52,5 +52,7 @@ def test_sets_are_of_ten_and_a_text_that_fits_two_describes_none():
 
 
 def test_a_caption_has_the_attributes_and_the_title():
-    caption = caption_of(product("1", "red", title="Fine Shirt"), LAYOUT)
+    shirt = product("1", "red", title="Fine Shirt")
+    caption = caption_of(shirt, LAYOUT, title=True)
     assert "red" in caption and caption.endswith(", fine shirt")
+    assert caption_of(shirt, LAYOUT, title=False) == caption.removesuffix(", fine shirt")

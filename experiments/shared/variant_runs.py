@@ -145,14 +145,16 @@ class VariantRuns:
 
     @staticmethod
     def table(rows: Sequence[dict[str, Any]]) -> str:
-        """Returns a Markdown table: mean and standard deviation over the seeds."""
-        columns = [name for name in rows[0]["metrics"] if name in COLUMNS]
+        """Returns a Markdown table: mean and standard deviation over the seeds; "-" where there is no such metric."""
+        columns = [name for name in dict.fromkeys(name for row in rows for name in row["metrics"]) if name in COLUMNS]
         lines = [f"| variant | seeds | steps | seconds | {' | '.join(columns)} |", f"|{'---|' * (4 + len(columns))}"]
         for variant in dict.fromkeys(row["variant"] for row in rows):
             own = [row for row in rows if row["variant"] == variant]
-            values = np.asarray([[row["metrics"][name] for name in columns] for row in own])
-            means, deviations = values.mean(0), values.std(0, ddof=min(1, len(own) - 1))
-            cells = [f"{mean:.1f} ± {std:.1f}" for mean, std in zip(means, deviations, strict=True)]
+            cells = []
+            for name in columns:
+                values = np.asarray([row["metrics"][name] for row in own if name in row["metrics"]])
+                spread = f"{values.mean():.1f} ± {values.std(ddof=min(1, len(values) - 1)):.1f}" if len(values) else "-"
+                cells.append(spread)
             seconds = f"{min(r['seconds'] for r in own):.0f}–{max(r['seconds'] for r in own):.0f}"
             lines.append(f"| {variant} | {len(own)} | {own[0]['steps']} | {seconds} | {' | '.join(cells)} |")
         return "\n".join(lines)

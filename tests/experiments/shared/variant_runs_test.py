@@ -23,6 +23,14 @@ def test_the_table_has_means_and_deviations_over_seeds():
     assert lines[3] == "| sum | 1 | 7 | 250–250 | 25.0 ± 0.0 |"
 
 
+def test_a_variant_without_a_metric_has_none_in_the_table():
+    rows = [row("recipe", "0", 50.0), row("sum", "0", 25.0)]
+    rows[0]["metrics"]["grounding/pointing"] = 12.5
+    lines = VariantRuns.table(rows).splitlines()
+    assert lines[0].endswith("| R@1 | grounding/pointing |")
+    assert lines[2].endswith("| 50.0 ± 0.0 | 12.5 ± 0.0 |") and lines[3].endswith("| 25.0 ± 0.0 | - |")
+
+
 @pytest.mark.long
 def test_the_variants_that_are_missing_are_trained_and_evaluated(pictograms, tmp_path):
     runs = VariantRuns(

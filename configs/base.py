@@ -88,16 +88,21 @@ def train_small_towers(config: Any) -> None:
     config.loss.lead_steps = 200
     config.loss.learned_temperature = True
 
-    config.optimizer.name = "muon"
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = 100
-    config.optimizer.weight_decay = 0.05
-    config.optimizer.decay_vectors = False
+    use_muon(config, learning_rate=2e-3, warmup_steps=100)
 
     config.training.steps = 1500
     config.training.log_every = 50
     config.training.checkpoint_every = 500
+
+
+def use_muon(config: Any, *, learning_rate: float, warmup_steps: int) -> None:
+    """Trains the matrices with Muon and all else with AdamW, over one cosine; only the matrices decay."""
+    config.optimizer.name = "muon"
+    config.optimizer.learning_rate = learning_rate
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = warmup_steps
+    config.optimizer.weight_decay = 0.05
+    config.optimizer.decay_vectors = False
 
 
 def source(reader: str = "", *, folder: str = "", weight: float = 1.0) -> Any:

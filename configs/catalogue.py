@@ -69,5 +69,6 @@ def _start_from_clip(config) -> None:
     paper.model.dtype = "bfloat16"
     paper.model.vision.fit = "crop"
     paper.loss.learned_temperature = True
+    paper.loss.mask_false_negatives = True
     paper.training.steps = 10_000
     config.update(paper)

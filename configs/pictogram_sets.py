@@ -46,7 +46,7 @@ Accuracy and times: see the README.
 Memory and bytes on a mesh: python -m experiments.plan --config=configs/pictogram_sets.py --mesh=data:1
 """
 
-from configs.base import base, shrink
+from configs.base import base, shrink, use_muon
 
 STAGES = ("1", "pairs", "cosine", "2a", "2b")
 PAPER_STAGES, DUAL_STAGES = ("1", "pairs", "2a", "2b"), ("1", "cosine")
@@ -118,12 +118,7 @@ def _shared():
     config.loss.learned_temperature = True
     config.loss.weights.contrastive = 0.5
 
-    config.optimizer.name = "muon"
-    config.optimizer.learning_rate = 3e-3
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = 50
-    config.optimizer.weight_decay = 0.05
-    config.optimizer.decay_vectors = False
+    use_muon(config, learning_rate=3e-3, warmup_steps=50)
     config.training.log_every = 25
     return config
 

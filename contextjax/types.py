@@ -89,7 +89,12 @@ class ComposedRecord:
     kinds: tuple[str, ...] = ()  # kinds of edit, where the set names them: metrics are reported for each kind
     truths: tuple[str, ...] = ()  # all correct pictures, `target` first, where there are several
     rewordings: tuple[str, ...] = ()  # other texts that ask for the same
-    boxes: PictureBoxes | None = None  # of the reference, where the set has boxes
+    boxes: PictureBoxes | None = None  # of `boxed_picture`, where the set has boxes
+
+    @property
+    def boxed_picture(self) -> str:
+        """The picture whose things the text is about: the reference."""
+        return self.reference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +108,12 @@ class CandidateRecord:
     kind: str = ""  # kind of candidates, such as "video" or "static"
     set: str = ""  # name of the set of candidates, where several texts are about one set
     kinds: tuple[str, ...] = ()  # all kinds that it is counted under: `kind`, and those of the text
-    boxes: PictureBoxes | None = None  # of the picture that is described, where the set has boxes
+    boxes: PictureBoxes | None = None  # of `boxed_picture`, where the set has boxes
+
+    @property
+    def boxed_picture(self) -> str | None:
+        """The picture whose things the text is about: the one that it describes; None where that is secret."""
+        return None if self.target is None else self.images[self.target]
 
     def __post_init__(self):
         """Counts `kind` among the kinds."""

@@ -14,7 +14,7 @@ from typing import Any
 from contextjax import images
 from contextjax.files import existing
 from contextjax.json_files import read_json
-from contextjax.types import CandidateRecord, ComposedRecord, PictureBoxes
+from contextjax.types import PictureBoxes
 from data_pipelines.records import PictureFile, Record, check_problems, matching
 
 
@@ -55,12 +55,8 @@ def with_boxes(
 
 
 def _boxed_picture(record: Any) -> str | None:
-    """Returns the picture whose boxes a record has: a query's reference, the picture that a description is of."""
-    if isinstance(record, ComposedRecord):
-        return record.reference
-    if isinstance(record, CandidateRecord) and record.target is not None:
-        return record.images[record.target]
-    return None
+    """Returns the picture whose boxes a record has; None of a kind of record that has none."""
+    return getattr(record, "boxed_picture", None)
 
 
 def _list(value: Any) -> list[Any]:

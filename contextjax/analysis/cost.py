@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
-from jax.interpreters import partial_eval as pe
+from jax.interpreters import partial_eval
 
 from contextjax.analysis.collectives import Collective, bytes_sent, collectives
 
@@ -50,7 +50,7 @@ def cost_of(traced: Any, compiled: Any, *, devices: int) -> Cost:
       traced = jax.jit(jnp.matmul).trace(x, y)
       cost_of(traced, traced.lower().compile(), devices=1).flops
     """
-    flops, memory = matmul_flops(_used(traced.jaxpr)), compiled.memory_analysis()
+    flops, memory = matmul_flops(without_unused(traced.jaxpr)[0]), compiled.memory_analysis()
     counted = compiled.cost_analysis() or {}
     # XLA counts a loop's body once, however often it runs, and the products inside some kernels not at all.
     device_flops = max(counted.get("flops", 0.0), flops / devices)
@@ -68,12 +68,12 @@ def cost_of(traced: Any, compiled: Any, *, devices: int) -> Cost:
 
 def traced_flops(program: Callable, *inputs: Any) -> float:
     """Returns `matmul_flops` of a function, traced on arrays or their shapes."""
-    return matmul_flops(_used(jax.make_jaxpr(program)(*inputs)))
+    return matmul_flops(without_unused(jax.make_jaxpr(program)(*inputs))[0])
 
 
-def _used(program: ClosedJaxpr) -> Jaxpr:
-    """Returns a program without the operations that no output needs, such as the gradient of pictures."""
-    return pe.dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))[0]
+def without_unused(program: ClosedJaxpr) -> tuple[Jaxpr, list[bool]]:
+    """Returns a program without operations that no output needs (gradients of pictures), and which inputs it reads."""
+    return partial_eval.dce_jaxpr(program.jaxpr, [True] * len(program.jaxpr.outvars))
 
 
 def matmul_flops(program: ClosedJaxpr | Jaxpr) -> float:

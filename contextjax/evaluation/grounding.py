@@ -52,7 +52,7 @@ def evaluate_grounding(
       grounding/pointing and grounding/mass, each with what a map that knows nothing reaches (pointing_chance,
       mass_chance), and the number of phrases; empty where there are none, or the system has no maps.
     """
-    asked = [(record, name) for record in records if record.boxes and (name := _shown(record)) is not None]
+    asked = [(record, name) for record in records if record.boxes and (name := record.boxed_picture) is not None]
     if not asked or not system.has_attention_maps:
         return {}
     results: list[metrics.Grounding] = []
@@ -96,13 +96,6 @@ def _forms(name: str) -> list[str]:
     plurals = [f"{unit}s", f"{unit}es", re.sub("y$", "ies", unit), re.sub("fe?$", "ves", unit)]
     plurals += [re.sub("man$", "men", unit), re.sub("ouse$", "ice", unit)]
     return sorted({name, *(many + of + counted for many in plurals)}, key=len, reverse=True)
-
-
-def _shown(record: ComposedRecord | CandidateRecord) -> str | None:
-    """Returns the picture that a record's boxes are of; None where it is secret."""
-    if isinstance(record, ComposedRecord):
-        return record.reference
-    return None if record.target is None else record.images[record.target]
 
 
 def _seen_boxes(boxes: PictureBoxes | None, fit: str) -> tuple[dict[str, list[tuple[float, ...]]], tuple[int, int]]:

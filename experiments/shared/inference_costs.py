@@ -11,15 +11,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.interpreters import partial_eval
 
 from contextjax import programs
-from contextjax.analysis.cost import matmul_flops
+from contextjax.analysis.cost import matmul_flops, without_unused
 from contextjax.models.blip import BLIP
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.pretrained import abstract_params
 from contextjax.pretrained.names import flatten
-from contextjax.spec import scores_of
 from contextjax.variants import make_model
 from experiments.shared import models
 from experiments.shared.abstract_step import with_sizes
@@ -57,16 +55,15 @@ def inference_costs(config: Any) -> list[InferenceCost]:
     check_values(config)
     config = with_sizes(config)
     vocabulary = config.data.vocabulary or config.model.text["vocabulary"]
-    model = make_model(models.make_spec(config, vocabulary=vocabulary))
+    spec = models.make_spec(config, vocabulary=vocabulary)
+    model = make_model(spec)
     freeze, length = tuple(config.optimizer.freeze), config.data.text_length
     if isinstance(model, ContextBLIP):
         short = (config.data.propositions, config.data.proposition_length) if config.model.propositions else (1, length)
         cost = functools.partial(_of_sets, length=length, short=short)
-        options = {"selection": model.config.selection}
-        own = scores_of("context_blip", options, vocabulary=vocabulary)[-1]
         base = BLIP(model.config.blip, model.dtype)
         return [
-            cost("ContextBLIP", model, own, freeze=freeze),
+            cost("ContextBLIP", model, spec.score, freeze=freeze),
             *(cost("BLIP", base, score, freeze=None) for score in ("itm", "sum", "itc")),
         ]
     modes = dict.fromkeys((model.config.query, "sum", "image", "text"))
@@ -143,8 +140,7 @@ def _cost(
 
 def _used(program: Callable[..., Any], params: Any, *inputs: Any) -> tuple[float, set[str]]:
     """Returns the FLOPs of a program, without what no output needs, and the paths of the parameters that it reads."""
-    traced = jax.make_jaxpr(program)(params, *inputs)
-    jaxpr, is_used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
+    jaxpr, is_used = without_unused(jax.make_jaxpr(program)(params, *inputs))
     paths = list(flatten(params))
     return matmul_flops(jaxpr), {path for path, used in zip(paths, is_used, strict=False) if used}
 

@@ -17,7 +17,7 @@ from data_pipelines.records import Record, check_problems
 class _CatalogueReader(DatasetReader[Record]):
     """Reads the products of a folder with a catalogue.json.
 
-    A product's picture has the product's id.
+    A product's picture has the product's id. Its caption has the title where the class says `titles`.
 
     Raises:
       UserError: catalogue.json or a table is missing or faulty, or no row is without a fault.

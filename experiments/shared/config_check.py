@@ -181,7 +181,7 @@ def _section_faults(section: Any, name: str, known: Any, rules: Mapping[str, Rul
             yield f"{place} is {given}, expected the keys {', '.join(known)}"
             continue
         for key, value in values.items():
-            rule = rules.get(key) or (WEIGHT if key == "weight" else None)
+            rule = rules.get(key) or {"weight": WEIGHT, "records": NATURAL}.get(key)
             if expected := _wrong_type(value, known[key]):
                 yield f"{place}.{key} is {value!r}, expected {expected}"
             elif rule and not rule.holds(value):

@@ -3,6 +3,7 @@
 import pytest
 
 from configs.context_cir import get_config
+from configs.pictograms import get_config as get_pictograms
 from contextjax.types import UserError
 from data_pipelines import protocols
 from experiments.shared.validation import best_rule, evaluations, print_left_out
@@ -35,3 +36,15 @@ def test_nothing_is_evaluated_where_none_is_wanted(capsys):
         config.training.best = {"val/R@5": 1.0}
     with pytest.raises(UserError, match="is set, but nothing is evaluated"):
         best_rule(config)
+
+
+def test_captions_are_looked_for_beside_the_triplets_in_their_folder():
+    """CIRR's captions stand in CIRR's folder; another set's do not."""
+    config = get_pictograms("towers")
+    assert evaluations(config) == {"captions/val": (protocols.CIRR_CAPTIONS, config.data.folder, "val")}
+    config.data.folder = "DIR"
+    assert evaluations(config)["captions/val"][1] == "DIR"
+    config.data.reader = "lasco"
+    assert evaluations(config) == {}
+    config.data.val_reader, config.data.val_folder = "cirr", "REAL"
+    assert evaluations(config)["captions/val"][1] == "REAL"

@@ -15,6 +15,7 @@ WIDTH, HEIGHT = 380, 230  # about the width of a phone, so that letters keep the
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38  # margins
 MAX_POINTS = 200
 MAX_LINES = 6  # colours and dashes that the style sheet knows
+RATIO = "grad_norm/consistency_to_contrastive"  # of the objective's diagnosis
 MARKED = 12  # a line of at most so many points shows each as a dot
 
 Points = Sequence[tuple[float, float]]
@@ -187,6 +188,7 @@ def learning_charts(
     drawn = (
         line_chart("Loss and its terms", losses, y_label="loss", logarithmic=True),
         line_chart(f"{metric} during training", {name: curve(name) for name in evaluated}, y_label="percent"),
+        line_chart("Gradient of consistency beside the contrastive one", {"ratio": curve(RATIO)}, y_label="ratio"),
         line_chart("Maps of phrases that hit their thing", pointing, y_label="percent"),
         line_chart("Learning rate", {"learning rate": curve("learning_rate")}, y_label="rate"),
     )

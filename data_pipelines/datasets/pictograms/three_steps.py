@@ -66,7 +66,7 @@ def _propose(allowed: AllowedScenes, rng: Random) -> list[tuple[Scene, Scene]] |
     places = rng.sample(range(4), 4)
     states = [_states(change, names, places, rng) for change in changes]
     corners = {bits: make_scene(itertools.chain(*(own[bit] for own, bit in zip(states, bits, strict=True))))
-               for bits in itertools.product((0, 1), repeat=STEPS)}  # fmt: skip
+               for bits in itertools.product(range(2), repeat=STEPS)}  # fmt: skip
     pairs = [(corners[bits], corners[tuple(1 - bit for bit in bits)]) for bits in corners if bits[0] == 0]
     clean = [
         pair for pair in pairs if len(difference(*pair, most=STEPS) or ()) == STEPS and all(x.things for x in pair)

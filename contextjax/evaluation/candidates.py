@@ -53,7 +53,7 @@ class CandidateEvaluation:
 
     @property
     def hits(self) -> dict[str, np.ndarray]:
-        """Whether the target scores highest, see single_modality."""
+        """The queries [Q] whose target scores highest, as 1, see single_modality."""
         return {"accuracy": (self.ranks == 0).astype(float)}
 
     def by_kind(self) -> dict[str, dict[str, float]]:

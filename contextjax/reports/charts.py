@@ -112,16 +112,23 @@ def line_chart(
         lines=tuple(
             Line(
                 name,
-                tuple((place_x(x), place_y(y)) for x, y in points),
+                tuple((place_x(x) + beside, place_y(y)) for x, y in points),
                 short(finite_last(curves[name])),
                 tuple(
-                    (place_x(x), place_y(max(low, 0.0)), place_y(high))
-                    for x, low, high in (intervals or {}).get(name, ())
+                    (place_x(x) + beside, place_y(max(least, 0.0)), place_y(most))
+                    for x, least, most in (intervals or {}).get(name, ())
                 ),
             )
-            for name, points in drawn.items()
+            for (name, points), beside in zip(
+                drawn.items(), _spread(len(drawn), apart=intervals is not None), strict=True
+            )
         ),
     )
+
+
+def _spread(count: int, *, apart: bool) -> list[float]:
+    """Returns pixels by which lines are moved aside, so that their intervals do not cover each other; 0 unless apart."""
+    return [4.0 * (line - (count - 1) / 2) if apart else 0.0 for line in range(count)]
 
 
 def thin(points: Points) -> Points:

@@ -95,6 +95,7 @@ class VariantRuns:
             }  # fmt: skip
         return row | {
             "steps": sum(end["step"] for end in ends),
+            "checkpoint": evaluation["step"],  # the best one, where the recipe has a rule of what that is
             "config_hash": evaluation["config_hash"],
             "seconds": round(sum(end["seconds"] for end in ends), 3),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -98,7 +98,8 @@ def _curves(rows: Sequence[Row], name: str) -> Any:
         if (count := TRIPLETS.search(row["variant"])) and name in row["metrics"]:
             rest = ",".join(part for part in row["variant"].split(",") if part != count[0]) or "recipe"
             values.setdefault(rest, {}).setdefault(int(count[1]), []).append(row["metrics"][name])
-    curves = {rest: [(n, float(np.mean(own[n]))) for n in sorted(own)] for rest, own in values.items()}
+    drawn = sorted(values, key=lambda rest: -len(values[rest]))  # a chart has few lines: those of most sizes
+    curves = {rest: [(n, float(np.mean(values[rest][n]))) for n in sorted(values[rest])] for rest in drawn}
     bars = {rest: [(n, *interval(own[n])) for n in sorted(own) if len(own[n]) > 1] for rest, own in values.items()}
     return line_chart(name, curves, y_label="percent", x_label="triplets", intervals=bars)
 

@@ -48,7 +48,7 @@ class Evaluation:
 
     @property
     def hits(self) -> dict[str, np.ndarray]:
-        """The queries [Q] whose first picture is right, in the gallery and in their group, as 1, see single_modality."""
+        """The queries [Q] whose first picture is right, in the gallery and the group, as 1, see single_modality."""
         first = {"R@1": (self.truth_ranks == 0).any(axis=1).astype(float)}
         if self.protocol.subset_recall_at:
             first["Rs@1"] = np.where(self.subset_ranks < 0, np.nan, self.subset_ranks == 0)

@@ -127,7 +127,7 @@ def line_chart(
 
 
 def _spread(count: int, *, apart: bool) -> list[float]:
-    """Returns pixels by which lines are moved aside, so that their intervals do not cover each other; 0 unless apart."""
+    """Returns pixels by which lines are moved aside, so that no interval covers another; 0 unless `apart`."""
     return [4.0 * (line - (count - 1) / 2) if apart else 0.0 for line in range(count)]
 
 

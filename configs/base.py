@@ -56,6 +56,7 @@ def shrink(config: Any) -> None:
     config.data.text_length = min(config.data.text_length, 32)
     config.data.batch_size = 8
     if config.model.system == "context_cir":
+        config.data.grounded = 0
         config.data.caption_length = 36
         config.model.fusion_layers = min(config.model.fusion_layers, 1)
         config.loss.lead_steps = min(config.loss.lead_steps, 4)
@@ -171,6 +172,8 @@ def _data(system: str) -> Any:
         data.caption_length = 77
         data.phrases_per_text = 4.0  # the phrase budget of a batch, over its number of texts
         data.phrase_length = 12  # tokens, BOS and EOS included
+        # Queries of each evaluation in training, evenly spread, whose maps are measured against boxes; 0: none.
+        data.grounded = 0
         data.pronouns = True  # "it" and "this one" are phrases too, as published
     else:
         data.candidates = 10  # pictures of a candidate set in a batch; a smaller set is filled up

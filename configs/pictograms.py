@@ -7,6 +7,7 @@ Arguments, joined by commas (configs/pictograms.py:demo):
     demo             a shorter training, for `make demo`
     no_consistency   without the consistency loss
     weight0.8        the weight of the consistency loss, any number; the paper's is 0.08
+    phrases4         so many phrases a text in a batch's budget instead of one; the paper takes all (here 4)
     normalized       the consistency loss on maps that are divided by their sums
     no_pronouns      phrases such as "it" are no concepts
     no_negatives     references are no negatives
@@ -54,7 +55,7 @@ ARGUMENTS = (
     "demo", "no_consistency", "normalized", "no_pronouns", "no_negatives", "depth0", "depth1", "depth4", "towers",
     "frozen", "sum", "image", "text", "synthetic", "both", "tiny",
 )  # fmt: skip
-NUMBERED = ("weight", "triplets", "synthesized", "clip")  # arguments that end with a number
+NUMBERED = ("weight", "phrases", "triplets", "synthesized", "clip")  # arguments that end with a number
 REAL, SYNTHETIC = "data/pictograms/cirr", "data/pictograms/synthetic"
 
 
@@ -102,6 +103,8 @@ def get_config(argument: str = ""):
             config.model.query = name
     if "weight" in numbers:
         config.loss.weights.consistency = numbers["weight"]
+    if "phrases" in numbers:
+        config.data.phrases_per_text = numbers["phrases"]
     if "clip" in numbers:
         config.optimizer.multipliers.clip = numbers["clip"]
     return config
@@ -114,6 +117,7 @@ def _recipe():
     config.data.text_length = 24
     config.data.caption_length = 36
     config.data.vocabulary = 800
+    config.data.grounded = 256
     config.training.evaluate_every = 750
     return config
 

@@ -7,6 +7,7 @@ and never imports spaCy.
 from __future__ import annotations
 
 import functools
+import io
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -92,11 +93,15 @@ class PhraseCache:
         missing = [text for text in dict.fromkeys(texts) if text not in self._spans]
         if not missing:
             return 0
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         # Starting a process costs about as much as 4,000 texts.
         processes = processes or min(available_cpus(), 1 + len(missing) // 4000)
         chunks = [missing[begin : begin + chunk] for begin in range(0, len(missing), chunk)]
-        with self.path.open("a", encoding="utf-8") as file:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a", encoding="utf-8")
+        except OSError:  # data that can only be read: the phrases are found again the next time
+            file = io.StringIO()
+        with file:
             if file.tell():
                 file.write("\n")  # ends a line that an interruption may have cut
             for texts_of, spans_of in zip(chunks, map_in_processes(find_phrases, chunks, processes), strict=True):

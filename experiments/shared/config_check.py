@@ -69,6 +69,7 @@ RULES: Mapping[str, Rule] = {
     "data.caption_length": TOKENS, "data.phrases_per_text": WEIGHT, "data.phrase_length": TOKENS,
     "data.candidates": _at_least(2), "data.descriptions": COUNT, "data.propositions": NATURAL,
     "data.proposition_length": TOKENS, "data.augment": _one_of(MODES), "data.records": NATURAL,
+    "data.grounded": NATURAL,
     "model.dtype": _one_of(DTYPES), "model.projection": NATURAL, "model.mask_rate": SHARE,
     "model.context_dropout": SHARE, "model.adapter_reduction": COUNT,
     "loss.contrastive": _one_of(FORMS), "loss.chunk": NATURAL, "loss.lead_steps": NATURAL,

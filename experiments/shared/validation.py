@@ -13,14 +13,12 @@ from contextjax.evaluation.shared import check_targets
 from contextjax.sharding import first_process_first, gather
 from contextjax.system import System
 from contextjax.tokenizers import TextTokenizer
-from contextjax.types import CaptionRecord, ComposedRecord, EvaluationProtocol, UserError
+from contextjax.types import CaptionRecord, EvaluationProtocol, UserError
 from data_pipelines import protocols
 from data_pipelines.datasets import READERS
 from experiments.shared.data import evaluated, load_parts
 from experiments.shared.models import make_spec
 from experiments.shared.scoring import evaluate
-
-GROUNDED = 256  # queries whose maps are measured in training, evenly spread
 
 
 def evaluations(config: Any) -> dict[str, tuple[EvaluationProtocol, str, str]]:
@@ -84,7 +82,7 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable
       UserError: an evaluation's folder is not in its layout, has no such split, bad pictures, or secret targets: what
         would be wrong after thousands of steps is reported before the first.
     """
-    chosen, vision = evaluations(config), config.model.vision
+    chosen, vision, grounded = evaluations(config), config.model.vision, config.data.get("grounded", 0)
     if not chosen:
         return None
     options = {"size": vision["image_size"], "fit": vision["fit"], "clean": bool(config.data.get("clean")),
@@ -101,8 +99,8 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable
             means = mean_metrics([evaluate(system, protocol, data).metrics() for data in loaded[name].values()])
             metrics |= {f"{name}/{metric}": value for metric, value in means.items()}
             data = next(iter(loaded[name].values()))
-            some = data.records[:: max(1, len(data.records) // GROUNDED)]
-            if isinstance(some[0], ComposedRecord) and not protocol.query:
+            if grounded and not protocol.query:
+                some = data.records[:: max(1, len(data.records) // grounded)]
                 metrics |= {
                     f"{name}/{x}": value for x, value in evaluate_grounding(system, some, data.pictures).items()
                 }

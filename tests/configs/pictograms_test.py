@@ -28,11 +28,14 @@ def test_arguments_with_numbers():
     config = get_config("weight0.8,normalized,no_pronouns")
     assert config.loss.weights.consistency == 0.8 and config.loss.normalize_maps and not config.data.pronouns
     assert get_config("").loss.weights.consistency == 0.08 and get_config("").data.pronouns
+    assert get_config("phrases4").data.phrases_per_text == 4
     assert get_config("weight0").loss.weights.consistency == 0
     with pytest.raises(ValueError, match="has 'weight' twice"):
         get_config("weight8,weight80")
     for wrong in ("weight", "weight-1", "tripletsmany", *NUMBERED):
-        with pytest.raises(ValueError, match=f"no argument '{wrong}'; it has .*, weightNUMBER, triplets"):
+        with pytest.raises(
+            ValueError, match=f"no argument '{wrong}'; it has .*, weightNUMBER, phrasesNUMBER, triplets"
+        ):
             get_config(wrong)
 
 

@@ -183,3 +183,9 @@ def test_pronouns_name_nothing(phrase, expected):
 def test_phrases_without_pronouns_keep_their_order():
     text = "it has a dog and this one"
     assert without_pronouns(text, ((0, 2), (7, 12), (17, 25))) == ((7, 12),)
+
+
+def test_phrases_are_found_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way of a folder")
+    cache = PhraseCache(tmp_path / "file" / "prepared")
+    assert cache.add([TEXT]) == 1 and cache[TEXT] == find_phrases([TEXT])[0]

@@ -59,7 +59,7 @@ def test_the_page_draws_each_setting_over_the_number_of_triplets(tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert (
         "<title>consistency · comparison</title>" in page
-        and "R@1: no_consistency ends at 11, recipe ends at 30" in page
+        and "R@1: recipe ends at 30, no_consistency ends at 11" in page
     )
     assert page.count('interval" points') == 4  # R@1 of two settings, multi/R@1 and grounding of one
     assert ">2,000</text>" in page and "triplets500,no_consistency" in page

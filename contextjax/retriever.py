@@ -79,6 +79,29 @@ class Retriever:
             return self._none()
         return self._map(self._embed_text, *self._tokens(texts))
 
+    def encode(self, images: Sequence[Any], texts: Sequence[str | None], *, shares: bool = True) -> np.ndarray:
+        """Returns embeddings float32 [B, D] of questions, each of which is a picture, a text, or both as a query.
+
+        None stands for what a question lacks. A picture alone is embedded as the gallery's are, a text alone by the
+        text tower. `shares`: see encode_query.
+        """
+        if len(images) != len(texts):
+            raise UserError(
+                f"There are {len(images)} pictures and {len(texts)} texts; expected one of each a question."
+            )
+        embeddings = np.zeros((len(images), self.projection), np.float32)
+        kinds = [(image is not None, text is not None) for image, text in zip(images, texts, strict=True)]
+        for kind in sorted(set(kinds)):
+            rows = [row for row, own in enumerate(kinds) if own == kind]
+            pictures, words = [images[row] for row in rows], [texts[row] or "" for row in rows]
+            if kind == (True, True):
+                embeddings[rows] = self.encode_query(pictures, words, shares=shares)
+            elif kind == (False, False):
+                raise UserError("A question has neither a picture nor a text; give one of them, or both.")
+            else:
+                embeddings[rows] = self.encode_gallery(pictures) if kind[0] else self.encode_text(words)
+        return embeddings
+
     def score_candidates(self, images: Sequence[Any], text: str, *, ordered: bool = False) -> np.ndarray:
         """Returns how well each of K pictures fits the text: float32 [K], higher is better.
 

@@ -70,6 +70,8 @@ class Exported(Retriever):
         return self.programs["gallery"](pixels)
 
     def _embed_text(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        if "text" not in self.programs:
+            raise UserError("This export has no program for a text alone; give a picture with it, or export again.")
         return self.programs["text"](ids, mask)
 
     def _score_sets(self, *inputs: np.ndarray) -> np.ndarray:

@@ -13,13 +13,14 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
+from pydantic import BaseModel, StringConstraints
 from starlette.exceptions import HTTPException
 
 from contextjax.serving.batching import Batcher, Full
+from contextjax.serving.embeddings import add_embeddings
 from contextjax.serving.limits import BodyLimit, Count
-from contextjax.serving.service import Service, Unavailable
-from contextjax.tokenizers import check_question
+from contextjax.serving.questions import pair
+from contextjax.serving.service import Search, Service, Unavailable
 from contextjax.types import UserError
 
 PAGE = Path(__file__).parent / "page.html"
@@ -32,10 +33,9 @@ PROBLEMS = {
     429: BUSY,
     503: "The service is busy, or about to end; try again in a moment.",
 }
-Upload = Annotated[UploadFile | None, File(description="A picture file: PNG, JPEG, WebP or another common kind.")]
-Name = Annotated[
-    str | None, Form(max_length=4096, description="The name of a picture in the index, instead of a file.")
-]
+TEXT = "How the wanted picture differs from the reference, or what it shows."
+UPLOAD = "A picture file: PNG, JPEG, WebP or another common kind; or several."
+NAME = "The name of a picture in the index, instead of a file; or several."
 
 
 class Problem(BaseModel):
@@ -56,6 +56,12 @@ class Answer(BaseModel):
 
     results: list[Hit]
     read: str | None = None
+
+
+class Answers(BaseModel):
+    """The answer to each of several questions, in their order."""
+
+    answers: list[Answer]
 
 
 class Scores(BaseModel):
@@ -104,6 +110,7 @@ def make_app(service: Service) -> FastAPI:
     router = APIRouter()
     _add_facts(router, service)
     _add_candidates(router, service)
+    add_embeddings(router, service, RESPONSES)
     if service.index is not None:
         _add_search(router, service)
         _add_gallery(router, service)
@@ -127,7 +134,7 @@ def _add_facts(router: APIRouter, service: Service) -> None:
     @router.get("/health")
     async def health() -> Facts:
         """Says whether the service runs, and what it can do."""
-        can = ["search"] * (service.index is not None) + ["candidates"] + ["maps"] * service.has_maps
+        can = ["search"] * (service.index is not None) + ["candidates", "embeddings"] + ["maps"] * service.has_maps
         return Facts(status="ok", model=service.system.identity, pictures=service.pictures, can=can)
 
     @router.get("/metrics", response_class=Response, include_in_schema=False)
@@ -143,7 +150,7 @@ def _add_candidates(router: APIRouter, service: Service) -> None:
     ) -> Scores:
         """Scores how well each of some pictures fits a text."""
         service.candidates.check()
-        read = _read_of(service, text)
+        read = service.read_of(text)
         pictures = [await service.decode(await image.read(), f"images[{row}]") for row, image in enumerate(images)]
         scores = await service.candidates((pictures, text))
         return Scores(scores=scores, best=int(np.argmax(scores)), read=read)
@@ -152,19 +159,34 @@ def _add_candidates(router: APIRouter, service: Service) -> None:
 def _add_search(router: APIRouter, service: Service) -> None:
     @router.post("/v1/search", responses=RESPONSES)
     async def search(
-        query: _query_fields(service, service.search),  # pyright: ignore[reportInvalidTypeForm]
+        queries: _query_fields(service, service.search),  # pyright: ignore[reportInvalidTypeForm]
         k: Annotated[int, Form(ge=1, le=service.limits.results, description="How many pictures.")] = 10,
-    ) -> Answer:
-        """Finds the pictures of the index that are like the reference, but as the text says."""
-        hits = await service.search((query.pixels, query.text, k + bool(query.name)))
-        others = [Hit(name=name, score=score) for name, score in hits if name != query.name]
-        return Answer(results=others[:k], read=query.read)
+        threshold: Annotated[
+            float | None, Form(ge=-1, le=1, allow_inf_nan=False, description="The least score of an answer.")
+        ] = None,
+    ) -> Answer | Answers:
+        """Finds the pictures of the index that are as the text says, like the reference, or like it but as it says.
+
+        Several pictures or texts are several questions: as many of both make pairs, one goes with each of the others.
+        """
+        asked = [Search(query.pixels, query.text, k + bool(query.name), threshold) for query in queries]
+        found = await service.search.many(asked)
+        answers = []
+        for query, hits in zip(queries, found, strict=True):
+            others = [Hit(name=name, score=score) for name, score in hits if name != query.name]
+            answers.append(Answer(results=others[:k], read=query.read))
+        return answers[0] if len(answers) == 1 else Answers(answers=answers)
 
 
 def _add_maps(router: APIRouter, service: Service) -> None:
     @router.post("/v1/maps", responses=RESPONSES)
-    async def maps(query: _query_fields(service, service.maps)) -> Maps:  # pyright: ignore[reportInvalidTypeForm]
+    async def maps(queries: _query_fields(service, service.maps)) -> Maps:  # pyright: ignore[reportInvalidTypeForm]
         """Shows where each noun phrase of the text is seen in the reference."""
+        query, *more = queries
+        if more or query.pixels is None or query.text is None:
+            raise UserError(
+                "Maps are of one text and one reference; expected a 'text', and a file 'image' or a 'name'."
+            )
         phrases = await service.maps((query.pixels, query.text))
         return Maps(phrases=[PhraseMap(text=text, map=map) for text, map in phrases])
 
@@ -185,41 +207,47 @@ def _add_gallery(router: APIRouter, service: Service) -> None:
 
 
 class Query(NamedTuple):
-    """A reference picture and a text, as a client has sent them."""
+    """A reference picture, a text, or both, as a client has sent them."""
 
-    pixels: np.ndarray  # uint8 [H, W, 3], as the system sees it
-    text: str
+    pixels: np.ndarray | None  # uint8 [H, W, 3], as the system sees it
+    text: str | None
     name: str | None  # of a reference in the index
     read: str | None  # the part that is read of a text that is too long
 
 
 def _query_fields(service: Service, batcher: Batcher) -> Any:
-    """Returns the form fields of a route that takes a reference and a text, read as a Query."""
+    """Returns the form fields of a route that takes references and texts, read as Queries."""
+    most = service.limits.questions
+    text = Annotated[str, StringConstraints(min_length=1, max_length=service.limits.text)]
+    name_of = Annotated[str, StringConstraints(max_length=4096)]
 
-    async def read_query(
-        text: _text_field(service),  # pyright: ignore[reportInvalidTypeForm]
-        image: Upload = None,
-        name: Name = None,
-    ) -> Query:
-        batcher.check()
-        read = _read_of(service, text)
-        if (image is None) == (not name):
-            raise UserError("The reference is missing or given twice; expected either a file 'image' or a 'name'.")
-        pixels = await service.decode(await image.read(), "image") if image else await service.named(name or "")
-        return Query(pixels, text, name, read)
+    async def read_queries(
+        text: Annotated[list[text] | None, Form(max_length=most, description=f"{TEXT} Or several.")] = None,
+        image: Annotated[list[UploadFile] | None, File(max_length=most, description=UPLOAD)] = None,
+        name: Annotated[list[name_of] | None, Form(max_length=most, description=NAME)] = None,
+    ) -> list[Query]:
+        if image and name:
+            raise UserError("The reference is given twice; expected files 'image' or names 'name', not both.")
+        texts, files, names = text or [], image or [], name or []
+        questions = pair(range(len(files or names)), range(len(texts)))
+        batcher.check(len(questions))
+        read = [service.read_of(each) for each in texts]
+        several = [f"image[{row}]" if len(files) > 1 else "image" for row in range(len(files))]
+        pixels = [await service.decode(await file.read(), own) for file, own in zip(files, several, strict=True)]
+        pixels += [await service.named(each) for each in names]
+        return [
+            Query(
+                None if row is None else pixels[row], None if at is None else texts[at],
+                names[row] if names and row is not None else None, None if at is None else read[at],
+            )
+            for row, at in questions
+        ]  # fmt: skip
 
-    return Annotated[Query, Depends(read_query)]
+    return Annotated[list[Query], Depends(read_queries)]
 
 
 def _text_field(service: Service) -> Any:
-    description = "How the wanted picture differs from the reference, or what it shows."
-    return Annotated[str, Form(min_length=1, max_length=service.limits.text, description=description)]
-
-
-def _read_of(service: Service, text: str) -> str | None:
-    """Returns the part that is read of a text that is too long, None for another one."""
-    check_question(text)
-    return next(iter(service.system.truncated([text])), None)
+    return Annotated[str, Form(min_length=1, max_length=service.limits.text, description=TEXT)]
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -246,7 +274,7 @@ def _add_errors(app: FastAPI) -> None:
     async def _refused(request: Request, error: HTTPException) -> Response:
         if error.status_code != 400:
             return await http_exception_handler(request, error)
-        return refuse(422, f"The form can't be read ({error.detail}); send one as /openapi.json describes it.")
+        return refuse(422, f"The request can't be read ({error.detail}); send one as /openapi.json describes it.")
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -35,9 +35,9 @@ class Batcher:
         """The number of items that wait."""
         return len(self._queue)
 
-    def check(self) -> None:
-        """Raises Full where another item would be refused."""
-        if len(self._queue) >= self._waiting:
+    def check(self, count: int = 1) -> None:
+        """Raises Full where so many items more would be refused: they don't fit, and others wait."""
+        if self._queue and len(self._queue) + count > self._waiting:
             raise Full
 
     async def __call__(self, item: Any) -> Any:
@@ -46,15 +46,23 @@ class Batcher:
         Raises:
           Full: too many wait.
         """
+        return (await self.many([item]))[0]
+
+    async def many(self, items: Sequence[Any]) -> list[Any]:
+        """Returns the results of `run` for one or more items of a client's, which are taken or refused together.
+
+        Raises:
+          Full: too many wait.
+        """
         if self._task is None:
             self._task = asyncio.create_task(self._work())
-        self.check()
-        future = asyncio.get_running_loop().create_future()
-        self._queue.append((item, future))
+        self.check(len(items))
+        futures = [asyncio.get_running_loop().create_future() for _ in items]
+        self._queue.extend(zip(items, futures, strict=True))
         self._came.set()
         if len(self._queue) >= self._largest:
             self._is_full.set()
-        return await future
+        return await asyncio.gather(*futures)
 
     async def close(self) -> None:
         """Ends the thread. Nothing may wait any more."""

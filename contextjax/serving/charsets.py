@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 UTF8 = {"utf-8", "utf8", "us-ascii", "ascii"}  # ASCII is a part of it
-FORM, PARTS = b"application/x-www-form-urlencoded", b"multipart/form-data"
+FORM, PARTS, JSON = b"application/x-www-form-urlencoded", b"multipart/form-data", b"application/json"
 MOST = 2000  # parts; the form's own parser takes 1,000 texts and 1,000 files
 PLAIN = {"7bit", "8bit", "binary"}  # transfer encodings that change no byte
 
@@ -38,12 +38,14 @@ def check_head(headers: list[tuple[bytes, bytes]], query: bytes) -> None:
 
 
 def check_body(headers: list[tuple[bytes, bytes]], body: bytes) -> bytes:
-    """Returns the body of a form as its parser reads it right: in a URL-encoded one, bytes beyond ASCII are escaped.
+    """Returns the body as its parser reads it right: in a URL-encoded form, bytes beyond ASCII are escaped.
 
     Raises:
-      BadCharset: the name or the text of a field, or the name of a file, is not in UTF-8.
+      BadCharset: JSON, or the name or the text of a field, or the name of a file, is not in UTF-8.
     """
     kind, options = parse_options_header(next((value for name, value in headers if name == b"content-type"), b""))
+    if kind == JSON:
+        _check_bytes(body, "The JSON")
     if kind == FORM:
         _check_bytes(unquote_to_bytes(body), "A text of the form")
         for pair in re.split(rb"[&;]", body):

@@ -73,7 +73,9 @@ def listed_gallery(file: Path) -> Gallery:
     return _file_gallery(file, names)
 
 
-def search_others(index: VectorIndex, query: np.ndarray, k: int, *, place: str, without: Path) -> Hits:
+def search_others(
+    index: VectorIndex, query: np.ndarray, k: int, *, place: str, without: Path | None = None, **options: Any
+) -> Hits:
     """Returns the k best (name, cosine) of a query that are not one file, under whatever name the gallery has it.
 
     Args:
@@ -81,14 +83,17 @@ def search_others(index: VectorIndex, query: np.ndarray, k: int, *, place: str, 
       query: an embedding [D].
       k: how many pictures to return.
       place: the gallery's place, from which names are seen.
-      without: the file to leave out, such as the query's own picture.
+      without: the file to leave out, such as the query's own picture; None: there is none.
+      options: those of the index's search.
     """
+    if without is None:
+        return index.search(query[None], k, **options)[0]
     own, wanted = os.path.realpath(without), k + 1
     while True:
         wanted = min(wanted, len(index))
-        hits = index.search(query[None], max(wanted, 1))[0]
+        hits = index.search(query[None], max(wanted, 1), **options)[0]
         others = [hit for hit in hits if os.path.realpath(file_of(place, hit[0])) != own]
-        if len(others) >= k or wanted == len(index):
+        if len(others) >= k or len(hits) < wanted or wanted == len(index):
             return others[:k]
         wanted *= 2
 

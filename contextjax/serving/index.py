@@ -276,14 +276,16 @@ class Index:
         """Returns (rows int64 [B, k], cosines float32 [B, k]) of queries [B, D], see ExactSearch.search."""
         return self.load().search(queries, k)
 
-    def search(self, queries: np.ndarray, k: int) -> list[Hits]:
+    def search(self, queries: np.ndarray, k: int, *, threshold: float | None = None) -> list[Hits]:
         """Returns the k best (name, cosine) of each query [B, D], best first; of equal ones, the lower row first.
+
+        `threshold`: the least cosine of an answer; None: any.
 
         Raises:
           UserError: the index is empty, or the queries do not fit it.
         """
         rows, cosines = self.search_rows(queries, k)
         return [
-            [(self.names[row], float(cosine)) for row, cosine in zip(*best, strict=True)]
+            interface.above([(self.names[row], float(cosine)) for row, cosine in zip(*best, strict=True)], threshold)
             for best in zip(rows, cosines, strict=True)
         ]

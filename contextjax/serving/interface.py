@@ -45,9 +45,14 @@ class VectorIndex(Protocol):
         """Removes names, all of which are in the index."""
         ...
 
-    def search(self, queries: np.ndarray, k: int) -> list[Hits]:
-        """Returns the k best (name, cosine) of each query [B, D], best first."""
+    def search(self, queries: np.ndarray, k: int, *, threshold: float | None = None) -> list[Hits]:
+        """Returns the k best (name, cosine) of each query [B, D], best first, but none below the threshold."""
         ...
+
+
+def above(hits: Hits, threshold: float | None) -> Hits:
+    """Returns the hits whose score is the threshold or more; None: all."""
+    return hits if threshold is None else [hit for hit in hits if hit[1] >= threshold]
 
 
 def check_fingerprint(known: str, given: str, *, place: str) -> None:

@@ -139,8 +139,8 @@ class MilvusIndex:
             for begin in range(0, len(gone), ROWS):
                 self._client.delete(self._collection, filter=_is_in(gone[begin : begin + ROWS]))
 
-    def search(self, queries: np.ndarray, k: int) -> list[Hits]:
-        """Returns the k best (name, cosine) of each query [B, D], best first.
+    def search(self, queries: np.ndarray, k: int, *, threshold: float | None = None) -> list[Hits]:
+        """Returns the k best (name, cosine) of each query [B, D], best first, but none below the threshold.
 
         Raises:
           UserError: the collection is empty, the queries do not fit it, or the server fails.
@@ -151,7 +151,8 @@ class MilvusIndex:
             answers = self._client.search(self._collection, data=list(queries), limit=k, **options)
         if not any(answers):
             raise UserError("The index is empty; add pictures to it before it is searched.")
-        return [[(hit["entity"]["name"], float(hit["distance"])) for hit in hits] for hits in answers]
+        found = [[(hit["entity"]["name"], float(hit["distance"])) for hit in hits] for hits in answers]
+        return [interface.above(hits, threshold) for hits in found]
 
     def stamps(self) -> dict[str, str]:
         """Returns the stamp of every row by its name."""

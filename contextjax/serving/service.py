@@ -1,4 +1,4 @@
-"""The work behind the HTTP routes: search by picture and text, scores of candidates, maps of phrases, thumbnails.
+"""The work behind the HTTP routes: search, embeddings, scores of candidates, maps of phrases, thumbnails.
 
 The service never fetches an address that it is given: pictures are uploaded, or named in the index. They are decoded
 beside the model's work, and requests that come at about the same time are computed together (serving.batching).
@@ -13,7 +13,7 @@ import io
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,8 @@ from PIL import Image
 from contextjax import images
 from contextjax.serving.batching import Batcher, Full
 from contextjax.serving.gallery import Gallery
-from contextjax.serving.interface import Hits, VectorIndex
+from contextjax.serving.interface import Hits, VectorIndex, above
+from contextjax.tokenizers import check_question
 from contextjax.types import UserError
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # bounds of the histogram of answers
@@ -44,6 +45,7 @@ class Limits:
     requests: int = 192  # that are read, waiting or being answered; each may hold its body
     text: int = 2000  # characters
     pixels: int = 40_000_000  # of an uploaded picture
+    questions: int = 128  # of one request
     candidates: int = 32  # pictures of one set
     results: int = 100
     batch: int = 32  # requests that are computed together
@@ -51,11 +53,21 @@ class Limits:
     waiting: int = 128  # requests that may wait; more are refused
 
 
+class Search(NamedTuple):
+    """A search by a picture uint8 [H, W, 3] as the system sees it, a text, or both, for its k best answers."""
+
+    pixels: np.ndarray | None
+    text: str | None
+    k: int
+    threshold: float | None = None  # the least cosine of an answer
+
+
 class Service:
     """A system and an index, with a batcher for each kind of request.
 
-    `await service.search((pixels, text, k))` gives Hits, `service.candidates((pictures, text))` a score for each
-    picture, `service.maps((pixels, text))` PhraseMaps. `service.search.check()` raises Full where too many wait.
+    `await service.search(Search(...))` gives Hits, `service.embeddings((pixels, text))` an embedding,
+    `service.candidates((pictures, text))` a score for each picture, `service.maps((pixels, text))` PhraseMaps.
+    `service.search.check()` raises Full where too many wait.
     """
 
     def __init__(
@@ -95,6 +107,7 @@ class Service:
             return made
 
         self.search = batcher("search", self._search)
+        self.embeddings = batcher("embeddings", self._embed)
         self.candidates = batcher("candidates", self._score)
         self.maps = batcher("maps", self._maps)
         self._decoders = ThreadPoolExecutor(4, thread_name_prefix="decode")
@@ -110,6 +123,21 @@ class Service:
         """Counts an answer in the metrics."""
         self._answers.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
+
+    def read_of(self, text: str | None) -> str | None:
+        """Returns the part that is read of a text that is too long, None for another one.
+
+        Raises:
+          UserError: the text is blank or not in UTF-8.
+        """
+        if text is None:
+            return None
+        check_question(text)
+        return next(iter(self.system.truncated([text])), None)
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Returns how many tokens of some texts are read."""
+        return int(self.system.tokenizer(texts).tokens.mask.sum()) if texts else 0
 
     async def decode(self, data: bytes, name: str) -> np.ndarray:
         """Returns an uploaded picture as the system sees it, uint8 [H, W, 3].
@@ -165,17 +193,28 @@ class Service:
             logging.getLogger("contextjax.serving").error("A picture can't be read: %s", error)
             raise UserError(f"The picture {name!r} can't be read; upload it, or take another name.") from error
 
-    def _search(self, requests: Sequence[tuple[np.ndarray, str, int]]) -> Sequence[Hits]:
-        """Returns the best k of each (picture, text, k)."""
+    def _search(self, requests: Sequence[Search]) -> Sequence[Hits | UserError]:
+        """Returns the answers of each search."""
         assert self.index is not None
-        pictures, texts, ks = zip(*requests, strict=True)
-        queries = self.system.encode_query(list(pictures), list(texts), shares=False)
+        answers: list[Any] = list(self._embed([(request.pixels, request.text) for request in requests]))
+        rows = [row for row, embedding in enumerate(answers) if not isinstance(embedding, UserError)]
         most = self.limits.results + 1  # always the same, for it is part of the program; one may be the reference
+        if rows:
+            try:
+                best = self.index.search(np.stack([answers[row] for row in rows]), most)
+            except Exception as error:
+                raise Unavailable from error
+            for row, hits in zip(rows, best, strict=True):
+                answers[row] = above(hits[: requests[row].k], requests[row].threshold)
+        return answers
+
+    def _embed(self, questions: Sequence[tuple[np.ndarray | None, str | None]]) -> Sequence[np.ndarray | UserError]:
+        """Returns the embedding [D] of each (picture, text), one of which may be None."""
+        pictures, texts = zip(*questions, strict=True)
         try:
-            answers = self.index.search(queries, most)
-        except Exception as error:
-            raise Unavailable from error
-        return [hits[:k] for hits, k in zip(answers, ks, strict=True)]
+            return list(self.system.encode(pictures, texts, shares=False))
+        except UserError as error:  # there is no program for one kind of question
+            return [error] if len(questions) == 1 else [self._embed([question])[0] for question in questions]
 
     def _score(self, requests: Sequence[tuple[Sequence[np.ndarray], str]]) -> Sequence[list[float] | UserError]:
         """Returns how well each picture fits the text, for each (pictures, text). Sets of one size go together."""
@@ -212,15 +251,17 @@ class Service:
         length = self.system.tokenizer.length
         texts = dict.fromkeys(" ".join(["a"] * max(n - 2, 1)) for n in range(16, length + 16, 16))
         while True:
+            self._search([Search(picture, None, 1) for picture in pictures[:size]])
             for text in texts:
-                self._search([(picture, text, 1) for picture in pictures[:size]])
+                self._search([Search(picture, text, 1) for picture in pictures[:size]])
+                self._search([Search(None, text, 1)] * size)
             if size >= self.limits.batch:
                 return
             size = min(2 * size, self.limits.batch)
 
     async def close(self) -> None:
         """Ends the threads. Nothing may be asked any more."""
-        for batcher in (self.search, self.candidates, self.maps):
+        for batcher in (self.search, self.embeddings, self.candidates, self.maps):
             await batcher.close()
         self._decoders.shutdown()
         self._shrinkers.shutdown()

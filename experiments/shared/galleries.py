@@ -6,6 +6,7 @@ import hashlib
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from contextjax import images
 from contextjax.contents import content_hash
 from contextjax.files import is_remote, local_path, path_of
-from contextjax.serving.gallery import Gallery, folder_gallery, listed_gallery
+from contextjax.serving.gallery import Gallery, file_of, folder_gallery, listed_gallery, search_others
 from contextjax.types import UserError, listed
 
 
@@ -145,6 +146,32 @@ def make_service(source: str, *, gallery: str, index: str, collection: str, limi
     has_maps = getattr(system, "query", "") == "fusion" and hasattr(type(system), "attention_maps")
     phrases_of = (lambda text: find_phrases([text])[0]) if has_maps else None
     return Service(system, searched, gallery=pictures, phrases_of=phrases_of, limits=limits)
+
+
+def print_answers(
+    index: Any, place: str, questions: Sequence[tuple[Path | None, str | None]], queries: np.ndarray, *, k: int,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Prints the k best pictures of each question, without the question's own, and their scores.
+
+    Args:
+      index: the index to search.
+      place: the gallery's place, from which names are seen.
+      questions: a picture, a text or both, of each.
+      queries: their embeddings [B, D].
+      k: how many pictures to print.
+      options: those of the index's search.
+    """
+    for (image, text), query in zip(questions, queries, strict=True):
+        if len(questions) > 1:
+            print(" + ".join([listed([image])] * (image is not None) + [repr(text)] * (text is not None)))
+        hits = search_others(index, query, k, place=place, without=image, **options)
+        if not hits:
+            best = search_others(index, query, 1, place=place, without=image, **{**options, "threshold": None})
+            print(f"No picture is an answer{f'; the best has the score {best[0][1]:.4f}' if best else ''}.")
+        for rank, (name, score) in enumerate(hits, start=1):
+            file = file_of(place, name)
+            print(f"{rank:3d}  {score:.4f}  {listed([file if file.is_file() else name])}")
 
 
 class Speed:

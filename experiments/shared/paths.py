@@ -47,6 +47,12 @@ def define_path(name: str, place: Place, sentence: str, default: str | None = No
     return flags.DEFINE_string(name, default, sentence)
 
 
+def define_paths(name: str, place: Place, sentence: str) -> Any:
+    """Defines a flag that may be given several times, each time with a path; see `define_path`."""
+    _kinds[name] = place
+    return flags.DEFINE_multi_string(name, None, sentence)
+
+
 def check_flags() -> None:
     """Checks the paths that this command's flags were given.
 
@@ -56,8 +62,8 @@ def check_flags() -> None:
     _given.clear()
     faults = []
     for name, place in _kinds.items():
-        if name in flags.FLAGS and flags.FLAGS[name].present and isinstance(value := flags.FLAGS[name].value, str):
-            faults.append(fault(value, place, f"--{name}"))
+        if name in flags.FLAGS and flags.FLAGS[name].present and (value := flags.FLAGS[name].value) is not None:
+            faults += [fault(path, place, f"--{name}") for path in ([value] if isinstance(value, str) else value)]
     if faults := list(filter(None, faults)):
         raise UserError(" ".join(faults))
 

@@ -35,6 +35,40 @@ def test_search_answers_as_the_system_and_the_index_do(client, system, index):
     assert answer["read"] is None
 
 
+def test_a_text_or_a_picture_alone_is_asked_and_scores_have_a_threshold(client, system, index):
+    picture = png()
+    array = np.asarray(Image.open(io.BytesIO(picture)))
+    for asked, query in (
+        ({"data": {"text": TEXTS[0]}}, system.encode_text([TEXTS[0]])),
+        ({"files": {"image": picture}}, system.encode_gallery([array])),
+    ):
+        expected = index.search(query, 12)[0]
+        middle = expected[5][1]
+        for threshold, count in ((-1, 12), (middle - 1e-4, 6), (middle + 1e-4, 5)):
+            asked["data"] = {**asked.get("data", {}), "k": 12, "threshold": threshold}
+            hits = client.post("/v1/search", **asked).json()["results"]
+            assert [hit["name"] for hit in hits] == [name for name, _ in expected[:count]]
+            np.testing.assert_allclose([hit["score"] for hit in hits], [s for _, s in expected[:count]], atol=1e-5)
+    alone = client.post("/v1/search", data={"name": "03.png", "k": 12}).json()["results"]
+    assert len(alone) == 11 and "03.png" not in {hit["name"] for hit in alone}
+
+
+def test_several_questions_of_one_request_are_answered_like_each_alone(client):
+    alone = lambda **asked: client.post("/v1/search", data={"k": 3, **asked}).json()
+    several = lambda **asked: client.post("/v1/search", data={"k": 3, **asked}).json()["answers"]
+    for answers, expected in (
+        (several(text=TEXTS), [alone(text=text) for text in TEXTS]),
+        (several(name=["01.png", "02.png"]), [alone(name="01.png"), alone(name="02.png")]),
+        (several(name="01.png", text=TEXTS[:2]), [alone(name="01.png", text=text) for text in TEXTS[:2]]),
+        (several(name=["01.png", "02.png"], text=TEXTS[:2]),
+         [alone(name=f"0{row + 1}.png", text=TEXTS[row]) for row in range(2)]),
+    ):  # fmt: skip
+        assert [answer["read"] for answer in answers] == [answer["read"] for answer in expected]
+        for answer, single in zip(answers, expected, strict=True):
+            assert len(answer["results"]) == 3
+            assert [hit["name"] for hit in answer["results"]] == [hit["name"] for hit in single["results"]]
+
+
 def test_a_picture_of_the_index_is_a_reference_and_no_answer(client):
     hits = client.post("/v1/search", data={"text": TEXTS[1], "name": "03.png", "k": 20}).json()["results"]
     assert len(hits) == 11 and "03.png" not in {each["name"] for each in hits}
@@ -83,6 +117,7 @@ def test_many_at_once_are_answered_in_batches_each_with_its_own(client):
     assert 'contextjax_requests_total{route="/v1/search",status="200"}' in client.get("/metrics").text
 
 
+CAN = ["search", "candidates", "embeddings", "maps"]
 BOMB = io.BytesIO()
 
 
@@ -107,10 +142,16 @@ def encoded(charset, text, name=b"03.png"):
 @pytest.mark.parametrize(
     ("path", "asked", "status", "sentence"),
     [
-        ("search", {"data": {"text": "a"}}, 422, "either a file 'image' or a 'name'"),
+        ("search", {"data": {"k": "5"}}, 422, "neither a picture nor a text"),
+        ("search", {"data": {"text": ["a", "b"], "name": ["1.png"] * 3}}, 422, "3 pictures and 2 texts; expected as"),
+        ("search", {"data": {"text": ["a"] * 7}}, 422, "at most 6 items"),
+        ("search", {"data": {"text": "a", "threshold": "nan"}}, 422, "threshold: Input should be"),
+        ("search", {"data": {"text": "a", "threshold": "2"}}, 422, "less than or equal to 1"),
+        ("maps", {"data": {"text": "a"}}, 422, "Maps are of one text and one reference"),
+        ("maps", {"data": {"text": ["a", "b"], "name": "03.png"}}, 422, "Maps are of one text and one reference"),
         ("search", {"data": {"text": "a", "name": "03.png"}, "files": {"image": png()}}, 422, "given twice"),
         ("search", {"data": {"text": "  ", "name": "03.png"}}, 422, "The text is empty"),
-        ("search", {"data": {"name": "03.png"}}, 422, "text: Field required"),
+        ("candidates", {"files": [("images", png())]}, 422, "text: Field required"),
         ("search", {"data": {"text": "a", "name": "../secret.png"}}, 422, "There is no picture '../secret.png' here"),
         ("search", {"data": {"text": "a", "name": "http://example.org/a.png"}}, 422, "There is no picture 'http"),
         ("search", {"data": {"text": "a" * 201, "name": "03.png"}}, 422, "at most 200 characters"),
@@ -125,7 +166,7 @@ def encoded(charset, text, name=b"03.png"):
         ("search", {"content": b"--x", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 422, "text"),
         ("search", {"content": b"--x", "headers": {"content-type": "multipart/form-data"}}, 422, "Missing boundary"),
         ("search", {"data": {str(row): "a" for row in range(1001)}}, 422, "1000"),
-        ("search", {"files": [("a", (None, "b"))] * 1001}, 422, "form can't be read (Too many fields"),
+        ("search", {"files": [("a", (None, "b"))] * 1001}, 422, "request can't be read (Too many fields"),
         ("search", encoded("punycode", b"x" * 30_000 + b"-" + b"z" * 30_000), 422, "'punycode'; send them in utf-8"),
         ("search", encoded("utf-7", b"+2AA-"), 422, "charset 'utf-7'"),
         ("search", encoded('"UTF-8"; charset=utf-7', b"+2AA-"), 422, "charset 'utf-7'"),
@@ -166,12 +207,12 @@ def test_the_page_and_the_health_need_nothing_from_elsewhere(client, system):
     page = client.get("/").text
     assert "v1/search" in page and "http://" not in page and "https://" not in page
     facts = client.get("/health").json()
-    assert facts == {"status": "ok", "model": system.identity, "pictures": 12, "can": ["search", "candidates", "maps"]}
+    assert facts == {"status": "ok", "model": system.identity, "pictures": 12, "can": CAN}
 
 
 def test_without_an_index_candidates_alone_are_scored(system):
     with TestClient(make_app(Service(system, None, limits=LIMITS))) as client:
-        assert client.get("/health").json()["can"] == ["candidates"]
+        assert client.get("/health").json()["can"] == ["candidates", "embeddings"]
         assert client.post("/v1/search", data={"text": "a"}).status_code == 404
         asked = {"data": {"text": "a"}, "files": [("images", png())]}
         assert len(client.post("/v1/candidates", **asked).json()["scores"]) == 1
@@ -201,4 +242,4 @@ def test_the_service_keeps_to_its_own_schema(server, examples):
 
         check()
         tried.append(operation.label)
-    assert len(tried) == 6
+    assert len(tried) == 7

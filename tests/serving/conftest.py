@@ -22,7 +22,15 @@ from contextjax.tokenizers import train_tokenizer
 
 TEXTS = ["make the dog small", "with a red hat", "two owls instead of one, and no rain or snow or fog or sun"]
 LIMITS = Limits(
-    body_bytes=300_000, body_seconds=1.0, text=200, pixels=250_000, candidates=5, results=20, batch=8, waiting=64
+    body_bytes=300_000,
+    body_seconds=1.0,
+    text=200,
+    pixels=250_000,
+    questions=6,
+    candidates=5,
+    results=20,
+    batch=8,
+    waiting=64,
 )
 
 

@@ -68,11 +68,26 @@ def test_the_keyboard_is_enough(page):
 
 
 def test_mistakes_are_shown_beside_the_button(page):
-    page.fill("#text", "a")
     page.click("#go")
-    assert page.inner_text("#said") == "Choose a picture first."
+    assert page.inner_text("#said") == "Choose a picture, write a text, or both."
+    page.fill("#text", "a")
     page.set_input_files("#file", {"name": "no.png", "mimeType": "image/png", "buffer": b"no picture"})
     page.click("#go")
     page.wait_for_function("document.getElementById('said').className === 'wrong'")
     assert "can't be read as a picture" in page.inner_text("#said")
     assert page.is_enabled("#go")
+
+
+def test_a_text_alone_and_a_picture_alone_are_asked_within_limits(page):
+    page.fill("#text", "a dog")
+    page.fill("#k", "3")
+    page.click("#go")
+    page.wait_for_function("document.getElementById('said').textContent === '3 pictures.'")
+    page.click("#names li:nth-child(3) button")
+    page.fill("#text", "")
+    page.fill("#threshold", "1")
+    page.click("#go")
+    page.wait_for_function("document.getElementById('said').textContent === '0 pictures.'")
+    page.click("#clear")
+    page.click("#go")
+    assert page.inner_text("#said") == "Choose a picture, write a text, or both." and page.is_hidden("#seen")

@@ -13,7 +13,7 @@ import pytest
 
 from contextjax.serving.app import make_app
 from contextjax.serving.index import Index
-from contextjax.serving.service import Limits, Service
+from contextjax.serving.service import Limits, Search, Service
 from contextjax.training.compile_counter import CompileCounter
 from contextjax.types import UserError
 from tests.serving.conftest import LIMITS, TEXTS, Server, png
@@ -27,7 +27,9 @@ def test_a_search_compiles_nothing_after_the_warming(system, index):
     pictures = rng.integers(0, 256, (3, system.image_size, system.image_size, 3), np.uint8)
     for size in range(1, LIMITS.batch + 1):
         for distinct in (1, 2, 3):  # clients may ask of one picture at the same time
-            service._search([(pictures[i % distinct], TEXTS[i % 3], 1 + i) for i in range(size)])
+            service._search([Search(pictures[i % distinct], TEXTS[i % 3], 1 + i) for i in range(size)])
+        service._search([Search(pictures[i % 3], TEXTS[i % 3] if i % 2 else None, 1) for i in range(size)])
+        service._search([Search(None, TEXTS[i % 3], 1) for i in range(size)])
     assert counter.unexpected == 0
 
 
@@ -84,7 +86,7 @@ def test_a_set_too_large_for_the_model_and_an_index_that_fails_leave_other_reque
 
     class Few:
         image_size, fit, tokenizer, identity = system.image_size, system.fit, system.tokenizer, "few"
-        truncated, encode_query = system.truncated, system.encode_query
+        truncated, encode, projection = system.truncated, system.encode, system.projection
 
         def score_sets(self, sets, texts):
             if len(sets[0]) > 3:

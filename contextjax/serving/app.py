@@ -17,7 +17,8 @@ from pydantic import BaseModel, StringConstraints
 from starlette.exceptions import HTTPException
 
 from contextjax.serving.batching import Batcher, Full
-from contextjax.serving.embeddings import add_embeddings
+from contextjax.serving.embeddings import EMBEDDINGS, add_embeddings
+from contextjax.serving.filters import LONGEST, parse
 from contextjax.serving.limits import BodyLimit, Count
 from contextjax.serving.questions import pair
 from contextjax.serving.service import Search, Service, Unavailable
@@ -42,6 +43,7 @@ class Problem(BaseModel):
     """The reason why there is no answer: what was given, what was expected, what to do."""
 
     detail: str
+    error: dict[str, str] | None = None  # its "message" is the same, where OpenAI's clients look: of embeddings alone
 
 
 class Hit(BaseModel):
@@ -92,6 +94,7 @@ class Facts(BaseModel):
     model: str
     pictures: int
     can: list[str]
+    attributes: dict[str, str]  # of the pictures: the kind of each, for filters
 
 
 Responses = dict[int | str, dict[str, Any]]
@@ -135,7 +138,8 @@ def _add_facts(router: APIRouter, service: Service) -> None:
     async def health() -> Facts:
         """Says whether the service runs, and what it can do."""
         can = ["search"] * (service.index is not None) + ["candidates", "embeddings"] + ["maps"] * service.has_maps
-        return Facts(status="ok", model=service.system.identity, pictures=service.pictures, can=can)
+        kinds = {} if service.index is None else dict(service.index.kinds)
+        return Facts(status="ok", model=service.system.identity, pictures=service.pictures, can=can, attributes=kinds)
 
     @router.get("/metrics", response_class=Response, include_in_schema=False)
     async def metrics() -> Response:
@@ -164,12 +168,17 @@ def _add_search(router: APIRouter, service: Service) -> None:
         threshold: Annotated[
             float | None, Form(ge=-1, le=1, allow_inf_nan=False, description="The least score of an answer.")
         ] = None,
+        where: Annotated[
+            str | None, Form(max_length=LONGEST, description="A filter by attributes: price < 20 and colour = 'red'.")
+        ] = None,
     ) -> Answer | Answers:
         """Finds the pictures of the index that are as the text says, like the reference, or like it but as it says.
 
         Several pictures or texts are several questions: as many of both make pairs, one goes with each of the others.
         """
-        asked = [Search(query.pixels, query.text, k + bool(query.name), threshold) for query in queries]
+        if where is not None and service.index is not None:
+            parse(where, service.index.kinds)  # a filter that can't be read is refused before anything is computed
+        asked = [Search(query.pixels, query.text, k + bool(query.name), threshold, where) for query in queries]
         found = await service.search.many(asked)
         answers = []
         for query, hits in zip(queries, found, strict=True):
@@ -253,30 +262,35 @@ def _text_field(service: Service) -> Any:
 def _add_errors(app: FastAPI) -> None:
     """Answers errors with their status and a sentence, as Problem has it."""
 
-    def refuse(status: int, sentence: str) -> JSONResponse:
+    def refuse(request: Request, status: int, sentence: str) -> JSONResponse:
         headers = {"retry-after": "1"} if status in (429, 503) else None
-        return JSONResponse({"detail": sentence}, status, headers)
+        content: dict[str, Any] = {"detail": sentence}
+        if request.url.path == EMBEDDINGS:
+            content["error"] = {"message": sentence}
+        return JSONResponse(content, status, headers)
 
     @app.exception_handler(UserError)
     async def _mistake(request: Request, error: UserError) -> JSONResponse:
-        return refuse(422, str(error))
+        return refuse(request, 422, str(error))
 
     @app.exception_handler(Unavailable)
     async def _unavailable(request: Request, error: Unavailable) -> JSONResponse:
         logging.getLogger("contextjax.serving").error("The index can't be searched: %s", error.__cause__)
-        return refuse(503, "The index can't be searched now; try again in a moment.")
+        return refuse(request, 503, "The index can't be searched now; try again in a moment.")
 
     @app.exception_handler(Full)
     async def _full(request: Request, error: Full) -> JSONResponse:
-        return refuse(429, BUSY)
+        return refuse(request, 429, BUSY)
 
     @app.exception_handler(HTTPException)
     async def _refused(request: Request, error: HTTPException) -> Response:
         if error.status_code != 400:
             return await http_exception_handler(request, error)
-        return refuse(422, f"The request can't be read ({error.detail}); send one as /openapi.json describes it.")
+        return refuse(
+            request, 422, f"The request can't be read ({error.detail}); send one as /openapi.json describes it."
+        )
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         sentences = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
-        return refuse(422, "; ".join(sentences))
+        return refuse(request, 422, "; ".join(sentences))

@@ -8,7 +8,6 @@ pictures alone: however often the work was interrupted, and however many process
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -63,7 +62,7 @@ def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | Non
     fails, the call ends, and the next one goes on. Several processes share the work when all of them call this with the
     same arguments. A call waits until others that change the same index are through, and they
     wait for it. A picture that has been moved or renamed is not embedded again, nor a gallery whose former place is
-    gone.
+    gone, or that has half of the index's pictures or more by name and contents: the index follows it.
 
     Args:
       system: makes the embeddings.
@@ -104,6 +103,12 @@ def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | Non
     return index
 
 
+def same_share(index: Index, stamps: Mapping[str, list[int]]) -> float:
+    """Returns the share of an index's pictures that a gallery has, too, by name and contents."""
+    own = {name: stamp for segment in index.segments for name, stamp in segment.stamp_of().items() if any(stamp)}
+    return sum(stamps.get(name) == stamp for name, stamp in own.items()) / max(len(own), 1)
+
+
 def describe_skipped(skipped: Sequence[BadPicture]) -> str:
     """Returns how many pictures are bad, and what is wrong with the first of them."""
     return f"{len(skipped)} picture(s) can't be read: {listed([bad.reason for bad in skipped], between=' ')}"
@@ -122,11 +127,13 @@ def _opened(system: Encoder, gallery: Gallery, folder: Path, storage: str | None
         )
     index = Index(folder)
     index.check(system.identity)
+    if (
+        (was := index.manifest.gallery)
+        and was != gallery.place
+        and (not Path(was).exists() or same_share(index, gallery.stamp_of(folder / HASHES)) >= 0.5)
+    ):  # it has been moved, or copied
+        index.follow(gallery.place)
     m = index.manifest
-    if m.gallery != gallery.place and m.gallery and not Path(m.gallery).exists():  # it has been moved
-        m = dataclasses.replace(m, gallery=gallery.place)
-        segments.write_manifest(folder, m)
-        index = Index(folder)
     for what, was, now in (("the gallery", m.gallery, gallery.place), ("storage", m.storage, storage or m.storage)):
         if was != now:
             raise UserError(f"{folder} is an index of {what} {was}, not {now}; give another --target for this one.")

@@ -12,6 +12,8 @@ from contextjax.serving.questions import input_schema, read_input
 from contextjax.serving.service import Service
 from contextjax.types import UserError
 
+EMBEDDINGS = "/v1/embeddings"
+
 
 class Embedding(BaseModel):
     """An embedding, as numbers or as float32 in base64; `read`: the part that was read of a text that was too long."""
@@ -50,7 +52,7 @@ def add_embeddings(router: APIRouter, service: Service, responses: dict[int | st
         encoding_format: Literal["float", "base64"] = "float"
         dimensions: int | None = None
 
-    @router.post("/v1/embeddings", responses=responses, response_model_exclude_none=True)
+    @router.post(EMBEDDINGS, responses=responses, response_model_exclude_none=True)
     async def embeddings(request: Request) -> Embeddings:
         """Embeds texts, pictures (base64 or data URLs) and composed queries, L2-normalised, in the index's space."""
         service.embeddings.check()

@@ -64,8 +64,13 @@ class ExactSearch:
         self._rest = Packed(rest.vectors.copy(), None if rest.scales is None else rest.scales.copy())
         self._last = [self._placed(self._rest, self._rows_per_chunk * len(self._full))] if len(rest.vectors) else []
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, *, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the min(k, rows) best rows of each query [B, D], best first.
+
+        `allowed`, bool [rows]: the rows that may be answers; None: all. Where fewer than k are, the last scores are
+        -inf.
 
         Beside the embeddings a device needs at most `scratch_bytes` for each chunk that it works on: one, or on a CPU
         as many as it has cores.
@@ -80,28 +85,48 @@ class ExactSearch:
             raise UserError("The index is empty; add pictures to it before it is searched.")
         queries = check_queries(queries, k, self.dimension)
         k = min(k, len(self))
-        answers = [self._search(queries[begin : begin + QUERIES], k) for begin in range(0, len(queries), QUERIES)]
+        allowed_of = self._allowed(allowed)
+        answers = [
+            self._search(queries[begin : begin + QUERIES], k, allowed_of) for begin in range(0, len(queries), QUERIES)
+        ]
         rows, scores = (np.concatenate(column) for column in zip(*answers, strict=True))
         return rows.astype(np.int64), scores
 
-    def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def _allowed(self, allowed: np.ndarray | None) -> list[jax.Array | None]:
+        """Returns which columns of each chunk may be answers, bool [devices, W]; None: all that are no padding."""
+        chunks = [*self._full, *self._last]
+        if allowed is None:
+            return [None] * len(chunks)
+        placed, first = [], 0
+        for chunk in chunks:
+            devices, _, width = chunk.vectors.shape
+            own = allowed[first : first + devices * width]
+            first += len(own)
+            placed.append(place_batch(np.pad(own, (0, devices * width - len(own))).reshape(devices, width), self._mesh))
+        return placed
+
+    def _search(
+        self, queries: np.ndarray, k: int, allowed: Sequence[jax.Array | None]
+    ) -> tuple[np.ndarray, np.ndarray]:
         count = len(queries)
         padding = np.repeat(
             queries[:1], (1 << (count - 1).bit_length()) - count, axis=0
         )  # so few programs are compiled
         placed = jnp.asarray(np.concatenate([queries, padding]))
-        chunks = [*self._full, *self._last]
+        chunks = list(zip([*self._full, *self._last], allowed, strict=True))
         threads = min(self._threads, len(chunks))
         shares = [chunks[len(chunks) * i // threads : len(chunks) * (i + 1) // threads] for i in range(threads)]
         run = lambda share: jax.block_until_ready(self._search_chunks(placed, share, k))
         scores, rows = _merge(list(self._pool.map(run, shares) if threads > 1 else map(run, shares)), k=k)
         return np.asarray(rows)[:count], np.asarray(scores)[:count]
 
-    def _search_chunks(self, queries: jax.Array, chunks: Sequence[_Chunk], k: int) -> tuple[jax.Array, jax.Array]:
-        """Returns the best (scores, rows) of several successive chunks."""
+    def _search_chunks(
+        self, queries: jax.Array, chunks: Sequence[tuple[_Chunk, jax.Array | None]], k: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns the best (scores, rows) of several successive chunks, each with the columns that may be answers."""
         answers: list[tuple[jax.Array, jax.Array]] = []
-        for chunk in chunks:
-            answers.append(_search_chunk(queries, *chunk, mesh=self._mesh, k=k))
+        for chunk, allowed in chunks:
+            answers.append(_search_chunk(queries, *chunk, allowed, mesh=self._mesh, k=k))
             if len(answers) == MERGED:
                 answers = [_merge(answers, k=k)]
         return answers[0] if len(answers) == 1 else _merge(answers, k=k)
@@ -152,19 +177,25 @@ def scratch_bytes(dimension: int, *, k: int, queries: int = QUERIES, devices: in
 
 
 @functools.partial(jax.jit, static_argnames=("mesh", "k"))
-def _search_chunk(queries: Any, vectors: Any, scales: Any, first: Any, count: Any, *, mesh: Any, k: int) -> Any:
-    """Returns the best (scores, rows) [B, <= k] of a chunk, best first. Padding has the score -inf."""
+def _search_chunk(
+    queries: Any, vectors: Any, scales: Any, first: Any, count: Any, allowed: Any, *, mesh: Any, k: int
+) -> Any:
+    """Returns the best (scores, rows) [B, <= k] of a chunk, best first. What can't be an answer has the score -inf."""
     search = map_over_devices(functools.partial(_search_device, k=k), mesh, whole=("queries",))
-    scores, rows = search(vectors, scales, first, count, queries=queries)
+    scores, rows = search(vectors, scales, first, count, allowed, queries=queries)
     best, at = jax.lax.top_k(scores, min(k, scores.shape[1]))
     return best, jnp.take_along_axis(rows, at, axis=1)
 
 
-def _search_device(vectors, scales, first, count, *, queries, k: int, axis_name) -> tuple[jax.Array, jax.Array]:
+def _search_device(
+    vectors, scales, first, count, allowed, *, queries, k: int, axis_name
+) -> tuple[jax.Array, jax.Array]:
     """Returns the best of a device's columns [1, D, W] and all others': (scores, rows) [B, devices * min(k, W)]."""
     width = vectors.shape[2]
     columns = vectors[0].astype(jnp.float32) if scales is None else vectors[0].astype(jnp.float32) * scales[0]
     scores = jax.lax.dot_general(queries, columns, (((1,), (0,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
+    if allowed is not None:
+        scores, count = jnp.where(allowed[0], scores, -jnp.inf), None
     before = jax.lax.axis_index(axis_name) * width
     best, at = _best_columns(scores, None if count is None else count - before, min(k, width))
     gather = lambda x: jax.lax.all_gather(x, axis_name, axis=1, tiled=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from contextjax.files import flush, locked
-from contextjax.serving import interface, segments
+from contextjax.serving import filters, interface, segments
+from contextjax.serving.attributes import Attributes
 from contextjax.serving.exact import ExactSearch
 from contextjax.serving.interface import Hits
 from contextjax.serving.segments import BadPicture, Manifest, Segment
@@ -17,6 +18,7 @@ from contextjax.serving.storage import DTYPES, Packed, concatenate, pack
 from contextjax.types import UserError
 
 LARGEST = 65_536  # rows of a segment that a later one is still merged with
+KEPT = 32  # filters whose rows are kept in memory
 
 
 class Index:
@@ -35,6 +37,9 @@ class Index:
     segments: list[Segment]
     names: list[str]  # of all rows
     _search: ExactSearch | None
+    _attributes: Attributes | None = None
+    _kinds: dict[str, str]
+    _masks: dict[str, np.ndarray]
 
     def __init__(self, folder: Path, *, devices: int | None = None):
         """Opens the index in `folder`, to be searched on the first `devices` of this process; None: on all.
@@ -65,7 +70,8 @@ class Index:
             raise UserError(f"{folder} holds an index already; give another folder, or remove it.")
         pack(np.zeros((0, dimension)), storage)  # an unknown storage is reported before anything is written
         segments.remove_unused(folder, used=set())  # a damaged index's, whose manifest was removed
-        segments.write_manifest(folder, Manifest(dimension, storage, fingerprint, gallery))
+        near = segments.path_between(folder, gallery)
+        segments.write_manifest(folder, Manifest(dimension, storage, fingerprint, gallery, near))
         return cls(folder, devices=devices)
 
     def __len__(self) -> int:
@@ -78,8 +84,13 @@ class Index:
 
     @property
     def gallery(self) -> str:
-        """The place of the pictures; empty where they are of no gallery."""
-        return self.manifest.gallery
+        """The place of the pictures; empty where they are of no gallery.
+
+        Where nothing is there any more, it is the place that lies to the index as that one did, if something is there.
+        """
+        place, near = self.manifest.gallery, self.manifest.near
+        moved = (self.folder / near).resolve() if near else None
+        return str(moved) if moved is not None and moved.exists() and not Path(place).exists() else place
 
     @property
     def skipped(self) -> list[BadPicture]:
@@ -139,6 +150,12 @@ class Index:
             self._refresh()
             interface.check_present(gone, self.names, place=str(self.folder))
             self._replace([self._only(segment, lambda name, stamp: name not in gone) for segment in self.segments])
+
+    def follow(self, gallery: str) -> None:
+        """Makes a place that of the gallery, which has been moved or copied there. The caller has locked the folder."""
+        near = segments.path_between(self.folder, gallery)
+        self.manifest = dataclasses.replace(self.manifest, gallery=gallery, near=near)
+        segments.write_manifest(self.folder, self.manifest)
 
     def missing(self, stamps: Mapping[str, list[int]]) -> dict[str, list[int]]:
         """Returns the pictures of a gallery that no segment holds, not even one that a killed run has left.
@@ -219,6 +236,7 @@ class Index:
     def _become(self, manifest: Manifest, kept: list[Segment]) -> None:
         self.manifest, self.segments = manifest, kept
         self.names = [name for segment in kept for name in segment.names]
+        self._attributes = None
 
     def _open(self) -> None:
         """Reads the index as it is now, also where another process changes it meanwhile."""
@@ -272,20 +290,70 @@ class Index:
                     raise
         return self._search
 
-    def search_rows(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (rows int64 [B, k], cosines float32 [B, k]) of queries [B, D], see ExactSearch.search."""
-        return self.load().search(queries, k)
+    def set_attributes(self, attributes: Attributes) -> int:
+        """Gives the pictures the attributes of a table instead of those that they had. Returns how many it has.
 
-    def search(self, queries: np.ndarray, k: int, *, threshold: float | None = None) -> list[Hits]:
-        """Returns the k best (name, cosine) of each query [B, D], best first; of equal ones, the lower row first.
-
-        `threshold`: the least cosine of an answer; None: any.
+        Rows of other names stay, for pictures that are added later.
 
         Raises:
-          UserError: the index is empty, or the queries do not fit it.
+          UserError: the table has no row of any picture.
         """
-        rows, cosines = self.search_rows(queries, k)
+        count = len(self.present(attributes.names))
+        if not count:
+            examples = [interface.list_names(names[:2]) for names in (self.names, attributes.names)]
+            raise UserError(
+                f"No row of the table is of a picture in {self.folder}, which has {examples[0]}; the table has "
+                f"{examples[1] or 'no rows'}: give the names as the index has them."
+            )
+        attributes.write(self.folder)
+        self._attributes = None
+        return count
+
+    @property
+    def attributes(self) -> Attributes:
+        """The attributes of the pictures, a row for each of `names`. Read at the first use."""
+        if self._attributes is None:
+            table = Attributes.open(self.folder)
+            self._kinds, self._masks, self._attributes = table.kinds, {}, table.of(self.names)
+        return self._attributes
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """The kind ("text", "number" or "truth value") of each attribute that the pictures have."""
+        return self._kinds if self.attributes else {}
+
+    def _mask(self, where: str) -> np.ndarray:
+        """Returns bool [N], True for the pictures that fit a filter. Those of the last filters are kept."""
+        attributes = self.attributes
+        if where not in self._masks:
+            while len(self._masks) >= KEPT:
+                del self._masks[next(iter(self._masks))]
+            condition = filters.parse(where, self._kinds)
+            self._masks[where] = filters.mask(condition, attributes.columns, len(self))
+        return self._masks[where]
+
+    def search_rows(self, queries: np.ndarray, k: int, where: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (rows int64 [B, k], cosines float32 [B, k]) of queries [B, D], see ExactSearch.search."""
+        search = self.load()  # which may read names again
+        return search.search(queries, k, allowed=None if where is None else self._mask(where))
+
+    def search(
+        self, queries: np.ndarray, k: int, *, threshold: float | None = None, where: str | None = None
+    ) -> list[Hits]:
+        """Returns the k best (name, cosine) of each query [B, D], best first; of equal ones, the lower row first.
+
+        Args:
+          queries: embeddings [B, D].
+          k: how many answers.
+          threshold: the least cosine of an answer; None: any.
+          where: a filter by the pictures' attributes, see filters.parse; None: all pictures.
+
+        Raises:
+          UserError: the index is empty, the queries do not fit it, or the filter can't be read.
+        """
+        rows, cosines = self.search_rows(queries, k, where)
+        least = -np.inf if threshold is None else threshold
         return [
-            interface.above([(self.names[row], float(cosine)) for row, cosine in zip(*best, strict=True)], threshold)
+            [(self.names[row], float(cosine)) for row, cosine in zip(*best, strict=True) if -np.inf < cosine >= least]
             for best in zip(rows, cosines, strict=True)
         ]

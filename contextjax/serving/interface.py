@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -45,8 +45,18 @@ class VectorIndex(Protocol):
         """Removes names, all of which are in the index."""
         ...
 
-    def search(self, queries: np.ndarray, k: int, *, threshold: float | None = None) -> list[Hits]:
-        """Returns the k best (name, cosine) of each query [B, D], best first, but none below the threshold."""
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """The kind ("text", "number" or "truth value") of each attribute that the pictures have."""
+        ...
+
+    def search(
+        self, queries: np.ndarray, k: int, *, threshold: float | None = None, where: str | None = None
+    ) -> list[Hits]:
+        """Returns the k best (name, cosine) of each query [B, D], best first, but none below the threshold.
+
+        `where`: a filter by the pictures' attributes, see filters.parse; None: all pictures.
+        """
         ...
 
 

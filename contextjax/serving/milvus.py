@@ -6,16 +6,17 @@ Only the embedded file has been tried, no cluster; the client is the same.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from contextjax.json_files import parse_json
-from contextjax.serving import interface
+from contextjax.serving import filters, interface
 from contextjax.serving.index import Index
 from contextjax.serving.interface import Hits
 from contextjax.serving.storage import unpack
@@ -43,7 +44,7 @@ class MilvusIndex:
           dimension: the number of values of an embedding in a new collection; 0: the collection must exist, and may be
             of any system and gallery.
           fingerprint: the identity of the system that makes the embeddings of a new collection.
-          gallery: the place of the pictures of a new collection.
+          gallery: the place of the pictures of a new collection; empty: that of another one is not checked.
           collection: the collection's name.
           index_type: Milvus's name of the way in which a new collection is searched. FLAT is exact; others are not.
           token: user:password.
@@ -64,11 +65,13 @@ class MilvusIndex:
         self.address, self._collection, self._timeout = address, collection, timeout
         with self._reported():
             self._client: Any = MilvusClient(address, token=token, timeout=timeout)
-            facts = {"dimension": dimension, "fingerprint": fingerprint, "gallery": gallery}
+            facts = {"dimension": dimension, "fingerprint": fingerprint, "gallery": gallery, "kinds": {}}
             facts = self._known() or self._create(facts, index_type)
         self.dimension: int = facts["dimension"]
         self.fingerprint: str = facts["fingerprint"]
         self.gallery: str = facts["gallery"]
+        self.kinds: dict[str, str] = facts.get("kinds") or {}  # the kind of each attribute
+        self._has_attributes = "kinds" in facts  # a collection that an earlier version made has no field for them
         if dimension:
             self.check_made_for(dimension, fingerprint, gallery)
 
@@ -81,7 +84,7 @@ class MilvusIndex:
         self.check(fingerprint)
         if self.dimension != dimension:
             raise UserError(f"{self.address} holds {self.dimension} values a picture; expected {dimension}.")
-        if self.gallery != gallery:
+        if gallery and self.gallery and self.gallery != gallery:
             raise UserError(
                 f"The collection '{self._collection}' at {self.address} is of the gallery "
                 f"{self.gallery or '(unnamed)'}, not {gallery or '(unnamed)'}; give this one another "
@@ -107,22 +110,48 @@ class MilvusIndex:
                 for row in self._client.query(self._collection, filter=_is_in(names[begin : begin + ROWS]), **options)
             ]
 
-    def add(self, names: Sequence[str], embeddings: np.ndarray, *, stamps: np.ndarray | None = None) -> None:
+    def describe(self, gallery: str, kinds: Mapping[str, str]) -> None:
+        """Writes down what is the place of the pictures, and the kinds of their attributes.
+
+        Raises:
+          UserError: the collection was made without a place for attributes, or the server fails.
+        """
+        if kinds and not self._has_attributes:
+            raise UserError(
+                f"The collection '{self._collection}' at {self.address} was made without a field for attributes; give "
+                "another --milvus_collection, or drop it."
+            )
+        if (self.gallery, self.kinds) != (gallery, kinds):
+            facts = {"dimension": self.dimension, "fingerprint": self.fingerprint, "gallery": gallery}
+            facts |= {"kinds": dict(kinds)} if self._has_attributes else {}
+            with self._reported():
+                self._write_facts(facts)
+            self.gallery, self.kinds = gallery, dict(kinds)
+
+    def add(
+        self, names: Sequence[str], embeddings: np.ndarray, *, stamps: np.ndarray | None = None,
+        attributes: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:  # fmt: skip
         """Appends pictures, see Index.add. A failure may leave the first of many rows.
+
+        `attributes`: the values that each picture has, by their names, see `describe`.
 
         Raises:
           UserError: see Index.add; or a name is too long, or the server fails.
         """
+        attributes = [{}] * len(names) if attributes is None else attributes
         interface.check_rows(names, embeddings, self.dimension)
         if not np.isfinite(embeddings).all():
             raise UserError("An embedding holds values that are not finite; the model has diverged.")
         if long := [name for name in names if len(name.encode(errors="replace")) > LONGEST]:
             raise UserError(f"{long[0][:60]!r}... has more than {LONGEST:,} bytes; the collection holds shorter names.")
         interface.check_new(names, self.present(names), place=self.address)
-        rows = zip(
-            names, map(_stamp_text, interface.check_stamps(names, stamps)), embeddings.astype(np.float32), strict=True
-        )
-        data = [{"name": name, "stamp": stamp, "embedding": vector} for name, stamp, vector in rows]
+        marks = map(_stamp_text, interface.check_stamps(names, stamps), attributes)
+        rows = zip(names, marks, embeddings.astype(np.float32), attributes, strict=True)
+        data = [
+            {"name": name, "stamp": mark, "embedding": vector} | ({"attributes": own} if self._has_attributes else {})
+            for name, mark, vector, own in rows
+        ]
         with self._reported():
             for begin in range(0, len(data), ROWS):
                 self._client.insert(self._collection, data[begin : begin + ROWS])
@@ -139,17 +168,23 @@ class MilvusIndex:
             for begin in range(0, len(gone), ROWS):
                 self._client.delete(self._collection, filter=_is_in(gone[begin : begin + ROWS]))
 
-    def search(self, queries: np.ndarray, k: int, *, threshold: float | None = None) -> list[Hits]:
+    def search(
+        self, queries: np.ndarray, k: int, *, threshold: float | None = None, where: str | None = None
+    ) -> list[Hits]:
         """Returns the k best (name, cosine) of each query [B, D], best first, but none below the threshold.
 
+        `where`: a filter by the pictures' attributes, see filters.parse; None: all pictures.
+
         Raises:
-          UserError: the collection is empty, the queries do not fit it, or the server fails.
+          UserError: the collection is empty, the queries or the filter do not fit it, or the server fails.
         """
         queries = interface.check_queries(queries, k, self.dimension)
+        options: dict[str, Any] = {"output_fields": ["name"], "timeout": self._timeout}
+        if where is not None:
+            options["filter"] = filters.expression(filters.parse(where, self.kinds), "attributes", _quoted)
         with self._reported():
-            options = {"output_fields": ["name"], "timeout": self._timeout}
             answers = self._client.search(self._collection, data=list(queries), limit=k, **options)
-        if not any(answers):
+        if not any(answers) and (where is None or not len(self)):
             raise UserError("The index is empty; add pictures to it before it is searched.")
         found = [[(hit["entity"]["name"], float(hit["distance"])) for hit in hits] for hits in answers]
         return [interface.above(hits, threshold) for hits in found]
@@ -197,18 +232,25 @@ class MilvusIndex:
         if not self._client.has_collection(self._facts, timeout=self._timeout):
             # Milvus takes no collection without a vector.
             self._make(self._facts, {"name": 64, "value": 65_535}, "unused", 2, "FLAT")
-        row = {"name": "about", "value": json.dumps(facts), "unused": [0.0, 1.0]}
-        self._client.upsert(self._facts, [row])
-        self._make(self._collection, {"name": LONGEST, "stamp": 64}, "embedding", facts["dimension"], index_type)
+        self._write_facts(facts)
+        texts = {"name": LONGEST, "stamp": 64}
+        self._make(self._collection, texts, "embedding", facts["dimension"], index_type, "attributes")
         return facts
 
-    def _make(self, name: str, texts: dict[str, int], vector: str, dimension: int, index_type: str) -> None:
+    def _write_facts(self, facts: dict[str, Any]) -> None:
+        self._client.upsert(self._facts, [{"name": "about", "value": json.dumps(facts), "unused": [0.0, 1.0]}])
+
+    def _make(
+        self, name: str, texts: dict[str, int], vector: str, dimension: int, index_type: str, values: str = ""
+    ) -> None:
         from pymilvus import DataType
 
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
         for field, length in texts.items():
             schema.add_field(field, DataType.VARCHAR, max_length=length, is_primary=field == "name")
         schema.add_field(vector, DataType.FLOAT_VECTOR, dim=dimension)
+        if values:
+            schema.add_field(values, DataType.JSON)
         params = self._client.prepare_index_params()
         params.add_index(vector, index_type=index_type, metric_type="IP")
         self._client.create_collection(name, schema=schema, index_params=params, consistency_level="Strong")
@@ -233,18 +275,26 @@ def mirror(index: Index, target: MilvusIndex) -> tuple[int, int]:
       (rows added, rows removed).
 
     Raises:
-      UserError: the collection is of another dimension, system or gallery, or the server fails.
+      UserError: the collection is of another dimension, system or gallery, or the server fails. A gallery at another
+        place is the same one where half of the collection's pictures or more are, by name and contents.
     """
-    manifest = index.manifest
-    target.check_made_for(manifest.dimension, manifest.fingerprint, manifest.gallery)
-    known, count, now = target.stamps(), 0, {}
+    manifest, known, count, now = index.manifest, target.stamps(), 0, {}
+    attributes = dict(zip(index.names, index.attributes.rows(), strict=True))
     for segment in index.segments:
-        now |= dict(zip(segment.names, map(_stamp_text, segment.stamps), strict=True))
+        own = [attributes[name] for name in segment.names]
+        now |= dict(zip(segment.names, map(_stamp_text, segment.stamps, own), strict=True))
+    contents = lambda marks: {name: mark.split("/")[0] for name, mark in marks.items()}
+    same = len(contents(known).items() & {(k, v) for k, v in contents(now).items() if v != "0-0"})
+    is_moved = 2 * same >= len(known) > 0
+    target.check_made_for(manifest.dimension, manifest.fingerprint, "" if is_moved else manifest.gallery)
+    target.describe(manifest.gallery, index.kinds)
     gone = [name for name, stamp in known.items() if now.get(name) != stamp]
     target.remove(gone)
     for segment, packed in zip(index.segments, index.embeddings(), strict=True):
         new = [row for row, name in enumerate(segment.names) if known.get(name) != now[name]]
-        target.add([segment.names[row] for row in new], unpack(packed[new]), stamps=segment.stamps[new])
+        names = [segment.names[row] for row in new]
+        own = [attributes[name] for name in names]
+        target.add(names, unpack(packed[new]), stamps=segment.stamps[new], attributes=own)
         count += len(new)
     return count, len(gone)
 
@@ -268,5 +318,8 @@ def _quoted(name: str) -> str:
     return f"'{name.translate(ESCAPES)}'"
 
 
-def _stamp_text(stamp: np.ndarray) -> str:
-    return f"{int(stamp[0])}-{int(stamp[1])}"
+def _stamp_text(stamp: np.ndarray, attributes: Mapping[str, Any]) -> str:
+    """Returns a text that differs where a picture's contents do, before a "/", or its attributes, behind it."""
+    values = json.dumps(attributes, sort_keys=True).encode() if attributes else b""
+    mark = f"/{hashlib.blake2b(values, digest_size=8).hexdigest()}" if attributes else ""
+    return f"{int(stamp[0])}-{int(stamp[1])}{mark}"

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +34,13 @@ class Manifest:
     storage: str
     fingerprint: str  # of the system that made the embeddings
     gallery: str = ""  # whose pictures were embedded, where it was a gallery
+    near: str = ""  # the gallery's path from the folder of the index
     segments: tuple[str, ...] = ()
+
+
+def path_between(folder: Path, gallery: str) -> str:
+    """Returns the path of a gallery from the folder of an index, "" where there is none."""
+    return os.path.relpath(Path(gallery).resolve(), folder.resolve()) if gallery else ""
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -60,6 +60,7 @@ class Search(NamedTuple):
     text: str | None
     k: int
     threshold: float | None = None  # the least cosine of an answer
+    where: str | None = None  # a filter by the pictures' attributes
 
 
 class Service:
@@ -197,11 +198,15 @@ class Service:
         """Returns the answers of each search."""
         assert self.index is not None
         answers: list[Any] = list(self._embed([(request.pixels, request.text) for request in requests]))
-        rows = [row for row, embedding in enumerate(answers) if not isinstance(embedding, UserError)]
+        groups: dict[str | None, list[int]] = {}
+        for row, embedding in enumerate(answers):
+            if not isinstance(embedding, UserError):
+                groups.setdefault(requests[row].where, []).append(row)
         most = self.limits.results + 1  # always the same, for it is part of the program; one may be the reference
-        if rows:
+        for where, rows in groups.items():
             try:
-                best = self.index.search(np.stack([answers[row] for row in rows]), most)
+                options = {} if where is None else {"where": where}
+                best = self.index.search(np.stack([answers[row] for row in rows]), most, **options)
             except Exception as error:
                 raise Unavailable from error
             for row, hits in zip(rows, best, strict=True):
@@ -249,9 +254,12 @@ class Service:
         side, size = self.system.image_size, 1
         pictures = [np.full((side, side, 3), (row % 256, row // 256, 0), np.uint8) for row in range(self.limits.batch)]
         length = self.system.tokenizer.length
+        filtered = next((_any_value(*each) for each in self.index.kinds.items()), None)
         texts = dict.fromkeys(" ".join(["a"] * max(n - 2, 1)) for n in range(16, length + 16, 16))
         while True:
             self._search([Search(picture, None, 1) for picture in pictures[:size]])
+            if filtered is not None:
+                self._search([Search(picture, None, 1, where=filtered) for picture in pictures[:size]])
             for text in texts:
                 self._search([Search(picture, text, 1) for picture in pictures[:size]])
                 self._search([Search(None, text, 1)] * size)
@@ -265,6 +273,11 @@ class Service:
             await batcher.close()
         self._decoders.shutdown()
         self._shrinkers.shutdown()
+
+
+def _any_value(column: str, kind: str) -> str:
+    """Returns a filter by one attribute."""
+    return f"`{column}` = {({'text': chr(39) * 2, 'number': '0'}).get(kind, 'true')}"
 
 
 def _from_0_to_1(values: np.ndarray) -> list[list[float]]:

@@ -118,10 +118,19 @@ def copy_to_milvus(index: Any, address: str, collection: str) -> None:
 
     begin = time.perf_counter()
     m = index.manifest
-    target = open_milvus(address, collection, dimension=m.dimension, fingerprint=m.fingerprint, gallery=m.gallery)
+    target = open_milvus(address, collection, dimension=m.dimension, fingerprint=m.fingerprint)
     added, removed = mirror(index, target)
     seconds = time.perf_counter() - begin
     print(f"{address} holds {len(target)} pictures: {added} were added and {removed} removed in {seconds:.1f} s.")
+
+
+def give_attributes(index: Any, table: Any) -> None:
+    """Gives an index's pictures the attributes of a table, and prints how many have some."""
+    count = index.set_attributes(table)
+    print(
+        f"{count} of {len(index)} pictures have attributes ({listed(list(table.columns)) or 'none'}); "
+        f"{len(table.names) - count} row(s) of the table are of other pictures."
+    )
 
 
 def make_service(source: str, *, gallery: str, index: str, collection: str, limits: Any) -> Any:

@@ -52,6 +52,30 @@ def test_bad_input_ends_with_one_sentence(clip, tmp_path, arguments, sentence):
     assert not (tmp_path / "index").exists()
 
 
+def test_attributes_filter_searches_and_vectors_are_written(clip, folder, tmp_path):
+    images = sorted(folder.iterdir())
+    rows = [f"{path.name},{row},{'even' if row % 2 == 0 else 'odd'}" for row, path in enumerate(images[:10])]
+    (tmp_path / "t.csv").write_text("\n".join(["name,price,kind", *rows, "none.png,1,odd"]))
+    arguments = [f"--workdir={clip}", f"--gallery={folder}", f"--target={tmp_path / 'index'}"]
+    done = in_process("embed", *arguments, f"--attributes={tmp_path / 't.csv'}", f"--vectors={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    assert "10 of 12 pictures have attributes (price, kind); 1 row(s) of the table are of other" in done.stdout
+    assert (tmp_path / "out" / "embeddings.npy").is_file() and (tmp_path / "out" / "rows.parquet").is_file()
+    moved = folder.rename(tmp_path / "moved")
+    ask = lambda *more: in_process(
+        "search", f"--workdir={clip}", f"--index={tmp_path / 'index'}", "--text=a dog", *more
+    )
+    done = ask("--where=price >= 4 and kind = 'odd'", f"--gallery={moved}")
+    assert done.returncode == 0, done.stderr
+    expected = {str(moved / path.name) for path in images[5:10:2]}
+    assert {line.split()[-1] for line in done.stdout.splitlines()} == expected
+    for where, sentence in (("size = 1", "'size', and there are price, kind"), ("kind = odd", "in quotes: 'odd'")):
+        done = ask(f"--where={where}")
+        assert done.returncode == 2 and sentence in done.stderr and len(done.stderr.splitlines()) == 1
+    done = in_process("embed", *arguments, f"--attributes={tmp_path / 'index' / 'index.json'}")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+
+
 def test_an_index_can_be_used_from_python(clip, folder, tmp_path):
     """Runs the example of docs/guides/search.md."""
     import contextjax

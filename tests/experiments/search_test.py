@@ -24,6 +24,22 @@ def test_a_gallery_is_embedded_once_and_the_query_s_picture_is_left_out(run, fol
     assert long.returncode == 0 and "longer than 36 tokens" in long.stdout
 
 
+def test_texts_and_pictures_are_asked_alone_and_several_at_once(run, folder):
+    images = sorted(folder.iterdir())[:2]
+    ask = lambda *more: in_process("search", f"--workdir={run}", f"--gallery={folder}", "--top=2", *more)
+    pictures, texts = [f"--image={image}" for image in images], ["--text=a dog", "--text=two cats"]
+    alone = [ask(argument) for argument in (*pictures, *texts)]
+    assert [done.returncode for done in alone] == [0] * 4, alone
+    assert all(len(done.stdout.splitlines()) == 2 for done in alone)
+    assert images[0].name not in alone[0].stdout and images[1].name not in alone[1].stdout
+    lines = ask(*texts).stdout.splitlines()
+    assert lines[::3] == ["'a dog'", "'two cats'"]
+    assert lines[1:3] + lines[4:] == (alone[2].stdout + alone[3].stdout).splitlines()
+    assert ask(*pictures, texts[0]).stdout.splitlines()[::3] == [f"{image} + 'a dog'" for image in images]
+    none = ask(texts[0], "--threshold=1")
+    assert none.returncode == 0 and none.stdout.startswith("No picture is an answer; the best has the score 0.")
+
+
 def test_a_truncated_picture_in_the_gallery_is_named(run, folder):
     broken, image = sorted(folder.iterdir())[3], sorted(folder.iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:200])
@@ -37,8 +53,10 @@ def test_a_truncated_picture_in_the_gallery_is_named(run, folder):
         (["--gallery={tmp}/empty", "--image={image}", "--text=x"], "no pictures"),
         (["--gallery={dev}", "--image={tmp}/q.png", "--text=x"], "is not there; expected a file"),
         (["--gallery={dev}", "--image={image}", "--text= "], "text is empty"),
-        (["--gallery={dev}", "--index={tmp}", "--image={image}", "--text=x"], "both given"),
         (["--image={image}", "--text=x"], "--gallery is missing"),
+        (["--gallery={dev}"], "neither a picture nor a text"),
+        (["--gallery={dev}", "--text=x", "--text=y", *["--image={image}"] * 3], "3 pictures and 2 texts; expected as"),
+        (["--gallery={dev}", "--text=x", "--threshold=2"], "threshold"),
     ],
 )
 def test_bad_input_ends_with_one_sentence(tiny_run, pictograms, tmp_path, arguments, sentence):

@@ -9,6 +9,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from contextjax.serving.app import make_app
+from contextjax.serving.attributes import Attributes
 from contextjax.serving.embedding import embed
 from contextjax.serving.gallery import folder_gallery
 from contextjax.serving.service import Service
@@ -117,6 +118,22 @@ def test_many_at_once_are_answered_in_batches_each_with_its_own(client):
     assert 'contextjax_requests_total{route="/v1/search",status="200"}' in client.get("/metrics").text
 
 
+def test_searches_are_filtered_by_attributes(system, gallery, tmp_path):
+    index = embed(system, gallery, tmp_path)
+    index.set_attributes(Attributes(gallery.names, {"price": [*range(12)], "kind": ["a", "b"] * 6}))
+    with TestClient(make_app(Service(system, index, gallery=gallery, limits=LIMITS))) as client:
+        ask = lambda **more: client.post("/v1/search", data={"text": ["a dog", "two owls"], "k": 12, **more})
+        assert client.get("/health").json()["attributes"] == {"price": "number", "kind": "text"}
+        every, some = ask().json()["answers"], ask(where="price >= 3 and kind = 'b'").json()["answers"]
+        for all_, filtered in zip(every, some, strict=True):
+            kept = [hit["name"] for hit in all_["results"] if int(hit["name"][:2]) in (3, 5, 7, 9, 11)]
+            assert [hit["name"] for hit in filtered["results"]] == kept and len(kept) == 5
+        for where, sentence in (("price = 'x'", "price is a number"), ("size = 1", "'size', and there are price, kind"),
+                                ("price <", "can't be read")):  # fmt: skip
+            refused = ask(where=where)
+            assert refused.status_code == 422 and sentence in refused.json()["detail"]
+
+
 CAN = ["search", "candidates", "embeddings", "maps"]
 BOMB = io.BytesIO()
 
@@ -147,6 +164,7 @@ def encoded(charset, text, name=b"03.png"):
         ("search", {"data": {"text": ["a"] * 7}}, 422, "at most 6 items"),
         ("search", {"data": {"text": "a", "threshold": "nan"}}, 422, "threshold: Input should be"),
         ("search", {"data": {"text": "a", "threshold": "2"}}, 422, "less than or equal to 1"),
+        ("search", {"data": {"text": "a", "where": "price < 5"}}, 422, "the index has none"),
         ("maps", {"data": {"text": "a"}}, 422, "Maps are of one text and one reference"),
         ("maps", {"data": {"text": ["a", "b"], "name": "03.png"}}, 422, "Maps are of one text and one reference"),
         ("search", {"data": {"text": "a", "name": "03.png"}, "files": {"image": png()}}, 422, "given twice"),
@@ -207,7 +225,7 @@ def test_the_page_and_the_health_need_nothing_from_elsewhere(client, system):
     page = client.get("/").text
     assert "v1/search" in page and "http://" not in page and "https://" not in page
     facts = client.get("/health").json()
-    assert facts == {"status": "ok", "model": system.identity, "pictures": 12, "can": CAN}
+    assert facts == {"status": "ok", "model": system.identity, "pictures": 12, "can": CAN, "attributes": {}}
 
 
 def test_without_an_index_candidates_alone_are_scored(system):

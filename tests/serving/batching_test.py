@@ -102,3 +102,27 @@ def test_one_whose_client_has_left_is_not_computed():
 
     asyncio.run(ask())
     assert seen == [0, 2]
+
+
+def test_the_items_of_one_client_are_taken_or_refused_together():
+    go = threading.Event()
+
+    def run(items):
+        go.wait(10)
+        return [2 * item for item in items]
+
+    async def ask():
+        batcher = Batcher(run, largest=2, wait=0.0, waiting=3)
+        first = asyncio.create_task(batcher.many([1, 2, 3, 4, 5]))  # more than may wait: nobody else does
+        while len(batcher) != 3:
+            await asyncio.sleep(0.01)
+        for call in (batcher.many([6]), batcher(6)):
+            with pytest.raises(Full):
+                await call
+        go.set()
+        results = await first
+        assert await batcher.many([7, 8, 9]) == [14, 16, 18]
+        await batcher.close()
+        return results
+
+    assert asyncio.run(ask()) == [2, 4, 6, 8, 10]

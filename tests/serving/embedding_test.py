@@ -113,6 +113,21 @@ def test_a_moved_copied_or_renamed_gallery_is_not_embedded_again(folder, tmp_pat
     assert rows(index) == rows(Index(tmp_path / "second"))
 
 
+def test_an_index_follows_a_copy_of_its_gallery_and_no_other_one(folder, tmp_path):
+    system, target = Colours(), tmp_path / "index"
+    before = rows(embed(system, folder_gallery(folder), target))
+    copied = Path(shutil.copytree(folder, tmp_path / "copied"))
+    for row in range(9):
+        (copied / f"{row:02d}.png").unlink()
+    assert len(embed(system, folder_gallery(copied), target)) == 11 and Index(target).gallery == str(copied)
+    assert rows(embed(system, folder_gallery(copied), target)).items() <= before.items()
+    for row in range(9, 20):
+        Image.new("RGB", (9, 9), (row, 200, 3)).save(folder / f"{row:02d}.png")  # equal names, other contents
+    with pytest.raises(UserError, match=r"is an index of the gallery .*copied, not"):
+        embed(system, folder_gallery(folder), target)
+    assert Index(target).gallery == str(copied)
+
+
 def test_another_picture_of_the_same_size_and_time_is_embedded(folder, tmp_path):
     target, status = tmp_path / "index", (folder / "03.png").stat()
     before = rows(embed(Colours(), folder_gallery(folder), target))

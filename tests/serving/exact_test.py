@@ -35,6 +35,22 @@ def test_search_is_what_sorting_all_scores_gives(small_chunks, storage, devices)
     assert len(search) == 1801
 
 
+@pytest.mark.parametrize(("devices", "storage"), [(1, "float32"), (8, "int8")])
+def test_search_among_allowed_rows_is_what_sorting_their_scores_gives(small_chunks, storage, devices):
+    packed, queries = pack(vectors(701), storage), vectors(5, seed=1)
+    search = ExactSearch(16, storage, devices=devices)
+    search.add(packed)
+    for share in (0.5, 0.02, 0.0):
+        allowed = np.random.default_rng(2).random(701) < share
+        rows, scores = search.search(queries, 40, allowed=allowed)
+        kept = np.flatnonzero(allowed)
+        expected, best = brute_force(queries, unpack(packed)[kept], 40)
+        count = min(40, len(kept))
+        np.testing.assert_array_equal(rows[:, :count], kept[expected])
+        np.testing.assert_allclose(scores[:, :count], best, atol=1e-6)
+        assert (scores[:, count:] == -np.inf).all()
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_ties_go_to_the_lower_row_over_groups_chunks_and_devices(data):

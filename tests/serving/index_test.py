@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from contextjax.serving import segments
+from contextjax.serving.attributes import Attributes
 from contextjax.serving.index import Index
 from contextjax.serving.segments import Segment
 from contextjax.serving.storage import pack
@@ -96,6 +97,41 @@ def test_segments_are_on_the_disk_before_the_manifest_and_it_before_the_change_r
     done.clear()
     index.update({"a": [0, 0], "b": [0, 0]})
     assert done[0] == ("sync", segments.FOLDER) and done[2:] == [("move", segments.MANIFEST), ("sync", "index")]
+
+
+def test_searches_have_a_threshold_and_a_filter_by_attributes_that_stay(tmp_path):
+    names, stored = [f"{row}.png" for row in range(40)], vectors(40)
+    index = Index.create(tmp_path, 16)
+    index.add(names[:30], stored[:30])
+    query = vectors(1, seed=1)
+    prices = Attributes([f"{row}.png" for row in range(10, 60)], {"price": [*range(10, 60)]})
+    assert index.kinds == {} and index.set_attributes(prices) == 20 and index.kinds == {"price": "number"}
+    best = index.search(query, 30)[0]
+    keep = lambda low: [hit for hit in best if low <= int(hit[0][:-4])]
+    assert index.search(query, 30, where="price >= 15")[0] == keep(15)
+    assert index.search(query, 3, where="price >= 15")[0] == keep(15)[:3]
+    assert index.search(query, 30, where="price > 100")[0] == []
+    least = best[7][1]
+    assert index.search(query, 30, threshold=least)[0] == best[:8]
+    index.add(names[30:], stored[30:])
+    index.remove(["20.png"])
+    for each in (index, Index(tmp_path)):
+        hits = each.search(query, 40, where="price >= 15")[0]
+        assert {name for name, _ in hits} == {f"{row}.png" for row in range(15, 40) if row != 20}
+    with pytest.raises(UserError, match="names the attribute 'size'"):
+        index.search(query, 3, where="size = 1")
+    with pytest.raises(UserError, match="No row of the table is of a picture in"):
+        index.set_attributes(Attributes(["x.png"], {"price": [1]}))
+
+
+def test_an_index_that_moves_with_its_gallery_finds_it(tmp_path):
+    (tmp_path / "one" / "pictures").mkdir(parents=True)
+    place = tmp_path / "one" / "pictures"
+    assert Index.create(tmp_path / "one" / "index", 16, gallery=str(place)).gallery == str(place)
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert Index(tmp_path / "two" / "index").gallery == str(tmp_path / "two" / "pictures")
+    (tmp_path / "two" / "pictures").rmdir()
+    assert Index(tmp_path / "two" / "index").gallery == str(place)
 
 
 def left_behind(index, names, rows):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from contextjax.serving.attributes import Attributes
 from contextjax.serving.index import Index
 from contextjax.types import UserError
 from tests.serving.conftest import vectors
@@ -72,6 +73,52 @@ def test_an_index_is_copied_and_kept_up_to_date(both):
     index.add(["b", "d"], vectors(2, seed=1), stamps=np.asarray([[9, 9], [4, 4]]))  # b has changed
     assert mirror(index, made) == (2, 2) and len(made) == 3
     equal(index, made, vectors(2, seed=3), 5)
+
+
+def test_filters_and_thresholds_are_those_of_the_exact_index(both):
+    index, made = both
+    names = [f"{row}.png" for row in range(60)]
+    index.add(names, vectors(60), stamps=np.arange(120).reshape(60, 2) + 1)
+    missing = lambda value, row: None if row % 7 == 0 else value
+    columns = {
+        "price": [missing(row / 2, row) for row in range(60)],
+        "shop no": [missing("ab'"[row % 3], row) for row in range(60)], "ok": [missing(row % 2 == 0, row) for row in range(60)],
+    }  # fmt: skip
+    index.set_attributes(Attributes(names, columns))
+    assert mirror(index, made) == (60, 0) and mirror(index, made) == (0, 0) and made.kinds == index.kinds
+    queries = vectors(2, seed=1)
+    for where in ("price < 10", "`shop no` in ('a', '\\'')", "`shop no` not in ('a')", "ok != true or price >= 20.5",
+                  "price = 1 and ok = true", "price > 1000"):  # fmt: skip
+        for exact, hits in zip(
+            index.search(queries, 20, where=where), made.search(queries, 20, where=where), strict=True
+        ):
+            assert [name for name, _ in hits] == [name for name, _ in exact], where
+    least = index.search(queries, 5)[0][4][1] - 1e-4
+    assert len(made.search(queries, 20, threshold=least)[0]) == 5
+    columns["price"][1] = 500
+    index.set_attributes(Attributes(names, columns))
+    assert mirror(index, made) == (1, 1) and made.search(queries, 1, where="price = 500")[0][0][0] == "1.png"
+    with pytest.raises(UserError, match="'size', and there are price"):
+        made.search(queries, 1, where="size = 1")
+
+
+def test_a_collection_follows_its_gallery_to_another_path(tmp_path):
+    file, rows = str(tmp_path / "m.db"), np.arange(8).reshape(4, 2) + 1
+    made = MilvusIndex(file, dimension=16, fingerprint="m-1")
+    first = Index.create(tmp_path / "first", 16, fingerprint="m-1", gallery="one")
+    first.add(["a", "b", "c", "d"], vectors(4), stamps=rows)
+    assert mirror(first, made) == (4, 0) and made.gallery == "one"
+    moved = Index.create(tmp_path / "moved", 16, fingerprint="m-1", gallery="two")
+    moved.add(["a", "b", "e"], vectors(3), stamps=rows[:3])
+    assert mirror(moved, made) == (1, 2)
+    made.close()
+    again = MilvusIndex(file, dimension=16, fingerprint="m-1")
+    other = Index.create(tmp_path / "other", 16, fingerprint="m-1", gallery="three")
+    other.add(["a", "b"], vectors(2), stamps=rows[2:])
+    with pytest.raises(UserError, match="of the gallery two, not three"):
+        mirror(other, again)
+    assert again.gallery == "two" and len(again) == 3
+    again.close()
 
 
 def test_it_is_opened_again_and_mistakes_are_refused(both, tmp_path):

@@ -40,7 +40,8 @@ def test_a_parquet_file_is_read_alike(tmp_path):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     columns = {
         "name": ["a.png", "b.png"], "price": [decimal.Decimal("1.50"), None], "count": [1, 2],
-        "part": [0.5, float("nan")], "day": [datetime.date(2026, 11, 29), None], "new": [True, None], "shop": ["x", None],
+        "part": [0.5, float("nan")], "day": [datetime.date(2026, 11, 29), None],
+        "new": [True, None], "shop": ["x", None],
     }  # fmt: skip
     parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
     table = read_table(tmp_path / "t.parquet")

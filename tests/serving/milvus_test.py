@@ -82,7 +82,8 @@ def test_filters_and_thresholds_are_those_of_the_exact_index(both):
     missing = lambda value, row: None if row % 7 == 0 else value
     columns = {
         "price": [missing(row / 2, row) for row in range(60)],
-        "shop no": [missing("ab'"[row % 3], row) for row in range(60)], "ok": [missing(row % 2 == 0, row) for row in range(60)],
+        "shop no": [missing("ab'"[row % 3], row) for row in range(60)],
+        "ok": [missing(row % 2 == 0, row) for row in range(60)],
     }  # fmt: skip
     index.set_attributes(Attributes(names, columns))
     assert mirror(index, made) == (60, 0) and mirror(index, made) == (0, 0) and made.kinds == index.kinds

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from contextjax.json_files import read_json
 from contextjax.models.blip import BLIP
 from contextjax.models.clip import CLIP
-from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
-from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
+from contextjax.models.context_blip import ContextBLIP
+from contextjax.models.context_cir import ContextCIR
 from contextjax.models.multimodal import BertConfig, BertEncoder
 from contextjax.models.vision import VisionConfig, check_image_size
 from contextjax.pretrained import blip, clip, context_blip, context_cir, preprocessing
@@ -235,10 +235,9 @@ def change_towers(config: Any, change: Callable[[Any], Any]) -> Any:
     """Returns a config with `change` applied to its vision and its text section."""
     if isinstance(config, BertConfig):
         return change(config)
-    if isinstance(config, ContextCIRConfig):
-        return dataclasses.replace(config, clip=change_towers(config.clip, change))
-    if isinstance(config, ContextBLIPConfig):
-        return dataclasses.replace(config, blip=change_towers(config.blip, change))
+    for name in ("clip", "blip"):
+        if hasattr(config, name):
+            return dataclasses.replace(config, **{name: change_towers(getattr(config, name), change)})
     return dataclasses.replace(config, vision=change(config.vision), text=change(config.text))
 
 

@@ -28,6 +28,8 @@ def base(system: str = "context_cir") -> Any:
     own = {"context_cir": _context_cir, "context_blip": _context_blip, "composed_blip": _composed_blip}
     own_model, config.loss = own[system]()
     model.update(own_model)
+    if system == "composed_blip":
+        model.vision.taps = ()  # nothing reads them
     config.optimizer = _optimizer()
     config.training = training = ConfigDict()
     training.steps = 35_000

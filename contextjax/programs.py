@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from contextjax.models.blip import BLIP
 from contextjax.models.context_blip import ContextBLIP
-from contextjax.models.context_cir import Composition, combine
+from contextjax.models.context_cir import combine
+from contextjax.models.dual_encoder import Composition
 from contextjax.models.layers import normalize
 from contextjax.spec import ENC, QueryMode, ScoreMode
 from contextjax.types import Tokens

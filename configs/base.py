@@ -62,6 +62,7 @@ def shrink(config: Any) -> None:
     if config.model.system == "context_cir":
         config.model.fusion_layers = min(config.model.fusion_layers, 1)
     elif config.model.system == "composed_blip":
+        config.model.vision.image_size = 64
         config.model.update({name: 3 for name in ("fused_token", "reverse_token") if config.model[name] is not None})
     else:
         config.model.vision.update({"image_size": 64, "taps": (1,)})

@@ -23,6 +23,8 @@ _LEFT_OUT = {
     "with_query": "other ways to query",
     "with_score": "other ways to score",
     "set_features": "features of candidate sets",
+    "image_features": "features that are not normalised",
+    "text_features": "features that are not normalised",
     "model": "a module",
     "params": "parameters",
 }

@@ -121,7 +121,7 @@ def evaluate_run(
     if is_first_process():
         _keep_other_data(workdir / chosen.file, chosen.data)
         write_whole(workdir / chosen.file, json.dumps(result, indent=2) + "\n")
-    _print_tables(result)
+    print_tables(result)
     return result
 
 
@@ -231,7 +231,7 @@ def _count_cut(system: System, texts: list[str]) -> int:
     return count
 
 
-def _print_tables(result: dict) -> None:
+def print_tables(result: dict) -> None:
     """Prints the metrics, beside the baselines, then by kind."""
     ways = ("image", "text", "sum", *SCORES)
     beside = {f"{name} (same towers)" if name in ways else name: row for name, row in result["baselines"].items()}

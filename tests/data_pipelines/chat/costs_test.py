@@ -2,9 +2,9 @@
 
 import pytest
 
-from data_pipelines.synthesis.answers import AnswerCache
-from data_pipelines.synthesis.costs import ForecastAsker, Prices, Spending
-from data_pipelines.synthesis.questions import Prompt, Question, Reply
+from data_pipelines.chat.answers import AnswerCache
+from data_pipelines.chat.costs import ForecastAsker, Prices, Spending
+from data_pipelines.chat.questions import Prompt, Question, Reply
 from tests.data_pipelines.synthesis.conftest import Says
 
 COUNTS = {

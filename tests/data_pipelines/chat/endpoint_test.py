@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from contextjax.types import UserError
-from data_pipelines.synthesis import chat
-from data_pipelines.synthesis.answers import AnswerCache
-from data_pipelines.synthesis.chat import ChatModel, RateLimit
+from data_pipelines.chat import endpoint as client
+from data_pipelines.chat.answers import AnswerCache
+from data_pipelines.chat.endpoint import ChatModel, RateLimit
 from data_pipelines.synthesis.pipeline import run_local
-from tests.data_pipelines.synthesis.server import FAULTS, KEY, Endpoint, completion, error, sensible, serving
+from tests.data_pipelines.chat.server import FAULTS, KEY, Endpoint, completion, error, sensible, serving
 
 OPTIONS = {"key_variable": "TEST_KEY", "timeout": 1.0, "tries": 4}
 
@@ -230,8 +230,8 @@ def test_the_rate_limit_spreads_requests(run, endpoint, pairs):
 def clock(monkeypatch):
     """Seconds slept so far; sleeping takes no time."""
     slept = []
-    monkeypatch.setattr(chat.time, "sleep", slept.append)
-    monkeypatch.setattr(chat.time, "monotonic", lambda: sum(slept))
+    monkeypatch.setattr(client.time, "sleep", slept.append)
+    monkeypatch.setattr(client.time, "monotonic", lambda: sum(slept))
     return slept
 
 

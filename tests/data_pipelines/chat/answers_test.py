@@ -9,8 +9,8 @@ import time
 import pytest
 
 from contextjax.types import UserError
-from data_pipelines.synthesis.answers import AnswerCache, Asker
-from data_pipelines.synthesis.questions import Prompt, Question, Reply
+from data_pipelines.chat.answers import AnswerCache, Asker
+from data_pipelines.chat.questions import Prompt, Question, Reply
 
 
 def reply(key, text="text"):

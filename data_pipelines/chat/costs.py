@@ -7,8 +7,8 @@ import dataclasses
 import threading
 from collections.abc import Callable, Mapping
 
-from data_pipelines.synthesis.answers import AnswerCache
-from data_pipelines.synthesis.questions import Model, Question, Reply
+from data_pipelines.chat.answers import AnswerCache
+from data_pipelines.chat.questions import Model, Question, Reply
 
 
 @dataclasses.dataclass(frozen=True)

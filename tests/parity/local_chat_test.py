@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from contextjax.types import UserError
+from data_pipelines.chat.local import LocalModel
+from data_pipelines.chat.questions import Question, ShownPicture
 from data_pipelines.synthesis.drafts import Draft
-from data_pipelines.synthesis.local import LocalModel
 from data_pipelines.synthesis.pairs import folder_pictures
 from data_pipelines.synthesis.pipeline import Pipeline, run_local
-from data_pipelines.synthesis.questions import Question, ShownPicture
 from data_pipelines.synthesis.stages import read_prompts
 
 pytestmark = pytest.mark.parity

@@ -3,7 +3,7 @@
 import pytest
 
 from contextjax.types import UserError
-from data_pipelines.synthesis.questions import Question
+from data_pipelines.chat.questions import Question
 from data_pipelines.synthesis.stages import read_prompts
 from tests.data_pipelines.synthesis.conftest import Says
 

@@ -10,6 +10,8 @@ Protocols: cirr (cirr_r, cirr_ext), fashion_iq_original, fashion_iq_val, circo, 
 imagecode, mmvp (data_pipelines/protocols.py says how each scores).
 """
 
+from typing import Any
+
 from absl import flags
 
 from contextjax.files import local_path, path_of
@@ -31,12 +33,8 @@ REWORDINGS = flags.DEFINE_bool("rewordings", False, "Query by the mean of a text
 PROPOSITIONS = define_path(
     "propositions", Place.PICTURES, "Candidate sets: a file {description: [short sentences]}.", default=""
 )
-SHARE = flags.DEFINE_float(
-    "share", 0.5, "With --propositions: the share of the whole text in a score, 0 to 1.", 0.0, 1.0
-)
-SUBMISSION = define_path(
-    "submission", Place.NEW_FOLDER, "A folder for the files that the benchmark's leaderboard takes.", default=""
-)
+SHARE = flags.DEFINE_float("share", 0.5, "With --propositions: the share of the whole text, 0 to 1.", 0.0, 1.0)
+SUBMISSION = define_path("submission", Place.NEW_FOLDER, "A folder for the files of the leaderboard.", default="")
 PREPARED = cli.define_prepared()
 CHECK = define_path(
     "check", Place.FILE, "A submission file to check instead, by --protocol, --data and --split.", default=""
@@ -57,9 +55,9 @@ def evaluate() -> None:
     """Evaluates what the flags name, by itself or as one of several processes."""
     from experiments.shared.run_evaluation import evaluate_run
 
-    choice = {flag.name: flag.value for flag in (SPLIT, PROTOCOL, PREPARED, CHECKPOINT)}
+    choice: dict[str, Any] = {flag.name: flag.value for flag in (SPLIT, PROTOCOL, PREPARED, CHECKPOINT)}
     choice |= {"workdir": path_of(cli.required(WORKDIR)), "source": SOURCE.value, "folder": DATA.value}
-    more = {flag.name: flag.value for flag in (BASELINES, REWORDINGS, PROPOSITIONS, SHARE, SUBMISSION)}
+    more: dict[str, Any] = {flag.name: flag.value for flag in (BASELINES, REWORDINGS, PROPOSITIONS, SHARE, SUBMISSION)}
     if settings := judge_settings.from_flags():
         from experiments.shared.run_judge import judge_run
 

@@ -7,7 +7,6 @@ import datetime
 import functools
 import hashlib
 import json
-import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,16 +20,17 @@ from contextjax.evaluation import evaluate_retrieval, mean_metrics
 from contextjax.evaluation.shared import check_targets
 from contextjax.files import local_path, write_whole
 from contextjax.threads import map_ahead
-from contextjax.types import UserError
+from contextjax.types import EvaluationProtocol, UserError
+from data_pipelines import protocols
 from data_pipelines.chat.answers import AnswerCache, Asker
 from data_pipelines.chat.batches import BatchModel
-from data_pipelines.chat.costs import ForecastAsker, Spending
+from data_pipelines.chat.costs import ForecastAsker, Spending, Tally
 from data_pipelines.chat.local import LocalModel
 from data_pipelines.chat.questions import Question, Reply, Waiting
 from data_pipelines.judge.judge import PROMPTS, Judge, Vote, read_prompts
-from data_pipelines.protocols import PROTOCOLS
 from data_pipelines.tables import PictureTable
 from experiments.shared.chat_settings import log_spending, print_batches, with_progress
+from experiments.shared.data import evaluated
 from experiments.shared.judge_settings import JudgeSettings, make_model
 from experiments.shared.judging import (
     ChooseTask,
@@ -87,9 +87,12 @@ def judge_run(
     is_run = not source and (workdir / "config.json").exists()
     if not is_run and not (choice.get("folder") and choice.get("protocol")):
         raise UserError(f"--data or --protocol is missing, and {workdir} is no run that names them; give both.")
+    config = read_config(workdir) if is_run else None
+    name = choice.get("protocol")
+    _check_protocol(settings, protocols.named(name) if name else protocols.of_reader(evaluated(config)[0]))
     system: Any = contextjax.load(source or workdir, checkpoint=checkpoint) if settings.rerank else _PictureForm()
-    chosen = choose_split(system, read_config(workdir) if is_run else None, **choice)
-    _check_protocol(settings, chosen)
+    chosen = choose_split(system, config, **choice)
+    _check_whole(chosen)
     (data,) = chosen.parts.values()
     check_targets(data.records)
     drawn = _draw(settings, chosen, system)
@@ -113,46 +116,22 @@ def judge_run(
     return result
 
 
-class Tally:
-    """Asks, and counts each answer once, whether it was kept from before or not."""
-
-    def __init__(self, asker: Asker):
-        self.asker = asker
-        self.replies: dict[str, Reply] = {}
-        self._lock = threading.Lock()
-
-    def __call__(self, question: Question) -> Reply:
-        """Returns the answer."""
-        reply = self.asker(question)
-        with self._lock:
-            self.replies[reply.key] = reply
-        return reply
-
-    def count(self) -> dict[str, Any]:
-        """Returns the number of answers, their tokens, and the names under which the endpoint has served them."""
-        replies = list(self.replies.values())
-        served = sorted({reply.served for reply in replies} - {""})
-        tokens_in, tokens_out = sum(r.tokens_in for r in replies), sum(r.tokens_out for r in replies)
-        graded = sum(reply.odds != "" for reply in replies)
-        return {
-            "answers": len(replies), "served_as": served, "prompts": sorted({reply.prompt for reply in replies}),
-            "tokens_in": tokens_in, "tokens_out": tokens_out, "with_log_probabilities": graded,
-        }  # fmt: skip
-
-
 def _never(question: Question) -> Reply:
     raise AssertionError("nothing is asked yet")
 
 
-def _check_protocol(settings: JudgeSettings, chosen: ChosenSplit) -> None:
-    """Raises UserError where the settings do not fit the protocol."""
-    protocol = chosen.protocol
+def _check_whole(chosen: ChosenSplit) -> None:
+    """Raises UserError where a protocol is the mean of several splits."""
     if len(chosen.parts) > 1:
-        whole = ", ".join(name for name, other in PROTOCOLS.items() if not other.parts)
+        whole = ", ".join(name for name, other in protocols.PROTOCOLS.items() if not other.parts)
         raise UserError(
-            f"'{protocol.name}' is the mean of {', '.join(chosen.parts)}, and a judge is asked about one split: give "
-            f"--split={next(iter(chosen.parts))}.{chosen.split}, or another --protocol ({whole})."
+            f"'{chosen.protocol.name}' is the mean of {', '.join(chosen.parts)}, and a judge is asked about one split: "
+            f"give --split={next(iter(chosen.parts))}.{chosen.split}, or another --protocol ({whole})."
         )
+
+
+def _check_protocol(settings: JudgeSettings, protocol: EvaluationProtocol) -> None:
+    """Raises UserError where the settings do not fit the protocol."""
     if has_candidates(protocol):
         if settings.rerank or settings.verify:
             name = "rerank" if settings.rerank else "verify"
@@ -171,7 +150,7 @@ def _check_protocol(settings: JudgeSettings, chosen: ChosenSplit) -> None:
 
 def _draw(settings: JudgeSettings, chosen: ChosenSplit, system: Any) -> Drawn:
     (data,) = chosen.parts.values()
-    records: Sequence[Any] = windowed(data.records, settings.window) if settings.window else data.records
+    records: Any = windowed(data.records, settings.window) if settings.window else data.records
     if not settings.rerank and not has_candidates(chosen.protocol):
         records = [record for record in records if record.target in record.subset]
         if left_out := len(data.records) - len(records):

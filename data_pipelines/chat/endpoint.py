@@ -39,7 +39,7 @@ _REFUSED = re.compile(
     r"\bimage (?:(?:data|file|size) )?is (?:invalid|corrupt(?:ed)?|too large)\b",
     re.IGNORECASE,
 )
-_ABOUT_PICTURES = re.compile(r"image|picture|vision|multi-?modal", re.IGNORECASE)
+_ABOUT_PICTURES = re.compile(r"image|multi-?modal|support\w* (?:\w+ )?(?:vision|pictures)", re.IGNORECASE)
 _NO_QUOTA = "insufficient_quota"  # in a 429: waiting does not help
 MAX_ODDS = 40  # tokens of an answer whose log-probabilities are kept
 MAX_BODY = 5_000_000  # characters of an answer
@@ -208,7 +208,9 @@ class ChatModel:
             )
         remedy = "check --model, --address, --request and key."
         if _ABOUT_PICTURES.search(reason):
-            remedy = "it is asked with pictures: give a vision-language model as --model."
+            remedy = (
+                "it is asked with pictures: give a vision-language model as --model, or check --address and --request."
+            )
         if "logprob" in reason:
             remedy = "give --nologprobs where a model has no log-probabilities."
         return UserError(f"The endpoint refuses with status {status} ({reason}); {remedy}")

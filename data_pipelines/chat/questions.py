@@ -56,6 +56,8 @@ def load_prompts(folder: Path, fields: Mapping[str, Sequence[str]]) -> dict[str,
         if not template.is_valid() or set(template.get_identifiers()) != set(own):
             expected = ", ".join(f"${field}" for field in own) or "none"
             raise UserError(f"{versions[newest]} has the fields {template.get_identifiers()}; expected {expected}.")
+        if (places := text.count(PICTURES)) != ("pictures" in own):
+            raise UserError(f"{versions[newest]} has {PICTURES} {places} times; expected it once, as {PICTURES}.")
         prompts[name] = Prompt(name, f"v{newest}", text)
     return prompts
 

@@ -50,6 +50,10 @@ class JudgeSettings(ChatSettings):
             raise UserError(f"--judge={self.judge} needs the name of a model; give it as --model=NAME.")
         if self.batch and self.judge != "openai":
             raise UserError(f"--batch is for --judge=openai; got --judge={self.judge}.")
+        if self.verify and self.orders:
+            raise UserError(
+                "--orders are of several candidates, and --verify asks about each by itself; give one of them."
+            )
         if len(self.numbers) > 1 and not self.records:
             raise UserError("--seeds draw the records that --records counts; give --records=N, too.")
         if self.window == 1 or self.rerank == 1:
@@ -91,11 +95,11 @@ def from_flags() -> JudgeSettings | None:
 
 def check_alone(others: Iterable[str]) -> None:
     """Raises UserError: one of these flags, which are not for a judge, is given, or the run has several processes."""
-    import jax
-
     if given := [name for name in others if flags.FLAGS[name].present]:
         raise UserError(f"--{given[0]} is not for a judge; leave it out, or leave out --judge.")
-    if jax.process_count() > 1:
+    from jax import distributed
+
+    if distributed.is_initialized():
         raise UserError("A judge is asked by one process, which has --concurrency; start the command once.")
 
 

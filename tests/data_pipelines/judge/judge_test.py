@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from contextjax.evaluation import evaluate_candidates
-from contextjax.types import CandidateRecord
+from contextjax.types import CandidateRecord, UserError
 from data_pipelines.chat.answers import AnswerCache, Asker
 from data_pipelines.chat.questions import NoAnswer, ShownPicture
 from data_pipelines.judge.judge import Judge, Vote, combined, read_prompts
@@ -116,3 +116,10 @@ def test_frames_of_a_video_are_said_to_be_in_order_only_where_they_are(judge):
         assert words in model.asked[-1].instructions
         made.choose(Pictures()[:3], "now the a")
         assert "video" not in model.asked[-1].instructions
+
+
+@pytest.mark.parametrize("text", ["$count $sequence ${pictures} $text", "$pictures $count $sequence $pictures $text"])
+def test_a_prompt_has_one_place_for_its_pictures(text, tmp_path):
+    (tmp_path / "choose.v1.txt").write_text(text)
+    with pytest.raises(UserError, match=r"has \$pictures \d times; expected it once"):
+        read_prompts(tmp_path, "choose")

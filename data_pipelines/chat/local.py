@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from contextjax import images
@@ -94,18 +95,21 @@ class LocalModel:
             return_tensors="pt",
         ).to(model.device)
         asked = inputs["input_ids"].shape[1]
-        options = {"output_scores": True, "return_dict_in_generate": True} if self._odds else {}
+        options = {"output_logits": True, "return_dict_in_generate": True} if self._odds else {}
         made = model.generate(**inputs, max_new_tokens=self._most, do_sample=False, **options)
         tokens = (made.sequences if self._odds else made)[0, asked:]
-        odds = self._read_odds(processor, tokens, made.scores) if self._odds else ""
+        odds = self._read_odds(processor, tokens, made.logits) if self._odds else ""
         return processor.decode(tokens, skip_special_tokens=True).strip(), asked, len(tokens), odds
 
-    def _read_odds(self, processor: Any, tokens: Any, scores: Any) -> str:
-        """Returns Reply.odds of the tokens of an answer and the scores [1, vocabulary] at each of them."""
+    def _read_odds(self, processor: Any, tokens: Any, logits: Any) -> str:
+        """Returns Reply.odds of the tokens of an answer and the logits [1, vocabulary] at each of them."""
         odds = []
-        for token, score in zip(tokens[:MAX_ODDS], scores, strict=False):
-            best = score[0].float().log_softmax(-1).topk(min(self._odds, score.shape[-1]))
-            others = {processor.decode(id): float(p) for id, p in zip(best.indices, best.values, strict=True)}
+        for token, logit in zip(tokens[:MAX_ODDS], logits, strict=False):
+            best = logit[0].float().log_softmax(-1).topk(min(self._odds, logit.shape[-1]))
+            others: dict[str, float] = {}
+            for id, p in zip(best.indices, best.values.tolist(), strict=True):  # several tokens may be one text
+                text = processor.decode(id)
+                others[text] = float(np.logaddexp(p, others[text])) if text in others else p
             odds.append([processor.decode(token), others])
         return json.dumps(odds)
 

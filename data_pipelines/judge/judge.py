@@ -34,7 +34,7 @@ def read_prompts(folder: Path = PROMPTS, *names: str) -> dict[str, Prompt]:
 
 @dataclasses.dataclass(frozen=True)
 class Vote:
-    """What one order of the candidates has given: scores [K] in the candidates' own order, NaN where nothing counts."""
+    """The result of one order of the candidates: scores [K] in the candidates' own order, NaN where nothing counts."""
 
     scores: np.ndarray
     shown: tuple[int, ...]  # the candidate at each place

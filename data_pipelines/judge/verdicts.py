@@ -34,7 +34,9 @@ def read_choice(reply: Reply, count: int) -> np.ndarray:
     if named is None or not 1 <= named <= count:
         raise NoAnswer(f"names the picture {plain(str(number))[:20]!r} of {count}")
     probabilities = number_probabilities(read_odds(reply), count)
-    return np.eye(count)[named - 1] if probabilities is None else probabilities
+    if probabilities is None or not probabilities[named - 1]:  # those of another number, as in what came before
+        return np.eye(count)[named - 1]
+    return probabilities
 
 
 def read_order(reply: Reply, count: int) -> np.ndarray:
@@ -84,8 +86,8 @@ def number_probabilities(odds: Odds, count: int) -> np.ndarray | None:
     and the probability of another first token counts for that digit alone. They sum to one.
     """
     text = "".join(token for token, _ in odds)
-    key = re.search(r"picture\W*(?=\d)", text)
-    begin = key.end() if key else next((at for at, c in enumerate(text) if c.isdecimal()), len(text))
+    keys = [match.end() for match in re.finditer(r"picture\W*(?=\d)", text)]
+    begin = keys[-1] if keys else next((at for at, c in enumerate(text) if c.isdecimal()), len(text))
     places = np.cumsum([len(token) for token, _ in odds])
     place = int(np.searchsorted(places, begin, side="right"))
     if place >= len(odds):

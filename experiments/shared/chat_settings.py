@@ -1,4 +1,4 @@
-"""What commands that ask chat models share: settings and their flags, the models they name, the log of spending."""
+"""The settings of commands that ask chat models, as flags, the models that they name, and the log of spending."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a judge is asked about the records of a protocol, and the metrics of its votes."""
+"""The questions to a judge about the records of a protocol, and the metrics of its votes."""
 
 from __future__ import annotations
 

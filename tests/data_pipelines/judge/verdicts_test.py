@@ -51,6 +51,12 @@ def test_log_probabilities_of_the_numbers_are_the_scores():
     assert read_choice(reply("2", [["2", logs(_2=0.6, _3=0.2)]]), 3) == pytest.approx([0, 0.75, 0.25])
 
 
+def test_numbers_in_what_came_before_are_not_the_answer():
+    odds = [["Not picture ", {}], ["1", logs(_1=0.9, _2=0.1)], [", so ", {}], *BEFORE, ["2", logs(_2=0.6, _3=0.4)]]
+    assert read_choice(reply('{"picture": 2}', odds), 3) == pytest.approx([0, 0.6, 0.4])
+    assert read_choice(reply('{"picture": 3}', odds[:3]), 3).tolist() == [0, 0, 1]
+
+
 def test_a_number_of_two_tokens_shares_what_its_first_has():
     odds = [*BEFORE, ["1", logs(_1=0.8, _2=0.2)], ["0", {"0": math.log(0.75), "}": math.log(0.25)}], ["}", {}]]
     found = number_probabilities([(token, others) for token, others in odds], 10)

@@ -1,4 +1,4 @@
-"""What commands that ask chat models share: request bodies, addresses, the log of spending, progress."""
+"""Shared by the commands that ask chat models: request bodies, addresses, the log of spending, progress."""
 
 import json
 

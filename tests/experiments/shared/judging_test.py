@@ -1,4 +1,4 @@
-"""What votes are worth: metrics of groups and rankings, places, draws and windows."""
+"""The worth of votes: metrics of groups and rankings, places, draws and windows."""
 
 import numpy as np
 import pytest

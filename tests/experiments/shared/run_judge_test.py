@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from data_pipelines.chat.endpoint import SIDE, sent_picture
 from data_pipelines.datasets import READERS
@@ -40,6 +41,8 @@ class Knows:
         target = target[record.target] if target else record.target
         candidates = pictures if target and hasattr(record, "images") else pictures[1:]
         place = next((n for n, url in enumerate(candidates) if target in self.names[url]), 0)
+        if "yes or no" in texts[0]:
+            return "Yes" if target in self.names[candidates[0]] else "no."
         if hasattr(record, "images"):
             return json.dumps({"picture": place + 1})
         others = [n + 1 for n in range(len(candidates)) if n != place]
@@ -246,6 +249,32 @@ def test_the_group_of_a_query_is_ordered(cirr, tmp_path):
     assert found["baselines"] == {"random": {"Rs@1": 20, "Rs@2": 40, "Rs@3": pytest.approx(60)}}
     assert all(len(parts_of(body)[1]) == 6 for body in endpoint.requests[begin:])
     assert set(found["by_position"]) <= {"1", "2", "3", "4", "5"} and "bound" not in found
+
+
+def test_candidates_may_be_verified_one_by_one(cirr, tmp_path):
+    endpoint, flags = cirr
+    begin = len(endpoint.requests)
+    judged(*flags, f"--workdir={tmp_path}", "--verify", "--records=2")
+    found = result_of(tmp_path)
+    assert found["protocol"] == "cirr+verify" and found["metrics"]["Rs@1"] == 100
+    assert found["judge"]["questions"] == 5 * found["n_queries"] == 10 == len(endpoint.requests) - begin
+
+
+def test_pairs_are_judged_by_their_protocol(tmp_path):
+    rows = ["1,Color,a red dog", "2,Color,a green dog", "3,Text,one", "4,Text,two"]
+    (tmp_path / "Questions.csv").write_text("\n".join(["Question ID,Type,Statement", *rows]) + "\n")
+    for row in rows:
+        number, kind, _ = row.split(",")
+        folder = tmp_path / "MLLM_VLM Images" / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (60 * int(number), 9, 9)).save(folder / f"{number}.jpg")
+    endpoint = Endpoint(Knows("mmvp", tmp_path, "test"), question_of=lambda body: (body,))
+    endpoint.answer.change = lambda record: "neither" if record.text == "two" else None
+    with serving(endpoint) as address:
+        flags = ["--judge=openai", "--model=m", f"--address={address}", f"--data={tmp_path}", "--protocol=mmvp"]
+        judged(*flags, "--split=test", f"--workdir={tmp_path / 'run'}")
+    found = result_of(tmp_path / "run")["metrics"]
+    assert (found["accuracy"], found["pair accuracy"]) == (75, 50)
 
 
 def test_a_ranking_is_ordered_anew_and_what_fails_puts_the_target_last(cirr, clip, tmp_path):

@@ -13,7 +13,7 @@ from contextjax.tokenizers import TextTokenizer
 from contextjax.training.task import Phase
 from contextjax.types import LOST, ComposedBatch, Phrases, UserError
 from data_pipelines.augment import Augment
-from data_pipelines.concepts import PhraseCache
+from data_pipelines.concepts import PhraseCache, without_pronouns
 from data_pipelines.mixtures import source_data
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData
@@ -49,7 +49,8 @@ def make_samples(
             with first_process_first():
                 cache = PhraseCache(part.folder)
                 cache.add(record.text for record in part.records)
-            phrases |= {record.text: cache[record.text] for record in part.records}
+            kept = (lambda text, spans: spans) if d.pronouns else without_pronouns
+            phrases |= {record.text: kept(record.text, cache[record.text]) for record in part.records}
     captions = "captions" in weights or config.loss.lead_steps > 0
     groups = phrase_groups(config, cuts)
     return ComposedSamples(

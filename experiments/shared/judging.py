@@ -12,7 +12,7 @@ import numpy as np
 
 from contextjax import metrics
 from contextjax.evaluation import CandidateEvaluation, Evaluation
-from contextjax.evaluation.shared import by_kind
+from contextjax.evaluation.shared import by_label
 from contextjax.types import CandidateRecord, ComposedRecord, EvaluationProtocol
 from data_pipelines.chat.questions import ShownPicture
 from data_pipelines.judge.judge import Judge, Vote, combined
@@ -110,7 +110,12 @@ class GroupTask(Task):
         chance = lambda rows: {
             name: float(np.mean(100 * np.minimum(1, k / sizes[rows]))) for name, k in self._named.items()
         }
-        return Scored(recalls, by_kind(self.records, recalls), lambda rows: {"random": chance(rows)}, ranks < self._k)
+        return Scored(
+            recalls,
+            by_label([record.kinds for record in self.records], recalls),
+            lambda rows: {"random": chance(rows)},
+            ranks < self._k,
+        )
 
 
 class RerankTask(Task):
@@ -147,7 +152,7 @@ class RerankTask(Task):
         )
         truths, k = judged.truth_ranks, self._k
         values = metrics.average_precision_at(truths, k) if self._precise else judged.ranks < k
-        kinds = by_kind(self.records, of(judged))
+        kinds = by_label([record.kinds for record in self.records], of(judged))
         return Scored(of(judged), kinds, lambda rows: {before: of(self._run)(rows)}, values)
 
 

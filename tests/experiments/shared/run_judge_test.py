@@ -269,7 +269,7 @@ def test_pairs_are_judged_by_their_protocol(tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (16, 16), (60 * int(number), 9, 9)).save(folder / f"{number}.jpg")
     endpoint = Endpoint(Knows("mmvp", tmp_path, "test"), question_of=lambda body: (body,))
-    endpoint.answer.change = lambda record: "neither" if record.text == "two" else None
+    endpoint.answer.change = lambda record: "neither" if "two" in record.text else None
     with serving(endpoint) as address:
         flags = ["--judge=openai", "--model=m", f"--address={address}", f"--data={tmp_path}", "--protocol=mmvp"]
         judged(*flags, "--split=test", f"--workdir={tmp_path / 'run'}")

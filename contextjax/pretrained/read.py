@@ -1,4 +1,4 @@
-"""Reads published CLIP, BLIP, BERT, ConText-CIR and ContextBLIP checkpoints into a module and unread parameters."""
+"""Reads published CLIP, BLIP, BLIP-2, BERT, ConText-CIR and ContextBLIP checkpoints into a module and unread parameters."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import jax.numpy as jnp
 
 from contextjax.json_files import read_json
 from contextjax.models.blip import BLIP
+from contextjax.models.blip2 import BLIP2
 from contextjax.models.clip import CLIP
 from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
 from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
 from contextjax.models.multimodal import BertConfig, BertEncoder
 from contextjax.models.vision import VisionConfig, check_image_size
-from contextjax.pretrained import blip, clip, context_blip, context_cir, preprocessing
+from contextjax.pretrained import blip, blip2, clip, context_blip, context_cir, preprocessing
 from contextjax.pretrained.names import Leaf, NameTable, flatten, match, own_table, unflatten
 from contextjax.pretrained.positions import resize_positions
 from contextjax.pretrained.tensors import Tensor, tensors_of, weights_of
@@ -46,8 +47,11 @@ class Family:
 CLIP_HF = Family("CLIP (Hugging Face)", CLIP, clip.hf_config, clip.hf_table)
 CLIP_OPEN = Family("CLIP (OpenCLIP)", CLIP, clip.open_clip_config, clip.open_clip_table)
 BLIP_HF = Family("BLIP (Hugging Face)", BLIP, blip.hf_config, blip.hf_table, fit="squash")
+BLIP2_HF = Family(
+    "BLIP-2 (Hugging Face)", BLIP2, blip2.hf_config, blip2.hf_table, left_out=blip2.LEFT_OUT, fit="squash"
+)
 BERT = Family("BERT (Hugging Face)", BertEncoder, blip.bert_config, blip.bert_table, left_out=r"^pooler\.")
-BY_MODEL_TYPE = {"clip": CLIP_HF, "blip": BLIP_HF, "bert": BERT}
+BY_MODEL_TYPE = {"clip": CLIP_HF, "blip": BLIP_HF, "blip-2": BLIP2_HF, "bert": BERT}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +185,7 @@ def _identify(place: Path, tensors: Mapping[str, Tensor], image_size: int | None
     if not isinstance(kind, str) or kind not in BY_MODEL_TYPE:
         raise UserError(
             f"{folder}/config.json is of the family {kind!r}; expected one of {', '.join(BY_MODEL_TYPE)} "
-            "(CLIP, or BLIP for image-text retrieval)."
+            "(CLIP, or BLIP or BLIP-2 for image-text retrieval)."
         )
     family = BY_MODEL_TYPE[kind]
     return family, _config(family, config, folder, image_size)

@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-SYSTEMS = ("context_cir", "context_blip")
+SYSTEMS = ("context_cir", "context_blip", "covr2")
 
 
 def base(system: str = "context_cir") -> Any:
@@ -15,7 +15,7 @@ def base(system: str = "context_cir") -> Any:
     config.data = _data(system)
     config.model = model = ConfigDict()
     model.system = system
-    model.variant = {"context_cir": "B16", "context_blip": "BLIP-B"}[system]
+    model.variant = {"context_cir": "B16", "context_blip": "BLIP-B", "covr2": "BLIP2-G"}[system]
     model.start = ""  # the workdir of another run of ours (or an export), whose parameters this one begins with
     model.pretrained = ""  # a CLIP or BLIP to start from (folder or hub id): its sizes and tokenizer, not the variant's
     # Fields of VisionConfig, and of TextConfig or BertConfig, to replace. `remat`: what a tower's blocks keep for the
@@ -25,7 +25,7 @@ def base(system: str = "context_cir") -> Any:
     model.text = ConfigDict({"remat": "none", "attention": "xla", "scan": False})
     model.projection = 0  # 0: the variant's
     model.dtype = "float32"
-    own_model, config.loss = {"context_cir": _context_cir, "context_blip": _context_blip}[system]()
+    own_model, config.loss = {"context_cir": _context_cir, "context_blip": _context_blip, "covr2": _covr2}[system]()
     model.update(own_model)
     config.optimizer = _optimizer()
     config.training = training = ConfigDict()
@@ -44,7 +44,7 @@ def base(system: str = "context_cir") -> Any:
 
 def shrink(config: Any) -> None:
     """Makes a recipe so small that it trains in seconds on a CPU. Its data, terms and optimizer stay what they are."""
-    config.model.variant = {"context_cir": "S16", "context_blip": "BLIP-S16"}[config.model.system]
+    config.model.variant = {"context_cir": "S16", "context_blip": "BLIP-S16", "covr2": "BLIP2-S16"}[config.model.system]
     config.model.pretrained = ""
     config.model.dtype = "float32"
     config.model.projection = 16
@@ -57,6 +57,9 @@ def shrink(config: Any) -> None:
         config.data.caption_length = 36
         config.model.fusion_layers = min(config.model.fusion_layers, 1)
         config.loss.lead_steps = min(config.loss.lead_steps, 4)
+    elif config.model.system == "covr2":
+        config.model.vision.update({"image_size": 64})
+        config.data.caption_length = 36
     else:
         config.model.vision.update({"image_size": 64, "taps": (1,)})
         config.model.update({"decoder_layers": 1, "decoder_heads": 4, "context_heads": 4, "fused_token": None})
@@ -125,7 +128,7 @@ def evaluation(protocol: str = "", *, folder: str = "", split: str = "val") -> A
 
 def _data(system: str) -> Any:
     data: Any = ConfigDict()
-    data.reader = {"context_cir": "cirr", "context_blip": "captions"}[system]
+    data.reader = {"context_cir": "cirr", "context_blip": "captions", "covr2": "cirr"}[system]
     data.folder = ""
     data.sources = ConfigDict()  # instead of the two: name -> source(...), several sets that are trained on together
     data.train_split = "train"
@@ -140,12 +143,15 @@ def _data(system: str) -> Any:
     data.cache_mb = 0  # decoded pictures kept in memory
     data.prepared = ""  # a folder for the prepared tables, where data.folder can't be written; "": its own prepared/
     # Of training pictures: "none", "light" (a crop and a flip), "published" (as ContextBLIP's paper has it), or "set"
-    # (one crop for all pictures of a sample, no flips).
+    # (one crop for all pictures of a sample, no flips), or "reference" (as CoVR-2 has it: references alone).
     data.augment = "none"
     data.bad_pictures = "fail"  # or "skip": training leaves out missing and unreadable ones, and records that name them
-    if system == "context_cir":
+    if system != "context_blip":
         data.modifications = 1  # texts (and targets) of each reference
         data.caption_length = 77
+    if system == "covr2":
+        data.clean = True  # texts lose their punctuation and capitals, as published
+    elif system == "context_cir":
         data.phrases_per_text = 4.0  # the phrase budget of a batch, over its number of texts
         data.phrase_length = 12  # tokens, BOS and EOS included
     else:
@@ -179,6 +185,24 @@ def _context_cir() -> tuple[Any, Any]:
     loss.epsilon = 0.0
     loss.normalize_maps = False
     loss.reference_negatives = True
+    loss.mask_false_negatives = False
+    return model, loss
+
+
+def _covr2() -> tuple[Any, Any]:
+    """Returns the model fields and the loss of CoVR-2 (TPAMI 2024)."""
+    model: Any = ConfigDict()
+    model.query = "token_mean"  # of all pairs of a query's and a picture's vectors; or "token_max", the best pair
+
+    loss: Any = ConfigDict()
+    loss.weights = ConfigDict({"hard_negative": 1.0, "captions": 0.0})  # against target pictures, their captions
+    loss.contrastive = "gathered"  # the form of both, see ConText-CIR's
+    loss.chunk = 0
+    loss.lead_steps = 0  # ConText-CIR's
+    loss.temperature = 0.07
+    loss.learned_temperature = False  # there is none
+    loss.alpha = 1.0  # weight of the positive in the denominator
+    loss.beta = 0.5  # how much more a harder negative weighs; 0: InfoNCE
     loss.mask_false_negatives = False
     return model, loss
 

@@ -16,7 +16,7 @@ from contextjax.models.context_blip import ContextBLIP
 from contextjax.pretrained.names import flatten, own_table, write
 from contextjax.retriever import Retriever, identity_of
 from contextjax.sharding import activations, mesh_of, place_batch
-from contextjax.spec import QUERIES, SCORES, QueryMode, ScoreMode, SystemSpec
+from contextjax.spec import QUERIES, SCORES, TOKEN_QUERIES, QueryMode, ScoreMode, SystemSpec
 from contextjax.tokenizers import TextTokenizer
 from contextjax.types import UserError
 from contextjax.variants import spec_of
@@ -44,8 +44,9 @@ class TokenMap:
 class System(Retriever):
     """A model, its parameters and its tokenizer.
 
-    The model is a ContextCIR, a ContextBLIP, or a plain CLIP or BLIP. All but the first answer composed queries by the
-    sum of their embeddings of picture and text. Images are paths, PIL pictures or uint8 arrays [H, W, 3].
+    The model is one of variants.FAMILIES: a ContextCIR, a ContextBLIP, a CoVR2, or a plain CLIP, BLIP or BLIP-2. A
+    ContextBLIP and the plain ones answer composed queries by the sum of their embeddings of picture and text. Images
+    are paths, PIL pictures or uint8 arrays [H, W, 3].
     """
 
     def __init__(
@@ -81,11 +82,18 @@ class System(Retriever):
         return spec_of(self.model).scores
 
     def with_query(self, query: str) -> System:
-        """Returns a system of the same towers with another query: "fusion", or a baseline, "image", "text" or "sum"."""
+        """Returns a system of the same towers with another query: "fusion", or a baseline, "image", "text" or "sum".
+
+        A CoVR2 has "token_mean" and "token_max": the mean, or the largest, of the cosines of all pairs of a query's and
+        a picture's vectors. Both encode_query and encode_gallery give means, which an index is searched by; an
+        evaluation by "token_max" takes the vectors.
+        """
         if query not in QUERIES:
             raise UserError(f"query is '{query}'; expected one of {', '.join(QUERIES)}.")
         if query == "fusion" and getattr(self.model.config, "query", "") != "fusion":
             raise UserError(f"This system has no fusion; it is queried by '{self.query}'.")
+        if query in TOKEN_QUERIES and getattr(self.model.config, "query", "") not in TOKEN_QUERIES:
+            raise UserError(f"This system has one vector a query, and no {query}; it is queried by '{self.query}'.")
         return self._with(query=query)
 
     def with_score(self, score: str) -> System:
@@ -122,6 +130,15 @@ class System(Retriever):
         run = functools.partial(self._run, programs.set_features)
         pixels, batch = self._set_pixels(sets)
         return self._map_shared(run, pixels, *self._set_tokens(texts), batch=batch)
+
+    def encode_query_tokens(self, images: Sequence[Any], texts: Sequence[str]) -> np.ndarray:
+        """Returns the vectors float32 [B, L, D] of each query, L2-normalised, of a system that has several."""
+        run = functools.partial(self._run, programs.embed_query_tokens)
+        return self._map_shared(run, self._each(images), *self._tokens(texts))
+
+    def encode_gallery_tokens(self, images: Sequence[Any]) -> np.ndarray:
+        """Returns the vectors float32 [N, L, D] of each picture, L2-normalised, of a system that has several."""
+        return self._map(functools.partial(self._run, programs.embed_gallery_tokens), self._pixels(images))
 
     @property
     def has_attention_maps(self) -> bool:

@@ -8,12 +8,22 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SYSTEMS = {f"contextjax.models.{name}" for name in ("context_cir", "context_blip")}
+SYSTEMS = {f"contextjax.models.{name}" for name in ("context_cir", "context_blip", "covr2")}
 PARTS = {
     f"contextjax.models.{name}"
-    for name in ("dual_encoder", "clip", "blip", "fusion", "adapter", "masking", "inter_context", "token_pooling")
+    for name in (
+        "dual_encoder",
+        "clip",
+        "blip",
+        "blip2",
+        "fusion",
+        "adapter",
+        "masking",
+        "inter_context",
+        "token_pooling",
+    )
 }
-TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text", "multimodal")}
+TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text", "multimodal", "qformer")}
 ATTENTION = {f"contextjax.models.{name}" for name in ("attention", "linear", "placed")}
 LAYERS = {"contextjax.models.layers"} | ATTENTION
 TYPES = {"contextjax.types"}
@@ -37,9 +47,11 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.vision": LAYERS | TYPES,
     "contextjax.models.text": LAYERS | TYPES,
     "contextjax.models.multimodal": {"contextjax.models.text"} | LAYERS | TYPES,
+    "contextjax.models.qformer": {"contextjax.models.text", "contextjax.models.multimodal"} | LAYERS | TYPES,
     "contextjax.models.dual_encoder": TOWERS | LAYERS | TYPES,
     "contextjax.models.clip": {"contextjax.models.dual_encoder"} | TOWERS | LAYERS | TYPES,
     "contextjax.models.blip": {"contextjax.models.dual_encoder"} | TOWERS | LAYERS | TYPES,
+    "contextjax.models.blip2": {"contextjax.models.dual_encoder"} | TOWERS | LAYERS | TYPES,
     "contextjax.models.fusion": TOWERS | LAYERS | TYPES,
     "contextjax.models.adapter": LAYERS | TYPES,
     "contextjax.models.masking": {"contextjax.models.adapter"} | TOWERS | LAYERS | TYPES,
@@ -47,6 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.token_pooling": LAYERS | TYPES,
     "contextjax.models.context_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_cir": PARTS | TOWERS | LAYERS | TYPES,
+    "contextjax.models.covr2": {"contextjax.models.context_cir"} | PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.variants": SPEC | SYSTEMS | PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.pretrained": MODELS | TYPES | FILES | {"contextjax.pretrained"},
     "contextjax.losses": TYPES | {"contextjax.losses"},
@@ -204,7 +217,10 @@ def test_apply_is_called_in_two_places():
         and node.func.attr == "apply"
         and "model" in ast.unparse(node.func.value)
     }
-    assert callers == {"contextjax.programs", "contextjax.objectives.context_cir", "contextjax.objectives.context_blip"}
+    assert callers == {
+        "contextjax.programs",
+        *(f"contextjax.objectives.{name}" for name in ("context_cir", "context_blip", "covr2")),
+    }
 
 
 def test_the_step_stays_short():

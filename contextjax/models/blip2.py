@@ -51,8 +51,11 @@ class BLIP2(DualEncoder):
 
     def embed_image_tokens(self, image: VisionOutput) -> Float[Array, "*b l d"]:
         """Returns L2-normalised embeddings of pictures, float32: one for each query token."""
-        states = self.text.read_image(self.normalize_tokens(image.tokens))
-        return normalize(self.visual_projection(states))
+        return normalize(self._project(image))
+
+    def image_features(self, image: VisionOutput) -> Float[Array, "*b d"]:
+        """Returns the mean projection of a picture's tokens, float32."""
+        return self._project(image).mean(-2)
 
     def embed_image(self, image: VisionOutput) -> Float[Array, "*b d"]:
         """Returns the mean of a picture's embeddings, whose norm is at most one.
@@ -60,6 +63,9 @@ class BLIP2(DualEncoder):
         The product of two such means is the mean cosine of their tokens, which CoVR-2 ranks by.
         """
         return self.embed_image_tokens(image).mean(-2)
+
+    def _project(self, image: VisionOutput) -> Float[Array, "*b l d"]:
+        return self.visual_projection(self.text.read_image(self.normalize_tokens(image.tokens)))
 
     def match(
         self, image: VisionOutput, ids: Int[Array, "*b t"], mask: Bool[Array, "*b t"], rows: Any = None

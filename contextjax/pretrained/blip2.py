@@ -52,7 +52,7 @@ def hf_config(config: Mapping[str, Any], pixels: Mapping[str, Any]) -> BLIP2Conf
         raise UserError("vision_config.qkv_bias is false; expected BLIP-2's image tower, whose attention has biases.")
     vision, text = VISION.read(vision_section, "vision_config"), TEXT.read(text_section, "qformer_config")
     width = text_section.get("encoder_hidden_size", vision["width"])
-    if width != vision["width"] and "encoder_hidden_size" in text_section and "hidden_size" in vision_section:
+    if width != vision["width"]:
         raise UserError(
             f"qformer_config.encoder_hidden_size is {width!r}, but vision_config.hidden_size {vision['width']}: the "
             "Q-Former is of another image tower; give weights and config.json of one model."

@@ -1,4 +1,4 @@
-"""Reads published CLIP, BLIP, BLIP-2, BERT, ConText-CIR and ContextBLIP checkpoints into a module and unread parameters."""
+"""Reads published checkpoints of CLIP, BLIP, BERT and the papers' systems into a module and unread parameters."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from contextjax.json_files import read_json
 from contextjax.models.blip import BLIP
 from contextjax.models.blip2 import BLIP2
 from contextjax.models.clip import CLIP
-from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
-from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
+from contextjax.models.context_blip import ContextBLIP
+from contextjax.models.context_cir import ContextCIR
 from contextjax.models.multimodal import BertConfig, BertEncoder
 from contextjax.models.vision import VisionConfig, check_image_size
 from contextjax.pretrained import blip, blip2, clip, context_blip, context_cir, preprocessing
@@ -28,6 +28,7 @@ from contextjax.types import UserError
 
 EMPTY: Mapping[str, Any] = {}
 LARGEST, DEEPEST = 1 << 24, 512  # of any size, and of a number of blocks; a larger one is a mistake
+TOWERS = ("clip", "blip", "blip2")  # the fields of systems' configs that hold the towers' config
 BUFFERS = r"(^|\.)(position_ids|attn_mask)$"  # tensors that are never needed and not reported
 
 
@@ -231,18 +232,17 @@ def _check_sizes(place: Path, config: Any) -> None:
 
 
 def towers(config: Any) -> Any:
-    """Returns the CLIPConfig or BLIPConfig in a system's config, which may itself be one."""
-    return getattr(config, "clip", getattr(config, "blip", config))
+    """Returns the CLIPConfig, BLIPConfig or BLIP2Config in a system's config, which may itself be one."""
+    return next((getattr(config, name) for name in TOWERS if hasattr(config, name)), config)
 
 
 def change_towers(config: Any, change: Callable[[Any], Any]) -> Any:
     """Returns a config with `change` applied to its vision and its text section."""
     if isinstance(config, BertConfig):
         return change(config)
-    if isinstance(config, ContextCIRConfig):
-        return dataclasses.replace(config, clip=change_towers(config.clip, change))
-    if isinstance(config, ContextBLIPConfig):
-        return dataclasses.replace(config, blip=change_towers(config.blip, change))
+    for name in TOWERS:
+        if hasattr(config, name):
+            return dataclasses.replace(config, **{name: change_towers(getattr(config, name), change)})
     return dataclasses.replace(config, vision=change(config.vision), text=change(config.text))
 
 

@@ -26,7 +26,8 @@ def nothing(folder: Path) -> None:
 
 
 def write_pretrained(folder: str | Path, config: CLIPConfig | BLIPConfig | BLIP2Config, params: Any, *,
-                     dtype: str = "float32", title: str = "", origin: str = "", finish: Finish = nothing) -> Path:  # fmt: skip
+                     dtype: str = "float32", title: str = "", origin: str = "",
+                     finish: Finish = nothing) -> Path:  # fmt: skip
     """Writes model.safetensors, config.json, preprocessor_config.json and a model card, as transformers reads them.
 
     Args:

@@ -16,8 +16,10 @@ from contextjax import programs
 from contextjax.analysis.cost import matmul_flops, without_unused
 from contextjax.models.blip import BLIP
 from contextjax.models.context_blip import ContextBLIP
-from contextjax.pretrained import abstract_params
+from contextjax.models.covr2 import CoVR2
+from contextjax.pretrained import abstract_params, towers
 from contextjax.pretrained.names import flatten
+from contextjax.spec import TOKEN_QUERIES
 from contextjax.variants import make_model
 from experiments.shared import models
 from experiments.shared.abstract_step import with_sizes
@@ -66,8 +68,11 @@ def inference_costs(config: Any) -> list[InferenceCost]:
             cost("ContextBLIP", model, spec.score, freeze=freeze),
             *(cost("BLIP", base, score, freeze=None) for score in ("itm", "sum", "itc")),
         ]
+    base = "BLIP-2" if isinstance(model, CoVR2) else "CLIP"
     modes = dict.fromkeys((model.config.query, "sum", "image", "text"))
-    name = lambda mode: {"fusion": "ConText-CIR", "sum": "CLIP's sum"}.get(mode, f"CLIP's {mode} alone")
+    name = lambda mode: {"fusion": "ConText-CIR", "sum": f"{base}'s sum", **dict.fromkeys(TOKEN_QUERIES, "CoVR-2")}.get(
+        mode, f"{base}'s {mode} alone"
+    )
     return [_of_queries(name(mode), model, mode, length=length, freeze=freeze) for mode in modes]
 
 
@@ -97,7 +102,7 @@ def describe_costs(config: Any) -> str:
 
 def _of_queries(name: str, model: Any, mode: Any, *, length: int, freeze: Sequence[str]) -> InferenceCost:
     """Returns the costs of composed queries: a reference and a text; a candidate is a picture of the gallery."""
-    pixels, ids, mask = _pixels(model.config.clip.vision.image_size, 1), *_texts(1, length)
+    pixels, ids, mask = _pixels(towers(model.config).vision.image_size, 1), *_texts(1, length)
     params = nn.unbox(abstract_params(model))
     query = _used(lambda *inputs: programs.embed_query(model, *inputs, mode=mode), params, pixels, ids, mask)
     gallery = _used(lambda *inputs: programs.embed_gallery(model, *inputs), params, pixels)

@@ -14,6 +14,7 @@ from contextjax.evaluation import (
     mean_metrics,
     with_texts_of_other_sets,
 )
+from contextjax.spec import TOKEN_QUERIES
 from contextjax.system import System
 from contextjax.types import CandidateRecord, EvaluationProtocol
 from data_pipelines.datasets import READERS
@@ -61,9 +62,12 @@ def score(
     else:
         main, change = system.query, system.with_query
         others = [name for name in ("image", "text", "sum") if main in ("fusion", "sum") and name != main]
-        # The gallery is the same for every way to query, and so encoded once for all.
-        rows = lambda data: gallery_rows(protocol, data.records, data.pictures)
-        own = shared = [{"embeddings": encode_rows(system, data.pictures, rows(data))} for data in parts.values()]
+        if main in TOKEN_QUERIES:
+            others = [name for name in (*TOKEN_QUERIES, "image", "text", "sum") if name != main]
+        # The gallery is the same for every way to query, and so encoded once for all; but for "token_max", which
+        # compares the vectors whose means the others do.
+        own = _galleries(system, protocol, parts)
+        shared = _galleries(change("token_mean"), protocol, parts) if main == "token_max" and baselines else own
     evaluate_all = lambda system, options: [
         evaluate(system, protocol, data, **more) for data, more in zip(parts.values(), options, strict=True)
     ]
@@ -72,7 +76,13 @@ def score(
     by_part = {
         part: {**each.metrics(), "n_queries": len(each.records)} for part, each in zip(parts, evaluations, strict=True)
     }
-    beside = {name: mean(evaluate_all(change(name), shared)) for name in others if baselines}
+    beside = {
+        name: mean(
+            evaluate_all(change(name), _galleries(change(name), protocol, parts) if name == "token_max" else shared)
+        )
+        for name in others
+        if baselines
+    }
     if has_candidates(protocol):
         beside |= evaluations[0].baselines()
         data = next(iter(parts.values()))
@@ -87,3 +97,9 @@ def score(
         "by_kind": evaluations[0].by_kind() if len(evaluations) == 1 else by_part,
         "baselines": beside,
     }  # fmt: skip
+
+
+def _galleries(system: System, protocol: EvaluationProtocol, parts: Mapping[str, SplitData]) -> list[dict[str, Any]]:
+    """Returns the option `embeddings` of an evaluation of each part."""
+    rows = lambda data: gallery_rows(protocol, data.records, data.pictures)
+    return [{"embeddings": encode_rows(system, data.pictures, rows(data))} for data in parts.values()]

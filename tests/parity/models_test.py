@@ -1,4 +1,4 @@
-"""CLIP, BLIP and BLIP-2 against PyTorch transformers on random configs: outputs to 1e-5, gradients to 1e-4, both directions."""
+"""CLIP, BLIP and BLIP-2 against PyTorch transformers on random configs: outputs to 1e-5, gradients to 1e-4."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What the Q-Former's tokens read of each other (tests/parity has its numbers)."""
+"""Query tokens and texts of a Q-Former: which reads which (tests/parity has its numbers)."""
 
 import dataclasses
 

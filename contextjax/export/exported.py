@@ -40,6 +40,7 @@ class Exported(Retriever):
         super().__init__(
             tokenizer, image_size=spec.vision["image_size"], fit=spec.vision["fit"], projection=spec.projection,
             query=spec.query, score=spec.score, propositions=spec.propositions, fingerprint=manifest["fingerprint"],
+            template=spec.template,
         )  # fmt: skip
         self.identity = self.fingerprint
         self.manifest, self.programs = manifest, programs

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from contextjax.losses.contrastive import recall_at_one
 from contextjax.losses.hard_negative import hard_negative_loss
 from contextjax.models.covr2 import CoVR2
+from contextjax.objectives.runner import runner
 from contextjax.types import ComposedBatch, Terms
 
 
@@ -41,7 +42,7 @@ class CoVR2Objective:
 
     def represent(self, params: Any, batch: ComposedBatch, rng: Any = None) -> dict[str, Any]:
         """Returns the embeddings that the terms compare; each picture is encoded once. `rng` is not used."""
-        run: Callable[..., Any] = lambda method, *inputs: self.model.apply({"params": params}, *inputs, method=method)
+        run = runner(self.model, params)
         # Pictures are grouped by reference, [R, 1 + M]: each of several devices keeps its own.
         count, modifications = batch.target_ids.shape
         flat = lambda x: x.reshape(-1, *x.shape[2:])

@@ -19,7 +19,6 @@ from contextjax.models.context_blip import ContextBLIP
 from contextjax.models.covr2 import CoVR2
 from contextjax.pretrained import abstract_params, towers
 from contextjax.pretrained.names import flatten
-from contextjax.spec import TOKEN_QUERIES
 from contextjax.variants import make_model
 from experiments.shared import models
 from experiments.shared.abstract_step import with_sizes
@@ -70,9 +69,9 @@ def inference_costs(config: Any) -> list[InferenceCost]:
         ]
     base = "BLIP-2" if isinstance(model, CoVR2) else "CLIP"
     modes = dict.fromkeys((model.config.query, "sum", "image", "text"))
-    name = lambda mode: {"fusion": "ConText-CIR", "sum": f"{base}'s sum", **dict.fromkeys(TOKEN_QUERIES, "CoVR-2")}.get(
-        mode, f"{base}'s {mode} alone"
-    )
+    own = spec.title if spec.family != "context_cir" else model.config.query
+    names = {"fusion": "ConText-CIR", "composed": own, "sum": f"{base}'s sum"}
+    name = lambda mode: names.get(mode, own if mode == model.config.query else f"{base}'s {mode} alone")
     return [_of_queries(name(mode), model, mode, length=length, freeze=freeze) for mode in modes]
 
 

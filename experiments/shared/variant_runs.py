@@ -18,7 +18,7 @@ from contextjax.json_files import read_json, read_lines, set_aside_lines
 from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
 from experiments.shared.recipes import load_recipe
-from experiments.shared.run_config import read_evaluation
+from experiments.shared.run_config import read_config, read_evaluation
 from experiments.shared.stage_runs import stages_of
 
 TRIAL_STEPS = 60
@@ -77,6 +77,7 @@ class VariantRuns:
         evaluation = read_evaluation(stages[-1] / "evaluation.json", remedy="give the same command again")
         ends = [read_metrics(stage)[-1] for stage in stages]
         more = {name: value for name, value in evaluation.items() if name.startswith(("accuracy/", "grounding/"))}
+        more |= _costs(stages[-1])
         row: dict[str, Any] = {"variant": variant, "seed": seed, "metrics": self._metrics(evaluation) | more}
         row |= {"gallery": evaluation["n_gallery"], "queries": evaluation["n_queries"]}
         if self.kind:
@@ -158,6 +159,14 @@ class VariantRuns:
             seconds = f"{min(r['seconds'] for r in own):.0f}–{max(r['seconds'] for r in own):.0f}"
             lines.append(f"| {variant} | {len(own)} | {own[0]['steps']} | {seconds} | {' | '.join(cells)} |")
         return "\n".join(lines)
+
+
+def _costs(workdir: Path) -> dict[str, float]:
+    """Returns what a run's system is: the parameters that it reads and that were trained, and the FLOPs of a query."""
+    from experiments.shared.inference_costs import inference_costs
+
+    cost = inference_costs(read_config(workdir))[0]
+    return {"parameters": cost.parameters, "trained_parameters": cost.trained, "flops_query": cost.query_flops}
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -118,7 +118,7 @@ def test_states_attention_and_embeddings_are_the_published_ones(golden, params, 
         reference, target = model.encode_image(batch.references), model.encode_image(batch.targets[:, 0])
         ids, mask = (x[:, 0] for x in batch.texts)
         text = model.encode_text(ids, mask)
-        composition = model.compose(reference, text, mask)
+        composition = model.compose(reference, ids, mask)
         return {
             "image_states": reference.tokens,
             "text_states": text.states,

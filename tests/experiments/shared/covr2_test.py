@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from configs.covr2 import get_config
+from contextjax.models.blip2 import BLIP2
 from contextjax.models.covr2 import COPIES
 from contextjax.pretrained import write_pretrained
 from contextjax.pretrained.names import flatten
 from contextjax.types import UserError
 from contextjax.variants import make_model
 from experiments.shared import covr2, models
+from tests.models import blip2_test
 from tests.pretrained.conftest import BLIP2_CONFIG, random_params
 
 
@@ -34,9 +36,7 @@ def test_a_batch_has_the_shapes_of_what_is_trained():
 
 
 def test_training_starts_from_blip2_and_its_copies(tmp_path):
-    from flax.linen import unbox
-
-    published = random_params(type_of(BLIP2_CONFIG))
+    published = random_params(BLIP2(BLIP2_CONFIG))
     folder = write_pretrained(tmp_path / "blip2", BLIP2_CONFIG, published)
     config = get_config("tiny")
     config.model.pretrained, config.model.variant = str(folder), ""
@@ -44,7 +44,7 @@ def test_training_starts_from_blip2_and_its_copies(tmp_path):
     config.model.text = {"scan": False}
     config.model = models.resolve_model(config)
     model = make_model(models.make_spec(config))
-    fresh = unbox(jax.jit(models.make_init(model))(jax.random.key(0)))
+    fresh = blip2_test.random_params(model)
     start = models.make_start(config)(fresh)
     equal = lambda a, b: [np.testing.assert_array_equal(x, flatten(b)[path]) for path, x in flatten(a).items()]
     equal(start["blip2"], published)
@@ -53,9 +53,3 @@ def test_training_starts_from_blip2_and_its_copies(tmp_path):
     assert jax.tree.structure(start) == jax.tree.structure(fresh)
     buffers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(start) if isinstance(x, jnp.ndarray)]
     assert len(buffers) == len(set(buffers))  # a step may donate each of them
-
-
-def type_of(config):
-    from contextjax.models.blip2 import BLIP2
-
-    return BLIP2(config)

@@ -28,6 +28,8 @@ def base(system: str = "context_cir") -> Any:
     own = {"context_cir": _context_cir, "context_blip": _context_blip, "composed_blip": _composed_blip, "covr2": _covr2}
     own_model, config.loss = own[system]()
     model.update(own_model)
+    if system == "composed_blip":
+        model.vision.taps = ()  # nothing reads them
     config.optimizer = _optimizer()
     config.training = training = ConfigDict()
     training.steps = 35_000
@@ -60,6 +62,7 @@ def shrink(config: Any) -> None:
     if config.model.system == "context_cir":
         config.model.fusion_layers = min(config.model.fusion_layers, 1)
     elif config.model.system == "composed_blip":
+        config.model.vision.image_size = 64
         config.model.update({name: 3 for name in ("fused_token", "reverse_token") if config.model[name] is not None})
     elif config.model.system == "covr2":
         config.model.vision.update({"image_size": 64})

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 from contextjax.models.blip import BLIP
 from contextjax.models.blip2 import BLIP2
 from contextjax.models.context_blip import ContextBLIP
-from contextjax.models.context_cir import Composition, combine
+from contextjax.models.context_cir import combine
 from contextjax.models.covr2 import CoVR2
+from contextjax.models.dual_encoder import Composition
 from contextjax.models.layers import normalize
 from contextjax.spec import ENC, TOKEN_QUERIES, QueryMode, ScoreMode
 from contextjax.types import Tokens

@@ -84,10 +84,11 @@ class System(Retriever):
         """The ways in which this system can score candidates, the one that is meant for it last."""
         return spec_of(self.model).scores
 
-    def with_query(self, query: str, template: str = "{}") -> System:
+    def with_query(self, query: str, template: str = "") -> System:
         """Returns a system of the same towers with another query: its own, or a baseline; see models.context_cir.
 
-        Baselines are "image", "text", "sum" and "raw_sum". `template` is the text of a query, around the user's own.
+        Baselines are "image", "text", "sum" and "raw_sum". `template` is the text around the user's own, which is "{}"
+        (the default, but for the query that the system has already).
 
         A CoVR2 has "token_mean" and "token_max": the mean, or the largest, of the cosines of all pairs of a query's and
         a picture's vectors. Both encode_query and encode_gallery give means, which an index is searched by; an
@@ -97,6 +98,7 @@ class System(Retriever):
             raise UserError(f"query is '{query}'; expected one of {', '.join(QUERIES)}.")
         if query not in (*BASELINES, *queries_of(getattr(self.model.config, "query", ""))):
             raise UserError(f"This system has no {query}; it is queried by '{self.query}'.")
+        template = template or (self.template if query == self.query else "{}")
         check_template(query, template)
         return self._with(query=query, template=template)
 

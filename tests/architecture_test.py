@@ -50,6 +50,8 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.masking": {"contextjax.models.adapter"} | TOWERS | LAYERS | TYPES,
     "contextjax.models.inter_context": TOWERS | LAYERS | TYPES,
     "contextjax.models.token_pooling": LAYERS | TYPES,
+    "contextjax.models.combiner": LAYERS | TYPES,
+    "contextjax.models.composed_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_cir": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.combiner": LAYERS | TYPES,

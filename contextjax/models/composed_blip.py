@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from contextjax.models.blip import BLIP, BLIPConfig
-from contextjax.models.context_cir import Composition
-from contextjax.models.dual_encoder import DualEncoder, temperature_of
+from contextjax.models.dual_encoder import Composition, DualEncoder, temperature_of
 from contextjax.models.layers import logical, normalize
 from contextjax.models.vision import VisionOutput
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from contextjax.models.clip import CLIP, CLIPConfig
 from contextjax.models.combiner import Combiner, PseudoWord
-from contextjax.models.dual_encoder import DualEncoder, temperature_of
+from contextjax.models.dual_encoder import Composition, DualEncoder, temperature_of
 from contextjax.models.fusion import FusionBlock
 from contextjax.models.layers import AttentionPooling, head, normalize
 from contextjax.models.qformer import QFormer, QFormerConfig
@@ -35,14 +35,6 @@ class ContextCIRConfig:
     # "combiner": CLIP4Cir's; "pseudo_word": SEARLE's and LinCIR's; "qformer": CoVR-2's, on this image tower, with two
     # layers for each of fusion_layers; BASELINES: see `combine`.
     query: str = "fusion"
-
-
-class Composition(NamedTuple):
-    """A composed query: query [..., D], not normalised, and attention [..., I, T] over the text, mean over heads."""
-
-    query: Any
-    attention: Any  # mean over the blocks
-    last_attention: Any = None  # of the last block
 
 
 class ContextCIR(DualEncoder):

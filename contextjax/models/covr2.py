@@ -13,8 +13,7 @@ from typing import Any
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from contextjax.models.blip2 import BLIP2, BLIP2Config
-from contextjax.models.context_cir import Composition
-from contextjax.models.dual_encoder import DualEncoder
+from contextjax.models.dual_encoder import Composition, DualEncoder
 from contextjax.models.layers import head, normalize
 from contextjax.models.qformer import QFormer
 from contextjax.models.vision import VisionOutput

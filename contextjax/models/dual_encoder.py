@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,6 +11,14 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from contextjax.models.layers import normalize
 from contextjax.models.text import TextOutput
 from contextjax.models.vision import VisionOutput
+
+
+class Composition(NamedTuple):
+    """A composed query: query [..., D], not normalised, and attention [..., I, T] over the text, mean over heads."""
+
+    query: Any
+    attention: Any  # mean over the blocks
+    last_attention: Any = None  # of the last block
 
 
 class DualEncoder(nn.Module):

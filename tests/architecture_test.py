@@ -54,8 +54,6 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.composed_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_cir": PARTS | TOWERS | LAYERS | TYPES,
-    "contextjax.models.combiner": LAYERS | TYPES,
-    "contextjax.models.composed_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.covr2": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.variants": SPEC | SYSTEMS | PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.pretrained": MODELS | TYPES | FILES | {"contextjax.pretrained"},

@@ -104,6 +104,10 @@ FAMILIES: Mapping[str, Family] = {
     "blip2": Family(BLIP2, BLIP2Config, "", BLIP2Config, QFormerConfig, {}),
 }  # fmt: skip
 SYSTEMS: Mapping[str, Family] = {name: family for name, family in FAMILIES.items() if family.towers}  # that are trained
+# The fields of towers that are at least 1.
+SIZES = (
+    "image_size", "patch_size", "width", "layers", "mlp", "vocabulary", "positions", "query_tokens", "cross_every",
+)  # fmt: skip
 LARGEST, DEEPEST = 1 << 24, 512  # of any size, and of a number of blocks; a larger one is a mistake
 
 
@@ -291,7 +295,7 @@ def _check_fields(config: Any, section: Mapping[str, Any], where: str, *, skippe
             raise UserError(f"{where}.{name} is {value!r}; expected a value of type {kind}, within bounds.")
         if name.endswith("layers") and value > DEEPEST:
             raise UserError(f"{where}.{name} is {value}; expected at most {DEEPEST}.")
-        if name in ("image_size", "patch_size", "width", "layers", "mlp", "vocabulary", "positions") and value < 1:
+        if name in SIZES and value < 1:
             raise UserError(f"{where}.{name} is {value}; expected at least 1.")
         if name in ("epsilon", "std") and min(value if isinstance(value, tuple) else (value,)) <= 0:
             raise UserError(f"{where}.{name} is {value}; expected more than 0.")

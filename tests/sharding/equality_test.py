@@ -54,17 +54,6 @@ class Chosen(CaptionObjective):
         return super().represent(params, batch, rng, draws)
 
 
-def tokens(tiny, dtype):
-    """CoVR-2 with everything trained: several vectors of a query, HN-NCE, a modification that is missing."""
-    from contextjax.models.covr2 import CoVR2, CoVR2Config
-    from contextjax.objectives.covr2 import CoVR2Objective
-    from tests.models import blip2_test
-
-    model = CoVR2(CoVR2Config(blip2_test.CONFIG), dtype)
-    objective = CoVR2Objective(model, (("captions", 0.5), ("hard_negative", 0.5)))
-    return objective, blip2_test.random_params(model), tiny.batch(8, 2)
-
-
 def without_choices(case):
     """The case with nothing in it that is chosen by numbers which rounding changes."""
     objective, *inputs = case
@@ -110,7 +99,7 @@ def one_step(case, *, mesh: str = ""):
     return jax.device_get((metrics["loss"], state.opt_state.trace))
 
 
-@pytest.fixture(scope="module", params=[composed, captions, candidates, tokens])
+@pytest.fixture(scope="module", params=[composed, captions, candidates])
 def on_one_device(request, tiny):
     return request.param, one_step(request.param(tiny, None))
 

@@ -45,6 +45,7 @@ def covr2_run(made_once, pictograms):
     return made_once("covr2_run", lambda folder: train_tiny("covr2.py:tiny", folder, pictograms))
 
 
+@pytest.mark.long
 def test_it_trains_is_evaluated_by_both_protocols_and_loads(covr2_run, pictograms, tmp_path):
     last = read_metrics(covr2_run)[-1]
     assert last["step"] == 12 and np.isfinite(last["val/Avg"]) and np.isfinite(last["hard_negative"])
@@ -62,6 +63,7 @@ def test_it_trains_is_evaluated_by_both_protocols_and_loads(covr2_run, pictogram
         system.with_query("fusion")
 
 
+@pytest.mark.long
 def test_its_programs_are_exported(covr2_run, tmp_path, pictograms):
     done = in_process("export", f"--source={covr2_run}", f"--target={tmp_path / 'export'}", "--format=stablehlo")
     assert done.returncode == 0, done.stderr

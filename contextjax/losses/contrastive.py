@@ -120,7 +120,8 @@ def contrastive_loss_of(
     if mask_false_negatives:
         allowed = allowed & (~same | diagonal)
     logits = jnp.where(allowed, logits, LOWEST)
-    positive = jnp.diagonal(logits)
+    # Not jnp.diagonal: its gradient gathers inside a conditional, in which XLA's CPU processes wait for each other.
+    positive = jnp.sum(logits, axis=1, where=diagonal)
     to_query = jax.nn.logsumexp(logits, axis=0) - positive
     if negatives is not None:
         if mask_false_negatives and negative_ids is not None:

@@ -8,6 +8,8 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+LONGEST_END = 25  # seconds; Kubernetes kills after 30
+
 
 class HeadLimit(H11Protocol):
     """uvicorn's protocol, which closes a connection when the head of a request has not come within `seconds`.
@@ -86,6 +88,9 @@ class Server(uvicorn.Server):
         for connection in waiting:
             await loop.connect_accepted_socket(self._protocol, connection)
         await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):  # clients that do not read
+            connection.transport.abort()
+        await asyncio.sleep(0)  # in which the transports close their sockets
 
     def _protocol(self) -> Any:
         make: Any = self.config.http_protocol_class
@@ -103,6 +108,12 @@ def _accept_all(listener: Any) -> list[socket.socket]:
     return taken
 
 
-def make_server(app: Any, *, http: type[HeadLimit] = HeadLimit, **options: Any) -> Server:
-    """Returns a server of an ASGI application; `options` are those of uvicorn.Config."""
-    return Server(uvicorn.Config(app, http=http, loop="asyncio", server_header=False, **options))
+def make_server(app: Any, *, http: type[HeadLimit] = HeadLimit, end: int = LONGEST_END, **options: Any) -> Server:
+    """Returns a server of an ASGI application, which ends at most `end` seconds after it is asked to.
+
+    A client that does not read its answer would otherwise hold the end up for ever. `options` are those of
+    uvicorn.Config.
+    """
+    return Server(
+        uvicorn.Config(app, http=http, loop="asyncio", server_header=False, timeout_graceful_shutdown=end, **options)
+    )

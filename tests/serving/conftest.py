@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import sys
 import threading
 import time
 
@@ -51,8 +52,8 @@ def index(system, gallery, tmp_path_factory):
 class Server:
     """A server in a thread, with sockets."""
 
-    def __init__(self, app, http=HeadLimit):
-        self.server = make_server(app, port=0, log_level="error", http=http)
+    def __init__(self, app, http=HeadLimit, **options):
+        self.server = make_server(app, port=0, log_level="error", http=http, **options)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         while not self.server.started:
@@ -66,8 +67,10 @@ class Server:
 
     def close(self):
         self.end()
-        self.thread.join(30)
-        assert not self.thread.is_alive()
+        self.thread.join(60)
+        state = self.server.server_state
+        held = [(c.transport, c.conn.states, c.cycle and vars(c.cycle)) for c in state.connections]
+        assert not self.thread.is_alive(), (held, state.tasks, sys._current_frames()[self.thread.ident])
 
 
 @pytest.fixture(scope="session")

@@ -73,3 +73,18 @@ def test_what_clients_have_sent_is_answered_at_the_end(system, index, gallery):
     server.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.port), timeout=5)
+
+
+def test_a_client_that_does_not_read_does_not_hold_up_the_end():
+    async def endless(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send({"type": "http.response.body", "body": bytes(100_000), "more_body": True})
+
+    server = Server(endless, end=1, lifespan="off")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(8) == b"HTTP/1.1"
+        started = time.monotonic()
+        server.close()
+        assert time.monotonic() - started < 20  # without the limit, for ever

@@ -53,7 +53,6 @@ def inference_costs(config: Any) -> list[InferenceCost]:
 
     For ConText-CIR these are its baselines, of which "sum" is CLIP's. For ContextBLIP they are the base model's scores.
     """
-    check_values(config)
     config = with_sizes(config)
     vocabulary = config.data.vocabulary or config.model.text["vocabulary"]
     spec = models.make_spec(config, vocabulary=vocabulary)
@@ -96,6 +95,7 @@ def describe(costs: Sequence[InferenceCost]) -> str:
 
 def describe_costs(config: Any) -> str:
     """Returns `describe` of a config's costs."""
+    check_values(config)
     return describe(inference_costs(config))
 
 

@@ -61,9 +61,8 @@ def score(
         own, shared = [{"propositions": propositions, "share": share}] * len(parts), [{}] * len(parts)
     else:
         main, change = system.query, system.with_query
-        others = [name for name in ("image", "text", "sum") if main in ("fusion", "sum") and name != main]
-        if main in TOKEN_QUERIES:
-            others = [name for name in (*TOKEN_QUERIES, "image", "text", "sum") if name != main]
+        ways = (*(TOKEN_QUERIES if main in TOKEN_QUERIES else ()), "image", "text", "sum")
+        others = [name for name in ways if main not in ("image", "text") and name != main]
         # The gallery is the same for every way to query, and so encoded once for all; but for "token_max", which
         # compares the vectors whose means the others do.
         own = _galleries(system, protocol, parts)

@@ -1,5 +1,7 @@
 """The keys that all recipes share. The defaults of the models and their losses are the papers'."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -57,6 +59,7 @@ def shrink(config: Any) -> None:
     config.data.text_length = min(config.data.text_length, 32)
     config.data.batch_size = 8
     if config.model.system != "context_blip":
+        config.data.grounded = 0
         config.data.caption_length = 36
         config.loss.lead_steps = min(config.loss.lead_steps, 4)
     if config.model.system == "context_cir":
@@ -114,6 +117,7 @@ def train_on_pictograms(config: Any, folder: str) -> None:
     config.data.text_length = 24
     config.data.caption_length = 36
     config.data.vocabulary = 800
+    config.data.grounded = 256
     config.training.evaluate_every = 750
 
 
@@ -127,13 +131,31 @@ def use_muon(config: Any, *, learning_rate: float, warmup_steps: int) -> None:
     config.optimizer.decay_vectors = False
 
 
-def source(reader: str = "", *, folder: str = "", weight: float = 1.0) -> Any:
-    """Returns a set of a mixture: its reader ("": the source's name), its folder ("": data.folder) and its weight.
+def numbered(argument: str, kinds: Sequence[str]) -> tuple[list[str], dict[str, float]]:
+    """Splits a recipe's argument at its commas into names, and numbers by the names before them: "weight0.8".
+
+    Raises:
+      ValueError: a number comes twice.
+    """
+    names, numbers = [], {}
+    for name in filter(None, argument.split(",")):
+        match = re.fullmatch(rf"({'|'.join(kinds)})(\d+(?:\.\d+)?)", name)
+        if not match:
+            names.append(name)
+        elif match[1] in numbers:
+            raise ValueError(f"The recipe's argument has '{match[1]}' twice; give one.")
+        else:
+            numbers[match[1]] = float(match[2])
+    return names, numbers
+
+
+def source(reader: str = "", *, folder: str = "", weight: float = 1.0, records: int = 0) -> Any:
+    """Returns a set of a mixture: its reader ("": the source's name), folder ("": data.folder), weight and records.
 
     The weight is how often each of its samples is seen in an epoch: 1 for all sources is uniform over all samples; 0
-    leaves the set out.
+    leaves the set out. `records` is data.records of this source alone.
     """
-    return ConfigDict({"reader": reader, "folder": folder, "weight": weight})
+    return ConfigDict({"reader": reader, "folder": folder, "weight": weight, "records": records})
 
 
 def evaluation(protocol: str = "", *, folder: str = "", split: str = "val") -> Any:
@@ -164,6 +186,9 @@ def _data(system: str) -> Any:
     # Of training pictures: "none", "light" (a crop and a flip), "published" (as ContextBLIP's paper has it), or "set"
     # (one crop for all pictures of a sample, no flips), or "reference" (as CoVR-2 has it: references alone).
     data.augment = "none"
+    # Only so many of the training split's records; 0: all. Evenly spread; of composed queries whole references, drawn
+    # once, so that a smaller number of them is a part of a larger one.
+    data.records = 0
     data.bad_pictures = "fail"  # or "skip": training leaves out missing and unreadable ones, and records that name them
     # Encode once by model.start, without augmentation, and train what reads its features: ContextBLIP's stage 2b, or a
     # combiner.
@@ -176,13 +201,15 @@ def _data(system: str) -> Any:
     elif system == "context_cir":
         data.phrases_per_text = 4.0  # the phrase budget of a batch, over its number of texts
         data.phrase_length = 12  # tokens, BOS and EOS included
+        # Queries of each evaluation in training, evenly spread, whose maps are measured against boxes; 0: none.
+        data.grounded = 0
+        data.pronouns = True  # "it" and "this one" are phrases too, as published
     else:
         data.candidates = 10  # pictures of a candidate set in a batch; a smaller set is filled up
         data.descriptions = 1  # of one set in a sample, for which its pictures are encoded once
         data.propositions = 0  # short sentences that a text is split into for model.propositions; 0: the whole text
         data.proposition_length = 20  # tokens
         data.clean = True  # texts lose their punctuation, as published
-        data.records = 0  # only so many of the training split's records, evenly spread; 0: all
     return data
 
 

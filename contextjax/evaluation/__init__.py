@@ -20,6 +20,7 @@ from contextjax.evaluation.retrieval import (
     rank_records,
 )
 from contextjax.evaluation.shared import Pictures
+from contextjax.evaluation.single_modality import single_modality
 
 __all__ = [
     "CandidateEvaluation",
@@ -37,5 +38,6 @@ __all__ = [
     "rank_records",
     "run_probes",
     "score_records",
+    "single_modality",
     "with_texts_of_other_sets",
 ]

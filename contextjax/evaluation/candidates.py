@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from contextjax import metrics
-from contextjax.evaluation.shared import Pictures, by_kind, check_targets
+from contextjax.evaluation.shared import Pictures, by_label, check_targets
 from contextjax.types import CandidateRecord
 
 SETS = 64  # candidate sets that are held decoded at a time
@@ -51,9 +51,14 @@ class CandidateEvaluation:
         low, high = metrics.recall_interval(ranks, 1, related)
         return {**values, "low95": low, "high95": high}
 
+    @property
+    def hits(self) -> dict[str, np.ndarray]:
+        """The queries [Q] whose target scores highest, as 1, see single_modality."""
+        return {"accuracy": (self.ranks == 0).astype(float)}
+
     def by_kind(self) -> dict[str, dict[str, float]]:
         """Returns the metrics of each kind of candidates, where records have kinds."""
-        return by_kind(self.records, self.metrics)
+        return by_label([record.kinds for record in self.records], self.metrics)
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """Returns the metrics of answers at random, and of the one index that is most often right here."""

@@ -50,30 +50,44 @@ def evaluate_grounding(
 
     Returns:
       grounding/pointing and grounding/mass, each with what a map that knows nothing reaches (pointing_chance,
-      mass_chance), and the number of phrases; empty where there are none, or the system has no maps.
+      mass_chance), and the number of phrases; of composed queries also alone_pointing and alone_mass, of the maps of
+      the phrases as texts by themselves. Empty where there are no phrases, or the system has no maps.
     """
     asked = [(record, name) for record in records if record.boxes and (name := record.boxed_picture) is not None]
     if not asked or not system.has_attention_maps:
         return {}
     results: list[metrics.Grounding] = []
+    alone: list[metrics.Grounding] = []
     for begin in range(0, len(asked), BATCH):
         batch = asked[begin : begin + BATCH]
         seen = [pictures[pictures.row[name]] for _, name in batch]
         maps = system.attention_maps(seen, [record.text for record, _ in batch], layers=layers)
-        for (record, _), tokens in zip(batch, maps, strict=True):
+        phrases: list[tuple[Any, str, Any]] = []  # picture, phrase, (its boxes, size of the picture)
+        for (record, _), picture, tokens in zip(batch, seen, maps, strict=True):
             boxes, size = _seen_boxes(record.boxes, system.fit)
             for name, start, end in named_things(record.text, list(boxes)):
                 if tokens.offsets[:, 1].max() < end:
                     continue  # the text was cut before
-                values = tokens.phrase(start, end)
-                results.append(
-                    metrics.grounding(values if values.any() else np.ones_like(values), np.asarray(boxes[name]), size)
-                )
+                place = np.asarray(boxes[name]), size
+                results.append(_grounding(tokens.phrase(start, end), *place))
+                phrases.append((picture, record.text[start:end], place))
+        if phrases and isinstance(batch[0][0], ComposedRecord):
+            pictured, texts, places = zip(*phrases, strict=True)
+            maps = system.attention_maps(pictured, texts, layers=layers)
+            whole = [tokens.phrase(0, len(text)) for tokens, text in zip(maps, texts, strict=True)]
+            alone += [_grounding(values, *place) for values, place in zip(whole, places, strict=True)]
     if not results:
         return {}
-    means = 100 * np.asarray(results, np.float64).mean(0)
-    named = zip(metrics.Grounding._fields, means.tolist(), strict=True)
-    return {**{f"grounding/{field}": value for field, value in named}, "grounding/phrases": len(results)}
+    means = dict(zip(metrics.Grounding._fields, (100 * np.asarray(results, np.float64).mean(0)).tolist(), strict=True))
+    if alone:
+        by_itself = (100 * np.asarray(alone, np.float64).mean(0)).tolist()
+        means |= {"alone_pointing": by_itself[0], "alone_mass": by_itself[1]}
+    return {**{f"grounding/{field}": value for field, value in means.items()}, "grounding/phrases": len(results)}
+
+
+def _grounding(values: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> metrics.Grounding:
+    """Returns how a map lies on boxes; a map of zeros counts as one that knows nothing."""
+    return metrics.grounding(values if values.any() else np.ones_like(values), boxes, size)
 
 
 def named_things(text: str, names: Sequence[str]) -> Iterator[tuple[str, int, int]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from contextjax import metrics
-from contextjax.evaluation.shared import Pictures, by_kind, check_targets
+from contextjax.evaluation.shared import Pictures, by_label, check_targets
 from contextjax.types import ComposedRecord, EvaluationProtocol, UserError
 
 
@@ -51,6 +51,14 @@ class Evaluation:
         return np.take_along_axis(self.truth_ranks, self._sought[:, None], axis=1)[:, 0]
 
     @property
+    def hits(self) -> dict[str, np.ndarray]:
+        """The queries [Q] whose first picture is right, in the gallery and the group, as 1, see single_modality."""
+        first = {"R@1": (self.truth_ranks == 0).any(axis=1).astype(float)}
+        if self.protocol.subset_recall_at:
+            first["Rs@1"] = np.where(self.subset_ranks < 0, np.nan, self.subset_ranks == 0)
+        return first
+
+    @property
     def targets(self) -> list[str]:
         """The pictures that `ranks` are of; targets must not be secret."""
         return [_truths(record)[column] for record, column in zip(self.records, self._sought, strict=True)]
@@ -83,10 +91,14 @@ class Evaluation:
 
         Where several pictures may be right, `n_truths` is their mean number.
         """
+        return self.by([record.kinds for record in self.records])
+
+    def by(self, labels: Sequence[Collection[Any]]) -> dict[str, dict[str, float]]:
+        """Returns the metrics of the queries with each label, given the labels of each query, as by_kind does."""
         if not self.protocol.map_at:
-            return by_kind(self.records, self.metrics)
+            return by_label(labels, self.metrics)
         truths = np.asarray([len(_truths(record)) for record in self.records])
-        return by_kind(self.records, lambda rows: {**self.metrics(rows), "n_truths": float(truths[rows].mean())})
+        return by_label(labels, lambda rows: {**self.metrics(rows), "n_truths": float(truths[rows].mean())})
 
 
 def evaluate_retrieval(

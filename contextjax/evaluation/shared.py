@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -35,12 +35,12 @@ def check_targets(records: Sequence[ComposedRecord] | Sequence[CandidateRecord])
         raise UserError(f"{secret} of {len(records)} records have no target; evaluate a split that publishes them.")
 
 
-def by_kind(
-    records: Sequence[ComposedRecord] | Sequence[CandidateRecord], metrics_of: Callable[[np.ndarray], dict[str, float]]
+def by_label(
+    labels: Sequence[Collection[Any]], metrics_of: Callable[[np.ndarray], dict[str, float]]
 ) -> dict[str, dict[str, float]]:
-    """Returns the metrics of the records of each kind, where they have kinds."""
-    groups: dict[str, list[int]] = {}
-    for row, record in enumerate(records):
-        for kind in record.kinds:
-            groups.setdefault(kind, []).append(row)
-    return {kind: {**metrics_of(np.asarray(rows)), "n_queries": len(rows)} for kind, rows in sorted(groups.items())}
+    """Returns the metrics of the records with each label, given the labels of each record; sorted by label."""
+    groups: dict[Any, list[int]] = {}
+    for row, own in enumerate(labels):
+        for label in own:
+            groups.setdefault(label, []).append(row)
+    return {str(x): {**metrics_of(np.asarray(rows)), "n_queries": len(rows)} for x, rows in sorted(groups.items())}

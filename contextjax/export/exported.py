@@ -25,6 +25,8 @@ _LEFT_OUT = {
     "encode_query_tokens": "vectors of tokens",
     "encode_gallery_tokens": "vectors of tokens",
     "set_features": "features of candidate sets",
+    "image_features": "features that are not normalised",
+    "text_features": "features that are not normalised",
     "model": "a module",
     "params": "parameters",
 }

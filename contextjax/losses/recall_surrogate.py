@@ -47,10 +47,12 @@ def recall_surrogate_loss(
       (sum over valid rows, number of valid rows).
     """
     scores = cosines(query, target)
-    others = valid[None, :] & ~jnp.eye(len(scores), dtype=bool)
+    diagonal = jnp.eye(len(scores), dtype=bool)
+    own = jnp.sum(scores, axis=1, where=diagonal)  # not jnp.diagonal, see contrastive_loss_of
+    others = valid[None, :] & ~diagonal
     if mask_false_negatives:
         others = others & (target_ids[:, None] != target_ids[None, :])
-    nearer = jax.nn.sigmoid((scores - jnp.diagonal(scores)[:, None]) / rank_temperature)
+    nearer = jax.nn.sigmoid((scores - own[:, None]) / rank_temperature)
     rank = jnp.where(others, nearer, 0.0).sum(axis=1)
     recalls = jax.nn.sigmoid((jnp.asarray(cutoffs, jnp.float32) - 1 - rank[:, None]) / recall_temperature)
     return jnp.where(valid, 1 - recalls.mean(axis=1), 0.0).sum(), valid.sum().astype(jnp.float32)

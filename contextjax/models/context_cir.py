@@ -83,15 +83,20 @@ class ContextCIR(DualEncoder):
 
     def fuse(
         self, image_tokens: Float[Array, "*#b i w"], text_states: Float[Array, "*#b t v"], mask: Bool[Array, "*#b t"]
-    ) -> tuple[Float[Array, "*b i w"], Float[Array, "*b i t"], Float[Array, "*b i t"]]:
-        """Returns image tokens that have read the text, and attention, mean over heads: of all blocks, of the last."""
+    ) -> tuple[Float[Array, "*b i w"], Float[Array, "*b i t"], Float[Array, "*b i t"], tuple[Array, ...]]:
+        """Returns image tokens that have read the text, and attention, mean over heads.
+
+        The attention is the mean of all blocks, that of the last, and that of each.
+        """
         lead = jnp.broadcast_shapes(image_tokens.shape[:-2], text_states.shape[:-2])
         attention = last = jnp.zeros((*lead, image_tokens.shape[-2], text_states.shape[-2]))
+        by_block = []
         for block in self.fusion:
             image_tokens, weights = block(image_tokens, text_states, mask)
             last = weights.mean(-3)
             attention = attention + last / len(self.fusion)
-        return image_tokens, attention, last
+            by_block.append(last)
+        return image_tokens, attention, last, tuple(by_block)
 
     def compose(self, image: VisionOutput, ids: Int[Array, "*b t"], mask: Bool[Array, "*b t"]) -> Composition:
         """Returns the query of a picture and a text; the picture's leading axes broadcast against the text's."""

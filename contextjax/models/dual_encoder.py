@@ -19,6 +19,7 @@ class Composition(NamedTuple):
     query: Any
     attention: Any  # mean over the blocks
     last_attention: Any = None  # of the last block
+    by_block: Any = ()  # of each block
 
 
 class DualEncoder(nn.Module):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -50,8 +51,13 @@ class ContextCIRObjective:
     contrastive: Callable[..., Any] = contrastive_loss
     is_rowwise = True
 
-    def represent(self, params: Any, batch: ComposedBatch | FeaturePairs, rng: Any = None) -> dict[str, Any]:
-        """Returns the embeddings that the terms compare; each picture is encoded once. `rng` is of dropout."""
+    def represent(
+        self, params: Any, batch: ComposedBatch | FeaturePairs, rng: Any = None, *, by_block: bool = False
+    ) -> dict[str, Any]:
+        """Returns the embeddings that the terms compare; each picture is encoded once. `rng` is of dropout.
+
+        `by_block`: the phrases' maps of each fusion block, too ("blocks").
+        """
         names = dict(self.weights)
         run = runner(self.model, params, rng)
         if isinstance(batch, FeaturePairs):
@@ -76,7 +82,9 @@ class ContextCIRObjective:
             composition = run("compose", source, *batch.texts)
             out["query"] = normalize(flat(composition.query))
             if "consistency" in names:
-                out |= self._phrase_maps(run, source, composition.attention, batch)
+                every = composition.by_block if by_block else ()
+                (in_context, alone), *blocks = self._phrase_maps(run, source, (composition.attention, *every), batch)
+                out |= {"in_context": in_context, "alone": alone} | ({"blocks": blocks} if by_block else {})
         if "reverse" in names:
             back = run("compose", jax.tree.map(lambda x: by_reference(x)[:, 1:], images), *batch.texts, True)
             out["back"] = normalize(flat(back.query))
@@ -91,24 +99,32 @@ class ContextCIRObjective:
         return run("temperature") if self.temperature is None else jnp.float32(self.temperature)
 
     def _phrase_maps(
-        self, run: Callable[..., Any], source: VisionOutput, attention, batch: ComposedBatch
-    ) -> dict[str, Any]:
-        """Returns maps [G * P, patches] of each phrase in its sentence and alone, over the same image tokens."""
+        self, run: Callable[..., Any], source: VisionOutput, attentions: Sequence[Any], batch: ComposedBatch
+    ) -> list[tuple[Any, Any]]:
+        """Returns maps [G * P, patches] of each phrase in its sentence and alone, over the same image tokens.
+
+        They are those of the mean over the blocks, then of each block where `attentions` has more than the mean.
+        """
         phrases = batch.phrases
         assert phrases is not None, "the consistency loss needs batches with phrases"
         groups, modifications = len(phrases.text), batch.target_ids.shape[1]
         flat = lambda x: x.reshape(-1, *x.shape[2:])
         # Taken group by group: each of several devices has the texts and pictures of its own phrases.
         take = lambda x, rows: flat(jax.vmap(lambda x, rows: x[rows])(x.reshape(groups, -1, *x.shape[2:]), rows))
-        in_context = phrase_attention(take(attention, phrases.text), flat(phrases.span))
         tokens = take(source.tokens, phrases.text // modifications)
         ids, mask = map(flat, phrases.tokens)
-        _, alone, _ = run("fuse", tokens, run("encode_text", ids, mask).states, mask)
+        _, mean, _, blocks = run("fuse", tokens, run("encode_text", ids, mask).states, mask)
         length = mask.sum(-1)
         inner = jnp.stack(
             [jnp.ones_like(length), length - 1], axis=-1
         )  # BOS and EOS are in the softmax, not in the mean
-        return {"in_context": in_context, "alone": jax.lax.stop_gradient(phrase_attention(alone, inner))}
+        return [
+            (
+                phrase_attention(take(attention, phrases.text), flat(phrases.span)),
+                jax.lax.stop_gradient(phrase_attention(alone, inner)),
+            )
+            for attention, alone in zip(attentions, (mean, *blocks), strict=False)
+        ]
 
     def terms(self, representations: dict[str, Any], batch: ComposedBatch | FeaturePairs) -> Terms:
         """Returns (sum, count) of every weighted term, and of further terms for the log."""
@@ -168,12 +184,14 @@ class ContextCIRObjective:
     def diagnose(self, params: Any, batch: ComposedBatch | FeaturePairs) -> dict[str, Any]:
         """Returns weighted gradient norms of each term, their ratio, consistency values and shares of false negatives.
 
-        There is one forward pass, and one backward pass for each term.
+        Norms are of all parameters, and of the layers of each part ("grad_norm/consistency/fusion_0",
+        ".../clip/text/layer_1"); consistency values are of the mean over the fusion blocks, and of each block. There
+        is one forward pass, and one backward pass for each term.
         """
         names = [name for name, _ in self.weights]
 
         def means(params):
-            representations = self.represent(params, batch)
+            representations = self.represent(params, batch, by_block="consistency" in names)
             terms = self.terms(representations, batch)
             return {name: terms[name][0] / jnp.maximum(terms[name][1], 1.0) for name in names}, representations
 
@@ -181,14 +199,19 @@ class ContextCIRObjective:
         metrics: dict[str, Any] = {}
         for name, weight in self.weights:
             one_term = {other: jnp.asarray(float(other == name), values[other].dtype) for other in names}
-            metrics[f"grad_norm/{name}"] = weight * optax.tree.norm(pull(one_term)[0])
+            gradient = pull(one_term)[0]
+            metrics[f"grad_norm/{name}"] = weight * optax.tree.norm(gradient)
+            for layer, leaves in _layers(gradient).items():
+                metrics[f"grad_norm/{name}/{layer}"] = weight * optax.tree.norm(leaves)
         if "consistency" in names and isinstance(batch, ComposedBatch) and batch.phrases is not None:
             ratio = metrics["grad_norm/consistency"] / jnp.maximum(metrics["grad_norm/contrastive"], 1e-12)
             metrics["grad_norm/consistency_to_contrastive"] = ratio
-            maps = (representations["in_context"], representations["alone"], batch.phrases.valid.reshape(-1))
-            for form in (False, True):
-                total, count = consistency_loss(*maps, epsilon=0.0, normalize=form)
-                metrics[f"consistency/{'normalized' if form else 'raw'}"] = total / jnp.maximum(count, 1.0)
+            valid = batch.phrases.valid.reshape(-1)
+            every = {"": (representations["in_context"], representations["alone"])}
+            every |= {f"/fusion_{i}": maps for i, maps in enumerate(representations["blocks"])}
+            for (block, maps), form in itertools.product(every.items(), ("raw", "normalized")):
+                total, count = consistency_loss(*maps, valid, epsilon=0.0, normalize=form == "normalized")
+                metrics[f"consistency/{form}{block}"] = total / jnp.maximum(count, 1.0)
         targets, valid = batch.target_ids.reshape(-1), jnp.ones(batch.target_ids.size, bool)
         valid = batch.valid.reshape(-1) if isinstance(batch, ComposedBatch) else valid
         another = (targets[:, None] == targets) & valid & ~jnp.eye(len(targets), dtype=bool)
@@ -196,6 +219,16 @@ class ContextCIRObjective:
         for name, same in (("another_target", another), ("a_reference", a_reference)):
             metrics[f"false_negatives/{name}"] = (same.any(axis=1) & valid).sum() / jnp.maximum(valid.sum(), 1)
         return metrics
+
+
+def _layers(params: Any) -> dict[str, list[Any]]:
+    """Returns the leaves of each numbered layer, "clip/text/layer_1", and of every other module, by path."""
+    layers: dict[str, list[Any]] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        names = [str(getattr(entry, "key", entry)) for entry in path]
+        ends = (i + 1 for i, name in enumerate(names) if name[-1].isdigit() or name == "layers")  # a stack of them
+        layers.setdefault("/".join(names[: next(ends, len(names) - 1)] or names), []).append(leaf)
+    return layers
 
 
 def _phrase_shares(phrases: Phrases) -> Terms:

@@ -15,6 +15,7 @@ WIDTH, HEIGHT = 380, 230  # about the width of a phone, so that letters keep the
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38  # margins
 MAX_POINTS = 200
 MAX_LINES = 6  # colours and dashes that the style sheet knows
+RATIO = "grad_norm/consistency_to_contrastive"  # of the objective's diagnosis
 MARKED = 12  # a line of at most so many points shows each as a dot
 
 Points = Sequence[tuple[float, float]]
@@ -35,6 +36,7 @@ class Line:
     name: str
     points: tuple[tuple[float, float], ...]
     last: str
+    intervals: tuple[tuple[float, float, float], ...] = ()  # pixels: across, and the ends of an interval
 
     @property
     def path(self) -> str:
@@ -71,24 +73,31 @@ class Chart:
 
 
 def line_chart(
-    title: str, curves: Mapping[str, Points], *, y_label: str, x_label: str = "step", logarithmic: bool = False
-) -> Chart | None:
+    title: str, curves: Mapping[str, Points], *, y_label: str, x_label: str = "step", logarithmic: bool = False,
+    intervals: Mapping[str, Sequence[tuple[float, float, float]]] | None = None,
+) -> Chart | None:  # fmt: skip
     """Lays out curves (name -> [(x, y)]); returns None where there is no finite point.
 
     The y axis starts at zero; `logarithmic` allows a logarithmic one where values span more than a factor of twenty.
+    With `intervals` (name -> [(x, low, high)]) the x axis is that of sizes: logarithmic, with a tick at each.
     """
     finite = {name: thin([p for p in points if math.isfinite(p[1])]) for name, points in curves.items()}
     drawn = dict([(name, points) for name, points in finite.items() if points][:MAX_LINES])
     if not drawn:
         return None
     xs, ys = (np.concatenate([[p[axis] for p in points] for points in drawn.values()]) for axis in (0, 1))
+    bounds = [y for name in drawn for _, *ends in (intervals or {}).get(name, ()) for y in ends if math.isfinite(y)]
+    ys = np.concatenate([ys, np.clip(bounds, 0, None)])
     logarithmic = logarithmic and ys.min() > 0 and ys.max() / ys.min() > 20
     y_values = log_ticks(ys.min(), ys.max()) if logarithmic else linear_ticks(min(0.0, ys.min()), ys.max())
-    x_values = linear_ticks(0.0, xs.max(), inside=True)
+    x_values = linear_ticks(0.0, xs.max(), inside=True) if intervals is None else sorted({*xs.tolist()})
     scale = math.log10 if logarithmic else float
     low, high = scale(y_values[0]), scale(y_values[-1])
 
     def place_x(x: float) -> float:
+        if intervals is not None:
+            span = math.log(xs.max() / xs.min()) or 1.0
+            return LEFT + (WIDTH - LEFT - RIGHT) * (0.06 + 0.88 * math.log(x / xs.min()) / span)
         return LEFT + (WIDTH - LEFT - RIGHT) * x / (xs.max() or 1.0)
 
     def place_y(y: float) -> float:
@@ -101,10 +110,25 @@ def line_chart(
         x_ticks=tuple(Tick(place_x(x), short(x)) for x in x_values),
         y_ticks=tuple(Tick(place_y(y), short(y)) for y in y_values),
         lines=tuple(
-            Line(name, tuple((place_x(x), place_y(y)) for x, y in points), short(finite_last(curves[name])))
-            for name, points in drawn.items()
+            Line(
+                name,
+                tuple((place_x(x) + beside, place_y(y)) for x, y in points),
+                short(finite_last(curves[name])),
+                tuple(
+                    (place_x(x) + beside, place_y(max(least, 0.0)), place_y(most))
+                    for x, least, most in (intervals or {}).get(name, ())
+                ),
+            )
+            for (name, points), beside in zip(
+                drawn.items(), _spread(len(drawn), apart=intervals is not None), strict=True
+            )
         ),
     )
+
+
+def _spread(count: int, *, apart: bool) -> list[float]:
+    """Returns pixels by which lines are moved aside, so that no interval covers another; 0 unless `apart`."""
+    return [4.0 * (line - (count - 1) / 2) if apart else 0.0 for line in range(count)]
 
 
 def thin(points: Points) -> Points:
@@ -163,9 +187,16 @@ def learning_charts(
     curve = lambda name: [(line["step"], line[name]) for line in lines if name in line]
     evaluated = dict.fromkeys(name for line in lines for name in line if "/" in name and name.endswith(ending))
     losses = {name if weight == 1 else f"{name} (weight {weight:g})": curve(name) for name, weight in weights.items()}
+    pointing = {
+        f"{name.removesuffix('grounding/pointing')}{how}": curve(name.replace("/pointing", f"/{prefix}pointing"))
+        for name in dict.fromkeys(name for line in lines for name in line if name.endswith("/grounding/pointing"))
+        for how, prefix in (("in its text", ""), ("alone", "alone_"))
+    }
     drawn = (
         line_chart("Loss and its terms", losses, y_label="loss", logarithmic=True),
         line_chart(f"{metric} during training", {name: curve(name) for name in evaluated}, y_label="percent"),
+        line_chart("Gradient of consistency beside the contrastive one", {"ratio": curve(RATIO)}, y_label="ratio"),
+        line_chart("Maps of phrases that hit their thing", pointing, y_label="percent"),
         line_chart("Learning rate", {"learning rate": curve("learning_rate")}, y_label="rate"),
     )
     return tuple(chart for chart in drawn if chart)

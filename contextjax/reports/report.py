@@ -67,6 +67,8 @@ class Report:
     sections: tuple[Section, ...]
     probes: tuple[tuple[str, str], ...]  # each probe and its accuracies in words; empty where none was made
     probe_charts: tuple[Chart, ...]
+    by_phrases: tuple[MetricRow, ...]  # by the number of noun phrases of a text; empty where it was not counted
+    single_modality: Mapping[str, Mapping[str, Any]]  # see evaluation.single_modality; empty where it was not measured
     grounding: Mapping[str, float]  # of phrases, see evaluate_grounding; empty where it was not measured
     read_by: str  # the units whose attention maps cards show: "phrase", "token", or "" for none
     facts: Mapping[str, str]  # how the page was made: name -> value
@@ -109,6 +111,8 @@ def build_report(
     phrases_of: PhrasesOf | None = None,
     captions: Sequence[str] = (),
     grounding: Mapping[str, float] | None = None,
+    by_phrases: Mapping[str, Mapping[str, float]] | None = None,
+    single_modality: Mapping[str, Mapping[str, Any]] | None = None,
     probes: Mapping[str, Any] | None = None,
     facts: Mapping[str, str] | None = None,
     credit: str = "",
@@ -130,6 +134,7 @@ def build_report(
       phrases_of: finds the characters [start, end) of a text's phrases; None shows maps of tokens.
       captions: a description of each picture, by row; used as alternative text.
       grounding: how well maps lie on what phrases name, as evaluation.json has it.
+      by_phrases, single_modality: metrics by number of phrases, and what one modality answers alone, as it has them.
       probes: accuracies of candidate sets as pictures, texts and order change, see evaluation.probes.
       facts, credit: more lines for the footer; authors and licence of the pictures.
       sample: number of queries drawn at random.
@@ -156,6 +161,8 @@ def build_report(
         sections=_sections(view, extremes=extremes, sample=sample, seed=seed),
         probes=probe_rows(probes or {}),
         probe_charts=probe_charts(probes or {}),
+        by_phrases=_rows(by_phrases or {}, columns),
+        single_modality=dict(single_modality or {}),
         grounding=dict(grounding or {}),
         read_by=view.read_by,
         facts={"Config": run_hash, "Checkpoint": f"step {step}", **(facts or {})},
@@ -174,9 +181,12 @@ def _tables(
     for name, values in baselines.items():
         label, note = view.baseline(name)
         rows.append(_row(label, values, columns, note=note))
-    by_kind = view.evaluation.by_kind().items()
-    kinds = tuple(_row(kind, own, columns, n_queries=int(own["n_queries"])) for kind, own in by_kind)
-    return columns, tuple(rows), kinds
+    return columns, tuple(rows), _rows(view.evaluation.by_kind(), columns)
+
+
+def _rows(groups: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> tuple[MetricRow, ...]:
+    """Returns a row for each group of queries."""
+    return tuple(_row(name, own, columns, n_queries=int(own["n_queries"])) for name, own in groups.items())
 
 
 def _row(name: str, metrics: Mapping[str, float], columns: Sequence[str], **rest: Any) -> MetricRow:
@@ -234,6 +244,21 @@ class SampleReport:
     decisions: str = ""  # name of the file that decisions are saved in; "": a page without decisions
 
 
+@dataclasses.dataclass(frozen=True)
+class ComparisonReport:
+    """The contents of a page that compares trained variants: curves and a table, and no pictures."""
+
+    template: ClassVar[str] = "comparison.html.jinja"
+
+    title: str
+    lead: str
+    charts: tuple[Chart, ...]
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]  # of words
+    facts: Mapping[str, str]  # how the page was made: name -> value
+    credit: str = ""
+
+
 def make_sample(
     id: str, pictures: Sequence[tuple[Picture, str]], *, text: str = "", notes: Sequence[str] = ()
 ) -> Sample:
@@ -241,7 +266,7 @@ def make_sample(
     return Sample(id, tuple((data_uri(picture), alt) for picture, alt in pictures), text, tuple(notes))
 
 
-def render(report: Report | SampleReport) -> str:
+def render(report: Report | SampleReport | ComparisonReport) -> str:
     """Renders one self-contained HTML page: style, charts and pictures are part of it.
 
     Every text is escaped; the links of the credit are the only addresses on the page.

@@ -69,6 +69,7 @@ RULES: Mapping[str, Rule] = {
     "data.caption_length": TOKENS, "data.phrases_per_text": WEIGHT, "data.phrase_length": TOKENS,
     "data.candidates": _at_least(2), "data.descriptions": COUNT, "data.propositions": NATURAL,
     "data.proposition_length": TOKENS, "data.augment": _one_of(MODES), "data.records": NATURAL,
+    "data.grounded": NATURAL,
     "model.dtype": _one_of(DTYPES), "model.projection": NATURAL, "model.mask_rate": SHARE,
     "model.context_dropout": SHARE, "model.adapter_reduction": COUNT,
     "loss.contrastive": _one_of(FORMS), "loss.chunk": NATURAL, "loss.lead_steps": NATURAL,
@@ -181,7 +182,7 @@ def _section_faults(section: Any, name: str, known: Any, rules: Mapping[str, Rul
             yield f"{place} is {given}, expected the keys {', '.join(known)}"
             continue
         for key, value in values.items():
-            rule = rules.get(key) or (WEIGHT if key == "weight" else None)
+            rule = rules.get(key) or {"weight": WEIGHT, "records": NATURAL}.get(key)
             if expected := _wrong_type(value, known[key]):
                 yield f"{place}.{key} is {value!r}, expected {expected}"
             elif rule and not rule.holds(value):

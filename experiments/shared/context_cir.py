@@ -14,7 +14,7 @@ from contextjax.tokenizers import TextTokenizer
 from contextjax.training.task import Phase
 from contextjax.types import LOST, ComposedBatch, FeaturePairs, Phrases, TextBatch, UserError
 from data_pipelines.augment import Augment
-from data_pipelines.concepts import PhraseCache
+from data_pipelines.concepts import PhraseCache, without_pronouns
 from data_pipelines.features import FeatureSamples, cached_pairs
 from data_pipelines.mixtures import source_data
 from data_pipelines.ops import ComposedSamples, PhraseSamples, captions_of
@@ -61,7 +61,7 @@ def make_samples(
     """
     weights, d = loss_weights(config), config.data
     if reads_texts_alone(config):
-        return PhraseSamples(data, tokenizer, phrases=_phrases(data, captions_of), text_length=d.text_length)
+        return PhraseSamples(data, tokenizer, phrases=_phrases(config, data, captions_of), text_length=d.text_length)
     groups = phrase_groups(config, cuts)
     samples = ComposedSamples(
         data,
@@ -69,13 +69,13 @@ def make_samples(
         modifications=d.modifications,
         text_length=d.text_length,
         template=config.model.template,
-        phrases=_phrases(data, lambda part: [record.text for record in part.records])
+        phrases=_phrases(config, data, lambda part: [record.text for record in part.records])
         if "consistency" in weights else None,
         phrase_budget=round(d.phrases_per_text * d.batch_size * d.modifications / groups),
         phrase_group=d.batch_size // groups,
         phrase_length=d.phrase_length,
         caption_length=d.caption_length if _needs_captions(config) else 0,
-        caption_phrases=_phrases(data, lambda part: part.captions) if "pseudo_word" in weights else None,
+        caption_phrases=_phrases(config, data, lambda part: part.captions) if "pseudo_word" in weights else None,
         augment=None if d.augment == "none" else Augment(d.augment),
         seed=config.seed,
     )  # fmt: skip
@@ -84,14 +84,15 @@ def make_samples(
     return samples_of_start(config, workdir, lambda system, path: cached_pairs(system, samples, data, path))
 
 
-def _phrases(data: ComposedData, texts: Callable[[Any], Iterable[str]]) -> dict[str, Any]:
+def _phrases(config: Any, data: ComposedData, texts: Callable[[Any], Iterable[str]]) -> dict[str, Any]:
     """Returns the noun phrases of the `texts` of a split, which are kept beside its tables."""
     phrases = {}
     for part in source_data(data):  # each has a cache of its own, whatever it is mixed with
         with first_process_first():
             cache = PhraseCache(part.folder)
             cache.add(texts(part))
-        phrases |= {text: cache[text] for text in texts(part)}
+        kept = (lambda text, spans: spans) if config.data.pronouns else without_pronouns
+        phrases |= {text: kept(text, cache[text]) for text in texts(part)}
     return phrases
 
 

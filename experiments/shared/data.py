@@ -6,35 +6,51 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from contextjax.files import local_path
-from contextjax.types import EvaluationProtocol, UserError, printable
+from contextjax.types import CaptionRecord, ComposedRecord, EvaluationProtocol, UserError, printable
 from data_pipelines import census
 from data_pipelines.candidate_ops import cleaned
 from data_pipelines.datasets import READERS
 from data_pipelines.mixtures import Mixture, Source, mix, source_data
 from data_pipelines.readers import for_training
 from data_pipelines.records import check_problems
-from data_pipelines.tables import SplitData, load_split
+from data_pipelines.tables import SplitData, load_split, rows_by_reference
 
 
 def load_data(config: Any, split: str, *, cache_mb: int = 0) -> SplitData:
     """Loads a split of the config's training set, or of each of its sources, and prepares what is not."""
     if config.data.sources:
         return _load_mixture(config, split, cache_mb=cache_mb)
-    data = _load_training(config, config.data.reader, config.data.folder, split, cache_mb=cache_mb)
-    count, every = config.data.get("records", 0), len(data.records)
+    d = config.data
+    return _some(_load_training(config, d.reader, d.folder, split, cache_mb=cache_mb), d.get("records", 0))
+
+
+def _some(data: SplitData, count: int) -> SplitData:
+    """Returns the data with `count` of the records, see data.records in configs/base.py; 0: with all."""
+    every = len(data.records)
     if not 0 < count < every:
         return data
-    return dataclasses.replace(data, records=tuple(data.records[i * every // count] for i in range(count)))
+    rows = [i * every // count for i in range(count)]
+    if isinstance(data.records[0], ComposedRecord):
+        groups = rows_by_reference(data)
+        drawn = np.random.default_rng(0).permutation(len(groups))
+        rows = np.sort(np.concatenate([groups[i] for i in drawn])[:count]).tolist()
+    return dataclasses.replace(data, records=tuple(data.records[row] for row in rows))
 
 
 def _load_mixture(config: Any, split: str, *, cache_mb: int) -> Mixture[Any]:
     d = config.data
     if odd := [key for key in ("records", "cached") if d.get(key)]:
-        raise UserError(f"data.{odd[0]} is set, but data.sources has several sets; it is for a single one: unset it.")
+        raise UserError(
+            f"data.{odd[0]} is set, but data.sources has several sets; it is for a single one: "
+            "unset it, or give data.sources.NAME.records."
+        )
     wanted = {name: source for name, source in d.sources.items() if source.weight}
     if not wanted:
         raise UserError(f"Every weight of data.sources ({', '.join(d.sources)}) is 0; give at least one above it.")
@@ -46,7 +62,7 @@ def _load_mixture(config: Any, split: str, *, cache_mb: int) -> Mixture[Any]:
                 f"data.sources.{name}.folder is empty; give it, as --config.data.sources.{name}.folder=DIR."
             )
         data = _load_training(config, reader, folder, split, cache_mb=cache_mb // len(wanted))
-        sources.append(Source(name, Path(folder), data, source.weight))
+        sources.append(Source(name, Path(folder), _some(data, source.get("records", 0)), source.weight))
     return mix(sources)
 
 
@@ -140,7 +156,14 @@ def load_parts(
     }
     for data in parts.values():
         _check_asked(data, folder)
+    if READERS[protocol.reader].record_type is CaptionRecord:
+        parts = {part: dataclasses.replace(data, records=_asked(data.records)) for part, data in parts.items()}
     return {part: cleaned(data) for part, data in parts.items()} if clean else parts
+
+
+def _asked(captions: Sequence[CaptionRecord]) -> tuple[ComposedRecord, ...]:
+    """Returns queries for the pictures that captions are of; the protocol asks them by their text alone."""
+    return tuple(ComposedRecord(each.id, each.image, each.text, target=each.image) for each in captions)
 
 
 def _check_asked(data: SplitData, folder: str | Path) -> None:

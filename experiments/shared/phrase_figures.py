@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from contextjax.json_files import read_json
 from contextjax.types import UserError
-from data_pipelines.concepts import token_spans
+from data_pipelines.concepts import is_pronoun, token_spans
 from data_pipelines.datasets.cirr import CirrReader
+
+PRONOUNS_SHOWN = 12
 
 
 def read_texts(path: Path, split: str) -> list[str]:
@@ -30,6 +33,8 @@ def describe(texts: Sequence[str], phrases: Sequence, tokenizer, *, examples: in
     encoded = tokenizer(texts)
     flat = [(row, span) for row, spans in enumerate(phrases) for span in spans]
     alone = tokenizer([texts[row][start:end] for row, (start, end) in flat])
+    said = Counter(texts[row][start:end].lower() for row, (start, end) in flat)
+    pronouns = [(phrase, count) for phrase, count in said.most_common() if is_pronoun(phrase)]
     lengths = alone.tokens.mask.sum(-1) - 2  # without the first and the last token
     by_offsets = [next(map(tuple, token_spans((span,), encoded.offsets[row]).tolist()), None) for row, span in flat]
     by_ids = [
@@ -43,6 +48,8 @@ def describe(texts: Sequence[str], phrases: Sequence, tokenizer, *, examples: in
         f"phrases per text: mean {len(flat) / len(texts):.2f}, max {max(map(len, phrases))}; "
         f"{sum(not spans for spans in phrases)} texts have none",
         f"tokens per phrase: mean {lengths.mean() if flat else 0:.2f}, max {lengths.max() if flat else 0}",
+        f"pronouns (data.pronouns=False leaves them out): {share(sum(count for _, count in pronouns))}"
+        + "".join(f", '{phrase}' {count}" for phrase, count in pronouns[:PRONOUNS_SHOWN]),
         f"matched by offsets: {share(sum(span is not None for span in by_offsets))}",
         f"matched by ids: {share(sum(span is not None for span in by_ids))}",
         f"matched by both, but to different tokens: {share(len(both))}",

@@ -21,6 +21,7 @@ from contextjax.system import System
 from contextjax.types import EvaluationProtocol, UserError
 from data_pipelines import protocols
 from data_pipelines.candidate_ops import cleaned
+from data_pipelines.concepts import PhraseCache, without_pronouns
 from data_pipelines.datasets.imagecode import read_bounds, read_propositions
 from data_pipelines.tables import SplitData
 from data_pipelines.texts import clean_description, is_negated
@@ -28,6 +29,8 @@ from experiments.shared.data import evaluated, load_parts
 from experiments.shared.leaderboard_files import write_files
 from experiments.shared.run_config import read_config
 from experiments.shared.scoring import has_candidates, score
+
+REST = ("n_rest", "rest")  # what single_modality says of the queries that no modality answers alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +94,6 @@ def evaluate_run(
         raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")
     system = contextjax.load(source or workdir, checkpoint=checkpoint)
     if query:
-        if not isinstance(system, System):
-            raise UserError(
-                f"--query is '{query}', but an export's programs query as they were exported; leave it out."
-            )
         mode, _, template = query.partition(":")
         system = system.with_query(mode, template)
         choice["query"] = query
@@ -116,7 +115,9 @@ def evaluate_run(
         print(f"{title}: targets are secret, so there are no metrics; submit what is written.")
         return {}
     result: dict[str, Any] = {"protocol": chosen.protocol.name, "split": chosen.split, "data": chosen.data}
-    result |= score(system, chosen.protocol, chosen.parts, baselines=baselines, **chosen.sentences)
+    with first_process_first():
+        phrases = _count_phrases(chosen)
+    result |= score(system, chosen.protocol, chosen.parts, baselines=baselines, phrases=phrases, **chosen.sentences)
     kinds = {f"accuracy/{kind}": row["accuracy"] for kind, row in result["by_kind"].items() if "accuracy" in row}
     bounds = {f"bound/{kind}": bound for kind, bound in chosen.bounds.items() if f"accuracy/{kind}" in kinds}
     result |= kinds | bounds | _grounding(system, chosen)
@@ -141,8 +142,22 @@ def _grounding(system: System, chosen: ChosenSplit) -> dict[str, float]:
     if values:
         shown = (f"{name} {values[f'grounding/{name}']:.1f} (chance {values[f'grounding/{name}_chance']:.1f})"
                  for name in ("pointing", "mass"))  # fmt: skip
-        print(f"Grounding of {values['grounding/phrases']:,} phrases, in percent: {', '.join(shown)}")
+        by_themselves = "".join(
+            f", {name} alone {values[f'grounding/alone_{name}']:.1f}" for name in ("pointing", "mass")
+            if f"grounding/alone_{name}" in values
+        )  # fmt: skip
+        print(f"Grounding of {values['grounding/phrases']:,} phrases, in percent: {', '.join(shown)}{by_themselves}")
     return values
+
+
+def _count_phrases(chosen: ChosenSplit) -> dict[str, int] | None:
+    """Returns text -> number of its noun phrases that are no pronouns; None for several parts, and candidate sets."""
+    if has_candidates(chosen.protocol) or len(chosen.parts) > 1:
+        return None
+    (data,) = chosen.parts.values()
+    cache = PhraseCache(data.folder)
+    cache.add(record.text for record in data.records)
+    return {record.text: len(without_pronouns(record.text, cache[record.text])) for record in data.records}
 
 
 def choose_split(
@@ -256,9 +271,16 @@ def _print_tables(result: dict) -> None:
         + (f", step {result['step']}" if result["step"] else "")
     )
     bounds = {name: {"accuracy": v} for name, v in result.items() if name.startswith("bound/")}
-    for name, values in {"": dict.fromkeys(columns), **rows, **result["by_kind"], **bounds}.items():
+    phrases = {f"noun phrases: {count}": values for count, values in result["by_phrases"].items()}
+    for name, values in {"": dict.fromkeys(columns), **rows, **result["by_kind"], **phrases, **bounds}.items():
         cells = (c if values.get(c, 0) is None else f"{values[c]:.1f}" if c in values else "" for c in columns)
         print(f"{name:<28}{''.join(f'{cell:>{width}}' for cell in cells)}")
+    for metric, shares in result["single_modality"].items():
+        alone = ", ".join(f"{name} {value:.1f}" for name, value in shares.items() if name not in REST)
+        on_rest = (
+            "" if shares["rest"] is None else f"; {metric} on the other {shares['n_rest']:,}: {shares['rest']:.1f}"
+        )
+        print(f"{metric}, percent answered by one modality alone: {alone}{on_rest}")
 
 
 def _propositions(

@@ -68,6 +68,8 @@ def write_report(workdir: Path, *, split: str | None = None) -> Path:
         phrases_of=lambda text: find_phrases([text])[0],
         captions=data.captions,
         probes=read_probes(workdir, split=split, fingerprint=system.fingerprint),
+        by_phrases=before.get("by_phrases"),
+        single_modality=before.get("single_modality"),
         grounding={name: value for name, value in before.items() if name.startswith("grounding/")},
         facts=made_by(command)
         | {"Data": f"{Path(folder).resolve().name}, contents {described['identity']}"}

@@ -12,6 +12,7 @@ from contextjax.evaluation import (
     evaluate_retrieval,
     gallery_rows,
     mean_metrics,
+    single_modality,
     with_texts_of_other_sets,
 )
 from contextjax.spec import TOKEN_QUERIES
@@ -25,7 +26,8 @@ def evaluate(system: System, protocol: EvaluationProtocol, data: SplitData, **op
     """Returns a split's Evaluation or CandidateEvaluation, by its kind of records; `options` are the evaluator's."""
     if has_candidates(protocol):
         return evaluate_candidates(system, data.records, data.pictures, pairs=protocol.pairs, **options)
-    return evaluate_retrieval(system, protocol, data.records, data.pictures, **options)
+    asking = system.with_query(protocol.query) if protocol.query else system
+    return evaluate_retrieval(asking, protocol, data.records, data.pictures, **options)
 
 
 def has_candidates(protocol: EvaluationProtocol) -> bool:
@@ -41,6 +43,7 @@ def score(
     baselines: bool,
     propositions: Propositions | None = None,
     share: float = 0.5,
+    phrases: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Scores a system on the parts of a split.
 
@@ -52,20 +55,22 @@ def score(
       baselines: whether the simpler ways to query or score are scored too.
       propositions: short sentences of descriptions, see evaluate_candidates.
       share: of the whole text in a score, beside its propositions.
+      phrases: text -> number of its noun phrases: metrics of composed queries are given by it, too.
 
     Returns:
-      n_queries, n_gallery, the name of the query, and metrics of it, by kind, and of the baselines.
+      n_queries, n_gallery, the name of the query, and metrics of it, by kind, by number of phrases, and of the
+      baselines; with those, how many queries a single modality answers, see evaluation.single_modality.
     """
     if has_candidates(protocol):
         main, others, change = system.score, [name for name in system.scores if name != system.score], system.with_score
         own, shared = [{"propositions": propositions, "share": share}] * len(parts), [{}] * len(parts)
     else:
-        main, change = system.query, system.with_query
+        main, change = protocol.query or system.query, system.with_query
         ways = (*(TOKEN_QUERIES if main in TOKEN_QUERIES else ()), "image", "text", "sum")
         others = [name for name in ways if main not in ("image", "text") and name != main]
         # The gallery is the same for every way to query, and so encoded once for all; but for "token_max", which
         # compares the vectors whose means the others do.
-        own = _galleries(system, protocol, parts)
+        own = _galleries(change(main) if protocol.query else system, protocol, parts)
         shared = _galleries(change("token_mean"), protocol, parts) if main == "token_max" and baselines else own
     evaluate_all = lambda system, options: [
         evaluate(system, protocol, data, **more) for data, more in zip(parts.values(), options, strict=True)
@@ -75,18 +80,20 @@ def score(
     by_part = {
         part: {**each.metrics(), "n_queries": len(each.records)} for part, each in zip(parts, evaluations, strict=True)
     }
-    beside = {
-        name: mean(
-            evaluate_all(change(name), _galleries(change(name), protocol, parts) if name == "token_max" else shared)
-        )
-        for name in others
-        if baselines
-    }
+    options = lambda name: _galleries(change(name), protocol, parts) if name == "token_max" else shared
+    simpler = {name: evaluate_all(change(name), options(name)) for name in others if baselines}
+    beside = {name: mean(each) for name, each in simpler.items()}
+    alone = {name: each for name, each in simpler.items() if name in ("image", "text")}
     if has_candidates(protocol):
         beside |= evaluations[0].baselines()
         data = next(iter(parts.values()))
         if moved := with_texts_of_other_sets(data.records):
-            beside["texts of other sets"] = evaluate_candidates(system, moved, data.pictures).metrics()
+            others_texts = evaluate_candidates(system, moved, data.pictures)
+            beside["texts of other sets"] = others_texts.metrics()
+            alone = {"image": [others_texts]} if len(evaluations) == 1 else {}
+    by_phrases = {}
+    if phrases is not None and len(evaluations) == 1:
+        by_phrases = evaluations[0].by([(phrases[record.text],) for record in evaluations[0].records])
     return {
         "n_queries": sum(len(each.records) for each in evaluations),
         "n_gallery": sum(getattr(each, "n_gallery", len(data.pictures))
@@ -94,7 +101,9 @@ def score(
         "query": main,
         "metrics": mean(evaluations),
         "by_kind": evaluations[0].by_kind() if len(evaluations) == 1 else by_part,
+        "by_phrases": by_phrases,
         "baselines": beside,
+        "single_modality": single_modality(evaluations, alone),
     }  # fmt: skip
 
 

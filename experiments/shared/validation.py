@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from contextjax.evaluation import mean_metrics
+from contextjax.evaluation import evaluate_grounding, mean_metrics
 from contextjax.evaluation.shared import check_targets
 from contextjax.sharding import first_process_first, gather
 from contextjax.system import System
@@ -34,9 +34,15 @@ def evaluations(config: Any) -> dict[str, tuple[EvaluationProtocol, str, str]]:
     wanted = {}
     for name, chosen in d.evaluations.items():
         protocol = protocols.named(chosen.protocol or name)
-        if folder := chosen.folder or (d.folder if protocol.reader == d.reader else ""):
+        own = evaluated(config)
+        if folder := chosen.folder or (own[1] if _is_of_layout(protocol.reader, own[0]) else ""):
             wanted[f"{name}/{chosen.split}"] = (protocol, folder, chosen.split)
     return wanted
+
+
+def _is_of_layout(reader: str, own: str) -> bool:
+    """Returns whether a reader reads folders that another one does: CIRR's captions stand beside its triplets."""
+    return reader == own or (own in READERS and READERS[reader].layout == READERS[own].layout)
 
 
 def best_rule(config: Any) -> dict[str, float]:
@@ -76,7 +82,7 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable
       UserError: an evaluation's folder is not in its layout, has no such split, bad pictures, or secret targets: what
         would be wrong after thousands of steps is reported before the first.
     """
-    chosen, vision = evaluations(config), config.model.vision
+    chosen, vision, grounded = evaluations(config), config.model.vision, config.data.get("grounded", 0)
     if not chosen:
         return None
     options = {"size": vision["image_size"], "fit": vision["fit"], "clean": bool(config.data.get("clean")),
@@ -93,6 +99,12 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable
         for name, (protocol, _, _) in chosen.items():
             means = mean_metrics([evaluate(system, protocol, data).metrics() for data in loaded[name].values()])
             metrics |= {f"{name}/{metric}": value for metric, value in means.items()}
+            data = next(iter(loaded[name].values()))
+            if grounded and not protocol.query:
+                some = data.records[:: max(1, len(data.records) // grounded)]
+                metrics |= {
+                    f"{name}/{x}": value for x, value in evaluate_grounding(system, some, data.pictures).items()
+                }
         return metrics
 
     return metrics_of

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from contextjax.files import write_whole
 from contextjax.json_files import read_json, read_lines, set_aside_lines
 from contextjax.training.metrics_log import read_metrics
@@ -22,9 +20,6 @@ from experiments.shared.run_config import read_config, read_evaluation
 from experiments.shared.stage_runs import stages_of
 
 TRIAL_STEPS = 60
-# Of the table, where the metrics have them.
-COLUMNS = ("mAP@10", "R@1", "R@5", "R@10", "Rs@1", "Rs@2", "Avg", "accuracy", "accuracy/absolute",
-           "accuracy/comparative", "grounding/pointing", "grounding/mass")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +32,8 @@ class VariantRuns:
     stages: Sequence[str] | None  # of a recipe in stages, those to train; None: all
     overrides: Sequence[str]  # KEY=VALUE, in which {seed} becomes the run's
     kind: str = ""  # of queries, to which a row's metrics are limited; "": all
+    splits: Sequence[str] = ()  # further ones to evaluate; a row has their metrics as "SPLIT/R@1"
+    baselines: bool = False  # a row has the figures of queries that no single modality answers, as "rest/R@1"
 
     def __post_init__(self):
         """Raises UserError where an override is no setting, before anything is trained."""
@@ -71,15 +68,19 @@ class VariantRuns:
         place = self.workdir / f"{variant}-{seed}"
         self._train(variant, place, settings)
         stages = [place / stage for stage in self._stages] or [place]
-        command = [sys.executable, "-m", "experiments.evaluate", f"--workdir={stages[-1]}", "--nobaselines"]
-        if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
-            raise UserError(f"The run in {place} can't be evaluated; what was said of it stands above.")
-        evaluation = read_evaluation(stages[-1] / "evaluation.json", remedy="give the same command again")
+        evaluation = self._evaluate(stages[-1])
         ends = [read_metrics(stage)[-1] for stage in stages]
         more = {name: value for name, value in evaluation.items() if name.startswith(("accuracy/", "grounding/"))}
         more |= _costs(stages[-1])
         row: dict[str, Any] = {"variant": variant, "seed": seed, "metrics": self._metrics(evaluation) | more}
-        row |= {"gallery": evaluation["n_gallery"], "queries": evaluation["n_queries"]}
+        row["metrics"] |= _rest(evaluation)
+        row |= {"gallery": evaluation["n_gallery"], "queries": evaluation["n_queries"], "split": evaluation["split"]}
+        row |= _detail(evaluation)
+        for split in self.splits:
+            further = self._evaluate(stages[-1], split)
+            values = further["metrics"] | _rest(further)
+            row["metrics"] |= {f"{split}/{name}": value for name, value in values.items()}
+            row.setdefault("splits", {})[split] = {"queries": further["n_queries"], **_detail(further)}
         if self.kind:
             row |= {"kind": self.kind, "by kind": evaluation["by_kind"], "queries": row["metrics"].pop("n_queries")}
             row["truths"] = row["metrics"].pop("n_truths", 1.0)
@@ -95,10 +96,21 @@ class VariantRuns:
             }  # fmt: skip
         return row | {
             "steps": sum(end["step"] for end in ends),
+            "checkpoint": evaluation["step"],  # the best one, where the recipe has a rule of what that is
             "config_hash": evaluation["config_hash"],
             "seconds": round(sum(end["seconds"] for end in ends), 3),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         }
+
+    def _evaluate(self, place: Path, split: str = "") -> dict[str, Any]:
+        """Evaluates the run in a workdir on a split, or on the config's own; returns what evaluation.json says."""
+        command = [sys.executable, "-m", "experiments.evaluate", f"--workdir={place}"]
+        command += [f"--split={split}"] if split else []
+        command += [] if self.baselines else ["--nobaselines"]
+        if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
+            raise UserError(f"The run in {place} can't be evaluated; what was said of it stands above.")
+        file = f"evaluation.{split}.json" if split and split != read_config(place).data.val_split else "evaluation.json"
+        return read_evaluation(place / file, remedy="give the same command again")
 
     def _metrics(self, evaluation: Any) -> dict[str, Any]:
         if not self.kind:
@@ -144,21 +156,16 @@ class VariantRuns:
         if subprocess.run([sys.executable, "-m", *command, f"--workdir={place}"], check=False).returncode:
             raise UserError(f"The run in {place} failed; what it said stands above. The same command goes on with it.")
 
-    @staticmethod
-    def table(rows: Sequence[dict[str, Any]]) -> str:
-        """Returns a Markdown table: mean and standard deviation over the seeds; "-" where there is no such metric."""
-        columns = [name for name in dict.fromkeys(name for row in rows for name in row["metrics"]) if name in COLUMNS]
-        lines = [f"| variant | seeds | steps | seconds | {' | '.join(columns)} |", f"|{'---|' * (4 + len(columns))}"]
-        for variant in dict.fromkeys(row["variant"] for row in rows):
-            own = [row for row in rows if row["variant"] == variant]
-            cells = []
-            for name in columns:
-                values = np.asarray([row["metrics"][name] for row in own if name in row["metrics"]])
-                spread = f"{values.mean():.1f} ± {values.std(ddof=min(1, len(values) - 1)):.1f}" if len(values) else "-"
-                cells.append(spread)
-            seconds = f"{min(r['seconds'] for r in own):.0f}–{max(r['seconds'] for r in own):.0f}"
-            lines.append(f"| {variant} | {len(own)} | {own[0]['steps']} | {seconds} | {' | '.join(cells)} |")
-        return "\n".join(lines)
+
+def _rest(evaluation: Any) -> dict[str, float]:
+    """Returns the figures of the queries that no single modality answers, where they were measured."""
+    shares = evaluation.get("single_modality", {}).items()
+    return {f"rest/{name}": values["rest"] for name, values in shares if values["rest"] is not None}
+
+
+def _detail(evaluation: Any) -> dict[str, Any]:
+    """Returns what a row says of an evaluation beside its metrics."""
+    return {name: evaluation[name] for name in ("by_phrases", "single_modality") if evaluation.get(name)}
 
 
 def _costs(workdir: Path) -> dict[str, float]:

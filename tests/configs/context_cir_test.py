@@ -70,6 +70,16 @@ def test_every_mixture_and_schedule_is_whole(mixture, schedule):
         assert float(schedule_of(35_000)) == pytest.approx(0, abs=1e-9)
 
 
+def test_options_change_the_consistency_loss_and_the_towers_rate():
+    config = get_config("B32,weight8,normalized,no_pronouns,clip0.1")
+    objective = objective_of(config)
+    assert dict(objective.weights)["consistency"] == 8 and objective.normalize_maps and not config.data.pronouns
+    assert config.optimizer.multipliers.clip == 0.1
+    assert get_config("modern").optimizer.multipliers.clip == 0.1  # the schedule's own
+    assert get_config("modern,clip0.5").optimizer.multipliers.clip == 0.5
+    assert dict(objective_of(get_config("weight0")).weights) == {"contrastive": 1.0}
+
+
 @pytest.mark.parametrize(
     ("argument", "sentence"),
     [

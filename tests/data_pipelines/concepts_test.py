@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from data_pipelines import concepts
-from data_pipelines.concepts import MAX_PHRASES, PhraseCache, find_phrases, lost_phrases, token_spans
+from data_pipelines.concepts import (
+    MAX_PHRASES,
+    PhraseCache,
+    find_phrases,
+    is_pronoun,
+    lost_phrases,
+    token_spans,
+    without_pronouns,
+)
 
 TEXT = "Make the big red car smaller and put a green tree beside it."
 
@@ -159,3 +167,25 @@ def test_what_truncation_cuts_off_is_reported_from_what_has_no_tokens(length):
         assert unaligned == (len(mixed) > 3)
     if not cut:
         assert lost_phrases(nowhere, encoded.offsets[0], cut=False) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "expected"),
+    [
+        *((phrase, True) for phrase in ("I", "it", "this one", "The other", "each other", "both", "the first one", "")),
+        *((phrase, False) for phrase in ("the dog", "one dog", "that car", "it's dog", "two", "another color")),
+    ],
+)
+def test_pronouns_name_nothing(phrase, expected):
+    assert is_pronoun(phrase) == expected
+
+
+def test_phrases_without_pronouns_keep_their_order():
+    text = "it has a dog and this one"
+    assert without_pronouns(text, ((0, 2), (7, 12), (17, 25))) == ((7, 12),)
+
+
+def test_phrases_are_found_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way of a folder")
+    cache = PhraseCache(tmp_path / "file" / "prepared")
+    assert cache.add([TEXT]) == 1 and cache[TEXT] == find_phrases([TEXT])[0]

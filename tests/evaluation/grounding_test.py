@@ -59,14 +59,31 @@ def test_the_maps_of_names_lie_on_their_things():
     queries = [ComposedRecord("1", "a", "the dog and the red apple and the dog", "b", boxes=BOXES)]
     sets = [CandidateRecord("1", ("a", "b"), "a dog and the red apple and", 1, boxes=BOXES)]
     for records, picture in ((queries, 0), (sets, 1)):
+        system.asked = ()
         got = evaluate_grounding(system, records, PICTURES)
-        assert system.asked[-1][0] == (picture,) and system.asked[-1][2] == "last"
+        assert system.asked[0][0] == (picture,) and system.asked[0][2] == "last"
+        alone = {"grounding/alone_pointing": 100, "grounding/alone_mass": 100 * (1 + 6 / 7) / 2}
         assert got == pytest.approx({
             "grounding/pointing": 100, "grounding/mass": 100 * (1 + 6 / 7) / 2, "grounding/pointing_chance": 25,
-            "grounding/mass_chance": 25, "grounding/phrases": 2,
+            "grounding/mass_chance": 25, "grounding/phrases": 2, **(alone if records is queries else {}),
         })  # fmt: skip
+        if records is queries:  # its phrases are texts by themselves, too, and read the same picture
+            assert system.asked[1:] == (((0, 0), ("red apple", "dog"), "last"),)
     evaluate_grounding(system, sets, PICTURES, layers="all")
     assert system.asked[-1][2] == "all"
+
+
+def test_a_phrase_alone_may_look_elsewhere():
+    class Distracted(Looker):
+        def _map(self, text):
+            return (
+                Looker({"dog": (0, 0, 0, 1.0)} if text == "dog" else LOOKS)._map(text)
+                if text == "dog"
+                else super()._map(text)
+            )
+
+    got = evaluate_grounding(Distracted(LOOKS), [ComposedRecord("1", "a", "a dog", boxes=BOXES)], PICTURES)
+    assert (got["grounding/pointing"], got["grounding/alone_pointing"], got["grounding/alone_mass"]) == (100, 0, 0)
 
 
 def test_maps_that_know_nothing_are_at_chance():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contextjax.evaluation.shared import by_kind, check_targets
+from contextjax.evaluation.shared import by_label, check_targets
 from contextjax.types import CandidateRecord, ComposedRecord, UserError
 
 
@@ -21,9 +21,10 @@ def test_a_record_counts_under_each_of_its_kinds():
         CandidateRecord("2", ("a", "b"), "x", 0, "static"),
         CandidateRecord("3", ("a", "b"), "x", 0, "video"),
     ]
-    assert by_kind(records, lambda rows: {"rows": rows.tolist()}) == {
+    assert by_label([record.kinds for record in records], lambda rows: {"rows": rows.tolist()}) == {
         "left": {"rows": [0], "n_queries": 1},
         "static": {"rows": [1], "n_queries": 1},
         "video": {"rows": [0, 2], "n_queries": 2},
     }
-    assert by_kind([ComposedRecord("1", "a", "b", "c")], lambda rows: {}) == {}
+    assert by_label([()], lambda rows: {}) == {}
+    assert list(by_label([(10,), (2,)], lambda rows: {})) == ["2", "10"]  # numbers in their order

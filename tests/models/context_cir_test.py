@@ -62,10 +62,11 @@ def test_the_query_reads_the_text_and_padding_changes_nothing(tiny, setting):
 def test_attention_is_a_distribution_over_real_tokens(tiny, setting):
     model, params = setting
     pictures, (ids, mask) = tiny.pictures(3), tiny.texts(3)
-    _, attention, _ = run(
+    _, attention, _, by_block = run(
         model, params, lambda m: m.fuse(m.encode_image(pictures).tokens, m.encode_text(ids, mask).states, mask)
     )
     assert attention.shape == (3, 5, 10)
+    np.testing.assert_allclose(np.mean(by_block, axis=0), attention, rtol=1e-6)
     np.testing.assert_allclose(attention.sum(-1), 1, rtol=1e-5)
     assert not np.asarray(attention)[np.broadcast_to(~np.asarray(mask)[:, None], attention.shape)].any()
 

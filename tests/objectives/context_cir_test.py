@@ -289,6 +289,11 @@ def test_the_diagnosis_equals_separate_gradients(tiny, setting, step):
     ratio = norms["grad_norm/consistency"] / norms["grad_norm/contrastive"]
     np.testing.assert_allclose(norms["grad_norm/consistency_to_contrastive"], ratio, rtol=1e-5)
     assert norms["consistency/raw"] > 0 and norms["consistency/normalized"] > 0
+    for name, _ in ALL:  # the layers have all parameters, each once
+        parts = [float(value) for key, value in norms.items() if key.startswith(f"grad_norm/{name}/")]
+        np.testing.assert_allclose(np.linalg.norm(parts), norms[f"grad_norm/{name}"], rtol=1e-4)
+    assert {"grad_norm/contrastive/fusion_0", "grad_norm/contrastive/clip/text/layer_0"} <= set(norms)
+    np.testing.assert_allclose(norms["consistency/raw/fusion_0"], norms["consistency/raw"], rtol=1e-5)  # there is one
 
 
 def test_false_negatives_are_counted_by_picture(tiny, setting):

@@ -1,5 +1,6 @@
 """Curves stay in their box and keep what was measured."""
 
+import itertools
 import math
 
 import hypothesis
@@ -59,3 +60,18 @@ def test_numbers_are_short():
     assert [short(x) for x in (0.0, 0.08, 3.3591, 42.0, 1400.0, 28_000.0, 1.96e-5)] == [
         "0", "0.08", "3.36", "42", "1,400", "28k", "2e-05",
     ]  # fmt: skip
+
+
+def test_intervals_stand_over_sizes_on_a_logarithmic_axis():
+    curves = {"off": [(500, 10.0), (2000, 30.0), (144_000, 40.0)], "on": [(500, 12.0)]}
+    bars = {"off": [(500, -4.0, 24.0), (2000, 20.0, 60.0)]}
+    chart = line_chart("R@1", curves, y_label="percent", x_label="triplets", intervals=bars)
+    assert [tick.label for tick in chart.x_ticks] == ["500", "2,000", "144k"]
+    off, on = chart.lines
+    (_, low, high), (x, _, top) = off.intervals
+    assert low == HEIGHT - 38  # no share is below zero
+    assert x == off.points[1][0] and 0 <= top < high < low <= HEIGHT and on.intervals == ()
+    gaps = [b[0] - a[0] for a, b in itertools.pairwise(off.points)]
+    assert math.isclose(gaps[0] / gaps[1], math.log(4) / math.log(72))
+    alone = line_chart("R@1", {"on": curves["on"]}, y_label="percent", intervals={})
+    assert all(0 <= x <= WIDTH for x, _ in alone.lines[0].points)

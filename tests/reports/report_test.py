@@ -148,3 +148,20 @@ def test_a_browser_saves_what_the_next_run_reads(tmp_path):
     (tmp_path / "decisions.json").write_text(saved)
     assert read_decisions(tmp_path / "decisions.json") == {f"{ID[:-1]}0": "accept", f"{ID[:-1]}1": "reject"}
     assert "1 accepted, 1 rejected, 1 left of 3" in dom
+
+
+def test_what_one_modality_answers_and_the_number_of_phrases_are_tables(make_report, make_sets):
+    shares = {"R@1": {"image": 11.8, "text": 0.4, "either": 12.1, "n_rest": 1759, "rest": 70.2},
+              "Rs@1": {"image": 50.0, "text": 50.0, "either": 100.0, "n_rest": 0, "rest": None}}  # fmt: skip
+    grounding = {f"grounding/{name}": 40.0 for name in ("pointing", "mass", "pointing_chance", "mass_chance")}
+    grounding |= {"grounding/phrases": 9, "grounding/alone_pointing": 33.3, "grounding/alone_mass": 22.2}
+    by_phrases = {"2": {"R@1": 61.5, "n_queries": 30}, "3": {"R@1": 31.5, "n_queries": 10}}
+    page = render(make_report(single_modality=shares, grounding=grounding, by_phrases=by_phrases))
+    assert "By number of noun phrases" in page and "61.5" in page and "31.5" in page
+    row = "<td>11.8</td><td>0.4</td><td>12.1</td><td>1,759</td><td>70.2</td>"
+    assert row in page and "<td>0</td><td>–</td>" in page and "<td>33.3</td>" in page and ">alone</th>" in page
+    plain = render(make_report())
+    assert "one modality alone" not in plain and "noun phrases" not in plain
+    own = {"accuracy": {"image": 10.0, "either": 10.0, "n_rest": 9, "rest": 50.0}}
+    page = render(make_sets(single_modality=own))
+    assert "<td>10.0</td><td>9</td><td>50.0</td>" in page and "text alone</th>" not in page

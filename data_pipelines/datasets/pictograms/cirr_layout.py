@@ -15,12 +15,13 @@ from data_pipelines.datasets.pictograms.captions import caption
 from data_pipelines.datasets.pictograms.groups import SPLITS, AllowedScenes, Query, compose_groups
 from data_pipelines.datasets.pictograms.names import choose
 from data_pipelines.datasets.pictograms.scenes import draw, pictogram_art
+from data_pipelines.datasets.pictograms.three_steps import MULTI, compose_three_step_groups
 from data_pipelines.datasets.pictograms.written_set import LICENSE_FILE, fingerprint, write_once
 from data_pipelines.processes import map_in_processes
 
 VERSION = 2  # of the generator: raise it when the same settings would write something else
 TRAIN_CHUNKS = 100  # folders of the training pictures; each is composed on its own, in any process
-PICTURE_FOLDERS = {"train": "train", "val": "dev", "test1": "test1", "unseen": "unseen"}
+PICTURE_FOLDERS = {"train": "train", "val": "dev", "test1": "test1", "unseen": "unseen", MULTI: "multi"}
 OFFICIAL_VAL_GROUPS, OFFICIAL_VAL_QUERIES = 334, 2000
 LICENSE = """The pictograms are Twemoji (https://github.com/jdecked/twemoji),
 Copyright 2019 Twitter, Inc and other contributors, licensed under CC-BY 4.0
@@ -36,6 +37,7 @@ def write_cirr(
     val_groups: int = 334,
     test_groups: int = 334,
     unseen_groups: int = 100,
+    multi_groups: int = 0,
     seed: int = 0,
     canvas: int = 64,
     pictograms: str | Path | None = None,
@@ -48,6 +50,7 @@ def write_cirr(
     Args:
       folder: absent, empty, or written by this function.
       train_groups, val_groups, test_groups, unseen_groups: groups of six scenes in each split.
+      multi_groups: at most so many of the split "multi", whose queries ask for three edits each; 0: no such split.
       seed: decides everything that is drawn.
       canvas: side of the pictures in pixels.
       pictograms: a folder of pictures to use instead of Twemoji, each named after what it shows.
@@ -58,6 +61,7 @@ def write_cirr(
       ValueError: settings, names or numbers of pictograms cannot be used, or the folder holds something else.
     """
     counts = {"train": train_groups, "val": val_groups, "test1": test_groups, "unseen": unseen_groups}
+    counts |= {MULTI: multi_groups} if multi_groups else {}
     _check(counts, canvas)
     source = str(pictograms) if pictograms else None
     art = pictogram_art(source)
@@ -84,12 +88,13 @@ def _write(partial: Path, *, settings: Mapping, source: str | None, processes: i
     """Writes all files of a data set."""
     for name in (
         *("captions", "image_splits", "image_captions", "scenes", "boxes"),
-        *(f"img_raw/{name}" for name in PICTURE_FOLDERS.values()),
+        *(f"img_raw/{PICTURE_FOLDERS[split]}" for split in settings["groups"]),
     ):
         (partial / name).mkdir(parents=True)
     # The small splits are one chunk each, since no two of their scenes may be equal. Long ones first.
     train = range(min(TRAIN_CHUNKS, settings["groups"]["train"]))
-    chunks = [*((split, 0) for split in SPLITS[1:]), *(("train", number) for number in train)]
+    small = [split for split in settings["groups"] if split != "train"]
+    chunks = [*((split, 0) for split in small), *(("train", number) for number in train)]
     work = functools.partial(_write_chunk, partial, settings, source)
     _join(partial, chunks, map_in_processes(work, chunks, processes))
     (partial / LICENSE_FILE).write_text(OWN_LICENSE if source else LICENSE)
@@ -114,7 +119,11 @@ def _write_chunk(partial: Path, settings: Mapping, source: str | None, chunk: tu
     held_out = tuple(settings["held_out"]) if split == "unseen" else ()
     rng = Random(f"{settings['seed']}/{split}/{number}")
     allowed = AllowedScenes(split, tuple(settings["seen"]), held_out)
-    composed = compose_groups(allowed, rng, count=len(ids), unique=split != "train")
+    if split == MULTI:
+        composed = [*compose_three_step_groups(allowed, rng, count=len(ids))]
+        ids = ids[: len(composed)]
+    else:
+        composed = compose_groups(allowed, rng, count=len(ids), unique=split != "train")
     members: dict[str, list[str]] = {"pairs": [], "paths": [], "captions": [], "scenes": [], "boxes": []}
     for group, (scenes, queries) in zip(ids, composed, strict=True):
         names = [f"{PICTURE_FOLDERS[split]}-{group}-{i // 2}-img{i % 2}" for i in range(len(scenes))]
@@ -157,12 +166,14 @@ def _compact(value) -> str:
 
 def _join(partial: Path, chunks: Sequence[tuple[str, int]], results: Iterator[dict[str, list[str]]]) -> None:
     """Joins the chunks' members into one file of each kind and split, in the order of the chunks."""
-    splits: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
+    splits: dict[str, dict[str, list[str]]] = {split: {} for split in (*SPLITS, MULTI)}
     for (split, _), members in zip(chunks, results, strict=True):
         for kind, lines in members.items():
             splits[split].setdefault(kind, []).extend(lines)
     pair_id = 0
     for split, members in splits.items():
+        if not members:
+            continue
         pairs = members["pairs"]
         if split == "val" and len(members["paths"]) == 6 * OFFICIAL_VAL_GROUPS:
             pairs = pairs[:OFFICIAL_VAL_QUERIES]  # a round number; all pictures stay in the gallery

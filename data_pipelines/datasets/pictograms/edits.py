@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import permutations
 from random import Random
 
 from data_pipelines.datasets.pictograms.scenes import Scene, Thing, make_scene
 
 OPERATIONS = ("add", "remove", "replace", "move", "swap", "resize")
-TWO_STEP = "two-step"
+TWO_STEP, THREE_STEP = "two-step", "three-step"
 KINDS = (*OPERATIONS, TWO_STEP)
 
 
@@ -39,8 +40,8 @@ class Edit:
 
 
 def kind_of(edits: Sequence[Edit]) -> str:
-    """Returns the kind of one or two edits, one of KINDS: the operation's name, or "two-step"."""
-    return edits[0].operation if len(edits) == 1 else TWO_STEP
+    """Returns the kind of one to three edits: the operation's name, "two-step" or "three-step"."""
+    return (edits[0].operation, TWO_STEP, THREE_STEP)[len(edits) - 1]
 
 
 def new_jitter(rng: Random) -> tuple[float, float]:
@@ -95,8 +96,8 @@ def apply(edit: Edit, scene: Scene, rng: Random | None = None) -> Scene:
     return make_scene(things.values())
 
 
-def difference(reference: Scene, target: Scene) -> tuple[Edit, ...] | None:
-    """Returns the one or two edits that turn `reference` into `target`, in an order that works; None if there are none.
+def difference(reference: Scene, target: Scene, *, most: int = 2) -> tuple[Edit, ...] | None:
+    """Returns the at most `most` edits that turn `reference` into `target`, in an order that works; None without any.
 
     Each change has one reading: a new thing in the place of a removed one of the same size is a replacement (of another
     size: there is no clean answer), and two things that exchanged places are a swap. So nothing is ever added and
@@ -127,11 +128,13 @@ def difference(reference: Scene, target: Scene) -> tuple[Edit, ...] | None:
                 edits.append(Edit("move", name, new.place))
         if old.size != new.size:
             edits.append(Edit("resize", name, size=new.size))
-        if len(edits) > 2:
+        if len(edits) > most:
             return None
     edits.extend(Edit("remove", thing.name) for thing in gone.values())
-    if not 1 <= len(edits) <= 2:
+    if not 1 <= len(edits) <= most:
         return None
+    if len(edits) == 3:
+        return next((order for order in permutations(edits) if steps(order, reference) is not None), None)
     if edits[0].place in was_at:  # taken, until the other edit has cleared it
         edits.reverse()
     return tuple(edits)

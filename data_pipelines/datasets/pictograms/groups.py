@@ -19,7 +19,7 @@ from data_pipelines.datasets.pictograms.wording import modification_text
 GROUP_SIZE = 6
 TRAIN_TARGETS = 4  # modifications a reference has in training; the other splits have one
 SPLITS = ("train", "val", "test1", "unseen")
-SHARES = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test1": (0.9, 1.0), "unseen": (0.9, 1.0)}
+SHARES = {"train": (0.0, 0.8), "val": (0.8, 0.9), "test1": (0.9, 1.0), "unseen": (0.9, 1.0), "multi": (0.8, 0.9)}
 GOAL = {**dict.fromkeys(KINDS, 0.12), TWO_STEP: 0.28}  # of the ordered pairs of a group
 PROPOSALS = 5  # candidates of which the one that brings the mix closest to the goal is kept
 MAX_TRIES = 2000  # proposals for a group; about 15 are needed with the default pictograms

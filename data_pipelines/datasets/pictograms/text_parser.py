@@ -6,6 +6,7 @@ another meaning than the edit behind it is caught (see `groups`).
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 
@@ -31,7 +32,7 @@ _LOCATION = re.compile(
     "|(above|below|under|to the left of|to the right of|on the left of|on the right of|next to|beside"
     f"|diagonally across from) the ({_NAME})"
 )
-_JOINT = re.compile(r"(?:[,;]? (?:and then|and also|and|then) |; |\. )")
+_JOINT = re.compile(r"(?:[,;]? (?:and then|and also|and|then) |[;,] |\. )")
 _LEADING_VERB = re.compile(
     r"(?:add|put|place|include|there should be|with|without|remove|take away|get rid of|replace|swap|exchange|move"
     r"|shrink|enlarge)\b"
@@ -222,11 +223,13 @@ def parse_modification(text: str, scene: Scene) -> Scene:
 
 
 def _ways_to_split(text: str):
-    """Yields the text as one clause, then as two; the second clause may leave out the verb of the first."""
+    """Yields the text as one clause, then as two or three; the second of two may leave out the verb of the first."""
     yield (text,)
     joints = list(_JOINT.finditer(text))
     for joint in joints:
         yield text[: joint.start()], text[joint.end() :]
+    for one, other in itertools.combinations(joints, 2):
+        yield text[: one.start()], text[one.end() : other.start()], text[other.end() :]
     verb = _LEADING_VERB.match(text)
     if verb:
         for joint in joints:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from itertools import permutations
 from random import Random
 
 from data_pipelines.datasets.pictograms.edits import Edit, apply, steps
@@ -133,11 +134,12 @@ class _View:
 
 
 def modification_text(edits: Sequence[Edit], scene: Scene, rng: Random) -> str:
-    """Writes a text of 3 to 18 words that asks for the edits, said of the reference `scene`.
+    """Writes a text of 3 to 18 words (27 for three edits) that asks for the edits, said of the reference `scene`.
 
     Long names of a user's own pictograms may need more words.
     """
-    return of_length(lambda: finish(_sentence(list(edits), scene, rng), rng), MIN_WORDS, MAX_WORDS)
+    say, most = (_sentence, MAX_WORDS) if len(edits) < 3 else (_three_steps, MAX_WORDS * 3 // 2)
+    return of_length(lambda: finish(say(list(edits), scene, rng), rng), MIN_WORDS, most)
 
 
 def of_length(say: Callable[[], str], fewest: int, most: int) -> str:
@@ -176,6 +178,21 @@ def _sentence(edits: list[Edit], scene: Scene, rng: Random) -> str:
     left, right = _clause(first, now, rng, mood), _clause(second, then, rng, mood)
     # After "the dog and the cat" a bare "and" would be hard to follow.
     return left + rng.choice(_JOINTS["clear" if " and " in left + right else mood]) + right
+
+
+def _three_steps(edits: list[Edit], scene: Scene, rng: Random) -> str:
+    """Words three edits as three clauses in one mood, in an order that works."""
+    orders = [list(order) for order in permutations(edits) if steps(order, scene) is not None]
+    mood, reference = rng.choices(("command", "statement"), (3, 1))[0], scene
+    touched = set[str]().union(*(edit.touched for edit in edits))
+    clauses = []
+    for edit in rng.choice(orders):
+        clauses.append(_clause(edit, _View(scene, reference, touched), rng, mood))
+        scene = apply(edit, scene)
+    first, last = rng.choice(((", ", ", and "), (", ", " and "), ("; ", "; "), (", then ", ", and then ")))
+    if any(" and " in clause for clause in clauses):  # a bare "and" would be hard to follow
+        last = last.replace(" and ", ", and ") if last == " and " else last
+    return clauses[0] + first + clauses[1] + last + clauses[2]
 
 
 def _merged(first: Edit, second: Edit, now: _View, then: _View, rng: Random) -> str | None:

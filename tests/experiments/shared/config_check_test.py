@@ -73,6 +73,7 @@ CASES = {
     "training.stepz": (3, "'training.stepz' is not a key of the config; the nearest is 'training.steps'; training has"),
     "nothing": (3, "'nothing' is not a key of the config; its sections and keys are data, loss, mesh"),
     "data.sources": ({"a": source("cirr", weight=-1.0)}, "data.sources.a.weight is -1.0"),
+    "data.pronouns": ("no", "data.pronouns is 'no', expected True or False"),
     "training.best": ("cirr/val/R@5", "training.best is 'cirr/val/R@5', expected a section"),
     "model.vision": (3, "model.vision is 3, expected a section"),
     "data.vocabulary": (258, "data.vocabulary is 258, expected 0, or 259 or more"),
@@ -172,3 +173,8 @@ def changed(values, config=None):
                 place = place[each]
             place[name] = value
     return config
+
+
+def test_the_number_of_a_sources_records_is_checked():
+    with pytest.raises(UserError, match=r"data.sources.a.records is -1, expected 0 or more"):
+        check_values(changed({"data.sources": {"a": source("cirr", records=-1)}}))

@@ -1,5 +1,7 @@
 """Scoring a split: every way to query beside the main one, parts one by one, and what ignores the texts."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,22 @@ def test_simpler_ways_to_query_stand_beside(baselines):
     assert {name: found["R@1"] for name, found in result["baselines"].items()} == (
         {"image": 0, "text": 100, "sum": 100} if baselines else {}
     )
+    shares = {"image": 0, "text": 100, "either": 100, "n_rest": 0, "rest": None}
+    assert result["single_modality"] == ({"R@1": shares} if baselines else {}) and result["by_phrases"] == {}
+
+
+def test_metrics_are_given_by_the_number_of_phrases():
+    counts = {RECORDS[0].text: 3, RECORDS[1].text: 10}
+    result = score(System(4), PROTOCOL, {"": part(RECORDS)}, baselines=False, phrases=counts)
+    assert result["by_phrases"] == {"3": {"R@1": 100, "n_queries": 1}, "10": {"R@1": 100, "n_queries": 1}}
+
+
+def test_a_protocol_may_ask_every_system_by_its_text():
+    """Captions of the pictures that they look for: the system's own query is not used."""
+    protocol = dataclasses.replace(PROTOCOL, query="text")
+    result = score(System(4, sign=-1.0), protocol, {"": part(RECORDS)}, baselines=True)
+    assert result["query"] == "text" and result["metrics"]["R@1"] == 100
+    assert result["baselines"] == result["single_modality"] == {}
 
 
 def test_metrics_of_several_parts_are_their_mean():

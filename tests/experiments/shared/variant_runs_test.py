@@ -5,6 +5,7 @@ import pytest
 
 from contextjax.types import UserError
 from experiments.shared.variant_runs import VariantRuns
+from experiments.shared.variant_tables import table
 from tests.catalogues import product_rows, write_catalogue
 
 
@@ -17,7 +18,7 @@ def test_the_table_has_means_and_deviations_over_seeds():
     rng = np.random.default_rng(0)
     recalls = rng.uniform(0, 100, 3)
     rows = [row("recipe", str(seed), recall) for seed, recall in enumerate(recalls)] + [row("sum", "0", 25.0)]
-    lines = VariantRuns.table(rows).splitlines()
+    lines = table(rows).splitlines()
     assert lines[0] == "| variant | seeds | steps | seconds | R@1 |"
     assert lines[2].endswith(f"| {recalls.mean():.1f} ± {recalls.std(ddof=1):.1f} |")
     assert lines[3] == "| sum | 1 | 7 | 250–250 | 25.0 ± 0.0 |"
@@ -26,7 +27,7 @@ def test_the_table_has_means_and_deviations_over_seeds():
 def test_a_variant_without_a_metric_has_none_in_the_table():
     rows = [row("recipe", "0", 50.0), row("sum", "0", 25.0)]
     rows[0]["metrics"]["grounding/pointing"] = 12.5
-    lines = VariantRuns.table(rows).splitlines()
+    lines = table(rows).splitlines()
     assert lines[0].endswith("| R@1 | grounding/pointing |")
     assert lines[2].endswith("| 50.0 ± 0.0 | 12.5 ± 0.0 |") and lines[3].endswith("| 25.0 ± 0.0 | - |")
 
@@ -42,7 +43,7 @@ def test_the_variants_that_are_missing_are_trained_and_evaluated(pictograms, tmp
     assert all("Rs@1 by kind" in r and 0 <= r["metrics"]["R@1"] <= 100 for r in rows)
     before = path.read_text()
     assert runs.complete(path, variants=variants, seeds=["3"]) == rows and path.read_text() == before
-    assert len(runs.table(rows).splitlines()) == 4
+    assert len(table(rows).splitlines()) == 4
 
 
 @pytest.mark.parametrize("override", ["training.steps", "=3", ""])

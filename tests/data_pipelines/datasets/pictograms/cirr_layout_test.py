@@ -11,8 +11,8 @@ from data_pipelines.datasets.pictograms.cirr_layout import write_cirr
 from data_pipelines.datasets.pictograms.names import PICTOGRAMS
 from data_pipelines.datasets.pictograms.scenes import twemoji_pictograms
 
-SMALL = {"train_groups": 6, "val_groups": 4, "test_groups": 3, "unseen_groups": 2}
-GROUPS = {"train": 6, "val": 4, "test1": 3, "unseen": 2}
+SMALL = {"train_groups": 6, "val_groups": 4, "test_groups": 3, "unseen_groups": 2, "multi_groups": 2}
+GROUPS = {"train": 6, "val": 4, "test1": 3, "unseen": 2, "multi": 2}
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def test_weights_of_the_language_model_are_left_out(blip2):
         ("qformer_config", {"cross_attention_frequency": 0}, "sizes that make no model"),
         ("vision_config", {"qkv_bias": False}, "whose attention has biases"),
         ("", {"num_query_tokens": 4}, r"query_tokens \[1, 3, 24\], expected \[1, 4, 24\]"),
-        ("", {"num_query_tokens": "3"}, "expected a number from 1"),
+        ("", {"num_query_tokens": 0}, "expected a number from 1"),
     ],
 )  # fmt: skip
 def test_a_wrong_q_former_is_one_sentence(blip2, edit_json, section, changes, sentence):

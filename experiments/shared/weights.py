@@ -20,6 +20,7 @@ from contextjax.export.card import RANDOM
 from contextjax.export.folder import MANIFEST, check_formats
 from contextjax.export.write import write_export
 from contextjax.files import check_absent, path_of
+from contextjax.images import PADDED
 from contextjax.models.clip import CLIPConfig
 from contextjax.pretrained import clip4cir, read_pretrained, towers, write_own, write_pretrained
 from contextjax.tokenizers import TextTokenizer, has_tokenizer
@@ -186,6 +187,8 @@ def _convert_run(source: Path, target: Path, layout: str | None, dtype: str) -> 
     if layout == "hf":
         left_out = sorted(set(system.params) - {name})
         print(f"left out: {', '.join(left_out) or 'nothing'} (Hugging Face's {name.upper()} has no place for more)")
+        if config.vision.fit in PADDED:
+            print(f"pictures are padded first ('{config.vision.fit}'), which Hugging Face's processor can't: pad them.")
         save = lambda folder: system.tokenizer.save(folder / "tokenizer.json")
         config = _with_eos(config, system.tokenizer)
         write_pretrained(target, config, system.params[name], dtype=dtype, origin=origin, finish=save)

@@ -24,21 +24,20 @@ SOURCE = define_path(
 )
 SPLIT = flags.DEFINE_string("split", None, "The split; default: the config's val_split, or val.")
 DATA = define_path("data", Place.FOLDER, "The data set's folder; default: the config's.", default="")
-PROTOCOL = flags.DEFINE_string("protocol", "", "The benchmark's protocol; default: that of the config's data.")
+PROTOCOL = flags.DEFINE_string("protocol", "", "The benchmark's, see above; default: that of the config's data.")
+QUERY = flags.DEFINE_string(
+    "query", "", "Composed queries, MODE or MODE:TEMPLATE, as 'raw_sum:Find a picture that also {}'; default: its own."
+)
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "", "best, newest or a step; default: the run's best where training.best names one, else the newest."
+    "checkpoint", "", "best, newest or a step; default: the best if the run's training.best names one, else the newest."
 )
 BASELINES = flags.DEFINE_bool("baselines", True, "Score image only, text only and their sum (or itc and itm) too.")
 REWORDINGS = flags.DEFINE_bool("rewordings", False, "Query by the mean of a text and its rewordings (Fashion-IQ).")
-PROPOSITIONS = define_path(
-    "propositions", Place.PICTURES, "Candidate sets: a file {description: [short sentences]}.", default=""
-)
+PROPOSITIONS = define_path("propositions", Place.PICTURES, "A file {description: [short sentences]}.", default="")
 SHARE = flags.DEFINE_float("share", 0.5, "With --propositions: the share of the whole text, 0 to 1.", 0.0, 1.0)
 SUBMISSION = define_path("submission", Place.NEW_FOLDER, "A folder for the files of the leaderboard.", default="")
 PREPARED = cli.define_prepared()
-CHECK = define_path(
-    "check", Place.FILE, "A submission file to check instead, by --protocol, --data and --split.", default=""
-)
+CHECK = define_path("check", Place.FILE, "A submission file to check, by --protocol, --data and --split.", default="")
 PROCESS_TIMEOUT = cli.define_process_timeout()
 judge_settings.define_flags()
 KEEPS_MEMORY = True
@@ -57,7 +56,7 @@ def evaluate() -> None:
 
     choice: dict[str, Any] = {flag.name: flag.value for flag in (SPLIT, PROTOCOL, PREPARED, CHECKPOINT)}
     choice |= {"workdir": path_of(cli.required(WORKDIR)), "source": SOURCE.value, "folder": DATA.value}
-    more: dict[str, Any] = {flag.name: flag.value for flag in (BASELINES, REWORDINGS, PROPOSITIONS, SHARE, SUBMISSION)}
+    more: dict[str, Any] = {f.name: f.value for f in (BASELINES, REWORDINGS, PROPOSITIONS, SHARE, SUBMISSION, QUERY)}
     if settings := judge_settings.from_flags():
         from experiments.shared.run_judge import judge_run
 

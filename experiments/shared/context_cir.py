@@ -189,7 +189,7 @@ def _check_terms(config: Any, weights: dict[str, float]) -> None:
         raise UserError(f"model.template is '{model.template}', in which phrases are not found; {give}.consistency=0.")
     if not config.data.cached:
         return
-    if query in ("fusion", "pseudo_word", "composed"):
+    if query in ("fusion", "pseudo_word", "qformer", "composed"):
         raise UserError(f"data.cached keeps one feature of a picture, and the query '{query}' reads more; unset it.")
     if odd := sorted(weights.keys() - {"contrastive", "recall"}):
         raise UserError(f"data.cached has no {odd[0]} loss, which needs pictures; {give}.{odd[0]}=0.")

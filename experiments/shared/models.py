@@ -78,14 +78,16 @@ def make_start(config: Any) -> Callable[[Any], Any] | None:
         return lambda params: _from_run(config, params)
     if not config.model.pretrained:
         return None
-    name = SYSTEMS[config.model.system].towers
+    family = SYSTEMS[config.model.system]
+    name = family.towers
 
     def begin(params: Any) -> Any:
         read = place_like(_read_towers(config.model).params, params[name])
         if config.loss.learned_temperature and "logit_scale" in read:
             # A CLIP has learned to its floor, where nothing moves it.
             read["logit_scale"] = params[name]["logit_scale"]
-        return {**params, name: read}
+        copies = {own: jax.tree.map(jnp.copy, read[theirs]) for own, theirs in family.copies.items()}
+        return {**params, name: read, **copies}
 
     return begin
 
@@ -106,7 +108,7 @@ def _from_run(config: Any, params: Any) -> Any:
     theirs = _read_start(start)
     if not _is_same_system(config):
         own = SYSTEMS[config.model.system].towers
-        names = {path: re.sub(r"^(clip|blip)/", f"{own}/", path) for path in theirs}
+        names = {path: re.sub(r"^(clip|blip2?)/", f"{own}/", path) for path in theirs}
         image = (f"{own}/vision/", f"{own}/visual_projection/")
         theirs = {names[path]: value for path, value in theirs.items() if names[path].startswith(image)}
     flat = flatten(params)

@@ -14,7 +14,11 @@ from contextjax.types import ComposedRecord, EvaluationProtocol, UserError
 
 
 class Encoder(Protocol):
-    """A system as an evaluation of composed queries needs it."""
+    """A system as an evaluation of composed queries needs it.
+
+    One whose attribute `query` is "token_max" has `encode_query_tokens` and `encode_gallery_tokens`, too, which give
+    several vectors of each query and picture: it is ranked by the best pair of them.
+    """
 
     def encode_query(self, images: Sequence[Any], texts: Sequence[str]) -> np.ndarray:
         """Returns embeddings [B, D], L2-normalised."""
@@ -66,6 +70,31 @@ class Evaluation:
             return np.zeros(len(self.truth_ranks), int)
         known = np.where(self.truth_ranks < 0, np.iinfo(self.truth_ranks.dtype).max, self.truth_ranks)
         return known.argmin(axis=1)
+
+    def of_rows(self, rows: np.ndarray) -> Evaluation:
+        """Returns the evaluation of some of the queries."""
+        fields = ("truth_ranks", "subset_ranks", "top", "scores", "subset_top")
+        records = [self.records[row] for row in rows]
+        return dataclasses.replace(self, records=records, **{name: getattr(self, name)[rows] for name in fields})
+
+    def reranked(self, scores: np.ndarray) -> Evaluation:
+        """Returns the evaluation with the first N pictures of each ranking ordered by other scores, higher is better.
+
+        Equal scores keep the order that was. The subset's ranks stay.
+
+        Args:
+          scores: [Q, N], of the pictures top[:, :N]. Where a query's are all NaN nothing is known of its N pictures:
+            right ones among them count as the last of them.
+        """
+        failed, count = np.isnan(scores).all(axis=1), scores.shape[1]
+        order = np.argsort(-scores, axis=1, kind="stable")
+        place, ranks, top = np.argsort(order, axis=1), self.truth_ranks.copy(), self.top.copy()
+        top[:, :count] = np.take_along_axis(self.top[:, :count], order, axis=1)
+        inside = (ranks >= 0) & (ranks < count)
+        ranks[inside] = place[np.nonzero(inside)[0], ranks[inside]]
+        for row in np.flatnonzero(failed):
+            ranks[row, inside[row]] = count - 1 - np.arange(inside[row].sum())
+        return dataclasses.replace(self, truth_ranks=ranks, top=top)
 
     def metrics(self, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
         """Returns the protocol's metrics in percent, over all queries or those of `rows`."""
@@ -198,11 +227,18 @@ def gallery_rows(protocol: EvaluationProtocol, records: Sequence[ComposedRecord]
 def encode_rows(
     system: Encoder, pictures: Pictures, rows: Sequence[int] | np.ndarray | None = None, *, chunk: int = 1024
 ) -> np.ndarray:
-    """Returns the embeddings [G, D] of a table's pictures, or those of `rows`; at most `chunk` are held decoded."""
+    """Returns the embeddings [G, D] or [G, L, D] of a table's pictures, or those of `rows`.
+
+    At most `chunk` pictures are held decoded.
+    """
     rows = range(len(pictures)) if rows is None else rows
-    return np.concatenate(
-        [system.encode_gallery([pictures[i] for i in rows[b : b + chunk]]) for b in range(0, len(rows), chunk)]
-    )
+    encode = _encoder(system, "encode_gallery")
+    return np.concatenate([encode([pictures[i] for i in rows[b : b + chunk]]) for b in range(0, len(rows), chunk)])
+
+
+def _encoder(system: Any, method: str) -> Any:
+    """Returns the method of a system by which its evaluation encodes."""
+    return getattr(system, f"{method}_tokens" if getattr(system, "query", "") == "token_max" else method)
 
 
 def mean_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -218,11 +254,11 @@ def _encode_queries(
     texts = [(r.text, *(r.rewordings if protocol.averages_rewordings else ())) for r in records]
     read = {name: pictures[pictures.row[name]] for name in dict.fromkeys(record.reference for record in records)}
     images = [read[record.reference] for record, own in zip(records, texts, strict=True) for _ in own]
-    embeddings = system.encode_query(images, [text for own in texts for text in own])
+    embeddings = _encoder(system, "encode_query")(images, [text for own in texts for text in own])
     if not protocol.averages_rewordings:
         return embeddings
     sums = np.add.reduceat(embeddings, np.cumsum([0, *map(len, texts[:-1])]), axis=0)
-    return sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    return sums / np.linalg.norm(sums, axis=-1, keepdims=True)
 
 
 def _rank_members(queries: np.ndarray, gallery: np.ndarray, truths: np.ndarray, members: np.ndarray,

@@ -71,7 +71,7 @@ class ChosenSplit:
 
 def evaluate_run(
     workdir: Path, *, source: str = "", checkpoint: str = "", submission: str = "", baselines: bool = True,
-    **choice: Any,
+    query: str = "", **choice: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Evaluates and writes the result: evaluation.json, for other splits and data evaluation.*.json.
 
@@ -81,6 +81,7 @@ def evaluate_run(
       checkpoint: best, newest or a step; see contextjax.load.
       submission: a folder for the files that the benchmark's leaderboard takes; "": none are written.
       baselines: whether the simpler ways to query or score are scored too.
+      query: of composed queries, "MODE" or "MODE:TEMPLATE", see System.with_query; "": the system's own.
       choice: see choose_split.
 
     Returns:
@@ -92,6 +93,10 @@ def evaluate_run(
     if source and not (choice.get("folder") and choice.get("protocol")):
         raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")
     system = contextjax.load(source or workdir, checkpoint=checkpoint)
+    if query:
+        mode, _, template = query.partition(":")
+        system = system.with_query(mode, template)
+        choice["query"] = query
     with first_process_first():
         chosen = choose_split(
             system, None if source else read_config(workdir, system.fingerprint.rpartition("-")[0]), **choice
@@ -117,8 +122,8 @@ def evaluate_run(
     bounds = {f"bound/{kind}": bound for kind, bound in chosen.bounds.items() if f"accuracy/{kind}" in kinds}
     result |= kinds | bounds | _grounding(system, chosen)
     result["texts_cut"] = texts_cut
-    if chosen.protocol.template:
-        result["template"] = chosen.protocol.template
+    if chosen.protocol.template or system.template != "{}":
+        result["template"] = chosen.protocol.template or system.template
     if chosen.propositions:
         result["share"] = chosen.share
     result["config_hash"], _, step = system.fingerprint.rpartition("-")
@@ -126,7 +131,7 @@ def evaluate_run(
     if is_first_process():
         _keep_other_data(workdir / chosen.file, chosen.data)
         write_whole(workdir / chosen.file, json.dumps(result, indent=2) + "\n")
-    _print_tables(result)
+    print_tables(result)
     return result
 
 
@@ -166,6 +171,7 @@ def choose_split(
     propositions: str = "",
     share: float = 0.5,
     prepared: str = "",
+    query: str = "",
 ) -> ChosenSplit:
     """Loads the split that is named; what is not named is the config's, where there is one.
 
@@ -179,6 +185,7 @@ def choose_split(
       propositions: a file {description: [short sentences]}; "": descriptions are scored as a whole.
       share: of the whole text in a score, beside its propositions.
       prepared: where the tables of the data go, see prepare; "": where the config says.
+      query: the way to query, where it is not the system's own.
     """
     prepared = prepared or (config.data.get("prepared", "") if config else "")
     reader, own_folder = evaluated(config) if config else ("", "")
@@ -197,9 +204,11 @@ def choose_split(
     if propositions:
         scored = dataclasses.replace(scored, name=f"{scored.name}+propositions")
         sentences = _propositions(propositions, scored, parts, clean=clean)
-    is_default = is_own and chosen == own_split and not (rewordings or propositions)
+    if query:
+        scored = dataclasses.replace(scored, name=f"{scored.name}+{safe_name(query)}")
+    is_default = is_own and chosen == own_split and not (rewordings or propositions or query)
     data = describe_data(folder or own_folder, parts)
-    named = f"{scored.name}." if protocol or folder or rewordings or propositions else ""
+    named = f"{scored.name}." if protocol or folder or rewordings or propositions or query else ""
     # Two folders of one layout are two sets, whatever they are called.
     of = f".{safe_name(data['folder'])}-{data['identity']}" if folder and not _is_same(folder, own_folder) else ""
     file = "evaluation.json" if is_default else f"evaluation.{named}{chosen}{of}.json"
@@ -250,7 +259,7 @@ def _count_cut(system: System, texts: list[str]) -> int:
     return count
 
 
-def _print_tables(result: dict) -> None:
+def print_tables(result: dict) -> None:
     """Prints the metrics, beside the baselines, then by kind."""
     ways = ("image", "text", "sum", *SCORES)
     beside = {f"{name} (same towers)" if name in ways else name: row for name, row in result["baselines"].items()}
@@ -262,11 +271,11 @@ def _print_tables(result: dict) -> None:
         + (f", step {result['step']}" if result["step"] else "")
     )
     bounds = {name: {"accuracy": v} for name, v in result.items() if name.startswith("bound/")}
-    phrases = {f"noun phrases: {count}": values for count, values in result["by_phrases"].items()}
+    phrases = {f"noun phrases: {count}": values for count, values in result.get("by_phrases", {}).items()}
     for name, values in {"": dict.fromkeys(columns), **rows, **result["by_kind"], **phrases, **bounds}.items():
         cells = (c if values.get(c, 0) is None else f"{values[c]:.1f}" if c in values else "" for c in columns)
         print(f"{name:<28}{''.join(f'{cell:>{width}}' for cell in cells)}")
-    for metric, shares in result["single_modality"].items():
+    for metric, shares in result.get("single_modality", {}).items():
         alone = ", ".join(f"{name} {value:.1f}" for name, value in shares.items() if name not in REST)
         on_rest = (
             "" if shares["rest"] is None else f"; {metric} on the other {shares['n_rest']:,}: {shares['rest']:.1f}"

@@ -201,8 +201,8 @@ class Retriever:
         raise NotImplementedError
 
     def _embed_text(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """Runs programs.embed_text."""
-        raise NotImplementedError
+        """Runs programs.embed_text, of a system that has a text tower."""
+        raise UserError("This system reads no text without a picture; give a picture with it.")
 
     def _score_sets(self, *inputs: np.ndarray) -> np.ndarray:
         """Runs programs.score_sets on all of its inputs."""

@@ -82,3 +82,23 @@ def test_rows_of_one_picture_stay_together_where_they_fit(batch):
         holding = sum(number in rows[part] for part in parts)
         count = (rows == number).sum()
         assert holding == 1 if count <= batch else holding <= -(-count // batch) + 1
+
+
+def test_questions_of_all_kinds_come_back_in_their_order_and_what_a_system_lacks_is_said():
+    class Texts(Means):
+        def _embed_text(self, ids, mask):
+            return np.stack([mask.sum(-1), mask.sum(-1)], axis=1).astype(np.float32)
+
+    system, texts = Texts(), [None, "a dog", "a", None, "a dog a dog"]
+    pictures = [PICTURES[0], None, PICTURES[1], PICTURES[3], None]
+    whole = system.encode(pictures, texts)
+    words = system.encode_text(["a dog", "a dog a dog"])
+    query = system.encode_query(PICTURES[1:2], ["a"])[0]
+    assert whole.tolist() == [[10, 10], words[0].tolist(), query.tolist(), [30, 30], words[1].tolist()]
+    assert system.encode([], []).shape == (0, 2)
+    with pytest.raises(UserError, match="reads no text without a picture; give a picture with it"):
+        Means().encode([None], ["a dog"])
+    with pytest.raises(UserError, match="neither a picture nor a text"):
+        system.encode([None], [None])
+    with pytest.raises(UserError, match="1 pictures and 2 texts"):
+        system.encode([None], ["a", "b"])

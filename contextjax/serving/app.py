@@ -227,13 +227,13 @@ class Query(NamedTuple):
 def _query_fields(service: Service, batcher: Batcher) -> Any:
     """Returns the form fields of a route that takes references and texts, read as Queries."""
     most = service.limits.questions
-    text = Annotated[str, StringConstraints(min_length=1, max_length=service.limits.text)]
-    name_of = Annotated[str, StringConstraints(max_length=4096)]
+    texts_of: Any = list[Annotated[str, StringConstraints(min_length=1, max_length=service.limits.text)]]
+    names_of: Any = list[Annotated[str, StringConstraints(max_length=4096)]]
 
     async def read_queries(
-        text: Annotated[list[text] | None, Form(max_length=most, description=f"{TEXT} Or several.")] = None,
+        text: Annotated[texts_of | None, Form(max_length=most, description=f"{TEXT} Or several.")] = None,  # pyright: ignore
         image: Annotated[list[UploadFile] | None, File(max_length=most, description=UPLOAD)] = None,
-        name: Annotated[list[name_of] | None, Form(max_length=most, description=NAME)] = None,
+        name: Annotated[names_of | None, Form(max_length=most, description=NAME)] = None,  # pyright: ignore
     ) -> list[Query]:
         if image and name:
             raise UserError("The reference is given twice; expected files 'image' or names 'name', not both.")

@@ -178,7 +178,7 @@ def scratch_bytes(dimension: int, *, k: int, queries: int = QUERIES, devices: in
 
 @functools.partial(jax.jit, static_argnames=("mesh", "k"))
 def _search_chunk(
-    queries: Any, vectors: Any, scales: Any, first: Any, count: Any, allowed: Any, *, mesh: Any, k: int
+    queries: Any, vectors: Any, scales: Any, first: Any, count: Any, allowed: Any = None, *, mesh: Any, k: int
 ) -> Any:
     """Returns the best (scores, rows) [B, <= k] of a chunk, best first. What can't be an answer has the score -inf."""
     search = map_over_devices(functools.partial(_search_device, k=k), mesh, whole=("queries",))

@@ -11,6 +11,7 @@ from contextjax.tokenizers import check_question
 from contextjax.types import UserError
 
 Image = TypeVar("Image")
+Text = TypeVar("Text")
 DATA_URL = re.compile(r"data:([^,]*),", re.IGNORECASE)
 TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
 PARTS: dict[str, Any] = {
@@ -26,7 +27,7 @@ class Question(NamedTuple):
     text: str | None
 
 
-def pair(images: Sequence[Image], texts: Sequence[str]) -> list[tuple[Image | None, str | None]]:
+def pair(images: Sequence[Image], texts: Sequence[Text]) -> list[tuple[Image | None, Text | None]]:
     """Returns the questions that several pictures and texts are, in their order.
 
     As many of both make pairs, one picture goes with every text, one text with every picture, and without pictures or

@@ -205,8 +205,7 @@ class Service:
         most = self.limits.results + 1  # always the same, for it is part of the program; one may be the reference
         for where, rows in groups.items():
             try:
-                options = {} if where is None else {"where": where}
-                best = self.index.search(np.stack([answers[row] for row in rows]), most, **options)
+                best = self.index.search(np.stack([answers[row] for row in rows]), most, where=where)
             except Exception as error:
                 raise Unavailable from error
             for row, hits in zip(rows, best, strict=True):

@@ -80,16 +80,19 @@ def test_equal_pictures_have_equal_scores_wherever_they_are(small_chunks):
     assert all((np.diff(row) == 7).all() and row[0] < 7 for row in rows) and np.ptp(scores, axis=1).max() == 0
 
 
-@pytest.mark.parametrize("storage", DTYPES)
-@pytest.mark.parametrize("devices", [1, 8])
-def test_memory_beside_the_embeddings_is_bounded(monkeypatch, storage, devices):
+@pytest.mark.parametrize(
+    ("devices", "storage", "is_filtered"),
+    [*((devices, storage, False) for devices in (1, 8) for storage in DTYPES), (1, "int8", True), (8, "float32", True)],
+)
+def test_memory_beside_the_embeddings_is_bounded(monkeypatch, devices, storage, is_filtered):
     """Reads the memory of the compiled program, which sees one chunk (a small one here), not how many there are."""
     monkeypatch.setattr(exact, "VALUES", 1 << 20)
     k, width = 10, exact.chunk_width(512, storage)
     search = ExactSearch(512, storage, devices=devices)
     search.add(pack(np.zeros((width * devices, 512), np.float32), storage))
     queries = np.zeros((exact.QUERIES, 512), np.float32)
-    program = exact._search_chunk.lower(queries, *search._full[0], mesh=search._mesh, k=k).compile()
+    allowed = search._allowed(np.ones(width * devices, bool))[0] if is_filtered else None
+    program = exact._search_chunk.lower(queries, *search._full[0], allowed, mesh=search._mesh, k=k).compile()
     assert exact.chunk_width(512) * 512 == exact.VALUES
     held = program.memory_analysis().temp_size_in_bytes
     assert 4 * exact.QUERIES * width <= held <= exact.scratch_bytes(512, k=k, devices=devices)

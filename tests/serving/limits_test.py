@@ -21,9 +21,9 @@ class Slow(Index):
         super().__init__(folder)
         self.go = go
 
-    def search(self, queries, k):
+    def search(self, queries, k, **options):
         self.go.wait(60)
-        return super().search(queries, k)
+        return super().search(queries, k, **options)
 
 
 def test_slow_and_broken_uploads_end_and_others_are_answered(server, client):

@@ -81,7 +81,7 @@ def test_a_full_queue_refuses_and_ends_answer_all_that_was_taken(system, index, 
 def test_a_set_too_large_for_the_model_and_an_index_that_fails_leave_other_requests_alone(system, index, gallery):
 
     class Broken(Index):
-        def search(self, queries, k):
+        def search(self, queries, k, **options):
             raise UserError("the cluster at secret.example.org is away")
 
     class Few:

@@ -50,10 +50,10 @@ def is_picture(path: Path) -> bool:
 
 
 def find_pictures(folder: Path) -> tuple[list[str], list[str]]:
-    """Finds the picture files of a folder and its subfolders, also behind links, but those to a folder around them.
+    """Finds the picture files of a folder and its subfolders, following links except those to an enclosing folder.
 
     Returns:
-      the paths in the folder of the pictures, and those of the other files, folder by folder; both without what
+      the pictures' paths within the folder, and those of all other files, folder by folder; both without the files that
       operating systems leave there. A hidden picture (".cat.png") is among the others.
     """
     pictures: list[tuple[str, ...]] = []

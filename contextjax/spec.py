@@ -1,7 +1,7 @@
 """SystemSpec: what a trained system needs to be loaded, beside its parameters and its tokenizer.
 
 Training writes it into the workdir as system.json, an export and a converted model hold the same file, and a
-reader of any of them needs nothing of the recipe. The file may come from a stranger: every value is checked, here
+reader of any of them needs nothing of the recipe. The file is not trusted: every value is checked, here
 (what needs no model) and in `variants.make_model` (the sizes). Importing this module imports no JAX.
 """
 
@@ -39,7 +39,7 @@ class SystemSpec:
 
     Attributes:
       family: a key of TITLES; `variants.FAMILIES` has the module of each.
-      vision: every field of VisionConfig. image_size, fit, mean and std are what is done to pictures.
+      vision: every field of VisionConfig. image_size, fit, mean and std are the preprocessing of pictures.
       text: every field of TextConfig, or of BertConfig where the family reads texts with BERT.
       projection: the width of the embeddings.
       options: every other field of the family's config (ContextCIRConfig, ContextBLIPConfig).
@@ -66,7 +66,7 @@ class SystemSpec:
 
     @property
     def scores(self) -> tuple[ScoreMode, ...]:
-        """The ways in which the system can score candidates, the one that is meant for it last."""
+        """The ways in which the system can score candidates, its default last."""
         return scores_of(self.family, self.options, vocabulary=self.text["vocabulary"])
 
     @property
@@ -108,7 +108,7 @@ class SystemSpec:
 
 
 def scores_of(family: str, options: Mapping[str, Any], *, vocabulary: int) -> tuple[ScoreMode, ...]:
-    """Returns the ways in which a family with these options can score candidates, the one that is meant for it last."""
+    """Returns the ways in which a family with these options can score candidates, its default last."""
     if family == "context_blip":
         return ("itc", "sum", "itm", "selection") if options["selection"] != "none" else ("itc", "sum", "itm")
     if family == "blip":

@@ -52,7 +52,7 @@ UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's control and format cha
 
 
 def printable(text: str) -> str:
-    """Returns a text that can go to a terminal: what would steer it, as an ESC in a file's name, is written "\\x1b"."""
+    """Returns a text that is safe to print: control characters, such as an ESC in a file's name, become "\\x1b"."""
     if text.isprintable():
         return text
     odd = lambda character: character not in "\n\t\u200c\u200d" and unicodedata.category(character) in UNPRINTABLE

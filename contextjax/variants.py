@@ -54,7 +54,7 @@ VARIANTS: Mapping[str, CLIPConfig | BLIPConfig] = {
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """A family of systems: its module, the classes of its config, and what some fields of that may be."""
+    """A family of systems: its module, the classes of its config, and the allowed values of some fields."""
 
     module: Any
     config: Any
@@ -90,7 +90,7 @@ LARGEST, DEEPEST = 1 << 24, 512  # of any size, and of a number of blocks; a lar
 
 
 def resolve(section: Any) -> dict[str, Any]:
-    """Returns a recipe's `model` section with every size of its towers in it, whatever its variant's name means.
+    """Returns a recipe's `model` section with every size of its towers, looked up by the variant's name.
 
     Args:
       section: `system` and `variant` (a name of VARIANTS; "" where all sizes are given), `vision`, `text` and

@@ -19,7 +19,7 @@ USABLE = 0.9  # of a chip's memory: the rest is the runtime's
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """A chip, as the compiler sees one device of it (a TPU v4 or v5p: both of its cores; a tpu7x: one of two)."""
+    """One device of a chip as the compiler sees it: both cores of a TPU v4 or v5p, one of the two of a tpu7x."""
 
     name: str
     kinds: tuple[str, ...]  # values of jax.Device.device_kind

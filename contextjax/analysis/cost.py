@@ -102,7 +102,7 @@ def matmul_flops(program: ClosedJaxpr | Jaxpr) -> float:
 
 
 def _times(name: str, params: dict[str, Any]) -> int:
-    """How often an operation runs its programs: the length of a scan; the number of devices of a shard_map.
+    """Returns how often an operation runs its programs: the length of a scan, or the devices of a shard_map.
 
     Axes that a shard_map leaves to the compiler don't count: the compiler divides the body's work over them.
     """

@@ -29,7 +29,7 @@ class Encoder(Protocol):
 class Evaluation:
     """The ranks (0 is best) and the best pictures of each query, in the order of `records`.
 
-    A rank is -1 where there is none: of a target that is secret, in a group that a query does not have.
+    A rank is -1 for a secret target, and in the group of a query that has no group.
     """
 
     protocol: EvaluationProtocol
@@ -48,7 +48,7 @@ class Evaluation:
 
     @property
     def hits(self) -> dict[str, np.ndarray]:
-        """The queries [Q] whose first picture is right, in the gallery and the group, as 1, see single_modality."""
+        """The hits [Q] in the gallery and in the group: 1 where the first picture is right, see single_modality."""
         first = {"R@1": (self.truth_ranks == 0).any(axis=1).astype(float)}
         if self.protocol.subset_recall_at:
             first["Rs@1"] = np.where(self.subset_ranks < 0, np.nan, self.subset_ranks == 0)
@@ -56,7 +56,7 @@ class Evaluation:
 
     @property
     def targets(self) -> list[str]:
-        """The pictures that `ranks` are of; targets must not be secret."""
+        """The pictures that `ranks` refers to; targets must not be secret."""
         return [_truths(record)[column] for record, column in zip(self.records, self._sought, strict=True)]
 
     @property
@@ -206,7 +206,7 @@ def encode_rows(
 
 
 def mean_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Returns the mean over parts of a split, however many queries each has, of every metric that all of them have."""
+    """Returns the unweighted mean over the parts of a split, for every metric that all parts have."""
     common = [name for name in parts[0] if all(name in part for part in parts)]
     return {name: float(np.mean([part[name] for part in parts])) for name in common}
 

@@ -52,7 +52,7 @@ def write_export(system: System, target: Path, *, formats: Sequence[str], dtype:
 
 
 def _exported_spec(system: System) -> SystemSpec:
-    """Returns the spec of a system; a CLIP or BLIP has no run, and where it was read from is nobody else's affair."""
+    """Returns the spec to export; a CLIP or BLIP loses its fingerprint, which tells where it was read from."""
     return dataclasses.replace(system.spec, fingerprint="") if system.spec.is_plain else system.spec
 
 
@@ -130,7 +130,7 @@ def _write_onnx(path: Path, program: Program, call: Any, tensors: Any, inputs: A
 
 
 def _written(folder: Path) -> dict[str, Any]:
-    """Returns the parameters that the written file has."""
+    """Reads the parameters back from the written file."""
     from safetensors.numpy import load_file
 
     return load_file(folder / "model.safetensors")

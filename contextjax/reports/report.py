@@ -1,4 +1,4 @@
-"""The page of an evaluation, and pages of picture pairs: their contents as plain values, and how they are rendered."""
+"""Builds and renders HTML pages of evaluations, picture pairs and compared variants; contents are plain values."""
 
 from __future__ import annotations
 

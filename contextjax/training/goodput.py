@@ -99,7 +99,7 @@ class GoodputLog:
             write_whole(self._path, self._before + json.dumps(line) + "\n")
 
     def write_if_due(self) -> None:
-        """Writes, but to an object store only now and then."""
+        """Writes the line; to an object store only once in a while."""
         if not self._is_remote or time.monotonic() - self._written > SYNC_SECONDS:
             self.write()
 
@@ -126,7 +126,7 @@ def _is_sound(line: Any) -> bool:
 def summary(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, float]]:
     """Returns (name, seconds, share of all) of the starts together.
 
-    Steps that were lost with a start that was ended, and made again, have a row of their own; so has starting again.
+    Steps that were lost with an interrupted start and made again have a row of their own; so has starting again.
     """
     spent = {kind: sum(line["seconds"][kind] for line in lines) for kind in KINDS}
     total, repeated = sum(spent.values()), _repeated(lines)
@@ -145,7 +145,7 @@ def summary(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, float]
 
 
 def _repeated(lines: Sequence[Mapping[str, Any]]) -> float:
-    """Returns the seconds of steps that the next start had to make again, by the mean of their start."""
+    """Estimates the seconds of the steps that the next start had to repeat, from the mean step time of their start."""
     seconds = 0.0
     for line, following in itertools.pairwise(lines):
         (first, last), begin = line["steps"], following["steps"][0]
@@ -173,7 +173,7 @@ def process_began() -> float:
 
 
 class DeviceWatch:
-    """Notes when the device has finished a result: a thread waits for it, for nothing else may."""
+    """Records when the device has finished a result: a thread of its own waits for that, so that the loop need not."""
 
     def __init__(self, goodput: Goodput) -> None:
         self._goodput = goodput
@@ -183,7 +183,7 @@ class DeviceWatch:
 
     @contextlib.contextmanager
     def reading(self, result: Any) -> Iterator[None]:
-        """Counts as waiting for data the part of the block in which the device had finished `result`."""
+        """Counts the part of the block after the device has finished `result` as waiting for data."""
         done, began = self.given(result), time.monotonic()
         yield
         if done:

@@ -192,7 +192,7 @@ def alone_in(workdir: Path) -> Iterator[None]:
     """Locks the workdir for this run, and removes half-written files that a killed run left behind.
 
     Raises:
-      UserError: another run has it; raised in all processes of this one.
+      UserError: another run has locked it; raised in all processes of this one.
     """
     with contextlib.ExitStack() as held:
         with first_process_first():

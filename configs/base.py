@@ -138,8 +138,8 @@ def source(reader: str = "", *, folder: str = "", weight: float = 1.0, records: 
 def evaluation(protocol: str = "", *, folder: str = "", split: str = "val") -> Any:
     """Returns an evaluation in training: its protocol ("": the evaluation's name), its folder and its split.
 
-    Without a folder it is that of data.folder, where the protocol is one of data.reader; otherwise the evaluation is
-    left out, which is printed.
+    Without a folder it is that of data.val_folder or data.folder, where the protocol reads folders of that layout;
+    otherwise the evaluation is left out, which is printed.
     """
     return ConfigDict({"protocol": protocol, "folder": folder, "split": split})
 

@@ -73,8 +73,8 @@ class StoredTable:
           about: the content of this table's JSON file.
 
         Returns:
-          Whether it could be done; False, and nothing is left, where the disk has no links or another process writes
-          the other table meanwhile.
+          True if the table was linked; False, with nothing left behind, if the disk has no links or another process
+          writes the other table meanwhile.
         """
         try:
             self._file.unlink(missing_ok=True)

@@ -44,5 +44,5 @@ class StopRequest:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if not self._is_asked:
-            os.write(2, b"Told to end: the step at hand is finished and saved first.\n")  # print may be at work
+            os.write(2, b"Asked to stop: the current step is finished and saved first.\n")  # print may be at work
         self._is_asked = True

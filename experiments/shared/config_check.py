@@ -1,7 +1,7 @@
 """The check of a whole config, before anything is written: keys, types, ranges, names, sizes, paths; all faults in one.
 
-A new key of configs/base.py gets a line in RULES where not every value of its type makes sense. What needs the model
-(sizes that have to fit each other, names of parameters) is found by building it, in `_check_model`.
+A new key of configs/base.py gets a line in RULES where not every value of its type makes sense. Faults that only the
+model shows (sizes that do not fit, names of parameters) are found by building it, in `_check_model`.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _names(config: Any) -> dict[str, Any]:
 
 
 def _key_faults(config: Any, known: Any, prefix: str = "") -> Iterator[str]:
-    """Yields the keys of a config that no config has, and those that it lacks."""
+    """Yields the unknown keys of a config, and the missing ones."""
     for name in config:
         if name not in known:
             yield unknown_key(prefix + name, known if not prefix else None)

@@ -96,13 +96,13 @@ def data_hash(data: SplitData) -> str:
 
 
 def evaluated(config: Any) -> tuple[str, str]:
-    """Returns the reader and the folder of what is evaluated, which may be another data set than is trained on."""
+    """Returns the reader and the folder of the evaluation data, which may differ from the training data."""
     d = config.data
     return d.val_reader or d.reader, d.val_folder or d.folder
 
 
 def load_evaluated(config: Any, split: str) -> SplitData:
-    """Loads a split of what is evaluated."""
+    """Loads a split of the evaluation data."""
     data = _load(config, *evaluated(config), split)
     _check_asked(data, evaluated(config)[1])
     return data
@@ -162,15 +162,15 @@ def load_parts(
 
 
 def _asked(captions: Sequence[CaptionRecord]) -> tuple[ComposedRecord, ...]:
-    """Returns queries for the pictures that captions are of; the protocol asks them by their text alone."""
+    """Returns captions as queries for their own pictures; the protocol uses the text alone."""
     return tuple(ComposedRecord(each.id, each.image, each.text, target=each.image) for each in captions)
 
 
 def _check_asked(data: SplitData, folder: str | Path) -> None:
-    """Says what is odd about the records of an evaluation, which are asked like the others.
+    """Prints the oddities of an evaluation's records, which are scored like the others.
 
     Raises:
-      UserError: some can't be asked, since they name unknown pictures: figures without them are not the benchmark's.
+      UserError: some name unknown pictures and can't be scored; figures without them are not the benchmark's.
     """
     check_problems(data.census["unknown"], f"Split '{data.split}' of {folder}")
     if odd := census.oddities(data.census):

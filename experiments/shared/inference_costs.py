@@ -28,7 +28,7 @@ CANDIDATES = 10  # of the set that a candidate's FLOPs are computed from
 
 @dataclasses.dataclass(frozen=True)
 class InferenceCost:
-    """The cost of one way to ask one model.
+    """The cost of one way to query one model.
 
     Attributes:
       name: the model and the way.
@@ -48,7 +48,7 @@ class InferenceCost:
 
 
 def inference_costs(config: Any) -> list[InferenceCost]:
-    """Returns the costs of a config's system, as it is meant to be asked first, and of the simpler ways beside it.
+    """Returns the costs of a config's system: of its default way of answering first, then of the simpler ways.
 
     For ConText-CIR these are its baselines, of which "sum" is CLIP's. For ContextBLIP they are the base model's scores.
     """
@@ -107,7 +107,7 @@ def _of_queries(name: str, model: Any, mode: Any, *, length: int, freeze: Sequen
 def _of_sets(
     name: str, model: Any, score: Any, *, length: int, short: tuple[int, int], freeze: Sequence[str] | None
 ) -> InferenceCost:
-    """Returns the costs of a text about a set: per candidate what another ten add, a tenth of it; the rest is once."""
+    """Returns the costs of a text about a set: a candidate's is a tenth of what ten more add; the rest counts once."""
     size = (model.config.blip if isinstance(model, ContextBLIP) else model.config).vision.image_size
     params, flops = nn.unbox(abstract_params(model)), []
     for count in (CANDIDATES, 2 * CANDIDATES):

@@ -95,7 +95,7 @@ def _is_same_system(config: Any) -> bool:
 
 
 def _from_run(config: Any, params: Any) -> Any:
-    """Returns `params`, those replaced that model.start has under the same path and in the same shape.
+    """Returns `params`, with those replaced that model.start has under the same path and in the same shape.
 
     From a run of the other system, the image tower is taken. Layers are the same ones, stacked or one by one.
 

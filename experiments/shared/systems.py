@@ -1,4 +1,4 @@
-"""The two systems: what a recipe of each has of its own, and the samples that it is trained on."""
+"""The parts in which the recipes of the two systems differ, and the samples that they are trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans by a chip's own compiler: a config's step compiled for chips that are not here, and never run."""
+"""Plans by a chip's own compiler: a config's step, compiled for chips that this machine lacks and never run."""
 
 from __future__ import annotations
 

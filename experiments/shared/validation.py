@@ -49,7 +49,7 @@ def best_rule(config: Any) -> dict[str, float]:
     """Returns the weights of metrics in training.best; those of evaluations without a folder are left out.
 
     Raises:
-      UserError: it names what nothing evaluates.
+      UserError: it names a metric that no evaluation computes.
     """
     active = evaluations(config)
     rule = {name: weight for name, weight in config.training.best.items() if weight}

@@ -172,7 +172,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Damaged lines are set aside and printed, and the file is written without them: their runs are evaluated again.
 
     Raises:
-      UserError: it is another file.
+      UserError: it is not a file of finished runs.
     """
     rows, damaged = read_lines(path, _is_row)
     if damaged and not rows:

@@ -1,4 +1,4 @@
-"""Trains a recipe of several stages, each from the checkpoint of the one before; the same command goes on.
+"""Trains a recipe of several stages, each from the checkpoint of the one before; the same command continues.
 
 python -m experiments.stages --config=configs/context_blip.py --workdir=DIR [--stages=1,2a,2b] [--start=RUN]
 

@@ -21,7 +21,6 @@ class Cost:
     devices: int
     flops: float  # of the matrix products of all devices together, as they are written: nothing is computed twice
     device_flops: float  # of the busiest device, elementwise work included
-    accessed: float  # bytes that a device's operations read and write, each by itself
     arguments: float  # bytes a device holds before the program begins
     temporaries: float  # bytes beside them and the outputs, at the worst moment
     outputs: float  # bytes that take no argument's place
@@ -58,7 +57,6 @@ def cost_of(traced: Any, compiled: Any, *, devices: int) -> Cost:
         devices=devices,
         flops=flops,
         device_flops=device_flops,
-        accessed=counted.get("bytes accessed", 0.0),
         arguments=float(memory.argument_size_in_bytes),
         temporaries=float(memory.temp_size_in_bytes),
         outputs=float(memory.output_size_in_bytes - memory.alias_size_in_bytes),

@@ -81,7 +81,7 @@ def fit(config: FitConfig, task: Task, callbacks: Callbacks = NONE) -> TrainStat
             state, is_stopped = _run_steps(config, state, first, stream, program_of, jobs)
     if is_stopped:
         wait_for_all()  # the first process may still be writing
-        raise Stopped(f"Asked to stop after step {int(state.step)}, which is saved; the same command goes on.")
+        raise Stopped(f"Asked to stop after step {int(state.step)}, which is saved; the same command continues.")
     if is_first_process():
         print(table(read_goodput(config.workdir)), flush=True)
     return state

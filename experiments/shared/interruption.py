@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 PATIENCE = 3.0  # seconds that the main thread has to hear a signal
 LOST, TRIES = 255, 20  # what stands in the pipe for an interruption that was lost, and how many may be
 SENTENCES = {
-    signal.SIGINT: "Interrupted; nothing that was saved is lost, and the same command goes on.",
-    signal.SIGTERM: "Asked to stop; nothing that was saved is lost, and the same command goes on.",
+    signal.SIGINT: "Interrupted; nothing that was saved is lost, and the same command continues.",
+    signal.SIGTERM: "Asked to stop; nothing that was saved is lost, and the same command continues.",
 }
 _state: dict[str, Any] = {"heard": None, "since": 0.0, "is_over": False}
 

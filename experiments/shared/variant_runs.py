@@ -158,7 +158,7 @@ class VariantRuns:
             command = ["experiments.train", f"--config={self.recipe}{f':{argument}' if argument else ''}"]
             command += [f"--config.{pair}" for pair in pairs]
         if subprocess.run([sys.executable, "-m", *command, f"--workdir={place}"], check=False).returncode:
-            raise UserError(f"The run in {place} failed; what it said stands above. The same command goes on with it.")
+            raise UserError(f"The run in {place} failed; its messages stand above. The same command continues it.")
 
 
 def _detail(evaluation: Any) -> dict[str, Any]:

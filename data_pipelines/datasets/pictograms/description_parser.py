@@ -74,11 +74,6 @@ def all_true(predicates: Sequence[Predicate], scene: Scene) -> bool:
     return all(predicate.holds(scene) for predicate in predicates)
 
 
-def true_of(text: str, scene: Scene) -> bool:
-    """Returns whether a description is true of a scene."""
-    return all_true(parse(text), scene)
-
-
 def _parse_clause(clause: str, mention: Mention | None, predicates: list[Predicate]) -> Mention | None:
     """Appends the clause's predicates; returns what a following "it" would mean."""
     for pattern, meaning in _RULES:

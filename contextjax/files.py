@@ -100,7 +100,7 @@ def whole_file(path: Path, *, is_kept: bool = False) -> Iterator[Path]:
             flush(partial)
         partial.replace(path)
     except OSError as error:
-        if error.errno and not error.filename:  # the error of a full disk names no file
+        if error.errno and not error.filename:  # the error of a full disk does not name the file
             error.filename = str(path)
         raise
     finally:

@@ -220,7 +220,7 @@ def _write_pictures(
     files, captions = located_pictures(reader, split), reader.captions(split)
     list_digest = _list_digest(files, folder)
     if twin := _twin(root, list_digest, files):
-        reader.records(split)  # as below: no pictures are kept for faulty records
+        reader.records(split)  # as below: no pictures are written if records are faulty
         known: Any = twin.about
         if table.link(twin, known | {"captions": [captions.get(name, "") for name in known["ids"]]}):
             return

@@ -23,7 +23,7 @@ from contextjax.json_files import LONG_LIST, read_json
 from contextjax.types import UserError
 
 VERSION = "1.4.0"
-_QUIET = threading.RLock()  # standard output belongs to the whole process
+_QUIET = threading.RLock()  # redirecting standard output affects the whole process
 BUILDER = "table"
 
 

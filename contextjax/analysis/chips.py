@@ -13,8 +13,8 @@ import dataclasses
 from contextjax.types import UserError
 
 T, G, GIB = 1e12, 1e9, 1 << 30
-ATTAINABLE = 0.5  # of a chip's peak, by the matrix products of a whole step: an assumption, not a measurement
-USABLE = 0.9  # of a chip's memory: the rest is the runtime's
+ATTAINABLE = 0.5  # share of a chip's peak that a step's matrix products reach: an assumption, not a measurement
+USABLE = 0.9  # usable share of a chip's memory; the runtime takes the rest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,6 +73,7 @@ class _Reading:
 
     @property
     def instructions(self) -> dict[str, Instruction]:
+        """The instructions of the computation by name."""
         return self.program.computations[self.computation]
 
     def shapes(self, name: str) -> tuple[Shape, ...]:

@@ -37,7 +37,7 @@ class CheckpointReader:
 
     def __init__(self, folder: str | Path):
         """Opens a folder; one that is not there has no checkpoint."""
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # these classes report what goes wrong, once
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # these classes report errors themselves, once
         self.folder = path_of(folder) if is_remote(folder) else Path(folder).absolute()
         self._manager = self._open()
 
@@ -158,7 +158,7 @@ class CheckpointReader:
     def _report(self, damages: Damages, first: int, step: int) -> None:
         """Prints which checkpoints are damaged; one that is being written at this moment is not."""
         if self.may_change:
-            if self._has_changed(self._manager.all_steps()):  # what was removed would look damaged
+            if self._has_changed(self._manager.all_steps()):  # a removed one would look damaged
                 raise UserError(f"The run of {self.folder} went on while its checkpoints were read; try again.")
             if damages == [(first, integrity.MISSING)]:
                 return

@@ -186,7 +186,7 @@ class CheckpointWriter(CheckpointReader):
                 "the next one will be tried.",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
-        if self._failed is None:  # else this save could not even begin
+        if self._failed is None:  # otherwise this save could not begin
             self._failed = self._saving
 
     def _reopen(self) -> None:

@@ -22,12 +22,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from contextjax.types import UserError
 
 COORDINATOR, PROCESSES, PROCESS = "CONTEXTJAX_COORDINATOR", "CONTEXTJAX_PROCESSES", "CONTEXTJAX_PROCESS"
-LAST_WORDS = 3600  # seconds that the first process may go on writing when the others are through
+LAST_WORDS = 3600  # seconds that the first process may go on writing after the others have finished
 LONGEST_WAIT = 7 * 24 * 3600  # seconds that the first process may take to prepare a data set while the others wait
 
 MISTAKE = "mistake: "  # how the first process says that its turn has ended with a UserError
 
-_turns = itertools.count()  # the same in every process, for all take the same turns
+_turns = itertools.count()  # the same in every process, since all take the same turns
 
 
 def start_processes(*, timeout: int) -> int:
@@ -42,7 +42,7 @@ def start_processes(*, timeout: int) -> int:
     Raises:
       UserError: some of the three variables are missing, or no numbers; or the others have not come in five minutes.
     """
-    # A process that is asked to end shall end: JAX would take SIGTERM for a notice, also where nothing asks for it.
+    # SIGTERM has to end a process: JAX's preemption service would treat it as a notice, even if nothing queries that.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         _initialize(heartbeat_timeout_seconds=timeout, shutdown_timeout_seconds=LAST_WORDS)

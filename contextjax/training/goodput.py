@@ -95,7 +95,7 @@ class GoodputLog:
             "seconds": {kind: round(seconds, 3) for kind, seconds in self._goodput.seconds.items()},
         }
         self._written = time.monotonic()
-        with contextlib.suppress(Exception):  # a full disk, say; it is an account of the run, no part of it
+        with contextlib.suppress(Exception):  # for example a full disk; the log only describes the run, which goes on
             write_whole(self._path, self._before + json.dumps(line) + "\n")
 
     def write_if_due(self) -> None:
@@ -203,7 +203,7 @@ class DeviceWatch:
     def _watch(self) -> None:
         while (given := self._given.get()) is not None:
             result, done = given
-            with contextlib.suppress(Exception):  # whoever uses the result meets it
+            with contextlib.suppress(Exception):  # the user of the result gets the error
                 jax.block_until_ready(result)
             done.append(time.monotonic())
             del given, result

@@ -124,7 +124,7 @@ def _run_steps(
         # 3. Read and place the next batch while the device computes.
         with jobs.device.reading(metrics):
             batch = next(stream, None)
-        # 4. Look at the step before this one, which is done: the newest is never waited for.
+        # 4. Check the previous step, which is done: the newest step is never waited for.
         jobs.bad_steps.check_previous()
         jobs.bad_steps.add(step, metrics, records)
         jobs.goodput.step = step
@@ -138,7 +138,7 @@ def _run_steps(
         if jobs.evaluation.is_due(step):
             jobs.bad_steps.check_previous()
             score = jobs.evaluation.run(step, state)
-        # 7. Ask whether to stop after evaluating: what is saved then is all that the step leaves.
+        # 7. Ask whether to stop after evaluating, so that the checkpoint is the last thing that the step writes.
         is_stopped = not is_last and jobs.stop.is_due(step)
         # 8. Save, after the logs: a step that is safe has its lines.
         if jobs.saver.is_due(step, score) or is_last or is_stopped:

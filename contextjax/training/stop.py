@@ -24,7 +24,7 @@ class StopRequest:
         self._name, self._is_asked, self._before = str(next(_runs)), False, None
 
     def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python hears no signals
+        if threading.current_thread() is threading.main_thread():  # Python handles signals there only
             self._before: Any = signal.signal(signal.SIGTERM, self._hear)
         return self
 
@@ -44,5 +44,5 @@ class StopRequest:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if not self._is_asked:
-            os.write(2, b"Asked to stop: the current step is finished and saved first.\n")  # print may be at work
+            os.write(2, b"Asked to stop: the current step is finished and saved first.\n")  # print isn't reentrant
         self._is_asked = True

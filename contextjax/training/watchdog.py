@@ -54,5 +54,5 @@ class Watchdog:
                     "for another one, or its loader hangs. Where its threads are:",
                     file=sys.stderr, flush=True,
                 )  # fmt: skip
-                faulthandler.dump_traceback(2)  # standard error, whatever sys.stderr is
+                faulthandler.dump_traceback(2)  # the process's standard error, even if sys.stderr is replaced
                 os._exit(STUCK)

@@ -36,7 +36,7 @@ class Case:
 
     name: str
     command: tuple[str, ...]
-    without: str = ""  # why it can't be run here
+    without: str = ""  # reason why it can't run here; "" if it can
 
 
 def cases(suite: str, platform: str, kind: str) -> list[Case]:

@@ -19,15 +19,29 @@ from contextjax.json_files import read_json
 from contextjax.types import UserError
 
 FILE = "system.json"
-QueryMode = Literal["fusion", "image", "text", "sum"]
+QueryMode = Literal[
+    "fusion",
+    "combiner",
+    "pseudo_word",
+    "qformer",
+    "composed",
+    "token_mean",
+    "token_max",
+    "image",
+    "text",
+    "sum",
+    "raw_sum",
+]
 ScoreMode = Literal["itc", "itm_cls", "sum_cls", "itm", "sum", "selection"]
 QUERIES: tuple[str, ...] = get_args(QueryMode)
 SCORES: tuple[str, ...] = get_args(ScoreMode)
+TOKEN_QUERIES = ("token_mean", "token_max")  # of systems with several vectors of a query and of a picture
 ENC = 30523  # the id of BLIP's [ENC], in the vocabularies that have it
 DTYPES = ("float32", "bfloat16")
-FITS = ("crop", "crop_rounded", "squash")  # see images.preprocess
+FITS = ("crop", "crop_rounded", "squash", "targetpad", "squarepad")  # see images.preprocess
 TITLES: Mapping[str, str] = {
-    "context_cir": "ConText-CIR", "context_blip": "ContextBLIP", "clip": "CLIP", "blip": "BLIP"
+    "context_cir": "ConText-CIR", "context_blip": "ContextBLIP", "clip": "CLIP", "blip": "BLIP",
+    "composed_blip": "composed BLIP (unverified form)", "blip2": "BLIP-2", "covr2": "CoVR-2",
 }  # fmt: skip
 LONGEST = 1 << 16  # tokens of a text, and pixels a side: no tower has as many
 REMEDY = "copy the run or the export again"
@@ -40,13 +54,14 @@ class SystemSpec:
     Attributes:
       family: a key of TITLES; `variants.FAMILIES` has the module of each.
       vision: every field of VisionConfig. image_size, fit, mean and std are the preprocessing of pictures.
-      text: every field of TextConfig, or of BertConfig where the family reads texts with BERT.
+      text: every field of TextConfig, BertConfig or QFormerConfig, by what the family reads texts with.
       projection: the width of the embeddings.
-      options: every other field of the family's config (ContextCIRConfig, ContextBLIPConfig).
+      options: every other field of the family's config (ContextCIRConfig, ContextBLIPConfig, CoVR2Config).
       dtype: the type that the model computes in, "float32" or "bfloat16". Parameters are float32.
       text_length: the most tokens that are read of a text, the first and the last one included.
       propositions: into how many propositions a text is split, and how many tokens each has; (0, 0): not split.
       query: how the gallery is queried, see System.with_query.
+      template: the text of a query, around the user's own, "{}"; a "*" in it stands for the picture's pseudo-word.
       score: how candidates are scored, see System.with_score.
       fingerprint: config hash and step, "HASH-STEP", of the parameters beside the file. Empty in a workdir, whose
         checkpoints have one each.
@@ -63,6 +78,7 @@ class SystemSpec:
     query: QueryMode
     score: ScoreMode
     fingerprint: str = ""
+    template: str = "{}"
 
     @property
     def scores(self) -> tuple[ScoreMode, ...]:
@@ -76,8 +92,8 @@ class SystemSpec:
 
     @property
     def is_plain(self) -> bool:
-        """True for a plain CLIP or BLIP, which was published and not trained here."""
-        return self.family in ("clip", "blip")
+        """True for a plain CLIP, BLIP or BLIP-2, which was published and not trained here."""
+        return self.family in ("clip", "blip", "blip2")
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -98,6 +114,7 @@ class SystemSpec:
         file = folder / FILE
         content = read_json(file, layout="a run or an export", remedy=REMEDY)
         names = {field.name for field in dataclasses.fields(cls)}
+        content = {"template": "{}", **content}  # older files have none
         if content.keys() != names:
             odd = sorted(content.keys() ^ names)[0]
             raise UserError(f"{file} {'lacks' if odd in names else 'holds an unknown'} '{odd}'; {REMEDY}.")
@@ -113,7 +130,19 @@ def scores_of(family: str, options: Mapping[str, Any], *, vocabulary: int) -> tu
         return ("itc", "sum", "itm", "selection") if options["selection"] != "none" else ("itc", "sum", "itm")
     if family == "blip":
         return ("itc", "itm_cls", "sum_cls", "itm", "sum") if vocabulary > ENC else ("itc", "itm", "sum")
-    return ("itc",)
+    return ("itc", "itm", "sum") if family == "blip2" else ("itc",)
+
+
+def queries_of(own: str) -> tuple[str, ...]:
+    """Returns the ways to query, beside the baselines, of a system whose config has the query `own`."""
+    return TOKEN_QUERIES if own in TOKEN_QUERIES else (own,)
+
+
+def check_template(query: str, template: str) -> None:
+    """Raises a UserError where a query of this mode can't have the template."""
+    if template.count("{}") != 1 or ("*" in template) != (query == "pseudo_word"):
+        star = "one * for the picture's word and " if query == "pseudo_word" else "no * and "
+        raise UserError(f"The template of the query '{query}' is '{template}'; expected {star}one {{}} for the text.")
 
 
 def _tuples(value: Any) -> Any:
@@ -146,6 +175,8 @@ def _problem(spec: SystemSpec) -> str:
         numbers = [x for x in values if type(x) in (int, float) and math.isfinite(x)] if type(values) is tuple else []
         if len(numbers) != 3 or (name == "std" and 0 in numbers):
             return f"vision.{name} is {values!r}; expected three numbers, one for each colour"
+    if not isinstance(spec.template, str) or spec.template.count("{}") != 1:
+        return f"template is {spec.template!r}; expected a text with one {{}} in it"
     if not isinstance(spec.fingerprint, str):
         return f"fingerprint is {spec.fingerprint!r}; expected a text"
     return ""

@@ -13,11 +13,12 @@ import numpy as np
 from contextjax import pretrained, programs
 from contextjax.models.blip import BLIP
 from contextjax.models.context_blip import ContextBLIP
+from contextjax.models.context_cir import BASELINES
 from contextjax.pretrained.names import flatten, own_table, write
 from contextjax.retriever import Retriever, identity_of
 from contextjax.sharding import activations, mesh_of, place_batch
-from contextjax.spec import QUERIES, SCORES, QueryMode, ScoreMode, SystemSpec
-from contextjax.tokenizers import TextTokenizer
+from contextjax.spec import QUERIES, SCORES, QueryMode, ScoreMode, SystemSpec, check_template, queries_of
+from contextjax.tokenizers import TextTokenizer, tokenize_queries
 from contextjax.types import UserError
 from contextjax.variants import spec_of
 
@@ -44,13 +45,15 @@ class TokenMap:
 class System(Retriever):
     """A model, its parameters and its tokenizer.
 
-    The model is a ContextCIR, a ContextBLIP, or a plain CLIP or BLIP. All but the first answer composed queries by the
-    sum of their embeddings of picture and text. Images are paths, PIL pictures or uint8 arrays [H, W, 3].
+    The model is one of variants.FAMILIES: a ContextCIR, a ContextBLIP, a CoVR2, or a plain CLIP, BLIP or BLIP-2. A
+    ContextBLIP and the plain ones answer composed queries by the sum of their embeddings of picture and text. Images
+    are paths, PIL pictures or uint8 arrays [H, W, 3].
     """
 
     def __init__(
         self, model: Any, params: Any, tokenizer: TextTokenizer, *, query: QueryMode | None = None,
         score: ScoreMode | None = None, propositions: tuple[int, int] = (0, 0), fingerprint: str = "",
+        template: str = "{}",
     ):  # fmt: skip
         self.model, self.params = model, params  # a Linen module and its parameters
         self.vision = pretrained.towers(model.config).vision  # a VisionConfig
@@ -59,6 +62,7 @@ class System(Retriever):
             projection=pretrained.towers(model.config).projection,
             query=query or getattr(model.config, "query", "sum"), score=score or self.scores[-1],
             propositions=propositions, fingerprint=fingerprint,  # config hash and step
+            template=template,
         )  # fmt: skip
 
     @property
@@ -66,7 +70,7 @@ class System(Retriever):
         """Everything that the system needs to be loaded, beside its parameters and its tokenizer."""
         return spec_of(
             self.model, text_length=self.tokenizer.length, propositions=self.propositions, query=self.query,
-            score=self.score, fingerprint=self.fingerprint,
+            score=self.score, fingerprint=self.fingerprint, template=self.template,
         )  # fmt: skip
 
     @functools.cached_property
@@ -80,13 +84,23 @@ class System(Retriever):
         """The ways in which this system can score candidates, its default last."""
         return spec_of(self.model).scores
 
-    def with_query(self, query: str) -> System:
-        """Returns a system of the same towers with another query: "fusion", or a baseline, "image", "text" or "sum"."""
+    def with_query(self, query: str, template: str = "") -> System:
+        """Returns a system of the same towers with another query: its own, or a baseline; see models.context_cir.
+
+        Baselines are "image", "text", "sum" and "raw_sum". `template` is the text around the user's own, which is "{}"
+        (the default, but for the query that the system has already).
+
+        A CoVR2 has "token_mean" and "token_max": the mean, or the largest, of the cosines of all pairs of a query's and
+        a picture's vectors. Both encode_query and encode_gallery give means, which an index is searched by; an
+        evaluation by "token_max" takes the vectors.
+        """
         if query not in QUERIES:
             raise UserError(f"query is '{query}'; expected one of {', '.join(QUERIES)}.")
-        if query == "fusion" and getattr(self.model.config, "query", "") != "fusion":
-            raise UserError(f"This system has no fusion; it is queried by '{self.query}'.")
-        return self._with(query=query)
+        if query not in (*BASELINES, *queries_of(getattr(self.model.config, "query", ""))):
+            raise UserError(f"This system has no {query}; it is queried by '{self.query}'.")
+        template = template or (self.template if query == self.query else "{}")
+        check_template(query, template)
+        return self._with(query=query, template=template)
 
     def with_score(self, score: str) -> System:
         """Returns a system of the same model that scores candidates in another way.
@@ -106,8 +120,18 @@ class System(Retriever):
         return self._with(score=score)
 
     def _with(self, **changes: Any) -> System:
-        settings: dict[str, Any] = {"query": self.query, "score": self.score, "fingerprint": self.fingerprint} | changes
+        settings: dict[str, Any] = {
+            "query": self.query, "score": self.score, "fingerprint": self.fingerprint, "template": self.template
+        } | changes  # fmt: skip
         return System(self.model, self.params, self.tokenizer, propositions=self.propositions, **settings)
+
+    def image_features(self, images: Sequence[Any]) -> np.ndarray:
+        """Returns the projections of pictures, float32 [N, D], not normalised."""
+        return self._map(functools.partial(self._run, programs.image_features), self._pixels(images))
+
+    def text_features(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns the projections of texts as they stand in queries, float32 [N, D], not normalised."""
+        return self._map(functools.partial(self._run, programs.text_features), *self._tokens(texts, self.template))
 
     def set_features(
         self, sets: Sequence[Sequence[Any]], texts: Sequence[str]
@@ -123,10 +147,19 @@ class System(Retriever):
         pixels, batch = self._set_pixels(sets)
         return self._map_shared(run, pixels, *self._set_tokens(texts), batch=batch)
 
+    def encode_query_tokens(self, images: Sequence[Any], texts: Sequence[str]) -> np.ndarray:
+        """Returns the vectors float32 [B, L, D] of each query, L2-normalised, of a system that has several."""
+        run = functools.partial(self._run, programs.embed_query_tokens)
+        return self._map_shared(run, self._each(images), *self._tokens(texts, self.template))
+
+    def encode_gallery_tokens(self, images: Sequence[Any]) -> np.ndarray:
+        """Returns the vectors float32 [N, L, D] of each picture, L2-normalised, of a system that has several."""
+        return self._map(functools.partial(self._run, programs.embed_gallery_tokens), self._pixels(images))
+
     @property
     def has_attention_maps(self) -> bool:
         """True where texts and pictures attend to each other."""
-        return self.query == "fusion" or isinstance(self.model, BLIP | ContextBLIP)
+        return self.query in ("fusion", "composed") or isinstance(self.model, BLIP | ContextBLIP)
 
     def attention_maps(self, images: Sequence[Any], texts: Sequence[str], *, layers: str = "all") -> list[TokenMap]:
         """Returns the attention between each picture and its text, mean over heads, see TokenMap.
@@ -144,9 +177,9 @@ class System(Retriever):
             raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
         if not len(texts):
             return []
-        encoded = self.tokenizer(texts)
+        encoded = tokenize_queries(self.tokenizer, texts, self.template)
         run = functools.partial(self._run, programs.attention, mode=layers)
-        attention = self._map_shared(run, self._each(images), *self._tokens(texts))
+        attention = self._map_shared(run, self._each(images), *self._tokens(texts, self.template))
         grid = self.vision.image_size // self.vision.patch_size
         maps = zip(attention[:, 1:], encoded.offsets, encoded.tokens.mask.sum(-1), strict=True)
         return [TokenMap(a[:, :n], o[:n], grid) for a, o, n in maps]

@@ -73,7 +73,7 @@ RULES: Mapping[str, Rule] = {
     "model.dtype": _one_of(DTYPES), "model.projection": NATURAL, "model.mask_rate": SHARE,
     "model.context_dropout": SHARE, "model.adapter_reduction": COUNT,
     "loss.contrastive": _one_of(FORMS), "loss.chunk": NATURAL, "loss.lead_steps": NATURAL,
-    "loss.temperature": POSITIVE, "loss.epsilon": WEIGHT,
+    "loss.temperature": POSITIVE, "loss.alpha": POSITIVE, "loss.beta": WEIGHT, "loss.epsilon": WEIGHT,
     "optimizer.name": _one_of(OPTIMIZERS), "optimizer.schedule": _one_of(SCHEDULES),
     "optimizer.learning_rate": RATE, "optimizer.warmup_steps": NATURAL, "optimizer.restart_period": COUNT,
     "optimizer.restart_factor": COUNT, "optimizer.decay_period": COUNT, "optimizer.decay_factor": POSITIVE,
@@ -133,7 +133,7 @@ def _value_faults(config: Any) -> Iterator[str]:
         return
     known = base(system)
     yield from _key_faults(config, known)
-    defaults = _names(known) | {"model.fused_token": None}
+    defaults = _names(known) | {"model.fused_token": None, "model.reverse_token": None}
     for key, value in _names(config).items():
         rule = RULES.get(key) or next((rule for head, rule in OPEN_RULES.items() if key.startswith(head)), None)
         kind = 0.0 if any(key.startswith(head) for head in OPEN_RULES) else defaults.get(key)

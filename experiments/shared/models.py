@@ -62,7 +62,7 @@ def resolve_model(config: Any) -> dict[str, Any]:
     if not model.pretrained:
         return resolve(model)
     published = spec_of(_read_towers(model).model)
-    own = lambda name: {key: model[name][key] for key in ("taps", *TOWER_OPTIONS) if key in model[name]}
+    own = lambda name: {key: model[name][key] for key in ("taps", "fit", *TOWER_OPTIONS) if key in model[name]}
     sizes = {name: {**getattr(published, name), **own(name)} for name in ("vision", "text")}
     return {**model, "variant": "", **sizes, "projection": published.projection}
 
@@ -78,14 +78,16 @@ def make_start(config: Any) -> Callable[[Any], Any] | None:
         return lambda params: _from_run(config, params)
     if not config.model.pretrained:
         return None
-    name = SYSTEMS[config.model.system].towers
+    family = SYSTEMS[config.model.system]
+    name = family.towers
 
     def begin(params: Any) -> Any:
         read = place_like(_read_towers(config.model).params, params[name])
         if config.loss.learned_temperature and "logit_scale" in read:
             # A CLIP has learned to its floor, where nothing moves it.
             read["logit_scale"] = params[name]["logit_scale"]
-        return {**params, name: read}
+        copies = {own: jax.tree.map(jnp.copy, read[theirs]) for own, theirs in family.copies.items()}
+        return {**params, name: read, **copies}
 
     return begin
 
@@ -106,7 +108,7 @@ def _from_run(config: Any, params: Any) -> Any:
     theirs = _read_start(start)
     if not _is_same_system(config):
         own = SYSTEMS[config.model.system].towers
-        names = {path: re.sub(r"^(clip|blip)/", f"{own}/", path) for path in theirs}
+        names = {path: re.sub(r"^(clip|blip2?)/", f"{own}/", path) for path in theirs}
         image = (f"{own}/vision/", f"{own}/visual_projection/")
         theirs = {names[path]: value for path, value in theirs.items() if names[path].startswith(image)}
     flat = flatten(params)
@@ -134,7 +136,7 @@ def _read_start(folder: Path) -> dict[str, Any]:
 
 def _read_towers(model: Any) -> Pretrained:
     """Reads the CLIP or BLIP to start from, of the image size and with the stacked layers that its towers ask for."""
-    known = ("image_size", *TOWER_OPTIONS, "taps")
+    known = ("image_size", "fit", *TOWER_OPTIONS, "taps")
     odd = [key for key in (*model.vision, *model.text) if model.variant and key not in known]
     if odd:
         raise UserError(

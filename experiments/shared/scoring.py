@@ -16,6 +16,7 @@ from contextjax.evaluation import (
     single_modality,
     with_texts_of_other_sets,
 )
+from contextjax.spec import TOKEN_QUERIES
 from contextjax.system import System
 from contextjax.types import CandidateRecord, EvaluationProtocol
 from data_pipelines.datasets import READERS
@@ -64,9 +65,10 @@ def score(
     if has_candidates(protocol):
         own, shared = [{"propositions": propositions, "share": share}] * len(parts), [{}] * len(parts)
     else:
-        # The gallery is the same for every way to query, and so encoded once for all.
-        rows = lambda data: gallery_rows(protocol, data.records, data.pictures)
-        own = shared = [{"embeddings": encode_rows(system, data.pictures, rows(data))} for data in parts.values()]
+        # The gallery is the same for every way to query, and so encoded once for all; but for "token_max", which
+        # compares the vectors whose means the others do.
+        own = _galleries(change(main) if protocol.query else system, protocol, parts)
+        shared = _galleries(change("token_mean"), protocol, parts) if main == "token_max" and baselines else own
     evaluate_all = lambda system, options: [
         evaluate(system, protocol, data, **more) for data, more in zip(parts.values(), options, strict=True)
     ]
@@ -75,7 +77,8 @@ def score(
     by_part = {
         part: {**each.metrics(), "n_queries": len(each.records)} for part, each in zip(parts, evaluations, strict=True)
     }
-    simpler = {name: evaluate_all(change(name), shared) for name in others if baselines}
+    options = lambda name: _galleries(change(name), protocol, parts) if name == "token_max" else shared
+    simpler = {name: evaluate_all(change(name), options(name)) for name in others if baselines}
     beside = {name: mean(each) for name, each in simpler.items()}
     alone = {name: each for name, each in simpler.items() if name in ("image", "text")}
     if has_candidates(protocol):
@@ -99,15 +102,20 @@ def score(
 
 
 def _ways(system: System, protocol: EvaluationProtocol) -> tuple[str, list[str], Callable[[str], System]]:
-    """Returns the way in which the system is queried or scores, the simpler ways, and the method that changes to
-    one."""
+    """Returns the way in which the system is queried or scores, the simpler ways, and a method that changes to one."""
     if has_candidates(protocol):
         return system.score, [name for name in system.scores if name != system.score], system.with_score
     main = protocol.query or system.query
-    others = [name for name in ("image", "text", "sum") if main in ("fusion", "sum") and name != main]
-    return main, others, system.with_query
+    ways = (*(TOKEN_QUERIES if main in TOKEN_QUERIES else ()), "image", "text", "sum")
+    return main, [name for name in ways if main not in ("image", "text") and name != main], system.with_query
 
 
 def _by_phrases(evaluation: Evaluation, phrases: Mapping[str, int]) -> dict[str, Any]:
     """Returns the metrics of composed queries by the number of noun phrases of their texts."""
     return evaluation.by([(phrases[record.text],) for record in evaluation.records])
+
+
+def _galleries(system: System, protocol: EvaluationProtocol, parts: Mapping[str, SplitData]) -> list[dict[str, Any]]:
+    """Returns the option `embeddings` of an evaluation of each part."""
+    rows = lambda data: gallery_rows(protocol, data.records, data.pictures)
+    return [{"embeddings": encode_rows(system, data.pictures, rows(data))} for data in parts.values()]

@@ -1,4 +1,4 @@
-"""The parts in which the recipes of the two systems differ, and the samples that they are trained on."""
+"""The parts in which the recipes of the systems differ, and the samples that they are trained on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 from contextjax.tokenizers import TextTokenizer
 from data_pipelines.mixtures import Mixture
 from data_pipelines.tables import SplitData
-from experiments.shared import context_blip, context_cir
+from experiments.shared import context_blip, context_cir, covr2
 
-SYSTEMS: Mapping[str, Any] = {"context_cir": context_cir, "context_blip": context_blip}
+SYSTEMS: Mapping[str, Any] = {
+    "context_cir": context_cir, "context_blip": context_blip, "composed_blip": context_cir, "covr2": covr2,
+}  # fmt: skip
 
 
 def of(config: Any) -> Any:

@@ -59,7 +59,7 @@ def shrink(config: Any) -> None:
     config.data.text_length = min(config.data.text_length, 32)
     config.data.batch_size = 8
     if config.model.system != "context_blip":
-        config.data.grounded = 0
+        config.data.update({"grounded": 0} if "grounded" in config.data else {})
         config.data.caption_length = 36
         config.loss.lead_steps = min(config.loss.lead_steps, 4)
     if config.model.system == "context_cir":
@@ -198,7 +198,7 @@ def _data(system: str) -> Any:
         data.caption_length = 77
     if system == "covr2":
         data.clean = True  # texts lose their punctuation and capitals, as published
-    elif system == "context_cir":
+    elif system != "context_blip":
         data.phrases_per_text = 4.0  # the phrase budget of a batch, over its number of texts
         data.phrase_length = 12  # tokens, BOS and EOS included
         # Queries of each evaluation in training, evenly spread, whose maps are measured against boxes; 0: none.

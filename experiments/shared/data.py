@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -157,13 +158,23 @@ def load_parts(
     for data in parts.values():
         _check_asked(data, folder)
     if READERS[protocol.reader].record_type is CaptionRecord:
-        parts = {part: dataclasses.replace(data, records=_asked(data.records)) for part, data in parts.items()}
+        limit = protocol.captions_per_picture
+        parts = {part: dataclasses.replace(data, records=_asked(data.records, limit)) for part, data in parts.items()}
     return {part: cleaned(data) for part, data in parts.items()} if clean else parts
 
 
-def _asked(captions: Sequence[CaptionRecord]) -> tuple[ComposedRecord, ...]:
-    """Returns queries for the pictures that captions are of; the protocol asks them by their text alone."""
-    return tuple(ComposedRecord(each.id, each.image, each.text, target=each.image) for each in captions)
+def _asked(captions: Sequence[CaptionRecord], limit: int) -> tuple[ComposedRecord, ...]:
+    """Returns queries for the pictures that captions are of; the protocol asks them by their text alone.
+
+    `limit` is how many captions of a picture are asked, the first ones; 0: all.
+    """
+    counts: Counter[str] = Counter()
+    kept = []
+    for each in captions:
+        counts[each.image] += 1
+        if not limit or counts[each.image] <= limit:
+            kept.append(ComposedRecord(each.id, each.image, each.text, target=each.image))
+    return tuple(kept)
 
 
 def _check_asked(data: SplitData, folder: str | Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-SYSTEMS = ("context_cir", "context_blip")
+SYSTEMS = ("context_cir", "context_blip", "composed_blip")
 
 
 def base(system: str = "context_cir") -> Any:
@@ -17,7 +17,7 @@ def base(system: str = "context_cir") -> Any:
     config.data = _data(system)
     config.model = model = ConfigDict()
     model.system = system
-    model.variant = {"context_cir": "B16", "context_blip": "BLIP-B"}[system]
+    model.variant = "B16" if system == "context_cir" else "BLIP-B"
     model.start = ""  # the workdir of another run of ours (or an export), whose parameters this one begins with
     model.pretrained = ""  # a CLIP or BLIP to start from (folder or hub id): its sizes and tokenizer, not the variant's
     # Fields of VisionConfig, and of TextConfig or BertConfig, to replace. `remat`: what a tower's blocks keep for the
@@ -27,8 +27,11 @@ def base(system: str = "context_cir") -> Any:
     model.text = ConfigDict({"remat": "none", "attention": "xla", "scan": False})
     model.projection = 0  # 0: the variant's
     model.dtype = "float32"
-    own_model, config.loss = {"context_cir": _context_cir, "context_blip": _context_blip}[system]()
+    own = {"context_cir": _context_cir, "context_blip": _context_blip, "composed_blip": _composed_blip}
+    own_model, config.loss = own[system]()
     model.update(own_model)
+    if system == "composed_blip":
+        model.vision.taps = ()  # nothing reads them
     config.optimizer = _optimizer()
     config.training = training = ConfigDict()
     training.steps = 35_000
@@ -46,7 +49,7 @@ def base(system: str = "context_cir") -> Any:
 
 def shrink(config: Any) -> None:
     """Makes a recipe so small that it trains in seconds on a CPU. Its data, terms and optimizer stay what they are."""
-    config.model.variant = {"context_cir": "S16", "context_blip": "BLIP-S16"}[config.model.system]
+    config.model.variant = "S16" if config.model.system == "context_cir" else "BLIP-S16"
     config.model.pretrained = ""
     config.model.dtype = "float32"
     config.model.projection = 16
@@ -55,11 +58,15 @@ def shrink(config: Any) -> None:
     config.data.vocabulary = 300
     config.data.text_length = min(config.data.text_length, 32)
     config.data.batch_size = 8
-    if config.model.system == "context_cir":
+    if config.model.system != "context_blip":
         config.data.grounded = 0
         config.data.caption_length = 36
-        config.model.fusion_layers = min(config.model.fusion_layers, 1)
         config.loss.lead_steps = min(config.loss.lead_steps, 4)
+    if config.model.system == "context_cir":
+        config.model.fusion_layers = min(config.model.fusion_layers, 1)
+    elif config.model.system == "composed_blip":
+        config.model.vision.image_size = 64
+        config.model.update({name: 3 for name in ("fused_token", "reverse_token") if config.model[name] is not None})
     else:
         config.model.vision.update({"image_size": 64, "taps": (1,)})
         config.model.update({"decoder_layers": 1, "decoder_heads": 4, "context_heads": 4, "fused_token": None})
@@ -70,7 +77,7 @@ def shrink(config: Any) -> None:
 
 
 def train_small_towers(config: Any) -> None:
-    """Trains ConText-CIR from nothing at 64 pixels, in minutes on two CPU cores.
+    """Trains a system of composed queries from nothing at 64 pixels, in minutes on two CPU cores.
 
     The docstring of configs/pictograms.py says where this differs from the paper.
     """
@@ -80,12 +87,15 @@ def train_small_towers(config: Any) -> None:
     config.data.phrase_length = 8
     config.data.cache_mb = 1024
 
-    config.model.variant = "S16"
-    config.model.fusion_layers = 2
-    config.model.fusion_heads = 4
-    config.model.fusion_activation = "quick_gelu"
-    config.model.fusion_self_attention = True
-    config.model.fusion_head = "gallery"
+    if config.model.system == "context_cir":
+        config.model.variant = "S16"
+        config.model.fusion_layers = 2
+        config.model.fusion_heads = 4
+        config.model.fusion_activation = "quick_gelu"
+        config.model.fusion_self_attention = True
+        config.model.fusion_head = "gallery"
+    else:
+        config.model.variant = "BLIP-S16"
 
     config.loss.weights.captions = 0.2
     config.loss.lead_steps = 200
@@ -96,6 +106,17 @@ def train_small_towers(config: Any) -> None:
     config.training.steps = 1500
     config.training.log_every = 50
     config.training.checkpoint_every = 500
+
+
+def train_on_pictograms(config: Any, folder: str) -> None:
+    """Trains small towers on the pictogram scenes in a folder; configs/pictograms.py says more."""
+    train_small_towers(config)
+    config.data.folder = folder
+    config.data.text_length = 24
+    config.data.caption_length = 36
+    config.data.vocabulary = 800
+    config.data.grounded = 256
+    config.training.evaluate_every = 750
 
 
 def use_muon(config: Any, *, learning_rate: float, warmup_steps: int) -> None:
@@ -146,7 +167,7 @@ def evaluation(protocol: str = "", *, folder: str = "", split: str = "val") -> A
 
 def _data(system: str) -> Any:
     data: Any = ConfigDict()
-    data.reader = {"context_cir": "cirr", "context_blip": "captions"}[system]
+    data.reader = "captions" if system == "context_blip" else "cirr"
     data.folder = ""
     data.sources = ConfigDict()  # instead of the two: name -> source(...), several sets that are trained on together
     data.train_split = "train"
@@ -167,7 +188,10 @@ def _data(system: str) -> Any:
     # once, so that a smaller number of them is a part of a larger one.
     data.records = 0
     data.bad_pictures = "fail"  # or "skip": training leaves out missing and unreadable ones, and records that name them
-    if system == "context_cir":
+    # Encode once by model.start, without augmentation, and train what reads its features: ContextBLIP's stage 2b, or a
+    # combiner.
+    data.cached = False
+    if system != "context_blip":
         data.modifications = 1  # texts (and targets) of each reference
         data.caption_length = 77
         data.phrases_per_text = 4.0  # the phrase budget of a batch, over its number of texts
@@ -181,7 +205,6 @@ def _data(system: str) -> Any:
         data.propositions = 0  # short sentences that a text is split into for model.propositions; 0: the whole text
         data.proposition_length = 20  # tokens
         data.clean = True  # texts lose their punctuation, as published
-        data.cached = False  # encode the pictures once by model.start, and train what reads its features (stage 2b)
     return data
 
 
@@ -193,10 +216,31 @@ def _context_cir() -> tuple[Any, Any]:
     model.fusion_activation = "gelu"
     model.fusion_self_attention = False
     model.fusion_head = "own"  # attention pooling and a Linear; or "gallery": what the gallery reads its tokens with
-    model.query = "fusion"  # or a baseline: "image", "text", "sum"
+    model.query = "fusion"  # or "combiner", "pseudo_word", or a baseline: "image", "text", "sum", "raw_sum"
+    model.template = "{}"  # the text of a query, around the user's own; "*" is where a pseudo-word stands
+    return model, _composed_loss()
 
+
+def _composed_blip() -> tuple[Any, Any]:
+    """Returns the model fields and the loss of composed BLIP."""
+    model: Any = ConfigDict()
+    model.fused_token = 30523  # at position 0 of texts that read a picture: BLIP's [ENC]; None: nothing is replaced
+    model.reverse_token = 30522  # of those that lead from the target back to the reference: BLIP's [DEC]
+    model.query = "composed"
+    model.template = "{}"
+    loss = _composed_loss()
+    loss.weights.update({"contrastive": 0.0, "recall": 1.0, "consistency": 0.0})
+    return model, loss
+
+
+def _composed_loss() -> Any:
+    """Returns the loss of systems that are trained on composed queries, with ConText-CIR's weights."""
     loss: Any = ConfigDict()
-    loss.weights = ConfigDict({"contrastive": 1.0, "consistency": 0.08, "captions": 0.0})
+    # contrastive: InfoNCE; recall: the Recall@K surrogate instead; reverse: target and text find the reference;
+    # consistency: of phrases' maps; captions: InfoNCE of captions and pictures; pseudo_word: of masked captions.
+    weights = {"contrastive": 1.0, "recall": 0.0, "reverse": 0.0, "consistency": 0.08, "captions": 0.0}
+    loss.weights = ConfigDict({**weights, "pseudo_word": 0.0})
+    loss.one_direction = False  # the contrastive term is of queries against targets alone
     loss.contrastive = "gathered"  # or, without the matrix of logits, "chunked" or, across devices, "ring"
     loss.chunk = 0  # side of the blocks of logits of these two; 0: all of a device at once
     loss.lead_steps = 0  # steps in which the captions loss is trained alone, before the rest begins
@@ -206,7 +250,7 @@ def _context_cir() -> tuple[Any, Any]:
     loss.normalize_maps = False
     loss.reference_negatives = True
     loss.mask_false_negatives = False
-    return model, loss
+    return loss
 
 
 def _context_blip() -> tuple[Any, Any]:

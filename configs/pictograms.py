@@ -49,7 +49,7 @@ Expected on validation, mean of three seeds: R@1 74.6, R@5 93.9, Rs@1 93.7 (at m
 Memory and bytes on a mesh: python -m experiments.plan --config=configs/pictograms.py --mesh=data:1
 """
 
-from configs.base import base, evaluation, numbered, shrink, source, train_small_towers
+from configs.base import base, evaluation, numbered, shrink, source, train_on_pictograms
 
 ARGUMENTS = (
     "demo", "no_consistency", "normalized", "no_pronouns", "no_negatives", "depth0", "depth1", "depth4", "towers",
@@ -112,13 +112,7 @@ def get_config(argument: str = ""):
 
 def _recipe():
     config = base()
-    train_small_towers(config)
-    config.data.folder = REAL
-    config.data.text_length = 24
-    config.data.caption_length = 36
-    config.data.vocabulary = 800
-    config.data.grounded = 256
-    config.training.evaluate_every = 750
+    train_on_pictograms(config, REAL)
     return config
 
 

@@ -23,7 +23,8 @@ MAX_BYTES = 256_000_000  # the largest file that is read
 MAX_PIXELS = 89_000_000  # checked in the header, against decompression bombs; Pillow's own limit only warns
 MAX_ASPECT = 100  # long side to short side: the long side is resized with the short one before it is cut
 MAX_SCANS = 16  # passes over MAX_PIXELS: a few bytes of progressive JPEG can ask for thousands
-FITS = ("crop", "crop_rounded", "squash")
+FITS = ("crop", "crop_rounded", "squash", "targetpad", "squarepad")
+PADDED = {"targetpad": 1.25, "squarepad": 1.0}  # long side to short side of a padded picture, at most
 TURNS = dict(enumerate(  # of EXIF's orientations, from 2 on
     (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
      Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90),
@@ -175,7 +176,8 @@ def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
       size: height and width of the result in pixels.
       fit: CLIP's "crop" resizes the short side to `size` and cuts out the centre; "crop_rounded" is OpenCLIP's, which
         begins one pixel later where half of what is cut is 1.5, 3.5 and so on; BLIP's "squash" resizes both sides to
-        `size`, whatever the picture's shape.
+        `size`, whatever the picture's shape; CLIP4Cir's "targetpad" and "squarepad" first put black beside the short
+        side, until the long one is 1.25 times and as long, and go on as "crop_rounded".
 
     Returns:
       uint8 [size, size, 3].
@@ -190,16 +192,38 @@ def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
         return np.asarray(image)
     if fit == "squash":
         return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    if fit in PADDED:
+        image = _pad(image, fit, size)
+        width, height = image.size
     short = min(width, height)
     # int() rounds the long side down, as the Hugging Face processor does.
     width, height = int(width * size / short), int(height * size / short)
-    half = (lambda rest: round(rest / 2)) if fit == "crop_rounded" else (lambda rest: rest // 2)
+    half = (lambda rest: rest // 2) if fit == "crop" else (lambda rest: round(rest / 2))
     left, top = half(width - size), half(height - size)
     if left:  # Pillow resizes the width, then the height: the second pass is saved for columns that are cut
         image = image.resize((width, image.height), Image.Resampling.BICUBIC).crop((left, 0, left + size, image.height))
         width, left = size, 0
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+def _padding(width: int, height: int, fit: str) -> tuple[int, int]:
+    """Returns how many columns are added on the left and on the right, and how many rows above and below."""
+    ratio, long = PADDED[fit], max(width, height)
+    if long < ratio * min(width, height):
+        return 0, 0
+    return max(int((long / ratio - width) / 2), 0), max(int((long / ratio - height) / 2), 0)
+
+
+def _pad(image: Image.Image, fit: str, size: int) -> Image.Image:
+    """Returns a picture with black beside its short side; a very long one is shrunk first, which bounds the memory."""
+    if max(image.size) ** 2 > MAX_PIXELS:
+        scale = 8 * size / max(image.size)
+        image = image.resize([max(round(side * scale), 1) for side in image.size], Image.Resampling.BICUBIC)
+    (width, height), (columns, rows) = image.size, _padding(*image.size, fit)
+    padded = Image.new("RGB", (width + 2 * columns, height + 2 * rows))
+    padded.paste(image, (columns, rows))
+    return padded
 
 
 def size_of(path: Path) -> tuple[int, int] | None:
@@ -216,11 +240,16 @@ def size_of(path: Path) -> tuple[int, int] | None:
 
 
 def seen(width: int, height: int, *, fit: str = "crop") -> tuple[int, int, int, int]:
-    """Returns the box of a picture that `preprocess` keeps, in its own pixels: left, top, right, bottom."""
+    """Returns the box of a picture that `preprocess` keeps, in its own pixels: left, top, right, bottom.
+
+    Of a padded picture it begins above or left of it.
+    """
     if fit == "squash":
         return 0, 0, width, height
+    columns, rows = _padding(width, height, fit) if fit in PADDED else (0, 0)
+    width, height = width + 2 * columns, height + 2 * rows
     short = min(width, height)
-    left, top = (width - short) // 2, (height - short) // 2
+    left, top = (width - short) // 2 - columns, (height - short) // 2 - rows
     return left, top, left + short, top + short
 
 

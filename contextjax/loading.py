@@ -95,7 +95,7 @@ def _load_own(folder: Path, mesh: str, checkpoint: str | int) -> System:
         params = jax.tree.map(jnp.asarray, params)  # on the device once, not at every call
         fingerprint = f"{meta['config_hash']}-{meta['step']}"
     return System(model, params, tokenizer, query=own.query, score=own.score, propositions=own.propositions,
-                  fingerprint=fingerprint)  # fmt: skip
+                  fingerprint=fingerprint, template=own.template)  # fmt: skip
 
 
 def _make_model(own: spec.SystemSpec, file: Path) -> tuple[Any, Any]:

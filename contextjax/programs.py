@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from contextjax.models.blip import BLIP
 from contextjax.models.context_blip import ContextBLIP
-from contextjax.models.context_cir import Composition, ContextCIR, combine
+from contextjax.models.context_cir import combine
+from contextjax.models.dual_encoder import Composition
 from contextjax.models.layers import normalize
 from contextjax.spec import ENC, QueryMode, ScoreMode
 from contextjax.types import Tokens
@@ -50,10 +51,22 @@ def embed_query(model: Any, pixels: Any, ids: Any, mask: Any, rows: Any = None, 
 
     Without `rows` there are as many pictures as texts.
     """
-    if mode == "fusion":
+    if mode == getattr(model.config, "query", ""):
         return normalize(_compose(model, pixels, ids, mask, rows).query)
-    image = model.embed_image(_encode_rows(model, pixels, rows))
-    return normalize(combine(mode, image, model.embed_text(model.encode_text(ids, mask))))
+    image = model.image_features(_encode_rows(model, pixels, rows))
+    return normalize(combine(mode, image, model.text_features(model.encode_text(ids, mask))))
+
+
+@_program
+def image_features(model: Any, pixels: Any) -> jax.Array:
+    """Returns the projections [B, D], not normalised, of pictures uint8 [B, H, W, 3]."""
+    return model.image_features(model.encode_image(pixels))
+
+
+@_program
+def text_features(model: Any, ids: Any, mask: Any) -> jax.Array:
+    """Returns the projections [B, D], not normalised, of texts [B, T]."""
+    return model.text_features(model.encode_text(ids, mask))
 
 
 @_program
@@ -122,7 +135,7 @@ def attention(model: Any, pixels: Any, ids: Any, mask: Any, rows: Any, *, mode: 
     block, or the mean of "all".
     """
     chosen = lambda out: (out.last_attention if mode == "last" else out.attention).astype(jnp.float32)
-    if isinstance(model, ContextCIR):
+    if hasattr(model, "compose"):
         return chosen(_compose(model, pixels, ids, mask, rows))
     return jnp.swapaxes(chosen(_read(model, model.encode_image(pixels), ids, mask, rows)), -1, -2)
 
@@ -133,8 +146,8 @@ def _encode_rows(model: Any, pixels: Any, rows: Any) -> Any:
     return image if rows is None else jax.tree.map(lambda x: x[rows], image)
 
 
-def _compose(model: ContextCIR, pixels: Any, ids: Any, mask: Any, rows: Any) -> Composition:
-    return model.compose(_encode_rows(model, pixels, rows), model.encode_text(ids, mask), mask)
+def _compose(model: Any, pixels: Any, ids: Any, mask: Any, rows: Any) -> Composition:
+    return model.compose(_encode_rows(model, pixels, rows), ids, mask)
 
 
 def _read(model: Any, image: Any, ids: Any, mask: Any, rows: Any, *, keeps_cls: bool = False) -> Any:

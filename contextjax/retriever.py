@@ -14,7 +14,7 @@ import numpy as np
 
 from contextjax import images as image_files
 from contextjax.spec import QueryMode, ScoreMode, SystemSpec
-from contextjax.tokenizers import TextTokenizer, tokenize_propositions
+from contextjax.tokenizers import TextTokenizer, tokenize_propositions, tokenize_queries
 from contextjax.types import UserError
 
 BATCH = 256  # the largest batch of one call; smaller ones are padded to a power of two, so few programs are compiled
@@ -42,7 +42,8 @@ class Retriever:
     """
 
     def __init__(self, tokenizer: TextTokenizer, *, image_size: int, fit: str, projection: int, query: QueryMode,
-                 score: ScoreMode, propositions: tuple[int, int] = (0, 0), fingerprint: str = ""):  # fmt: skip
+                 score: ScoreMode, propositions: tuple[int, int] = (0, 0), fingerprint: str = "",
+                 template: str = "{}"):  # fmt: skip
         self.tokenizer = tokenizer
         self.image_size = image_size  # side in pixels of the pictures that the model sees
         self.projection = projection  # the width D of embeddings
@@ -50,6 +51,7 @@ class Retriever:
         self.query: QueryMode = query  # how the gallery is queried
         self.score: ScoreMode = score  # how candidates are scored
         self.propositions = propositions  # of a ContextBLIP: into how many each text is split, of how many tokens
+        self.template = template  # of the text of a query, around the user's own
         self.fingerprint = fingerprint  # which model it is: what an index of a gallery belongs to
 
     def encode_query(self, images: Sequence[Any], texts: Sequence[str], *, shares: bool = True) -> np.ndarray:
@@ -61,7 +63,7 @@ class Retriever:
             raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
         if not len(images):
             return self._none()
-        pixels, tokens = self._each(images), self._tokens(texts)
+        pixels, tokens = self._each(images), self._tokens(texts, self.template)
         if shares:
             return self._map_shared(self._embed_query, pixels, *tokens)
         rows = np.arange(len(images), dtype=np.int32) % BATCH
@@ -101,7 +103,7 @@ class Retriever:
         """Returns the characters that are read of each text that is too long for the tokenizer; empty where all fit."""
         if not len(texts):
             return []
-        encoded = self.tokenizer(texts)
+        encoded = tokenize_queries(self.tokenizer, texts, self.template)
         ends = encoded.offsets[:, :, 1].max(axis=1)
         return [text[:end] for text, end, cut in zip(texts, ends, encoded.truncated, strict=True) if cut]
 
@@ -109,9 +111,9 @@ class Retriever:
         """Returns the embeddings of nothing, [0, D]."""
         return np.zeros((0, self.projection), np.float32)
 
-    def _tokens(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def _tokens(self, texts: Sequence[str], template: str = "{}") -> tuple[np.ndarray, np.ndarray]:
         """Returns ids and mask, as long as the longest text needs. A blank text is one: published sets ask some."""
-        ids, mask = self.tokenizer(texts).tokens
+        ids, mask = tokenize_queries(self.tokenizer, texts, template).tokens
         length = min(-(-int(mask.sum(-1).max(initial=1)) // TOKENS) * TOKENS, ids.shape[1])
         return ids[:, :length], mask[:, :length]
 

@@ -19,15 +19,16 @@ from contextjax.json_files import read_json
 from contextjax.types import UserError
 
 FILE = "system.json"
-QueryMode = Literal["fusion", "image", "text", "sum"]
+QueryMode = Literal["fusion", "combiner", "pseudo_word", "composed", "image", "text", "sum", "raw_sum"]
 ScoreMode = Literal["itc", "itm_cls", "sum_cls", "itm", "sum", "selection"]
 QUERIES: tuple[str, ...] = get_args(QueryMode)
 SCORES: tuple[str, ...] = get_args(ScoreMode)
 ENC = 30523  # the id of BLIP's [ENC], in the vocabularies that have it
 DTYPES = ("float32", "bfloat16")
-FITS = ("crop", "crop_rounded", "squash")  # see images.preprocess
+FITS = ("crop", "crop_rounded", "squash", "targetpad", "squarepad")  # see images.preprocess
 TITLES: Mapping[str, str] = {
-    "context_cir": "ConText-CIR", "context_blip": "ContextBLIP", "clip": "CLIP", "blip": "BLIP"
+    "context_cir": "ConText-CIR", "context_blip": "ContextBLIP", "clip": "CLIP", "blip": "BLIP",
+    "composed_blip": "composed BLIP (unverified form)",
 }  # fmt: skip
 LONGEST = 1 << 16  # tokens of a text, and pixels a side: no tower has as many
 REMEDY = "copy the run or the export again"
@@ -47,6 +48,7 @@ class SystemSpec:
       text_length: the most tokens that are read of a text, the first and the last one included.
       propositions: into how many propositions a text is split, and how many tokens each has; (0, 0): not split.
       query: how the gallery is queried, see System.with_query.
+      template: the text of a query, around the user's own, "{}"; a "*" in it stands for the picture's pseudo-word.
       score: how candidates are scored, see System.with_score.
       fingerprint: config hash and step, "HASH-STEP", of the parameters beside the file. Empty in a workdir, whose
         checkpoints have one each.
@@ -63,6 +65,7 @@ class SystemSpec:
     query: QueryMode
     score: ScoreMode
     fingerprint: str = ""
+    template: str = "{}"
 
     @property
     def scores(self) -> tuple[ScoreMode, ...]:
@@ -98,6 +101,7 @@ class SystemSpec:
         file = folder / FILE
         content = read_json(file, layout="a run or an export", remedy=REMEDY)
         names = {field.name for field in dataclasses.fields(cls)}
+        content = {"template": "{}", **content}  # older files have none
         if content.keys() != names:
             odd = sorted(content.keys() ^ names)[0]
             raise UserError(f"{file} {'lacks' if odd in names else 'holds an unknown'} '{odd}'; {REMEDY}.")
@@ -114,6 +118,13 @@ def scores_of(family: str, options: Mapping[str, Any], *, vocabulary: int) -> tu
     if family == "blip":
         return ("itc", "itm_cls", "sum_cls", "itm", "sum") if vocabulary > ENC else ("itc", "itm", "sum")
     return ("itc",)
+
+
+def check_template(query: str, template: str) -> None:
+    """Raises a UserError where a query of this mode can't have the template."""
+    if template.count("{}") != 1 or ("*" in template) != (query == "pseudo_word"):
+        star = "one * for the picture's word and " if query == "pseudo_word" else "no * and "
+        raise UserError(f"The template of the query '{query}' is '{template}'; expected {star}one {{}} for the text.")
 
 
 def _tuples(value: Any) -> Any:
@@ -146,6 +157,8 @@ def _problem(spec: SystemSpec) -> str:
         numbers = [x for x in values if type(x) in (int, float) and math.isfinite(x)] if type(values) is tuple else []
         if len(numbers) != 3 or (name == "std" and 0 in numbers):
             return f"vision.{name} is {values!r}; expected three numbers, one for each colour"
+    if not isinstance(spec.template, str) or spec.template.count("{}") != 1:
+        return f"template is {spec.template!r}; expected a text with one {{}} in it"
     if not isinstance(spec.fingerprint, str):
         return f"fingerprint is {spec.fingerprint!r}; expected a text"
     return ""

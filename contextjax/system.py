@@ -13,11 +13,12 @@ import numpy as np
 from contextjax import pretrained, programs
 from contextjax.models.blip import BLIP
 from contextjax.models.context_blip import ContextBLIP
+from contextjax.models.context_cir import BASELINES
 from contextjax.pretrained.names import flatten, own_table, write
 from contextjax.retriever import Retriever, identity_of
 from contextjax.sharding import activations, mesh_of, place_batch
-from contextjax.spec import QUERIES, SCORES, QueryMode, ScoreMode, SystemSpec
-from contextjax.tokenizers import TextTokenizer
+from contextjax.spec import QUERIES, SCORES, QueryMode, ScoreMode, SystemSpec, check_template
+from contextjax.tokenizers import TextTokenizer, tokenize_queries
 from contextjax.types import UserError
 from contextjax.variants import spec_of
 
@@ -51,6 +52,7 @@ class System(Retriever):
     def __init__(
         self, model: Any, params: Any, tokenizer: TextTokenizer, *, query: QueryMode | None = None,
         score: ScoreMode | None = None, propositions: tuple[int, int] = (0, 0), fingerprint: str = "",
+        template: str = "{}",
     ):  # fmt: skip
         self.model, self.params = model, params  # a Linen module and its parameters
         self.vision = pretrained.towers(model.config).vision  # a VisionConfig
@@ -59,6 +61,7 @@ class System(Retriever):
             projection=pretrained.towers(model.config).projection,
             query=query or getattr(model.config, "query", "sum"), score=score or self.scores[-1],
             propositions=propositions, fingerprint=fingerprint,  # config hash and step
+            template=template,
         )  # fmt: skip
 
     @property
@@ -66,7 +69,7 @@ class System(Retriever):
         """Everything that the system needs to be loaded, beside its parameters and its tokenizer."""
         return spec_of(
             self.model, text_length=self.tokenizer.length, propositions=self.propositions, query=self.query,
-            score=self.score, fingerprint=self.fingerprint,
+            score=self.score, fingerprint=self.fingerprint, template=self.template,
         )  # fmt: skip
 
     @functools.cached_property
@@ -80,13 +83,19 @@ class System(Retriever):
         """The ways in which this system can score candidates, the one that is meant for it last."""
         return spec_of(self.model).scores
 
-    def with_query(self, query: str) -> System:
-        """Returns a system of the same towers with another query: "fusion", or a baseline, "image", "text" or "sum"."""
+    def with_query(self, query: str, template: str = "") -> System:
+        """Returns a system of the same towers with another query: its own, or a baseline; see models.context_cir.
+
+        Baselines are "image", "text", "sum" and "raw_sum". `template` is the text around the user's own, which is "{}"
+        (the default, but for the query that the system has already).
+        """
         if query not in QUERIES:
             raise UserError(f"query is '{query}'; expected one of {', '.join(QUERIES)}.")
-        if query == "fusion" and getattr(self.model.config, "query", "") != "fusion":
-            raise UserError(f"This system has no fusion; it is queried by '{self.query}'.")
-        return self._with(query=query)
+        if query not in BASELINES and getattr(self.model.config, "query", "") != query:
+            raise UserError(f"This system has no {query}; it is queried by '{self.query}'.")
+        template = template or (self.template if query == self.query else "{}")
+        check_template(query, template)
+        return self._with(query=query, template=template)
 
     def with_score(self, score: str) -> System:
         """Returns a system of the same model that scores candidates in another way.
@@ -106,8 +115,18 @@ class System(Retriever):
         return self._with(score=score)
 
     def _with(self, **changes: Any) -> System:
-        settings: dict[str, Any] = {"query": self.query, "score": self.score, "fingerprint": self.fingerprint} | changes
+        settings: dict[str, Any] = {
+            "query": self.query, "score": self.score, "fingerprint": self.fingerprint, "template": self.template
+        } | changes  # fmt: skip
         return System(self.model, self.params, self.tokenizer, propositions=self.propositions, **settings)
+
+    def image_features(self, images: Sequence[Any]) -> np.ndarray:
+        """Returns the projections of pictures, float32 [N, D], not normalised."""
+        return self._map(functools.partial(self._run, programs.image_features), self._pixels(images))
+
+    def text_features(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns the projections of texts as they stand in queries, float32 [N, D], not normalised."""
+        return self._map(functools.partial(self._run, programs.text_features), *self._tokens(texts, self.template))
 
     def set_features(
         self, sets: Sequence[Sequence[Any]], texts: Sequence[str]
@@ -126,7 +145,7 @@ class System(Retriever):
     @property
     def has_attention_maps(self) -> bool:
         """True where texts and pictures attend to each other."""
-        return self.query == "fusion" or isinstance(self.model, BLIP | ContextBLIP)
+        return self.query in ("fusion", "composed") or isinstance(self.model, BLIP | ContextBLIP)
 
     def attention_maps(self, images: Sequence[Any], texts: Sequence[str], *, layers: str = "all") -> list[TokenMap]:
         """Returns the attention between each picture and its text, mean over heads, see TokenMap.
@@ -144,9 +163,9 @@ class System(Retriever):
             raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
         if not len(texts):
             return []
-        encoded = self.tokenizer(texts)
+        encoded = tokenize_queries(self.tokenizer, texts, self.template)
         run = functools.partial(self._run, programs.attention, mode=layers)
-        attention = self._map_shared(run, self._each(images), *self._tokens(texts))
+        attention = self._map_shared(run, self._each(images), *self._tokens(texts, self.template))
         grid = self.vision.image_size // self.vision.patch_size
         maps = zip(attention[:, 1:], encoded.offsets, encoded.tokens.mask.sum(-1), strict=True)
         return [TokenMap(a[:, :n], o[:n], grid) for a, o, n in maps]

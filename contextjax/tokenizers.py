@@ -13,7 +13,7 @@ import numpy as np
 
 from contextjax.files import is_utf8, write_whole
 from contextjax.json_files import read_json
-from contextjax.types import Tokens, UserError
+from contextjax.types import SLOT, Tokens, UserError
 
 BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
 BLIP_ADDED = ("[DEC]", "[ENC]")  # BLIP's table has rows for them (30522, 30523), but its vocabulary file has no lines
@@ -163,6 +163,34 @@ def check_question(text: Any) -> None:
     check_text(text)
     if not text.strip():
         raise UserError("The text is empty; say what the picture that you look for is like.")
+
+
+def tokenize_queries(
+    tokenizer: TextTokenizer, texts: Sequence[str], template: str = "{}", *, length: int | None = None
+) -> Encoded:
+    """Encodes texts as the template has them, "{}" being the text; offsets are those of characters in the text.
+
+    The tokens of a "*" in the template, but not in a text, get the id SLOT.
+    """
+    before, _, after = template.partition("{}")
+    encoded = tokenizer([f"{before}{text}{after}" for text in texts], length=length)
+    if template == "{}":
+        return encoded
+    ids, lengths = encoded.tokens.ids, np.asarray([len(text) for text in texts], np.int32).reshape(-1, 1)
+    if "*" in before:
+        mark_slots(encoded, [[before.index("*")]] * len(texts))
+    elif "*" in after:
+        mark_slots(encoded, [[len(before) + len(text) + after.index("*")] for text in texts])
+    offsets = np.clip(encoded.offsets - len(before), 0, lengths[:, :, None])
+    return Encoded(Tokens(ids, encoded.tokens.mask), offsets, encoded.truncated)
+
+
+def mark_slots(encoded: Encoded, places: Sequence[Sequence[int]]) -> None:
+    """Gives the id SLOT to the tokens of each text that cover one of its `places`, numbers of characters."""
+    ids, starts, ends = encoded.tokens.ids, encoded.offsets[..., 0], encoded.offsets[..., 1]
+    for row, own in enumerate(places):
+        for place in own:
+            ids[row, (starts[row] <= place) & (place < ends[row])] = SLOT
 
 
 def split_propositions(text: str, limit: int) -> list[str]:

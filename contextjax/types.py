@@ -138,6 +138,9 @@ class CaptionRecord:
 # ----------------------------------------------------------------------------------------- batches
 
 
+SLOT = -1  # the id of a token in whose place a picture's pseudo-word stands
+
+
 class Tokens(NamedTuple):
     """Token ids and their mask, both of shape [..., T]."""
 
@@ -176,6 +179,26 @@ class ComposedBatch(NamedTuple):
     records: Any  # int32 [R, M]: row of the record table
     phrases: Phrases | None = None
     captions: Tokens | None = None  # [R, 1 + M, T]: captions of the reference, then of the targets
+    masked: Tokens | None = None  # [R, 1 + M, T]: these captions with SLOT in place of each noun phrase
+
+
+class FeaturePairs(NamedTuple):
+    """N composed queries as the features of a frozen model, not normalised: those of a ComposedBatch with M = 1."""
+
+    reference: Any  # float32 [N, D]
+    text: Any  # float32 [N, D]
+    target: Any  # float32 [N, D]
+    reference_ids: Any  # int32 [N], as in ComposedBatch
+    target_ids: Any  # int32 [N]
+    records: Any  # int32 [N]
+
+
+class TextBatch(NamedTuple):
+    """B texts without pictures, for a pseudo-word network."""
+
+    texts: Tokens  # [B, T]
+    masked: Tokens  # [B, T]: the texts with SLOT in place of each noun phrase
+    records: Any  # int32 [B]
 
 
 class CaptionBatch(NamedTuple):

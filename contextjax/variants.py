@@ -15,13 +15,14 @@ import numpy as np
 from contextjax.models import context_blip, context_cir
 from contextjax.models.blip import BLIP, BLIPConfig
 from contextjax.models.clip import CLIP, CLIPConfig
+from contextjax.models.composed_blip import ComposedBLIP, ComposedBLIPConfig
 from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
 from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
 from contextjax.models.layers import ACTIVATIONS, ATTENTIONS, REMATS
 from contextjax.models.multimodal import BertConfig
 from contextjax.models.text import TextConfig
 from contextjax.models.vision import VisionConfig, check_image_size
-from contextjax.spec import FITS, QueryMode, ScoreMode, SystemSpec, scores_of
+from contextjax.spec import FITS, QueryMode, ScoreMode, SystemSpec, check_template, scores_of
 from contextjax.types import UserError
 
 _TEXT_B = TextConfig(vocabulary=49408, positions=77, width=512, layers=12, heads=8, mlp=2048)
@@ -82,6 +83,7 @@ FAMILIES: Mapping[str, Family] = {
             "selection": context_blip.SELECTIONS,
         },
     ),
+    "composed_blip": Family(ComposedBLIP, ComposedBLIPConfig, "blip", BLIPConfig, BertConfig, {"query": ("composed",)}),
     "clip": Family(CLIP, CLIPConfig, "", CLIPConfig, TextConfig, {}),
     "blip": Family(BLIP, BLIPConfig, "", BLIPConfig, BertConfig, {}),
 }  # fmt: skip
@@ -135,16 +137,16 @@ def make_spec(section: Any, *, vocabulary: int | None = None, text_length: int |
     return SystemSpec(
         section.system, sizes["vision"], text, sizes["projection"], options,
         dtype=section.dtype, text_length=min(text_length or text["positions"], text["positions"]),
-        propositions=propositions, query=options.get("query", "sum"),
+        propositions=propositions, query=options.get("query", "sum"), template=sizes.get("template", "{}"),
         score=scores_of(section.system, options, vocabulary=text["vocabulary"])[-1],
     )  # fmt: skip
 
 
 def spec_of(
     model: Any, *, text_length: int | None = None, propositions: tuple[int, int] = (0, 0),
-    query: QueryMode | None = None, score: ScoreMode | None = None, fingerprint: str = "",
+    query: QueryMode | None = None, score: ScoreMode | None = None, fingerprint: str = "", template: str = "{}",
 ) -> SystemSpec:  # fmt: skip
-    """Returns the spec of a module (a ContextCIR, ContextBLIP, CLIP or BLIP); see SystemSpec for the arguments.
+    """Returns the spec of a module, one of FAMILIES; see SystemSpec for the arguments.
 
     By default texts have as many tokens as the text tower has positions, and the system queries and scores as it is
     meant to.
@@ -157,11 +159,12 @@ def spec_of(
         dtype=np.dtype(model.dtype or np.float32).name, text_length=text_length or towers.text.positions,
         propositions=propositions, query=query or options.get("query", "sum"),
         score=score or scores_of(name, options, vocabulary=towers.text.vocabulary)[-1], fingerprint=fingerprint,
+        template=template,
     )  # fmt: skip
 
 
 def make_model(spec: SystemSpec) -> Any:
-    """Returns the module of a spec: a ContextCIR, ContextBLIP, CLIP or BLIP.
+    """Returns the module of a spec, one of FAMILIES.
 
     Raises:
       UserError: a field is missing, unknown or of another type; an unknown choice; or sizes that make no model. Fields
@@ -226,15 +229,19 @@ def _check_sizes(spec: SystemSpec, vision: VisionConfig, text: Any) -> None:
         raise UserError(
             "model.masking is 'pixels', but model.decoder_layers is 0; give at least 1, or another masking."
         )
-    if (options.get("fused_token") or 0) >= text.vocabulary:
-        raise UserError(
-            f"model.fused_token is {options['fused_token']}, but the vocabulary has {text.vocabulary} ids; give one of "
-            "them, or None."
-        )
+    for name in ("fused_token", "reverse_token"):
+        if (options.get(name) or 0) >= text.vocabulary:
+            raise UserError(
+                f"model.{name} is {options[name]}, but the vocabulary has {text.vocabulary} ids; give one of them, or "
+                "None."
+            )
     if beyond := [tap for tap in vision.taps if not 1 <= tap <= vision.layers]:
         raise UserError(f"model.vision.taps names block {beyond[0]}, but there are {vision.layers}; choose among them.")
-    if spec.query == "fusion" and options.get("query") != "fusion":
-        raise UserError(f"The query is 'fusion', but model.query is {options.get('query', 'sum')!r}; choose that.")
+    if spec.query not in context_cir.BASELINES and options.get("query") != spec.query:
+        raise UserError(
+            f"The query is '{spec.query}', but model.query is {options.get('query', 'sum')!r}; choose that."
+        )
+    check_template(spec.query, spec.template)
     if spec.score not in (known := spec.scores):
         raise UserError(f"The score is '{spec.score}'; expected one of {', '.join(known)}.")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from contextjax.tokenizers import TextTokenizer
-from contextjax.types import LOST, ComposedBatch, Phrases, Tokens, UserError
+from contextjax.tokenizers import Encoded, TextTokenizer, mark_slots, tokenize_queries
+from contextjax.types import LOST, ComposedBatch, ComposedRecord, Phrases, TextBatch, Tokens, UserError
 from data_pipelines.augment import AUGMENTATION, Augment
 from data_pipelines.concepts import Spans, lost_phrases, token_spans
 from data_pipelines.mixtures import shares_of, source_data
@@ -31,6 +31,7 @@ class TextSamples:
         *,
         what: str,
         text_length: int | None,
+        template: str = "{}",
     ):
         """Tokenises the texts.
 
@@ -40,10 +41,13 @@ class TextSamples:
           tokenizer: of the text encoder.
           what: the name of the texts, for the messages.
           text_length: tokens a text, the first and the last included; None: the tokenizer's own.
+          template: see SystemSpec.
         """
         self.data, self._groups, self._what = data, groups, what
         self.shares = shares_of(data, [rows[0] for rows in groups])
-        self._encoded = tokenizer([record.text for record in data.records], length=text_length)
+        self._encoded = tokenize_queries(
+            tokenizer, [record.text for record in data.records], template, length=text_length
+        )
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -80,26 +84,30 @@ class ComposedSamples(TextSamples):
         *,
         modifications: int,
         text_length: int | None = None,
+        template: str = "{}",
         phrases: Mapping[str, Spans] | None = None,
         phrase_budget: int = 0,
         phrase_group: int = 0,
         phrase_length: int = 8,
         caption_length: int = 0,
+        caption_phrases: Mapping[str, Spans] | None = None,
         augment: Augment | None = None,
         seed: int = 0,
     ):
-        """Tokenises the texts; `phrases` and `caption_length` are given only where a loss needs them.
+        """Tokenises the texts; phrases and `caption_length` are given only where a loss needs them.
 
         Args:
           data: a split, or a mixture of several.
           tokenizer: of the text encoder.
           modifications: M of the batches.
           text_length: tokens a text, the first and the last included; None: the tokenizer's own.
+          template: see SystemSpec.
           phrases: the noun phrases of each text.
           phrase_budget: phrases of each group in a batch.
           phrase_group: references in a group; 0: all of a batch.
           phrase_length: tokens a phrase.
           caption_length: tokens a caption; 0: no captions.
+          caption_phrases: the noun phrases of each caption, where captions are masked.
           augment: of the pictures, in `draw`.
           seed: of the augmentation.
 
@@ -107,14 +115,15 @@ class ComposedSamples(TextSamples):
           UserError: captions are needed, and some pictures have none.
         """
         super().__init__(
-            data, list(_chunks(data, modifications)), tokenizer, what="modification texts", text_length=text_length
-        )
+            data, list(_chunks(data, modifications)), tokenizer, what="modification texts", text_length=text_length,
+            template=template,
+        )  # fmt: skip
         self.modifications, self._augment, self._seed = modifications, augment, seed
         row = data.pictures.row
         self._references = np.asarray([row[record.reference] for record in data.records], np.int32)
         self._targets = np.asarray([row[record.target or record.reference] for record in data.records], np.int32)
         self._ids = _caption_ids(data.captions, len(data.pictures))
-        self._captions = None
+        self._captions = self._masked = None
         if caption_length:
             if not data.has_captions:
                 raise UserError(
@@ -122,6 +131,8 @@ class ComposedSamples(TextSamples):
                     "set --config.loss.weights.captions=0 and --config.loss.lead_steps=0, or add image_captions/."
                 )
             self._captions = tokenizer(data.captions, length=caption_length)
+            if caption_phrases is not None:
+                self._masked = mask_phrases(tokenizer, data.captions, caption_phrases, length=caption_length)
         self._phrases = None if phrases is None else [phrases[record.text] for record in data.records]
         self._budget, self._group, self._phrase_length = phrase_budget, phrase_group, phrase_length
 
@@ -131,6 +142,10 @@ class ComposedSamples(TextSamples):
         if self._captions is not None:
             rows.append(("captions", int(self._captions.truncated.sum()), len(self.data.captions), "caption_length"))
         return rows
+
+    def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Returns of each record the rows of reference and target in the picture table, and their ids in batches."""
+        return self._references, self._targets, self._ids[self._references], self._ids[self._targets]
 
     def __getitem__(self, index: int) -> ComposedSample:
         records, pictures = self._groups[index], self.data.pictures
@@ -153,10 +168,8 @@ class ComposedSamples(TextSamples):
         records = np.stack([fill(sample.records) for sample in samples]).astype(np.int32)
         valid = np.asarray([[i < len(sample.records) for i in range(count)] for sample in samples])
         references, targets = self._references[records[:, 0]], self._targets[records]
-        captions = None
-        if self._captions is not None:
-            rows = np.concatenate([references[:, None], targets], axis=1)
-            captions = Tokens(self._captions.tokens.ids[rows], self._captions.tokens.mask[rows])
+        rows = np.concatenate([references[:, None], targets], axis=1)
+        of_pictures = lambda x: None if x is None else Tokens(x.tokens.ids[rows], x.tokens.mask[rows])
         return ComposedBatch(
             references=np.stack([sample.reference for sample in samples]),
             targets=_grouped([fill(sample.targets) for sample in samples]),
@@ -166,7 +179,8 @@ class ComposedSamples(TextSamples):
             target_ids=self._ids[targets],
             records=records,
             phrases=self._pack(records, valid, self._phrases) if self._phrases is not None else None,
-            captions=captions,
+            captions=of_pictures(self._captions),
+            masked=of_pictures(self._masked),
         )
 
     def _pack(self, records: np.ndarray, valid: np.ndarray, phrases: Sequence[Spans]) -> Phrases:
@@ -219,6 +233,62 @@ class ComposedSamples(TextSamples):
             if len(spans[row]) < len(of_text):
                 lost[row, 1:] = lost_phrases(of_text, offsets[record], cut=bool(self._encoded.truncated[record]))
         return lost
+
+
+class PhraseSamples:
+    """The texts of a split's records, and the same with SLOT in place of their noun phrases; without pictures."""
+
+    def __init__(
+        self, data: SplitData[Any], tokenizer: TextTokenizer, *, phrases: Mapping[str, Spans], text_length: int
+    ):
+        """Tokenises the `captions_of` the split; `phrases` are those of each."""
+        texts = captions_of(data)
+        self._whole = tokenizer(texts, length=text_length)
+        self._masked = mask_phrases(tokenizer, texts, phrases, length=text_length)
+
+    def __len__(self) -> int:
+        return len(self._whole.truncated)
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def collate(self, samples: Sequence[int]) -> TextBatch:
+        """Returns the texts of a batch."""
+        rows = np.asarray(samples, np.int32)
+        of = lambda encoded: Tokens(encoded.tokens.ids[rows], encoded.tokens.mask[rows])
+        return TextBatch(of(self._whole), of(self._masked), rows)
+
+    def truncations(self) -> list[tuple[str, int, int, str]]:
+        """Returns (what was cut, how many were cut, of how many, the config key of the length)."""
+        return [("texts", int(self._whole.truncated.sum()), len(self), "text_length")]
+
+
+def captions_of(data: SplitData[Any]) -> list[str]:
+    """Returns the caption of each record: its own text, or of a composed query, where there is one, its target's."""
+    if not data.captions or not isinstance(data.records[0], ComposedRecord):
+        return [record.text for record in data.records]
+    rows = [data.pictures.row[record.target or record.reference] for record in data.records]
+    return [data.captions[row] or record.text for row, record in zip(rows, data.records, strict=True)]
+
+
+def mask_phrases(
+    tokenizer: TextTokenizer, texts: Sequence[str], phrases: Mapping[str, Spans], *, length: int
+) -> Encoded:
+    """Encodes texts with SLOT in place of each noun phrase, or of the whole text where it has none."""
+    masked, places = [], []
+    for text in texts:
+        pieces, own, begin = "", [], 0
+        for start, end in sorted(phrases[text]) or [(0, len(text))]:
+            if start < begin:  # inside the phrase before it
+                continue
+            pieces += text[begin:start]
+            own.append(len(pieces))
+            pieces, begin = f"{pieces}*", end
+        masked.append(pieces + text[begin:])
+        places.append(own)
+    encoded = tokenizer(masked, length=length)
+    mark_slots(encoded, places)
+    return encoded
 
 
 def _caption_ids(captions: Sequence[str], count: int) -> np.ndarray:

@@ -21,13 +21,12 @@ SOURCE = define_path(
 )
 SPLIT = flags.DEFINE_string("split", None, "The split; default: the config's val_split, or val.")
 DATA = define_path("data", Place.FOLDER, "The data set's folder; default: the config's.", default="")
-PROTOCOL = flags.DEFINE_string(
-    "protocol", "", "The benchmark's protocol, see above; default: that of the config's data."
+PROTOCOL = flags.DEFINE_string("protocol", "", "The benchmark's, see above; default: that of the config's data.")
+QUERY = flags.DEFINE_string(
+    "query", "", "Composed queries, MODE or MODE:TEMPLATE, as 'raw_sum:Find a picture that also {}'; default: its own."
 )
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint",
-    "",
-    "best, newest or a step; default: the best where the run's training.best names one, else the newest.",
+    "checkpoint", "", "best, newest or a step; default: the best if the run's training.best names one, else the newest."
 )
 BASELINES = flags.DEFINE_bool("baselines", True, "Score image only, text only and their sum (or itc and itm) too.")
 REWORDINGS = flags.DEFINE_bool("rewordings", False, "Query by the mean of a text and its rewordings (Fashion-IQ).")
@@ -63,7 +62,7 @@ def evaluate() -> None:
         path_of(cli.required(WORKDIR)), source=SOURCE.value, split=SPLIT.value, folder=DATA.value,
         protocol=PROTOCOL.value, baselines=BASELINES.value, rewordings=REWORDINGS.value,
         propositions=PROPOSITIONS.value, share=SHARE.value, submission=SUBMISSION.value, prepared=PREPARED.value,
-        checkpoint=CHECKPOINT.value,
+        checkpoint=CHECKPOINT.value, query=QUERY.value,
     )  # fmt: skip
 
 

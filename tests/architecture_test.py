@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SYSTEMS = {f"contextjax.models.{name}" for name in ("context_cir", "context_blip")}
+SYSTEMS = {f"contextjax.models.{name}" for name in ("context_cir", "context_blip", "composed_blip")}
 PARTS = {
     f"contextjax.models.{name}"
-    for name in ("dual_encoder", "clip", "blip", "fusion", "adapter", "masking", "inter_context", "token_pooling")
-}
+    for name in (
+        "dual_encoder", "clip", "blip", "fusion", "adapter", "masking", "inter_context", "token_pooling", "combiner"
+    )
+}  # fmt: skip
 TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text", "multimodal")}
 ATTENTION = {f"contextjax.models.{name}" for name in ("attention", "linear", "placed")}
 LAYERS = {"contextjax.models.layers"} | ATTENTION
@@ -45,6 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.masking": {"contextjax.models.adapter"} | TOWERS | LAYERS | TYPES,
     "contextjax.models.inter_context": TOWERS | LAYERS | TYPES,
     "contextjax.models.token_pooling": LAYERS | TYPES,
+    "contextjax.models.combiner": LAYERS | TYPES,
+    "contextjax.models.composed_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_cir": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.variants": SPEC | SYSTEMS | PARTS | TOWERS | LAYERS | TYPES,
@@ -58,7 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.images": TYPES,
     "contextjax.tokenizers": TYPES | FILES,
     "contextjax.checkpoints": {"contextjax.checkpoints"} | TYPES | FILES,
-    "contextjax.objectives": MODELS | TYPES | {"contextjax.losses"},
+    "contextjax.objectives": MODELS | TYPES | {"contextjax.losses", "contextjax.objectives"},
     "contextjax.training": TYPES
     | FILES
     | {"contextjax.training", "contextjax.sharding", "contextjax.optim", "contextjax.checkpoints"},
@@ -204,7 +208,7 @@ def test_apply_is_called_in_two_places():
         and node.func.attr == "apply"
         and "model" in ast.unparse(node.func.value)
     }
-    assert callers == {"contextjax.programs", "contextjax.objectives.context_cir", "contextjax.objectives.context_blip"}
+    assert callers == {"contextjax.programs", "contextjax.objectives.runner"}
 
 
 def test_the_step_stays_short():

@@ -397,3 +397,24 @@ def test_links_that_lead_nowhere_are_among_the_other_files(tmp_path):
     for name, target in {"loop.png": "loop.png", "loop": "loop", "dead.png": "none.png", "up": "."}.items():
         (tmp_path / name).symlink_to(target)
     assert images.find_pictures(tmp_path) == (["in/a.png"], ["dead.png", "loop", "loop.png"])
+
+
+@pytest.mark.parametrize(("fit", "ratio"), [("targetpad", 1.25), ("squarepad", 1.0)])
+@pytest.mark.parametrize("shape", [(40, 100), (100, 40), (50, 61), (64, 64), (99, 33)])
+def test_a_picture_is_padded_with_black_and_cut_at_its_centre(fit, ratio, shape):
+    """The published formula: each side of the short one gets int((long / ratio - short) / 2)."""
+    height, width = shape
+    pixels = np.random.default_rng(0).integers(1, 256, (height, width, 3), np.uint8)
+    extra = lambda side: max(int((max(shape) / ratio - side) / 2), 0) if max(shape) / min(shape) >= ratio else 0
+    padded = np.pad(pixels, [(extra(height),) * 2, (extra(width),) * 2, (0, 0)])
+    expected = images.preprocess(Image.fromarray(padded), 16, fit="crop_rounded")
+    np.testing.assert_array_equal(images.preprocess(Image.fromarray(pixels), 16, fit=fit), expected)
+    left, top, right, bottom = images.seen(width, height, fit=fit)
+    assert right - left == bottom - top == min(padded.shape[:2])
+    assert left >= -extra(width) and right <= width + extra(width) and top >= -extra(height)
+
+
+def test_padding_a_very_long_picture_needs_little_memory():
+    long = Image.new("RGB", (60_000, 601), (255, 0, 0))
+    seen = images.preprocess(long, 32, fit="squarepad")
+    assert seen.shape == (32, 32, 3) and seen[0].max() == 0 and seen[16, :, 0].min() > 50

@@ -94,3 +94,18 @@ def test_what_a_system_cannot_do_is_a_user_error(system, pictures):
     assert system.truncated(["remove the dog"]) == []
     cut = system.truncated(["remove the dog " * 5])[0]
     assert ("remove the dog " * 5).startswith(cut) and len(cut) < 75
+
+
+def test_a_query_is_the_raw_sum_with_its_template(system, tiny):
+    pictures = list(np.asarray(tiny.pictures(2)))
+    asked = system.with_query("raw_sum", "the dog {}")
+    image, text = system.image_features(pictures), system.text_features([f"the dog {text}" for text in TEXTS[:2]])
+    expected = (image + text) / np.linalg.norm(image + text, axis=-1, keepdims=True)
+    np.testing.assert_allclose(asked.encode_query(pictures, TEXTS[:2]), expected, atol=1e-5)
+    assert asked.spec.template == "the dog {}" and asked.with_query("sum").template == "{}"
+    assert asked.with_query("raw_sum").template == "the dog {}"
+    for template in ("no text", "{} {}", "a * {}"):
+        with pytest.raises(UserError, match=r"expected no \* and one \{\} for the text"):
+            system.with_query("raw_sum", template)
+    with pytest.raises(UserError, match="This system has no combiner; it is queried by 'fusion'"):
+        system.with_query("combiner")

@@ -441,3 +441,35 @@ def test_what_is_no_list_of_texts_is_refused(texts, sentence):
     tokenizer = train_tokenizer(["a dog"], vocabulary=259, length=8)
     with pytest.raises(UserError, match=sentence):
         tokenizer(texts)
+
+
+def test_a_template_is_around_the_text_and_offsets_are_the_text_s():
+    from contextjax.tokenizers import tokenize_queries
+
+    texts = ["make the dog red", "two dogs * left"]
+    tokenizer = train_tokenizer([*texts, "a photo of * that find"], vocabulary=300, length=40)
+    plain, around = tokenizer(texts), tokenize_queries(tokenizer, texts, "find {} a photo")
+    assert (around.tokens.ids >= 0).all()
+    for row, text in enumerate(texts):
+        pieces = {text[start:end] for start, end in around.offsets[row] if start < end}
+        assert "".join(sorted(pieces)) and max(around.offsets[row, :, 1]) <= len(text)
+        assert set(map(tuple, plain.offsets[row])) - {(0, 0)} <= set(map(tuple, around.offsets[row]))
+    np.testing.assert_array_equal(tokenize_queries(tokenizer, texts).tokens.ids, plain.tokens.ids)
+
+
+@pytest.mark.parametrize("template", ["a photo of * that {}", "{} of *"])
+def test_only_the_template_s_star_is_a_slot(template):
+    from contextjax.tokenizers import tokenize_queries
+    from contextjax.types import SLOT
+
+    texts = ["two dogs * left", "dog"]
+    tokenizer = train_tokenizer([*texts, "a photo of * that"], vocabulary=300, length=40)
+    ids, _ = tokenize_queries(tokenizer, texts, template).tokens
+    whole = tokenizer([template.replace("{}", text) for text in texts])
+    star = template.index("*") if template.startswith("a") else None
+    for row, text in enumerate(texts):
+        place = len(text) + 4 if star is None else star
+        inside = (whole.offsets[row, :, 0] <= place) & (place < whole.offsets[row, :, 1])
+        np.testing.assert_array_equal(ids[row] == SLOT, inside)
+        assert inside.any()
+        np.testing.assert_array_equal(ids[row][~inside], whole.tokens.ids[row][~inside])

@@ -23,6 +23,8 @@ _LEFT_OUT = {
     "with_query": "other ways to query",
     "with_score": "other ways to score",
     "set_features": "features of candidate sets",
+    "image_features": "features that are not normalised",
+    "text_features": "features that are not normalised",
     "model": "a module",
     "params": "parameters",
 }
@@ -38,6 +40,7 @@ class Exported(Retriever):
         super().__init__(
             tokenizer, image_size=spec.vision["image_size"], fit=spec.vision["fit"], projection=spec.projection,
             query=spec.query, score=spec.score, propositions=spec.propositions, fingerprint=manifest["fingerprint"],
+            template=spec.template,
         )  # fmt: skip
         self.identity = self.fingerprint
         self.manifest, self.programs = manifest, programs

@@ -30,6 +30,7 @@ def contrastive_loss(
     negatives: Float[Array, "m d"] | None = None,
     negative_ids: Int[Array, " m"] | None = None,
     mask_false_negatives: bool = False,
+    one_direction: bool = False,
     form: Literal["gathered", "chunked", "ring"] = "gathered",
     chunk: int = 0,
     axis_name: Axis = None,
@@ -55,6 +56,7 @@ def contrastive_loss(
       negatives: L2-normalised embeddings of candidates that are nobody's positive.
       negative_ids: their picture ids; None: they are never masked.
       mask_false_negatives: leave out candidates that are the same picture (by id) as the row's positive.
+      one_direction: row i is the first of the two alone: query_i against the targets (CLIP4Cir, arXiv 2308.11485).
       form: "gathered" computes the whole matrix of logits. "chunked" and "ring" never hold it, and are bodies that
         each device runs on its own rows (`sharding.map_over_devices`): "chunked" gathers all candidates on every
         device, "ring" rotates them (`losses.logsumexp`).
@@ -68,7 +70,7 @@ def contrastive_loss(
         return contrastive_loss_of(
             cosines(query, target) / temperature, valid=valid, target_ids=target_ids,
             negatives=None if negatives is None else cosines(query, negatives) / temperature,
-            negative_ids=negative_ids, mask_false_negatives=mask_false_negatives,
+            negative_ids=negative_ids, mask_false_negatives=mask_false_negatives, one_direction=one_direction,
         )  # fmt: skip
     rows, keys, columns = _sides(target, valid, target_ids, negatives, negative_ids, mask_false_negatives)
     logsumexps = ring_logsumexps if form == "ring" else gathered_logsumexps
@@ -76,7 +78,8 @@ def contrastive_loss(
         query, keys, jnp.asarray(temperature), rows, columns, chunk=chunk, axis_name=axis_name
     )
     positive = (query * target).sum(-1) / temperature
-    total = jnp.where(valid, (to_target + to_query[: len(query)]) / 2 - positive, 0.0).sum()
+    both = to_target if one_direction else (to_target + to_query[: len(query)]) / 2
+    total = jnp.where(valid, both - positive, 0.0).sum()
     loss = total, valid.sum().astype(jnp.float32)
     return loss if axis_name is None else jax.lax.psum(loss, axis_name)
 
@@ -89,6 +92,7 @@ def contrastive_loss_of(
     negatives: Float[Array, "n m"] | None = None,
     negative_ids: Int[Array, " m"] | None = None,
     mask_false_negatives: bool = False,
+    one_direction: bool = False,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Computes `contrastive_loss` from logits instead of embeddings.
 
@@ -105,6 +109,7 @@ def contrastive_loss_of(
       negatives: logits of query i and pure negative j.
       negative_ids: picture ids of the pure negatives; None: they are never masked.
       mask_false_negatives: leave out candidates that are the same picture (by id) as the row's positive.
+      one_direction: see `contrastive_loss`.
 
     Returns:
       (sum over valid rows, number of valid rows).
@@ -123,7 +128,8 @@ def contrastive_loss_of(
             negatives = jnp.where(target_ids[:, None] == negative_ids[None, :], LOWEST, negatives)
         logits = jnp.concatenate([logits, negatives], axis=1)
     to_target = jax.nn.logsumexp(logits, axis=1) - positive
-    return jnp.where(valid, (to_target + to_query) / 2, 0.0).sum(), valid.sum().astype(jnp.float32)
+    both = to_target if one_direction else (to_target + to_query) / 2
+    return jnp.where(valid, both, 0.0).sum(), valid.sum().astype(jnp.float32)
 
 
 def recall_at_one(

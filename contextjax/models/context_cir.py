@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from contextjax.models.clip import CLIP, CLIPConfig
-from contextjax.models.dual_encoder import DualEncoder, temperature_of
+from contextjax.models.combiner import Combiner, PseudoWord
+from contextjax.models.dual_encoder import Composition, DualEncoder, temperature_of
 from contextjax.models.fusion import FusionBlock
 from contextjax.models.layers import AttentionPooling, head, normalize
 from contextjax.models.text import TextOutput
 from contextjax.models.vision import VisionOutput
 
-QUERIES = ("fusion", "image", "text", "sum")
+BASELINES = ("image", "text", "sum", "raw_sum")  # which every system with two towers has
+QUERIES = ("fusion", "combiner", "pseudo_word", *BASELINES)
 HEADS = ("own", "gallery")
 
 
@@ -29,16 +31,8 @@ class ContextCIRConfig:
     fusion_activation: str = "gelu"
     fusion_self_attention: bool = False
     fusion_head: str = "own"  # attention pooling and a Linear; "gallery": the gallery's own pooling and projection
-    query: str = "fusion"  # "image", "text" and "sum" (of the two embeddings) are the baselines
-
-
-class Composition(NamedTuple):
-    """A composed query: query [..., D], not normalised, and attention [..., I, T] over the text, mean over heads."""
-
-    query: Any
-    attention: Any  # mean over the blocks
-    last_attention: Any = None  # of the last block
-    by_block: Any = ()  # of each block
+    # "combiner": CLIP4Cir's; "pseudo_word": SEARLE's and LinCIR's; BASELINES: see `combine`.
+    query: str = "fusion"
 
 
 class ContextCIR(DualEncoder):
@@ -59,6 +53,10 @@ class ContextCIR(DualEncoder):
             if c.fusion_head == "own":
                 self.pooling = AttentionPooling(c.fusion_heads, vision.epsilon, self.dtype)
                 self.query_projection = head(c.clip.projection, ("embed", "projection"))
+        elif c.query == "combiner":
+            self.combiner = Combiner()
+        elif c.query == "pseudo_word":
+            self.pseudo_word = PseudoWord(c.clip.text.width)
 
     @property
     def towers(self) -> CLIP:
@@ -69,7 +67,7 @@ class ContextCIR(DualEncoder):
         """Returns query, gallery and text embeddings, each [B, D], L2-normalised."""
         image = self.encode_image(images)
         text = self.encode_text(ids, mask)
-        query = self.compose(image, text, mask).query
+        query = self.compose(image, ids, mask).query
         return normalize(query), self.embed_image(image), self.embed_text(text)
 
     def temperature(self) -> Float[Array, ""]:
@@ -93,18 +91,39 @@ class ContextCIR(DualEncoder):
             by_block.append(last)
         return image_tokens, attention, last, tuple(by_block)
 
-    def compose(self, image: VisionOutput, text: TextOutput, mask: Bool[Array, "*b t"]) -> Composition:
+    def compose(self, image: VisionOutput, ids: Int[Array, "*b t"], mask: Bool[Array, "*b t"]) -> Composition:
         """Returns the query of a picture and a text; the picture's leading axes broadcast against the text's."""
         kind = self.config.query
+        if kind == "pseudo_word":
+            return Composition(self.text_features(self.read_word(ids, mask, self.image_features(image))), None)
+        text = self.encode_text(ids, mask)
         if kind == "fusion":
             tokens, *attention = self.fuse(image.tokens, text.states, mask)
             if self.config.fusion_head == "gallery":
                 return Composition(self.clip.project_image(self.clip.pool_image(tokens)), *attention)
             return Composition(self.query_projection(self.pooling(tokens)), *attention)
-        return Composition(combine(kind, self.embed_image(image), self.embed_text(text)), None)
+        return Composition(self.compose_features(self.image_features(image), self.text_features(text)), None)
+
+    def compose_features(self, image: Float[Array, "*#b d"], text: Float[Array, "*#b d"]) -> Float[Array, "*b d"]:
+        """Returns the query of an image and a text feature; not normalised."""
+        kind = self.config.query
+        return self.combiner(*jnp.broadcast_arrays(image, text)) if kind == "combiner" else combine(kind, image, text)
+
+    def read_word(
+        self, ids: Int[Array, "*b t"], mask: Bool[Array, "*b t"], feature: Float[Array, "*#b d"]
+    ) -> TextOutput:
+        """Returns the states of texts in which the pseudo-word of a feature stands at every SLOT."""
+        feature = jnp.broadcast_to(feature, (*ids.shape[:-1], feature.shape[-1]))
+        return self.clip.text(ids, mask, self.pseudo_word(feature))
 
 
 def combine(query: str, image: Float[Array, "*#b d"], text: Float[Array, "*#b d"]) -> Float[Array, "*b d"]:
-    """Returns a baseline's query, "image", "text" or "sum", of an image and a text embedding; not normalised."""
+    """Returns a baseline's query of an image and a text feature, which are not normalised; nor is the query.
+
+    "image" and "text" are one of them. "sum" adds their embeddings, which have the length 1; "raw_sum" adds the
+    features as they are, so that the longer one counts more (CLIP4Cir's first stage, arXiv 2308.11485; BGE-VL's CLIP).
+    """
     image, text = jnp.broadcast_arrays(image, text)
-    return {"image": image, "text": text, "sum": image + text}[query]
+    if query == "sum":
+        return normalize(image) + normalize(text)
+    return {"image": image, "text": text, "raw_sum": image + text}[query]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,6 +11,15 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from contextjax.models.layers import normalize
 from contextjax.models.text import TextOutput
 from contextjax.models.vision import VisionOutput
+
+
+class Composition(NamedTuple):
+    """A composed query: query [..., D], not normalised, and attention [..., I, T] over the text, mean over heads."""
+
+    query: Any
+    attention: Any  # mean over the blocks
+    last_attention: Any = None  # of the last block
+    by_block: Any = ()  # of each block
 
 
 class DualEncoder(nn.Module):
@@ -33,13 +42,21 @@ class DualEncoder(nn.Module):
         """Returns states and pooled state of texts by themselves."""
         return self.towers.text(ids, mask)
 
+    def image_features(self, image: VisionOutput) -> Float[Array, "*b d"]:
+        """Returns the projections of pictures, float32, not normalised."""
+        return self.towers.visual_projection(image.pooled)
+
+    def text_features(self, text: TextOutput) -> Float[Array, "*b d"]:
+        """Returns the projections of texts, float32, not normalised."""
+        return self.towers.text_projection(text.pooled)
+
     def embed_image(self, image: VisionOutput) -> Float[Array, "*b d"]:
         """Returns L2-normalised image embeddings, float32."""
-        return normalize(self.towers.visual_projection(image.pooled))
+        return normalize(self.image_features(image))
 
     def embed_text(self, text: TextOutput) -> Float[Array, "*b d"]:
         """Returns L2-normalised text embeddings, float32."""
-        return normalize(self.towers.text_projection(text.pooled))
+        return normalize(self.text_features(text))
 
 
 def temperature_of(logit_scale: Float[Array, ""]) -> Float[Array, ""]:

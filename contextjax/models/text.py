@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from contextjax.models.layers import TransformerBlock, embed_tokens, layer_norm, logical, run_blocks
 from contextjax.models.linear import spread
+from contextjax.types import SLOT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,10 @@ class TextTransformer(nn.Module):
     dtype: Any = None
 
     @nn.compact
-    def __call__(self, ids: Int[Array, "*batch t"], mask: Bool[Array, "*batch t"]) -> TextOutput:
+    def __call__(
+        self, ids: Int[Array, "*b t"], mask: Bool[Array, "*b t"], word: Float[Array, "*b width"] | None = None
+    ) -> TextOutput:
+        """Returns the states of texts; `word` is the embedding of the tokens whose id is types.SLOT."""
         c = self.config
         lead, length = ids.shape[:-1], ids.shape[-1]
         ids, mask = ids.reshape(-1, length), mask.reshape(-1, length)
@@ -61,7 +65,9 @@ class TextTransformer(nn.Module):
         )
         normal = logical(nn.initializers.normal(0.01), None, "embed")
         positions = self.param("position_embedding", normal, (c.positions, c.width))
-        x = embed_tokens(embedding, ids, self.dtype)
+        x = embed_tokens(embedding, ids if word is None else jnp.maximum(ids, 0), self.dtype)
+        if word is not None:
+            x = jnp.where(ids[..., None] == SLOT, word.reshape(-1, 1, c.width).astype(x.dtype), x)
         x = x + spread(positions[:length], x)
         seen = jnp.tril(jnp.ones((length, length), bool)) & mask[:, None, None, :]
         x, _ = run_blocks(TransformerBlock, c, self.dtype, x, seen)

@@ -21,6 +21,7 @@ from contextjax.losses.matching import (
 from contextjax.losses.reconstruction import attended_loss, reconstruction_loss
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.models.masking import mask_scores, scramble, split_patches
+from contextjax.objectives.runner import runner
 from contextjax.types import CandidateBatch, CaptionBatch, FeatureBatch, Terms
 
 
@@ -66,7 +67,7 @@ class CaptionObjective:
 
     def represent(self, params: Any, batch: CaptionBatch, rng: Any, draws: Draws | None = None) -> dict[str, Any]:
         """Returns what the terms compare; `draws` replaces the random choices that `rng` makes."""
-        run = _runner(self.model, params)
+        run = runner(self.model, params)
         names = dict(self.weights)
         image, text = run("encode_image", batch.images), run("encode_text", *batch.texts)
         out = {"image": run("embed_image", image), "text": run("embed_text", text)}
@@ -168,7 +169,7 @@ class SelectionObjective:
 
     def represent(self, params: Any, batch: CandidateBatch | FeatureBatch, rng: Any) -> dict[str, Any]:
         """Returns scores [S, K] of the candidates and, for a CandidateBatch, what the other terms need."""
-        run = _runner(self.model, params, rng)
+        run = runner(self.model, params, rng)
         if isinstance(batch, FeatureBatch):
             return {"scores": run("select", batch.features, batch.base, batch.valid, batch.ordered, batch.text)}
         sets = run("represent_sets", batch.images, *batch.texts, None, batch.propositions)
@@ -204,13 +205,3 @@ class SelectionObjective:
             )  # fmt: skip
             terms["temperature"] = (r["temperature"], jnp.float32(1))
         return terms
-
-
-def _runner(model: Any, params: Any, dropout: Any = None) -> Any:
-    """Returns a function (method, *inputs) that applies a method of the model, given by name or as a function."""
-    rngs = {} if dropout is None else {"rngs": {"dropout": dropout}}
-
-    def run(method: Any, *inputs: Any) -> Any:
-        return model.apply({"params": params}, *inputs, method=method, **rngs)
-
-    return run

@@ -1,4 +1,4 @@
-"""The objective of ConText-CIR: named loss terms of a batch (arXiv 2505.20764)."""
+"""The objective of composed queries: named loss terms of a batch. ConText-CIR's first (arXiv 2505.20764)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import optax
 
 from contextjax.losses.consistency import consistency_loss, phrase_attention
 from contextjax.losses.contrastive import contrastive_loss, recall_at_one
-from contextjax.models.context_cir import ContextCIR
+from contextjax.losses.recall_surrogate import recall_surrogate_loss
 from contextjax.models.layers import normalize
 from contextjax.models.vision import VisionOutput
-from contextjax.types import LOST, ComposedBatch, Phrases, Terms
+from contextjax.objectives.pseudo_word import represent_words, word_loss
+from contextjax.objectives.runner import runner
+from contextjax.types import LOST, ComposedBatch, FeaturePairs, Phrases, Terms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,37 +26,44 @@ class ContextCIRObjective:
     """The terms of a batch of composed queries and their weights; only terms with a weight are computed.
 
     Attributes:
-      model: the module that `params` belong to.
-      weights: (name, weight) pairs out of "contrastive", "consistency" and "captions" (contrastive, of captions and
-        their pictures; not in the paper).
+      model: the module that `params` belong to, a ContextCIR or another one that composes a query.
+      weights: (name, weight) pairs out of "contrastive", "recall" (the Recall@K surrogate), "reverse" (that of the two
+        that has a weight: target and text, which lead back to the reference), "consistency", "captions" (contrastive,
+        of captions and their pictures; not in the paper) and "pseudo_word" (of captions alone).
       temperature: a fixed temperature; None: the learned one.
       epsilon: threshold of the consistency loss.
       normalize_maps: normalise maps over the patches in the consistency loss.
       reference_negatives: use references as pure negatives of every query.
       mask_false_negatives: leave out what is the row's positive among the other candidates, by id.
+      one_direction: the contrastive loss is of queries against targets alone.
       contrastive: `contrastive_loss`, or another form of it with the same signature. Those hold no matrix of logits,
         which the batch's recall needs: it is then not logged.
     """
 
-    model: ContextCIR
+    model: Any
     weights: tuple[tuple[str, float], ...]
     temperature: float | None = 0.07
     epsilon: float = 0.0
     normalize_maps: bool = False
     reference_negatives: bool = True
     mask_false_negatives: bool = False
+    one_direction: bool = False
     contrastive: Callable[..., Any] = contrastive_loss
     is_rowwise = True
 
     def represent(
-        self, params: Any, batch: ComposedBatch, rng: Any = None, *, by_block: bool = False
+        self, params: Any, batch: ComposedBatch | FeaturePairs, rng: Any = None, *, by_block: bool = False
     ) -> dict[str, Any]:
-        """Returns the embeddings that the terms compare; each picture is encoded once. `rng` is not used.
+        """Returns the embeddings that the terms compare; each picture is encoded once. `rng` is of dropout.
 
         `by_block`: the phrases' maps of each fusion block, too ("blocks").
         """
         names = dict(self.weights)
-        run: Callable[..., Any] = lambda method, *inputs: self.model.apply({"params": params}, *inputs, method=method)
+        run = runner(self.model, params, rng)
+        if isinstance(batch, FeaturePairs):
+            query = run("compose_features", batch.reference, batch.text)
+            out = {"query": query, "target": batch.target, "reference": batch.reference}
+            return {name: normalize(x) for name, x in out.items()} | {"temperature": self._temperature(run)}
         # Pictures are grouped by reference, [R, 1 + M]: each of several devices keeps its own.
         count, modifications = batch.target_ids.shape
         by_reference = lambda x: x.reshape(count, 1 + modifications, *x.shape[1:])
@@ -65,22 +74,29 @@ class ContextCIRObjective:
         out = {
             "reference": embedded[:, 0],
             "target": flat(embedded[:, 1:]),
-            "temperature": run("temperature") if self.temperature is None else jnp.float32(self.temperature),
+            "temperature": self._temperature(run),
         }
-        if "contrastive" in names:
+        if names.keys() & {"contrastive", "recall"}:
             # [R, 1, ...] meets the texts' [R, M, ...]
             source = jax.tree.map(lambda x: by_reference(x)[:, :1], images)
-            texts = run("encode_text", *batch.texts)
-            composition = run("compose", source, texts, batch.texts.mask)
+            composition = run("compose", source, *batch.texts)
             out["query"] = normalize(flat(composition.query))
             if "consistency" in names:
                 every = composition.by_block if by_block else ()
                 (in_context, alone), *blocks = self._phrase_maps(run, source, (composition.attention, *every), batch)
                 out |= {"in_context": in_context, "alone": alone} | ({"blocks": blocks} if by_block else {})
+        if "reverse" in names:
+            back = run("compose", jax.tree.map(lambda x: by_reference(x)[:, 1:], images), *batch.texts, True)
+            out["back"] = normalize(flat(back.query))
         if "captions" in names:
             out["picture"] = flat(embedded)
             out["caption"] = run("embed_text", run("encode_text", *jax.tree.map(flat, batch.captions)))
+        if "pseudo_word" in names:
+            out |= represent_words(self.model, params, *jax.tree.map(flat, (batch.captions, batch.masked)), rng)
         return out
+
+    def _temperature(self, run: Callable[..., Any]) -> Any:
+        return run("temperature") if self.temperature is None else jnp.float32(self.temperature)
 
     def _phrase_maps(
         self, run: Callable[..., Any], source: VisionOutput, attentions: Sequence[Any], batch: ComposedBatch
@@ -110,26 +126,43 @@ class ContextCIRObjective:
             for attention, alone in zip(attentions, (mean, *blocks), strict=False)
         ]
 
-    def terms(self, representations: dict[str, Any], batch: ComposedBatch) -> Terms:
+    def terms(self, representations: dict[str, Any], batch: ComposedBatch | FeaturePairs) -> Terms:
         """Returns (sum, count) of every weighted term, and of further terms for the log."""
         r = representations
         names = dict(self.weights)
-        valid, target_ids = batch.valid.reshape(-1), batch.target_ids.reshape(-1)
+        target_ids = batch.target_ids.reshape(-1)
+        is_pairs = isinstance(batch, FeaturePairs)
+        valid = jnp.ones(len(target_ids), bool) if is_pairs else batch.valid.reshape(-1)
         one = jnp.float32(1)
         terms = {"temperature": (r["temperature"], one)}
+        marks = {"valid": valid, "target_ids": target_ids, "mask_false_negatives": self.mask_false_negatives}
         if "contrastive" in names:
             terms["contrastive"] = self.contrastive(
                 r["query"],
                 r["target"],
                 temperature=r["temperature"],
-                valid=valid,
-                target_ids=target_ids,
                 negatives=r["reference"] if self.reference_negatives else None,
                 negative_ids=batch.reference_ids,
-                mask_false_negatives=self.mask_false_negatives,
+                one_direction=self.one_direction,
+                **marks,
             )
-            if self.contrastive is contrastive_loss:
-                terms["batch_recall"] = recall_at_one(r["query"], r["target"], valid)
+        if "recall" in names:
+            terms["recall"] = recall_surrogate_loss(r["query"], r["target"], **marks)
+        if "query" in r and self.contrastive is contrastive_loss:
+            terms["batch_recall"] = recall_at_one(r["query"], r["target"], valid)
+        if "back" in r:
+            repeated = lambda x: jnp.repeat(x, len(valid) // len(x), axis=0)  # of each of a reference's modifications
+            sides = r["back"], repeated(r["reference"])
+            # The modifications of a reference have the same positive.
+            marks |= {"target_ids": repeated(batch.reference_ids), "mask_false_negatives": True}
+            terms["reverse"] = (
+                recall_surrogate_loss(*sides, **marks) if "recall" in names
+                else self.contrastive(*sides, temperature=r["temperature"], **marks)
+            )  # fmt: skip
+        if "rebuilt" in r:
+            terms["pseudo_word"] = word_loss(r)
+        if not isinstance(batch, ComposedBatch):
+            return terms
         if "in_context" in r and batch.phrases is not None:
             maps = (r["in_context"], r["alone"], batch.phrases.valid.reshape(-1))
             terms["consistency"] = consistency_loss(*maps, epsilon=self.epsilon, normalize=self.normalize_maps)
@@ -148,7 +181,7 @@ class ContextCIRObjective:
             )
         return terms
 
-    def diagnose(self, params: Any, batch: ComposedBatch) -> dict[str, Any]:
+    def diagnose(self, params: Any, batch: ComposedBatch | FeaturePairs) -> dict[str, Any]:
         """Returns weighted gradient norms of each term, their ratio, consistency values and shares of false negatives.
 
         Norms are of all parameters, and of the layers of each part ("grad_norm/consistency/fusion_0",
@@ -170,7 +203,7 @@ class ContextCIRObjective:
             metrics[f"grad_norm/{name}"] = weight * optax.tree.norm(gradient)
             for layer, leaves in _layers(gradient).items():
                 metrics[f"grad_norm/{name}/{layer}"] = weight * optax.tree.norm(leaves)
-        if "consistency" in names and batch.phrases is not None:
+        if "consistency" in names and isinstance(batch, ComposedBatch) and batch.phrases is not None:
             ratio = metrics["grad_norm/consistency"] / jnp.maximum(metrics["grad_norm/contrastive"], 1e-12)
             metrics["grad_norm/consistency_to_contrastive"] = ratio
             valid = batch.phrases.valid.reshape(-1)
@@ -179,7 +212,8 @@ class ContextCIRObjective:
             for (block, maps), form in itertools.product(every.items(), ("raw", "normalized")):
                 total, count = consistency_loss(*maps, valid, epsilon=0.0, normalize=form == "normalized")
                 metrics[f"consistency/{form}{block}"] = total / jnp.maximum(count, 1.0)
-        targets, valid = batch.target_ids.reshape(-1), batch.valid.reshape(-1)
+        targets, valid = batch.target_ids.reshape(-1), jnp.ones(batch.target_ids.size, bool)
+        valid = batch.valid.reshape(-1) if isinstance(batch, ComposedBatch) else valid
         another = (targets[:, None] == targets) & valid & ~jnp.eye(len(targets), dtype=bool)
         a_reference = targets[:, None] == batch.reference_ids
         for name, same in (("another_target", another), ("a_reference", a_reference)):

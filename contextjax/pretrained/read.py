@@ -1,4 +1,4 @@
-"""Reads published CLIP, BLIP, BERT, ConText-CIR and ContextBLIP checkpoints into a module and unread parameters."""
+"""Reads published checkpoints (CLIP, BLIP, BERT, the papers' own) into a module and unread parameters."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import jax.numpy as jnp
 
 from contextjax.json_files import read_json
 from contextjax.models.blip import BLIP
-from contextjax.models.clip import CLIP
-from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
-from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
+from contextjax.models.clip import CLIP, CLIPConfig
+from contextjax.models.context_blip import ContextBLIP
+from contextjax.models.context_cir import ContextCIR
 from contextjax.models.multimodal import BertConfig, BertEncoder
 from contextjax.models.vision import VisionConfig, check_image_size
-from contextjax.pretrained import blip, clip, context_blip, context_cir, preprocessing
+from contextjax.pretrained import blip, clip, clip4cir, context_blip, context_cir, preprocessing
 from contextjax.pretrained.names import Leaf, NameTable, flatten, match, own_table, unflatten
 from contextjax.pretrained.positions import resize_positions
 from contextjax.pretrained.tensors import Tensor, tensors_of, weights_of
@@ -91,6 +91,9 @@ def _read(place: Path, weights: Path, image_size: int | None, dtype: Any, vision
     """Reads one file of weights, see `read_pretrained`."""
     tensors = tensors_of(weights)
     family, config = _identify(place, tensors, image_size)
+    if isinstance(config, CLIPConfig) and (file := weights.parent / clip4cir.FILE).is_file():
+        tensors = tensors | {clip4cir.PREFIX + name: tensor for name, tensor in tensors_of(file).items()}
+        family, config = _with_combiner(family), clip4cir.config_of(config)
     _check_sizes(place, config)
     tensors = {family.rename(name): tensor for name, tensor in tensors.items()}
     options = lambda tower: vision if isinstance(tower, VisionConfig) else text
@@ -107,6 +110,14 @@ def _read(place: Path, weights: Path, image_size: int | None, dtype: Any, vision
     dropped = [name for name in dropped if not re.search(BUFFERS, name)]
     folder = place if place.is_dir() else place.parent
     return Pretrained(family.name, folder, model, unflatten(leaves), abstract, dropped)
+
+
+def _with_combiner(family: Family) -> Family:
+    """Returns the family of a CLIP beside whose weights CLIP4Cir's Combiner lies."""
+    return dataclasses.replace(
+        family, name=f"{family.name} with CLIP4Cir's Combiner", module=ContextCIR,
+        table=lambda config: clip4cir.table_of(family.table(config.clip)),
+    )  # fmt: skip
 
 
 def read_own(folder: Path, abstract: Any) -> Any:
@@ -160,6 +171,11 @@ def _identify(place: Path, tensors: Mapping[str, Tensor], image_size: int | None
             left_out=rf"{blip.ORIGINAL_LEFT_OUT}|^positional_emb\.", fit="squash", rename=context_blip.stage_one_name,
         )  # fmt: skip
         return family, family.config({}, {"fit": "squash"})
+    if any(name.startswith(clip4cir.MARK) for name in tensors):
+        raise UserError(
+            f"{place} is CLIP4Cir's Combiner alone; put it as combiner.pt beside its CLIP's model.safetensors, "
+            "config.json and tokenizer, and convert their folder with `experiments.convert --allow_pickle`."
+        )
     original = any(name.startswith("visual_encoder.") for name in tensors)
     if original:
         family = Family(
@@ -235,10 +251,9 @@ def change_towers(config: Any, change: Callable[[Any], Any]) -> Any:
     """Returns a config with `change` applied to its vision and its text section."""
     if isinstance(config, BertConfig):
         return change(config)
-    if isinstance(config, ContextCIRConfig):
-        return dataclasses.replace(config, clip=change_towers(config.clip, change))
-    if isinstance(config, ContextBLIPConfig):
-        return dataclasses.replace(config, blip=change_towers(config.blip, change))
+    for name in ("clip", "blip"):
+        if hasattr(config, name):
+            return dataclasses.replace(config, **{name: change_towers(getattr(config, name), change)})
     return dataclasses.replace(config, vision=change(config.vision), text=change(config.text))
 
 

@@ -16,7 +16,14 @@ from contextjax.files import whole_file
 from contextjax.types import UserError
 
 OLDEST = (2, 10)
-NESTS = ("model", "state_dict", "model_state_dict", "module")  # entries in which trainers keep the tensors
+NESTS = (
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "module",
+    "CLIP",
+    "Combiner",
+)  # entries in which trainers keep the tensors
 
 
 def unpickle(source: Path, target: Path) -> None:

@@ -193,7 +193,7 @@ def _retrieval_flops(system: System, queries: int, gallery: int) -> float:
 
     def query(params: Any, pixels: Any, ids: Any, mask: Any) -> Any:
         model = system.model.bind({"params": params})
-        return model.compose(model.encode_image(pixels), model.encode_text(ids, mask), mask).query
+        return model.compose(model.encode_image(pixels), ids, mask).query
 
     pixels = jax.ShapeDtypeStruct((1, system.image_size, system.image_size, 3), jnp.uint8)
     text = jax.ShapeDtypeStruct((1, 16), jnp.int32), jax.ShapeDtypeStruct((1, 16), jnp.bool_)

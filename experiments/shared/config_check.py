@@ -133,7 +133,7 @@ def _value_faults(config: Any) -> Iterator[str]:
         return
     known = base(system)
     yield from _key_faults(config, known)
-    defaults = _names(known) | {"model.fused_token": None}
+    defaults = _names(known) | {"model.fused_token": None, "model.reverse_token": None}
     for key, value in _names(config).items():
         rule = RULES.get(key) or next((rule for head, rule in OPEN_RULES.items() if key.startswith(head)), None)
         kind = 0.0 if any(key.startswith(head) for head in OPEN_RULES) else defaults.get(key)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from contextjax.files import is_remote
 from contextjax.models.context_blip import COSINES, ContextBLIP
 from contextjax.objectives.context_blip import CaptionObjective, SelectionObjective
-from contextjax.sharding import first_process_first
 from contextjax.tokenizers import TextTokenizer
 from contextjax.training.task import Phase
 from contextjax.types import CandidateBatch, CaptionBatch, CaptionRecord, FeatureBatch, UserError
@@ -20,6 +17,7 @@ from data_pipelines.features import FeatureSamples, cached_features
 from data_pipelines.tables import CandidateData, CaptionData
 from experiments.shared.loss_form import contrastive_form
 from experiments.shared.shapes import abstract_tokens, booleans, floats, integers, pixels
+from experiments.shared.start_features import samples_of_start
 
 LENGTHS = ("text_length", "proposition_length")
 STAGE_1, STAGE_2 = ("matching", "masking", "contrastive"), ("selection", "contrastive", "truth")
@@ -67,17 +65,7 @@ def make_samples(
     samples = CandidateSamples(sets, tokenizer, candidates=d.candidates, **grouped, **shared)
     if not d.cached:
         return samples
-    if not config.model.start:
-        raise UserError(
-            "data.cached is set, but model.start is empty; give the run whose features are trained on, as "
-            "--config.model.start=WORKDIR."
-        )
-    import contextjax
-
-    system = contextjax.load(config.model.start)
-    with first_process_first(), tempfile.TemporaryDirectory() as scratch:
-        kept = Path(scratch) if is_remote(workdir) else workdir  # of a store, they are made at every start
-        return FeatureSamples(cached_features(system, samples, sets, kept / "features.safetensors"))
+    return samples_of_start(config, workdir, lambda system, path: cached_features(system, samples, sets, path))
 
 
 def abstract_batch(config: Any, *, cuts: int = 1) -> CaptionBatch | CandidateBatch | FeatureBatch:

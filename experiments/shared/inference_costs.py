@@ -16,7 +16,7 @@ from contextjax import programs
 from contextjax.analysis.cost import matmul_flops, without_unused
 from contextjax.models.blip import BLIP
 from contextjax.models.context_blip import ContextBLIP
-from contextjax.pretrained import abstract_params
+from contextjax.pretrained import abstract_params, towers
 from contextjax.pretrained.names import flatten
 from contextjax.variants import make_model
 from experiments.shared import models
@@ -52,7 +52,6 @@ def inference_costs(config: Any) -> list[InferenceCost]:
 
     For ConText-CIR these are its baselines, of which "sum" is CLIP's. For ContextBLIP they are the base model's scores.
     """
-    check_values(config)
     config = with_sizes(config)
     vocabulary = config.data.vocabulary or config.model.text["vocabulary"]
     spec = models.make_spec(config, vocabulary=vocabulary)
@@ -67,7 +66,9 @@ def inference_costs(config: Any) -> list[InferenceCost]:
             *(cost("BLIP", base, score, freeze=None) for score in ("itm", "sum", "itc")),
         ]
     modes = dict.fromkeys((model.config.query, "sum", "image", "text"))
-    name = lambda mode: {"fusion": "ConText-CIR", "sum": "CLIP's sum"}.get(mode, f"CLIP's {mode} alone")
+    own = spec.title if spec.family != "context_cir" else model.config.query
+    names = {"fusion": "ConText-CIR", "composed": own, "sum": "CLIP's sum"}
+    name = lambda mode: names.get(mode, own if mode == model.config.query else f"CLIP's {mode} alone")
     return [_of_queries(name(mode), model, mode, length=length, freeze=freeze) for mode in modes]
 
 
@@ -92,12 +93,13 @@ def describe(costs: Sequence[InferenceCost]) -> str:
 
 def describe_costs(config: Any) -> str:
     """Returns `describe` of a config's costs."""
+    check_values(config)
     return describe(inference_costs(config))
 
 
 def _of_queries(name: str, model: Any, mode: Any, *, length: int, freeze: Sequence[str]) -> InferenceCost:
     """Returns the costs of composed queries: a reference and a text; a candidate is a picture of the gallery."""
-    pixels, ids, mask = _pixels(model.config.clip.vision.image_size, 1), *_texts(1, length)
+    pixels, ids, mask = _pixels(towers(model.config).vision.image_size, 1), *_texts(1, length)
     params = nn.unbox(abstract_params(model))
     query = _used(lambda *inputs: programs.embed_query(model, *inputs, mode=mode), params, pixels, ids, mask)
     gallery = _used(lambda *inputs: programs.embed_gallery(model, *inputs), params, pixels)

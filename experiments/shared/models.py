@@ -62,7 +62,7 @@ def resolve_model(config: Any) -> dict[str, Any]:
     if not model.pretrained:
         return resolve(model)
     published = spec_of(_read_towers(model).model)
-    own = lambda name: {key: model[name][key] for key in ("taps", *TOWER_OPTIONS) if key in model[name]}
+    own = lambda name: {key: model[name][key] for key in ("taps", "fit", *TOWER_OPTIONS) if key in model[name]}
     sizes = {name: {**getattr(published, name), **own(name)} for name in ("vision", "text")}
     return {**model, "variant": "", **sizes, "projection": published.projection}
 
@@ -134,7 +134,7 @@ def _read_start(folder: Path) -> dict[str, Any]:
 
 def _read_towers(model: Any) -> Pretrained:
     """Reads the CLIP or BLIP to start from, of the image size and with the stacked layers that its towers ask for."""
-    known = ("image_size", *TOWER_OPTIONS, "taps")
+    known = ("image_size", "fit", *TOWER_OPTIONS, "taps")
     odd = [key for key in (*model.vision, *model.text) if model.variant and key not in known]
     if odd:
         raise UserError(

@@ -71,7 +71,7 @@ class ChosenSplit:
 
 def evaluate_run(
     workdir: Path, *, source: str = "", checkpoint: str = "", submission: str = "", baselines: bool = True,
-    **choice: Any,
+    query: str = "", **choice: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Evaluates and writes the result: evaluation.json, for other splits and data evaluation.*.json.
 
@@ -81,6 +81,7 @@ def evaluate_run(
       checkpoint: best, newest or a step; see contextjax.load.
       submission: a folder for the files that the benchmark's leaderboard takes; "": none are written.
       baselines: whether the simpler ways to query or score are scored too.
+      query: of composed queries, "MODE" or "MODE:TEMPLATE", see System.with_query; "": the system's own.
       choice: see choose_split.
 
     Returns:
@@ -92,6 +93,10 @@ def evaluate_run(
     if source and not (choice.get("folder") and choice.get("protocol")):
         raise UserError("--data or --protocol is missing; a --source needs both, as --data=FOLDER --protocol=cirr.")
     system = contextjax.load(source or workdir, checkpoint=checkpoint)
+    if query:
+        mode, _, template = query.partition(":")
+        system = system.with_query(mode, template)
+        choice["query"] = query
     with first_process_first():
         chosen = choose_split(
             system, None if source else read_config(workdir, system.fingerprint.rpartition("-")[0]), **choice
@@ -117,8 +122,8 @@ def evaluate_run(
     bounds = {f"bound/{kind}": bound for kind, bound in chosen.bounds.items() if f"accuracy/{kind}" in kinds}
     result |= kinds | bounds | _grounding(system, chosen)
     result["texts_cut"] = texts_cut
-    if chosen.protocol.template:
-        result["template"] = chosen.protocol.template
+    if chosen.protocol.template or system.template != "{}":
+        result["template"] = chosen.protocol.template or system.template
     if chosen.propositions:
         result["share"] = chosen.share
     result["config_hash"], _, step = system.fingerprint.rpartition("-")
@@ -166,6 +171,7 @@ def choose_split(
     propositions: str = "",
     share: float = 0.5,
     prepared: str = "",
+    query: str = "",
 ) -> ChosenSplit:
     """Loads the split that is named; what is not named is the config's, where there is one.
 
@@ -179,6 +185,7 @@ def choose_split(
       propositions: a file {description: [short sentences]}; "": descriptions are scored as a whole.
       share: of the whole text in a score, beside its propositions.
       prepared: where the tables of the data go, see prepare; "": where the config says.
+      query: the way to query, where it is not the system's own.
     """
     prepared = prepared or (config.data.get("prepared", "") if config else "")
     reader, own_folder = evaluated(config) if config else ("", "")
@@ -197,9 +204,11 @@ def choose_split(
     if propositions:
         scored = dataclasses.replace(scored, name=f"{scored.name}+propositions")
         sentences = _propositions(propositions, scored, parts, clean=clean)
-    is_default = is_own and chosen == own_split and not (rewordings or propositions)
+    if query:
+        scored = dataclasses.replace(scored, name=f"{scored.name}+{safe_name(query)}")
+    is_default = is_own and chosen == own_split and not (rewordings or propositions or query)
     data = describe_data(folder or own_folder, parts)
-    named = f"{scored.name}." if protocol or folder or rewordings or propositions else ""
+    named = f"{scored.name}." if protocol or folder or rewordings or propositions or query else ""
     # Two folders of one layout are two sets, whatever they are called.
     of = f".{safe_name(data['folder'])}-{data['identity']}" if folder and not _is_same(folder, own_folder) else ""
     file = "evaluation.json" if is_default else f"evaluation.{named}{chosen}{of}.json"

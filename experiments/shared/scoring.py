@@ -65,7 +65,7 @@ def score(
         own, shared = [{"propositions": propositions, "share": share}] * len(parts), [{}] * len(parts)
     else:
         main, change = protocol.query or system.query, system.with_query
-        others = [name for name in ("image", "text", "sum") if main in ("fusion", "sum") and name != main]
+        others = [name for name in ("image", "text", "sum") if main not in ("image", "text") and name != main]
         # The gallery is the same for every way to query, and so encoded once for all.
         rows = lambda data: gallery_rows(protocol, data.records, data.pictures)
         own = shared = [{"embeddings": encode_rows(system, data.pictures, rows(data))} for data in parts.values()]

@@ -1,4 +1,4 @@
-"""The two systems: what a recipe of each has of its own, and the samples that it is trained on."""
+"""The systems: what a recipe of each has of its own, and the samples that it is trained on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from data_pipelines.mixtures import Mixture
 from data_pipelines.tables import SplitData
 from experiments.shared import context_blip, context_cir
 
-SYSTEMS: Mapping[str, Any] = {"context_cir": context_cir, "context_blip": context_blip}
+SYSTEMS: Mapping[str, Any] = {
+    "context_cir": context_cir, "context_blip": context_blip, "composed_blip": context_cir,
+}  # fmt: skip
 
 
 def of(config: Any) -> Any:

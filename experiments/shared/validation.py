@@ -94,7 +94,8 @@ def make_evaluate(config: Any, model: Any, tokenizer: TextTokenizer) -> Callable
 
     def metrics_of(params: Any) -> Mapping[str, float]:
         params = jax.tree.map(jnp.asarray, gather(params))  # whole, and on the device once; of every process
-        system, metrics = System(model, params, tokenizer, propositions=make_spec(config).propositions), {}
+        spec, metrics = make_spec(config), {}
+        system = System(model, params, tokenizer, propositions=spec.propositions, template=spec.template)
         for name, (protocol, _, _) in chosen.items():
             means = mean_metrics([evaluate(system, protocol, data).metrics() for data in loaded[name].values()])
             metrics |= {f"{name}/{metric}": value for metric, value in means.items()}

@@ -71,6 +71,7 @@ class VariantRuns:
         evaluation = self._evaluate(stages[-1])
         ends = [read_metrics(stage)[-1] for stage in stages]
         more = {name: value for name, value in evaluation.items() if name.startswith(("accuracy/", "grounding/"))}
+        more |= _costs(stages[-1])
         row: dict[str, Any] = {"variant": variant, "seed": seed, "metrics": self._metrics(evaluation) | more}
         row["metrics"] |= _rest(evaluation)
         row |= {"gallery": evaluation["n_gallery"], "queries": evaluation["n_queries"], "split": evaluation["split"]}
@@ -165,6 +166,14 @@ def _rest(evaluation: Any) -> dict[str, float]:
 def _detail(evaluation: Any) -> dict[str, Any]:
     """Returns what a row says of an evaluation beside its metrics."""
     return {name: evaluation[name] for name in ("by_phrases", "single_modality") if evaluation.get(name)}
+
+
+def _costs(workdir: Path) -> dict[str, float]:
+    """Returns what a run's system is: the parameters that it reads and that were trained, and the FLOPs of a query."""
+    from experiments.shared.inference_costs import inference_costs
+
+    cost = inference_costs(read_config(workdir))[0]
+    return {"parameters": cost.parameters, "trained_parameters": cost.trained, "flops_query": cost.query_flops}
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -20,8 +20,9 @@ from contextjax.export.card import RANDOM
 from contextjax.export.folder import MANIFEST, check_formats
 from contextjax.export.write import write_export
 from contextjax.files import check_absent, path_of
+from contextjax.images import PADDED
 from contextjax.models.clip import CLIPConfig
-from contextjax.pretrained import read_pretrained, towers, write_own, write_pretrained
+from contextjax.pretrained import clip4cir, read_pretrained, towers, write_own, write_pretrained
 from contextjax.tokenizers import TextTokenizer, has_tokenizer
 from contextjax.types import UserError
 from contextjax.variants import FAMILIES, spec_of
@@ -30,6 +31,7 @@ from experiments.shared.run_config import read_config, read_evaluation
 # A folder's pickles, and the names of their tensors; the first one that fits its config is read.
 PICKLES = {
     "pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors",
+    "combiner.pt": clip4cir.FILE,
 }  # fmt: skip
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "vocab.txt",
@@ -185,6 +187,8 @@ def _convert_run(source: Path, target: Path, layout: str | None, dtype: str) -> 
     if layout == "hf":
         left_out = sorted(set(system.params) - {name})
         print(f"left out: {', '.join(left_out) or 'nothing'} (Hugging Face's {name.upper()} has no place for more)")
+        if config.vision.fit in PADDED:
+            print(f"pictures are padded first ('{config.vision.fit}'), which Hugging Face's processor can't: pad them.")
         save = lambda folder: system.tokenizer.save(folder / "tokenizer.json")
         config = _with_eos(config, system.tokenizer)
         write_pretrained(target, config, system.params[name], dtype=dtype, origin=origin, finish=save)
@@ -217,6 +221,9 @@ def _from_pickle(source: Path, scratch: Path) -> Path:
     for file, kept in files.items():
         unpickle(file, scratch / kept)
     folder = source if source.is_dir() else source.parent
+    if list(files.values()) == [clip4cir.FILE]:  # its CLIP has no pickle
+        for path in folder.glob("*model*.safetensors*"):
+            (scratch / path.name).symlink_to(path.resolve())
     for name in [path.name for path in folder.glob("*.json")] + ["vocab.txt", "merges.txt"]:
         if (folder / name).is_file() and not name.endswith(".index.json"):
             shutil.copyfile(folder / name, scratch / name)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from contextjax.tokenizers import train_tokenizer
 from contextjax.types import FeatureBatch, UserError
 from data_pipelines import features
 from data_pipelines.candidate_ops import CandidateSamples
+from data_pipelines.datasets.cirr import CirrReader
 from data_pipelines.datasets.imagecode import ImageCodeReader
-from data_pipelines.features import FeatureSamples, cached_features
+from data_pipelines.features import FeatureSamples, cached_features, cached_pairs
 from data_pipelines.loader import batches
+from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import all_texts, load_split
 from tests.models.context_blip_test import random_params, run, small_model
 
@@ -161,3 +164,40 @@ def test_a_stream_of_rows_is_that_of_the_table(cached):
     for batch in stream:
         assert isinstance(batch, FeatureBatch)
         assert_same(batch, FeatureBatch(*(column[batch.records] for column in table)))
+
+
+class Doubling:
+    """A system whose features say what they are of; it remembers how many pictures it was asked for."""
+
+    fingerprint, template = "abc-3", "{}"
+
+    def __init__(self):
+        self.asked = 0
+
+    def image_features(self, images):
+        self.asked += len(images)
+        return np.stack([[image.mean(), image.std()] for image in images]).astype(np.float32)
+
+    def text_features(self, texts):
+        return np.asarray([[len(text), 1.0] for text in texts], np.float32)
+
+
+def test_composed_queries_are_pairs_of_features_and_pictures_are_encoded_once(pictograms, tmp_path):
+    data = load_split(CirrReader(pictograms), pictograms, "train", size=SIZE)
+    tokenizer = train_tokenizer(all_texts(data), vocabulary=300, length=24)
+    samples, system = ComposedSamples(data, tokenizer, modifications=1), Doubling()
+    path = tmp_path / "features.safetensors"
+    pairs = cached_pairs(system, samples, data, path)
+    named = {id for record in data.records for id in (record.reference, record.target)}
+    assert system.asked == len(named) and len(pairs.records) == len(data.records)
+    for row in (0, len(data.records) - 1):
+        record = data.records[row]
+        of = lambda id: Doubling().image_features([data.pictures[data.pictures.row[id]]])[0]
+        np.testing.assert_array_equal(pairs.reference[row], of(record.reference))
+        np.testing.assert_array_equal(pairs.target[row], of(record.target))
+        assert pairs.text[row, 0] == len(record.text)
+    again = cached_pairs(system, samples, data, path)
+    assert system.asked == len(named)
+    jax.tree.map(np.testing.assert_array_equal, again, pairs)
+    batch = FeatureSamples(pairs).collate([2, 0])
+    np.testing.assert_array_equal(batch.target, pairs.target[[2, 0]])

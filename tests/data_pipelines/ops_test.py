@@ -231,3 +231,20 @@ def test_captions_are_asked_for_only_where_there_are_some(tokenizer):
     found = ComposedSamples(table, tokenizer, modifications=1)
     assert found.collate([found[0]]).captions is None
     assert len(found.truncations()) == 1
+
+
+def test_phrases_are_masked_by_slots():
+    from contextjax.types import SLOT
+    from data_pipelines.ops import mask_phrases
+
+    texts = ["a small dog beside two cats", "left", "dog dog"]
+    phrases = {texts[0]: ((19, 27), (0, 11), (2, 11)), texts[1]: (), texts[2]: ((0, 3),)}
+    tokenizer = train_tokenizer([*texts, "* beside *"], vocabulary=300, length=20)
+    masked = mask_phrases(tokenizer, texts, phrases, length=20).tokens
+    whole = tokenizer(["* beside *", "*", "* dog"], length=20)
+    np.testing.assert_array_equal(masked.mask, whole.tokens.mask)
+    slots = [(0, 9), (0,), (0,)]
+    for row, places in enumerate(slots):
+        starts, ends = whole.offsets[row].T
+        expected = np.any([(starts <= place) & (place < ends) for place in places], axis=0)
+        np.testing.assert_array_equal(masked.ids[row] == SLOT, expected)

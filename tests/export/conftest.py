@@ -31,6 +31,7 @@ SIZES = {
 }
 OWN = {
     "context_cir": {"variant": "S16", "fusion_heads": 4, "fusion_layers": 1, "fusion_self_attention": True},
+    "composed_blip": {"variant": "BLIP-S16"},
     "context_blip": {
         "variant": "BLIP-S16", "selection": "both", "masking": "none", "propositions": True, "pooling_heads": 2,
         "context_layers": 1, "context_heads": 2, "context_positions": 5, "fused_token": None,
@@ -76,7 +77,8 @@ def make_system(kind: str, **model: Any) -> tuple[Any, str]:
     params = jax.tree.map(lambda x: np.float32(0.3) * x, random_params(module))
     config.model = models.resolve_model(config)
     fingerprint = f"{config_hash(config)}-7"  # trained to step 7
-    system = contextjax.System(module, params, tokenizer, propositions=spec.propositions, fingerprint=fingerprint)
+    system = contextjax.System(module, params, tokenizer, propositions=spec.propositions, fingerprint=fingerprint,
+                               template=spec.template)  # fmt: skip
     return system, config.to_json()
 
 

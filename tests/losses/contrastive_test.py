@@ -156,3 +156,16 @@ def test_recall_at_one_counts_by_hand(seed):
     hits = sum(i == rows[np.argmax([x["query"][i] @ x["target"][j] for j in rows])] for i in rows)
     got = recall_at_one(*(jnp.asarray(x[n], jnp.float32) for n in ("query", "target")), jnp.asarray(x["valid"]))
     assert got == (hits, len(rows))
+
+
+@pytest.mark.parametrize("form", ["gathered", "chunked", "ring"])
+def test_one_direction_is_the_queries_own_cross_entropy(form):
+    x = example()
+    options = {name: jnp.asarray(x[name]) for name in ("valid", "target_ids")}
+    query, target = (jnp.asarray(x[name], jnp.float32) for name in ("query", "target"))
+    total, count = contrastive_loss(query, target, temperature=TAU, one_direction=True, form=form, **options)
+    rows = np.flatnonzero(x["valid"])
+    scores = x["query"][rows] @ x["target"][rows].T / TAU
+    expected = (np.log(np.exp(scores).sum(1)) - np.diagonal(scores)).sum()
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+    assert count == len(rows)

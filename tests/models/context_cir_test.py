@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contextjax.models.context_cir import QUERIES
+from contextjax.models.context_cir import BASELINES, QUERIES
+from contextjax.types import SLOT
 
 
 def run(model, params, function):
@@ -30,7 +31,7 @@ def test_at_the_start_the_fusion_is_the_identity(tiny):
         image = model.encode_image(pictures)
         read = [model.encode_text(*t) for t in (texts, others)]
         fused, *_ = model.fuse(image.tokens, read[0].states, texts.mask)
-        queries = [model.compose(image, r, t.mask).query for r, t in zip(read, (texts, others), strict=True)]
+        queries = [model.compose(image, *t).query for t in (texts, others)]
         return image.tokens, fused, queries, [r.pooled for r in read]
 
     tokens, fused, queries, pooled = run(model, params, both)
@@ -46,7 +47,7 @@ def test_the_query_reads_the_text_and_padding_changes_nothing(tiny, setting):
     length = int(mask.sum(-1).max())
 
     def compose(ids, mask):
-        return lambda model: model.compose(model.encode_image(pictures), model.encode_text(ids, mask), mask)
+        return lambda model: model.compose(model.encode_image(pictures), ids, mask)
 
     plain = run(model, params, compose(ids, mask))
     junk = run(model, params, compose(jnp.where(mask, ids, 9), mask))
@@ -75,10 +76,10 @@ def test_one_reference_meets_many_texts_as_if_it_were_repeated(tiny, setting):
     pictures, (ids, mask) = tiny.pictures(2), tiny.texts(2, 3)
 
     def both(model):
-        image, text = model.encode_image(pictures), model.encode_text(ids, mask)
-        shared = model.compose(jax.tree.map(lambda x: x[:, None], image), text, mask)
+        image = model.encode_image(pictures)
+        shared = model.compose(jax.tree.map(lambda x: x[:, None], image), ids, mask)
         repeated = jax.tree.map(lambda x: jnp.repeat(x[:, None], 3, axis=1), image)
-        return shared, model.compose(repeated, text, mask)
+        return shared, model.compose(repeated, ids, mask)
 
     shared, repeated = run(model, params, both)
     assert shared.query.shape == (2, 3, 8)
@@ -100,22 +101,41 @@ def test_the_gallery_needs_no_fusion_and_no_text(tiny, setting):
 
 
 @pytest.mark.parametrize("kind", QUERIES)
-def test_the_baselines_are_what_they_say(tiny, kind):
+def test_each_query_is_what_it_says(tiny, kind):
     model = tiny.model(query=kind)
     params = tiny.params(model)
-    assert set(params) == ({"clip"} if kind != "fusion" else set(tiny.shapes(tiny.model())))
+    own = {"fusion": set(tiny.shapes(tiny.model())), "combiner": {"clip", "combiner"}}
+    assert set(params) == own.get(kind, {"clip", "pseudo_word"} if kind == "pseudo_word" else {"clip"})
     pictures, texts = tiny.pictures(2), tiny.texts(2, 3)
+    texts = texts._replace(ids=texts.ids.at[:, :, 1].set(SLOT)) if kind == "pseudo_word" else texts
 
     def everything(model):
-        image, text = model.encode_image(pictures), model.encode_text(*texts)
+        image, text = model.encode_image(pictures), model.encode_text(jnp.maximum(texts.ids, 0), texts.mask)
         source = jax.tree.map(lambda x: x[:, None], image)
-        return model.compose(source, text, texts.mask).query, model.embed_image(source), model.embed_text(text)
+        return model.compose(source, *texts).query, model.image_features(source), model.text_features(text)
 
     query, image, text = run(model, params, everything)
     assert query.shape == (2, 3, 8)
-    if kind != "fusion":
-        expected = {"image": image + 0 * text, "text": text, "sum": image + text}[kind]
+    if kind in BASELINES:
+        length = lambda x: np.linalg.norm(x, axis=-1, keepdims=True)
+        expected = {"image": image + 0 * text, "text": text, "sum": image / length(image) + text / length(text),
+                    "raw_sum": image + text}[kind]  # fmt: skip
         np.testing.assert_allclose(query, expected, atol=1e-6)
+    else:
+        assert np.abs(query - image).max() > 1e-3 and np.abs(query[:, 0] - query[:, 1]).max() > 1e-3
+
+
+def test_a_pseudo_word_stands_where_the_slots_are(tiny):
+    """A word that is a row of the table is that token; elsewhere texts are read as without a word."""
+    model = tiny.model(query="pseudo_word")
+    params = tiny.params(model)
+    (ids, mask), place = tiny.texts(3), 1
+    table = params["clip"]["text"]["token_embedding"]["embedding"]
+    slotted = ids.at[:, place].set(SLOT)
+    read = lambda ids, word: run(model, params, lambda m: m.clip.text(ids, mask, word).pooled)
+    np.testing.assert_allclose(read(slotted, table[ids[:, place]]), read(ids, None), atol=1e-6)
+    np.testing.assert_allclose(read(ids, table[ids[:, place]]), read(ids, None), atol=1e-6)
+    assert np.abs(read(slotted, table[ids[:, place]][:, ::-1]) - read(ids, None)).max() > 1e-3
 
 
 def test_bfloat16_stays_near_float32(tiny, setting):

@@ -17,7 +17,8 @@ from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
 from contextjax.models.masking import TextAdapter, mask_scores, split_patches
 from contextjax.models.multimodal import BertConfig
 from contextjax.models.vision import VisionConfig
-from contextjax.objectives.context_blip import CaptionObjective, Draws, SelectionObjective, _runner
+from contextjax.objectives.context_blip import CaptionObjective, Draws, SelectionObjective
+from contextjax.objectives.runner import runner
 from contextjax.pretrained import read_pretrained
 from contextjax.pretrained.context_blip import published_table
 from contextjax.pretrained.names import flatten, write
@@ -134,7 +135,7 @@ def test_checkpoints_of_the_other_stages_are_read_too(file, tmp_path):
 
 
 def test_states_of_stage_1(file, params, batch, draws):
-    run = _runner(MODEL, params)
+    run = runner(MODEL, params)
     image, text = run("encode_image", batch.images), run("encode_text", *batch.texts)
     for number, tap in zip((3, 6, 9, 12), image.taps, strict=True):
         normed = run(lambda model, x: model.blip.normalize_tokens(x), tap)
@@ -196,7 +197,7 @@ def test_losses_of_stage_1(file, stage_1):
 def test_visible_tokens_and_decoder_states(file, params, batch, form):
     from contextjax.models.masking import scramble
 
-    run = _runner(MODEL, params)
+    run = runner(MODEL, params)
     patches = run("patchify", batch.images)
     shown = patches if form == "corrected" else scramble(patches)
     visible = jnp.asarray(file["input.visible_index"], jnp.int32)
@@ -231,7 +232,7 @@ def test_gradients_of_stage_1(file, stage_1):
 @jit  # both sets have the same shapes
 def run_stage_2a(params, batch):
     """Loss, its gradients, and all that was recorded of a set."""
-    objective, run = SelectionObjective(STAGE_2A, (("selection", 1.0),)), _runner(STAGE_2A, params)
+    objective, run = SelectionObjective(STAGE_2A, (("selection", 1.0),)), runner(STAGE_2A, params)
 
     def loss(params):
         outputs = objective.represent(params, batch, None)
@@ -260,7 +261,7 @@ def test_stage_2a_and_zero_shot(file, params, name):
 @jit
 def run_stage_2b(params, batch):
     """Loss, its gradients and the scores from cached features; the encoder's output; the scores from pictures."""
-    run, objective = _runner(MODEL, params), SelectionObjective(MODEL, (("selection", 1.0),))
+    run, objective = runner(MODEL, params), SelectionObjective(MODEL, (("selection", 1.0),))
     outputs = run("represent_sets", batch.images, *batch.texts)
     cached = FeatureBatch(
         outputs.features, outputs.base, outputs.summary, batch.target, batch.valid, batch.ordered, batch.records

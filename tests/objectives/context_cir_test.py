@@ -12,7 +12,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from contextjax.losses.contrastive import contrastive_loss
+from contextjax.losses.recall_surrogate import recall_surrogate_loss
 from contextjax.models.clip import CLIPConfig
+from contextjax.models.composed_blip import ComposedBLIP, ComposedBLIPConfig
 from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
 from contextjax.models.layers import normalize
 from contextjax.models.text import TextConfig
@@ -21,8 +23,9 @@ from contextjax.objectives.context_cir import ContextCIRObjective
 from contextjax.pretrained import read_pretrained
 from contextjax.pretrained.context_cir import published_table
 from contextjax.pretrained.names import flatten, write
-from contextjax.types import LOST, ComposedBatch, Phrases, Tokens
-from tests.models.context_blip_test import jit
+from contextjax.types import LOST, ComposedBatch, FeaturePairs, Phrases, Tokens
+from tests.models.composed_blip_test import BLIP
+from tests.models.context_blip_test import jit, random_params
 
 # The golden pixels are already scaled; with this mean and std the model's own scaling is the identity.
 PUBLISHED = ContextCIR(
@@ -118,7 +121,7 @@ def test_states_attention_and_embeddings_are_the_published_ones(golden, params, 
         reference, target = model.encode_image(batch.references), model.encode_image(batch.targets[:, 0])
         ids, mask = (x[:, 0] for x in batch.texts)
         text = model.encode_text(ids, mask)
-        composition = model.compose(reference, text, mask)
+        composition = model.compose(reference, ids, mask)
         return {
             "image_states": reference.tokens,
             "text_states": text.states,
@@ -326,3 +329,45 @@ def test_matched_and_lost_phrases_are_shares_of_all(tiny, setting):
     assert shares == {name: (count, kept + 10) for name, count in counts.items()}
     assert sum(total / count for total, count in shares.values()) == pytest.approx(1)
     assert tuple(map(float, terms["phrases"])) == (kept + 10, 1)
+
+
+# --------------------------------------------------------------------------------- other systems' terms
+
+
+def test_cached_features_are_trained_on_as_pictures_are(tiny):
+    """The Combiner's loss and gradients, of pictures and of their features; nothing is dropped without a key."""
+    model, batch = tiny.model(query="combiner"), tiny.batch(4, 1)
+    params = tiny.params(model)
+    objective = ContextCIRObjective(model, (("contrastive", 1.0),), one_direction=True, temperature=0.1)
+    run = lambda params, method, *inputs: model.apply({"params": params}, *inputs, method=method)
+    image = lambda pictures: run(params, lambda m: m.image_features(m.encode_image(pictures)))
+    text = run(params, lambda m: m.text_features(m.encode_text(*(x[:, 0] for x in batch.texts))))
+    ids = batch.reference_ids, batch.target_ids[:, 0], batch.records[:, 0]
+    pairs = FeaturePairs(image(batch.references), text, image(batch.targets[:, 0]), *ids)
+
+    def loss(params, batch, key=None):
+        return objective.terms(objective.represent(params, batch, key), batch)["contrastive"][0]
+
+    whole, cached = (jit(jax.value_and_grad(loss))(params, each) for each in (batch, pairs))
+    np.testing.assert_allclose(cached[0], whole[0], rtol=1e-5)
+    check = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5)
+    jax.tree.map(check, cached[1]["combiner"], whole[1]["combiner"])
+    assert not any(np.asarray(x).any() for x in jax.tree.leaves(cached[1]["clip"]))
+    assert abs(loss(params, pairs, jax.random.key(0)) - cached[0]) > 1e-4
+
+
+def test_the_reverse_term_finds_the_reference_by_the_target(tiny):
+    model = ComposedBLIP(ComposedBLIPConfig(BLIP, fused_token=3, reverse_token=4))
+    params, batch = random_params(model), tiny.batch(3, 2)
+    weights = (("recall", 1.0), ("reverse", 0.4))
+    objective = ContextCIRObjective(model, weights)
+    r = jit(lambda params: objective.represent(params, batch))(params)
+    assert r["back"].shape == (6, 8) and np.abs(r["back"] - r["query"]).max() > 1e-3
+    terms = objective.terms(r, batch)
+    valid, ids = batch.valid.reshape(-1), jnp.repeat(batch.reference_ids, 2)
+    expected = recall_surrogate_loss(
+        r["back"], jnp.repeat(r["reference"], 2, axis=0), valid=valid, target_ids=ids, mask_false_negatives=True
+    )
+    assert_close(terms["reverse"][0], expected[0])
+    contrastive = dataclasses.replace(objective, weights=(("contrastive", 1.0), ("reverse", 0.4)))
+    assert abs(contrastive.terms(r, batch)["reverse"][0] - expected[0]) > 1e-3

@@ -3,6 +3,7 @@
 import jax
 import pytest
 
+from configs.composed_blip import get_config as composed_blip
 from configs.pictograms import get_config
 from contextjax.types import UserError
 from experiments.shared import context_cir, models
@@ -42,3 +43,32 @@ def test_a_batch_has_the_shapes_of_what_is_trained():
     }))  # fmt: skip
     assert bare.phrases is None and bare.captions is None
     assert len(jax.tree.leaves(bare)) < len(jax.tree.leaves(batch))
+
+
+def composed(argument="tiny", **changes):
+    config = composed_blip(argument)
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+WRONG = {
+    "pseudo-word loss has a weight, but model.query is 'fusion'": changed(
+        **{"loss.weights.pseudo_word": 1.0, "model.template": "* {}"}
+    ),
+    "a pseudo-word needs one \\* in it": changed(**{"model.query": "pseudo_word"}),
+    "it needs the system composed_blip": changed(**{"loss.weights.reverse": 1.0}),
+    "a token as model.reverse_token": composed("reverse,tiny", **{"model.reverse_token": None}),
+    "takes the form of the forward one": composed("reverse,tiny", **{"loss.weights.recall": 0.0}),
+    "in which phrases are not found": changed(**{"model.template": "find {}"}),
+    "the query 'fusion' reads more": changed(**{"data.cached": True, "loss.lead_steps": 0}),
+    "data.cached has no captions loss": changed("tiny,sum", **{"data.cached": True}),
+    "neither a captions loss that leads": changed(
+        "tiny,sum", **{"data.cached": True, "loss.weights.captions": 0.0, "data.augment": "light"}
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", WRONG)
+def test_terms_that_go_with_neither_model_nor_data_are_one_sentence(reason):
+    with pytest.raises(UserError, match=reason):
+        context_cir.make_phases(WRONG[reason], None)

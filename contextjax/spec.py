@@ -79,7 +79,7 @@ class SystemSpec:
 
     @property
     def is_plain(self) -> bool:
-        """True for a plain CLIP or BLIP, which was published and not trained here."""
+        """True for a plain CLIP or BLIP, which others read in Hugging Face's layout, too."""
         return self.family in ("clip", "blip")
 
     @property

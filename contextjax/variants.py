@@ -87,7 +87,7 @@ FAMILIES: Mapping[str, Family] = {
     "clip": Family(CLIP, CLIPConfig, "", CLIPConfig, TextConfig, {}),
     "blip": Family(BLIP, BLIPConfig, "", BLIPConfig, BertConfig, {}),
 }  # fmt: skip
-SYSTEMS: Mapping[str, Family] = {name: family for name, family in FAMILIES.items() if family.towers}  # that are trained
+SYSTEMS: Mapping[str, Family] = {name: family for name, family in FAMILIES.items() if name != "blip"}  # are trained
 LARGEST, DEEPEST = 1 << 24, 512  # of any size, and of a number of blocks; a larger one is a mistake
 
 

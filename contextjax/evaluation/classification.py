@@ -113,7 +113,7 @@ def _fit(x: np.ndarray, labels: np.ndarray, classes: int, strength: float, start
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights, bias = flat[:-classes].reshape(width, classes), flat[-classes:]
         logits = x @ weights + bias
-        totals = logsumexp(logits, axis=1, keepdims=True)
+        totals = np.asarray(logsumexp(logits, axis=1, keepdims=True))
         value = (totals[:, 0] - logits[rows, labels]).mean() + strength / 2 * (weights**2).sum()
         error = np.exp(logits - totals)
         error[rows, labels] -= 1

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,24 +156,21 @@ def load_parts(
     }
     for data in parts.values():
         _check_asked(data, folder)
-    if READERS[protocol.reader].record_type is CaptionRecord:
-        limit = protocol.captions_per_picture
-        parts = {part: dataclasses.replace(data, records=_asked(data.records, limit)) for part, data in parts.items()}
+    parts = {part: as_queries(protocol, data) for part, data in parts.items()}
     return {part: cleaned(data) for part, data in parts.items()} if clean else parts
 
 
-def _asked(captions: Sequence[CaptionRecord], limit: int) -> tuple[ComposedRecord, ...]:
-    """Returns queries for the pictures that captions are of; the protocol asks them by their text alone.
-
-    `limit` is how many captions of a picture are asked, the first ones; 0: all.
-    """
+def as_queries(protocol: EvaluationProtocol, data: SplitData) -> SplitData:
+    """Returns captions as queries for their pictures, which the protocol asks by the text alone; others as they are."""
+    if READERS[protocol.reader].record_type is not CaptionRecord:
+        return data
     counts: Counter[str] = Counter()
-    kept = []
-    for each in captions:
+    asked = []
+    for each in data.records:
         counts[each.image] += 1
-        if not limit or counts[each.image] <= limit:
-            kept.append(ComposedRecord(each.id, each.image, each.text, target=each.image))
-    return tuple(kept)
+        if not protocol.captions_per_picture or counts[each.image] <= protocol.captions_per_picture:
+            asked.append(ComposedRecord(each.id, each.image, each.text, target=each.image))
+    return dataclasses.replace(data, records=tuple(asked))
 
 
 def _check_asked(data: SplitData, folder: str | Path) -> None:

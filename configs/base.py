@@ -6,8 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-SYSTEMS = ("context_cir", "context_blip", "composed_blip", "clip")
-COMPOSED, ON_CLIP = ("context_cir", "composed_blip"), ("context_cir", "clip")  # trained on triplets; of a CLIP's towers
+SYSTEMS = ("context_cir", "context_blip", "composed_blip", "covr2", "clip")
+COMPOSED = ("context_cir", "composed_blip", "covr2")  # which are trained on triplets
 
 
 def base(system: str = "context_cir") -> Any:
@@ -18,7 +18,7 @@ def base(system: str = "context_cir") -> Any:
     config.data = _data(system)
     config.model = model = ConfigDict()
     model.system = system
-    model.variant = "B16" if system in ON_CLIP else "BLIP-B"
+    model.variant = {"context_cir": "B16", "clip": "B16", "covr2": "BLIP2-G"}.get(system, "BLIP-B")
     model.start = ""  # the workdir of another run of ours (or an export), whose parameters this one begins with
     model.pretrained = ""  # a CLIP or BLIP to start from (folder or hub id): its sizes and tokenizer, not the variant's
     # Fields of VisionConfig, and of TextConfig or BertConfig, to replace. `remat`: what a tower's blocks keep for the
@@ -28,7 +28,8 @@ def base(system: str = "context_cir") -> Any:
     model.text = ConfigDict({"remat": "none", "attention": "xla", "scan": False})
     model.projection = 0  # 0: the variant's
     model.dtype = "float32"
-    own = {"context_cir": _context_cir, "context_blip": _context_blip, "composed_blip": _composed_blip, "clip": _clip}
+    own = {"context_cir": _context_cir, "context_blip": _context_blip, "composed_blip": _composed_blip}
+    own |= {"covr2": _covr2, "clip": _clip}
     own_model, config.loss = own[system]()
     model.update(own_model)
     if system == "composed_blip":
@@ -50,7 +51,8 @@ def base(system: str = "context_cir") -> Any:
 
 def shrink(config: Any) -> None:
     """Makes a recipe so small that it trains in seconds on a CPU. Its data, terms and optimizer stay what they are."""
-    config.model.variant = "S16" if config.model.system in ON_CLIP else "BLIP-S16"
+    variants = {"context_cir": "S16", "clip": "S16", "covr2": "BLIP2-S16"}
+    config.model.variant = variants.get(config.model.system, "BLIP-S16")
     config.model.pretrained = ""
     config.model.dtype = "float32"
     config.model.projection = 16
@@ -60,7 +62,7 @@ def shrink(config: Any) -> None:
     config.data.text_length = min(config.data.text_length, 32)
     config.data.batch_size = 8
     if config.model.system in COMPOSED:
-        config.data.grounded = 0
+        config.data.update({"grounded": 0} if "grounded" in config.data else {})
         config.data.caption_length = 36
         config.loss.lead_steps = min(config.loss.lead_steps, 4)
     if config.model.system == "context_cir":
@@ -68,6 +70,8 @@ def shrink(config: Any) -> None:
     elif config.model.system == "composed_blip":
         config.model.vision.image_size = 64
         config.model.update({name: 3 for name in ("fused_token", "reverse_token") if config.model[name] is not None})
+    elif config.model.system == "covr2":
+        config.model.vision.update({"image_size": 64})
     elif config.model.system == "context_blip":
         config.model.vision.update({"image_size": 64, "taps": (1,)})
         config.model.update({"decoder_layers": 1, "decoder_heads": 4, "context_heads": 4, "fused_token": None})
@@ -160,8 +164,8 @@ def source(reader: str = "", *, folder: str = "", weight: float = 1.0, records: 
 def evaluation(protocol: str = "", *, folder: str = "", split: str = "val") -> Any:
     """Returns an evaluation in training: its protocol ("": the evaluation's name), its folder and its split.
 
-    Without a folder it is that of data.folder, where the protocol is one of data.reader; otherwise the evaluation is
-    left out, which is printed.
+    Without a folder it is that of data.val_folder or data.folder, where the protocol reads folders of that layout;
+    otherwise the evaluation is left out, which is printed.
     """
     return ConfigDict({"protocol": protocol, "folder": folder, "split": split})
 
@@ -183,7 +187,7 @@ def _data(system: str) -> Any:
     data.cache_mb = 0  # decoded pictures kept in memory
     data.prepared = ""  # a folder for the prepared tables, where data.folder can't be written; "": its own prepared/
     # Of training pictures: "none", "light" (a crop and a flip), "published" (as ContextBLIP's paper has it), or "set"
-    # (one crop for all pictures of a sample, no flips).
+    # (one crop for all pictures of a sample, no flips), or "reference" (as CoVR-2 has it: references alone).
     data.augment = "none"
     # Only so many of the training split's records; 0: all. Evenly spread; of composed queries whole references, drawn
     # once, so that a smaller number of them is a part of a larger one.
@@ -195,6 +199,9 @@ def _data(system: str) -> Any:
     if system in COMPOSED:
         data.modifications = 1  # texts (and targets) of each reference
         data.caption_length = 77
+    if system == "covr2":
+        data.clean = True  # texts lose their punctuation and capitals, as published
+    elif system in COMPOSED:
         data.phrases_per_text = 4.0  # the phrase budget of a batch, over its number of texts
         data.phrase_length = 12  # tokens, BOS and EOS included
         # Queries of each evaluation in training, evenly spread, whose maps are measured against boxes; 0: none.
@@ -217,7 +224,7 @@ def _context_cir() -> tuple[Any, Any]:
     model.fusion_activation = "gelu"
     model.fusion_self_attention = False
     model.fusion_head = "own"  # attention pooling and a Linear; or "gallery": what the gallery reads its tokens with
-    model.query = "fusion"  # or "combiner", "pseudo_word", or a baseline: "image", "text", "sum", "raw_sum"
+    model.query = "fusion"  # or "combiner", "pseudo_word", "qformer", or a baseline: "image", "text", "sum", "raw_sum"
     model.template = "{}"  # the text of a query, around the user's own; "*" is where a pseudo-word stands
     return model, _composed_loss()
 
@@ -263,6 +270,24 @@ def _clip() -> tuple[Any, Any]:
     loss.temperature = 0.07
     loss.learned_temperature = True  # goes on from that of the pretrained CLIP; False: the one above, fixed
     return ConfigDict(), loss
+
+
+def _covr2() -> tuple[Any, Any]:
+    """Returns the model fields and the loss of CoVR-2 (TPAMI 2024)."""
+    model: Any = ConfigDict()
+    model.query = "token_mean"  # of all pairs of a query's and a picture's vectors; or "token_max", the best pair
+
+    loss: Any = ConfigDict()
+    loss.weights = ConfigDict({"hard_negative": 1.0, "captions": 0.0})  # against target pictures, their captions
+    loss.contrastive = "gathered"  # the form of both, see ConText-CIR's
+    loss.chunk = 0
+    loss.lead_steps = 0  # ConText-CIR's
+    loss.temperature = 0.07
+    loss.learned_temperature = False  # there is none
+    loss.alpha = 1.0  # weight of the positive in the denominator
+    loss.beta = 0.5  # how much more a harder negative weighs; 0: InfoNCE
+    loss.mask_false_negatives = False
+    return model, loss
 
 
 def _context_blip() -> tuple[Any, Any]:

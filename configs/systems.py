@@ -2,7 +2,7 @@
 
     python -m experiments.compare --config=configs/systems.py --minutes=7 --workdir=runs/systems \\
       --rows=results/systems.jsonl \\
-      --variants=context_cir,no_consistency,sum,raw_sum,combiner,composed_blip,pseudo_word
+      --variants=context_cir,no_consistency,sum,raw_sum,combiner,composed_blip,qformer,pseudo_word
 
 Each argument is a system, trained by the recipe of configs/pictograms.py (towers from nothing, which captions lead):
     context_cir      ConText-CIR
@@ -10,16 +10,17 @@ Each argument is a system, trained by the recipe of configs/pictograms.py (tower
     sum, raw_sum     CLIP's sum of both embeddings; of both features as they are (CLIP4Cir's first stage)
     combiner         CLIP4Cir's Combiner on those features, trained with the towers instead of after them
     composed_blip    BLIP whose text encoder reads the reference picture ("unverified form" of CASE, see its docs page)
+    qformer          CoVR-2's query: a Q-Former's 32 tokens read the picture and the text; the gallery is CLIP's
     pseudo_word      SEARLE's and LinCIR's word for a picture: trained on captions alone, no triplet is seen
     tiny             with one of these, 12 steps of a model that trains in seconds, for tests; it learns nothing
 
 Only the parts of the systems differ from their papers' in size; the training differs in more: their own recipes are
-configs/context_cir.py, configs/clip4cir.py, configs/composed_blip.py and configs/pseudo_word.py.
+configs/context_cir.py, configs/clip4cir.py, configs/composed_blip.py, configs/covr2.py and configs/pseudo_word.py.
 """
 
 from configs.base import base, shrink, train_on_pictograms
 
-SYSTEMS = ("context_cir", "no_consistency", "sum", "raw_sum", "combiner", "composed_blip", "pseudo_word")
+SYSTEMS = ("context_cir", "no_consistency", "sum", "raw_sum", "combiner", "composed_blip", "qformer", "pseudo_word")
 ARGUMENTS = (*SYSTEMS, "tiny")
 DATA = "data/pictograms/cirr"
 

@@ -21,8 +21,8 @@ class Ranking(NamedTuple):
 
 
 def rank_gallery(
-    queries: Float[np.ndarray, "q d"],
-    gallery: Float[np.ndarray, "g d"],
+    queries: Float[np.ndarray, "q *l d"],
+    gallery: Float[np.ndarray, "g *l d"],
     truths: Int[np.ndarray, "q t"],
     *,
     excluded: Int[np.ndarray, " q"] | None = None,
@@ -34,8 +34,9 @@ def rank_gallery(
     Beside the embeddings it holds a few arrays [Q, chunk] of float64, never [Q, G].
 
     Args:
-      queries: L2-normalised.
-      gallery: L2-normalised.
+      queries: L2-normalised; or several vectors of each, of which the best pair with the gallery's counts ("max over
+        tokens"). Means of L2-normalised vectors are scored by their product ("mean").
+      gallery: L2-normalised; as many vectors of each row as a query has.
       truths: gallery rows of each query's right pictures; -1 where it has fewer than others.
       excluded: the gallery row that each query may not return; -1: none.
       keep: how many of the best rows are kept for each query.
@@ -43,12 +44,13 @@ def rank_gallery(
     """
     excluded = np.full(len(queries), -1) if excluded is None else excluded
     queries, count = _on_grid(queries), len(gallery)
+    chunk = max(chunk // (queries[0].size // queries.shape[-1] if len(queries) else 1), 1)
     own = np.stack([cosines(queries, gallery, column, on_grid=True) for column in truths.T], axis=1)
     own[truths == excluded[:, None]] = -np.inf
     ranks = np.zeros(truths.shape, np.int64)
     top, best = np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0))
     for begin in range(0, count, chunk):
-        scores = queries @ _on_grid(gallery[begin : begin + chunk]).T
+        scores = _products(queries, _on_grid(gallery[begin : begin + chunk]))
         np.copyto(scores, -np.inf, where=np.isnan(scores))  # a score that is not a number beats no other
         inside = np.flatnonzero((excluded >= begin) & (excluded < begin + chunk))
         scores[inside, excluded[inside] - begin] = -np.inf
@@ -68,9 +70,20 @@ def rank_gallery(
     return Ranking(np.where(truths < 0, -1, ranks), top, best.astype(np.float32))
 
 
+def _products(queries: Float[np.ndarray, "q *l d"], gallery: Float[np.ndarray, "n *l d"]) -> Float[np.ndarray, "q n"]:
+    """Returns the product of each query and each row; of several vectors of both, the largest of all pairs."""
+    if queries.ndim == 2:
+        return queries @ gallery.T
+    flat, best = gallery.reshape(-1, gallery.shape[-1]).T, np.full((len(queries), len(gallery)), -np.inf)
+    for vector in range(queries.shape[1]):
+        of_vector = (queries[:, vector] @ flat).reshape(len(queries), *gallery.shape[:2])
+        np.maximum(best, of_vector.max(axis=2), out=best)
+    return best
+
+
 def cosines(
-    queries: Float[np.ndarray, "q d"],
-    gallery: Float[np.ndarray, "g d"],
+    queries: Float[np.ndarray, "q *l d"],
+    gallery: Float[np.ndarray, "g *l d"],
     rows: Int[np.ndarray, " q"],
     *,
     on_grid: bool = False,
@@ -79,13 +92,15 @@ def cosines(
 
     Embeddings are rounded to multiples of 2^-25, about what float32 holds of them. A product is then one of 2^-50, and
     sums of them below 8 are exact in float64: in whatever order, by whatever chunk a library adds them, equal pictures
-    have equal scores.
+    have equal scores. Of several vectors of each, the best pair counts.
     """
-    queries = queries if on_grid else _on_grid(queries)
-    return np.einsum("qd,qd->q", queries, _on_grid(gallery[rows]))
+    queries, own = queries if on_grid else _on_grid(queries), _on_grid(gallery[rows])
+    if queries.ndim == 2:
+        return np.einsum("qd,qd->q", queries, own)
+    return np.einsum("qid,qjd->qij", queries, own, optimize=True).max(axis=(1, 2))
 
 
-def _on_grid(embeddings: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+def _on_grid(embeddings: Float[np.ndarray, "n *l d"]) -> Float[np.ndarray, "n *l d"]:
     return np.rint(embeddings.astype(np.float64) * GRID) / GRID
 
 

@@ -16,11 +16,13 @@ import jax
 import jax.numpy as jnp
 
 from contextjax.models.blip import BLIP
+from contextjax.models.blip2 import BLIP2
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.models.context_cir import combine
+from contextjax.models.covr2 import CoVR2
 from contextjax.models.dual_encoder import Composition
 from contextjax.models.layers import normalize
-from contextjax.spec import ENC, QueryMode, ScoreMode
+from contextjax.spec import ENC, TOKEN_QUERIES, QueryMode, ScoreMode
 from contextjax.types import Tokens
 
 Inputs = ParamSpec("Inputs")
@@ -49,8 +51,10 @@ def _program(method: Callable[Concatenate[Any, Inputs], Result]) -> Callable[Con
 def embed_query(model: Any, pixels: Any, ids: Any, mask: Any, rows: Any = None, *, mode: QueryMode) -> jax.Array:
     """Returns the queries [B, D], L2-normalised, of pictures uint8 [U, H, W, 3] and texts [B, T].
 
-    Without `rows` there are as many pictures as texts.
+    Without `rows` there are as many pictures as texts. Where a query has several vectors, it is their mean, as it is.
     """
+    if mode in TOKEN_QUERIES:
+        return model.embed_query_tokens(model.encode_image(pixels), ids, mask, rows).mean(-2)
     if mode == getattr(model.config, "query", ""):
         return normalize(_compose(model, pixels, ids, mask, rows).query)
     image = model.image_features(_encode_rows(model, pixels, rows))
@@ -70,8 +74,20 @@ def text_features(model: Any, ids: Any, mask: Any) -> jax.Array:
 
 
 @_program
+def embed_query_tokens(model: CoVR2, pixels: Any, ids: Any, mask: Any, rows: Any = None) -> jax.Array:
+    """Returns the vectors [B, L, D] of each query, L2-normalised; the arguments are those of `embed_query`."""
+    return model.embed_query_tokens(model.encode_image(pixels), ids, mask, rows)
+
+
+@_program
+def embed_gallery_tokens(model: CoVR2 | BLIP2, pixels: Any) -> jax.Array:
+    """Returns the vectors [B, L, D] of each of some pictures uint8 [B, H, W, 3], L2-normalised."""
+    return model.embed_image_tokens(model.encode_image(pixels))
+
+
+@_program
 def embed_gallery(model: Any, pixels: Any) -> jax.Array:
-    """Returns the embeddings [B, D], L2-normalised, of pictures uint8 [B, H, W, 3]."""
+    """Returns the embeddings [B, D], L2-normalised (of BLIP-2: means of such), of pictures uint8 [B, H, W, 3]."""
     return model.embed_image(model.encode_image(pixels))
 
 
@@ -107,13 +123,22 @@ def score_sets(
     count = pixels.shape[1]
     image, total = model.encode_image(pixels.reshape(-1, *pixels.shape[2:])), jnp.zeros((ids.shape[0], count))
     if not mode.startswith("itm"):
-        text, images = model.embed_text(model.encode_text(ids, mask)), model.embed_image(image)
-        total = total + (images.reshape(pixels.shape[0], count, -1)[sets] * text[:, None]).sum(-1)
+        text = model.embed_text(model.encode_text(ids, mask))
+        if isinstance(model, BLIP2 | CoVR2):  # the nearest of a picture's vectors counts
+            vectors = model.embed_image_tokens(image)
+            vectors = vectors.reshape(pixels.shape[0], count, *vectors.shape[1:])[sets]
+            total = total + (vectors * text[:, None, None]).sum(-1).max(-1)
+        else:
+            images = model.embed_image(image).reshape(pixels.shape[0], count, -1)
+            total = total + (images[sets] * text[:, None]).sum(-1)
     if mode != "itc":
         candidates = (sets[:, None] * count + jnp.arange(count)).reshape(-1)
         texts = jnp.repeat(ids, count, axis=0), jnp.repeat(mask, count, axis=0)
-        fused = _read(model, image, *texts, candidates, keeps_cls=mode.endswith("cls"))
-        logits = model.match_states(fused).astype(jnp.float32).reshape(*total.shape, 2)
+        if isinstance(model, BLIP2):
+            logits = model.match(image, *texts, candidates)
+        else:
+            logits = model.match_states(_read(model, image, *texts, candidates, keeps_cls=mode.endswith("cls")))
+        logits = logits.astype(jnp.float32).reshape(*total.shape, 2)
         total = total + (logits[..., 1] - logits[..., 0] if mode.startswith("itm") else logits[..., 1])
     return total
 

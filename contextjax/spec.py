@@ -19,16 +19,29 @@ from contextjax.json_files import read_json
 from contextjax.types import UserError
 
 FILE = "system.json"
-QueryMode = Literal["fusion", "combiner", "pseudo_word", "composed", "image", "text", "sum", "raw_sum"]
+QueryMode = Literal[
+    "fusion",
+    "combiner",
+    "pseudo_word",
+    "qformer",
+    "composed",
+    "token_mean",
+    "token_max",
+    "image",
+    "text",
+    "sum",
+    "raw_sum",
+]
 ScoreMode = Literal["itc", "itm_cls", "sum_cls", "itm", "sum", "selection"]
 QUERIES: tuple[str, ...] = get_args(QueryMode)
 SCORES: tuple[str, ...] = get_args(ScoreMode)
+TOKEN_QUERIES = ("token_mean", "token_max")  # of systems with several vectors of a query and of a picture
 ENC = 30523  # the id of BLIP's [ENC], in the vocabularies that have it
 DTYPES = ("float32", "bfloat16")
 FITS = ("crop", "crop_rounded", "squash", "targetpad", "squarepad")  # see images.preprocess
 TITLES: Mapping[str, str] = {
     "context_cir": "ConText-CIR", "context_blip": "ContextBLIP", "clip": "CLIP", "blip": "BLIP",
-    "composed_blip": "composed BLIP (unverified form)",
+    "composed_blip": "composed BLIP (unverified form)", "blip2": "BLIP-2", "covr2": "CoVR-2",
 }  # fmt: skip
 LONGEST = 1 << 16  # tokens of a text, and pixels a side: no tower has as many
 REMEDY = "copy the run or the export again"
@@ -41,9 +54,9 @@ class SystemSpec:
     Attributes:
       family: a key of TITLES; `variants.FAMILIES` has the module of each.
       vision: every field of VisionConfig. image_size, fit, mean and std are what is done to pictures.
-      text: every field of TextConfig, or of BertConfig where the family reads texts with BERT.
+      text: every field of TextConfig, BertConfig or QFormerConfig, by what the family reads texts with.
       projection: the width of the embeddings.
-      options: every other field of the family's config (ContextCIRConfig, ContextBLIPConfig).
+      options: every other field of the family's config (ContextCIRConfig, ContextBLIPConfig, CoVR2Config).
       dtype: the type that the model computes in, "float32" or "bfloat16". Parameters are float32.
       text_length: the most tokens that are read of a text, the first and the last one included.
       propositions: into how many propositions a text is split, and how many tokens each has; (0, 0): not split.
@@ -79,8 +92,8 @@ class SystemSpec:
 
     @property
     def is_plain(self) -> bool:
-        """True for a plain CLIP or BLIP, which others read in Hugging Face's layout, too."""
-        return self.family in ("clip", "blip")
+        """True for a plain CLIP, BLIP or BLIP-2, which others read in Hugging Face's layout, too."""
+        return self.family in ("clip", "blip", "blip2")
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -117,7 +130,12 @@ def scores_of(family: str, options: Mapping[str, Any], *, vocabulary: int) -> tu
         return ("itc", "sum", "itm", "selection") if options["selection"] != "none" else ("itc", "sum", "itm")
     if family == "blip":
         return ("itc", "itm_cls", "sum_cls", "itm", "sum") if vocabulary > ENC else ("itc", "itm", "sum")
-    return ("itc",)
+    return ("itc", "itm", "sum") if family == "blip2" else ("itc",)
+
+
+def queries_of(own: str) -> tuple[str, ...]:
+    """Returns the ways to query, beside the baselines, of a system whose config has the query `own`."""
+    return TOKEN_QUERIES if own in TOKEN_QUERIES else (own,)
 
 
 def check_template(query: str, template: str) -> None:

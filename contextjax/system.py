@@ -17,7 +17,7 @@ from contextjax.models.context_cir import BASELINES
 from contextjax.pretrained.names import flatten, own_table, write
 from contextjax.retriever import Retriever, identity_of
 from contextjax.sharding import activations, mesh_of, place_batch
-from contextjax.spec import QUERIES, SCORES, QueryMode, ScoreMode, SystemSpec, check_template
+from contextjax.spec import QUERIES, SCORES, QueryMode, ScoreMode, SystemSpec, check_template, queries_of
 from contextjax.tokenizers import TextTokenizer, tokenize_queries
 from contextjax.types import UserError
 from contextjax.variants import spec_of
@@ -45,8 +45,9 @@ class TokenMap:
 class System(Retriever):
     """A model, its parameters and its tokenizer.
 
-    The model is a ContextCIR, a ContextBLIP, or a plain CLIP or BLIP. All but the first answer composed queries by the
-    sum of their embeddings of picture and text. Images are paths, PIL pictures or uint8 arrays [H, W, 3].
+    The model is one of variants.FAMILIES: a ContextCIR, a ContextBLIP, a CoVR2, or a plain CLIP, BLIP or BLIP-2. A
+    ContextBLIP and the plain ones answer composed queries by the sum of their embeddings of picture and text. Images
+    are paths, PIL pictures or uint8 arrays [H, W, 3].
     """
 
     def __init__(
@@ -88,10 +89,14 @@ class System(Retriever):
 
         Baselines are "image", "text", "sum" and "raw_sum". `template` is the text around the user's own, which is "{}"
         (the default, but for the query that the system has already).
+
+        A CoVR2 has "token_mean" and "token_max": the mean, or the largest, of the cosines of all pairs of a query's and
+        a picture's vectors. Both encode_query and encode_gallery give means, which an index is searched by; an
+        evaluation by "token_max" takes the vectors.
         """
         if query not in QUERIES:
             raise UserError(f"query is '{query}'; expected one of {', '.join(QUERIES)}.")
-        if query not in BASELINES and getattr(self.model.config, "query", "") != query:
+        if query not in (*BASELINES, *queries_of(getattr(self.model.config, "query", ""))):
             raise UserError(f"This system has no {query}; it is queried by '{self.query}'.")
         template = template or (self.template if query == self.query else "{}")
         check_template(query, template)
@@ -141,6 +146,15 @@ class System(Retriever):
         run = functools.partial(self._run, programs.set_features)
         pixels, batch = self._set_pixels(sets)
         return self._map_shared(run, pixels, *self._set_tokens(texts), batch=batch)
+
+    def encode_query_tokens(self, images: Sequence[Any], texts: Sequence[str]) -> np.ndarray:
+        """Returns the vectors float32 [B, L, D] of each query, L2-normalised, of a system that has several."""
+        run = functools.partial(self._run, programs.embed_query_tokens)
+        return self._map_shared(run, self._each(images), *self._tokens(texts, self.template))
+
+    def encode_gallery_tokens(self, images: Sequence[Any]) -> np.ndarray:
+        """Returns the vectors float32 [N, L, D] of each picture, L2-normalised, of a system that has several."""
+        return self._map(functools.partial(self._run, programs.embed_gallery_tokens), self._pixels(images))
 
     @property
     def has_attention_maps(self) -> bool:

@@ -14,15 +14,18 @@ import numpy as np
 
 from contextjax.models import context_blip, context_cir
 from contextjax.models.blip import BLIP, BLIPConfig
+from contextjax.models.blip2 import BLIP2, BLIP2Config
 from contextjax.models.clip import CLIP, CLIPConfig
 from contextjax.models.composed_blip import ComposedBLIP, ComposedBLIPConfig
 from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
 from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
+from contextjax.models.covr2 import COPIES, CoVR2, CoVR2Config
 from contextjax.models.layers import ACTIVATIONS, ATTENTIONS, REMATS
 from contextjax.models.multimodal import BertConfig
+from contextjax.models.qformer import QFormerConfig
 from contextjax.models.text import TextConfig
 from contextjax.models.vision import VisionConfig, check_image_size
-from contextjax.spec import FITS, QueryMode, ScoreMode, SystemSpec, check_template, scores_of
+from contextjax.spec import FITS, TOKEN_QUERIES, QueryMode, ScoreMode, SystemSpec, check_template, queries_of, scores_of
 from contextjax.types import UserError
 
 _TEXT_B = TextConfig(vocabulary=49408, positions=77, width=512, layers=12, heads=8, mlp=2048)
@@ -32,12 +35,16 @@ _BLIP_VISION = VisionConfig(
     224, 16, 768, 12, 12, 3072, activation="gelu", epsilon=1e-6, pre_norm=False, patch_bias=True, fit="squash",
     taps=(3, 6, 9, 12),
 )  # fmt: skip
+# EVA-CLIP's ViT-g. LAVIS's files have a LayerNorm with the epsilon 1e-5 behind it, config.json says 1e-6.
+_EVA_G = VisionConfig(
+    364, 14, 1408, 39, 16, 6144, activation="gelu", epsilon=1e-6, pre_norm=False, patch_bias=True, fit="squash"
+)
 # Small enough for two CPU cores, trained from scratch.
 _VISION_S = VisionConfig(
     64, 16, 128, 3, 4, 512, stem=(4, 32), pooling="grid", position_std=0.7, mean=(1.0, 1.0, 1.0), std=(0.3, 0.3, 0.3)
 )
 
-VARIANTS: Mapping[str, CLIPConfig | BLIPConfig] = {
+VARIANTS: Mapping[str, CLIPConfig | BLIPConfig | BLIP2Config] = {
     "B32": CLIPConfig(VisionConfig(224, 32, 768, 12, 12, 3072), _TEXT_B, 512),
     "B16": CLIPConfig(VisionConfig(224, 16, 768, 12, 12, 3072), _TEXT_B, 512),
     "L14": CLIPConfig(VisionConfig(224, 14, 1024, 24, 16, 4096), _TEXT_L, 768),
@@ -49,6 +56,10 @@ VARIANTS: Mapping[str, CLIPConfig | BLIPConfig] = {
         dataclasses.replace(_VISION_S, taps=(1, 2, 3)),
         BertConfig(vocabulary=1024, positions=64, width=128, layers=2, heads=4, mlp=512),
         128,
+    ),
+    "BLIP2-G": BLIP2Config(_EVA_G, QFormerConfig(30523, 512, 768, 12, 12, 3072), 256),
+    "BLIP2-S16": BLIP2Config(
+        _VISION_S, QFormerConfig(1024, 64, width=128, layers=4, heads=4, mlp=512, query_tokens=8), 128
     ),
 }
 
@@ -63,6 +74,9 @@ class Family:
     tower_config: Any
     text_config: Any
     choices: Mapping[str, tuple[str, ...]]
+    copies: Mapping[str, str] = dataclasses.field(
+        default_factory=dict
+    )  # parameters -> those of the towers that they begin as
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -84,10 +98,18 @@ FAMILIES: Mapping[str, Family] = {
         },
     ),
     "composed_blip": Family(ComposedBLIP, ComposedBLIPConfig, "blip", BLIPConfig, BertConfig, {"query": ("composed",)}),
+    "covr2": Family(CoVR2, CoVR2Config, "blip2", BLIP2Config, QFormerConfig, {"query": TOKEN_QUERIES}, COPIES),
     "clip": Family(CLIP, CLIPConfig, "", CLIPConfig, TextConfig, {}),
     "blip": Family(BLIP, BLIPConfig, "", BLIPConfig, BertConfig, {}),
+    "blip2": Family(BLIP2, BLIP2Config, "", BLIP2Config, QFormerConfig, {}),
 }  # fmt: skip
-SYSTEMS: Mapping[str, Family] = {name: family for name, family in FAMILIES.items() if name != "blip"}  # are trained
+SYSTEMS: Mapping[str, Family] = {  # that are trained
+    name: family for name, family in FAMILIES.items() if family.towers or name == "clip"
+}
+# The fields of towers that are at least 1.
+SIZES = (
+    "image_size", "patch_size", "width", "layers", "mlp", "vocabulary", "positions", "query_tokens", "cross_every",
+)  # fmt: skip
 LARGEST, DEEPEST = 1 << 24, 512  # of any size, and of a number of blocks; a larger one is a mistake
 
 
@@ -237,7 +259,7 @@ def _check_sizes(spec: SystemSpec, vision: VisionConfig, text: Any) -> None:
             )
     if beyond := [tap for tap in vision.taps if not 1 <= tap <= vision.layers]:
         raise UserError(f"model.vision.taps names block {beyond[0]}, but there are {vision.layers}; choose among them.")
-    if spec.query not in context_cir.BASELINES and options.get("query") != spec.query:
+    if spec.query not in (*context_cir.BASELINES, *queries_of(options.get("query", "sum"))):
         raise UserError(
             f"The query is '{spec.query}', but model.query is {options.get('query', 'sum')!r}; choose that."
         )
@@ -275,7 +297,7 @@ def _check_fields(config: Any, section: Mapping[str, Any], where: str, *, skippe
             raise UserError(f"{where}.{name} is {value!r}; expected a value of type {kind}, within bounds.")
         if name.endswith("layers") and value > DEEPEST:
             raise UserError(f"{where}.{name} is {value}; expected at most {DEEPEST}.")
-        if name in ("image_size", "patch_size", "width", "layers", "mlp", "vocabulary", "positions") and value < 1:
+        if name in SIZES and value < 1:
             raise UserError(f"{where}.{name} is {value}; expected at least 1.")
         if name in ("epsilon", "std") and min(value if isinstance(value, tuple) else (value,)) <= 0:
             raise UserError(f"{where}.{name} is {value}; expected more than 0.")

@@ -27,6 +27,7 @@ class _Mode:
     flip: bool = True
     shared: bool = False  # all pictures of a sample get the same crop and the same flip
     operations: int = 0  # of RandAugment
+    first: bool = False  # only the first picture of a sample is changed
 
 
 MODES: Mapping[str, _Mode | None] = {
@@ -34,6 +35,7 @@ MODES: Mapping[str, _Mode | None] = {
     "light": _Mode((0.7, 1.0)),
     "published": _Mode((0.2, 1.0), operations=2),
     "set": _Mode((0.5, 1.0), flip=False, shared=True),  # which leaves most of a picture
+    "reference": _Mode((0.5, 1.0), operations=2, first=True),
 }
 
 
@@ -44,7 +46,8 @@ class Augment:
     Attributes:
       name: "none"; "light", a crop that keeps most of a picture, and a flip, each picture by itself; "published", that
         of both stages of ContextBLIP's paper: crop, flip, RandAugment(2, 5), each picture by itself; "set", one crop
-        for all pictures of a sample and no flip, so that they still differ in what they show alone and left stays left.
+        for all pictures of a sample and no flip, so that they still differ in what they show alone and left stays left;
+        "reference", CoVR-2's: crop, flip and RandAugment(2, 5) of the reference alone, the first of a sample.
       scale: smallest and largest share of the area that a crop keeps, instead of the mode's own.
       flip: whether half of the pictures are mirrored, instead of the mode's own. A text that says left or right no
         longer fits such a picture.
@@ -77,7 +80,10 @@ class Augment:
         draw = lambda: (crop_box(side, scale, rng), flip and bool(rng.random() < 0.5))
         shared = draw() if mode.shared else None
         changed = []
-        for picture in pictures:
+        for place, picture in enumerate(pictures):
+            if mode.first and place:
+                changed.append(picture)
+                continue
             box, mirrored = shared or draw()
             image = Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC, box=box)
             image = ImageOps.mirror(image) if mirrored else image

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 
 from contextjax.tokenizers import TextTokenizer, tokenize_propositions
-from contextjax.types import CandidateBatch, CandidateRecord, CaptionBatch, CaptionRecord, Picture, Tokens, UserError
+from contextjax.types import (
+    CandidateBatch,
+    CandidateRecord,
+    CaptionBatch,
+    CaptionRecord,
+    ComposedRecord,
+    Picture,
+    Tokens,
+    UserError,
+)
 from data_pipelines.augment import AUGMENTATION, Augment
 from data_pipelines.mixtures import source_rows
 from data_pipelines.ops import TextSamples
@@ -24,7 +33,7 @@ def cleaned(data: SplitData[Any]) -> SplitData[Any]:
     The published limit of 30 words is left to the tokenizer's length: in the published 30 tokens it never cuts first,
     and with more tokens longer texts are wanted.
     """
-    clean = {CaptionRecord: clean_caption, CandidateRecord: clean_description}
+    clean = {CaptionRecord: clean_caption, CandidateRecord: clean_description, ComposedRecord: clean_caption}
     return dataclasses.replace(
         data,
         records=tuple(

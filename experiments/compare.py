@@ -39,7 +39,7 @@ PAGE = define_path("page", Place.NEW_FILE, "A page with the table, and curves ov
 def main() -> None:
     """Trains and evaluates the runs that the file of finished runs lacks, and prints the table of all."""
     from experiments.shared.variant_runs import VariantRuns
-    from experiments.shared.variant_tables import differences, table, write_page
+    from experiments.shared.variant_tables import differences, phrase_tables, table, write_page
 
     recipe, workdir = cli.required(CONFIG), Path(cli.required(WORKDIR))
     runs = VariantRuns(
@@ -48,7 +48,7 @@ def main() -> None:
     )  # fmt: skip
     rows = runs.complete(Path(ROWS.value or workdir / "rows.jsonl"), variants=VARIANTS.value, seeds=SEEDS.value)
     if rows:
-        print(table(rows))
+        print("\n\n".join(filter(None, (table(rows), phrase_tables(rows)))))
     if AGAINST.value:
         print(f"\n{differences(rows, AGAINST.value)}")
     if PAGE.value:

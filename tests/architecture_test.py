@@ -8,14 +8,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SYSTEMS = {f"contextjax.models.{name}" for name in ("context_cir", "context_blip", "composed_blip")}
+SYSTEMS = {f"contextjax.models.{name}" for name in ("context_cir", "context_blip", "composed_blip", "covr2")}
 PARTS = {
     f"contextjax.models.{name}"
     for name in (
-        "dual_encoder", "clip", "blip", "fusion", "adapter", "masking", "inter_context", "token_pooling", "combiner"
+        "dual_encoder", "clip", "blip", "blip2", "fusion", "adapter", "masking", "inter_context", "token_pooling",
+        "combiner",
     )
 }  # fmt: skip
-TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text", "multimodal")}
+TOWERS = {f"contextjax.models.{name}" for name in ("vision", "text", "multimodal", "qformer")}
 ATTENTION = {f"contextjax.models.{name}" for name in ("attention", "linear", "placed")}
 LAYERS = {"contextjax.models.layers"} | ATTENTION
 TYPES = {"contextjax.types"}
@@ -39,9 +40,11 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.vision": LAYERS | TYPES,
     "contextjax.models.text": LAYERS | TYPES,
     "contextjax.models.multimodal": {"contextjax.models.text"} | LAYERS | TYPES,
+    "contextjax.models.qformer": {"contextjax.models.text", "contextjax.models.multimodal"} | LAYERS | TYPES,
     "contextjax.models.dual_encoder": TOWERS | LAYERS | TYPES,
     "contextjax.models.clip": {"contextjax.models.dual_encoder"} | TOWERS | LAYERS | TYPES,
     "contextjax.models.blip": {"contextjax.models.dual_encoder"} | TOWERS | LAYERS | TYPES,
+    "contextjax.models.blip2": {"contextjax.models.dual_encoder"} | TOWERS | LAYERS | TYPES,
     "contextjax.models.fusion": TOWERS | LAYERS | TYPES,
     "contextjax.models.adapter": LAYERS | TYPES,
     "contextjax.models.masking": {"contextjax.models.adapter"} | TOWERS | LAYERS | TYPES,
@@ -51,6 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.composed_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_blip": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.context_cir": PARTS | TOWERS | LAYERS | TYPES,
+    "contextjax.models.covr2": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.variants": SPEC | SYSTEMS | PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.pretrained": MODELS | TYPES | FILES | {"contextjax.pretrained"},
     "contextjax.losses": TYPES | {"contextjax.losses"},

@@ -29,8 +29,6 @@ from tests.commands import environment, interpreter
 from tests.conftest import write_pictograms
 from tests.sharding.processes_test import free_port
 
-# gpu_box has passed here; resumes of the others ran out of time or were aborted by Gloo on two busy cores.
-pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 LAUNCH = ROOT / "launch"
 DEADLINE = 1800  # seconds; a busy machine takes long
@@ -134,6 +132,7 @@ def trained_and_exported(
     return target
 
 
+@pytest.mark.long
 def test_a_gpu_box(data, tmp_path):
     found = tools(tmp_path / "tools", nvidia_smi='printf "GPU 0\\nGPU 1\\n"')
     workdir = tmp_path / "run"
@@ -141,6 +140,7 @@ def test_a_gpu_box(data, tmp_path):
     trained_and_exported([command], [{**found, "PYTHON": sys.executable}], workdir)
 
 
+@pytest.mark.long
 def test_slurm(data, tmp_path):
     workdir = tmp_path / "run"
     variables = {
@@ -171,6 +171,7 @@ def metadata(host: int) -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"127.0.0.1:{server.server_port}"
     server.shutdown()
+    server.server_close()
 
 
 def with_chips(folder: Path) -> dict[str, str]:
@@ -180,6 +181,7 @@ def with_chips(folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder), "JAX_COORDINATOR_PORT": str(free_port())}
 
 
+@pytest.mark.slow
 def test_tpu_vms(data, tmp_path):
     """The hosts run the committed code, out of the archive that the script sends."""
     workdir, hosts = tmp_path / "run", tmp_path / "hosts"
@@ -221,6 +223,7 @@ def with_values(arguments: list[str], **values: Any) -> list[str]:
     return changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("manifest", ["jobset_gpu.yaml", "jobset_tpu.yaml"])
 def test_a_jobset_in_the_image(manifest, data, tmp_path):
     """Two pods, whose names stand for this machine, run the image's files by its entry point."""
@@ -248,6 +251,7 @@ def test_a_jobset_in_the_image(manifest, data, tmp_path):
     trained_and_exported([command, command], pods, workdir, cwd=folder)
 
 
+@pytest.mark.slow
 def test_the_serving_image(tiny_run, tmp_path, pictograms):
     """The image's files serve an export, answer on /health and end by SIGTERM."""
     system = tmp_path / "system"

@@ -330,3 +330,24 @@ def test_grounding_is_what_counting_pixels_gives():
 def test_what_cannot_be_grounded_is_refused(values, boxes, sentence):
     with pytest.raises(ValueError, match=sentence):
         metrics.grounding(values, np.asarray(boxes, float), (16, 16))
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 4096])
+def test_of_several_vectors_the_best_pair_counts_and_means_are_scored_by_their_product(chunk):
+    """ "Max over tokens" and "mean", CoVR-2's two protocols, in plain loops."""
+    rng = np.random.default_rng(4)
+    asked, gallery = unit(rng, 6, 3, 8), unit(rng, 11, 3, 8)
+    truths, excluded = rng.integers(0, 11, (6, 2)), rng.integers(-1, 11, 6)
+    options = {"excluded": excluded, "keep": 4, "chunk": chunk}
+    pairs = np.einsum("qid,gjd->qgij", asked, gallery)
+    for found, scores in (
+        (rank_gallery(asked, gallery, truths, **options), pairs.max(axis=(2, 3))),
+        (rank_gallery(asked.mean(1), gallery.mean(1), truths, **options), pairs.mean(axis=(2, 3))),
+    ):
+        scores[np.arange(6), excluded] = np.where(excluded >= 0, -INF, scores[np.arange(6), excluded])
+        order = np.argsort(-scores, axis=1, kind="stable")
+        np.testing.assert_array_equal(found.top, order[:, :4])
+        np.testing.assert_allclose(found.scores, np.take_along_axis(scores, order[:, :4], axis=1), atol=1e-6)
+        np.testing.assert_array_equal(
+            found.ranks, [[list(o).index(t) for t in own] for o, own in zip(order, truths, strict=True)]
+        )

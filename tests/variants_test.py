@@ -10,7 +10,8 @@ from contextjax.variants import VARIANTS, make_model, make_spec, resolve
 def test_resolved_sizes_build_the_same_model(variant):
     from configs.base import base
 
-    config = base("context_blip" if variant.startswith("BLIP") else "context_cir")
+    systems = {"BLIP-": "context_blip", "BLIP2": "covr2"}
+    config = base(systems.get(variant[:5], "context_cir"))
     config.model.variant = variant
     if variant == "BLIP-S16":  # whose width and vocabulary are those of a small model
         config.model.fused_token = None

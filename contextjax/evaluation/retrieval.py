@@ -14,7 +14,11 @@ from contextjax.types import ComposedRecord, EvaluationProtocol, UserError
 
 
 class Encoder(Protocol):
-    """A system as an evaluation of composed queries needs it."""
+    """A system as an evaluation of composed queries needs it.
+
+    One whose attribute `query` is "token_max" has `encode_query_tokens` and `encode_gallery_tokens`, too, which give
+    several vectors of each query and picture: it is ranked by the best pair of them.
+    """
 
     def encode_query(self, images: Sequence[Any], texts: Sequence[str]) -> np.ndarray:
         """Returns embeddings [B, D], L2-normalised."""
@@ -211,11 +215,18 @@ def gallery_rows(protocol: EvaluationProtocol, records: Sequence[ComposedRecord]
 def encode_rows(
     system: Encoder, pictures: Pictures, rows: Sequence[int] | np.ndarray | None = None, *, chunk: int = 1024
 ) -> np.ndarray:
-    """Returns the embeddings [G, D] of a table's pictures, or those of `rows`; at most `chunk` are held decoded."""
+    """Returns the embeddings [G, D] or [G, L, D] of a table's pictures, or those of `rows`.
+
+    At most `chunk` pictures are held decoded.
+    """
     rows = range(len(pictures)) if rows is None else rows
-    return np.concatenate(
-        [system.encode_gallery([pictures[i] for i in rows[b : b + chunk]]) for b in range(0, len(rows), chunk)]
-    )
+    encode = _encoder(system, "encode_gallery")
+    return np.concatenate([encode([pictures[i] for i in rows[b : b + chunk]]) for b in range(0, len(rows), chunk)])
+
+
+def _encoder(system: Any, method: str) -> Any:
+    """Returns the method of a system by which its evaluation encodes."""
+    return getattr(system, f"{method}_tokens" if getattr(system, "query", "") == "token_max" else method)
 
 
 def mean_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -231,11 +242,11 @@ def _encode_queries(
     texts = [(r.text, *(r.rewordings if protocol.averages_rewordings else ())) for r in records]
     read = {name: pictures[pictures.row[name]] for name in dict.fromkeys(record.reference for record in records)}
     images = [read[record.reference] for record, own in zip(records, texts, strict=True) for _ in own]
-    embeddings = system.encode_query(images, [text for own in texts for text in own])
+    embeddings = _encoder(system, "encode_query")(images, [text for own in texts for text in own])
     if not protocol.averages_rewordings:
         return embeddings
     sums = np.add.reduceat(embeddings, np.cumsum([0, *map(len, texts[:-1])]), axis=0)
-    return sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    return sums / np.linalg.norm(sums, axis=-1, keepdims=True)
 
 
 def _rank_texts(texts: np.ndarray, gallery: np.ndarray, pictures: np.ndarray) -> np.ndarray:

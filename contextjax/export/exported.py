@@ -22,6 +22,8 @@ _LEFT_OUT = {
     "attention_maps": "attention maps",
     "with_query": "other ways to query",
     "with_score": "other ways to score",
+    "encode_query_tokens": "vectors of tokens",
+    "encode_gallery_tokens": "vectors of tokens",
     "set_features": "features of candidate sets",
     "image_features": "features that are not normalised",
     "text_features": "features that are not normalised",

@@ -13,11 +13,12 @@ from contextjax.models.combiner import Combiner, PseudoWord
 from contextjax.models.dual_encoder import Composition, DualEncoder, temperature_of
 from contextjax.models.fusion import FusionBlock
 from contextjax.models.layers import AttentionPooling, head, normalize
+from contextjax.models.qformer import QFormer, QFormerConfig
 from contextjax.models.text import TextOutput
 from contextjax.models.vision import VisionOutput
 
 BASELINES = ("image", "text", "sum", "raw_sum")  # which every system with two towers has
-QUERIES = ("fusion", "combiner", "pseudo_word", *BASELINES)
+QUERIES = ("fusion", "combiner", "pseudo_word", "qformer", *BASELINES)
 HEADS = ("own", "gallery")
 
 
@@ -31,7 +32,8 @@ class ContextCIRConfig:
     fusion_activation: str = "gelu"
     fusion_self_attention: bool = False
     fusion_head: str = "own"  # attention pooling and a Linear; "gallery": the gallery's own pooling and projection
-    # "combiner": CLIP4Cir's; "pseudo_word": SEARLE's and LinCIR's; BASELINES: see `combine`.
+    # "combiner": CLIP4Cir's; "pseudo_word": SEARLE's and LinCIR's; "qformer": CoVR-2's, on this image tower, with two
+    # layers for each of fusion_layers; BASELINES: see `combine`.
     query: str = "fusion"
 
 
@@ -57,6 +59,11 @@ class ContextCIR(DualEncoder):
             self.combiner = Combiner()
         elif c.query == "pseudo_word":
             self.pseudo_word = PseudoWord(c.clip.text.width)
+        elif c.query == "qformer":
+            text, width = c.clip.text, vision.width
+            sizes = text.vocabulary, text.positions, width, 2 * c.fusion_layers, c.fusion_heads, 4 * width
+            self.qformer = QFormer(QFormerConfig(*sizes, activation=c.fusion_activation), self.dtype)
+            self.query_projection = head(c.clip.projection, ("embed", "projection"))
 
     @property
     def towers(self) -> CLIP:
@@ -96,6 +103,9 @@ class ContextCIR(DualEncoder):
         kind = self.config.query
         if kind == "pseudo_word":
             return Composition(self.text_features(self.read_word(ids, mask, self.image_features(image))), None)
+        if kind == "qformer":  # the text is read by the Q-Former alone
+            states = self.qformer.read_both(self.clip.vision.normalize(image.tokens), ids, mask)
+            return Composition(normalize(self.query_projection(states)).mean(-2), None)
         text = self.encode_text(ids, mask)
         if kind == "fusion":
             tokens, *attention = self.fuse(image.tokens, text.states, mask)

@@ -13,13 +13,14 @@ class Fields:
     """The fields of a transformer tower: rows of (key in config.json, our field, transformers' default)."""
 
     def __init__(
-        self, *rows: tuple[str, str, Any], width: int, heads: int, mlp: int, activation: str, epsilon: float = 1e-5
-    ):
-        """Adds `rows` to the fields that all towers have, whose defaults are the other arguments (and 12 layers)."""
+        self, *rows: tuple[str, str, Any], width: int, heads: int, mlp: int, activation: str, epsilon: float = 1e-5,
+        layers: int = 12,
+    ):  # fmt: skip
+        """Adds `rows` to the fields that all towers have, whose defaults are the other arguments."""
         self._rows = (
             *rows,
             ("hidden_size", "width", width),
-            ("num_hidden_layers", "layers", 12),
+            ("num_hidden_layers", "layers", layers),
             ("num_attention_heads", "heads", heads),
             ("intermediate_size", "mlp", mlp),
             ("hidden_act", "activation", activation),

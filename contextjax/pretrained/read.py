@@ -14,12 +14,13 @@ import jax.numpy as jnp
 
 from contextjax.json_files import read_json
 from contextjax.models.blip import BLIP
+from contextjax.models.blip2 import BLIP2
 from contextjax.models.clip import CLIP, CLIPConfig
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.models.context_cir import ContextCIR
 from contextjax.models.multimodal import BertConfig, BertEncoder
 from contextjax.models.vision import VisionConfig, check_image_size
-from contextjax.pretrained import blip, clip, clip4cir, context_blip, context_cir, preprocessing
+from contextjax.pretrained import blip, blip2, clip, clip4cir, context_blip, context_cir, preprocessing
 from contextjax.pretrained.names import Leaf, NameTable, flatten, match, own_table, unflatten
 from contextjax.pretrained.positions import resize_positions
 from contextjax.pretrained.tensors import Tensor, tensors_of, weights_of
@@ -27,6 +28,7 @@ from contextjax.types import UserError
 
 EMPTY: Mapping[str, Any] = {}
 LARGEST, DEEPEST = 1 << 24, 512  # of any size, and of a number of blocks; a larger one is a mistake
+TOWERS = ("clip", "blip", "blip2")  # the fields of systems' configs that hold the towers' config
 BUFFERS = r"(^|\.)(position_ids|attn_mask)$"  # tensors that are never needed and not reported
 
 
@@ -46,8 +48,11 @@ class Family:
 CLIP_HF = Family("CLIP (Hugging Face)", CLIP, clip.hf_config, clip.hf_table)
 CLIP_OPEN = Family("CLIP (OpenCLIP)", CLIP, clip.open_clip_config, clip.open_clip_table)
 BLIP_HF = Family("BLIP (Hugging Face)", BLIP, blip.hf_config, blip.hf_table, fit="squash")
+BLIP2_HF = Family(
+    "BLIP-2 (Hugging Face)", BLIP2, blip2.hf_config, blip2.hf_table, left_out=blip2.LEFT_OUT, fit="squash"
+)
 BERT = Family("BERT (Hugging Face)", BertEncoder, blip.bert_config, blip.bert_table, left_out=r"^pooler\.")
-BY_MODEL_TYPE = {"clip": CLIP_HF, "blip": BLIP_HF, "bert": BERT}
+BY_MODEL_TYPE = {"clip": CLIP_HF, "blip": BLIP_HF, "blip-2": BLIP2_HF, "bert": BERT}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +202,7 @@ def _identify(place: Path, tensors: Mapping[str, Tensor], image_size: int | None
     if not isinstance(kind, str) or kind not in BY_MODEL_TYPE:
         raise UserError(
             f"{folder}/config.json is of the family {kind!r}; expected one of {', '.join(BY_MODEL_TYPE)} "
-            "(CLIP, or BLIP for image-text retrieval)."
+            "(CLIP, or BLIP or BLIP-2 for image-text retrieval)."
         )
     family = BY_MODEL_TYPE[kind]
     return family, _config(family, config, folder, image_size)
@@ -243,15 +248,15 @@ def _check_sizes(place: Path, config: Any) -> None:
 
 
 def towers(config: Any) -> Any:
-    """Returns the CLIPConfig or BLIPConfig in a system's config, which may itself be one."""
-    return getattr(config, "clip", getattr(config, "blip", config))
+    """Returns the CLIPConfig, BLIPConfig or BLIP2Config in a system's config, which may itself be one."""
+    return next((getattr(config, name) for name in TOWERS if hasattr(config, name)), config)
 
 
 def change_towers(config: Any, change: Callable[[Any], Any]) -> Any:
     """Returns a config with `change` applied to its vision and its text section."""
     if isinstance(config, BertConfig):
         return change(config)
-    for name in ("clip", "blip"):
+    for name in TOWERS:
         if hasattr(config, name):
             return dataclasses.replace(config, **{name: change_towers(getattr(config, name), change)})
     return dataclasses.replace(config, vision=change(config.vision), text=change(config.text))

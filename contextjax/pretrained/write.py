@@ -1,4 +1,4 @@
-"""Writes CLIP and BLIP as folders in Hugging Face's layout, and any model under our own parameter names."""
+"""Writes CLIP, BLIP and BLIP-2 as folders in Hugging Face's layout, and any model under our own parameter names."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from contextjax.files import whole_file, whole_folder
 from contextjax.models.blip import BLIPConfig
+from contextjax.models.blip2 import BLIP2Config
 from contextjax.models.clip import CLIPConfig
-from contextjax.pretrained import blip, clip, preprocessing
+from contextjax.pretrained import blip, blip2, clip, preprocessing
 from contextjax.pretrained.names import flatten, own_table, write
 from contextjax.spec import DTYPES, SystemSpec
 from contextjax.types import UserError
@@ -24,8 +25,9 @@ def nothing(folder: Path) -> None:
     """Adds no file to a folder."""
 
 
-def write_pretrained(folder: str | Path, config: CLIPConfig | BLIPConfig, params: Any, *, dtype: str = "float32",
-                     title: str = "", origin: str = "", finish: Finish = nothing) -> Path:  # fmt: skip
+def write_pretrained(folder: str | Path, config: CLIPConfig | BLIPConfig | BLIP2Config, params: Any, *,
+                     dtype: str = "float32", title: str = "", origin: str = "",
+                     finish: Finish = nothing) -> Path:  # fmt: skip
     """Writes model.safetensors, config.json, preprocessor_config.json and a model card, as transformers reads them.
 
     Args:
@@ -41,7 +43,7 @@ def write_pretrained(folder: str | Path, config: CLIPConfig | BLIPConfig, params
       UserError: the folder holds something already, or Hugging Face has no class for such a model.
     """
     is_clip = isinstance(config, CLIPConfig)
-    family: Any = clip if is_clip else blip
+    family: Any = clip if is_clip else blip2 if isinstance(config, BLIP2Config) else blip
     described = {**family.hf_config_json(config), "dtype": dtype}
     tensors = write(family.hf_table(config), flatten(params))
     name = described["architectures"][0]

@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from contextjax import images as image_files
 from contextjax.analysis.cost import matmul_flops, traced_flops
 from contextjax.evaluation import evaluate_candidates, evaluate_retrieval, gallery_rows
-from contextjax.models.context_cir import ContextCIR
 from contextjax.optim import make_optimizer, make_schedule
 from contextjax.system import System
 from contextjax.tokenizers import train_tokenizer
@@ -145,7 +144,7 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
     if real:
         data = load_evaluated(config, config.data.val_split)
         records, pictures = data.records, data.pictures
-    elif isinstance(system.model, ContextCIR):
+    elif hasattr(system.model, "compose"):
         pictures = SyntheticPictures(config.data.batch_size, system.image_size)
         records = composed_records(pictures, config.data.batch_size)
     else:
@@ -158,7 +157,7 @@ def evaluation(config: Any, *, steps: int, real: bool) -> Timing:
     if isinstance(records[0], ComposedRecord):
         protocol = protocols.of_reader(reader)
         run = lambda: evaluate_retrieval(system, protocol, records, pictures)  # pyright: ignore[reportArgumentType]
-        if isinstance(system.model, ContextCIR):
+        if hasattr(system.model, "compose"):
             composed: Any = records
             flops = _retrieval_flops(system, len(records), len(gallery_rows(protocol, composed, pictures)))
     else:

@@ -12,8 +12,8 @@ def largest_difference(folder: Path, model: Any, params: Any, *, seed: int = 0) 
     """Returns the largest absolute difference of embeddings and matching logits on two random pictures and texts.
 
     Args:
-      folder: a CLIP or BLIP checkpoint in Hugging Face's layout.
-      model: our CLIP or BLIP module of it.
+      folder: a CLIP, BLIP or BLIP-2 checkpoint in Hugging Face's layout.
+      model: our module of it.
       params: the parameters of `model`.
       seed: the seed of the random inputs.
     """
@@ -22,6 +22,7 @@ def largest_difference(folder: Path, model: Any, params: Any, *, seed: int = 0) 
     import transformers
 
     from contextjax.models.blip import BLIP
+    from contextjax.models.blip2 import BLIP2
 
     rng, config = np.random.default_rng(seed), model.config
     size, vocabulary = config.vision.image_size, config.text.vocabulary
@@ -42,6 +43,11 @@ def largest_difference(folder: Path, model: Any, params: Any, *, seed: int = 0) 
         if isinstance(model, BLIP):
             reference: Any = transformers.BlipForImageTextRetrieval.from_pretrained(folder, dtype=torch.float32).eval()
             expected = [reference(**tensors, use_itm_head=False).itm_score, reference(**tensors).itm_score]
+        elif isinstance(model, BLIP2):
+            reference = transformers.Blip2ForImageTextRetrieval.from_pretrained(folder, dtype=torch.float32).eval()
+            alone = reference(**tensors)
+            matching = reference(**tensors, use_image_text_matching_head=True).logits_per_image
+            expected = [alone.image_embeds @ alone.text_embeds.T, matching]
         else:
             reference = transformers.CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
             out = reference(**tensors)

@@ -73,7 +73,7 @@ RULES: Mapping[str, Rule] = {
     "model.dtype": _one_of(DTYPES), "model.projection": NATURAL, "model.mask_rate": SHARE,
     "model.context_dropout": SHARE, "model.adapter_reduction": COUNT,
     "loss.contrastive": _one_of(FORMS), "loss.chunk": NATURAL, "loss.lead_steps": NATURAL,
-    "loss.temperature": POSITIVE, "loss.epsilon": WEIGHT,
+    "loss.temperature": POSITIVE, "loss.alpha": POSITIVE, "loss.beta": WEIGHT, "loss.epsilon": WEIGHT,
     "optimizer.name": _one_of(OPTIMIZERS), "optimizer.schedule": _one_of(SCHEDULES),
     "optimizer.learning_rate": RATE, "optimizer.warmup_steps": NATURAL, "optimizer.restart_period": COUNT,
     "optimizer.restart_factor": COUNT, "optimizer.decay_period": COUNT, "optimizer.decay_factor": POSITIVE,

@@ -111,11 +111,12 @@ def phrase_groups(config: Any, cuts: int) -> int:
 def abstract_batch(config: Any, *, cuts: int = 1) -> ComposedBatch | FeaturePairs | TextBatch:
     """Returns a global training batch as shapes; see make_samples for what the config puts into it."""
     weights, d = loss_weights(config), config.data
-    size, r, m = config.model.vision["image_size"], d.batch_size, d.modifications
+    r, m = d.batch_size, d.modifications
     if d.cached:
         return FeaturePairs(*(floats(r, config.model.projection) for _ in range(3)), *(integers(r) for _ in range(3)))
     if reads_texts_alone(config):
         return TextBatch(abstract_tokens(r, d.text_length), abstract_tokens(r, d.text_length), integers(r))
+    size = config.model.vision["image_size"]
     captions = abstract_tokens(r, 1 + m, d.caption_length) if _needs_captions(config) else None
     phrases = None
     if "consistency" in weights:
@@ -188,7 +189,7 @@ def _check_terms(config: Any, weights: dict[str, float]) -> None:
         raise UserError(f"model.template is '{model.template}', in which phrases are not found; {give}.consistency=0.")
     if not config.data.cached:
         return
-    if query in ("fusion", "pseudo_word", "composed"):
+    if query in ("fusion", "pseudo_word", "qformer", "composed"):
         raise UserError(f"data.cached keeps one feature of a picture, and the query '{query}' reads more; unset it.")
     if odd := sorted(weights.keys() - {"contrastive", "recall"}):
         raise UserError(f"data.cached has no {odd[0]} loss, which needs pictures; {give}.{odd[0]}=0.")

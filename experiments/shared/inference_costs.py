@@ -16,6 +16,7 @@ from contextjax import programs
 from contextjax.analysis.cost import matmul_flops, without_unused
 from contextjax.models.blip import BLIP
 from contextjax.models.context_blip import ContextBLIP
+from contextjax.models.covr2 import CoVR2
 from contextjax.pretrained import abstract_params, towers
 from contextjax.pretrained.names import flatten
 from contextjax.variants import make_model
@@ -65,11 +66,12 @@ def inference_costs(config: Any) -> list[InferenceCost]:
             cost("ContextBLIP", model, spec.score, freeze=freeze),
             *(cost("BLIP", base, score, freeze=None) for score in ("itm", "sum", "itc")),
         ]
+    base = "BLIP-2" if isinstance(model, CoVR2) else "CLIP"
     query = getattr(model.config, "query", "sum")
     modes = dict.fromkeys((query, "sum", "image", "text"))
     own = spec.title if spec.family != "context_cir" else query
-    names = {"fusion": "ConText-CIR", "composed": own, "sum": "CLIP's sum"}
-    name = lambda mode: names.get(mode, own if mode == query else f"CLIP's {mode} alone")
+    names = {"fusion": "ConText-CIR", "composed": own, "sum": f"{base}'s sum"}
+    name = lambda mode: names.get(mode, own if mode == query else f"{base}'s {mode} alone")
     return [_of_queries(name(mode), model, mode, length=length, freeze=freeze) for mode in modes]
 
 

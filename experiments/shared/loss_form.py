@@ -13,8 +13,10 @@ from contextjax.types import UserError
 FORMS = ("gathered", "chunked", "ring")
 
 
-def contrastive_form(name: str, chunk: int, mesh: Any) -> Callable[..., Any]:
-    """Returns the loss of whole arrays, with the signature of `contrastive_loss`; `mesh` is a mesh or its text.
+def contrastive_form(
+    name: str, chunk: int, mesh: Any, *, loss: Callable[..., Any] = contrastive_loss
+) -> Callable[..., Any]:
+    """Returns a loss of whole arrays in one of its forms, with its own signature; `mesh` is a mesh or its text.
 
     Raises:
       UserError: there is no such form, or it has no chunks of such a size.
@@ -27,7 +29,7 @@ def contrastive_form(name: str, chunk: int, mesh: Any) -> Callable[..., Any]:
             "'ring'."
         )
     if name == "gathered":
-        return contrastive_loss
+        return loss
     return map_over_devices(
-        functools.partial(contrastive_loss, form=name, chunk=chunk), make_mesh(mesh) if isinstance(mesh, str) else mesh
+        functools.partial(loss, form=name, chunk=chunk), make_mesh(mesh) if isinstance(mesh, str) else mesh
     )

@@ -79,7 +79,8 @@ def make_start(config: Any) -> Callable[[Any], Any] | None:
         return lambda params: _from_run(config, params)
     if not config.model.pretrained:
         return None
-    name = SYSTEMS[config.model.system].towers
+    family = SYSTEMS[config.model.system]
+    name = family.towers
 
     def begin(params: Any) -> Any:
         own = params[name] if name else params
@@ -87,7 +88,8 @@ def make_start(config: Any) -> Callable[[Any], Any] | None:
         if config.loss.learned_temperature and "logit_scale" in read:
             # A CLIP has learned to its floor, where nothing moves it: another system starts at 0.07, a CLIP just above.
             read["logit_scale"] = own["logit_scale"] if name else jnp.minimum(read["logit_scale"], MOVING)
-        return {**params, name: read} if name else read
+        copies = {part: jax.tree.map(jnp.copy, read[theirs]) for part, theirs in family.copies.items()}
+        return {**params, name: read, **copies} if name else read
 
     return begin
 

@@ -15,6 +15,7 @@ from contextjax.evaluation import (
     single_modality,
     with_texts_of_other_sets,
 )
+from contextjax.spec import TOKEN_QUERIES
 from contextjax.system import System
 from contextjax.types import CandidateRecord, EvaluationProtocol
 from data_pipelines.datasets import READERS
@@ -65,10 +66,12 @@ def score(
         own, shared = [{"propositions": propositions, "share": share}] * len(parts), [{}] * len(parts)
     else:
         main, change = protocol.query or system.query, system.with_query
-        others = [name for name in ("image", "text", "sum") if main not in ("image", "text") and name != main]
-        # The gallery is the same for every way to query, and so encoded once for all.
-        rows = lambda data: gallery_rows(protocol, data.records, data.pictures)
-        own = shared = [{"embeddings": encode_rows(system, data.pictures, rows(data))} for data in parts.values()]
+        ways = (*(TOKEN_QUERIES if main in TOKEN_QUERIES else ()), "image", "text", "sum")
+        others = [name for name in ways if main not in ("image", "text") and name != main]
+        # The gallery is the same for every way to query, and so encoded once for all; but for "token_max", which
+        # compares the vectors whose means the others do.
+        own = _galleries(change(main) if protocol.query else system, protocol, parts)
+        shared = _galleries(change("token_mean"), protocol, parts) if main == "token_max" and baselines else own
     evaluate_all = lambda system, options: [
         evaluate(system, protocol, data, **more) for data, more in zip(parts.values(), options, strict=True)
     ]
@@ -77,7 +80,8 @@ def score(
     by_part = {
         part: {**each.metrics(), "n_queries": len(each.records)} for part, each in zip(parts, evaluations, strict=True)
     }
-    simpler = {name: evaluate_all(change(name), shared) for name in others if baselines}
+    options = lambda name: _galleries(change(name), protocol, parts) if name == "token_max" else shared
+    simpler = {name: evaluate_all(change(name), options(name)) for name in others if baselines}
     beside = {name: mean(each) for name, each in simpler.items()}
     alone = {name: each for name, each in simpler.items() if name in ("image", "text")}
     if has_candidates(protocol):
@@ -101,3 +105,9 @@ def score(
         "baselines": beside,
         "single_modality": single_modality(evaluations, alone),
     }  # fmt: skip
+
+
+def _galleries(system: System, protocol: EvaluationProtocol, parts: Mapping[str, SplitData]) -> list[dict[str, Any]]:
+    """Returns the option `embeddings` of an evaluation of each part."""
+    rows = lambda data: gallery_rows(protocol, data.records, data.pictures)
+    return [{"embeddings": encode_rows(system, data.pictures, rows(data))} for data in parts.values()]

@@ -73,12 +73,12 @@ class VariantRuns:
         more = {name: value for name, value in evaluation.items() if name.startswith(("accuracy/", "grounding/"))}
         more |= _costs(stages[-1])
         row: dict[str, Any] = {"variant": variant, "seed": seed, "metrics": self._metrics(evaluation) | more}
-        row["metrics"] |= _rest(evaluation)
+        row["metrics"] |= self._rest(evaluation)
         row |= {"gallery": evaluation["n_gallery"], "queries": evaluation["n_queries"], "split": evaluation["split"]}
         row |= _detail(evaluation)
         for split in self.splits:
             further = self._evaluate(stages[-1], split)
-            values = further["metrics"] | _rest(further)
+            values = further["metrics"] | self._rest(further)
             row["metrics"] |= {f"{split}/{name}": value for name, value in values.items()}
             row.setdefault("splits", {})[split] = {"queries": further["n_queries"], **_detail(further)}
         if self.kind:
@@ -111,6 +111,11 @@ class VariantRuns:
             raise UserError(f"The run in {place} can't be evaluated; what was said of it stands above.")
         file = f"evaluation.{split}.json" if split and split != read_config(place).data.val_split else "evaluation.json"
         return read_evaluation(place / file, remedy="give the same command again")
+
+    def _rest(self, evaluation: Any) -> dict[str, float]:
+        """Returns the figures of the queries that no single modality answers, where they are asked for."""
+        shares = evaluation.get("single_modality", {}).items() if self.baselines else ()
+        return {f"rest/{name}": values["rest"] for name, values in shares if values["rest"] is not None}
 
     def _metrics(self, evaluation: Any) -> dict[str, Any]:
         if not self.kind:
@@ -155,12 +160,6 @@ class VariantRuns:
             command += [f"--config.{pair}" for pair in pairs]
         if subprocess.run([sys.executable, "-m", *command, f"--workdir={place}"], check=False).returncode:
             raise UserError(f"The run in {place} failed; what it said stands above. The same command goes on with it.")
-
-
-def _rest(evaluation: Any) -> dict[str, float]:
-    """Returns the figures of the queries that no single modality answers, where they were measured."""
-    shares = evaluation.get("single_modality", {}).items()
-    return {f"rest/{name}": values["rest"] for name, values in shares if values["rest"] is not None}
 
 
 def _detail(evaluation: Any) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 import pytest
 
-from configs import context_blip, context_cir, pictogram_sets, pictograms
+from configs import context_blip, context_cir, covr2, pictogram_sets, pictograms
 from contextjax.variants import make_model, make_spec
 
 
 @pytest.mark.parametrize(
     ("recipe", "argument"),
-    [(pictograms, "tiny"), (context_cir, "tiny"),
+    [(pictograms, "tiny"), (context_cir, "tiny"), (covr2, "tiny"), (covr2, "fashion_iq,tiny"),
      *((recipe, f"{stage},tiny") for recipe in (context_blip, pictogram_sets) for stage in recipe.STAGES)],
     ids=str,
 )  # fmt: skip

@@ -8,7 +8,7 @@ from configs.pictograms import get_config as pictograms
 from configs.systems import ARGUMENTS, SYSTEMS, get_config
 from contextjax.pretrained import abstract_params
 from contextjax.variants import make_model, make_spec
-from experiments.shared import systems
+from experiments.shared import models, systems
 
 TERMS = {
     "context_cir": {"contrastive", "consistency", "captions"},
@@ -19,6 +19,7 @@ TERMS = {
 @pytest.mark.parametrize("argument", [*SYSTEMS, "tiny", *(f"tiny,{name}" for name in SYSTEMS)])
 def test_every_system_has_its_terms_and_the_same_training(argument):
     config, reference = get_config(argument), pictograms("tiny" if "tiny" in argument else "")
+    config.model = models.resolve_model(config)
     name = argument.removeprefix("tiny").strip(",") or "context_cir"
     model = make_model(make_spec(config.model, vocabulary=500))
     objective = systems.of(config).make_phases(config, model)[-1].objective

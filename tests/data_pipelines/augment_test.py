@@ -116,3 +116,16 @@ def test_an_unknown_augmentation_is_reported():
 def test_impossible_scales_are_reported(scale):
     with pytest.raises(UserError, match="expected shares of the area"):
         Augment("set", scale=scale)
+
+
+def test_the_reference_alone_is_changed():
+    """CoVR-2's: a crop of 50 to 100 % of the area, a flip, RandAugment(2, 5); targets stay what they are."""
+    reference, *targets = given = [gradient()] * 3
+    for seed in range(10):
+        draw = rng(seed)
+        changed, *kept = Augment("reference")(given, rng(seed))
+        np.testing.assert_array_equal(kept, targets)
+        box, mirrored = crop_box(SIZE, (0.5, 1.0), draw), bool(draw.random() < 0.5)
+        image = Image.fromarray(reference).resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=box)
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
+        np.testing.assert_array_equal(changed, np.asarray(rand_augment(image, draw, operations=2)))

@@ -6,7 +6,9 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["consistency", "contrastive", "matching", "recall_surrogate", "reconstruction"])
+@pytest.mark.parametrize(
+    "name", ["consistency", "contrastive", "hard_negative", "matching", "recall_surrogate", "reconstruction"]
+)
 def test_examples_run(name):
     module = importlib.import_module(f"contextjax.losses.{name}")
     tested = [finder for finder in doctest.DocTestFinder().find(module) if finder.examples]

@@ -105,6 +105,7 @@ def test_each_query_is_what_it_says(tiny, kind):
     model = tiny.model(query=kind)
     params = tiny.params(model)
     own = {"fusion": set(tiny.shapes(tiny.model())), "combiner": {"clip", "combiner"}}
+    own["qformer"] = {"clip", "qformer", "query_projection"}
     assert set(params) == own.get(kind, {"clip", "pseudo_word"} if kind == "pseudo_word" else {"clip"})
     pictures, texts = tiny.pictures(2), tiny.texts(2, 3)
     texts = texts._replace(ids=texts.ids.at[:, :, 1].set(SLOT)) if kind == "pseudo_word" else texts

@@ -1,4 +1,4 @@
-"""CLIP and BLIP against PyTorch transformers on random configs: outputs to 1e-5, gradients to 1e-4, both directions."""
+"""CLIP, BLIP and BLIP-2 against PyTorch transformers on random configs: outputs to 1e-5, gradients to 1e-4."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from contextjax.models.multimodal import BertEncoder  # noqa: E402
 from contextjax.pretrained import read_pretrained, write_pretrained  # noqa: E402
 from contextjax.pretrained.names import flatten, write  # noqa: E402
 from contextjax.pretrained.positions import resize_positions  # noqa: E402
-from contextjax.pretrained.read import BLIP_HF, CLIP_HF  # noqa: E402
+from contextjax.pretrained.read import BLIP2_HF, BLIP_HF, CLIP_HF  # noqa: E402
 from tests.parity import peers  # noqa: E402
 
 pytestmark = pytest.mark.parity
@@ -23,6 +23,7 @@ DRAWS = range(20)
 MAKE = {
     "clip": (peers.clip_config, peers.clip_outputs, CLIP_HF),
     "blip": (peers.blip_config, peers.blip_outputs, BLIP_HF),
+    "blip2": (peers.blip2_config, peers.blip2_outputs, BLIP2_HF),
 }
 
 

@@ -89,6 +89,41 @@ def blip_config(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
+def blip2_config(rng: np.random.Generator) -> dict[str, Any]:
+    """A random config.json of BLIP-2 for retrieval."""
+    text_heads, vision_heads = int(rng.integers(1, 5)), int(rng.integers(1, 5))
+    patch, vocabulary = int(rng.integers(2, 9)), int(rng.integers(20, 120))
+    width = vision_heads * int(rng.integers(8, 17))
+    return {
+        "model_type": "blip-2",
+        "image_text_hidden_size": int(rng.integers(3, 40)),
+        "num_query_tokens": int(rng.integers(1, 9)),
+        "qformer_config": {
+            "use_qformer_text_input": True,
+            "vocab_size": vocabulary,
+            "hidden_size": text_heads * int(rng.integers(8, 17)),
+            "encoder_hidden_size": width,
+            "intermediate_size": int(rng.integers(5, 90)),
+            "num_hidden_layers": int(rng.integers(1, 5)),
+            "num_attention_heads": text_heads,
+            "max_position_embeddings": int(rng.integers(12, 24)),
+            "cross_attention_frequency": int(rng.integers(1, 4)),
+            "hidden_act": str(rng.choice(ACTIVATIONS)),
+            "layer_norm_eps": float(rng.choice([1e-12, 1e-5])),
+        },
+        "vision_config": {
+            "hidden_size": width,
+            "intermediate_size": int(rng.integers(5, 90)),
+            "num_hidden_layers": int(rng.integers(1, 4)),
+            "num_attention_heads": vision_heads,
+            "image_size": patch * int(rng.integers(1, 6)),
+            "patch_size": patch,
+            "hidden_act": str(rng.choice(ACTIVATIONS)),
+            "layer_norm_eps": float(rng.choice([1e-5, 1e-6])),
+        },
+    }
+
+
 def build(config: dict[str, Any], seed: int) -> Any:
     """The PyTorch model of a config, every parameter random (also those that start at zero or one)."""
     import torch
@@ -97,6 +132,8 @@ def build(config: dict[str, Any], seed: int) -> Any:
     torch.manual_seed(seed)
     if config["model_type"] == "clip":
         model: Any = transformers.CLIPModel(transformers.CLIPConfig(**config))
+    elif config["model_type"] == "blip-2":
+        model = transformers.Blip2ForImageTextRetrieval(transformers.Blip2Config(**config))
     else:
         model = transformers.BlipForImageTextRetrieval(transformers.BlipConfig(**config))
     with torch.no_grad():
@@ -109,7 +146,7 @@ def build(config: dict[str, Any], seed: int) -> Any:
 
 def draw_inputs(config: dict[str, Any], rng: np.random.Generator, *, batch: int = 4) -> Inputs:
     """Random pictures and texts of all lengths: BOS, words, EOS, padding."""
-    size, text = config["vision_config"]["image_size"], config["text_config"]
+    size, text = config["vision_config"]["image_size"], config.get("qformer_config") or config["text_config"]
     length = int(rng.integers(4, text["max_position_embeddings"] + 1))
     ids, mask = np.zeros((batch, length), np.int32), np.zeros((batch, length), bool)
     for row in range(batch):
@@ -156,6 +193,19 @@ def blip_outputs(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def blip2_outputs(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Returns the outputs of PyTorch's BLIP-2, by the names that `ours` uses."""
+    fused, alone = model(**tensors, use_image_text_matching_head=True), model(**tensors)
+    return {
+        "image_states": alone.vision_model_output.last_hidden_state,
+        "fused_states": fused.text_embeds[:, : model.config.num_query_tokens],
+        "matching": fused.logits_per_image,
+        "text_states": alone.text_model_output.last_hidden_state,
+        "image_embeddings": alone.image_embeds,
+        "text_embedding": alone.text_embeds,
+    }
+
+
 def ours(pretrained: Any, params: Any, inputs: Inputs) -> dict[str, Any]:
     """The same outputs of our module."""
     import jax
@@ -183,7 +233,19 @@ def ours(pretrained: Any, params: Any, inputs: Inputs) -> dict[str, Any]:
             "cosines": model.embed_image(image) @ model.embed_text(text).T,
         }
 
-    method = clip if pretrained.family.startswith("CLIP") else blip
+    def blip2(model):
+        image, text = model.encode_image(pictures), model.encode_text(ids, mask)
+        tokens = model.normalize_tokens(image.tokens)
+        return {
+            "image_states": tokens,
+            "fused_states": model.text.read_both(tokens, ids, mask),
+            "matching": model.match(image, ids, mask),
+            "text_states": text.states,
+            "image_embeddings": model.embed_image_tokens(image),
+            "text_embedding": model.embed_text(text),
+        }
+
+    method = {"CLIP": clip, "BLIP": blip, "BLIP-2": blip2}[pretrained.family.split(" ")[0]]
     return jax.jit(lambda params: pretrained.model.apply({"params": params}, method=method))(params)
 
 

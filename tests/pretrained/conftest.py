@@ -1,4 +1,4 @@
-"""Tiny CLIP and BLIP folders in Hugging Face's layout, made by our own writer; parity tests hold that it is right."""
+"""Tiny CLIP, BLIP and BLIP-2 folders in Hugging Face's layout, made by our own writer, which tests/parity checks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from contextjax.models.blip import BLIP, BLIPConfig
+from contextjax.models.blip2 import BLIP2, BLIP2Config
 from contextjax.models.clip import CLIP
 from contextjax.models.multimodal import BertConfig
+from contextjax.models.qformer import QFormerConfig
 from contextjax.models.vision import VisionConfig
 from contextjax.pretrained import abstract_params, write_pretrained
 from contextjax.pretrained.names import flatten
 
 VISION = VisionConfig(16, 8, width=16, layers=3, heads=4, mlp=24, activation="gelu", pre_norm=False, patch_bias=True,
                       fit="squash")  # fmt: skip
+QFORMER = QFormerConfig(32, 12, width=24, layers=3, heads=4, mlp=20, query_tokens=3)
+BLIP2_CONFIG = BLIP2Config(VISION, QFORMER, 8)
 BLIP_CONFIG = BLIPConfig(VISION, BertConfig(32, 12, width=24, layers=2, heads=4, mlp=20), 8)
 
 
@@ -52,9 +56,10 @@ def change(folder: Path, function: Any) -> None:
 
 @pytest.fixture(scope="session")
 def models(tiny) -> dict[str, Any]:
-    """name -> module: "clip" with two text layers, "blip"."""
+    """name -> module: "clip" with two text layers, "blip", "blip2"."""
     text = dataclasses.replace(tiny.clip.text, layers=2, eos_token=31)
-    return {"clip": CLIP(dataclasses.replace(tiny.clip, text=text)), "blip": BLIP(BLIP_CONFIG)}
+    clip = CLIP(dataclasses.replace(tiny.clip, text=text))
+    return {"clip": clip, "blip": BLIP(BLIP_CONFIG), "blip2": BLIP2(BLIP2_CONFIG)}
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +69,7 @@ def folders(models, tmp_path_factory) -> dict[str, Path]:
     return {name: write_pretrained(root / name, m.config, random_params(m)) for name, m in models.items()}
 
 
-@pytest.fixture(params=["clip", "blip"])
+@pytest.fixture(params=["clip", "blip", "blip2"])
 def name(request) -> str:
     return request.param
 

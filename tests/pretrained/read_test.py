@@ -21,7 +21,7 @@ def test_what_is_written_is_read_bitwise(models, name, folder):
 @pytest.mark.parametrize("kind", ["siglip", None, 3])
 def test_another_family_is_refused(folder, edit_json, kind):
     edit_json(folder / "config.json", lambda c: {**c, "model_type": kind})
-    with pytest.raises(UserError, match="expected one of clip, blip, bert"):
+    with pytest.raises(UserError, match="expected one of clip, blip, blip-2, bert"):
         read_pretrained(folder)
 
 

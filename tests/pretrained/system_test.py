@@ -72,6 +72,20 @@ def test_candidates_are_scored_by_cosine_by_matching_and_by_their_sum(systems, p
     np.testing.assert_allclose(clip.score_candidates(pictures, TEXTS[0]), cosines, atol=1e-5)
 
 
+def test_blip2_scores_by_a_picture_s_nearest_vector_and_by_matching(systems, pictures):
+    blip2 = systems["blip2"][0]
+    tokens, text = blip2.encode_gallery_tokens(pictures), blip2.encode_text(TEXTS[:1])[0]
+    assert tokens.shape == (3, 3, 8) and blip2.query == "sum" and blip2.score == "sum"
+    np.testing.assert_allclose(blip2.encode_gallery(pictures), tokens.mean(1), atol=1e-6)
+    itc, total = (blip2.with_score(name).score_candidates(pictures, TEXTS[0]) for name in ("itc", "sum"))
+    np.testing.assert_allclose(itc, (tokens @ text).max(1), atol=1e-5)
+    pixels, (ids, mask) = jnp.asarray(blip2._pixels(pictures)), map(jnp.asarray, blip2._tokens([TEXTS[0]] * 3))
+    logits = np.asarray(blip2.model.apply({"params": blip2.params}, pixels, ids, mask)[2])
+    np.testing.assert_allclose(total, itc + logits[:, 1], atol=1e-5)
+    with pytest.raises(UserError, match="no token_mean"):
+        blip2.with_query("token_mean")
+
+
 @pytest.fixture
 def towers(monkeypatch):
     """How many pictures (or sets) and rows every program is given."""

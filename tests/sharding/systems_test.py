@@ -9,10 +9,13 @@ import pytest
 
 from contextjax.models.clip import CLIP
 from contextjax.models.composed_blip import ComposedBLIP, ComposedBLIPConfig
+from contextjax.models.covr2 import CoVR2, CoVR2Config
 from contextjax.objectives.context_blip import CaptionObjective
 from contextjax.objectives.context_cir import ContextCIRObjective
+from contextjax.objectives.covr2 import CoVR2Objective
 from contextjax.objectives.pseudo_word import PseudoWordObjective
 from contextjax.types import SLOT, CaptionBatch, FeaturePairs, TextBatch
+from tests.models import blip2_test
 from tests.models.composed_blip_test import BLIP
 from tests.models.context_blip_test import random_params
 from tests.sharding.equality_test import EVERY, one_step
@@ -51,7 +54,14 @@ def clip(tiny):
     return objective, tiny.params(model)["clip"], batch
 
 
-@pytest.mark.parametrize("case", [combiner, pseudo_word, composed_blip, clip])
+def covr2(tiny):
+    """Several vectors of a query, HN-NCE against pictures and captions; a modification that is missing."""
+    model = CoVR2(CoVR2Config(blip2_test.CONFIG))
+    objective = CoVR2Objective(model, (("captions", 0.5), ("hard_negative", 0.5)))
+    return objective, blip2_test.random_params(model), tiny.batch(8, 2)
+
+
+@pytest.mark.parametrize("case", [combiner, pseudo_word, composed_blip, covr2, clip])
 @pytest.mark.parametrize("mesh", [EVERY, pytest.param("data:8", marks=pytest.mark.slow)])
 def test_a_step_on_a_mesh_is_that_of_one_device(tiny, case, mesh):
     loss, gradients = one_step(case(tiny))

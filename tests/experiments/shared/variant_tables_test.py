@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contextjax.types import UserError
-from experiments.shared.variant_tables import differences, interval, table, write_page
+from experiments.shared.variant_tables import differences, interval, phrase_tables, table, write_page
 
 
 def row(variant, seed, **metrics):
@@ -45,6 +45,19 @@ def test_the_interval_is_scipys(seed):
     expected = stats.t.interval(0.95, len(values) - 1, loc=values.mean(), scale=stats.sem(values))
     np.testing.assert_allclose(interval(values.tolist()), expected, rtol=1e-9)
     assert np.isnan(interval([1.0])).all()
+
+
+def test_metrics_by_noun_phrases_are_means_over_seeds_for_each_split():
+    by = lambda recall: {"2": {"R@1": recall, "Rs@1": 50.0, "n_queries": 9}, "10": {"R@1": 0.0, "n_queries": 1}}
+    rows = [row("recipe", seed, **{"R@1": 1.0}) | {"split": "val", "by_phrases": by(10.0 * seed)} for seed in range(3)]
+    rows[0]["splits"] = {"multi": {"queries": 5, "by_phrases": {"3": {"R@1": 7.0, "Rs@1": 8.0}}}}
+    assert phrase_tables(rows).splitlines() == [
+        "| R@1 / Rs@1 by noun phrases | split | 2 | 3 | 10 |",
+        "|---|---|---|---|---|",
+        "| recipe | multi | - | 7.0 / 8.0 | - |",
+        "| recipe | val | 10.0 / 50.0 | - | 0.0 / - |",
+    ]
+    assert phrase_tables(ROWS) == ""
 
 
 def test_the_table_has_means_and_spreads():

@@ -180,11 +180,23 @@ def recall_interval(
       resamples: how many times the groups are drawn.
       seed: of the draws.
     """
+    return mean_interval(ranks < k, groups, level=level, resamples=resamples, seed=seed)
+
+
+def mean_interval(
+    values: Num[np.ndarray, " q"] | Bool[np.ndarray, " q"],
+    groups: Sequence[int] | np.ndarray,
+    *,
+    level: float = 95.0,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Returns the percentile bootstrap interval of the mean of values from 0 to 1, in percent; see recall_interval."""
     row = np.unique(np.asarray(groups), return_inverse=True)[1]
-    hits, sizes = np.bincount(row, weights=ranks < k), np.bincount(row)
+    sums, sizes = np.bincount(row, weights=values), np.bincount(row)
     drawn = np.random.default_rng(seed).integers(0, len(sizes), (resamples, len(sizes)))
-    recalls = 100 * hits[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.percentile(recalls, [50 - level / 2, 50 + level / 2])
+    means = 100 * sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    low, high = np.percentile(means, [50 - level / 2, 50 + level / 2])
     return float(low), float(high)
 
 

@@ -47,6 +47,10 @@ class PictureTable(Sequence):
     def __len__(self) -> int:
         return len(self.ids)
 
+    def encoded(self, name: str) -> bytes:
+        """Returns the bytes of a picture's file, or of the region that the picture is."""
+        return self._encoded[self.row[name]]["image"]
+
     def __getitem__(self, row: int) -> Picture:
         picture = self._cache.get(row)
         if picture is None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from contextjax import metrics
 from contextjax.evaluation.shared import Pictures, by_label, check_targets
-from contextjax.types import CandidateRecord
+from contextjax.types import CandidateRecord, UserError
 
 SETS = 64  # candidate sets that are held decoded at a time
 Propositions = Mapping[str, Sequence[tuple[str, bool]]]
@@ -170,7 +170,13 @@ def _score_sets(system: CandidateScorer, records: Sequence[CandidateRecord], pic
             read = {name: pictures[pictures.row[name]] for name in names}
             images = [[read[name] for name in records[row].images] for row in rows]
             ordered = [records[row].is_ordered for row in rows]
-            scores[rows, :size] = system.score_sets(images, [records[row].text for row in rows], ordered)
+            given = np.asarray(system.score_sets(images, [records[row].text for row in rows], ordered))
+            if given.shape != (len(rows), size):
+                raise UserError(
+                    f"{len(rows)} sets of {size} candidates got scores of the shape {list(given.shape)}; expected "
+                    f"{[len(rows), size]}: a score for each candidate of each set."
+                )
+            scores[rows, :size] = given
     return scores
 
 

@@ -78,15 +78,40 @@ class Evaluation:
         known = np.where(self.truth_ranks < 0, np.iinfo(self.truth_ranks.dtype).max, self.truth_ranks)
         return known.argmin(axis=1)
 
+    def of_rows(self, rows: np.ndarray) -> Evaluation:
+        """Returns the evaluation of some of the queries."""
+        fields = ("truth_ranks", "subset_ranks", "top", "scores", "subset_top")
+        records = [self.records[row] for row in rows]
+        own = {name: getattr(self, name)[rows] for name in fields}
+        return dataclasses.replace(self, records=records, text_ranks=None, **own)
+
+    def reranked(self, scores: np.ndarray) -> Evaluation:
+        """Returns the evaluation with the first N pictures of each ranking ordered by other scores, higher is better.
+
+        Equal scores keep the order that was. The subset's ranks stay.
+
+        Args:
+          scores: [Q, N], of the pictures top[:, :N]. Where a query's are all NaN nothing is known of its N pictures:
+            right ones among them count as the last of them.
+        """
+        failed, count = np.isnan(scores).all(axis=1), scores.shape[1]
+        order = np.argsort(-scores, axis=1, kind="stable")
+        place, ranks, top = np.argsort(order, axis=1), self.truth_ranks.copy(), self.top.copy()
+        top[:, :count] = np.take_along_axis(self.top[:, :count], order, axis=1)
+        inside = (ranks >= 0) & (ranks < count)
+        ranks[inside] = place[np.nonzero(inside)[0], ranks[inside]]
+        for row in np.flatnonzero(failed):
+            ranks[row, inside[row]] = count - 1 - np.arange(inside[row].sum())
+        return dataclasses.replace(self, truth_ranks=ranks, top=top, text_ranks=None)
+
     def metrics(self, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
         """Returns the protocol's metrics in percent, over all queries or those of `rows`."""
         check_targets(self.records)
         ranks, subset_ranks, truths = self.ranks[rows], self.subset_ranks[rows], self.truth_ranks[rows]
         precision = lambda k: float(100 * np.mean(metrics.average_precision_at(truths, k)))
         values = {f"mAP@{k}": precision(k) for k in self.protocol.map_at}
-        both_ways = self.text_ranks is not None
-        values |= {f"{'I' * both_ways}R@{k}": metrics.recall_at(ranks, k) for k in self.protocol.recall_at}
-        if both_ways and isinstance(rows, slice):  # some of the queries are not all texts of their pictures
+        values |= {f"{'I' * self.protocol.both_ways}R@{k}": metrics.recall_at(ranks, k) for k in self.protocol.recall_at}
+        if self.text_ranks is not None and isinstance(rows, slice):  # some of the queries are not all texts of their pictures
             values |= {f"TR@{k}": metrics.recall_at(self.picture_ranks, k) for k in self.protocol.recall_at}
         grouped = subset_ranks >= 0
         if grouped.all() or (self.protocol.any_truth and grouped.any()):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from contextjax.json_files import parse_json
-from data_pipelines.synthesis.questions import Reply
+from data_pipelines.chat.questions import Reply
 
 
 @dataclasses.dataclass(frozen=True)

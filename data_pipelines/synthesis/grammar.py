@@ -13,8 +13,8 @@ from typing import Any
 
 from contextjax.json_files import parse_json
 from contextjax.types import UserError
-from data_pipelines.synthesis.answers import GRAMMAR, AnswerCache
-from data_pipelines.synthesis.questions import Reply
+from data_pipelines.chat.answers import GRAMMAR, AnswerCache
+from data_pipelines.chat.questions import Reply
 
 MAX_BYTES = 1_000_000  # of a server's answer
 TIMEOUT = 30.0  # seconds

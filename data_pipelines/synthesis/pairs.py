@@ -16,11 +16,11 @@ import numpy as np
 
 from contextjax import images
 from contextjax.types import ComposedRecord, UserError, listed
+from data_pipelines.chat.questions import ShownPicture
 from data_pipelines.prepare import located_pictures, read_bytes
 from data_pipelines.readers import DatasetReader
 from data_pipelines.records import PictureFile
 from data_pipelines.synthesis.drafts import Draft
-from data_pipelines.synthesis.questions import ShownPicture
 
 GRID = 2.0**20  # embeddings are compared as multiples of 1 / GRID: sums of their products are exact in any order
 SAMPLED = 2000  # pictures whose similarities are counted

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from contextjax.threads import map_ahead
-from data_pipelines.synthesis.answers import AnswerCache, Asker
+from data_pipelines.chat.answers import AnswerCache, Asker
+from data_pipelines.chat.questions import Ask, Model
 from data_pipelines.synthesis.drafts import Draft, Stage
 from data_pipelines.synthesis.filters import Agreement, Check, make_filters, settle
 from data_pipelines.synthesis.grammar import LanguageTool
 from data_pipelines.synthesis.pairs import SourcePictures
-from data_pipelines.synthesis.questions import Ask, Model
 from data_pipelines.synthesis.stages import PROMPTS, Tools, make_stages, read_prompts
 
 PICTURES_KEPT = 64  # in memory: pairs of one reference come one after the other

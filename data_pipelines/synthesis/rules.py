@@ -14,11 +14,11 @@ from typing import Any
 
 from contextjax.json_files import read_json
 from contextjax.types import UserError
+from data_pipelines.chat.questions import Question, Reply
 from data_pipelines.datasets.pictograms.edits import Edit, difference
 from data_pipelines.datasets.pictograms.names import a
 from data_pipelines.datasets.pictograms.scenes import PLACES, SIZES, Scene, make_scene
 from data_pipelines.datasets.pictograms.scenes import Thing as Placed
-from data_pipelines.synthesis.questions import Question, Reply
 
 NAME = "rules: pictogram scene graphs, no model"
 _WORDINGS: Mapping[str, tuple[str, ...]] = {

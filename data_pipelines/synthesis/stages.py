@@ -12,12 +12,10 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from contextjax.json_files import parse_json
 from contextjax.types import UserError
-from data_pipelines.synthesis.drafts import Draft, Sentence, Stage, Thing
-from data_pipelines.synthesis.questions import (
+from data_pipelines.chat.questions import (
     Ask,
     NoAnswer,
     Prompt,
@@ -27,8 +25,9 @@ from data_pipelines.synthesis.questions import (
     Waiting,
     load_prompts,
 )
+from data_pipelines.chat.reading import MAX_ITEM, answered, find_json, plain, useful
+from data_pipelines.synthesis.drafts import Draft, Sentence, Stage, Thing
 
-Parsed = TypeVar("Parsed")
 Show = Callable[[str], ShownPicture]  # picture id -> the picture. Raises UserError where it can't be read
 PROMPTS = Path(__file__).parent / "prompts"
 FIELDS = {  # prompt -> the fields that its stage fills in
@@ -36,10 +35,7 @@ FIELDS = {  # prompt -> the fields that its stage fills in
     "describe_target": ("reference",),
     "difference": ("reference", "target", "count", "characters"),
 }
-TRIES = 2  # of a question whose answer is useless
-MAX_CHARACTERS = 50_000  # of an answer
-MAX_ITEMS, MAX_ITEM = 40, 400  # entries of a list, characters of one
-_FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)```", re.DOTALL)
+MAX_ITEMS = 40  # entries of a list
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+(.*\S)\s*$", re.MULTILINE)
 _SENTENCE_END = re.compile(
     r"(?<!\b(?:Dr|Mr|Ms|St|ca|vs)\.)(?<!\b(?:Mrs|e\.g|i\.e)\.)(?<!\bapprox\.)"  # abbreviations
@@ -95,7 +91,7 @@ def check_pair(draft: Draft, tools: Tools) -> Draft:
 def describe_reference(draft: Draft, tools: Tools) -> Draft:
     """Asks for the objects of the reference."""
     question = Question(tools.prompts["describe_reference"], pictures=(tools.show(draft.reference),))
-    reply, things = _useful(question, tools.describe, parse_things)
+    reply, things = useful(question, tools.describe, parse_things)
     return dataclasses.replace(draft, replies=(*draft.replies, reply), reference_things=things)
 
 
@@ -103,7 +99,7 @@ def describe_target(draft: Draft, tools: Tools) -> Draft:
     """Asks for the objects of the target, in the words of the reference's where they are the same."""
     values = (("reference", listed(draft.reference_things)),)
     question = Question(tools.prompts["describe_target"], values, (tools.show(draft.target),))
-    reply, things = _useful(question, tools.describe, parse_things)
+    reply, things = useful(question, tools.describe, parse_things)
     return dataclasses.replace(draft, replies=(*draft.replies, reply), target_things=things)
 
 
@@ -116,25 +112,13 @@ def write_differences(draft: Draft, tools: Tools) -> Draft:
         "characters": str(tools.characters),
     }
     question = Question(tools.prompts["difference"], tuple(values.items()))
-    reply, texts = _useful(question, tools.write, parse_texts)
+    reply, texts = useful(question, tools.write, parse_texts)
     return dataclasses.replace(draft, replies=(*draft.replies, reply), sentences=tuple(map(Sentence, texts)))
 
 
 def listed(things: Sequence[Thing]) -> str:
     """Formats objects for a question."""
     return json.dumps([dataclasses.asdict(thing) for thing in things], ensure_ascii=False)
-
-
-def _useful(question: Question, ask: Ask, parse: Callable[[Reply], Parsed]) -> tuple[Reply, Parsed]:
-    """Asks until an answer can be read, at most TRIES times."""
-    for attempt in range(TRIES):
-        reply = ask(dataclasses.replace(question, attempt=attempt))
-        try:
-            return reply, parse(reply)
-        except NoAnswer as error:
-            if error.final or attempt + 1 == TRIES:
-                raise
-    raise AssertionError("unreachable")
 
 
 def _split(characters: int, draft: Draft) -> Draft:
@@ -156,7 +140,7 @@ def parse_things(reply: Reply) -> tuple[Thing, ...]:
     Raises:
       NoAnswer: the answer is a refusal, or lists none.
     """
-    rows = _array(_answered(reply))
+    rows = find_json(list, answered(reply))
     things = [Thing(plain(row.get("object")), plain(row.get("details"))) for row in rows if isinstance(row, dict)]
     things = [thing for thing in things if thing.object]
     if not things:
@@ -170,9 +154,9 @@ def parse_texts(reply: Reply) -> tuple[str, ...]:
     Raises:
       NoAnswer: the answer is a refusal, or no list of texts.
     """
-    text = _answered(reply)
+    text = answered(reply)
     try:
-        items: list[Any] = _array(text)
+        items: list[Any] = find_json(list, text)
     except NoAnswer:
         items = _BULLET.findall(text)
         if not items:
@@ -184,42 +168,3 @@ def parse_texts(reply: Reply) -> tuple[str, ...]:
     if not texts:
         raise NoAnswer(f"lists no texts ({text[:60]!r})")
     return tuple(texts[:MAX_ITEMS])
-
-
-def plain(value: Any, *, most: int = MAX_ITEM) -> str:
-    """Returns a value as one line of printable text, cut where it is too long; "" where it is no text."""
-    if not isinstance(value, str):
-        return ""
-    printable = "".join(c if c.isprintable() else " " for c in value[: 4 * most])
-    return " ".join(printable.split())[:most]
-
-
-def _answered(reply: Reply) -> str:
-    if reply.refused:
-        raise NoAnswer(f"is a refusal ({plain(reply.refused)[:80]})", final=True)
-    if len(reply.text) > MAX_CHARACTERS:
-        raise NoAnswer(f"has {len(reply.text):,} characters")
-    return reply.text
-
-
-def _array(text: str) -> list[Any]:
-    """Finds the JSON array of an answer: the whole of it, in a fence, alone in an object, or the first one in prose."""
-    for candidate in (text, *_FENCE.findall(text)):
-        try:
-            value = parse_json(candidate)
-        except ValueError:
-            continue
-        if isinstance(value, dict) and len(value) == 1:
-            value = next(iter(value.values()))
-        if isinstance(value, list):
-            return value
-    decoder = json.JSONDecoder()
-    for match in list(re.finditer(r"\[", text))[:50]:
-        try:
-            _, end = decoder.raw_decode(text, match.start())
-            value = parse_json(text[match.start() : end])
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, list):
-            return value
-    raise NoAnswer(f"is no JSON array ({plain(text)[:60]!r})")

@@ -131,7 +131,7 @@ def evaluate_run(
     if is_first_process():
         _keep_other_data(workdir / chosen.file, chosen.data)
         write_whole(workdir / chosen.file, json.dumps(result, indent=2) + "\n")
-    _print_tables(result)
+    print_tables(result)
     return result
 
 
@@ -259,7 +259,7 @@ def _count_cut(system: System, texts: list[str]) -> int:
     return count
 
 
-def _print_tables(result: dict) -> None:
+def print_tables(result: dict) -> None:
     """Prints the metrics, beside the baselines, then by kind."""
     ways = ("image", "text", "sum", *SCORES)
     beside = {f"{name} (same towers)" if name in ways else name: row for name, row in result["baselines"].items()}
@@ -271,11 +271,11 @@ def _print_tables(result: dict) -> None:
         + (f", step {result['step']}" if result["step"] else "")
     )
     bounds = {name: {"accuracy": v} for name, v in result.items() if name.startswith("bound/")}
-    phrases = {f"noun phrases: {count}": values for count, values in result["by_phrases"].items()}
+    phrases = {f"noun phrases: {count}": values for count, values in result.get("by_phrases", {}).items()}
     for name, values in {"": dict.fromkeys(columns), **rows, **result["by_kind"], **phrases, **bounds}.items():
         cells = (c if values.get(c, 0) is None else f"{values[c]:.1f}" if c in values else "" for c in columns)
         print(f"{name:<28}{''.join(f'{cell:>{width}}' for cell in cells)}")
-    for metric, shares in result["single_modality"].items():
+    for metric, shares in result.get("single_modality", {}).items():
         alone = ", ".join(f"{name} {value:.1f}" for name, value in shares.items() if name not in REST)
         on_rest = (
             "" if shares["rest"] is None else f"; {metric} on the other {shares['n_rest']:,}: {shares['rest']:.1f}"

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from absl import flags
 
 from contextjax.files import local_path
 from contextjax.types import UserError
-from experiments.shared.paths import Place, define_path
+from experiments.shared import chat_settings
+from experiments.shared.chat_settings import ChatSettings
+from experiments.shared.paths import Place
 
-PLACES = {
+PLACES = chat_settings.PLACES | {
     "data": Place.FOLDER, "pictures": Place.FOLDER, "target": Place.NEW_FOLDER, "workdir": Place.SOURCE,
-    "batch": Place.NEW_FOLDER, "answers": Place.NEW_FILE, "prompts": Place.FOLDER,
 }  # fmt: skip
 
 flags.disclaim_key_flags()  # the flags are those of the command that defines them: --help has them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SynthesisConfig:
+class SynthesisConfig(ChatSettings):
     """Settings of a synthesis, checked against each other. A number after a field's sentence is its least value."""
 
     data: Annotated[str | None, "A set whose own (reference, target) pairs are taken."] = None
@@ -43,27 +43,8 @@ class SynthesisConfig:
     backend: Annotated[
         Literal["openai", "transformers", "rules"], "The kind of model; rules: no model, for pictograms only."
     ]
-    model: Annotated[str | None, "The model that sees pictures: a name at the endpoint, or a folder or hub id."] = None
     writer: Annotated[str | None, "Another model for the texts."] = None
-    address: Annotated[str | None, "The endpoint, as http://HOST:8000/v1; default: OpenAI's."] = None
-    key_variable: Annotated[
-        str | None, "The environment variable that holds the key; default: OPENAI_API_KEY, with --address none."
-    ] = None
-    request: Annotated[str | None, "Further fields of a request as JSON, instead of temperature and answer_tokens."] = (
-        None
-    )
-    side: Annotated[int, "The longer side in pixels of pictures as models see them.", 16] = 768
     concurrency: Annotated[int, "The number of pairs under way at a time.", 1] = 8
-    requests_per_minute: Annotated[float, "The largest number of requests a minute; 0: no limit.", 0] = 0.0
-    tokens_per_minute: Annotated[float, "The largest number of tokens a minute, about; 0: no limit.", 0] = 0.0
-    timeout: Annotated[float, "The seconds that one try of a question may take.", 0.1] = 120.0
-    tries: Annotated[int, "The number of tries of a question where the endpoint fails.", 1] = 8
-    batch: Annotated[str | None, "A folder of batch files to ask by, instead of asking at once."] = None
-    # Cost.
-    dry_run: Annotated[bool, "Asks nothing; prints the number of questions and tokens, and the cost."] = False
-    price_in: Annotated[float, "The price of a million tokens of questions.", 0] = 0.0
-    price_out: Annotated[float, "The price of a million tokens of answers.", 0] = 0.0
-    picture_tokens: Annotated[int, "The tokens of a picture that --dry_run assumes until some were counted."] = 1000
     answer_tokens: Annotated[int, "The longest answer; --dry_run assumes half until some were counted."] = 800
     # Texts.
     answers: Annotated[str | None, "The file of answers; default: TARGET/synthesis/answers.sqlite."] = None
@@ -117,24 +98,7 @@ class SynthesisConfig:
 
 def define_flags() -> None:
     """Defines a flag for each field of SynthesisConfig."""
-    numbers = {int: flags.DEFINE_integer, float: flags.DEFINE_float}
-    hints = typing.get_type_hints(SynthesisConfig, include_extras=True)
-    for field in dataclasses.fields(SynthesisConfig):
-        default: Any = None if field.default is dataclasses.MISSING else field.default
-        annotated, sentence, *least = typing.get_args(hints[field.name])
-        kinds = [kind for kind in typing.get_args(annotated) or (annotated,) if kind is not type(None)]
-        if typing.get_origin(annotated) is Literal:
-            flags.DEFINE_enum(field.name, default, kinds, sentence)
-        elif typing.get_origin(annotated) is tuple:
-            flags.DEFINE_list(field.name, list(default), sentence)
-        elif kinds[0] is bool:
-            flags.DEFINE_bool(field.name, default, sentence)
-        elif field.name in PLACES:
-            define_path(field.name, PLACES[field.name], sentence, default)
-        elif kinds[0] is str:
-            flags.DEFINE_string(field.name, default, sentence)
-        else:
-            numbers[kinds[0]](field.name, default, sentence, lower_bound=least[0] if least else None)
+    chat_settings.define_flags(SynthesisConfig, PLACES)
 
 
 def from_flags() -> SynthesisConfig:
@@ -143,11 +107,8 @@ def from_flags() -> SynthesisConfig:
     Raises:
       UserError: a flag is missing, or flags do not go together.
     """
-    values: dict[str, Any] = {
-        field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(SynthesisConfig)
-    }
+    values = chat_settings.values_of_flags(SynthesisConfig)
     for name in ("target", "backend"):
         if values[name] is None:
             raise UserError(f"--{name} is missing; give it as --{name}=...")
-    values["band"], values["decisions"] = tuple(values["band"]), tuple(values["decisions"])
     return SynthesisConfig(**values)

@@ -10,18 +10,18 @@ import shlex
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
-
-from tqdm import tqdm
+from typing import Any
 
 from contextjax.files import local_path, locked
 from contextjax.types import UserError
-from data_pipelines.synthesis.answers import AnswerCache
-from data_pipelines.synthesis.batches import BatchModel
+from data_pipelines.chat.answers import AnswerCache
+from data_pipelines.chat.batches import BatchModel
+from data_pipelines.chat.costs import ForecastAsker, Spending
+from data_pipelines.chat.questions import Question
 from data_pipelines.synthesis.beam import run_beam
-from data_pipelines.synthesis.costs import ForecastAsker, Prices, Spending
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.grammar import check_address
 from data_pipelines.synthesis.pairs import (
@@ -33,17 +33,15 @@ from data_pipelines.synthesis.pairs import (
     mine_groups,
 )
 from data_pipelines.synthesis.pipeline import Pipeline, run_local, through
-from data_pipelines.synthesis.questions import Question
 from data_pipelines.synthesis.review import read_decisions, read_drafts
 from data_pipelines.synthesis.stages import PROMPTS, read_prompts
 from data_pipelines.synthesis.write import MARK, WriteCounts, check_source, check_target, remove_stale, write_set
+from experiments.shared.chat_settings import log_spending, print_batches, with_progress
 from experiments.shared.data import make_reader
 from experiments.synthesis import pages
 from experiments.synthesis.config import SynthesisConfig
 from experiments.synthesis.embedding import agreement_of, embedded, load_system
 from experiments.synthesis.models import batch_models, model_makers
-
-QUIET = 60  # seconds between lines of progress where there is no terminal
 
 
 def synthesize(config: SynthesisConfig, beam_options: Sequence[str]) -> None:
@@ -117,7 +115,7 @@ def forecast(config: SynthesisConfig, pipeline: Pipeline, pairs: Iterable[Draft]
     write = make(pipeline.make_writer()) if pipeline.make_writer else describe
     stages = pipeline.asking_stages(describe, write)
     bad = sum(bool(through(stages, draft).problem) for draft in pairs)
-    spending = Spending({**describe.counts, **write.counts}, _prices(config), about="about ")
+    spending = Spending({**describe.counts, **write.counts}, config.prices, about="about ")
     problems = [f"{bad:,} pairs have pictures that can't be read, or are one."] if bad else []
     assumed = f"{config.picture_tokens} tokens a picture, {half} an answer, four letters a token"
     return [*problems, *spending.lines(), f"Assumed where no answer is kept yet: {assumed}. Nothing was asked."]
@@ -135,7 +133,9 @@ def _run(config: SynthesisConfig, pipeline: Pipeline, pairs: Sequence[Draft], be
         drafts = run_local(pairs, pipeline, concurrency=1 if config.backend == "rules" else config.concurrency)
     log = lambda counts: _log_spending(config, pipeline, counts, facts, time.perf_counter() - begin)
     try:
-        counts = write_set(_with_progress(drafts, len(pairs)), pipeline.pictures, config.target_folder, config.split)
+        counts = write_set(
+            with_progress(drafts, len(pairs), "pair"), pipeline.pictures, config.target_folder, config.split
+        )
     except BaseException:  # a run that fails has spent something, too
         log(None)
         raise
@@ -154,24 +154,14 @@ def _log_spending(
     config: SynthesisConfig, pipeline: Pipeline, counts: WriteCounts | None, facts: dict[str, str], seconds: float
 ) -> None:
     """Prints and logs what this run has asked and paid, and what all runs have whose answers are in the same file."""
-    cache = AnswerCache(pipeline.answers)
-    own, total = (Spending(cache.asked_by(run), _prices(config)) for run in (pipeline.run, None))
-    if not own.counts and counts is None:  # the run failed before its first question
-        return
-    print("\n".join(own.lines()))
-    print(f"All runs so far: {total.summary()}.")
-    line = {**facts, "seconds": round(seconds, 3), **own.to_json(), "total": total.to_json()}
-    line["finished"] = counts is not None
+    line: dict[str, Any] = {**facts, "seconds": round(seconds, 3), "finished": counts is not None}
     if counts:
         line |= {"pairs": counts.pairs, "triplets": counts.triplets}
         line |= {"removed": counts.removed, "problems": counts.problems}
-    path = config.target_folder / MARK / "spending.jsonl"
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            is_cut = file.tell() and not path.read_bytes().endswith(b"\n")
-            file.write("\n" * bool(is_cut) + json.dumps(line) + "\n")
-    except OSError as error:
-        raise UserError(f"{path} can't be written ({error}); make room for it and try again.") from error
+    log_spending(
+        config.target_folder / MARK / "spending.jsonl", AnswerCache(pipeline.answers), run=pipeline.run,
+        prices=config.prices, facts=line, is_empty_logged=counts is not None,
+    )  # fmt: skip
 
 
 def _print_outcome(config: SynthesisConfig, counts: WriteCounts, batches: Sequence[BatchModel]) -> None:
@@ -181,10 +171,7 @@ def _print_outcome(config: SynthesisConfig, counts: WriteCounts, batches: Sequen
         print(f"{malformed:,} lines in the answers' files are no answers; their questions are as if unanswered.")
     if counts.waiting:
         print(f"{counts.waiting:,} pairs wait for answers.")
-        for batch in batches:
-            if (files := batch.write()) or batch.waiting:
-                new = f"New questions: {', '.join(map(str, files)) or 'none'}; {batch.waiting:,} of earlier files wait."
-                print(f"{new} Put the answers in {batch.folder / 'answers'} and run again.")
+        print_batches(batches)
     if counts.triplets:
         origin = f"{counts.pairs:,} pairs and {counts.pictures:,} pictures"
         print(f"{counts.triplets:,} triplets of {origin} are in {target}.")
@@ -228,10 +215,6 @@ def _mined_pairs(config: SynthesisConfig, pictures: SourcePictures, band: Simila
     return grouped_pairs([tuple(ids[row] for row in group) for group in groups], targets=config.targets)
 
 
-def _prices(config: SynthesisConfig) -> Prices:
-    return Prices(config.price_in, config.price_out)
-
-
 def _facts(config: SynthesisConfig) -> dict[str, str]:
     """Returns how a set was made. The command holds no key, since keys are not given by flags."""
     return {
@@ -240,13 +223,3 @@ def _facts(config: SynthesisConfig) -> dict[str, str]:
         "Grammar": f"checked by {config.grammar}" if config.grammar else "not checked (--grammar is off)",
         "Date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
     }
-
-
-def _with_progress(drafts: Iterable[Draft], total: int) -> Iterator[Draft]:
-    """Shows progress: a bar on a terminal, a line a minute elsewhere."""
-    on_terminal, printed = sys.stderr.isatty(), time.monotonic()
-    for number, draft in enumerate(tqdm(drafts, total=total, unit="pair", disable=not on_terminal), start=1):
-        if not on_terminal and time.monotonic() - printed > QUIET:
-            printed = time.monotonic()
-            print(f"{number:,} of {total:,} pairs", flush=True)
-        yield draft

@@ -7,7 +7,7 @@ import pytest
 
 from contextjax.evaluation import evaluate_candidates, score_records, with_texts_of_other_sets
 from contextjax.metrics import combine_propositions
-from contextjax.types import CandidateRecord
+from contextjax.types import CandidateRecord, UserError
 from tests.evaluation.by_hand_test import CountingTable, Scores, Table
 
 PAIRS = [
@@ -77,3 +77,13 @@ def test_the_control_is_at_chance_for_a_system_that_reads_well():
     assert evaluate_candidates(Scores(), records, Table("abcd")).metrics()["accuracy"] == 100
     moved = with_texts_of_other_sets(records)
     assert evaluate_candidates(Scores(), moved, Table("abcd")).metrics()["accuracy"] == pytest.approx(25, abs=7)
+
+
+@pytest.mark.parametrize("given", [np.zeros((1, 3)), np.zeros((4, 3)), np.zeros(4), [[0, 1]] * 3])
+def test_scores_of_another_number_of_candidates_are_refused(given):
+    class Odd:
+        def score_sets(self, sets, texts, ordered):
+            return given
+
+    with pytest.raises(UserError, match=r"4 sets of 2 candidates got scores of the shape .*; expected \[4, 2\]"):
+        score_records(Odd(), PAIRS, Table("abcd"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from contextjax.evaluation import evaluate_retrieval, gallery_rows, mean_metrics, rank_records
+from contextjax.evaluation import Evaluation, evaluate_retrieval, gallery_rows, mean_metrics, rank_records
 from contextjax.types import ComposedRecord, EvaluationProtocol, UserError
 from data_pipelines.protocols import CIRCO, FASHION_IQ_ORIGINAL, FASHION_IQ_VAL, GENECIS, KARPATHY, PROTOCOLS
 
@@ -214,3 +214,19 @@ def test_captions_are_scored_both_ways(pictures, seed, chunk):
         expected[f"TR@{k}"] = 100 * np.mean([first(texts @ system.gallery[row], own[row], k) for row in own])
     assert found.metrics() == pytest.approx({**expected, "Avg": np.mean([*expected.values()])})
     assert set(found.by([("a",)] * len(records))["a"]) == {"IR@1", "IR@5", "IR@10", "n_queries"}
+
+
+def test_the_first_of_a_ranking_are_ordered_by_other_scores_and_what_is_unknown_is_last():
+    records = [ComposedRecord(str(i), "r", "t", "a", truths=("a", "b")) for i in range(3)]
+    top = np.asarray([[0, 1, 2, 3, 4]] * 3)
+    whole = Evaluation(
+        EvaluationProtocol("p", recall_at=(1,)), records, 5, np.asarray([[2, 4], [1, 0], [0, -1]]), np.full(3, -1), top,
+        np.zeros((3, 5)), top,
+    )  # fmt: skip
+    scores = np.asarray([[0.1, 0.1, 0.9], [np.nan] * 3, [0.0, 0.5, -np.inf]])
+    found = whole.reranked(scores)
+    assert found.top.tolist() == [[2, 0, 1, 3, 4], [0, 1, 2, 3, 4], [1, 0, 2, 3, 4]]
+    assert found.truth_ranks.tolist() == [[0, 4], [2, 1], [1, -1]]
+    some = found.of_rows(np.asarray([2, 0]))
+    assert some.truth_ranks.tolist() == [[1, -1], [0, 4]] and [record.id for record in some.records] == ["2", "0"]
+    assert some.metrics() == {"R@1": 50.0}

@@ -17,7 +17,7 @@ import pytest
 from contextjax.files import locked
 from data_pipelines.datasets import READERS
 from tests.commands import environment, in_process
-from tests.data_pipelines.synthesis.server import KEY, Endpoint, completion, question_of, serving
+from tests.data_pipelines.chat.server import KEY, Endpoint, completion, question_of, serving
 
 CONCURRENCY = 4
 

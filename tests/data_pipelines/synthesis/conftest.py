@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines.chat.questions import Reply
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.pairs import folder_pictures
 from data_pipelines.synthesis.pipeline import Pipeline
-from data_pipelines.synthesis.questions import Reply
 
 THINGS = json.dumps([{"object": "ball", "details": "red"}])
 

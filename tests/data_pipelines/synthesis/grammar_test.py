@@ -9,8 +9,8 @@ import urllib.parse
 import pytest
 
 from contextjax.types import UserError
+from data_pipelines.chat.answers import AnswerCache
 from data_pipelines.synthesis import grammar
-from data_pipelines.synthesis.answers import AnswerCache
 from data_pipelines.synthesis.grammar import LanguageTool
 from data_pipelines.synthesis.pipeline import run_local
 from tests.data_pipelines.synthesis.conftest import saying

@@ -6,10 +6,11 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from data_pipelines.chat.questions import NoAnswer, Question, Reply
+from data_pipelines.chat.reading import MAX_CHARACTERS, MAX_ITEM
 from data_pipelines.synthesis.drafts import Thing
 from data_pipelines.synthesis.pipeline import run_local
-from data_pipelines.synthesis.questions import NoAnswer, Question, Reply
-from data_pipelines.synthesis.stages import MAX_CHARACTERS, MAX_ITEM, MAX_ITEMS, parse_texts, parse_things, read_prompts
+from data_pipelines.synthesis.stages import MAX_ITEMS, parse_texts, parse_things, read_prompts
 from tests.data_pipelines.synthesis.conftest import THINGS, Says
 
 JSON = st.recursive(

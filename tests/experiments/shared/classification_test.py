@@ -16,9 +16,7 @@ def write(folder, *names):
 def test_train_has_the_classes_of_the_split(tmp_path):
     write(tmp_path, *(f"{split}/{name}/1.png" for split in ("train", "val") for name in ("cat", "dog")))
     write(tmp_path, "train/green/1.png")
-    with pytest.raises(
-        UserError, match=r"train and val do not have the same classes \(green is"
-    ):
+    with pytest.raises(UserError, match=r"train and val do not have the same classes \(green is"):
         classify("no model is read", tmp_path, split="", templates=["{}"], probe=True)
 
 

@@ -5,10 +5,10 @@ import functools
 import pytest
 
 from contextjax.types import UserError
-from data_pipelines.synthesis.chat import ChatModel
-from data_pipelines.synthesis.local import LocalModel
+from data_pipelines.chat.endpoint import ChatModel
+from data_pipelines.chat.local import LocalModel
 from experiments.synthesis.config import SynthesisConfig
-from experiments.synthesis.models import batch_models, model_makers, request_body
+from experiments.synthesis.models import batch_models, model_makers
 
 
 def settings(tmp_path, **changes):
@@ -45,8 +45,3 @@ def test_batch_files_of_a_writer_lie_below(tmp_path):
 def test_settings_that_are_wrong_are_one_sentence(tmp_path, changes, sentence):
     with pytest.raises(UserError, match=sentence):
         model_makers(settings(tmp_path, **changes), folder=tmp_path)
-
-
-def test_a_request_has_the_given_fields_instead_of_ours(tmp_path):
-    assert request_body(settings(tmp_path, answer_tokens=7))["max_completion_tokens"] == 7
-    assert request_body(settings(tmp_path, request='{"top_p": 1}')) == {"top_p": 1}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import json
 import os
 import re
 import threading
@@ -26,7 +27,7 @@ from PIL import Image
 from contextjax import images
 from contextjax.json_files import parse_json
 from contextjax.types import UserError
-from data_pipelines.synthesis.questions import Question, Reply
+from data_pipelines.chat.questions import Question, Reply
 
 BODY: Mapping[str, Any] = {"temperature": 0, "max_completion_tokens": 800}
 SIDE = 768  # pixels of a picture's longer side as it is sent
@@ -38,7 +39,9 @@ _REFUSED = re.compile(
     r"\bimage (?:(?:data|file|size) )?is (?:invalid|corrupt(?:ed)?|too large)\b",
     re.IGNORECASE,
 )
+_ABOUT_PICTURES = re.compile(r"image|multi-?modal|support\w* (?:\w+ )?(?:vision|pictures)", re.IGNORECASE)
 _NO_QUOTA = "insufficient_quota"  # in a 429: waiting does not help
+MAX_ODDS = 40  # tokens of an answer whose log-probabilities are kept
 MAX_BODY = 5_000_000  # characters of an answer
 LONGEST_PAUSE = 600.0  # seconds that a server may ask to wait
 CLIENT_PAUSE = 120.0  # seconds that openai's client waits where a server asks for it; it gives up on longer ones
@@ -155,7 +158,7 @@ class ChatModel:
             import openai
         except ImportError as error:
             raise UserError(
-                "--backend=openai needs the package openai; install it with pip install 'contextjax[synthesis]'."
+                "An endpoint is asked by the package openai, which is missing; pip install 'contextjax[synthesis]'."
             ) from error
         hooks = {"request": [self._hooks.before], "response": [self._hooks.after]}
         connections = openai.DefaultHttpxClient(event_hooks=hooks)
@@ -203,9 +206,14 @@ class ChatModel:
                 f"The model '{self.name}' failed {self._tries} times ({reason}); the same command goes on where it "
                 "stopped, since answers are kept."
             )
-        return UserError(
-            f"The endpoint refuses with status {status} ({reason}); check --model, --address, --request and key."
-        )
+        remedy = "check --model, --address, --request and key."
+        if _ABOUT_PICTURES.search(reason):
+            remedy = (
+                "it is asked with pictures: give a vision-language model as --model, or check --address and --request."
+            )
+        if "logprob" in reason:
+            remedy = "give --nologprobs where a model has no log-probabilities."
+        return UserError(f"The endpoint refuses with status {status} ({reason}); {remedy}")
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, _HIDDEN_KEY) if len(self._key) > 3 else text
@@ -246,12 +254,14 @@ class Chat(Protocol):
 
 def chat_request(model: Chat, question: Question) -> dict[str, Any]:
     """Returns the fields of a chat completion that asks the model the question."""
-    content: list[dict[str, Any]] = [
-        {"type": "image_url", "image_url": {"url": sent_picture(picture.data, model.side)}}
-        for picture in question.pictures
+    content = [
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {"type": "image_url", "image_url": {"url": sent_picture(part.data, model.side)}}
+        for part in question.parts
     ]
-    content.append({"type": "text", "text": question.text})
-    return {"model": model.name, "messages": [{"role": "user", "content": content}], **model.body}
+    system = [{"role": "system", "content": question.instructions}] if question.instructions else []
+    return {"model": model.name, "messages": [*system, {"role": "user", "content": content}], **model.body}
 
 
 def sent_picture(data: bytes, side: int) -> str:
@@ -259,13 +269,14 @@ def sent_picture(data: bytes, side: int) -> str:
     image = images.decode(data)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=90)
+    image.save(file, "JPEG", quality=95)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def _tokens_of(request: Mapping[str, Any]) -> float:
     """Estimates the tokens of a request for the rate limit: its text, 1,000 a picture, and the longest answer."""
-    content = request["messages"][0]["content"]
+    *system, user = request["messages"]
+    content = [*({"type": "text", "text": message["content"]} for message in system), *user["content"]]
     most = request.get("max_completion_tokens", request.get("max_tokens", 800))
     most = most if isinstance(most, int | float) else 0  # the server checks what --request gives
     return sum(len(part["text"]) / 4 if part["type"] == "text" else 1000 for part in content) + most
@@ -292,9 +303,25 @@ def read_completion(
     elif not text:
         refused = f"an answer without a text (finish_reason {finish})"
     usage = [_at(body, "usage", name) for name in ("prompt_tokens", "completion_tokens")]
-    tokens = [n if isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 1 << 40 else 0 for n in usage]
+    tokens_in, tokens_out = (
+        n if isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 1 << 40 else 0 for n in usage
+    )
     clean = lambda value: hide(value).encode(errors="replace").decode()  # no lone surrogates
-    return Reply(key, model, prompt, clean(text), clean(refused), *tokens)
+    served = _at(body, "model")
+    served = clean(served[:200]) if isinstance(served, str) else ""
+    return Reply(key, model, prompt, clean(text), clean(refused), tokens_in, tokens_out, served, _odds(choice, clean))
+
+
+def _odds(choice: Any, clean: Callable[[str], str]) -> str:
+    """Returns Reply.odds of a choice: the log-probabilities of its first tokens; "" where there are none."""
+    content = _at(choice, "logprobs", "content")
+    odds = []
+    for place in content[:MAX_ODDS] if isinstance(content, list) else ():
+        others = _at(place, "top_logprobs")
+        pairs = [(_at(other, "token"), _at(other, "logprob")) for other in (others if isinstance(others, list) else ())]
+        read = {clean(t): float(p) for t, p in pairs if isinstance(t, str) and isinstance(p, int | float) and p <= 0}
+        odds.append([clean(str(_at(place, "token") or "")), read])
+    return json.dumps(odds) if odds else ""
 
 
 def _at(value: Any, *path: str | int) -> Any:

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from data_pipelines.synthesis import batches
-from data_pipelines.synthesis.answers import AnswerCache
-from data_pipelines.synthesis.batches import BatchModel
-from data_pipelines.synthesis.chat import ChatModel
+from data_pipelines.chat import batches
+from data_pipelines.chat.answers import AnswerCache
+from data_pipelines.chat.batches import BatchModel
+from data_pipelines.chat.endpoint import ChatModel
 from data_pipelines.synthesis.pipeline import run_local
-from tests.data_pipelines.synthesis.server import Endpoint, completion, question_of, sensible, serving
+from tests.data_pipelines.chat.server import Endpoint, completion, question_of, sensible, serving
 
 
 def answered(files, change=lambda number, line: line):

@@ -18,8 +18,8 @@ from typing import Any
 from contextjax.files import write_whole
 from contextjax.json_files import check_file
 from contextjax.types import UserError
-from data_pipelines.synthesis.chat import BODY, SIDE, chat_request, is_refusal, read_body, read_completion
-from data_pipelines.synthesis.questions import Question, Reply, Waiting
+from data_pipelines.chat.endpoint import BODY, SIDE, chat_request, is_refusal, read_body, read_completion
+from data_pipelines.chat.questions import Question, Reply, Waiting
 
 MAX_REQUESTS, MAX_BYTES = 50_000, 190_000_000  # the hosted endpoint's limits for a file
 MAX_FILE = 4_000_000_000

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from contextjax.types import UserError
-from data_pipelines.synthesis.answers import AnswerCache, Asker
-from data_pipelines.synthesis.questions import Prompt, Question, Reply
+from data_pipelines.chat.answers import AnswerCache, Asker
+from data_pipelines.chat.questions import Prompt, Question, Reply
 
 
 def reply(key, text="text"):
@@ -94,3 +94,20 @@ def test_it_is_written_ahead(tmp_path):
     answers.put(reply("a"), run="x")
     with sqlite3.connect(answers.path) as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_file_of_an_earlier_version_gets_the_columns_that_it_lacks(tmp_path):
+    path = tmp_path / "answers.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute(
+            "CREATE TABLE answers (key TEXT PRIMARY KEY, model TEXT NOT NULL, prompt TEXT NOT NULL, "
+            "text TEXT NOT NULL, refused TEXT NOT NULL, tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, "
+            "run TEXT NOT NULL, "
+            "asked_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)"
+        )
+        database.execute("INSERT INTO answers VALUES ('k', 'm', 'p', 'kept', '', 1, 2, 'r', 'then')")
+    cache = AnswerCache(path)
+    assert cache.get("k") == Reply("k", "m", "p", "kept", "", 1, 2)
+    new = Reply("l", "m", "p", "new", served="m-2026", odds="[]")
+    cache.put(new, run="r")
+    assert AnswerCache(path).get("l") == new

@@ -1,6 +1,6 @@
 """Questions to models and their replies: versioned prompt files, the pictures shown, the hash that names a question.
 
-Nothing here, in answers.py, costs.py, chat.py, batches.py or local.py knows what a question is for.
+Nothing here, in answers.py, costs.py, endpoint.py, batches.py, local.py or reading.py knows what a question is for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from contextjax.json_files import read_text
 from contextjax.types import UserError
 
-RETRY_NOTE = "An earlier answer could not be read as JSON: answer with the JSON array alone, from its [ to its ]."
+PICTURES = "$pictures"  # in a prompt: its pictures stand here, each after its label; else they come before the text
+ARRAY_NOTE = "An earlier answer could not be read as JSON: answer with the JSON array alone, from its [ to its ]."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,8 @@ def load_prompts(folder: Path, fields: Mapping[str, Sequence[str]]) -> dict[str,
         if not template.is_valid() or set(template.get_identifiers()) != set(own):
             expected = ", ".join(f"${field}" for field in own) or "none"
             raise UserError(f"{versions[newest]} has the fields {template.get_identifiers()}; expected {expected}.")
+        if (places := text.count(PICTURES)) != ("pictures" in own):
+            raise UserError(f"{versions[newest]} has {PICTURES} {places} times; expected it once, as {PICTURES}.")
         prompts[name] = Prompt(name, f"v{newest}", text)
     return prompts
 
@@ -76,12 +79,35 @@ class Question:
     values: tuple[tuple[str, str], ...] = ()  # of the prompt's fields
     pictures: tuple[ShownPicture, ...] = ()
     attempt: int = 0  # a question whose answer was useless may be asked again, which is another question
+    labels: tuple[str, ...] = ()  # of the pictures, where the prompt has a place for them
+    retry_note: str = ARRAY_NOTE
 
     @property
     def text(self) -> str:
-        """The prompt with its fields filled in, once: a value that looks like a field is not filled in."""
-        text = string.Template(self.prompt.text).substitute(dict(self.values))
-        return f"{text}\n{RETRY_NOTE}\n" if self.attempt else text
+        """All that is said, in order, with the labels of the pictures."""
+        before, after = self._texts
+        return "\n".join([before, *self.labels, after]) if self.labels else before + after
+
+    @property
+    def instructions(self) -> str:
+        """The prompt's text before the place of its pictures, a system message; "" where there is no such place."""
+        return self._texts[0]
+
+    @property
+    def parts(self) -> list[str | ShownPicture]:
+        """The texts and pictures of the user's message, in order."""
+        labelled = zip(self.labels, self.pictures, strict=True) if self.labels else ((p,) for p in self.pictures)
+        return [*(part for pair in labelled for part in pair), self._texts[1]]
+
+    @property
+    def _texts(self) -> tuple[str, str]:
+        """The prompt before and after its pictures, with its fields filled in once: no value is taken for a field."""
+        before, is_there, after = self.prompt.text.partition(PICTURES)
+        before, after = (string.Template(text).substitute(dict(self.values)) for text in (before, after))
+        after = f"{after}\n{self.retry_note}\n" if self.attempt and is_there else after
+        if not is_there:
+            return "", f"{before}\n{self.retry_note}\n" if self.attempt else before
+        return before.strip(), after.strip()
 
     def key(self, model: Model) -> str:
         """Hashes model, settings, text and the pictures' bytes: the name of the answer in the cache."""
@@ -100,6 +126,8 @@ class Reply:
     refused: str = ""  # why there is no answer, if there is none
     tokens_in: int = 0
     tokens_out: int = 0
+    served: str = ""  # the model's name as the endpoint gives it
+    odds: str = ""  # JSON: [token, {token that was as possible: log-probability}] of the first tokens, where given
 
 
 class Model(Protocol):

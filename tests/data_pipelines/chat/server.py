@@ -11,20 +11,34 @@ KEY = "sk-test-0123456789abcdef"
 SECONDS_ASLEEP = 1.5
 
 
+def parts_of(body):
+    """The texts of a request, its system message first, and its pictures."""
+    contents = [message["content"] for message in body["messages"]]
+    parts = [part for c in contents for part in ([{"type": "text", "text": c}] if isinstance(c, str) else c)]
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    return texts, [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+
+
+def question_of(body):
+    """A request's question: its text and a digest of its pictures."""
+    texts, pictures = parts_of(body)
+    return "\n".join(texts), hashlib.blake2b("".join(pictures).encode(), digest_size=8).hexdigest()
+
+
 class Endpoint:
     """A record of the requests, and the answers of the next ones.
 
-    `faults` are used up first, one a request; every other request gets `answer(text of the question)`.
+    `faults` are used up first, one a request; every other request gets `answer(*question_of(its body))`.
     """
 
-    def __init__(self, answer):
-        self.answer, self.faults = answer, []
+    def __init__(self, answer, *, question_of=question_of):
+        self.answer, self.faults, self.question_of = answer, [], question_of
         self.requests, self.finished, self.headers = [], [], []
         self.lock = threading.Lock()
 
     @property
     def texts(self):
-        return [question_of(body) for body in self.requests]
+        return [self.question_of(body) for body in self.requests]
 
     @contextlib.contextmanager
     def failing(self, *, after):
@@ -41,14 +55,6 @@ class Endpoint:
             yield
         finally:
             self.answer, self.faults = answer, []
-
-
-def question_of(body):
-    """A request's question: its text and a digest of its pictures."""
-    parts = body["messages"][0]["content"]
-    shown = "".join(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
-    text = next(part["text"] for part in parts if part["type"] == "text")
-    return text, hashlib.blake2b(shown.encode(), digest_size=8).hexdigest()
 
 
 def completion(content, **message):
@@ -126,10 +132,10 @@ def serving(endpoint):
             with contextlib.suppress(OSError):  # whoever asked may be gone
                 if fault:
                     return fault(self)
-                found = endpoint.answer(*question_of(body))
+                found = endpoint.answer(*endpoint.question_of(body))
                 _respond(self, 200, found if isinstance(found, dict) else completion(found))
                 with endpoint.lock:
-                    endpoint.finished.append(question_of(body))
+                    endpoint.finished.append(endpoint.question_of(body))
             return None
 
     class Server(http.server.ThreadingHTTPServer):

@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from contextjax.types import UserError
-from data_pipelines.synthesis import chat
-from data_pipelines.synthesis.answers import AnswerCache
-from data_pipelines.synthesis.chat import ChatModel, RateLimit
+from data_pipelines.chat import endpoint as client
+from data_pipelines.chat.answers import AnswerCache
+from data_pipelines.chat.endpoint import ChatModel, RateLimit
+from data_pipelines.chat.questions import Prompt, Question, ShownPicture
 from data_pipelines.synthesis.pipeline import run_local
-from tests.data_pipelines.synthesis.server import FAULTS, KEY, Endpoint, completion, error, sensible, serving
+from tests.data_pipelines.chat.server import FAULTS, KEY, Endpoint, completion, error, sensible, serving
 
 OPTIONS = {"key_variable": "TEST_KEY", "timeout": 1.0, "tries": 4}
 
@@ -230,8 +231,8 @@ def test_the_rate_limit_spreads_requests(run, endpoint, pairs):
 def clock(monkeypatch):
     """Seconds slept so far; sleeping takes no time."""
     slept = []
-    monkeypatch.setattr(chat.time, "sleep", slept.append)
-    monkeypatch.setattr(chat.time, "monotonic", lambda: sum(slept))
+    monkeypatch.setattr(client.time, "sleep", slept.append)
+    monkeypatch.setattr(client.time, "monotonic", lambda: sum(slept))
     return slept
 
 
@@ -274,3 +275,46 @@ def test_what_only_the_hooks_know_is_tried_again(run, endpoint, pairs):
     endpoint.faults = [error(425, "too early")]
     (draft,) = run(pairs[:1])
     assert draft.kept and len(endpoint.requests) == 1 + 3
+
+
+def test_instructions_labels_and_pictures_are_sent_in_their_order(endpoint):
+    endpoint.answer = lambda text, digest: {
+        **completion('{"picture": 2}'),
+        "model": "m-2026",
+        "choices": [
+            {
+                "message": {"content": '{"picture": 2}'},
+                "logprobs": {
+                    "content": [{"token": "2", "top_logprobs": [{"token": "2", "logprob": -0.5}, {"odd": 1}]}]
+                },
+            }
+        ],
+    }
+    picture = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(picture, "PNG")
+    prompt = Prompt("choose", "v1", "Pick.\n$pictures\nThe text.")
+    shown = tuple(ShownPicture(name, name, picture.getvalue()) for name in "ab")
+    with serving(endpoint) as address:
+        reply = ChatModel("m", address=address).answer(Question(prompt, (), shown, labels=("1:", "2:")))
+    system, user = endpoint.requests[0]["messages"]
+    assert system == {"role": "system", "content": "Pick."}
+    assert [part.get("text", "picture") for part in user["content"]] == ["1:", "picture", "2:", "picture", "The text."]
+    assert reply.served == "m-2026" and json.loads(reply.odds) == [["2", {"2": -0.5}]]
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        (
+            "Invalid content type. image_url is only supported by certain models",
+            "give a vision-language model as --model",
+        ),
+        ("This model is not a multimodal model", "give a vision-language model as --model"),
+        ("You are not allowed to request logprobs from this model.", "give --nologprobs"),
+        ("Unknown field", "check --model, --address, --request and key"),
+    ],
+)
+def test_a_setup_that_an_endpoint_refuses_has_its_remedy(message, remedy, run, endpoint, pairs):
+    endpoint.faults = [error(400, message)]
+    with pytest.raises(UserError, match=remedy):
+        run(pairs[:1])

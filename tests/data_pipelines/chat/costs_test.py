@@ -2,9 +2,9 @@
 
 import pytest
 
-from data_pipelines.synthesis.answers import AnswerCache
-from data_pipelines.synthesis.costs import ForecastAsker, Prices, Spending
-from data_pipelines.synthesis.questions import Prompt, Question, Reply
+from data_pipelines.chat.answers import AnswerCache, Asker
+from data_pipelines.chat.costs import ForecastAsker, Prices, Spending, Tally
+from data_pipelines.chat.questions import Prompt, Question, Reply
 from tests.data_pipelines.synthesis.conftest import Says
 
 COUNTS = {
@@ -34,3 +34,15 @@ def test_a_forecast_counts_each_question_once_with_the_tokens_of_kept_answers(tm
     forecast = ForecastAsker(model, cache, stand_in=lambda question, key: key, picture_tokens=9, answer_tokens=7)
     assert forecast(second) == kept and not forecast(first).tokens_in
     assert dict(forecast.counts[prompt.id]) == {"asked": 1, "kept": 1, "tokens_in": 30, "tokens_out": 40}
+
+
+def test_a_tally_counts_each_answer_once_whether_it_is_new_or_kept(tmp_path):
+    cache, model = AnswerCache(tmp_path / "answers.sqlite"), Says(lambda question: "yes")
+    question = Question(Prompt("a", "v1", "text"))
+    for run in ("first", "second"):
+        tally = Tally(Asker(model, cache, run))
+        assert tally(question) == tally(question)
+        count = tally.count()
+        assert (count["answers"], count["tokens_in"], count["tokens_out"], count["served_as"]) == (1, 10, 5, [])
+        assert count["prompts"] == [question.prompt.id]
+    assert len(model.asked) == 1

@@ -4,18 +4,21 @@ What they say is noise; that they are shown the picture and the prompt, and end,
 """
 
 import json
+import math
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from contextjax.types import UserError
+from data_pipelines.chat.local import LocalModel
+from data_pipelines.chat.questions import Question, ShownPicture
+from data_pipelines.judge.judge import read_prompts as read_judge_prompts
 from data_pipelines.synthesis.drafts import Draft
-from data_pipelines.synthesis.local import LocalModel
 from data_pipelines.synthesis.pairs import folder_pictures
 from data_pipelines.synthesis.pipeline import Pipeline, run_local
-from data_pipelines.synthesis.questions import Question, ShownPicture
 from data_pipelines.synthesis.stages import read_prompts
+from tests.commands import in_process
 
 pytestmark = pytest.mark.parity
 TEMPLATE = (
@@ -120,3 +123,51 @@ def test_a_text_model_is_not_shown_pictures_and_no_folder_is_no_model(models, fo
         LocalModel(str(models / "writes")).answer(question)
     with pytest.raises(UserError, match="can't be read"):
         LocalModel(str(tmp_path / "nowhere")).answer(question)
+
+
+def test_log_probabilities_are_those_of_the_network(models, folder):
+    """The first token's, from a pass of the network over the question alone."""
+    import torch
+
+    model = LocalModel(str(models / "sees"), answer_tokens=3, odds=20)
+    question = Question(
+        read_judge_prompts()["verify"], (("text", "red"),), (shown(folder, "a.png"),) * 2, labels=("1", "2")
+    )
+    inputs = {}
+    processor, network, _ = model._loaded
+    generate = network.generate
+    network.generate = lambda **given: inputs.update(given) or generate(**given)
+    reply = model.answer(question)
+    asked = {name: inputs[name] for name in ("input_ids", "attention_mask", "pixel_values")}
+    with torch.no_grad():
+        expected = network(**asked).logits[0, -1].log_softmax(-1)
+    (first, others), *rest = json.loads(reply.odds)
+    assert len(rest) <= 2 and len(others) <= 20 and first == processor.decode(expected.argmax())
+    values, ids = expected.exp().topk(20)
+    of_text = {}
+    for id, value in zip(ids, values.tolist(), strict=True):  # bytes that are no text by themselves decode alike
+        of_text[processor.decode(id)] = of_text.get(processor.decode(id), 0) + value
+    assert {text: math.exp(p) for text, p in others.items()} == pytest.approx(of_text, abs=1e-6)
+    assert model.parameters == sum(p.numel() for p in network.parameters())
+    assert LocalModel(str(models / "sees"), answer_tokens=3).answer(question).odds == ""
+
+
+def test_a_local_judge_whose_answers_are_noise_is_one_sentence(models, pictogram_sets, tmp_path):
+    """A network with random weights names no picture: that is said, and no figure is written."""
+    flags = ["--judge=transformers", f"--model={models / 'sees'}", f"--data={pictogram_sets}", "--protocol=imagecode"]
+    done = in_process("evaluate", *flags, "--split=val", "--answer_tokens=2", f"--workdir={tmp_path}", "--window=2")
+    said = [line for line in done.stderr.splitlines() if line and not line.startswith("Loading weights")]
+    assert done.returncode == 2 and len(said) == 1
+    assert "counts (the first is no JSON object" in done.stderr and not list(tmp_path.glob("evaluation*"))
+    flags = [flag.replace("/sees", "/writes") for flag in flags]
+    done = in_process("evaluate", *flags, "--split=val", "--answer_tokens=2", f"--workdir={tmp_path}", "--window=2")
+    assert done.returncode == 2 and "sees no pictures; give a vision-language model as --model" in done.stderr
+
+
+def test_a_local_judge_that_answers_is_scored_and_its_size_is_told(models, pictogram_sets, tmp_path, monkeypatch):
+    monkeypatch.setattr(LocalModel, "_generate", lambda *given: ('{"picture": 1}', 30, 5, ""))
+    flags = ["--judge=transformers", f"--model={models / 'sees'}", f"--data={pictogram_sets}", "--protocol=imagecode"]
+    done = in_process("evaluate", *flags, "--split=val", f"--workdir={tmp_path}")
+    assert done.returncode == 0 and "Parameters: " in done.stdout, done.stderr
+    found = json.loads(next(tmp_path.glob("evaluation.judge.*")).read_text())
+    assert found["judge"]["parameters"] > 1000 and found["judge"]["tokens_in"] == 30 * found["n_queries"]

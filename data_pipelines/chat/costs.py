@@ -6,9 +6,10 @@ import collections
 import dataclasses
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from data_pipelines.synthesis.answers import AnswerCache
-from data_pipelines.synthesis.questions import Model, Question, Reply
+from data_pipelines.chat.answers import AnswerCache, Asker
+from data_pipelines.chat.questions import Model, Question, Reply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,3 +101,30 @@ class ForecastAsker:
             return {"tokens_in": round(means[0]), "tokens_out": round(means[1])}
         tokens_in = len(question.text) // 4 + self._picture * len(question.pictures)
         return {"tokens_in": tokens_in, "tokens_out": self._answer}
+
+
+class Tally:
+    """Asks, and counts each answer once, whether it was kept from before or not."""
+
+    def __init__(self, asker: Asker):
+        self.asker = asker
+        self.replies: dict[str, Reply] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, question: Question) -> Reply:
+        """Returns the answer."""
+        reply = self.asker(question)
+        with self._lock:
+            self.replies[reply.key] = reply
+        return reply
+
+    def count(self) -> dict[str, Any]:
+        """Returns how many answers there are and by which models and prompts, their tokens, how many have odds."""
+        replies = list(self.replies.values())
+        served = sorted({reply.served for reply in replies} - {""})
+        tokens_in, tokens_out = sum(r.tokens_in for r in replies), sum(r.tokens_out for r in replies)
+        graded = sum(reply.odds != "" for reply in replies)
+        return {
+            "answers": len(replies), "served_as": served, "prompts": sorted({reply.prompt for reply in replies}),
+            "tokens_in": tokens_in, "tokens_out": tokens_out, "with_log_probabilities": graded,
+        }  # fmt: skip

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from contextjax.types import UserError
-from data_pipelines.synthesis.questions import Model, Question, Reply
+from data_pipelines.chat.questions import Model, Question, Reply
 
 _TABLE = """CREATE TABLE IF NOT EXISTS answers (
   key TEXT PRIMARY KEY, model TEXT NOT NULL, prompt TEXT NOT NULL, text TEXT NOT NULL, refused TEXT NOT NULL,
   tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, run TEXT NOT NULL,
-  asked_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)"""
+  asked_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+  served TEXT NOT NULL DEFAULT '', odds TEXT NOT NULL DEFAULT '')"""
+_LATER = ("served", "odds")  # columns that files of earlier versions lack
 GRAMMAR = "grammar"  # the run of a grammar checker's answers, which cost no tokens
 _COLUMNS = ", ".join(field.name for field in dataclasses.fields(Reply))
 
@@ -103,6 +105,7 @@ class AnswerCache:
                 database.execute("PRAGMA journal_mode=WAL")
                 database.execute("PRAGMA synchronous=NORMAL")
                 database.execute(_TABLE)
+                _add_columns(database)
                 self._own.database = database
             yield self._own.database
         except (OSError, sqlite3.Error) as error:
@@ -116,6 +119,17 @@ class AnswerCache:
 
     def __reduce__(self):
         return AnswerCache, (self.path,)
+
+
+def _add_columns(database: sqlite3.Connection) -> None:
+    """Adds the columns that a file of an earlier version lacks; another process may do so at the same time."""
+    missing = set(_LATER) - {row[1] for row in database.execute("PRAGMA table_info(answers)")}
+    for name in sorted(missing):
+        try:
+            database.execute(f"ALTER TABLE answers ADD COLUMN {name} TEXT NOT NULL DEFAULT ''")
+        except sqlite3.OperationalError as error:
+            if "duplicate column" not in str(error):
+                raise
 
 
 @dataclasses.dataclass(frozen=True)

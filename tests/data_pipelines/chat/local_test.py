@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from contextjax.types import UserError
-from data_pipelines.synthesis.local import LocalModel
-from data_pipelines.synthesis.questions import Question
+from data_pipelines.chat.local import LocalModel
+from data_pipelines.chat.questions import Question
 from data_pipelines.synthesis.stages import read_prompts
 
 
@@ -14,7 +14,7 @@ def test_without_pytorch_the_way_to_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     model = LocalModel("owner/name", answer_tokens=8, side=64)
     question = Question(read_prompts()["describe_target"], (("reference", "a"),))
-    with pytest.raises(UserError, match=r"--backend=transformers needs PyTorch and transformers.*\[torch\]"):
+    with pytest.raises(UserError, match=r"needs PyTorch and transformers.*\[torch\]"):
         model.answer(question)
 
 

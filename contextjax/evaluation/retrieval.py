@@ -110,8 +110,10 @@ class Evaluation:
         ranks, subset_ranks, truths = self.ranks[rows], self.subset_ranks[rows], self.truth_ranks[rows]
         precision = lambda k: float(100 * np.mean(metrics.average_precision_at(truths, k)))
         values = {f"mAP@{k}": precision(k) for k in self.protocol.map_at}
-        values |= {f"{'I' * self.protocol.both_ways}R@{k}": metrics.recall_at(ranks, k) for k in self.protocol.recall_at}
-        if self.text_ranks is not None and isinstance(rows, slice):  # some of the queries are not all texts of their pictures
+        recall = "IR" if self.protocol.both_ways else "R"
+        values |= {f"{recall}@{k}": metrics.recall_at(ranks, k) for k in self.protocol.recall_at}
+        # Some of the queries are not all texts of their pictures.
+        if self.text_ranks is not None and isinstance(rows, slice):
             values |= {f"TR@{k}": metrics.recall_at(self.picture_ranks, k) for k in self.protocol.recall_at}
         grouped = subset_ranks >= 0
         if grouped.all() or (self.protocol.any_truth and grouped.any()):

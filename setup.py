@@ -32,7 +32,7 @@ setup(
     packages=find_packages(include=["contextjax*", "data_pipelines*", "configs*", "experiments*"]),
     package_data={
         "contextjax": ["py.typed", "reports/*.jinja", "serving/*.html"],
-        "data_pipelines": ["py.typed", "synthesis/prompts/*.txt"],
+        "data_pipelines": ["py.typed", "synthesis/prompts/*.txt", "judge/prompts/*.txt"],
         "experiments": ["py.typed"],
     },
     entry_points={"console_scripts": ["contextjax = experiments.__main__:main"]},

@@ -92,7 +92,7 @@ class SystemSpec:
 
     @property
     def is_plain(self) -> bool:
-        """True for a plain CLIP, BLIP or BLIP-2, which was published and not trained here."""
+        """True for a plain CLIP, BLIP or BLIP-2, which others read in Hugging Face's layout, too."""
         return self.family in ("clip", "blip", "blip2")
 
     @property

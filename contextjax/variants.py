@@ -103,7 +103,9 @@ FAMILIES: Mapping[str, Family] = {
     "blip": Family(BLIP, BLIPConfig, "", BLIPConfig, BertConfig, {}),
     "blip2": Family(BLIP2, BLIP2Config, "", BLIP2Config, QFormerConfig, {}),
 }  # fmt: skip
-SYSTEMS: Mapping[str, Family] = {name: family for name, family in FAMILIES.items() if family.towers}  # that are trained
+SYSTEMS: Mapping[str, Family] = {  # that are trained
+    name: family for name, family in FAMILIES.items() if family.towers or name == "clip"
+}
 # The fields of towers that are at least 1.
 SIZES = (
     "image_size", "patch_size", "width", "layers", "mlp", "vocabulary", "positions", "query_tokens", "cross_every",

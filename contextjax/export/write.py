@@ -52,8 +52,8 @@ def write_export(system: System, target: Path, *, formats: Sequence[str], dtype:
 
 
 def _exported_spec(system: System) -> SystemSpec:
-    """Returns the spec to export; a CLIP or BLIP loses its fingerprint, which tells where it was read from."""
-    return dataclasses.replace(system.spec, fingerprint="") if system.spec.is_plain else system.spec
+    """Returns the spec of a system; where a published CLIP or BLIP was read from ("FOLDER@224-0") is left out."""
+    return dataclasses.replace(system.spec, fingerprint="") if "@" in system.spec.fingerprint else system.spec
 
 
 def _check(formats: Sequence[str], dtype: str, spec: SystemSpec) -> None:

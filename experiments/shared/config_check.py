@@ -114,7 +114,7 @@ def check_config(config: Any, *, reads_data: bool = True) -> None:
     faults += [sentence for check in checks if (sentence := _complaint(check, config))]
     _report(list(dict.fromkeys(faults)))  # what keeps the sizes from being known is found twice
     for key, reached in (("optimizer.warmup_steps", "its rate"), ("loss.lead_steps", "the rest of the loss")):
-        count = flat(config)[key]
+        count = flat(config).get(key)
         if count and count >= config.training.steps:
             print(f"{key} is {count} and training.steps {config.training.steps}: {reached} is not reached.", flush=True)
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -156,14 +156,21 @@ def load_parts(
     }
     for data in parts.values():
         _check_asked(data, folder)
-    if READERS[protocol.reader].record_type is CaptionRecord:
-        parts = {part: dataclasses.replace(data, records=_asked(data.records)) for part, data in parts.items()}
+    parts = {part: as_queries(protocol, data) for part, data in parts.items()}
     return {part: cleaned(data) for part, data in parts.items()} if clean else parts
 
 
-def _asked(captions: Sequence[CaptionRecord]) -> tuple[ComposedRecord, ...]:
-    """Returns captions as queries for their own pictures; the protocol uses the text alone."""
-    return tuple(ComposedRecord(each.id, each.image, each.text, target=each.image) for each in captions)
+def as_queries(protocol: EvaluationProtocol, data: SplitData) -> SplitData:
+    """Returns captions as queries for their pictures, which the protocol asks by the text alone; others as they are."""
+    if READERS[protocol.reader].record_type is not CaptionRecord:
+        return data
+    counts: Counter[str] = Counter()
+    asked = []
+    for each in data.records:
+        counts[each.image] += 1
+        if not protocol.captions_per_picture or counts[each.image] <= protocol.captions_per_picture:
+            asked.append(ComposedRecord(each.id, each.image, each.text, target=each.image))
+    return dataclasses.replace(data, records=tuple(asked))
 
 
 def _check_asked(data: SplitData, folder: str | Path) -> None:

@@ -67,10 +67,11 @@ def inference_costs(config: Any) -> list[InferenceCost]:
             *(cost("BLIP", base, score, freeze=None) for score in ("itm", "sum", "itc")),
         ]
     base = "BLIP-2" if isinstance(model, CoVR2) else "CLIP"
-    modes = dict.fromkeys((model.config.query, "sum", "image", "text"))
-    own = spec.title if spec.family != "context_cir" else model.config.query
+    query = getattr(model.config, "query", "sum")
+    modes = dict.fromkeys((query, "sum", "image", "text"))
+    own = spec.title if spec.family != "context_cir" else query
     names = {"fusion": "ConText-CIR", "composed": own, "sum": f"{base}'s sum"}
-    name = lambda mode: names.get(mode, own if mode == model.config.query else f"{base}'s {mode} alone")
+    name = lambda mode: names.get(mode, own if mode == query else f"{base}'s {mode} alone")
     return [_of_queries(name(mode), model, mode, length=length, freeze=freeze) for mode in modes]
 
 

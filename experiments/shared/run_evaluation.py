@@ -151,8 +151,8 @@ def _grounding(system: System, chosen: ChosenSplit) -> dict[str, float]:
 
 
 def _count_phrases(chosen: ChosenSplit) -> dict[str, int] | None:
-    """Returns text -> number of its noun phrases that are no pronouns; None for several parts, and candidate sets."""
-    if has_candidates(chosen.protocol) or len(chosen.parts) > 1:
+    """Returns text -> number of its noun phrases that are no pronouns; None for several parts and texts of no edits."""
+    if has_candidates(chosen.protocol) or chosen.protocol.both_ways or len(chosen.parts) > 1:
         return None
     (data,) = chosen.parts.values()
     cache = PhraseCache(data.folder)

@@ -20,7 +20,7 @@ from contextjax.types import UserError
 from data_pipelines import protocols
 from data_pipelines.concepts import find_phrases
 from experiments.shared import run_config, systems
-from experiments.shared.data import evaluated, load_evaluated
+from experiments.shared.data import as_queries, evaluated, load_evaluated
 from experiments.shared.run_evaluation import describe_data
 from experiments.shared.run_probes import read_probes
 from experiments.shared.scoring import evaluate
@@ -51,7 +51,8 @@ def write_report(workdir: Path, *, split: str | None = None) -> Path:
     before = read_evaluation(evaluation_file, system.fingerprint, remedy=remedy)
     reader, folder = evaluated(config)
     data = load_evaluated(config, split)
-    evaluation = evaluate(system, protocols.of_reader(reader), data)
+    protocol = protocols.of_reader(reader)
+    evaluation = evaluate(system, protocol, as_queries(protocol, data))
     described = describe_data(folder, {"": data})
     check_same_data(before, described, evaluation_file, remedy=remedy)
     check_unchanged(before["metrics"], evaluation.metrics(), evaluation_file, remedy=remedy)

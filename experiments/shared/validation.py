@@ -28,7 +28,7 @@ def evaluations(config: Any) -> dict[str, tuple[EvaluationProtocol, str, str]]:
         return {}
     if not d.evaluations:
         reader, folder = evaluated(config)
-        if reader in READERS and READERS[reader].record_type is CaptionRecord:
+        if reader in READERS and READERS[reader].record_type is CaptionRecord and not _asks_captions(config, reader):
             return {}
         return {d.val_split: (protocols.of_reader(reader), folder, d.val_split)}
     wanted = {}
@@ -38,6 +38,11 @@ def evaluations(config: Any) -> dict[str, tuple[EvaluationProtocol, str, str]]:
         if folder := chosen.folder or (own[1] if _is_of_layout(protocol.reader, own[0]) else ""):
             wanted[f"{name}/{chosen.split}"] = (protocol, folder, chosen.split)
     return wanted
+
+
+def _asks_captions(config: Any, reader: str) -> bool:
+    """Returns whether what is trained on captions is evaluated on them: a CLIP, where the reader has a protocol."""
+    return config.model.system == "clip" and any(each.reader == reader for each in protocols.PROTOCOLS.values())
 
 
 def _is_of_layout(reader: str, own: str) -> bool:

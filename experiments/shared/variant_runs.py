@@ -138,7 +138,7 @@ class VariantRuns:
         file = place / "steps.json"
         if not file.exists():
             recipe = load_recipe(f"{self.recipe}{'' if variant == 'recipe' else f':{variant}'}")
-            has_lead = recipe.loss.lead_steps > 0
+            has_lead = recipe.loss.get("lead_steps", 0) > 0
             trial = {"training.steps": TRIAL_STEPS, "training.log_every": 5}
             trial |= {"loss.lead_steps": TRIAL_STEPS // 2} if has_lead else {}
             self._train(variant, place, {**trial, **self._overrides("0")})

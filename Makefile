@@ -5,7 +5,7 @@ INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constrain
 RUN ?= runs/demo
 DATA := data/pictograms
 
-.PHONY: demo demo-pages demo-sets serve test test-long test-slow test-parity test-storage test-browser test-targets check format clean
+.PHONY: demo demo-pages demo-sets serve test test-long test-slow test-parity test-storage test-browser test-targets check docs format clean
 
 # What trains and serves.
 .venv/.done: setup.py constraints.txt
@@ -80,6 +80,10 @@ test-storage: .venv/.done-storage
 test-browser: .venv/.done-browser
 	$(PY) -m pytest -m browser tests/serving
 
+.venv/.done-docs: .venv/.done
+	$(INSTALL) --editable '.[docs]'
+	touch $@
+
 # The compilers of TPUs and of CUDA GPUs, each in an environment of its own; neither needs a chip.
 .venv-tpu/.done .venv-cuda12/.done: .venv-%/.done: setup.py constraints.txt
 	$(PYTHON) -m venv .venv-$*
@@ -96,9 +100,13 @@ check: .venv/.done-test
 	.venv/bin/pyright
 	$(PY) -m pytest tests/architecture_test.py tests/docs_test.py
 
+# The pages of docs/ and the API reference as a site: site/index.html. The theme's notice about its successor is left out.
+docs: .venv/.done-docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --clean
+
 format: .venv/.done-test
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-* runs data
+	rm -rf .venv .venv-* runs data site

@@ -32,7 +32,7 @@ setup(
     packages=find_packages(include=["contextjax*", "data_pipelines*", "configs*", "experiments*"]),
     package_data={
         "contextjax": ["py.typed", "reports/*.jinja", "serving/*.html"],
-        "data_pipelines": ["py.typed", "synthesis/prompts/*.txt"],
+        "data_pipelines": ["py.typed", "synthesis/prompts/*.txt", "judge/prompts/*.txt"],
         "experiments": ["py.typed"],
     },
     entry_points={"console_scripts": ["contextjax = experiments.__main__:main"]},
@@ -63,6 +63,9 @@ setup(
         "milvus": ["pymilvus[milvus-lite]>=3"],
         "comparisons": ["faiss-cpu>=1.15", "torch>=2.10"],
         "synthesis": ["openai>=3"],
+        "wandb": ["wandb>=0.20"],
+        "mlflow": ["mlflow>=3"],
+        "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.30"],
         "beam": ["apache-beam>=2.77"],  # not with constraints.txt: it asks for older Pillow, protobuf and beartype
         "storage": ["gcsfs>=2026"],
         "test-storage": ["gcp-storage-emulator>=2026"],

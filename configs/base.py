@@ -6,7 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-SYSTEMS = ("context_cir", "context_blip", "composed_blip", "covr2")
+SYSTEMS = ("context_cir", "context_blip", "composed_blip", "covr2", "clip")
+COMPOSED = ("context_cir", "composed_blip", "covr2")  # which are trained on triplets
 
 
 def base(system: str = "context_cir") -> Any:
@@ -17,7 +18,7 @@ def base(system: str = "context_cir") -> Any:
     config.data = _data(system)
     config.model = model = ConfigDict()
     model.system = system
-    model.variant = {"context_cir": "B16", "covr2": "BLIP2-G"}.get(system, "BLIP-B")
+    model.variant = {"context_cir": "B16", "clip": "B16", "covr2": "BLIP2-G"}.get(system, "BLIP-B")
     model.start = ""  # the workdir of another run of ours (or an export), whose parameters this one begins with
     model.pretrained = ""  # a CLIP or BLIP to start from (folder or hub id): its sizes and tokenizer, not the variant's
     # Fields of VisionConfig, and of TextConfig or BertConfig, to replace. `remat`: what a tower's blocks keep for the
@@ -27,7 +28,8 @@ def base(system: str = "context_cir") -> Any:
     model.text = ConfigDict({"remat": "none", "attention": "xla", "scan": False})
     model.projection = 0  # 0: the variant's
     model.dtype = "float32"
-    own = {"context_cir": _context_cir, "context_blip": _context_blip, "composed_blip": _composed_blip, "covr2": _covr2}
+    own = {"context_cir": _context_cir, "context_blip": _context_blip, "composed_blip": _composed_blip}
+    own |= {"covr2": _covr2, "clip": _clip}
     own_model, config.loss = own[system]()
     model.update(own_model)
     if system == "composed_blip":
@@ -49,7 +51,8 @@ def base(system: str = "context_cir") -> Any:
 
 def shrink(config: Any) -> None:
     """Makes a recipe so small that it trains in seconds on a CPU. Its data, terms and optimizer stay what they are."""
-    config.model.variant = {"context_cir": "S16", "covr2": "BLIP2-S16"}.get(config.model.system, "BLIP-S16")
+    variants = {"context_cir": "S16", "clip": "S16", "covr2": "BLIP2-S16"}
+    config.model.variant = variants.get(config.model.system, "BLIP-S16")
     config.model.pretrained = ""
     config.model.dtype = "float32"
     config.model.projection = 16
@@ -58,8 +61,8 @@ def shrink(config: Any) -> None:
     config.data.vocabulary = 300
     config.data.text_length = min(config.data.text_length, 32)
     config.data.batch_size = 8
-    if config.model.system != "context_blip":
-        config.data.grounded = 0
+    if config.model.system in COMPOSED:
+        config.data.update({"grounded": 0} if "grounded" in config.data else {})
         config.data.caption_length = 36
         config.loss.lead_steps = min(config.loss.lead_steps, 4)
     if config.model.system == "context_cir":
@@ -69,7 +72,7 @@ def shrink(config: Any) -> None:
         config.model.update({name: 3 for name in ("fused_token", "reverse_token") if config.model[name] is not None})
     elif config.model.system == "covr2":
         config.model.vision.update({"image_size": 64})
-    else:
+    elif config.model.system == "context_blip":
         config.model.vision.update({"image_size": 64, "taps": (1,)})
         config.model.update({"decoder_layers": 1, "decoder_heads": 4, "context_heads": 4, "fused_token": None})
         config.model.context_layers = min(config.model.context_layers, 1)
@@ -169,7 +172,7 @@ def evaluation(protocol: str = "", *, folder: str = "", split: str = "val") -> A
 
 def _data(system: str) -> Any:
     data: Any = ConfigDict()
-    data.reader = "captions" if system == "context_blip" else "cirr"
+    data.reader = "cirr" if system in COMPOSED else "captions"
     data.folder = ""
     data.sources = ConfigDict()  # instead of the two: name -> source(...), several sets that are trained on together
     data.train_split = "train"
@@ -193,18 +196,18 @@ def _data(system: str) -> Any:
     # Encode once by model.start, without augmentation, and train what reads its features: ContextBLIP's stage 2b, or a
     # combiner.
     data.cached = False
-    if system != "context_blip":
+    if system in COMPOSED:
         data.modifications = 1  # texts (and targets) of each reference
         data.caption_length = 77
     if system == "covr2":
         data.clean = True  # texts lose their punctuation and capitals, as published
-    elif system == "context_cir":
+    elif system in COMPOSED:
         data.phrases_per_text = 4.0  # the phrase budget of a batch, over its number of texts
         data.phrase_length = 12  # tokens, BOS and EOS included
         # Queries of each evaluation in training, evenly spread, whose maps are measured against boxes; 0: none.
         data.grounded = 0
         data.pronouns = True  # "it" and "this one" are phrases too, as published
-    else:
+    elif system == "context_blip":
         data.candidates = 10  # pictures of a candidate set in a batch; a smaller set is filled up
         data.descriptions = 1  # of one set in a sample, for which its pictures are encoded once
         data.propositions = 0  # short sentences that a text is split into for model.propositions; 0: the whole text
@@ -256,6 +259,17 @@ def _composed_loss() -> Any:
     loss.reference_negatives = True
     loss.mask_false_negatives = False
     return loss
+
+
+def _clip() -> tuple[Any, Any]:
+    """Returns the loss of a plain CLIP; its model has no fields of its own."""
+    loss: Any = ConfigDict()
+    loss.weights = ConfigDict({"contrastive": 1.0})
+    loss.contrastive = "gathered"  # or, without the matrix of logits, "chunked" or, across devices, "ring"
+    loss.chunk = 0  # side of the blocks of logits of these two; 0: all of a device at once
+    loss.temperature = 0.07
+    loss.learned_temperature = True  # goes on from that of the pretrained CLIP; False: the one above, fixed
+    return ConfigDict(), loss
 
 
 def _covr2() -> tuple[Any, Any]:

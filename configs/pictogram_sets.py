@@ -8,18 +8,18 @@ Two forms. The paper's, on sets of which half of the descriptions compare pictur
 
     1         captions: matching with hard negatives, masking, and BLIP's contrastive loss
     pairs     short statements about two pictures of a set: which of the two does the fused state's score pick?
-    2a        candidate sets: the fused state scored by the head
+    2a        candidate sets: the fused state, and what the inter-context encoder adds to it, scored by the head
     2b        cached features: the inter-context encoder alone trains
 
     paper     the form itself. The image tower is that of --start, a run of configs/pictograms.py, frozen in all stages.
               Text encoder and matching head have no published start here, so they train in stage 1 with the adapter
     no_adapter, convolutions   without the adapter, or with the summary form's
     no_masking, fixed_masks    without the masking loss, or with random masks that a picture keeps, whatever is attended
-    no_context                 2b with nothing in place of the encoder: the same head, data and steps
-    2a_longer                  2a for the time that 2b takes (--stages=1,pairs,2a)
+    no_context                 nothing in place of the encoder in 2a and 2b: the same head, data and steps
+    2a_longer                  2a without the encoder, for the time that 2a and 2b take (--stages=1,pairs,2a)
 
-Where it differs from the paper, besides: short statements come before descriptions; a fused encoder of width 64;
-Muon and one cosine a stage.
+Where it differs from the paper, besides: short statements come before descriptions; the inter-context encoder trains in
+2a, too, so that the fused state holds what a comparison needs; a fused encoder of width 64; Muon, one cosine a stage.
 
 The late interaction, which no paper has, on sets of descriptions that are true of one picture by themselves:
 
@@ -187,10 +187,13 @@ def _paper(config, stage: str, variants: list[str]) -> None:
         config.training.steps = 700
     elif stage == "2a":
         config.data.batch_size, config.data.descriptions = 16, 2
-        config.training.steps = 1500 + LONGER * ("2a_longer" in variants)
+        config.data.text_length = 40
+        config.model.context_layers = 0 if {"no_context", "2a_longer"} & set(variants) else 2
+        config.training.steps = 2600 + LONGER * ("2a_longer" in variants)
     else:
         _features(config)
         config.data.records, config.data.batch_size = 12_000, 128
+        config.data.text_length = 40
         config.model.context_layers = 0 if "no_context" in variants else 2
         config.optimizer.freeze = ("blip", "adapter") if "no_context" in variants else ("blip", "adapter", "head")
         config.training.steps = 2500

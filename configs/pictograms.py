@@ -23,8 +23,8 @@ Arguments, joined by commas (configs/pictograms.py:demo):
     clip0.1          in that regime: the towers' share of the learning rate; 1, as published, without it
     tiny             12 steps of a model that trains in seconds, for tests; it learns nothing
 
-What `synthetic`, `both` and `synthesized8000` read is made of the real pairs by rules that read the scene graphs, not
-by a model:
+`synthetic`, `both` and `synthesized8000` read triplets made from the real pairs by rules that read the scene graphs,
+not by a model:
 
     python -m experiments.synthesize --data=data/pictograms/cirr --target=data/pictograms/synthetic --backend=rules
     python -m experiments.compare --config=configs/pictograms.py --variants=recipe,synthetic,both --workdir=runs/both

@@ -1,7 +1,7 @@
 """Hashes of the contents of files, taken again only where a file's size or times say that they may have changed.
 
-The hashes are what tells whether a file is another one: copying, touching and moving files changes none of them. Sizes
-and times are kept beside them in a file, so that files that nobody has touched cost a `stat` each.
+The hashes decide whether a file has changed: copying, touching and moving files leaves them as they are. Sizes and
+times are kept beside them in a file, so that an untouched file costs only a `stat`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _number(name: str) -> int:
 
 
 def file_state(file: Path) -> tuple[int, int, int, int]:
-    """Returns what differs where a file may have changed; the first value is -1 where there is no regular file."""
+    """Returns values that differ if a file may have changed; the first is -1 if there is no regular file."""
     try:
         status = file.stat()
     except (OSError, ValueError):
@@ -116,7 +116,7 @@ def _read(cache: Path) -> np.ndarray:
 
 
 def _write(cache: Path, rows: np.ndarray, known: np.ndarray) -> None:
-    """Writes the cache, without files of the last moments; where it can't be written, hashes are taken again."""
+    """Writes the cache, if it can be written, without files changed in the last moments."""
     is_old = (rows["state"][:, 1:3] < time.time_ns() - RECENT).all(1)
     kept = rows[is_old & (rows["state"][:, 0] >= 0) & (rows["hash"] != np.void(ABSENT))]
     if np.array_equal(kept, known):

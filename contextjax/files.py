@@ -1,4 +1,4 @@
-"""Paths on this machine or in an object store (gs://), and files that are there whole or not at all."""
+"""Paths on this machine or in an object store (gs://), and files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def is_remote(place: str | os.PathLike[str]) -> bool:
 
 
 def existing(path: Path) -> Path:
-    """Returns the path of a file that is there, perhaps with its letters composed in Unicode's other way.
+    """Returns the path of an existing file, whose name may be in another Unicode normal form (NFC or NFD).
 
-    "é" is one character or two: lists are mostly written in the first way, and macOS named files in the second. A path
-    that is there in no way is returned as it is.
+    "é" is one character in NFC, which lists mostly use, and two in NFD, which macOS used for file names. A path that
+    exists in neither form is returned as it is.
     """
     if str(path).isascii() or os.path.lexists(path):
         return path
@@ -84,11 +84,11 @@ def is_utf8(name: str) -> bool:
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, is_kept: bool = False) -> Iterator[Path]:
-    """Lets the block write a file on this machine that gets its name when the block ends, whole or not at all.
+    """Writes a file on this machine whole or not at all: it gets its name when the block ends.
 
     Args:
       path: the file; its folder is made, and a file that is there is replaced.
-      is_kept: flushes it to the disk before it gets its name, whatever happens to the power. That takes longer.
+      is_kept: flush the file to the disk before it gets its name, so that it survives a power cut. That takes longer.
 
     Yields the path to write to, beside `path`. After an error nothing is left of it.
     """
@@ -100,7 +100,7 @@ def whole_file(path: Path, *, is_kept: bool = False) -> Iterator[Path]:
             flush(partial)
         partial.replace(path)
     except OSError as error:
-        if error.errno and not error.filename:  # the error of a full disk names no file
+        if error.errno and not error.filename:  # the error of a full disk does not name the file
             error.filename = str(path)
         raise
     finally:
@@ -122,13 +122,13 @@ def write_whole(path: Path, content: str | bytes, *, is_kept: bool = False) -> N
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Lets the block fill a folder on this machine that gets its name when the block ends, whole or not at all.
+    """Writes a folder on this machine whole or not at all: it gets its name when the block ends.
 
     Yields an empty folder beside `folder` to write to. After an error nothing is left of it; what a killed process left
     is removed by the next one.
 
     Raises:
-      UserError: `folder` holds something, which is never overwritten; or another process is writing it.
+      UserError: `folder` is not empty (nothing is ever overwritten), or another process is writing it.
     """
     folder = folder.absolute()  # "." has no name
     check_absent(folder)
@@ -156,7 +156,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def check_absent(folder: Path) -> None:
-    """Checks that nothing would be overwritten: `folder` is not there, or empty.
+    """Checks that `folder` is missing or empty, so that nothing is overwritten.
 
     Raises:
       UserError: it holds something, or is a file.

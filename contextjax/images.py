@@ -16,7 +16,7 @@ from contextjax.types import Picture, UserError
 # Pillow's formats that are read. Left out are those that start other programs (EPS, WMF), that Pillow knows by
 # name only (HDF5, MPEG), and those whose files nothing marks, so that any bytes would pass for a picture (TGA, PCX).
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO", "QOI", "SGI")
-UPLOADED = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "AVIF")  # what the service takes from strangers
+UPLOADED = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "AVIF")  # accepted by the service
 KINDS = "PNG, JPEG, WebP, AVIF, GIF, TIFF or BMP"  # of pictures, as messages name them
 SYSTEM_FILES = (".DS_Store", "__MACOSX", "Thumbs.db", "desktop.ini")  # and those that begin with "._"
 MAX_BYTES = 256_000_000  # the largest file that is read
@@ -51,10 +51,10 @@ def is_picture(path: Path) -> bool:
 
 
 def find_pictures(folder: Path) -> tuple[list[str], list[str]]:
-    """Finds the picture files of a folder and its subfolders, also behind links, but those to a folder around them.
+    """Finds the picture files of a folder and its subfolders, following links except those to an enclosing folder.
 
     Returns:
-      the paths in the folder of the pictures, and those of the other files, folder by folder; both without what
+      the pictures' paths within the folder, and those of all other files, folder by folder; both without the files that
       operating systems leave there. A hidden picture (".cat.png") is among the others.
     """
     pictures: list[tuple[str, ...]] = []
@@ -80,7 +80,7 @@ def find_pictures(folder: Path) -> tuple[list[str], list[str]]:
                     waiting.append((own, around | {real}))
                 else:
                     (pictures if is_picture(Path(entry.name)) and entry.is_file() else others).append(own)
-            except OSError:  # a link to itself, or what may not be looked at
+            except OSError:  # a link to itself, or a folder without permission
                 others.append(own)
     return ["/".join(parts) for parts in sorted(pictures)], ["/".join(parts) for parts in sorted(others)]
 
@@ -117,7 +117,7 @@ def decode(
             turn = _turn(image) if turn is None else turn
             picture = _to_rgb(image, transparent)
             return picture if turn is None else picture.transpose(turn)
-    except (UserError, MemoryError):  # the picture is not at fault where memory is short
+    except (UserError, MemoryError):  # running out of memory is not the picture's fault
         raise
     except Exception as error:  # broken files make Pillow raise nearly anything
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error

@@ -40,8 +40,8 @@ def check_file(path: Path, *, limit: int) -> None:
     """Checks that a path is a regular file of at most `limit` bytes: a pipe or a device would never end.
 
     Raises:
-      OSError: nothing is there, or nothing that may be read.
-      UserError: something else is there, or a larger file.
+      OSError: the file is missing, or may not be read.
+      UserError: it is not a regular file, or is larger.
     """
     try:
         status: Any = path.stat()  # follows links: a folder of links to pictures is as good as one of pictures

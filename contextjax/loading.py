@@ -30,14 +30,14 @@ def load(source: str | Path, *, mesh: str = "", image_size: int | None = None, t
     Args:
       source: a --workdir, a folder that `experiments.export` or `convert` wrote, a folder in Hugging Face's or
         OpenCLIP's layout, or a hub id, "owner/name".
-      mesh: where the parameters of a CLIP, a BLIP or an export go, as "fsdp:8"; default: the first device.
+      mesh: shards the parameters of a CLIP, a BLIP or an export, as "fsdp:8"; default: the first device.
       image_size: another resolution of a CLIP or BLIP; its position embeddings are resized.
-      text_length: tokens of a text at most, where a CLIP's or BLIP's own limit is not wanted.
-      dtype: of the computation of a CLIP or BLIP; parameters are float32.
-      checkpoint: of a workdir: "best", "newest", or a step, where another one is wanted.
+      text_length: the most tokens of a text, instead of a CLIP's or BLIP's own limit.
+      dtype: type of the computation of a CLIP or BLIP; parameters are float32.
+      checkpoint: the checkpoint of a workdir to load instead: "best", "newest", or a step.
 
     Raises:
-      UserError: `source` is none of these, is not whole, or has no such checkpoint.
+      UserError: `source` is none of these, is incomplete, or has no such checkpoint.
     """
     folder = path_of(source)
     if (folder / MANIFEST).exists() and (programs := _open_export(folder, mesh, image_size, dtype, checkpoint)):

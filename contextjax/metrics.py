@@ -269,7 +269,7 @@ def combine_propositions(
 
 
 class Grounding(NamedTuple):
-    """How well a map of a phrase lies on what it names, and what a map that knows nothing reaches; all from 0 to 1."""
+    """The scores of a phrase's map against boxes, and those of an uninformative map; all from 0 to 1."""
 
     pointing: float  # whether the largest patch's centre is in a box; of several largest ones, the share of them
     mass: float  # the share of the map that is inside the boxes
@@ -280,7 +280,7 @@ class Grounding(NamedTuple):
 def grounding(
     values: Num[np.ndarray, "rows columns"], boxes: Num[np.ndarray, "n 4"], size: tuple[int, int]
 ) -> Grounding:
-    """Returns how a map over the patches of a picture lies on boxes (the pointing game of Zhang et al. 2016, and mass).
+    """Scores a map over a picture's patches against boxes: pointing game (Zhang et al. 2016), and mass inside.
 
     Args:
       values: not negative, row by row; they are divided by their sum.

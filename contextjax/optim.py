@@ -86,9 +86,9 @@ def make_optimizer(config: Any, *, steps: int) -> optax.GradientTransformation:
     updates of others. `decay_vectors` False spares VECTORS (and with Muon, all but kernels) from decay. Muon's updates
     are scaled to the root mean square that AdamW's have (0.2, Liu et al. 2025), so both take the same learning rate.
 
-    What is done to a parameter follows from its name, not from its shape, so that stacked layers (`scan` of a tower)
-    are updated as the same layers one by one. A path names a layer alike in both: "clip/vision/layer_0"; "layers" in
-    place of "layer_0" stands for all of them.
+    Each parameter is treated by its name, not by its shape, so that stacked layers (`scan` of a tower) are updated like
+    the same layers one by one. A path names a layer alike in both: "clip/vision/layer_0"; "layers" in place of
+    "layer_0" stands for all of them.
     """
     schedule = make_schedule(config, steps=steps)
     adam = {"b1": config.beta1, "b2": config.beta2, "eps": config.epsilon}
@@ -127,8 +127,8 @@ def _by_path(rule: optax.GradientTransformation, freeze: tuple[str, ...],
              multipliers: Mapping[str, float]) -> optax.GradientTransformation:  # fmt: skip
     """Returns a rule whose updates are scaled by the multipliers, and are zero for single layers that are frozen.
 
-    `rule` knows nothing of a part of a stacked parameter: the frozen layers' gradients are taken away before it (they
-    would count in the global norm), and their updates, which may hold decay, after it.
+    `rule` sees a stacked parameter as a whole, so the frozen layers' gradients are zeroed before it (they would count
+    in the global norm), and their updates, which may hold decay, after it.
     """
     if not freeze and not multipliers:
         return rule
@@ -153,7 +153,7 @@ def _by_path(rule: optax.GradientTransformation, freeze: tuple[str, ...],
 
 
 def stop_gradients(params: Any, frozen: Sequence[str]) -> Any:
-    """Returns the parameters, those under the paths `frozen` as constants: no gradient is computed for them.
+    """Returns the parameters with those under the paths `frozen` as constants, for which no gradient is computed.
 
     Raises:
       UserError: a path at which there are no parameters.

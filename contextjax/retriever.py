@@ -24,7 +24,7 @@ TOKENS = 16  # texts are padded to a multiple of this, for the same reason
 def identity_of(tensors: Mapping[str, np.ndarray], spec: SystemSpec) -> str:
     """Returns 32 hex digits of a model, whatever file or program it comes from.
 
-    They are a hash of all that decides on embeddings: the named parameters, the family and the preprocessing.
+    The hash covers everything that decides on embeddings: the named parameters, the family and the preprocessing.
     """
     digest = hashlib.sha256(json.dumps({"family": spec.family, **spec.preprocessing}, sort_keys=True).encode())
     for name in sorted(tensors):
@@ -57,7 +57,7 @@ class Retriever:
     def encode_query(self, images: Sequence[Any], texts: Sequence[str], *, shares: bool = True) -> np.ndarray:
         """Returns query embeddings float32 [B, D], L2-normalised, of a reference picture and a modification text each.
 
-        `shares`: equal pictures are encoded once. Otherwise each is, by one program for all batches of a size.
+        With `shares`, equal pictures are encoded once; otherwise each picture is, by one program per batch size.
         """
         if len(images) != len(texts):
             raise UserError(f"There are {len(images)} pictures and {len(texts)} texts; expected one text a picture.")
@@ -131,11 +131,11 @@ class Retriever:
         return [text[:end] for text, end, cut in zip(texts, ends, encoded.truncated, strict=True) if cut]
 
     def _none(self) -> np.ndarray:
-        """Returns the embeddings of nothing, [0, D]."""
+        """Returns an empty array of embeddings, [0, D]."""
         return np.zeros((0, self.projection), np.float32)
 
     def _tokens(self, texts: Sequence[str], template: str = "{}") -> tuple[np.ndarray, np.ndarray]:
-        """Returns ids and mask, as long as the longest text needs. A blank text is one: published sets ask some."""
+        """Returns ids and mask, as long as the longest text needs. Texts may be blank, as in some published sets."""
         ids, mask = tokenize_queries(self.tokenizer, texts, template).tokens
         length = min(-(-int(mask.sum(-1).max(initial=1)) // TOKENS) * TOKENS, ids.shape[1])
         return ids[:, :length], mask[:, :length]
@@ -217,7 +217,7 @@ def _on_each(function: Callable[..., np.ndarray], *values: Any) -> Any:
 
 
 def _distinct(pictures: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the distinct ones of some arrays, stacked, and the row of each array among them."""
+    """Returns the distinct arrays, stacked, and the row of each input array among them."""
     place: dict[bytes, int] = {}
     kept, rows = [], []
     for pixels in pictures:
@@ -230,7 +230,7 @@ def _distinct(pictures: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _parts(rows: np.ndarray, batch: int) -> Iterator[slice]:
-    """Yields slices of at most `batch` of some ascending numbers; equal ones stay together where they fit."""
+    """Yields slices of at most `batch` ascending numbers; equal numbers stay together where they fit."""
     begin = 0
     while begin < len(rows):
         end = min(begin + batch, len(rows))

@@ -1,7 +1,7 @@
 """SystemSpec: what a trained system needs to be loaded, beside its parameters and its tokenizer.
 
 Training writes it into the workdir as system.json, an export and a converted model hold the same file, and a
-reader of any of them needs nothing of the recipe. The file may come from a stranger: every value is checked, here
+reader of any of them needs nothing of the recipe. The file is not trusted: every value is checked, here
 (what needs no model) and in `variants.make_model` (the sizes). Importing this module imports no JAX.
 """
 
@@ -53,7 +53,7 @@ class SystemSpec:
 
     Attributes:
       family: a key of TITLES; `variants.FAMILIES` has the module of each.
-      vision: every field of VisionConfig. image_size, fit, mean and std are what is done to pictures.
+      vision: every field of VisionConfig. image_size, fit, mean and std are the preprocessing of pictures.
       text: every field of TextConfig, BertConfig or QFormerConfig, by what the family reads texts with.
       projection: the width of the embeddings.
       options: every other field of the family's config (ContextCIRConfig, ContextBLIPConfig, CoVR2Config).
@@ -82,7 +82,7 @@ class SystemSpec:
 
     @property
     def scores(self) -> tuple[ScoreMode, ...]:
-        """The ways in which the system can score candidates, the one that is meant for it last."""
+        """The ways in which the system can score candidates, its default last."""
         return scores_of(self.family, self.options, vocabulary=self.text["vocabulary"])
 
     @property
@@ -92,7 +92,7 @@ class SystemSpec:
 
     @property
     def is_plain(self) -> bool:
-        """True for a plain CLIP, BLIP or BLIP-2, which was published and not trained here."""
+        """True for a plain CLIP, BLIP or BLIP-2, which others read in Hugging Face's layout, too."""
         return self.family in ("clip", "blip", "blip2")
 
     @property
@@ -125,7 +125,7 @@ class SystemSpec:
 
 
 def scores_of(family: str, options: Mapping[str, Any], *, vocabulary: int) -> tuple[ScoreMode, ...]:
-    """Returns the ways in which a family with these options can score candidates, the one that is meant for it last."""
+    """Returns the ways in which a family with these options can score candidates, its default last."""
     if family == "context_blip":
         return ("itc", "sum", "itm", "selection") if options["selection"] != "none" else ("itc", "sum", "itm")
     if family == "blip":

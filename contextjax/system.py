@@ -81,7 +81,7 @@ class System(Retriever):
 
     @property
     def scores(self) -> tuple[ScoreMode, ...]:
-        """The ways in which this system can score candidates, the one that is meant for it last."""
+        """The ways in which this system can score candidates, its default last."""
         return spec_of(self.model).scores
 
     def with_query(self, query: str, template: str = "") -> System:

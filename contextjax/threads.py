@@ -1,4 +1,4 @@
-"""How many CPUs this process has, and a thread pool that works ahead of whoever reads its results."""
+"""The number of CPUs that this process has, and a thread pool that works ahead of the consumer of its results."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's control and format cha
 
 
 def printable(text: str) -> str:
-    """Returns a text that can go to a terminal: what would steer it, as an ESC in a file's name, is written "\\x1b"."""
+    """Returns a text that is safe to print: control characters, such as an ESC in a file's name, become "\\x1b"."""
     if text.isprintable():
         return text
     odd = lambda character: character not in "\n\t\u200c\u200d" and unicodedata.category(character) in UNPRINTABLE
@@ -245,7 +245,8 @@ class EvaluationProtocol:
     """The rules by which a retrieval benchmark is scored, as plain data.
 
     R@K and Rs@K (R@K within the query's own group) look for a record's `target`, mAP@K for all its `truths`. With
-    `any_truth`, R@K looks for any of the `truths`, and Rs@K is over the queries that have a group.
+    `any_truth`, R@K looks for any of the `truths`, and Rs@K is over the queries that have a group. With `both_ways`
+    texts look for their pictures (IR@K, image retrieval) and pictures for any of their texts (TR@K, text retrieval).
     """
 
     name: str
@@ -259,6 +260,8 @@ class EvaluationProtocol:
     any_truth: bool = False  # see above
     averages_rewordings: bool = False  # a query is the mean of the embeddings of its text and its rewordings
     pairs: bool = False  # candidate sets of two: also count sets of which both texts are answered correctly
+    both_ways: bool = False  # see above
+    captions_per_picture: int = 0  # of a picture's captions, so many are asked, the first ones; 0: all
     query: str = ""  # how every system is queried, such as "text"; "": as it is meant to be
     reader: str = ""  # name of the reader of the benchmark's files
     template: str = ""  # name of the template of the texts, where several are in use and give other figures

@@ -66,7 +66,7 @@ VARIANTS: Mapping[str, CLIPConfig | BLIPConfig | BLIP2Config] = {
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """A family of systems: its module, the classes of its config, and what some fields of that may be."""
+    """A family of systems: its module, the classes of its config, and the allowed values of some fields."""
 
     module: Any
     config: Any
@@ -103,7 +103,9 @@ FAMILIES: Mapping[str, Family] = {
     "blip": Family(BLIP, BLIPConfig, "", BLIPConfig, BertConfig, {}),
     "blip2": Family(BLIP2, BLIP2Config, "", BLIP2Config, QFormerConfig, {}),
 }  # fmt: skip
-SYSTEMS: Mapping[str, Family] = {name: family for name, family in FAMILIES.items() if family.towers}  # that are trained
+SYSTEMS: Mapping[str, Family] = {  # that are trained
+    name: family for name, family in FAMILIES.items() if family.towers or name == "clip"
+}
 # The fields of towers that are at least 1.
 SIZES = (
     "image_size", "patch_size", "width", "layers", "mlp", "vocabulary", "positions", "query_tokens", "cross_every",
@@ -112,7 +114,7 @@ LARGEST, DEEPEST = 1 << 24, 512  # of any size, and of a number of blocks; a lar
 
 
 def resolve(section: Any) -> dict[str, Any]:
-    """Returns a recipe's `model` section with every size of its towers in it, whatever its variant's name means.
+    """Returns a recipe's `model` section with every size of its towers, looked up by the variant's name.
 
     Args:
       section: `system` and `variant` (a name of VARIANTS; "" where all sizes are given), `vision`, `text` and

@@ -12,13 +12,13 @@ Result = TypeVar("Result")
 
 
 class Fault(ValueError):
-    """A fault of a row, worded so that it goes on from "row 3 of train.json", as "has no target" does."""
+    """An error in a row, worded to continue "row 3 of train.json", such as "has no target"."""
 
 
 def parse(
     rows: Iterable[Any], make: Callable[[int, Any], Iterable[Result]], *, file: str
 ) -> tuple[list[Result], list[str]]:
-    """Makes something of each row.
+    """Calls `make` on each row, and collects results and faults.
 
     Args:
       rows: the rows of a file.
@@ -26,7 +26,7 @@ def parse(
       file: the file's name, for the problems.
 
     Returns:
-      (all that `make` gives, the Faults that it raises as problems with the place of each).
+      (the results of `make`, the Faults that it raised as problems that name their rows).
     """
     results, problems = [], []
     for number, row in enumerate(rows):
@@ -51,7 +51,7 @@ def value(row: Any, key: str, kind: type | UnionType, what: str) -> Any:
 
 
 def has(row: Any, key: str) -> bool:
-    """Returns whether a row has a key, and not null for it."""
+    """Returns whether a row has a value other than null for a key."""
     return isinstance(row, dict) and row.get(key) is not None
 
 
@@ -123,7 +123,7 @@ def checked_text(given: str, key: str) -> str:
     """Returns the text.
 
     Raises:
-      Fault: the text holds half of a character, which JSON can write and no file can.
+      Fault: the text holds a lone surrogate, which JSON can express and UTF-8 cannot.
     """
     if not given.isascii() and any("\ud800" <= character <= "\udfff" for character in given):
         raise Fault(f"has {given[:80]!r} for its {key}, expected whole characters")

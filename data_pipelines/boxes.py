@@ -1,4 +1,4 @@
-"""Boxes of what pictures show, beside a data set's annotations: readers hand them on as a field of the records.
+"""Bounding boxes of the things in pictures, read from beside a data set's annotations and added to the records.
 
 boxes.json, or boxes/boxes.<split>.json: {picture: [{"name": name, "box": [left, top, right, bottom] in pixels}]}
 """
@@ -29,7 +29,7 @@ def with_boxes(
     """Returns records with the boxes of their reference, or of the picture that they describe, where a file has them.
 
     Raises:
-      UserError: boxes are no boxes, or lie outside their picture; the message lists all of them.
+      UserError: boxes are malformed or lie outside their picture; the message lists all of them.
     """
     file = next((f for f in (folder / "boxes" / f"boxes.{split}.json", folder / "boxes.json") if f.exists()), None)
     if file is None:

@@ -47,7 +47,7 @@ def cleaned(data: SplitData[Any]) -> SplitData[Any]:
 
 @dataclasses.dataclass(frozen=True)
 class PictureSample:
-    """Records with their pictures: a caption's one, or the candidates of one or several descriptions."""
+    """A sample: one or several records and their pictures, a caption's one or the candidates of descriptions."""
 
     records: np.ndarray  # int [m]: rows of the record table
     pictures: Sequence[Picture]  # uint8 [H, W, 3] each

@@ -73,7 +73,7 @@ def lines(split: str, census: Mapping[str, Any]) -> list[str]:
 
 
 def oddities(census: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence of each kind of odd records, which an evaluation asks like the others."""
+    """Returns a sentence about each kind of odd records, which an evaluation scores like the others."""
     return [f"{len(ids):,} records {kind}: {listed(ids)}" for kind, ids in census["odd"].items()]
 
 

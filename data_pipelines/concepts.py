@@ -79,7 +79,7 @@ class PhraseCache:
 
     def __init__(self, folder: Path):
         self.path = folder / f"concepts-{RULE}.jsonl"
-        lines, _ = read_lines(self.path, _is_sound)  # what is damaged is found once more
+        lines, _ = read_lines(self.path, _is_sound)  # phrases of damaged lines are parsed again
         self._spans = {text: tuple((start, end) for start, end in spans) for text, spans in lines}
 
     def __getitem__(self, text: str) -> Spans:
@@ -99,7 +99,7 @@ class PhraseCache:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = self.path.open("a", encoding="utf-8")
-        except OSError:  # data that can only be read: the phrases are found again the next time
+        except OSError:  # the data folder is read-only: the phrases are parsed again the next time
             file = io.StringIO()
         with file:
             if file.tell():

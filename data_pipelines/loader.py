@@ -51,9 +51,9 @@ class DrawnSamples(Samples, Protocol):
 class Share:
     """The share of one source in a mixture: `count` samples in a row, each seen `weight` times an epoch.
 
-    Every epoch has count * weight of them (rounded, at least 1). Where that is no whole number of rounds over the
-    source, the next epoch continues where this one ended, so that at an epoch's end no sample of a source has been seen
-    more than once oftener than another. With weights of 1 a mixture is uniform over its sources' samples.
+    Every epoch has count * weight of them (rounded, at least 1). If that is not a whole number of passes over the
+    source, the next epoch continues where this one ended, so that at the end of an epoch the counts of a source's
+    samples differ by at most one. With weights of 1 a mixture is uniform over its sources' samples.
     """
 
     count: int
@@ -87,7 +87,7 @@ def epoch_order(shares: tuple[Share, ...], seed: int, epoch: int) -> np.ndarray:
 
 
 def _rows_of(share: Share, index: int, seed: int, epoch: int) -> np.ndarray:
-    """Returns the samples of a source in an epoch: a stretch of its endless rounds, each in an order of its own."""
+    """Returns the samples of a source in an epoch: a section of its endless sequence of shuffled passes."""
     count, length = share.count, share.per_epoch
     if length % count == 0:
         return np.tile(np.arange(count), length // count)

@@ -20,7 +20,7 @@ class Source:
     """A data set of a mixture.
 
     Attributes:
-      name: stands before the source's ids.
+      name: prefix of the source's ids.
       folder: two sources of one folder mean the same picture by the same id.
       data: the split.
       weight: how often each sample is seen in an epoch, see loader.Share.
@@ -86,7 +86,7 @@ def mix(sources: Sequence[Source]) -> Mixture[Any]:
 
 
 class MixedPictures(PictureTable):
-    """The pictures of several tables of one size. Pictures with one id, after the names before their ids, are one."""
+    """The pictures of several tables of one size. Pictures with the same prefixed id are one picture."""
 
     def __init__(self, tables: Sequence[PictureTable], names: Sequence[str]):
         places: dict[str, tuple[PictureTable, int]] = {}

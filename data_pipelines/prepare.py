@@ -78,7 +78,7 @@ def fingerprint(reader: DatasetReader[Any]) -> str:
 def prepare(
     reader: DatasetReader[Any], folder: Path, split: str, *, bad_pictures: str = "fail", place: str | Path = ""
 ) -> Prepared:
-    """Returns the tables of a split, written first where they are missing, or where pictures have come or changed.
+    """Returns the tables of a split; writes them first if they are missing or pictures were added or changed.
 
     Pictures that are gone stay in the tables: the originals may be removed.
 
@@ -124,7 +124,7 @@ def prepare(
 
 
 def located_pictures(reader: DatasetReader[Any], split: str) -> dict[str, PictureFile]:
-    """Returns picture id -> file as the reader does, found where names are composed in another way (files.existing)."""
+    """Returns the reader's picture id -> file, with files looked up in either Unicode normal form (files.existing)."""
     place = lambda file: (
         existing(file) if isinstance(file, Path) else dataclasses.replace(file, path=existing(file.path))
     )
@@ -220,7 +220,7 @@ def _write_pictures(
     files, captions = located_pictures(reader, split), reader.captions(split)
     list_digest = _list_digest(files, folder)
     if twin := _twin(root, list_digest, files):
-        reader.records(split)  # as below: no pictures are kept for faulty records
+        reader.records(split)  # as below: no pictures are written if records are faulty
         known: Any = twin.about
         if table.link(twin, known | {"captions": [captions.get(name, "") for name in known["ids"]]}):
             return
@@ -278,7 +278,7 @@ def _list_digest(files: Mapping[str, PictureFile], folder: Path) -> str:
 def _twin(root: Path, list_digest: str, files: Mapping[str, PictureFile]) -> StoredTable | None:
     """Returns a complete table of the same pictures, of another split or another reader of this folder.
 
-    There are such tables: several sets have texts of CIRR's pictures, and CIRCO's splits have one gallery.
+    Such tables exist: several sets have texts for CIRR's pictures, and CIRCO's splits share a gallery.
     """
     for path in sorted(root.glob("*/pictures.*.json")):
         table, split = StoredTable(path.parent, path.stem, about=path.name), path.stem.removeprefix("pictures.")
@@ -298,7 +298,7 @@ def _changed(about: Mapping[str, Any], files: Mapping[str, PictureFile], cache: 
 
 
 def _check_none_gone(about: Any, files: Mapping[str, PictureFile], changed: list[str], own: Path) -> None:
-    """Raises a UserError where a table would be written once more without pictures that it alone still holds."""
+    """Raises a UserError if rewriting a table would lose pictures whose originals are gone."""
     known = set(about["ids"])
     gone = [name for name, file in files.items() if name in known and file_state(Path(str(file)))[0] < 0]
     if gone:

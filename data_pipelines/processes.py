@@ -25,14 +25,14 @@ def map_in_processes(work: Callable[[Item], Result], items: Sequence[Item], proc
         return
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
     try:
-        # A signal that reaches all processes is for the one that the user started: blocked, it is for no worker.
+        # A signal to the whole group is meant for the process that the user started: workers start with it blocked.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
         try:
             results = pool.map(work, items)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield from results
-    except BaseException:  # nobody waits for what the workers have begun
+    except BaseException:  # the workers' results are no longer needed
         for worker in list((pool._processes or {}).values()):
             worker.terminate()
         raise

@@ -71,6 +71,20 @@ CIRR_CAPTIONS = EvaluationProtocol(
     name="cirr_captions", reader="cirr_captions", recall_at=(1, 5, 10), excludes_reference=False, query="text"
 )
 
+# Captions and their pictures, both ways, among all pictures and all captions of the split; "Avg" is the mean of all
+# six. Of the few pictures with more captions the first five count, as is usual on COCO and Flickr30k.
+KARPATHY = EvaluationProtocol(
+    name="karpathy",
+    reader="karpathy",
+    recall_at=(1, 5, 10),
+    excludes_reference=False,
+    average=("IR@1", "IR@5", "IR@10", "TR@1", "TR@5", "TR@10"),
+    query="text",
+    both_ways=True,
+    captions_per_picture=5,
+)
+CAPTIONS = dataclasses.replace(KARPATHY, name="captions", reader="captions", captions_per_picture=0)
+
 # Candidate sets: accuracy among each description's own candidates.
 IMAGECODE = EvaluationProtocol(name="imagecode", reader="imagecode", gallery="own", excludes_reference=False)
 CATALOGUE_SETS = EvaluationProtocol(
@@ -88,7 +102,7 @@ PROTOCOLS: Mapping[str, EvaluationProtocol] = {
         # Other texts of CIRR's pairs, scored as CIRR's own are, under names of their own.
         *(dataclasses.replace(CIRR, name=name, reader=name) for name in ("cirr_r", "cirr_ext")),
         *(FASHION_IQ_ORIGINAL, FASHION_IQ_VAL, CIRCO, GENECIS, LASCO, HOTEL_CIR, MANIFEST, CATALOGUE, IMAGECODE),
-        *(CATALOGUE_SETS, MMVP, CIRR_CAPTIONS),
+        *(CATALOGUE_SETS, MMVP, CIRR_CAPTIONS, KARPATHY, CAPTIONS),
     )
 }
 

@@ -1,9 +1,9 @@
 """The base classes of all readers of data sets, and of those that read composed queries.
 
-Published files are read as they are. A record without a text, or one that comes again, is a record like the others: it
-counts in an evaluation, as it does in everybody's. A record that names a picture that the set does not have can't be
-asked, and is listed apart. Training leaves all of these out (`for_training`). Rows that are no records at all (of
-another type, without a reference) are faults, and the split is refused.
+Published files are read as they are. Records without a text and repeated records count in an evaluation, as they do in
+other implementations. A record that names a picture that the set does not have can't be scored, and is listed
+separately. Training leaves all of these out (`for_training`). Rows that are no records at all (of another type, without
+a reference) are faults, and the split is refused.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class SplitRecords(Generic[Record]):
     """The records of a split.
 
     Attributes:
-      records: all that can be asked, in their order.
-      unknown: a sentence of each further record, which names a picture that the set does not have.
-      odd: what is odd (BLANK, ...) -> the ids of the records that are.
+      records: all that can be scored, in their order.
+      unknown: a sentence about each other record, which names a picture that the set does not have.
+      odd: kind of oddity (BLANK, ...) -> ids of the records.
     """
 
     records: list[Record]
@@ -43,7 +43,7 @@ class SplitRecords(Generic[Record]):
 def split_records(
     records: list[Record], unknown: Sequence[str] = (), odd: Mapping[str, Sequence[str]] | None = None
 ) -> SplitRecords[Record]:
-    """Returns the records of a split with what is odd about them; `odd` has what only their reader can tell."""
+    """Returns the records of a split with their oddities; `odd` has those that only the reader can detect."""
     chosen = {id(record) for record in for_training(record for record in records if has_words(record.text))}
     blank = [record.id for record in records if not has_words(record.text)]
     repeated = [record.id for record in records if has_words(record.text) and id(record) not in chosen]
@@ -52,7 +52,7 @@ def split_records(
 
 
 def for_training(records: Iterable[Record]) -> list[Record]:
-    """Returns the records that something can be learned of: those with a text, each once."""
+    """Returns the records to train on: those with a text, each once."""
     chosen: list[Record] = []
     kept: set[Any] = set()
     for record in records:
@@ -64,7 +64,7 @@ def for_training(records: Iterable[Record]) -> list[Record]:
 
 
 def _same(record: AnyRecord) -> tuple[Any, ...]:
-    """Returns what two records that count as one have in common: the id, or all the rest."""
+    """Returns two keys of a record, its id and all other fields; records that share either count as repeated."""
     content: AnyRecord = dataclasses.replace(record, id="")
     if isinstance(content, CandidateRecord):  # a text of two candidates of a set describes neither
         content = dataclasses.replace(content, target=None, boxes=None)
@@ -111,7 +111,7 @@ class DatasetReader(ABC, Generic[Record]):
         """
 
     def records(self, split: str) -> list[Record]:
-        """Returns the records of a split that can be asked, see `read`."""
+        """Returns the records of a split that can be scored, see `read`."""
         return self.read(split).records
 
     def _with_boxes(self, records: list[Record], split: str) -> list[Record]:
@@ -171,7 +171,7 @@ class ComposedReader(DatasetReader[ComposedRecord]):
         A picture of a group, or of several right ones, that the split does not have is taken off its record.
 
         Raises:
-          UserError: rows lack something, or there are no queries that can be asked. The message lists all faults.
+          UserError: rows lack something, or there are no queries that can be scored. The message lists all faults.
         """
         every, problems = self._parsed(split)
         known, records, unknown, trimmed = self.pictures(split), [], [], []

@@ -25,7 +25,7 @@ PICTURE_FIELDS: Mapping[type, tuple[str, ...]] = {  # the fields of a record tha
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """A region of a picture file, filled up with black to a square. A crop is read as a Path is, by `read_bytes`.
+    """A region of a picture file, padded with black to a square. Like a Path it has `read_bytes`.
 
     Attributes:
       path: the file.
@@ -103,7 +103,7 @@ def with_renamed_pictures(record: Record, rename: Callable[[str], str]) -> Recor
 
 
 def list_pictures(*folders: Path) -> dict[str, Path]:
-    """Returns name without suffix, in NFC -> file, of the pictures of those folders that exist; the first one wins."""
+    """Returns picture name (without suffix, in NFC) -> file of all existing folders; the first file of a name wins."""
     files: dict[str, Path] = {}
     for folder in folders:
         if folder.is_dir():

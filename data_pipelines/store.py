@@ -23,7 +23,7 @@ from contextjax.json_files import LONG_LIST, read_json
 from contextjax.types import UserError
 
 VERSION = "1.4.0"
-_QUIET = threading.RLock()  # standard output belongs to the whole process
+_QUIET = threading.RLock()  # redirecting standard output affects the whole process
 BUILDER = "table"
 
 
@@ -73,8 +73,8 @@ class StoredTable:
           about: the content of this table's JSON file.
 
         Returns:
-          Whether it could be done; False, and nothing is left, where the disk has no links or another process writes
-          the other table meanwhile.
+          True if the table was linked; False, with nothing left behind, if the disk has no links or another process
+          writes the other table meanwhile.
         """
         try:
             self._file.unlink(missing_ok=True)

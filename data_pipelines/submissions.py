@@ -85,7 +85,7 @@ class Submission(ABC):
 
     @abstractmethod
     def content(self, records: Sequence[Any], answers: Any) -> dict[str, Any]:
-        """Returns what the file is to hold. Raises UserError if records and answers do not fit each other."""
+        """Returns the content of the file. Raises UserError if records and answers do not fit each other."""
 
     @abstractmethod
     def problems(self, content: Mapping[str, Any], records: Sequence[Any], gallery: Collection[str]) -> list[str]:

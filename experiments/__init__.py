@@ -6,7 +6,7 @@ from types import TracebackType
 
 
 def _end_quietly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Ends a command that is interrupted while it is imported; experiments.shared.interruption has all the rest."""
+    """Ends a command that is interrupted during its imports; experiments.shared.interruption handles later signals."""
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return

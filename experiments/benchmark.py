@@ -1,4 +1,4 @@
-"""How fast a recipe runs here: steps/s, samples/s, FLOPs, MFU, data wait, time to the first step, memory.
+"""Measures how fast a recipe runs here: steps/s, samples/s, FLOPs, MFU, data wait, time to the first step, memory.
 
 python -m experiments.benchmark --config=configs/context_cir.py:B32 --mode=training --batch=16 --dtype=float32
     [--data=real] [--steps=5] [--sweep=256] [--output=FILE.json]
@@ -9,7 +9,7 @@ Weights are random (training on real data starts as the recipe does). Synthetic 
 the recipe's shapes; real ones come from its folder.
 Training goes through `fit`, embedding through System.encode_gallery, evaluation through the evaluators. Utilisation is
 of matrix products as they are written, beside the chip's data sheet and the fastest product in this very process.
---suite=accelerator measures on a GPU, in --minutes at most, what is to be known of one; the same command goes on.
+--suite=accelerator runs a set of measurements on a GPU within --minutes; the same command continues it.
 """
 
 import json

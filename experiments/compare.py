@@ -1,4 +1,4 @@
-"""Trains variants of a recipe for the same time, several seeds each, and prints their table; the same command goes on.
+"""Trains variants of a recipe for the same time, several seeds each, and prints their table. Run again, it continues.
 
 python -m experiments.compare --config=configs/pictograms.py --variants=recipe,no_consistency,sum --minutes=3 \\
   --workdir=runs/compare

@@ -1,4 +1,4 @@
-"""Noun phrases of the modification texts: how many, and what finds their tokens.
+"""Counts the noun phrases of modification texts, and compares two ways to find their tokens.
 
 python -m experiments.concepts --data=FOLDER_IN_CIRR'S_LAYOUT|captions.json --tokenizer=FOLDER [--split=val]
 

@@ -4,9 +4,9 @@ python -m experiments.contrastive [--devices=2,4,8] [--batches=1024,32768] [--wi
 
 Value and gradients (of queries, targets, negatives and temperature) of a global batch with as many negatives as
 queries are compiled for simulated CPU devices, and never run. Figures are of one device: the program's temporary memory
-(the embeddings themselves are its arguments), and the bytes it sends. The formula is what targets and negatives take:
-all of them from every other device, 3 times (the ring: forward, backward, and their gradients; gathered: an all-gather
-and, of the gradients, an all-reduce, which backends with reduce-scatters make 2) or 2 times (chunked).
+(the embeddings themselves are its arguments), and the bytes it sends. The formula counts the sends of targets and
+negatives: all of them from every other device, 3 times (the ring: forward, backward, and their gradients; gathered: an
+all-gather and, of the gradients, an all-reduce, which backends with reduce-scatters make 2) or 2 times (chunked).
 """
 
 import json

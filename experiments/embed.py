@@ -1,7 +1,7 @@
 """Embeds a gallery into an index: python -m experiments.embed --workdir=DIR --gallery=PICTURES --target=INDEX.
 
 PICTURES is a folder, a text file that lists pictures (a path a line), or a prepared table in array_record files
-(PREPARED/pictures.SPLIT.json). The same command goes on where it stopped, and later brings the index up to date. With
+(PREPARED/pictures.SPLIT.json). The same command continues where it stopped, and later brings the index up to date. With
 --milvus the index is then copied to Milvus: into a file, or to a server's address, whose login the environment gives as
 CONTEXTJAX_MILVUS_TOKEN=user:password. With --attributes its pictures have the columns of a table, with --vectors the
 embeddings are also written as npy and parquet, or as a FAISS index.

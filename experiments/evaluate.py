@@ -7,7 +7,8 @@ python -m experiments.evaluate --check=FILE --data=CIRR --protocol=cirr --split=
 python -m experiments.evaluate --judge=openai --model=NAME --workdir=DIR --data=FOLDER --protocol=NAME [--rerank=20]
 
 Protocols: cirr (cirr_r, cirr_ext), fashion_iq_original, fashion_iq_val, circo, genecis, lasco, hotel_cir, manifest;
-cirr_captions (pictures by their captions); imagecode, mmvp (data_pipelines/protocols.py says how each scores).
+captions, karpathy (captions and pictures, both ways), cirr_captions (pictures by their captions); imagecode, mmvp
+(data_pipelines/protocols.py says how each scores).
 """
 
 from typing import Any

@@ -26,7 +26,7 @@ MULTI_GROUPS = 250  # of six scenes: 1,500 queries of three edits each, the vali
 
 
 def main() -> None:
-    """Writes both layouts; does nothing where the same set already is."""
+    """Writes both layouts; does nothing if the same set is there already."""
     from contextjax.types import UserError
     from data_pipelines.datasets.imagecode import read_bounds
     from data_pipelines.datasets.pictograms.cirr_layout import write_cirr

@@ -1,4 +1,4 @@
-"""The needs of a recipe on a mesh, before it is launched: memory, FLOPs, bytes sent, expected time and MFU on chips.
+"""Plans a recipe on a mesh before it is launched: memory, FLOPs, bytes sent, expected time and MFU on chips.
 
 python -m experiments.plan --config=configs/context_cir.py:L14 --mesh=data:8,fsdp:4 [--chip=H100,v5e] [--batch=1024]
 python -m experiments.plan --config=configs/context_cir.py:L14 --mesh=data:8,fsdp:8 --target=v5p:4x4x4
@@ -7,7 +7,7 @@ The training step is compiled for as many simulated CPU devices and never run: n
 needed. What is expected of a chip follows from its data sheet by the formula that is printed. The CPU's compiler keeps
 some bfloat16 values as float32: on an accelerator there are fewer bytes, not more.
 
-With --inference, what answering costs instead, beside the base model: parameters, FLOPs of a query and a candidate.
+--inference prints the cost of answering instead, beside the base model: parameters, FLOPs of a query and candidate.
 With --target the chip's own compiler makes the step too, on this machine: for v4, v5e, v5p, v6e, tpu7x with the extra
 [tpu] (v5e:16x16,slices=2: two pods), A100, H100, H200 with [cuda12] (H100:1x8x8: domains x servers x GPUs a server).
 """

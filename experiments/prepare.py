@@ -1,4 +1,4 @@
-"""Checks a data set, writes its tables and prints a census of them: what training would do first, by itself.
+"""Checks a data set, writes its tables and prints a census of them: the first step of training, by itself.
 
 python -m experiments.prepare --reader=cirr --data=FOLDER [--split=val] [--bad_pictures=skip] [--prepared=DIR]
 """

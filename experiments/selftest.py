@@ -26,7 +26,7 @@ ONLY = flags.DEFINE_list(
 
 
 def main() -> None:
-    """Runs case after case and prints the table; exit code 1: something was found."""
+    """Runs the cases and prints their table; exit code 1 if a case has a problem."""
     import jax
 
     from experiments.fault_injection import cases

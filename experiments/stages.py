@@ -1,4 +1,4 @@
-"""Trains a recipe of several stages, each from the checkpoint of the one before; the same command goes on.
+"""Trains a recipe of several stages, each from the checkpoint of the one before; the same command continues.
 
 python -m experiments.stages --config=configs/context_blip.py --workdir=DIR [--stages=1,2a,2b] [--start=RUN]
 
@@ -24,7 +24,7 @@ SET = flags.DEFINE_multi_string(
 
 
 def main() -> None:
-    """Trains stage after stage; ends with the exit code of one that fails, which has said what was wrong."""
+    """Trains the stages in order; if one fails, ends with its exit code (its error is printed already)."""
     from experiments.shared.stage_runs import train_stages
 
     recipe, workdir = cli.required(CONFIG), path_of(cli.required(WORKDIR))

@@ -4,7 +4,7 @@ python -m experiments.synthesize --pictures=FOLDER --workdir=CLIP --target=DIR -
 python -m experiments.synthesize --data=CIRR --target=DIR --backend=openai|transformers --model=NAME
 python -m experiments.synthesize --data=data/pictograms/cirr --target=data/pictograms/synthetic --backend=rules
 
-The same command goes on where it stopped. What stands after a bare "--" are Apache Beam's options (--runner=beam).
+The same command continues where it stopped. What stands after a bare "--" are Apache Beam's options (--runner=beam).
 """
 
 from experiments.shared import cli

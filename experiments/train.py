@@ -12,6 +12,7 @@ STEP_TIMEOUT = flags.DEFINE_float(
     "step_timeout", 1800, "Seconds without a step after which the process ends; 0: never.", lower_bound=0
 )
 PROFILE = flags.DEFINE_string("profile", "", "Steps to record in WORKDIR/profile, as 100:105; view with xprof.")
+TRACK = flags.DEFINE_list("track", [], "Trackers beside metrics.jsonl and TensorBoard: wandb, mlflow, or both.")
 PROCESS_TIMEOUT = cli.define_process_timeout()
 KEEPS_MEMORY = True
 
@@ -27,7 +28,8 @@ def train() -> None:
     from experiments.shared import training
 
     config, workdir, began = cli.required(CONFIG), path_of(cli.required(WORKDIR)), process_began()
-    training.train(config, workdir, step_timeout=STEP_TIMEOUT.value, profile=PROFILE.value, began=began)
+    options = {"step_timeout": STEP_TIMEOUT.value, "profile": PROFILE.value, "track": TRACK.value}
+    training.train(config, workdir, began=began, **options)
 
 
 if __name__ == "__main__":

@@ -32,3 +32,22 @@ def test_files_that_are_named_exist(page):
         re.findall(r"(?<![\w/.(])((?:docs|configs|launch|results)/[\w/.-]+\.(?:md|py|sh|ya?ml|jsonl?))\b", text)
     )
     assert not [name for name in named if not (ROOT / name).exists() and "NAME" not in name]
+
+
+def test_the_api_reference_names_modules():
+    pages = sorted((ROOT / "docs" / "reference" / "api").glob("*.md"))
+    named = [name for page in pages for name in re.findall(r"^::: ([\w.]+)$", page.read_text(encoding="utf-8"), re.M)]
+    places = {name: ROOT / Path(*name.split(".")) for name in named}
+    assert len(named) == len(places) > 20
+    assert not [name for name, place in places.items() if not (place.with_suffix(".py").exists() or place.is_dir())]
+
+
+def test_every_page_is_reached_from_the_index():
+    """mkdocs lists all pages; who reads docs/index.md finds each guide, system and result, too."""
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = [
+        page
+        for part in ("guides", "reference", "reference/api", "results")
+        for page in (ROOT / "docs" / part).glob("*.md")
+    ]
+    assert not [page.name for page in pages if f"({page.relative_to(ROOT / 'docs')})" not in index]

@@ -120,7 +120,7 @@ def trained_and_exported(
     """Runs the commands with a SIGTERM to the second process, then again, then exports; returns the export."""
     commands = [[*command, "--process_timeout=600"] for command in commands]  # this machine may be busy
     codes, said = run(commands, [own | {"TOLD": "1"} for own in variables], cwd=cwd)
-    assert set(codes) == {143} and "Told to end after step 4, which is saved" in said, (codes, said)
+    assert set(codes) == {143} and "Asked to stop after step 4, which is saved" in said, (codes, said)
     codes, said = run(commands, variables, cwd=cwd)
     assert set(codes) == {0} and "step 6/6" in said, (codes, said)
     assert [line["step"] for line in read_metrics(workdir) if "loss" in line] == [1, 2, 3, 4, 5, 6]

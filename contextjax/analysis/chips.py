@@ -13,13 +13,13 @@ import dataclasses
 from contextjax.types import UserError
 
 T, G, GIB = 1e12, 1e9, 1 << 30
-ATTAINABLE = 0.5  # of a chip's peak, by the matrix products of a whole step: an assumption, not a measurement
-USABLE = 0.9  # of a chip's memory: the rest is the runtime's
+ATTAINABLE = 0.5  # share of a chip's peak that a step's matrix products reach: an assumption, not a measurement
+USABLE = 0.9  # usable share of a chip's memory; the runtime takes the rest
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """A chip, as the compiler sees one device of it (a TPU v4 or v5p: both of its cores; a tpu7x: one of two)."""
+    """One device of a chip as the compiler sees it: both cores of a TPU v4 or v5p, one of the two of a tpu7x."""
 
     name: str
     kinds: tuple[str, ...]  # values of jax.Device.device_kind

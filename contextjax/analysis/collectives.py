@@ -1,9 +1,8 @@
 """Bytes that a compiled program sends between devices, read from its optimised HLO text.
 
 `compiled.as_text()` is the program of one device, so every figure is *bytes sent by one device* (the busiest, where
-they differ) in one run of the program. By kind, with n devices in a group and R bytes of result on a device, they are
-those of the bandwidth-optimal (ring) algorithms, which no algorithm undercuts but for the tree's all-reduce on a switch
-that adds:
+they differ) in one run of the program. Every kind counts the bytes of its bandwidth-optimal (ring) algorithm, with n
+devices in a group and R bytes of result on a device. Only an all-reduce on a switch that adds (a tree) sends less:
 
   all-gather          R (n - 1) / n       each device passes on all parts but one
   reduce-scatter      R (n - 1)           its operand has n R bytes
@@ -13,8 +12,8 @@ that adds:
 
 A loop's body counts as often as it runs; a conditional counts as the branch that sends most. The types are those of
 the compiled program: XLA's CPU backend, for one, sends bfloat16 as float32. A TPU's program has collectives inside
-fusions: one that runs during other work is written in each of its steps and counts once, and an all-reduce whose fusion
-returns a device's share of it is a reduce-scatter.
+fusions. An asynchronous one appears in each of its steps and counts once; an all-reduce whose fusion returns only a
+device's share counts as a reduce-scatter.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ def bytes_sent(operations: Iterable[Collective]) -> dict[str, float]:
 
 
 def bytes_by_type(operations: Iterable[Collective]) -> dict[str, dict[str, float]]:
-    """Returns the bytes that a device sends, by kind and by the type of what is sent, without what sends nothing."""
+    """Returns the bytes that a device sends, by kind of collective and element type, without entries of zero bytes."""
     sums: dict[str, dict[str, float]] = {}
     for operation in operations:
         if operation.total:
@@ -95,7 +94,7 @@ def bytes_by_type(operations: Iterable[Collective]) -> dict[str, dict[str, float
 
 
 def _of(program: Program, run: Run, seen: set[tuple[str, ...]] | None = None) -> Iterator[Collective]:
-    """The collectives of an instruction, or of the fusion that it is; of a chain that was seen before, none."""
+    """Returns the collectives of an instruction or a fusion; none for a chain that was counted before."""
     for kind, instruction, result in _inside(program, run.instruction):
         if chain := CHAIN.search(instruction.attributes):
             channel = re.search(r"channel_id=\d+", instruction.attributes)
@@ -113,7 +112,7 @@ def _of(program: Program, run: Run, seen: set[tuple[str, ...]] | None = None) ->
 
 
 def _inside(program: Program, instruction: Instruction) -> Iterator[tuple[str, Instruction, str]]:
-    """(kind, instruction, type of the result) of the collectives of an instruction, or of the fusion that it is."""
+    """Yields (kind, instruction, type of the result) of each collective in an instruction or a fusion."""
     kind = instruction.opcode.removesuffix("-start")
     if kind in KINDS:
         # A start's tuple also holds its operands and contexts.

@@ -21,7 +21,6 @@ class Cost:
     devices: int
     flops: float  # of the matrix products of all devices together, as they are written: nothing is computed twice
     device_flops: float  # of the busiest device, elementwise work included
-    accessed: float  # bytes that a device's operations read and write, each by itself
     arguments: float  # bytes a device holds before the program begins
     temporaries: float  # bytes beside them and the outputs, at the worst moment
     outputs: float  # bytes that take no argument's place
@@ -58,7 +57,6 @@ def cost_of(traced: Any, compiled: Any, *, devices: int) -> Cost:
         devices=devices,
         flops=flops,
         device_flops=device_flops,
-        accessed=counted.get("bytes accessed", 0.0),
         arguments=float(memory.argument_size_in_bytes),
         temporaries=float(memory.temp_size_in_bytes),
         outputs=float(memory.output_size_in_bytes - memory.alias_size_in_bytes),
@@ -102,7 +100,7 @@ def matmul_flops(program: ClosedJaxpr | Jaxpr) -> float:
 
 
 def _times(name: str, params: dict[str, Any]) -> int:
-    """How often an operation runs its programs: the length of a scan; the number of devices of a shard_map.
+    """Returns how often an operation runs its programs: the length of a scan, or the devices of a shard_map.
 
     Axes that a shard_map leaves to the compiler don't count: the compiler divides the body's work over them.
     """

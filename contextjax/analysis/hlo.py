@@ -36,7 +36,7 @@ class Shape:
 
     @property
     def bits(self) -> int:
-        """The bits of an element; of a token, none."""
+        """The bits of an element; 0 for a token."""
         return 8 if self.dtype == "pred" else int((re.search(r"\d+", self.dtype) or ["0"])[0])
 
     @property
@@ -158,9 +158,9 @@ def parse(text: str) -> Program:
 
 
 def runs(program: Program, weigh: Callable[[Run], float]) -> list[Run]:
-    """Returns what a device runs; of a conditional, the branch whose instructions weigh most.
+    """Returns the instructions that a device runs; a conditional counts as the branch whose instructions weigh most.
 
-    A call of other computations, a loop and a conditional are not in the list: their instructions are.
+    Calls of other computations, loops and conditionals are replaced by the instructions inside them.
     """
     return list(_runs(program, program.entry, 1, True, weigh))
 
@@ -217,7 +217,7 @@ def trip_count(program: Program, computation: str, loop: Instruction) -> int | N
 
 
 def _comparison(program: Program, condition: str) -> Instruction | None:
-    """The comparison that a condition is, through fusions whose operands are its own."""
+    """Returns the comparison that a condition computes, looking through fusions of the same operands."""
     root = program.root(condition)
     if root.opcode == "fusion" and root.called:
         inner = program.root(root.called[0])
@@ -235,7 +235,7 @@ def _parameter(program: Program, computation: str, name: str) -> int | None:
 
 
 def _through(program: Program, computation: str, name: str) -> Instruction | None:
-    """The instruction behind copies of its value."""
+    """Returns the instruction that computes a value, looking through copies of it."""
     instruction = program.computations[computation].get(name)
     while instruction and instruction.opcode in ("copy", "bitcast", "copy-done", "copy-start") and instruction.operands:
         instruction = program.computations[computation].get(instruction.operands[0])
@@ -243,7 +243,7 @@ def _through(program: Program, computation: str, name: str) -> Instruction | Non
 
 
 def _carried(program: Program, computation: str, name: str) -> int | None:
-    """The position in a loop's carry that a value of its body or condition is; None: no such value."""
+    """Returns the position in a loop's carry from which a value of its body or condition comes; None if it does not."""
     instruction = _through(program, computation, name)
     if instruction and instruction.opcode == "get-tuple-element":
         source = program.computations[computation].get(instruction.operands[0])
@@ -301,7 +301,7 @@ def _step(program: Program, body: str, position: int, computation: str, loop: In
 
 
 def shapes(type_text: str) -> list[Shape]:
-    """Returns the arrays of a type, in order; of a tuple, those of all members."""
+    """Returns the arrays of a type in order; a tuple gives those of all its members."""
     return [Shape(dtype, tuple(_numbers(sizes)), layout) for dtype, sizes, layout in ARRAY.findall(type_text)]
 
 

@@ -52,9 +52,9 @@ def expected_step(
 
 
 def touched(cost: Cost) -> float:
-    """Returns the least bytes that a device's memory moves: all are written once, arguments and temporaries read.
+    """Returns a lower bound of the bytes that memory moves: all are written once, arguments and temporaries read.
 
-    XLA's own "bytes accessed" depends on the fusions of the compiled backend, which are not another chip's.
+    XLA's own "bytes accessed" depends on the fusions of the backend that compiled the program, which differ by chip.
     """
     return 2 * cost.arguments + cost.outputs + 2 * cost.temporaries
 

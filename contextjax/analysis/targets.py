@@ -1,4 +1,4 @@
-"""Chips that a program is compiled for on a machine that has none of them, by their own compilers.
+"""Compiles programs for chips that this machine does not have, by those chips' own compilers.
 
 XLA's TPU compiler comes with libtpu (the extra [tpu]), its GPU compiler with the CUDA plugin (the extra [cuda12]). The
 process itself runs on the CPU: `prepare` says so before JAX is loaded. Names: "v5p:4x4x4" is a torus of chips,
@@ -80,7 +80,7 @@ GPU_OPTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Chips in their topology, none of which is here."""
+    """A topology of chips to compile for; the machine needs none of them."""
 
     name: str  # as given
     chip: Chip
@@ -168,7 +168,7 @@ def prepare(target: Target) -> None:
 
 
 def devices_of(target: Target) -> list[Any]:
-    """Returns the target's devices, which can be compiled for and nothing else.
+    """Returns the target's devices: programs can be compiled for them, but not run.
 
     Raises:
       UserError: another process uses the TPU compiler, or there is no such topology.

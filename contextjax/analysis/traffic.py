@@ -1,9 +1,9 @@
 """The memory that a compiled program moves and the matrix FLOPs that it computes, instruction by instruction.
 
 Traffic is what a device's main memory (HBM) reads and writes: the operands and results of every instruction of the
-optimised HLO module, filled up to whole tiles, as often as it runs. Left out is what lies in memory beside the cores
-(a TPU's VMEM) and what moves nothing: views, tuples, the carries of loops. A fusion reads of an operand that it slices
-the slices, and of an array that it updates in place it writes the update. Caches (a GPU's L2) are not known here.
+optimised HLO module, filled up to whole tiles, as often as it runs. Memory beside the cores (a TPU's VMEM) is left out,
+and so are instructions that move nothing: views, tuples, the carries of loops. A fusion that slices an operand reads
+only the slices; a fusion that updates an array in place writes only the update. Caches (a GPU's L2) are not known here.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Work:
 
 
 def traffic(text: str) -> list[Work]:
-    """Returns the work of every instruction that a device runs, of the text of `compiled.as_text()`."""
+    """Returns the work of every instruction that a device runs, from the text of `compiled.as_text()`."""
     program = parse(text)
     weigh = lambda run: _work(program, run).moved
     return [_work(program, run) for run in runs(program, weigh)]
@@ -73,10 +73,11 @@ class _Reading:
 
     @property
     def instructions(self) -> dict[str, Instruction]:
+        """The instructions of the computation by name."""
         return self.program.computations[self.computation]
 
     def shapes(self, name: str) -> tuple[Shape, ...]:
-        """The arrays of an operand; of one that the text lacks, none."""
+        """Returns the arrays of an operand; none if the text does not have it."""
         return self.instructions[name].shapes if name in self.instructions else ()
 
     def moved(self, instruction: Instruction) -> tuple[float, float]:
@@ -128,7 +129,7 @@ class _Reading:
         return read, written
 
     def read_of_parameter(self, number: int) -> float:
-        """Bytes that a fusion reads of one of its parameters: of one that is only sliced, the slices."""
+        """Returns the bytes that a fusion reads of one of its parameters: only the slices if it is only sliced."""
         name = next(
             (n for n, i in self.instructions.items() if i.opcode == "parameter" and i.arguments.strip() == str(number)),
             "",
@@ -152,7 +153,7 @@ class _Reading:
         return total
 
     def results(self) -> list[float]:
-        """Bytes that a fusion writes of each of its results: of one that it updates in place, the update."""
+        """Returns the bytes that a fusion writes for each of its results: for an update in place, only the update."""
         root = self.program.root(self.computation)
         return [self._written(name) for name in (root.operands if root.opcode == "tuple" else (root.name,))]
 

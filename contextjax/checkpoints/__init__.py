@@ -4,8 +4,7 @@ A checkpoint holds the whole TrainState (step, parameters, optimizer state, RNG,
 (which is the data position), the hashes of config and data, the versions it was written with, and a score where it was
 evaluated by a rule of what is best. It is written in the background and becomes visible only when it is whole: by a
 rename on a disk, by a marker (commit_success.txt) that is written last in an object store, which has no renames. Its
-checksums.json follows. That file is the report that the step is safe, and there is no earlier one: a checkpoint without
-it is never taken.
+checksums.json follows. Only that file marks the step as safe: a checkpoint without it is never restored.
 
 Restore order of a run:
   1. config.json must be the config of this run, wherever that is computed.

@@ -30,7 +30,7 @@ class Manifest:
     files: Mapping[str, tuple[int, str]]
 
     def to_json(self) -> str:
-        """Returns the one text that stands for this manifest; it ends with a digest of itself."""
+        """Returns the manifest as its only valid text, which ends with a digest of itself."""
         files = json.dumps(self.files, sort_keys=True)
         return f'{{"files": {files}, "sha256": "{_sha256(files.encode())}"}}'
 
@@ -56,8 +56,8 @@ class Manifest:
 def write(folder: Path) -> Manifest:
     """Writes the manifest of all files under `folder`.
 
-    On a disk of this machine the files and their folders are flushed before it, so that a power cut after the report
-    that they are safe loses nothing.
+    On a local disk the files and their folders are flushed first, so that a power cut after the report that they are
+    safe loses nothing.
     """
     manifest = Manifest({name: _sum_of(folder / name, is_kept=True) for name in files_under(folder)})
     if not is_remote(folder):
@@ -69,7 +69,7 @@ def write(folder: Path) -> Manifest:
 
 
 def damage(folder: Path, *, allow_more: bool = False) -> str:
-    """Returns what is wrong with the first bad file under `folder`; "" if all are what they were at the `write`.
+    """Returns what is wrong with the first damaged file under `folder`; "" if all are as `write` recorded them.
 
     `allow_more`: files that are not in the manifest are no damage.
     """
@@ -97,12 +97,12 @@ def damage(folder: Path, *, allow_more: bool = False) -> str:
 
 
 def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Returns the SHA-256 of those of the named files that are in a folder."""
+    """Returns the SHA-256 of each of the named files that the folder holds."""
     return {name: _sha256((folder / name).read_bytes()) for name in names if (folder / name).exists()}
 
 
 def check_digests(folder: Path, expected: Mapping[str, str], *, made: str) -> None:
-    """Checks that files in a folder are those whose `digests` were taken; `made` is what was made with them.
+    """Checks that files in a folder still have the given `digests`; the message names `made`, which was made with them.
 
     Raises:
       UserError: one is missing, or is another.
@@ -138,7 +138,7 @@ def files_under(folder: Path, under: str = "") -> list[str]:
 
 
 def _sum_of(path: Path, *, is_kept: bool = False) -> tuple[int, str]:
-    """Returns the size and the digest of a file; with `is_kept`, what was read is on this machine's disk afterwards."""
+    """Returns the size and the digest of a file; `is_kept` flushes it to this machine's disk first."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):

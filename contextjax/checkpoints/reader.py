@@ -37,7 +37,7 @@ class CheckpointReader:
 
     def __init__(self, folder: str | Path):
         """Opens a folder; one that is not there has no checkpoint."""
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # these classes report what goes wrong, once
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # these classes report errors themselves, once
         self.folder = path_of(folder) if is_remote(folder) else Path(folder).absolute()
         self._manager = self._open()
 
@@ -90,7 +90,7 @@ class CheckpointReader:
         """Returns the parameters (numpy, unsharded) and the meta of a whole checkpoint.
 
         Raises:
-          UserError: none is undamaged, or the one that is asked for by its step is damaged.
+          UserError: all checkpoints are damaged, or the one of the requested step is.
         """
         state, meta = self.restore_arrays(which)
         return state["params"], meta
@@ -98,7 +98,7 @@ class CheckpointReader:
     def restore_arrays(self, which: Which = "") -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns the whole state (name of a TrainState's field -> numpy arrays) and the meta of a checkpoint.
 
-        A run that is going on may remove a checkpoint while it is read; then those that it has now are tried.
+        A run in progress may remove a checkpoint while it is read; the remaining ones are tried then.
 
         Raises:
           UserError: as `restore_params`.
@@ -131,7 +131,7 @@ class CheckpointReader:
         """Checks the files beside the folder (the tokenizer, system.json) that a checkpoint was trained with.
 
         Raises:
-          UserError: one is missing, or is another. Those of runs of earlier versions are not known.
+          UserError: one is missing or has changed. Runs of earlier versions recorded none.
         """
         step = meta.get("step")
         integrity.check_digests(self.folder.parent, meta.get("files", {}), made=f"the checkpoint of step {step}")
@@ -158,7 +158,7 @@ class CheckpointReader:
     def _report(self, damages: Damages, first: int, step: int) -> None:
         """Prints which checkpoints are damaged; one that is being written at this moment is not."""
         if self.may_change:
-            if self._has_changed(self._manager.all_steps()):  # what was removed would look damaged
+            if self._has_changed(self._manager.all_steps()):  # a removed one would look damaged
                 raise UserError(f"The run of {self.folder} went on while its checkpoints were read; try again.")
             if damages == [(first, integrity.MISSING)]:
                 return

@@ -81,7 +81,7 @@ class CheckpointWriter(CheckpointReader):
         Args:
           state: the training state.
           meta: JSON that goes with it; its "step" names the checkpoint. One that is there is not saved again.
-          score: the higher the better; None, or one that is not finite, takes no part.
+          score: higher is better; None or a score that is not finite never counts as the best.
         """
         self._settle()
         step = int(meta["step"])
@@ -108,7 +108,7 @@ class CheckpointWriter(CheckpointReader):
         Damaged newer ones are reported and moved beside the folder, so that their steps are saved again.
 
         Raises:
-          UserError: there is none, it holds other arrays than `abstract`, or files of its run are others.
+          UserError: there is none, its arrays are not those of `abstract`, or files of its run have changed.
         """
         step, damaged = self._choose("newest")
         for each in damaged:
@@ -147,7 +147,7 @@ class CheckpointWriter(CheckpointReader):
             )
 
     def close(self) -> None:
-        """Waits and closes; raises as `wait` does, unless another error is on its way."""
+        """Waits and closes; raises as `wait` does, unless another error is being raised."""
         try:
             self._join() if sys.exc_info()[0] else self.wait()  # after an error, this process may be alone
         finally:
@@ -163,7 +163,7 @@ class CheckpointWriter(CheckpointReader):
             self._report_failure(error)
 
     def _settle(self) -> None:
-        """Waits, in all processes, for the save in the background, and removes what one that failed has left."""
+        """Waits, in all processes, for the save in the background, and removes what a failed save left behind."""
         self._join()
         failed_here = self._failed is not None
         if multihost_utils.process_allgather(failed_here).any() and not failed_here:
@@ -186,7 +186,7 @@ class CheckpointWriter(CheckpointReader):
                 "the next one will be tried.",
                 file=sys.stderr, flush=True,
             )  # fmt: skip
-        if self._failed is None:  # else this save could not even begin
+        if self._failed is None:  # otherwise this save could not begin
             self._failed = self._saving
 
     def _reopen(self) -> None:
@@ -205,7 +205,7 @@ class CheckpointWriter(CheckpointReader):
 def _silence_late_writes() -> None:
     """Keeps this process from printing an error for each array that a failed save was still writing.
 
-    They end after Orbax has closed the event loop of the save, of whose failure one sentence is printed.
+    These writes end after Orbax has closed the save's event loop; the failed save itself is reported in one sentence.
     """
     before = sys.unraisablehook
     if getattr(before, "silences_late_writes", False):
@@ -241,7 +241,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Sets aside every checkpoint without checksums: a kill came before them, or they were lost, which looks alike."""
+    """Sets aside every checkpoint without checksums: a kill came before they were written, or they were lost."""
     paths = [path for path in folder.iterdir() if path.name.isdigit()] if folder.exists() else []
     for path in sorted(paths, key=lambda path: int(path.name)):
         if path.is_dir() and not (path / integrity.NAME).exists():

@@ -33,7 +33,7 @@ class CandidateEvaluation:
     """The scores [Q, K] of each record's candidates, and the rank of the one that is described.
 
     K is that of the largest set; -inf stands where a smaller one has no candidate. `pairs`: every set has two pictures
-    and a text of each, and it counts how often both are answered right.
+    with a text each, and the share of sets is reported with both texts right.
     """
 
     records: Sequence[CandidateRecord]
@@ -53,7 +53,7 @@ class CandidateEvaluation:
 
     @property
     def hits(self) -> dict[str, np.ndarray]:
-        """The queries [Q] whose target scores highest, as 1, see single_modality."""
+        """The hits [Q]: 1 for each query whose target scores highest, see single_modality."""
         return {"accuracy": (self.ranks == 0).astype(float)}
 
     def by_kind(self) -> dict[str, dict[str, float]]:
@@ -61,7 +61,7 @@ class CandidateEvaluation:
         return by_label([record.kinds for record in self.records], self.metrics)
 
     def baselines(self) -> dict[str, dict[str, float]]:
-        """Returns the metrics of answers at random, and of the one index that is most often right here."""
+        """Returns the metrics of random answers, and of always answering the index that is right most often here."""
         indices = np.asarray([record.target for record in self.records])
         chance = np.asarray([1 / len(record.images) for record in self.records])
         values = {

@@ -1,4 +1,4 @@
-"""Grounding: how well the map of a phrase lies on what it names, over all records whose pictures come with boxes."""
+"""Grounding: how well the attention map of a phrase covers the thing it names, over all records that have boxes."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def evaluate_grounding(
     *,
     layers: str = "last",
 ) -> dict[str, float]:
-    """Returns how well maps lie on what texts name (metrics.grounding), in percent, the mean over phrases.
+    """Returns how well attention maps cover the things that texts name (metrics.grounding): percent, mean over phrases.
 
-    A phrase is where a text says the name of a thing in its picture: the reference of a composed query, the picture
-    that a description is of. Each kind of thing counts once a text, where it is named first.
+    A phrase is an occurrence of the name of a thing in the record's picture: the reference of a composed query, or the
+    described picture. Each kind of thing counts once a text, at its first occurrence.
 
     Args:
       system: makes the maps.
@@ -49,9 +49,9 @@ def evaluate_grounding(
       layers: "last" for the maps of the last layer of cross-attention, or "all" for their mean.
 
     Returns:
-      grounding/pointing and grounding/mass, each with what a map that knows nothing reaches (pointing_chance,
-      mass_chance), and the number of phrases; of composed queries also alone_pointing and alone_mass, of the maps of
-      the phrases as texts by themselves. Empty where there are no phrases, or the system has no maps.
+      grounding/pointing and grounding/mass, each with the value of an uninformative map (pointing_chance, mass_chance),
+      and the number of phrases. Composed queries also have alone_pointing and alone_mass, from the maps of the phrases
+      encoded as texts by themselves. Empty if there are no phrases or the system has no maps.
     """
     asked = [(record, name) for record in records if record.boxes and (name := record.boxed_picture) is not None]
     if not asked or not system.has_attention_maps:
@@ -86,12 +86,12 @@ def evaluate_grounding(
 
 
 def _grounding(values: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> metrics.Grounding:
-    """Returns how a map lies on boxes; a map of zeros counts as one that knows nothing."""
+    """Returns how well a map covers boxes; a map of zeros counts as an uninformative one."""
     return metrics.grounding(values if values.any() else np.ones_like(values), boxes, size)
 
 
 def named_things(text: str, names: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """Yields (name, start, end) of the first place where a text says each name, in the singular or the plural.
+    """Yields (name, start, end) of the first occurrence of each name in a text, in the singular or the plural.
 
     Where one name holds another ("red apple", "apple"), a place counts for the longer one.
     """

@@ -26,7 +26,7 @@ TEXT_PROBE, ORDER_PROBE = "distractor texts", "order of candidates"
 
 @dataclasses.dataclass(frozen=True)
 class DisturbedPictures:
-    """Pictures by row, each changed by a probe; a picture is changed alike whenever it comes.
+    """Pictures by row, each changed by a probe; the same picture is always changed in the same way.
 
     Attributes:
       pictures: what is changed; square, of a whole number of patches.
@@ -118,9 +118,9 @@ def run_probes(
       seed: of all draws.
 
     Returns:
-      probe -> a list of {strength, accuracy, low95, high95}; and of the order of candidates {accuracy, difference}: how
-      far a score is, at most, from that of the same candidate in the given order, over the scores' standard deviation.
-      Sets whose candidates follow each other in time are left out of it.
+      probe -> a list of {strength, accuracy, low95, high95}; and for the order of candidates {accuracy, difference}:
+      the largest change of a candidate's score, divided by the scores' standard deviation. Sets whose candidates follow
+      each other in time are left out of it.
     """
     plain = evaluate_candidates(system, records, pictures)
     row = lambda strength, evaluation: {"strength": strength, **evaluation.metrics()}

@@ -33,7 +33,7 @@ class Encoder(Protocol):
 class Evaluation:
     """The ranks (0 is best) and the best pictures of each query, in the order of `records`.
 
-    A rank is -1 where there is none: of a target that is secret, in a group that a query does not have.
+    A rank is -1 for a secret target, and in the group of a query that has no group.
     """
 
     protocol: EvaluationProtocol
@@ -44,6 +44,7 @@ class Evaluation:
     top: np.ndarray  # [Q, K] picture rows, best first
     scores: np.ndarray  # [Q, K] their cosines; -inf where nothing was left to return
     subset_top: np.ndarray  # [Q, S] picture rows of the query's group, best first; -1 where it is smaller
+    text_ranks: np.ndarray | None = None  # [Q] both ways: of the best text of the query's picture, among all texts
 
     @property
     def ranks(self) -> np.ndarray:
@@ -52,15 +53,21 @@ class Evaluation:
 
     @property
     def hits(self) -> dict[str, np.ndarray]:
-        """The queries [Q] whose first picture is right, in the gallery and the group, as 1, see single_modality."""
+        """The hits [Q] in the gallery and in the group: 1 where the first picture is right, see single_modality."""
         first = {"R@1": (self.truth_ranks == 0).any(axis=1).astype(float)}
         if self.protocol.subset_recall_at:
             first["Rs@1"] = np.where(self.subset_ranks < 0, np.nan, self.subset_ranks == 0)
         return first
 
     @property
+    def picture_ranks(self) -> np.ndarray:
+        """The ranks [P] of the best text of each different picture; of protocols that look both ways."""
+        assert self.text_ranks is not None, "only of protocols that look both ways"
+        return self.text_ranks[np.unique(self.targets, return_index=True)[1]]
+
+    @property
     def targets(self) -> list[str]:
-        """The pictures that `ranks` are of; targets must not be secret."""
+        """The pictures that `ranks` refers to; targets must not be secret."""
         return [_truths(record)[column] for record, column in zip(self.records, self._sought, strict=True)]
 
     @property
@@ -75,7 +82,8 @@ class Evaluation:
         """Returns the evaluation of some of the queries."""
         fields = ("truth_ranks", "subset_ranks", "top", "scores", "subset_top")
         records = [self.records[row] for row in rows]
-        return dataclasses.replace(self, records=records, **{name: getattr(self, name)[rows] for name in fields})
+        own = {name: getattr(self, name)[rows] for name in fields}
+        return dataclasses.replace(self, records=records, text_ranks=None, **own)
 
     def reranked(self, scores: np.ndarray) -> Evaluation:
         """Returns the evaluation with the first N pictures of each ranking ordered by other scores, higher is better.
@@ -94,7 +102,7 @@ class Evaluation:
         ranks[inside] = place[np.nonzero(inside)[0], ranks[inside]]
         for row in np.flatnonzero(failed):
             ranks[row, inside[row]] = count - 1 - np.arange(inside[row].sum())
-        return dataclasses.replace(self, truth_ranks=ranks, top=top)
+        return dataclasses.replace(self, truth_ranks=ranks, top=top, text_ranks=None)
 
     def metrics(self, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
         """Returns the protocol's metrics in percent, over all queries or those of `rows`."""
@@ -102,7 +110,11 @@ class Evaluation:
         ranks, subset_ranks, truths = self.ranks[rows], self.subset_ranks[rows], self.truth_ranks[rows]
         precision = lambda k: float(100 * np.mean(metrics.average_precision_at(truths, k)))
         values = {f"mAP@{k}": precision(k) for k in self.protocol.map_at}
-        values |= {f"R@{k}": metrics.recall_at(ranks, k) for k in self.protocol.recall_at}
+        recall = "IR" if self.protocol.both_ways else "R"
+        values |= {f"{recall}@{k}": metrics.recall_at(ranks, k) for k in self.protocol.recall_at}
+        # Some of the queries are not all texts of their pictures.
+        if self.text_ranks is not None and isinstance(rows, slice):
+            values |= {f"TR@{k}": metrics.recall_at(self.picture_ranks, k) for k in self.protocol.recall_at}
         grouped = subset_ranks >= 0
         if grouped.all() or (self.protocol.any_truth and grouped.any()):
             subset_ranks = subset_ranks[grouped]
@@ -182,10 +194,11 @@ def rank_records(
     members = _padded([np.unique([at(name) for name in record.subset]) for record in records])
     excluded = np.asarray([at(record.reference) if protocol.excludes_reference else -1 for record in records], int)
     order = np.argsort([pictures.row[record.reference] for record in records], kind="stable")
-    parts = []
+    parts, asked = [], []
     for begin in range(0, len(records), chunk):
         part = order[begin : begin + chunk]
         queries = _encode_queries(system, protocol, [records[row] for row in part], pictures)
+        asked += [queries] if protocol.both_ways else []
         own = _rank_members(queries, embeddings, truths[part], members[part], excluded[part], keep)
         if protocol.gallery == "own":
             parts.append((own.ranks, own.ranks[:, 0], own.top, own.scores, own.top))
@@ -196,7 +209,9 @@ def rank_records(
     ranks, subset_ranks, top, scores, subset_top = (np.concatenate(column)[back] for column in zip(*parts, strict=True))
     pictured = lambda places: np.where(places < 0, -1, rows[places])
     size = members.shape[1] if protocol.gallery == "own" else len(rows)
-    return Evaluation(protocol, records, size, ranks, subset_ranks, pictured(top), scores, pictured(subset_top))
+    text_ranks = _rank_texts(np.concatenate(asked)[back], embeddings, truths[:, 0]) if asked else None
+    ranked = (ranks, subset_ranks, pictured(top), scores, pictured(subset_top), text_ranks)
+    return Evaluation(protocol, records, size, *ranked)
 
 
 def gallery_rows(protocol: EvaluationProtocol, records: Sequence[ComposedRecord], pictures: Pictures) -> np.ndarray:
@@ -242,7 +257,7 @@ def _encoder(system: Any, method: str) -> Any:
 
 
 def mean_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Returns the mean over parts of a split, however many queries each has, of every metric that all of them have."""
+    """Returns the unweighted mean over the parts of a split, for every metric that all parts have."""
     common = [name for name in parts[0] if all(name in part for part in parts)]
     return {name: float(np.mean([part[name] for part in parts])) for name in common}
 
@@ -259,6 +274,14 @@ def _encode_queries(
         return embeddings
     sums = np.add.reduceat(embeddings, np.cumsum([0, *map(len, texts[:-1])]), axis=0)
     return sums / np.linalg.norm(sums, axis=-1, keepdims=True)
+
+
+def _rank_texts(texts: np.ndarray, gallery: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+    """Returns for each text [Q] the rank, among all texts, of the best one of its picture, a row of the gallery."""
+    shown, place = np.unique(pictures, return_inverse=True)
+    by_picture = np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
+    ranks = metrics.rank_gallery(gallery[shown], texts, _padded(by_picture), keep=1).ranks
+    return np.where(ranks < 0, len(texts), ranks).min(axis=1)[place]
 
 
 def _rank_members(queries: np.ndarray, gallery: np.ndarray, truths: np.ndarray, members: np.ndarray,

@@ -1,6 +1,6 @@
-"""Single-modality share: how many queries a picture alone or a text alone already answers, and the figure on the rest.
+"""Single-modality share: the queries that a picture alone or a text alone answers, and the accuracy on the rest.
 
-Where one of the two is enough, a system that reads both can't show what it does; systems differ on the other queries.
+A query that one modality answers does not test whether a system combines both; only the remaining queries do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def single_modality(
 
     Args:
       own: the evaluations of the parts of a split.
-      alone: modality, such as "image" -> the evaluations of the same queries asked by it alone.
+      alone: modality, such as "image" -> the evaluations of the same queries with that modality alone.
 
     Returns:
       metric -> the share in percent of each modality, "either" of them, "n_rest" queries that neither answers, and the

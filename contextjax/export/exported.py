@@ -124,7 +124,7 @@ def open_programs(folder: Path, manifest: Mapping[str, Any], runtime: str) -> di
 
 
 def _of_any_rows(run: Callable[..., np.ndarray], program: Mapping[str, Any], name: str) -> Callable[..., np.ndarray]:
-    """Returns a program that returns zero rows where it is given none, for which no program is compiled."""
+    """Wraps a program so that zero input rows give zero output rows; none is compiled for that size."""
     output, shapes = program["output"]["shape"], [x["shape"] for x in program["inputs"]]
 
     def checked(*inputs: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Value:
-    """A tensor of the graph. Where it is not `full`, axes that it was broadcast along still have the size 1."""
+    """A tensor of the graph. Unless it is `full`, the axes that it is broadcast along still have size 1."""
 
     name: str
     full: bool = True

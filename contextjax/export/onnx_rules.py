@@ -122,7 +122,7 @@ def _dot(graph: Graph, eqn: Any, left: str, right: str) -> str:
 
 
 def _arranged(graph: Graph, name: str, shape: Sequence[Any], groups: Sequence[Sequence[int]]) -> str:
-    """Returns an array with its axes in groups: those of the first as they are, each other group as one axis."""
+    """Returns an array with its axes grouped: the first group's axes are kept, each other group becomes one axis."""
     order = [axis for group in groups for axis in group]
     if order != sorted(order):
         name = graph.add("Transpose", name, perm=order)

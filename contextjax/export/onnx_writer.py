@@ -28,7 +28,7 @@ def to_onnx(call: Callable[..., Any], tensors: Mapping[str, Any], inputs: Sequen
 
     Args:
       call: traced with symbolic sizes where `inputs` have them.
-      tensors: float32; they are those of `weights`, a safetensors file that lies beside the model.
+      tensors: the float32 tensors of `weights`, a safetensors file beside the model.
       inputs: abstract arrays.
       names: of the inputs.
       output: its name.

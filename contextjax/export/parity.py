@@ -27,8 +27,8 @@ def certify(system: System, opened: Mapping[str, Mapping[str, Callable[..., np.n
             seed: int = 0) -> dict[str, Any]:  # fmt: skip
     """Returns the certificate: the largest difference by format, program and batch, and how it was measured.
 
-    A float32 export is compared with the live model in float32. Where the model was trained in another type, the
-    certificate also holds its distance from itself in that type, which no tolerance limits.
+    A float32 export is compared with the live model in float32. If the model was trained in another type, the
+    certificate also records its distance from itself in that type, without a tolerance.
 
     Args:
       system: the live one.

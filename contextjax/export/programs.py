@@ -59,7 +59,7 @@ class Program:
 def portable(system: System, dtype: str) -> tuple[Any, dict[str, np.ndarray]]:
     """Returns the model as it is exported, and its parameters float32 by their names, with "." between the levels.
 
-    Layers are one by one, whether they were stacked or not, so that an export says the same of both.
+    Stacked layers are split into single ones, so that an export does not depend on how they were stored.
 
     Raises:
       UserError: an unknown dtype.

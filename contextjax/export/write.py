@@ -52,8 +52,8 @@ def write_export(system: System, target: Path, *, formats: Sequence[str], dtype:
 
 
 def _exported_spec(system: System) -> SystemSpec:
-    """Returns the spec of a system; a CLIP or BLIP has no run, and where it was read from is nobody else's affair."""
-    return dataclasses.replace(system.spec, fingerprint="") if system.spec.is_plain else system.spec
+    """Returns the spec of a system; where a published CLIP or BLIP was read from ("FOLDER@224-0") is left out."""
+    return dataclasses.replace(system.spec, fingerprint="") if "@" in system.spec.fingerprint else system.spec
 
 
 def _check(formats: Sequence[str], dtype: str, spec: SystemSpec) -> None:
@@ -130,7 +130,7 @@ def _write_onnx(path: Path, program: Program, call: Any, tensors: Any, inputs: A
 
 
 def _written(folder: Path) -> dict[str, Any]:
-    """Returns the parameters that the written file has."""
+    """Reads the parameters back from the written file."""
     from safetensors.numpy import load_file
 
     return load_file(folder / "model.safetensors")

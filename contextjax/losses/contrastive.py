@@ -51,7 +51,7 @@ def contrastive_loss(
       query: L2-normalised embeddings.
       target: L2-normalised embeddings of the positives.
       temperature: divisor of the cosines.
-      valid: False for padding rows, which neither ask nor are candidates.
+      valid: False for padding rows, which are neither queries nor candidates.
       target_ids: picture ids of the targets.
       negatives: L2-normalised embeddings of candidates that are nobody's positive.
       negative_ids: their picture ids; None: they are never masked.

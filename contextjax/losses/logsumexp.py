@@ -7,9 +7,9 @@ negatives). Query blocks stay; key blocks rotate. At step i = 0 ... D - 1 of a r
     row logsumexps       r_p <- logaddexp(r_p, logsumexp over keys of     S),   S = Q_p K_k^T / temperature [n, m]
     column logsumexps    c_k <- logaddexp(c_k, logsumexp over queries of  S)
 
-r_p stays with its queries and c_k rotates with its keys. Step 0 needs no communication; its c_p stays at home, and a
-second accumulator that starts empty rotates. An accumulator is sent on after each of the D - 1 other steps, so that
-it arrives at its own device when the last step ends: D - 1 sends of keys, marks and accumulators in all.
+r_p stays with its queries and c_k rotates with its keys. Step 0 needs no communication; its c_p stays on its device,
+and a second accumulator that starts empty rotates. An accumulator is sent on after each of the D - 1 other steps, so
+that it arrives at its own device when the last step ends: D - 1 sends of keys, marks and accumulators in all.
 
 The backward pass keeps nothing of the matrix. It computes every block again, from the embeddings and the logsumexps:
 with cotangents a [n] of r and b [m] of c, the gradient of S is exp(S - r) a + exp(S - c) b. The keys rotate once more

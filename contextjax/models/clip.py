@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from contextjax.models.dual_encoder import DualEncoder
+from contextjax.models.dual_encoder import DualEncoder, temperature_of
 from contextjax.models.layers import head, logical
 from contextjax.models.text import TextConfig, TextTransformer
 from contextjax.models.vision import VisionConfig, VisionTransformer
@@ -41,6 +41,10 @@ class CLIP(DualEncoder):
     def __call__(self, images: UInt8[Array, "b h w 3"], ids: Int[Array, "b t"], mask: Bool[Array, "b t"]):
         """Returns image and text embeddings, each [B, D], L2-normalised."""
         return self.embed_image(self.encode_image(images)), self.embed_text(self.encode_text(ids, mask))
+
+    def temperature(self) -> Float[Array, ""]:
+        """Returns the learned temperature, at least 0.01."""
+        return temperature_of(self.logit_scale)
 
     def pool_image(self, tokens: Float[Array, "*b n width"]) -> Float[Array, "*b width"]:
         """Returns the pooled state of image tokens."""

@@ -98,7 +98,7 @@ class ContextBLIP(DualEncoder):
         elif c.masking == "attended":
             self.attended = dense(1, ("embed", None), dtype=self.dtype)
         if c.selection in ("head", "both"):
-            # Added to the cosine, the head starts at zero: a random score would drown what the towers know.
+            # Added to the cosine, the head starts at zero: a random score would outweigh the pretrained towers'.
             init = nn.initializers.zeros if c.selection == "both" else None
             self.head = head(1, ("embed", None), init=init)
         if c.selection in COSINES:

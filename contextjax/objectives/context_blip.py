@@ -39,7 +39,7 @@ class CaptionObjective:
     """Stage 1, intra-contextual alignment: matching and masking, which the paper weighs alike, and a contrastive term.
 
     Attributes:
-      model: the module that `params` belong to.
+      model: the module that `params` belong to; for the contrastive term alone, any DualEncoder with a temperature.
       weights: (name, weight) pairs out of "matching", "masking" and "contrastive" (BLIP's; not in the paper).
       temperature: temperature of the contrastive term; None: the model's learned one.
       real_tokens: choose patches to mask by the attention of a random real token of each text; False, as published: of
@@ -51,7 +51,7 @@ class CaptionObjective:
       contrastive: `contrastive_loss`, or another form of it with the same signature.
     """
 
-    model: ContextBLIP
+    model: Any
     weights: tuple[tuple[str, float], ...]
     temperature: float | None = 0.07
     real_tokens: bool = True

@@ -111,7 +111,7 @@ def own_table(paths: Iterable[str]) -> NameTable:
 
 
 def restack(params: Mapping[str, Any], shapes: Mapping[str, Shape]) -> dict[str, Any]:
-    """Returns flat parameters with those layers stacked that are so in `shapes` (path -> shape)."""
+    """Returns flat parameters, with the layers stacked that `shapes` (path -> shape) has stacked."""
     flat: dict[str, Any] = {}
     for path, value in params.items():
         head, stack, tail = f"/{path}".partition("/layers/")

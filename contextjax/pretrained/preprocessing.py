@@ -1,6 +1,6 @@
 """Preprocessing that a checkpoint's files ask for: Hugging Face's image processors and OpenCLIP's `preprocess_cfg`.
 
-Every key is followed, or refused in a sentence: another crop or filter would change every embedding without a word.
+Every key is applied, or refused with an error: a different crop or filter would silently change every embedding.
 """
 
 from __future__ import annotations

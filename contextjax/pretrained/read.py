@@ -209,7 +209,7 @@ def _identify(place: Path, tensors: Mapping[str, Tensor], image_size: int | None
 
 
 def _config(family: Family, config: Mapping[str, Any], folder: Path, image_size: int | None) -> Any:
-    """Returns the config of a family with what the folder says is done to pictures."""
+    """Returns the config of a family, with the preprocessing that the folder asks for."""
     try:
         described = family.config(config, {})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -232,7 +232,7 @@ def _open_clip_config(file: Path, image_size: int | None) -> Any:
 
 
 def _check_sizes(place: Path, config: Any) -> None:
-    """Raises a UserError where a size in a checkpoint's config makes no model, before one of it is built."""
+    """Raises a UserError if a size in a checkpoint's config makes no valid model, before one is built."""
     own = towers(config)
     for part in (own, *(getattr(own, name) for name in ("vision", "text") if hasattr(own, name))):
         for field in dataclasses.fields(part):

@@ -33,7 +33,7 @@ class Tensor:
 
     @property
     def is_float(self) -> bool:
-        """True for types that weights are read of."""
+        """True for the floating-point types that weights may have."""
         return self.dtype in FLOATS
 
     def read(self) -> np.ndarray:
@@ -56,7 +56,7 @@ class Tensor:
 
 
 def weights_of(place: Path) -> list[Path]:
-    """Returns the files with weights, each whole by itself: a safetensors file, or those of a folder, or its index.
+    """Returns the files that each name a whole set of weights: a safetensors file, those of a folder, or its index.
 
     Raises:
       UserError: there are no safetensors.
@@ -75,7 +75,7 @@ def weights_of(place: Path) -> list[Path]:
 
 
 def tensors_of(weights: Path) -> dict[str, Tensor]:
-    """Returns all tensors of a file of `weights_of`, without the prefix that a wrapper of the model has put before all.
+    """Returns all tensors of a file of `weights_of` by name, without the prefix that a model wrapper put before each.
 
     Raises:
       UserError: a file is incomplete, or it is a pickle.

@@ -5,11 +5,21 @@ phrase_maps and phrase_sheet show where a query's phrases are read in its refere
 
 from contextjax.reports.maps import PhraseMaps, phrase_maps
 from contextjax.reports.pictures import phrase_sheet, scaled
-from contextjax.reports.report import Report, Sample, SampleReport, Section, build_report, make_sample, render
+from contextjax.reports.report import (
+    Report,
+    RunResults,
+    Sample,
+    SampleReport,
+    Section,
+    build_report,
+    make_sample,
+    render,
+)
 
 __all__ = [
     "PhraseMaps",
     "Report",
+    "RunResults",
     "Sample",
     "SampleReport",
     "Section",

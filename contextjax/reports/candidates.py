@@ -24,7 +24,7 @@ from contextjax.reports.pictures import (
 from contextjax.system import System, TokenMap
 from contextjax.types import CandidateRecord, Picture
 
-BASELINES = {  # other scores of a system's own towers, and systems that do not look
+BASELINES = {  # other scores of a system's own towers, and baselines that ignore the pictures
     "itc": ("cosine of the embeddings", "itc, same towers"),
     "itm": ("matching head", "itm, same towers"),
     "sum": ("cosine + matching head", "sum, same towers"),
@@ -112,7 +112,7 @@ class CandidateView:
     @property
     def read_by(self) -> str:
         """The units whose attention maps are shown: "phrase", "token", or "" where texts read no picture."""
-        reads = "itm" in self.system.scores  # a text that can tell a match reads the picture
+        reads = "itm" in self.system.scores  # a matching head means that texts read the picture
         return "" if not reads else "phrase" if self.phrases_of else "token"
 
     @property

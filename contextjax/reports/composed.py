@@ -99,7 +99,9 @@ class ComposedView:
     def _standard_error(self, column: str) -> float | None:
         """Returns the standard error of a recall in percent; means of recalls have none."""
         kind, _, k = column.partition("@")
-        ranks = {"R": self.evaluation.ranks, "Rs": self.evaluation.subset_ranks}.get(kind)
+        ranks = {"R": self.evaluation.ranks, "Rs": self.evaluation.subset_ranks, "IR": self.evaluation.ranks}.get(kind)
+        if kind == "TR":
+            ranks = self.evaluation.picture_ranks
         return None if ranks is None else metrics.standard_error(ranks[ranks >= 0], int(k))
 
     def picked(self, extremes: int) -> tuple[tuple[str, str, np.ndarray], ...]:

@@ -1,4 +1,4 @@
-"""The page of an evaluation, and pages of picture pairs: their contents as plain values, and how they are rendered."""
+"""Builds and renders HTML pages of evaluations, picture pairs and compared variants; contents are plain values."""
 
 from __future__ import annotations
 
@@ -97,25 +97,44 @@ class Report:
         return any(column.startswith(f"{kind}@") for column in self.columns)
 
 
+@dataclasses.dataclass(frozen=True)
+class RunResults:
+    """The results and logs of a run that its page shows beside the evaluation itself.
+
+    Attributes:
+      title, split: the heading, such as the run's name, and the evaluated split.
+      baselines: metrics of other queries or scores of the same towers, and of systems that do not look, by name.
+      protocol: the protocol's name, where the evaluation has none.
+      metric_lines: the run's metrics log, one mapping a line: step, name: value.
+      loss_weights: the loss terms among the logged names, and their weights.
+      grounding: how well maps cover what phrases name, as evaluation.json has it.
+      by_phrases, single_modality: metrics by number of phrases, and queries that one modality answers, likewise.
+      probes: accuracies of candidate sets as pictures, texts and order change, see evaluation.probes.
+      facts, credit: more lines for the footer; authors and licence of the pictures.
+    """
+
+    title: str
+    split: str
+    baselines: Mapping[str, Mapping[str, float]]
+    protocol: str = ""
+    metric_lines: Sequence[Mapping[str, Any]] = ()
+    loss_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    grounding: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    by_phrases: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    single_modality: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    probes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    credit: str = ""
+
+
 def build_report(
     system: System,
     evaluation: Evaluation | CandidateEvaluation,
     pictures: Pictures,
+    run: RunResults,
     *,
-    title: str,
-    split: str,
-    baselines: Mapping[str, Mapping[str, float]],
-    protocol: str = "",
-    metric_lines: Sequence[Mapping[str, Any]] = (),
-    loss_weights: Mapping[str, float] | None = None,
     phrases_of: PhrasesOf | None = None,
     captions: Sequence[str] = (),
-    grounding: Mapping[str, float] | None = None,
-    by_phrases: Mapping[str, Mapping[str, float]] | None = None,
-    single_modality: Mapping[str, Mapping[str, Any]] | None = None,
-    probes: Mapping[str, Any] | None = None,
-    facts: Mapping[str, str] | None = None,
-    credit: str = "",
     sample: int = 12,
     extremes: int = 6,
     seed: int = 0,
@@ -126,17 +145,9 @@ def build_report(
       system: the evaluated system; it encodes the shown queries once more, for scores and attention.
       evaluation: ranks over `pictures`, or over candidate sets of them.
       pictures: the gallery, or the pictures of all candidates, by row.
-      title, split: the heading, such as the run's name, and the evaluated split.
-      baselines: metrics of other queries or scores of the same towers, and of systems that do not look, by name.
-      protocol: the protocol's name, where the evaluation has none.
-      metric_lines: the run's metrics log, one mapping a line: step, name: value.
-      loss_weights: the loss terms among the logged names, and their weights.
+      run: the other results of the run.
       phrases_of: finds the characters [start, end) of a text's phrases; None shows maps of tokens.
       captions: a description of each picture, by row; used as alternative text.
-      grounding: how well maps lie on what phrases name, as evaluation.json has it.
-      by_phrases, single_modality: metrics by number of phrases, and what one modality answers alone, as it has them.
-      probes: accuracies of candidate sets as pictures, texts and order change, see evaluation.probes.
-      facts, credit: more lines for the footer; authors and licence of the pictures.
       sample: number of queries drawn at random.
       extremes: number of best and of worst queries, or of right and of wrong ones.
       seed: seed of the random draw.
@@ -146,28 +157,28 @@ def build_report(
         view = CandidateView(system, evaluation, shown, phrases_of)
     else:
         view = ComposedView(system, evaluation, shown, phrases_of)
-    columns, rows, kinds = _tables(view, baselines)
+    columns, rows, kinds = _tables(view, run.baselines)
     run_hash, _, step = system.fingerprint.rpartition("-")
     return Report(
         task=view.task,
-        title=title,
-        split=split,
+        title=run.title,
+        split=run.split,
         n_queries=len(evaluation.records),
         columns=columns,
         headline=view.headline(columns, rows[0].values, rows[0].interval),
         rows=rows,
         kinds=kinds,
-        charts=learning_charts(metric_lines, {"loss": 1.0, **(loss_weights or {})}, view.tracked),
+        charts=learning_charts(run.metric_lines, {"loss": 1.0, **run.loss_weights}, view.tracked),
         sections=_sections(view, extremes=extremes, sample=sample, seed=seed),
-        probes=probe_rows(probes or {}),
-        probe_charts=probe_charts(probes or {}),
-        by_phrases=_rows(by_phrases or {}, columns),
-        single_modality=dict(single_modality or {}),
-        grounding=dict(grounding or {}),
+        probes=probe_rows(run.probes),
+        probe_charts=probe_charts(run.probes),
+        by_phrases=_rows(run.by_phrases, columns),
+        single_modality=run.single_modality,
+        grounding=run.grounding,
         read_by=view.read_by,
-        facts={"Config": run_hash, "Checkpoint": f"step {step}", **(facts or {})},
-        credit=credit,
-        **{"protocol": protocol, **view.fields(columns)},
+        facts={"Config": run_hash, "Checkpoint": f"step {step}", **run.facts},
+        credit=run.credit,
+        **{"protocol": run.protocol, **view.fields(columns)},
     )
 
 

@@ -188,7 +188,7 @@ class Index:
         first = lambda segment: min((order.get(name, len(order)) for name in segment.stamp_of()), default=len(order))
         if left := sorted(self._left_behind(), key=first):
             flush(self.folder / segments.FOLDER)  # a run may have been killed before it did
-        # A name that has been met is no longer wanted: it comes once, however many segments hold it.
+        # A name is taken from the first segment that holds it, and only once.
         keep = lambda name, stamp: wanted.get(name) == stamp and wanted.pop(name) is not None
         kept = [self._only(segment, keep) for segment in (*self.segments, *left)]
         if wanted:

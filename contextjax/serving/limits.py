@@ -60,7 +60,7 @@ class BodyLimit:
         except ValueError:
             await _refuse(send, 413, f"The request has more than {self._size:,} bytes; send smaller or fewer pictures.")
             return
-        if body is None:  # the client has left: nobody reads the answer
+        if body is None:  # the client has disconnected: nobody reads the answer
             await _refuse(send, 400, "The request has ended before it was whole.")
             return
         await self._app(scope, _replay([body], receive), send)

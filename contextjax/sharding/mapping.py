@@ -18,8 +18,8 @@ def map_over_devices(body: Callable[..., Any], mesh: Mesh, *, whole: Collection[
     Args:
       body: takes `axis_name` (the mesh's batch axes) beside its arguments, and returns what is the same on all
         devices. Arrays come cut along their first axis, numbers and arrays without axes as they are.
-      mesh: whose batch axes the rows are cut over; what the other axes do is left to the compiler.
-      whole: names of keyword arguments that every device has whole.
+      mesh: the rows are cut over its batch axes; the compiler decides about the other axes.
+      whole: names of keyword arguments that every device gets whole.
 
     Returns:
       the function, with the signature of `body` less `axis_name`. The rows must divide among the devices.

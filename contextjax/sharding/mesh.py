@@ -44,7 +44,7 @@ def parse_mesh(text: str, devices: int) -> dict[str, int]:
 
 
 def make_mesh(text: str, *, devices: int | Sequence[Any] | None = None) -> Mesh:
-    """Makes the mesh of all devices, of the first so many, or of the given ones."""
+    """Makes a mesh of all devices, of the first `devices` of them, or of a given list."""
     used = jax.devices()[:devices] if devices is None or isinstance(devices, int) else list(devices)
     sizes = parse_mesh(text, len(used))
     return Mesh(_laid_out(tuple(sizes.values()), used), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))

@@ -69,7 +69,7 @@ def state_shardings(abstract: Any, mesh: Mesh | AbstractMesh) -> Any:
 
 
 def init_sharded(init: Callable[[], Any], mesh: Mesh) -> tuple[Any, Any]:
-    """Runs `init` (a tree with boxed parameters) straight into its shardings; returns (unboxed tree, shardings)."""
+    """Runs `init`, which returns a tree of boxed parameters, into its shardings; returns (unboxed tree, shardings)."""
     shardings = state_shardings(jax.eval_shape(init), mesh)
     return jax.jit(lambda: nn.unbox(init()), out_shardings=shardings)(), shardings
 
@@ -104,11 +104,11 @@ def place_batch(batch: Any, mesh: Mesh, *, micro_batches: int = 1) -> Any:
     """Places a process's numpy batch as global arrays, cut along the first axis over the mesh's batch axes.
 
     The first axis holds what belongs to this process's `process_rows` of the global batch. In a single process, an
-    array whose first axis does not divide is replicated. Of several micro-batches each is so, and they are stacked:
-    arrays [micro_batches, ...].
+    array whose first axis does not divide is replicated. Several micro-batches are each placed so and stacked: arrays
+    [micro_batches, ...].
 
     Raises:
-      UserError: such an array with several processes, whose copies would differ.
+      UserError: an array does not divide, and there are several processes, whose copies would differ.
     """
     parts, lead = batch_parts(mesh), (None,) if micro_batches > 1 else ()
     own = len(process_rows(mesh, parts))
@@ -126,7 +126,7 @@ def place_batch(batch: Any, mesh: Mesh, *, micro_batches: int = 1) -> Any:
 
 
 def abstract_state(init: Callable[[], Any], mesh: Mesh) -> tuple[Any, Any]:
-    """Returns what init_sharded would, as shapes with their shardings; nothing is computed."""
+    """Returns the result of init_sharded as shapes with their shardings, without computing anything."""
     abstract = jax.eval_shape(init)
     shardings = state_shardings(abstract, mesh)
     on = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

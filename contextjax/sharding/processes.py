@@ -1,6 +1,6 @@
-"""Several processes as one run: how they find each other, which goes first, and what all have to agree on.
+"""Runs of several processes: start-up, the first process's turn, and values that all processes agree on.
 
-One process needs none of it: everything here is then nothing. Each process has a copy of the program and some of the
+In a run of one process every function here returns at once. Each process has a copy of the program and some of the
 devices; the arrays of a run lie over all of them (https://docs.jax.dev/en/latest/multi_process.html).
 """
 
@@ -22,16 +22,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from contextjax.types import UserError
 
 COORDINATOR, PROCESSES, PROCESS = "CONTEXTJAX_COORDINATOR", "CONTEXTJAX_PROCESSES", "CONTEXTJAX_PROCESS"
-LAST_WORDS = 3600  # seconds that the first process may go on writing when the others are through
+LAST_WORDS = 3600  # seconds that the first process may go on writing after the others have finished
 LONGEST_WAIT = 7 * 24 * 3600  # seconds that the first process may take to prepare a data set while the others wait
 
 MISTAKE = "mistake: "  # how the first process says that its turn has ended with a UserError
 
-_turns = itertools.count()  # the same in every process, for all take the same turns
+_turns = itertools.count()  # the same in every process, since all take the same turns
 
 
 def start_processes(*, timeout: int) -> int:
-    """Makes the processes of a run know each other; call it before anything else of JAX. Returns how many there are.
+    """Connects the processes of a run and returns their number; call it before anything else of JAX.
 
     Each finds its number in CONTEXTJAX_COORDINATOR (host:port of process 0), CONTEXTJAX_PROCESSES and
     CONTEXTJAX_PROCESS, or from Slurm, Open MPI or a TPU pod, which JAX reads by itself.
@@ -42,7 +42,7 @@ def start_processes(*, timeout: int) -> int:
     Raises:
       UserError: some of the three variables are missing, or no numbers; or the others have not come in five minutes.
     """
-    # A process that is asked to end shall end: JAX would take SIGTERM for a notice, also where nothing asks for it.
+    # SIGTERM has to end a process: JAX's preemption service would treat it as a notice, even if nothing queries that.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         _initialize(heartbeat_timeout_seconds=timeout, shutdown_timeout_seconds=LAST_WORDS)
@@ -77,9 +77,9 @@ def _explicit(given: Mapping[str, str]) -> tuple[int, int]:
     count, index = given.get(PROCESSES, ""), given.get(PROCESS, "")
     is_place = re.fullmatch(r".+:[0-9]+", given.get(COORDINATOR, ""))
     if not (is_place and count.isdecimal() and index.isdecimal() and int(index) < int(count)):
-        told = ", ".join(f"{name}={value}" for name, value in given.items())
+        listed = ", ".join(f"{name}={value}" for name, value in given.items())
         raise UserError(
-            f"The environment has {told}; expected {COORDINATOR}=HOST:PORT of process 0, {PROCESSES}=N and "
+            f"The environment has {listed}; expected {COORDINATOR}=HOST:PORT of process 0, {PROCESSES}=N and "
             f"{PROCESS}=0 to N-1, or none of them for a single process."
         )
     return int(count), int(index)
@@ -97,7 +97,7 @@ def first_process_first() -> Iterator[None]:
     Nothing in the block may need the other processes: no step, no checkpoint.
 
     Raises:
-      UserError: the first process's, in all of them.
+      UserError: the first process raised it; all of them raise the same.
     """
     if jax.process_count() == 1:
         yield
@@ -118,9 +118,9 @@ def first_process_first() -> Iterator[None]:
 
 
 def end_together(seconds: float) -> None:
-    """Disconnects from the other processes, if they come here too within so many seconds; else this one is alone.
+    """Disconnects from the other processes if they get here too within `seconds`; otherwise does nothing.
 
-    A process that just ends takes those down that have heard of it and not ended yet.
+    A process that ends without this takes down the others that are still connected to it.
     """
     if jax.distributed.is_initialized():
         with contextlib.suppress(Exception):  # they do not come
@@ -128,23 +128,23 @@ def end_together(seconds: float) -> None:
             jax.distributed.shutdown()
 
 
-def stop_after(name: str, step: int, *, is_told: bool) -> int | None:
-    """Returns the step after which all processes of a run stop, once one is asked to; None before. Call it after each.
+def stop_after(name: str, step: int, *, is_asked: bool) -> int | None:
+    """Returns the step after which all processes of a run stop, None until one is asked to. Call it after every step.
 
-    A process that has started `step` may find others that have started the next one and, not having heard of it, start
-    the one after; but none is past that, for a process waits for a step before it starts the next but one. So they stop
-    two steps later; a process that is alone at once.
+    When a process that has started `step` is asked to stop, another one may already have started step + 1 and, before
+    it hears of the request, start step + 2. None is further ahead, since a process waits for a step before it starts
+    the next but one. So all stop after step + 2; a process that is alone stops at once.
 
     Args:
-      name: of the question, the same in all processes and used once.
-      step: that this process has started; the one before is done.
-      is_told: whether this process has been asked to stop.
+      name: a key for the request, the same in all processes and used once.
+      step: the step that this process has started; the one before is done.
+      is_asked: whether this process has been asked to stop.
     """
     if jax.process_count() == 1:
-        return step if is_told else None
+        return step if is_asked else None
     client, key = _client(), f"contextjax/stop/{name}"
-    if is_told:
-        with contextlib.suppress(RuntimeError):  # another has been told before
+    if is_asked:
+        with contextlib.suppress(RuntimeError):  # another process was asked before
             client.key_value_set(key, str(step + 2))
     try:
         return int(client.key_value_try_get(key))
@@ -153,13 +153,13 @@ def stop_after(name: str, step: int, *, is_told: bool) -> int | None:
 
 
 def wait_for_all() -> None:
-    """Returns when every process is here; in hours, where one has so much more to do."""
+    """Waits until every process gets here, for hours if one of them has that much more to do."""
     if jax.process_count() > 1:
         _client().wait_at_barrier(f"contextjax/turn/{next(_turns)}", 1000 * LONGEST_WAIT)
 
 
 def share_of_process(count: int) -> range:
-    """Returns which of `count` things in a row this process does, where each is done by one."""
+    """Returns the numbers, out of `count` items, of those that this process handles; each item has one process."""
     return range(jax.process_index(), count, jax.process_count())
 
 
@@ -171,7 +171,7 @@ def _client() -> Any:
 
 
 def agree(values: Mapping[str, float]) -> dict[str, float]:
-    """Returns the first process's values in all of them, so that what follows from a number is the same everywhere."""
+    """Returns the first process's values in every process, so that decisions that depend on them agree."""
     if jax.process_count() == 1:
         return dict(values)
     from jax.experimental.multihost_utils import broadcast_one_to_all
@@ -188,7 +188,7 @@ def _replicate(mesh: Mesh) -> Any:
 
 
 def rows_of_all(rows: np.ndarray) -> np.ndarray:
-    """Returns the rows of each process, one after the other's; all ask at the same time."""
+    """Returns the rows of all processes, concatenated in their order; all processes call it at the same time."""
     if jax.process_count() == 1:
         return rows
     from jax.experimental.multihost_utils import process_allgather
@@ -197,7 +197,7 @@ def rows_of_all(rows: np.ndarray) -> np.ndarray:
 
 
 def gather(tree: Any) -> Any:
-    """Returns a tree of arrays, wherever they are, whole and as numpy in every process; one array after the other."""
+    """Returns a tree of arrays as whole numpy arrays in every process, gathered one after the other."""
 
     def whole(x: Any) -> np.ndarray:
         if not (x.is_fully_addressable or x.is_fully_replicated):

@@ -37,7 +37,7 @@ def placements(tree: Any, shardings: Any = None) -> list[Placement]:
 
 
 def grouped(rows: Iterable[Placement], group: Callable[[tuple[str, ...]], tuple[str, ...]]) -> list[Placement]:
-    """Returns the rows added up by what `group` makes of their paths, in the order in which groups first appear."""
+    """Returns the rows summed by group, which `group` makes of a path, in order of first appearance."""
     groups: dict[tuple[str, ...], list[Placement]] = {}
     for row in rows:
         groups.setdefault(group(row.path), []).append(row)

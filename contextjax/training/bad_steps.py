@@ -29,14 +29,14 @@ class BadStepWatch:
             self.check_previous()
 
     def add(self, step: int, metrics: Mapping[str, Any], records: np.ndarray) -> None:
-        """Takes note of a step that has been started; `records` are the row numbers of its batch."""
+        """Registers a step that has been started; `records` are the row numbers of its batch."""
         self._previous = (step, metrics, records)
 
     def check_previous(self) -> None:
         """Waits for the step that was added last, and logs it with its records if it is bad.
 
         Raises:
-          UserError: it was the last of too many.
+          UserError: it is the last of too many bad steps in a row.
         """
         if self._previous is None:
             return

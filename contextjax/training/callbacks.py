@@ -120,7 +120,7 @@ class CheckpointSaver:
     pause: Pause
 
     def is_due(self, step: int, score: float | None) -> bool:
-        """Returns whether `step`, whose score this is, is saved."""
+        """Returns whether the state after `step`, which has this score, is saved."""
         return self._is_best(score) or step % self.config.checkpoint_every == 0
 
     def _is_best(self, score: float | None) -> bool:
@@ -131,7 +131,7 @@ class CheckpointSaver:
             return score >= agree({"best": -math.inf if best is None else best})["best"]
 
     def save(self, step: int, state: TrainState, score: float | None, *, waits: bool) -> None:
-        """Saves a state in the background; `waits`: returns when it is saved. The logs up to it are on disk first."""
+        """Saves a state in the background, after its logs are on disk; with `waits`, returns when it is saved."""
         with self.pause.during("checkpoint"):
             self.log.sync()
             self.checkpoints.save(state, {"step": step, **self.config.meta}, score=score)

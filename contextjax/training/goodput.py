@@ -95,11 +95,11 @@ class GoodputLog:
             "seconds": {kind: round(seconds, 3) for kind, seconds in self._goodput.seconds.items()},
         }
         self._written = time.monotonic()
-        with contextlib.suppress(Exception):  # a full disk, say; it is an account of the run, no part of it
+        with contextlib.suppress(Exception):  # for example a full disk; the log only describes the run, which goes on
             write_whole(self._path, self._before + json.dumps(line) + "\n")
 
     def write_if_due(self) -> None:
-        """Writes, but to an object store only now and then."""
+        """Writes the line; to an object store only once in a while."""
         if not self._is_remote or time.monotonic() - self._written > SYNC_SECONDS:
             self.write()
 
@@ -126,7 +126,7 @@ def _is_sound(line: Any) -> bool:
 def summary(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, float]]:
     """Returns (name, seconds, share of all) of the starts together.
 
-    Steps that were lost with a start that was ended, and made again, have a row of their own; so has starting again.
+    Steps that were lost with an interrupted start and made again have a row of their own; so has starting again.
     """
     spent = {kind: sum(line["seconds"][kind] for line in lines) for kind in KINDS}
     total, repeated = sum(spent.values()), _repeated(lines)
@@ -145,7 +145,7 @@ def summary(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, float]
 
 
 def _repeated(lines: Sequence[Mapping[str, Any]]) -> float:
-    """Returns the seconds of steps that the next start had to make again, by the mean of their start."""
+    """Estimates the seconds of the steps that the next start had to repeat, from the mean step time of their start."""
     seconds = 0.0
     for line, following in itertools.pairwise(lines):
         (first, last), begin = line["steps"], following["steps"][0]
@@ -173,7 +173,7 @@ def process_began() -> float:
 
 
 class DeviceWatch:
-    """Notes when the device has finished a result: a thread waits for it, for nothing else may."""
+    """Records when the device has finished a result: a thread of its own waits for that, so that the loop need not."""
 
     def __init__(self, goodput: Goodput) -> None:
         self._goodput = goodput
@@ -183,7 +183,7 @@ class DeviceWatch:
 
     @contextlib.contextmanager
     def reading(self, result: Any) -> Iterator[None]:
-        """Counts as waiting for data the part of the block in which the device had finished `result`."""
+        """Counts the part of the block after the device has finished `result` as waiting for data."""
         done, began = self.given(result), time.monotonic()
         yield
         if done:
@@ -203,7 +203,7 @@ class DeviceWatch:
     def _watch(self) -> None:
         while (given := self._given.get()) is not None:
             result, done = given
-            with contextlib.suppress(Exception):  # whoever uses the result meets it
+            with contextlib.suppress(Exception):  # the user of the result gets the error
                 jax.block_until_ready(result)
             done.append(time.monotonic())
             del given, result

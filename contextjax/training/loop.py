@@ -81,7 +81,7 @@ def fit(config: FitConfig, task: Task, callbacks: Callbacks = NONE) -> TrainStat
             state, is_stopped = _run_steps(config, state, first, stream, program_of, jobs)
     if is_stopped:
         wait_for_all()  # the first process may still be writing
-        raise Stopped(f"Told to end after step {int(state.step)}, which is saved; the same command goes on.")
+        raise Stopped(f"Asked to stop after step {int(state.step)}, which is saved; the same command continues.")
     if is_first_process():
         print(table(read_goodput(config.workdir)), flush=True)
     return state
@@ -124,7 +124,7 @@ def _run_steps(
         # 3. Read and place the next batch while the device computes.
         with jobs.device.reading(metrics):
             batch = next(stream, None)
-        # 4. Look at the step before this one, which is done: the newest is never waited for.
+        # 4. Check the previous step, which is done: the newest step is never waited for.
         jobs.bad_steps.check_previous()
         jobs.bad_steps.add(step, metrics, records)
         jobs.goodput.step = step
@@ -138,7 +138,7 @@ def _run_steps(
         if jobs.evaluation.is_due(step):
             jobs.bad_steps.check_previous()
             score = jobs.evaluation.run(step, state)
-        # 7. Ask whether to stop after evaluating: what is saved then is all that the step leaves.
+        # 7. Ask whether to stop after evaluating, so that the checkpoint is the last thing that the step writes.
         is_stopped = not is_last and jobs.stop.is_due(step)
         # 8. Save, after the logs: a step that is safe has its lines.
         if jobs.saver.is_due(step, score) or is_last or is_stopped:
@@ -192,7 +192,7 @@ def alone_in(workdir: Path) -> Iterator[None]:
     """Locks the workdir for this run, and removes half-written files that a killed run left behind.
 
     Raises:
-      UserError: another run has it; raised in all processes of this one.
+      UserError: another run has locked it; raised in all processes of this one.
     """
     with contextlib.ExitStack() as held:
         with first_process_first():

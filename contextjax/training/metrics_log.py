@@ -105,7 +105,7 @@ class MetricsLog:
         for writer in self._writers:
             writer.close()
         self.sync()
-        self._file.close()  # unbuffered: nothing is left in it
+        self._file.close()  # unbuffered, so nothing is lost
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:

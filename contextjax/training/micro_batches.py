@@ -22,13 +22,13 @@ def in_micro_batches(
     """Differentiates the loss of all micro-batches as one, as step.whole_batch does, row by row.
 
     Args:
-      objective: whose representations have the rows of the batch along their first axis, or no axis at all (a
-        temperature), and are the same for all micro-batches then.
+      objective: its representations have the rows of the batch along their first axis, or no axis at all (a
+        temperature) and are then the same for all micro-batches.
       params: that `represent` takes.
       batch: arrays [k, b, ...] of k micro-batches.
       rng: a key of this step; each micro-batch has one of its own.
       frozen: paths of parameters that are not trained.
-      parts: into how many the axis of b is cut over devices: each keeps its own rows.
+      parts: the number of parts into which devices cut the axis of b; each device keeps its own rows.
     """
     keys = jax.random.split(rng, len(jax.tree.leaves(batch)[0]))
     represent = lambda params, rows, key: objective.represent(stop_gradients(params, frozen), rows, key)

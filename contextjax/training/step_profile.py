@@ -14,9 +14,10 @@ from contextjax.types import UserError
 
 
 class StepProfile:
-    """Records a trace of some steps, numbered from 1, for xprof or TensorBoard; whole: the device is waited for.
+    """Records a trace of a range of steps, numbered from 1, for xprof or TensorBoard, until the device has finished
+    them.
 
-    A run that begins within them records those that are left.
+    A run that begins within the range records the rest of it.
     """
 
     def __init__(self, folder: Path, steps: tuple[int, int] | None):

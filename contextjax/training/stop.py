@@ -17,14 +17,14 @@ _runs = itertools.count()  # the same in every process
 class StopRequest:
     """Listens for SIGTERM while it is entered; `is_due` says when to stop. Further signals change nothing.
 
-    Schedulers send it some time before they take a machine away. Of several processes one that hears it is enough.
+    Schedulers send it some time before they take a machine away. One of several processes receiving it is enough.
     """
 
     def __init__(self) -> None:
-        self._name, self._is_told, self._before = str(next(_runs)), False, None
+        self._name, self._is_asked, self._before = str(next(_runs)), False, None
 
     def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python hears no signals
+        if threading.current_thread() is threading.main_thread():  # Python handles signals there only
             self._before: Any = signal.signal(signal.SIGTERM, self._hear)
         return self
 
@@ -33,16 +33,16 @@ class StopRequest:
             signal.signal(signal.SIGTERM, self._before)
 
     @property
-    def is_told(self) -> bool:
+    def is_asked(self) -> bool:
         """True if this process has been asked to end."""
-        return self._is_told
+        return self._is_asked
 
     def is_due(self, step: int) -> bool:
         """Returns whether to stop after `step`, which has been started; call it after every step."""
-        last = stop_after(self._name, step, is_told=self._is_told)
+        last = stop_after(self._name, step, is_asked=self._is_asked)
         return last is not None and step >= last
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if not self._is_told:
-            os.write(2, b"Told to end: the step at hand is finished and saved first.\n")  # print may be at work
-        self._is_told = True
+        if not self._is_asked:
+            os.write(2, b"Asked to stop: the current step is finished and saved first.\n")  # print isn't reentrant
+        self._is_asked = True

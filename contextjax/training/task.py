@@ -65,7 +65,7 @@ def row_numbers(rows: np.ndarray) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Callbacks:
-    """Functions that a run calls beside its steps; what is left out is not done."""
+    """Functions that a run calls beside its steps; those that are left out are not called."""
 
     # (parameters, batch) -> metrics that are too expensive for every step: called every `diagnose_every` steps of the
     # last phase, as a program of its own.

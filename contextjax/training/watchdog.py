@@ -15,7 +15,7 @@ STUCK = 75  # exit code of a process that its watchdog has ended
 
 
 class Watchdog:
-    """Ends a process in which no step has finished for `timeout` seconds, and prints where each of its threads is.
+    """Ends a process in which no step has finished for `timeout` seconds, and prints the stack of each of its threads.
 
     A step that waits for another process, which is stuck, would wait for ever; so would the first batch of a loader
     that hangs. Until `step_done` is first called, and in `paused` blocks, anything may take its time. With 0 seconds
@@ -54,5 +54,5 @@ class Watchdog:
                     "for another one, or its loader hangs. Where its threads are:",
                     file=sys.stderr, flush=True,
                 )  # fmt: skip
-                faulthandler.dump_traceback(2)  # standard error, whatever sys.stderr is
+                faulthandler.dump_traceback(2)  # the process's standard error, even if sys.stderr is replaced
                 os._exit(STUCK)

@@ -134,7 +134,7 @@ def _add_columns(database: sqlite3.Connection) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Asker:
-    """Answers questions from the cache, or else by a model. What is asked is counted under the name of the run."""
+    """Answers questions from the cache, or else by a model. Questions are counted under the name of the run."""
 
     model: Model
     cache: AnswerCache

@@ -200,10 +200,10 @@ class ChatModel:
         """Returns the error of an endpoint that is unavailable, has no quota left, or refuses the setup."""
         reason = " ".join(reason.split())[:300]
         if status == 429 and _NO_QUOTA in reason:
-            return UserError(f"The account has no quota left ({reason}); the same command goes on once it has.")
+            return UserError(f"The account has no quota left ({reason}); the same command continues once it has.")
         if status is None or status in (408, 409, 425, 429) or status >= 500:
             return UserError(
-                f"The model '{self.name}' failed {self._tries} times ({reason}); the same command goes on where it "
+                f"The model '{self.name}' failed {self._tries} times ({reason}); the same command continues where it "
                 "stopped, since answers are kept."
             )
         remedy = "check --model, --address, --request and key."

@@ -1,6 +1,7 @@
 """Questions to models and their replies: versioned prompt files, the pictures shown, the hash that names a question.
 
-Nothing here, in answers.py, costs.py, endpoint.py, batches.py, local.py or reading.py knows what a question is for.
+This module, answers.py, costs.py, endpoint.py, batches.py, local.py and reading.py do not depend on the purpose of a
+question.
 """
 
 from __future__ import annotations

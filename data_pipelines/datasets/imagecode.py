@@ -77,8 +77,8 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
         """Returns all descriptions of a split, in the order of its file; targets are None where they are secret.
 
         Raises:
-          UserError: sets have two pictures of one number, or descriptions are no texts; or there are no descriptions
-            that can be asked: of sets that have at least two pictures, and of a candidate that is there.
+          UserError: sets have two pictures of one number, descriptions are not texts, or no description can be scored:
+            its set needs at least two pictures, and its candidate must be among them.
         """
         records, problems, unknown = (self._pairs if split in self._simple else self._descriptions)(split)
         return self._checked(records, problems, self._file(split), "descriptions", unknown=unknown, split=split)

@@ -73,7 +73,7 @@ class ManifestReader(ComposedReader):
     def _is_inside(self, name: str) -> bool:
         try:
             return (self.folder / name).resolve().is_relative_to(self._root)
-        except (OSError, RuntimeError):  # links in a circle
+        except (OSError, RuntimeError):  # circular links
             return False
 
 

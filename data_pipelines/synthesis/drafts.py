@@ -1,4 +1,4 @@
-"""Drafts: what is known of a pair of pictures on its way to triplets. Every stage maps a draft to a draft."""
+"""Drafts: a pair of pictures with the results of the stages so far. Every stage maps a draft to a draft."""
 
 from __future__ import annotations
 

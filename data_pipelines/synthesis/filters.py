@@ -36,7 +36,7 @@ _STEERING = re.compile(
 
 
 def too_short(text: str) -> str:
-    """Returns why a text says too little, or "": a request has two words or more."""
+    """Returns the reason why a text is too short, or "": a request has two words or more."""
     return "" if len(re.findall(r"\w+", text)) >= 2 and any(map(str.isalpha, text)) else "fewer than two words"
 
 

@@ -47,7 +47,7 @@ class LanguageTool:
             except _Busy as error:
                 if number + 1 == TRIES:
                     raise UserError(
-                        f"LanguageTool at {self._address} failed {TRIES} times ({error}); the same command goes on "
+                        f"LanguageTool at {self._address} failed {TRIES} times ({error}); the same command continues "
                         "where it stopped, since answers are kept."
                     ) from error
                 time.sleep(min(60, 2**number))

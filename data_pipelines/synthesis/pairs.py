@@ -1,6 +1,6 @@
 """Pictures and pairs of them: the pairs of a set of composed queries, or pairs mined from unlabelled pictures.
 
-Mining groups pictures whose embeddings are alike: neither near-duplicates nor strangers.
+Mining groups pictures whose embeddings are similar: neither near-duplicates nor unrelated.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _group_of(first: int, rows: np.ndarray, free: np.ndarray, band: SimilarityBa
 
 
 def sample_pairs(embeddings: np.ndarray, *, per_bin: int, edges: Sequence[float], seed: int = 0) -> list[Bin]:
-    """Draws pairs of pictures by how alike they are, to choose a band by.
+    """Draws pairs of pictures from bins of similarity, to help choose a band.
 
     Args:
       embeddings: [N, D].

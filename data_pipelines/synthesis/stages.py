@@ -1,7 +1,8 @@
 """The stages that ask models, and how answers are read: each stage is a pure `Draft -> Draft`, given its models.
 
-A pair whose answer is useless carries a problem from there on; a pair whose answer will come later waits. Later stages
-leave both as they are. An answer is read as data, as a list of objects or of texts: nothing in it is ever carried out.
+A pair with a useless answer is marked with a problem; a pair whose answer will come later is marked as waiting. Later
+stages leave both unchanged. An answer is read as data, as a list of objects or of texts: nothing in it is ever
+executed.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def write_set(drafts: Iterable[Draft], pictures: SourcePictures, target: Path, s
         write_whole(target / MARK / SOURCE, _source(pictures.folder))
         return _Writer(pictures, target, split).write(drafts)
     except OSError as error:
-        raise UserError(f"{target} can't be written ({error}); make room for it: the same command goes on.") from error
+        raise UserError(f"{target} can't be written ({error}); make room, and run the same command again.") from error
 
 
 class _NoTriplet(Exception):

@@ -34,7 +34,7 @@ def cost_rows(devices: Sequence[int], batches: Sequence[int], *, width: int, chu
 def cost_of_form(
     form: Callable[..., Any], mesh: Any, batch: int, width: int, options: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Returns bytes of a device: "temporary", "sent", and "kinds", what is sent by kind of collective.
+    """Returns bytes of a device: "temporary", "sent", and "kinds", the bytes sent by kind of collective.
 
     `options` are those of the compiler.
     """

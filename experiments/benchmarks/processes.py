@@ -1,4 +1,4 @@
-"""The benchmark in processes of its own: the first step with an empty and a filled compile cache; a batch sweep."""
+"""Benchmarks in processes of their own: the first step with an empty and a filled compile cache; a batch sweep."""
 
 from __future__ import annotations
 

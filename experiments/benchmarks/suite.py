@@ -23,7 +23,6 @@ from contextjax.files import write_whole
 from contextjax.json_files import read_json
 from contextjax.types import UserError
 
-SUITES = ("accelerator", "accelerator_tiny")
 LEAST = 5.0  # seconds that have to be left for another case
 PROBE = "import jax, json; d = jax.devices()[0]; print(json.dumps([d.platform, d.device_kind]))"
 AIMS = {"L14_training": 0.4, "B32_training": 0.3}  # MFU of the peak, on an H100
@@ -37,14 +36,14 @@ class Case:
 
     name: str
     command: tuple[str, ...]
-    without: str = ""  # why it can't be run here
+    without: str = ""  # reason why it can't run here; "" if it can
 
 
 def cases(suite: str, platform: str, kind: str) -> list[Case]:
     """Returns the cases of a suite on a device, those that say most first.
 
     Args:
-      suite: one of SUITES.
+      suite: "accelerator" or "accelerator_tiny".
       platform: "gpu", "tpu" or "cpu".
       kind: the device's own name.
     """
@@ -129,7 +128,7 @@ def _result(case: Case, folder: Path, environment: Mapping[str, str], until: flo
     if case.without:
         return {"left_out": case.without}
     if (left := until - time.monotonic()) < LEAST:
-        return {"left_out": "the time was up; the same command goes on"}
+        return {"left_out": "the time was up; the same command continues"}
     log = folder / f"{case.name}.log"
     with log.open("w", encoding="utf-8") as stream:
         command = [sys.executable, "-m", *case.command, f"--output={output}"]

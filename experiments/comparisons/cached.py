@@ -160,7 +160,7 @@ class Stage2b:
 
 
 def _labels(rng: np.random.Generator, sets: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """target, valid, ordered, records."""
+    """Returns random target, valid, ordered and records of a batch of sets."""
     target = rng.integers(0, CANDIDATES, sets).astype(np.int32)
     ordered = rng.random(sets) < 0.8
     return target, np.ones((sets, CANDIDATES), bool), ordered, np.arange(sets, dtype=np.int32)

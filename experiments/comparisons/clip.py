@@ -33,7 +33,7 @@ from experiments.comparisons.training import Training, compile_update, make_upda
 
 ROWS = tuple(f"{name}-{dtype}" for dtype in ("float32", "bfloat16") for name in ("forward-8", "forward-32", "step-16"))
 OPTIMIZER: dict[str, Any] = {"learning_rate": 1e-5, "b1": 0.9, "b2": 0.98, "eps": 1e-6, "weight_decay": 0.2}
-TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}  # of outputs and losses; bfloat16 keeps 8 bits
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}  # tolerance of outputs and losses; bfloat16 keeps 8 bits
 MATMUL = 2048
 PACKAGES = ("flax", "torch", "transformers")
 NOTES = {

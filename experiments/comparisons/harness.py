@@ -206,7 +206,7 @@ def _cell(value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    """Four digits, with T, G or M for what is large."""
+    """Formats a number with four digits, and T, G or M for a large one."""
     for letter, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
         if math.isfinite(value) and abs(value) >= factor:
             return f"{value / factor:.4g} {letter}"

@@ -180,7 +180,7 @@ def training(folder: Path, workdir: Path, *, batch: int, steps: int) -> Table:
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
-    """Keeps what this process starts meanwhile to its first core."""
+    """Restricts this process, and all that it starts in the block, to its first core."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:

@@ -1,4 +1,4 @@
-"""The service under load, beside the same work without it: queries a second and how long one waits.
+"""Measures the service under load, beside the same work without it: queries a second, and seconds of one query.
 
 python -m experiments.comparisons service --config=configs/context_cir.py:B32 [--clients=32] [--pairs=3]
 

@@ -1,4 +1,4 @@
-"""Bad steps are left out and reported; steps that do not come end the process."""
+"""Checks that bad steps are skipped and reported, and that a run whose steps hang is ended."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def check_bad_steps(
     Args:
       train: trains in a workdir with those batches spoilt, and returns the records of all; it saves and logs each of
         its steps, and bears that many bad ones.
-      workdir: where.
-      steps: of the run; at least four.
+      workdir: the folder of the run.
+      steps: number of steps; at least four.
     """
     bad = (2, steps)
     records, problems = train(workdir, bad), []

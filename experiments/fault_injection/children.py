@@ -51,7 +51,7 @@ def train(recipe: Recipe, workdir: Path, through: Through, step_timeout: float =
 
 
 class Cut(Exception):
-    """Stands for whatever interrupts a run."""
+    """The error that interrupts a run at a chosen batch."""
 
 
 def recorded(batches: Iterator[Any], records: list[np.ndarray]) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""A byte is flipped, a file is cut, or is gone: the checks of a checkpoint have to notice it, whichever file it is."""
+"""Damages files of checkpoints (a flipped byte, a cut, a removal), each of which the checks must detect."""
 
 from __future__ import annotations
 

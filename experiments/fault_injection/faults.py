@@ -1,4 +1,4 @@
-"""Errors that a file system really gives: a full disk, a folder that is gone, a file in its place, no descriptors."""
+"""Real file-system errors: a full disk, a missing folder, a file in its place, no descriptors."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Fault = Callable[[int, Path], contextlib.AbstractContextManager[None]]  # of a p
 
 
 def full_disk(process: BaseProcess, workdir: Path, rng: np.random.Generator) -> list[str]:
-    """Nothing can be written any more, for a while."""
+    """Fills the disk for a while."""
     status = os.statvfs(workdir)
     return _hold(_filled if status.f_frsize * status.f_blocks <= SMALL else _no_room, process, workdir, rng)
 
 
 def io_errors(process: BaseProcess, workdir: Path, rng: np.random.Generator) -> list[str]:
-    """One of FAULTS, for a while."""
+    """Injects one of FAULTS for a while."""
     return _hold(list(FAULTS.values())[int(rng.integers(len(FAULTS)))], process, workdir, rng)
 
 
@@ -45,7 +45,7 @@ def _hold(fault: Fault, process: BaseProcess, workdir: Path, rng: np.random.Gene
 
 @contextlib.contextmanager
 def _filled(pid: int, workdir: Path) -> Iterator[None]:
-    """Leaves no byte of a small file system free."""
+    """Fills a small file system to its last byte."""
     ballast = workdir.parent / "ballast"
     try:
         with ballast.open("wb", buffering=0) as file:
@@ -59,7 +59,7 @@ def _filled(pid: int, workdir: Path) -> Iterator[None]:
 
 
 def _limited(kind: int, limit: int) -> Fault:
-    """Returns a fault that is a limit of the process: what would pass it fails."""
+    """Returns a fault that sets a resource limit of the process; calls beyond the limit fail."""
 
     @contextlib.contextmanager
     def fault(pid: int, workdir: Path) -> Iterator[None]:
@@ -79,7 +79,7 @@ _no_room = _limited(resource.RLIMIT_FSIZE, FILE_BYTES)
 
 @contextlib.contextmanager
 def _moved_away(pid: int, workdir: Path, *, instead: str = "") -> Iterator[None]:
-    """Takes the folder of checkpoints away; what the run makes in its place is put into it when it comes back.
+    """Moves the folder of checkpoints away; files that the run writes in its place are merged when it comes back.
 
     `instead`: the text of a file that stands in its place.
     """
@@ -136,7 +136,7 @@ FAULTS: dict[str, Fault] = {
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """Makes a folder a file system in memory that is soon full, where this user may mount one."""
+    """Mounts a small file system in memory at a folder, if this user may mount one."""
     folder.mkdir(exist_ok=True)
     run = lambda *command: subprocess.run(command, capture_output=True, check=False).returncode == 0
     has_mount = shutil.which("mount") is not None

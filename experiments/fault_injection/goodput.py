@@ -1,4 +1,4 @@
-"""The goodput log of a run that was interrupted: its times are those of a clock, and no second counts twice."""
+"""Checks the goodput log of an interrupted run: its times agree with a clock, and no second counts twice."""
 
 from __future__ import annotations
 

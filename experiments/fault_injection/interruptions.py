@@ -1,7 +1,7 @@
-"""One run, interrupted again and again at random moments: nothing that was reported safe may be gone.
+"""Interrupts a run again and again at random moments: nothing that was reported safe may be lost.
 
-An interrupted run is started again, by the same command, until it is through: it must then be the uninterrupted one,
-bit for bit. A run that is through before it was interrupted often enough is followed by another one.
+The same command restarts an interrupted run until it is finished; its result must equal that of the uninterrupted run
+bit for bit. If a run finishes before it was interrupted often enough, another one follows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Inject = Callable[[BaseProcess, Path, np.random.Generator], list[str]]  # return
 
 
 class Attempt:
-    """One start of a run. The log that it finds is an earlier start's until it has written it again."""
+    """One start of a run. Until it has rewritten the log, the log is that of an earlier start."""
 
     def __init__(self, start: Start, workdir: Path):
         self._workdir, self._before, self._begin = workdir, self._inode(workdir), time.monotonic()
@@ -138,7 +138,7 @@ def kill(process: BaseProcess, workdir: Path, rng: np.random.Generator) -> list[
 
 
 def terminate(process: BaseProcess, workdir: Path, rng: np.random.Generator) -> list[str]:
-    """Sends SIGTERM, as a machine that is taken away does: the run has to save what it has made, and to end in time."""
+    """Sends SIGTERM, as a scheduler does before it takes a machine away: the run has to save and end in time."""
     assert process.pid
     os.kill(process.pid, signal.SIGTERM)
     if is_running(process, GRACE):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Counts what a case found."""
+    """The counts and problems of one case."""
 
     case: str
     times: int  # how often the fault was injected
@@ -19,7 +19,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Returns whether nothing was found."""
+        """Returns whether the case has no problem."""
         return not (self.lost or self.corrupt or self.problems)
 
 

@@ -1,4 +1,4 @@
-"""Processes that train, forked from one that has imported all they need and computed nothing: starts take moments."""
+"""Training processes, forked from one that has imported everything and computed nothing, so that they start fast."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def check_end(process: BaseProcess, log: Path) -> None:
 
 
 def is_running(process: BaseProcess, seconds: float = 0) -> bool:
-    """Waits so long, or until the process has ended; returns whether it goes on."""
+    """Waits so long, or until the process has ended; returns whether it is still running."""
     process.join(seconds)
     return process.exitcode is None
 

@@ -1,4 +1,4 @@
-"""A run that is cut and resumed is the uninterrupted one: bit for bit on its mesh, within rounding on another one."""
+"""Checks that a cut and resumed run equals the uninterrupted one: bitwise on its mesh, within rounding on another."""
 
 from __future__ import annotations
 

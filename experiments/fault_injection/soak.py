@@ -1,4 +1,4 @@
-"""A long run: its memory does not grow, and nothing is compiled again."""
+"""Checks that the memory of a long run does not grow, and that nothing is compiled again."""
 
 from __future__ import annotations
 

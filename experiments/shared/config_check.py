@@ -1,7 +1,7 @@
 """The check of a whole config, before anything is written: keys, types, ranges, names, sizes, paths; all faults in one.
 
-A new key of configs/base.py gets a line in RULES where not every value of its type makes sense. What needs the model
-(sizes that have to fit each other, names of parameters) is found by building it, in `_check_model`.
+A new key of configs/base.py gets a line in RULES where not every value of its type makes sense. Faults that only the
+model shows (sizes that do not fit, names of parameters) are found by building it, in `_check_model`.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def check_config(config: Any, *, reads_data: bool = True) -> None:
     faults += [sentence for check in checks if (sentence := _complaint(check, config))]
     _report(list(dict.fromkeys(faults)))  # what keeps the sizes from being known is found twice
     for key, reached in (("optimizer.warmup_steps", "its rate"), ("loss.lead_steps", "the rest of the loss")):
-        count = flat(config)[key]
+        count = flat(config).get(key)
         if count and count >= config.training.steps:
             print(f"{key} is {count} and training.steps {config.training.steps}: {reached} is not reached.", flush=True)
 
@@ -158,7 +158,7 @@ def _names(config: Any) -> dict[str, Any]:
 
 
 def _key_faults(config: Any, known: Any, prefix: str = "") -> Iterator[str]:
-    """Yields the keys of a config that no config has, and those that it lacks."""
+    """Yields the unknown keys of a config, and the missing ones."""
     for name in config:
         if name not in known:
             yield unknown_key(prefix + name, known if not prefix else None)

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +96,13 @@ def data_hash(data: SplitData) -> str:
 
 
 def evaluated(config: Any) -> tuple[str, str]:
-    """Returns the reader and the folder of what is evaluated, which may be another data set than is trained on."""
+    """Returns the reader and the folder of the evaluation data, which may differ from the training data."""
     d = config.data
     return d.val_reader or d.reader, d.val_folder or d.folder
 
 
 def load_evaluated(config: Any, split: str) -> SplitData:
-    """Loads a split of what is evaluated."""
+    """Loads a split of the evaluation data."""
     data = _load(config, *evaluated(config), split)
     _check_asked(data, evaluated(config)[1])
     return data
@@ -156,21 +156,28 @@ def load_parts(
     }
     for data in parts.values():
         _check_asked(data, folder)
-    if READERS[protocol.reader].record_type is CaptionRecord:
-        parts = {part: dataclasses.replace(data, records=_asked(data.records)) for part, data in parts.items()}
+    parts = {part: as_queries(protocol, data) for part, data in parts.items()}
     return {part: cleaned(data) for part, data in parts.items()} if clean else parts
 
 
-def _asked(captions: Sequence[CaptionRecord]) -> tuple[ComposedRecord, ...]:
-    """Returns queries for the pictures that captions are of; the protocol asks them by their text alone."""
-    return tuple(ComposedRecord(each.id, each.image, each.text, target=each.image) for each in captions)
+def as_queries(protocol: EvaluationProtocol, data: SplitData) -> SplitData:
+    """Returns captions as queries for their pictures, which the protocol asks by the text alone; others as they are."""
+    if READERS[protocol.reader].record_type is not CaptionRecord:
+        return data
+    counts: Counter[str] = Counter()
+    asked = []
+    for each in data.records:
+        counts[each.image] += 1
+        if not protocol.captions_per_picture or counts[each.image] <= protocol.captions_per_picture:
+            asked.append(ComposedRecord(each.id, each.image, each.text, target=each.image))
+    return dataclasses.replace(data, records=tuple(asked))
 
 
 def _check_asked(data: SplitData, folder: str | Path) -> None:
-    """Says what is odd about the records of an evaluation, which are asked like the others.
+    """Prints the oddities of an evaluation's records, which are scored like the others.
 
     Raises:
-      UserError: some can't be asked, since they name unknown pictures: figures without them are not the benchmark's.
+      UserError: some name unknown pictures and can't be scored; figures without them are not the benchmark's.
     """
     check_problems(data.census["unknown"], f"Split '{data.split}' of {folder}")
     if odd := census.oddities(data.census):

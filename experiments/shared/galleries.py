@@ -71,7 +71,7 @@ def embedded_index(system: Any, gallery: Path, workdir: Path) -> Any:
 
 
 def kept_index(system: Any, gallery: Gallery, folder: Path, **options: Any) -> Any:
-    """Returns the index of a gallery by a system, one of any number in `folder`. Only new pictures are embedded.
+    """Returns a system's index of a gallery, kept among others in `folder`; only new pictures are embedded.
 
     `options` are those of contextjax.serving.embedding.embed.
     """
@@ -113,7 +113,7 @@ def open_milvus(address: str, collection: str, **facts: Any) -> Any:
 
 
 def copy_to_milvus(index: Any, address: str, collection: str) -> None:
-    """Makes a collection in Milvus what the index is, and prints what has changed there."""
+    """Brings a collection in Milvus up to date with the index, and prints the changes."""
     from contextjax.serving.milvus import mirror
 
     begin = time.perf_counter()

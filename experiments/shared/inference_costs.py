@@ -29,7 +29,7 @@ CANDIDATES = 10  # of the set that a candidate's FLOPs are computed from
 
 @dataclasses.dataclass(frozen=True)
 class InferenceCost:
-    """The cost of one way to ask one model.
+    """The cost of one way to query one model.
 
     Attributes:
       name: the model and the way.
@@ -49,7 +49,7 @@ class InferenceCost:
 
 
 def inference_costs(config: Any) -> list[InferenceCost]:
-    """Returns the costs of a config's system, as it is meant to be asked first, and of the simpler ways beside it.
+    """Returns the costs of a config's system: of its default way of answering first, then of the simpler ways.
 
     For ConText-CIR these are its baselines, of which "sum" is CLIP's. For ContextBLIP they are the base model's scores.
     """
@@ -67,10 +67,11 @@ def inference_costs(config: Any) -> list[InferenceCost]:
             *(cost("BLIP", base, score, freeze=None) for score in ("itm", "sum", "itc")),
         ]
     base = "BLIP-2" if isinstance(model, CoVR2) else "CLIP"
-    modes = dict.fromkeys((model.config.query, "sum", "image", "text"))
-    own = spec.title if spec.family != "context_cir" else model.config.query
+    query = getattr(model.config, "query", "sum")
+    modes = dict.fromkeys((query, "sum", "image", "text"))
+    own = spec.title if spec.family != "context_cir" else query
     names = {"fusion": "ConText-CIR", "composed": own, "sum": f"{base}'s sum"}
-    name = lambda mode: names.get(mode, own if mode == model.config.query else f"{base}'s {mode} alone")
+    name = lambda mode: names.get(mode, own if mode == query else f"{base}'s {mode} alone")
     return [_of_queries(name(mode), model, mode, length=length, freeze=freeze) for mode in modes]
 
 
@@ -111,7 +112,7 @@ def _of_queries(name: str, model: Any, mode: Any, *, length: int, freeze: Sequen
 def _of_sets(
     name: str, model: Any, score: Any, *, length: int, short: tuple[int, int], freeze: Sequence[str] | None
 ) -> InferenceCost:
-    """Returns the costs of a text about a set: per candidate what another ten add, a tenth of it; the rest is once."""
+    """Returns the costs of a text about a set: a candidate's is a tenth of what ten more add; the rest counts once."""
     size = (model.config.blip if isinstance(model, ContextBLIP) else model.config).vision.image_size
     params, flops = nn.unbox(abstract_params(model)), []
     for count in (CANDIDATES, 2 * CANDIDATES):

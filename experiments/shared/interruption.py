@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM: a command ends with one sentence and exit code 130 or 143, wherever the signal comes.
 
-Python hears a signal between two of its own instructions. A command that is in a compiler hears it minutes later, and
-an interpreter that is taken down while threads compile crashes. So a thread of its own waits for the signal and ends
+Python handles a signal only between two of its own instructions, so a command inside a compiler reacts minutes later,
+and an interpreter that shuts down while threads compile crashes. So a thread of its own waits for the signal and ends
 the process where the main thread does not react, and no interrupted process is taken down the regular way.
 """
 
@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 PATIENCE = 3.0  # seconds that the main thread has to hear a signal
 LOST, TRIES = 255, 20  # what stands in the pipe for an interruption that was lost, and how many may be
 SENTENCES = {
-    signal.SIGINT: "Interrupted; nothing that was saved is lost, and the same command goes on.",
-    signal.SIGTERM: "Told to end; nothing that was saved is lost, and the same command goes on.",
+    signal.SIGINT: "Interrupted; nothing that was saved is lost, and the same command continues.",
+    signal.SIGTERM: "Asked to stop; nothing that was saved is lost, and the same command continues.",
 }
 _state: dict[str, Any] = {"heard": None, "since": 0.0, "is_over": False}
 
@@ -45,7 +45,7 @@ def listen() -> None:
 
 
 def watch() -> None:
-    """Starts the thread that ends this process where the main thread does not hear a signal; once in a process."""
+    """Starts the thread that ends this process if the main thread does not handle a signal; once in a process."""
     if "reader" in _state or threading.current_thread() is not threading.main_thread():
         return
     _state["reader"], _state["writer"] = os.pipe()
@@ -94,7 +94,7 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 def _watch() -> None:
-    """Ends the process where a signal has come that the main thread does not hear: it is in a compiler, say."""
+    """Ends the process if the main thread does not handle a signal, for example because it is in a compiler."""
     lost = 0
     while number := os.read(_state["reader"], 1)[0]:
         if number == LOST:

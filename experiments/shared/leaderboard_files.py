@@ -1,4 +1,4 @@
-"""A benchmark's submission files: written from a system's answers, and checked, those from elsewhere too.
+"""Writes a benchmark's submission files from a system's answers, and checks submission files of any origin.
 
 Checking imports no JAX.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from contextjax.sharding import place, place_like
 from contextjax.spec import SystemSpec
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
 from contextjax.types import UserError
-from contextjax.variants import SYSTEMS, make_model, resolve, spec_of
+from contextjax.variants import FAMILIES, SYSTEMS, Family, make_model, resolve, spec_of
 from data_pipelines.tables import SplitData, all_texts
 from experiments.shared import systems
 from experiments.shared.data import load_evaluated
 
+MOVING = math.log(100.0) - 1e-3  # a log of the inverse temperature that still learns, see dual_encoder
 TOWER_OPTIONS = ("scan", "remat", "attention")  # of a tower's config: they change no number
 
 
@@ -39,7 +40,7 @@ def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer
     path, length = workdir / "tokenizer.json", make_spec(config).text_length
     if path.exists():
         return TextTokenizer.read(path, length=length)
-    if config.model.start and _is_same_system(config):
+    if config.model.start and _start_family(config).tower_config is SYSTEMS[config.model.system].tower_config:
         tokenizer = TextTokenizer.read(path_of(config.model.start) / "tokenizer.json", length=length)
     elif config.model.pretrained:
         tokenizer = TextTokenizer.read(locate(config.model.pretrained), length=length)
@@ -82,35 +83,39 @@ def make_start(config: Any) -> Callable[[Any], Any] | None:
     name = family.towers
 
     def begin(params: Any) -> Any:
-        read = place_like(_read_towers(config.model).params, params[name])
+        own = params[name] if name else params
+        read = place_like(_read_towers(config.model).params, own)
         if config.loss.learned_temperature and "logit_scale" in read:
-            # A CLIP has learned to its floor, where nothing moves it.
-            read["logit_scale"] = params[name]["logit_scale"]
-        copies = {own: jax.tree.map(jnp.copy, read[theirs]) for own, theirs in family.copies.items()}
-        return {**params, name: read, **copies}
+            # A CLIP has learned to its floor, where nothing moves it: another system starts at 0.07, a CLIP just above.
+            read["logit_scale"] = own["logit_scale"] if name else jnp.minimum(read["logit_scale"], MOVING)
+        copies = {part: jax.tree.map(jnp.copy, read[theirs]) for part, theirs in family.copies.items()}
+        return {**params, name: read, **copies} if name else read
 
     return begin
 
 
-def _is_same_system(config: Any) -> bool:
-    return SystemSpec.read(path_of(config.model.start)).family == config.model.system
+def _start_family(config: Any) -> Family:
+    return FAMILIES[SystemSpec.read(path_of(config.model.start)).family]
 
 
 def _from_run(config: Any, params: Any) -> Any:
-    """Returns `params`, those replaced that model.start has under the same path and in the same shape.
+    """Returns `params`, with those replaced that model.start has under the same path and in the same shape.
 
-    From a run of the other system, the image tower is taken. Layers are the same ones, stacked or one by one.
+    From a run of another system the towers are taken, of CLIP and BLIP each to its own; from one to the other the image
+    tower alone. Layers are the same ones, stacked or one by one.
 
     Raises:
       UserError: the run shares none.
     """
-    start = path_of(config.model.start)
+    start, family, own = path_of(config.model.start), _start_family(config), SYSTEMS[config.model.system]
     theirs = _read_start(start)
-    if not _is_same_system(config):
-        own = SYSTEMS[config.model.system].towers
-        names = {path: re.sub(r"^(clip|blip2?)/", f"{own}/", path) for path in theirs}
-        image = (f"{own}/vision/", f"{own}/visual_projection/")
-        theirs = {names[path]: value for path, value in theirs.items() if names[path].startswith(image)}
+    if family is not own:
+        before, after = (f"{each.towers}/" if each.towers else "" for each in (family, own))
+        shared = ("",) if family.tower_config is own.tower_config else ("vision/", "visual_projection/")
+        kept = tuple(before + name for name in shared)
+        theirs = {after + path.removeprefix(before): x for path, x in theirs.items() if path.startswith(kept)}
+        if after and config.loss.learned_temperature:  # it starts at 0.07, as from a pretrained CLIP
+            theirs.pop(f"{after}logit_scale", None)
     flat = flatten(params)
     theirs = restack(theirs, {path: x.shape for path, x in flat.items()})
     taken = {path: theirs[path] for path, x in flat.items() if path in theirs and theirs[path].shape == x.shape}

@@ -1,4 +1,4 @@
-"""Paths that a user gives: flags that are paths, one check of them before anything else, and errors that are theirs."""
+"""Paths that a user gives: flags for them, their check before anything else, and the errors that they cause."""
 
 from __future__ import annotations
 

@@ -52,9 +52,9 @@ def _is_failed_start(workdir: Path) -> bool:
 
 
 def write_config(workdir: Path, config: Any) -> None:
-    """Writes config.json, or checks that a resumed run has the same one, wherever it goes on.
+    """Writes config.json, or checks that a resumed run has the same one apart from where it is computed.
 
-    Where a start has left files and saved no state, they are made once more: that is no run yet.
+    Files of a start that saved no state are written again: that is no run yet.
 
     Raises:
       UserError: the workdir is of another config.

@@ -37,7 +37,7 @@ REST = ("n_rest", "rest")  # what single_modality says of the queries that no mo
 class ChosenSplit:
     """A split and the protocol that it is scored by.
 
-    A protocol that is changed (rewordings, propositions) has another name, for its numbers are others.
+    A changed protocol (rewordings, propositions) has another name, since its figures are not comparable.
     """
 
     protocol: EvaluationProtocol
@@ -136,7 +136,7 @@ def evaluate_run(
 
 
 def _grounding(system: System, chosen: ChosenSplit) -> dict[str, float]:
-    """Returns how well maps lie on what texts name, see evaluate_grounding; of several parts, of the first."""
+    """Returns how well maps cover what texts name, see evaluate_grounding; only of the first of several parts."""
     data = next(iter(chosen.parts.values()))
     values = evaluate_grounding(system, data.records, data.pictures)
     if values:
@@ -151,8 +151,8 @@ def _grounding(system: System, chosen: ChosenSplit) -> dict[str, float]:
 
 
 def _count_phrases(chosen: ChosenSplit) -> dict[str, int] | None:
-    """Returns text -> number of its noun phrases that are no pronouns; None for several parts, and candidate sets."""
-    if has_candidates(chosen.protocol) or len(chosen.parts) > 1:
+    """Returns text -> number of its noun phrases that are no pronouns; None for several parts and texts of no edits."""
+    if has_candidates(chosen.protocol) or chosen.protocol.both_ways or len(chosen.parts) > 1:
         return None
     (data,) = chosen.parts.values()
     cache = PhraseCache(data.folder)
@@ -173,7 +173,7 @@ def choose_split(
     prepared: str = "",
     query: str = "",
 ) -> ChosenSplit:
-    """Loads the split that is named; what is not named is the config's, where there is one.
+    """Loads the named split; whatever is not named is taken from the config, if there is one.
 
     Args:
       system: for the size of its pictures.
@@ -240,7 +240,7 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _keep_other_data(file: Path, data: Mapping[str, Any]) -> None:
-    """Gives the result of other data that is in a file a name of its own, and says so: it is no older one of these."""
+    """Renames a result file of other data and prints that, since it is not an older result of these data."""
     if not file.exists():
         return
     before = read_json(file, layout="an evaluation", remedy="remove it").get("data")

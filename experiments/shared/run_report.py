@@ -13,14 +13,14 @@ import jax
 
 import contextjax
 from contextjax.files import is_remote, write_whole
-from contextjax.reports import build_report, render
+from contextjax.reports import RunResults, build_report, render
 from contextjax.training.goodput import read_goodput, summary
 from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
 from data_pipelines import protocols
 from data_pipelines.concepts import find_phrases
 from experiments.shared import run_config, systems
-from experiments.shared.data import evaluated, load_evaluated
+from experiments.shared.data import as_queries, evaluated, load_evaluated
 from experiments.shared.run_evaluation import describe_data
 from experiments.shared.run_probes import read_probes
 from experiments.shared.scoring import evaluate
@@ -51,31 +51,29 @@ def write_report(workdir: Path, *, split: str | None = None) -> Path:
     before = read_evaluation(evaluation_file, system.fingerprint, remedy=remedy)
     reader, folder = evaluated(config)
     data = load_evaluated(config, split)
-    evaluation = evaluate(system, protocols.of_reader(reader), data)
+    protocol = protocols.of_reader(reader)
+    evaluation = evaluate(system, protocol, as_queries(protocol, data))
     described = describe_data(folder, {"": data})
     check_same_data(before, described, evaluation_file, remedy=remedy)
     check_unchanged(before["metrics"], evaluation.metrics(), evaluation_file, remedy=remedy)
-    report = build_report(
-        system,
-        evaluation,
-        data.pictures,
+    results = RunResults(
         title=(workdir if is_remote(workdir) else workdir.resolve()).name,
-        protocol=before["protocol"],
         split=split,
         baselines=before["baselines"],
+        protocol=before["protocol"],
         metric_lines=read_metrics(workdir),
         loss_weights=systems.of(config).loss_weights(config),
-        phrases_of=lambda text: find_phrases([text])[0],
-        captions=data.captions,
-        probes=read_probes(workdir, split=split, fingerprint=system.fingerprint),
-        by_phrases=before.get("by_phrases"),
-        single_modality=before.get("single_modality"),
         grounding={name: value for name, value in before.items() if name.startswith("grounding/")},
+        by_phrases=before.get("by_phrases") or {},
+        single_modality=before.get("single_modality") or {},
+        probes=read_probes(workdir, split=split, fingerprint=system.fingerprint),
         facts=made_by(command)
         | {"Data": f"{Path(folder).resolve().name}, contents {described['identity']}"}
         | time_spent(workdir),
         credit="\n".join(path.read_text(encoding="utf-8").strip() for path in sorted(Path(folder).glob("LICENSE*"))),
     )
+    phrases_of = lambda text: find_phrases([text])[0]
+    report = build_report(system, evaluation, data.pictures, results, phrases_of=phrases_of, captions=data.captions)
     path = workdir / "report" / ("index.html" if is_default else f"{split}.html")
     write_whole(path, render(report))
     return path

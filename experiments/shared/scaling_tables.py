@@ -140,7 +140,7 @@ def cost_of_plan(plan: Mapping[str, Any]) -> Any:
     arguments = held["parameters"] + held["optimizer"] + held["batch"]
     outputs = held["peak"] - arguments - held["temporaries"]
     sent = tuple(Collective(kind, size, n, n, 1, True, "") for kind, size in plan["sent"].items() if size)
-    return Cost(n, plan["flops"], plan["device_flops"], 0.0, arguments, held["temporaries"], outputs, sent)
+    return Cost(n, plan["flops"], plan["device_flops"], arguments, held["temporaries"], outputs, sent)
 
 
 def _head(*cells: str) -> Iterator[str]:

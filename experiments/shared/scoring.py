@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from contextjax.evaluation import (
+    Evaluation,
     Propositions,
     encode_rows,
     evaluate_candidates,
@@ -53,21 +54,17 @@ def score(
       parts: the data of each part by name. Several are scored one by one: the metrics are their mean, and each part's
         own stand where kinds do.
       baselines: whether the simpler ways to query or score are scored too.
-      propositions: short sentences of descriptions, see evaluate_candidates.
-      share: of the whole text in a score, beside its propositions.
-      phrases: text -> number of its noun phrases: metrics of composed queries are given by it, too.
+      propositions, share: short sentences of descriptions, and the share of the whole text, see evaluate_candidates.
+      phrases: text -> number of its noun phrases, by which metrics of composed queries are reported too.
 
     Returns:
       n_queries, n_gallery, the name of the query, and metrics of it, by kind, by number of phrases, and of the
       baselines; with those, how many queries a single modality answers, see evaluation.single_modality.
     """
+    main, others, change = _ways(system, protocol)
     if has_candidates(protocol):
-        main, others, change = system.score, [name for name in system.scores if name != system.score], system.with_score
         own, shared = [{"propositions": propositions, "share": share}] * len(parts), [{}] * len(parts)
     else:
-        main, change = protocol.query or system.query, system.with_query
-        ways = (*(TOKEN_QUERIES if main in TOKEN_QUERIES else ()), "image", "text", "sum")
-        others = [name for name in ways if main not in ("image", "text") and name != main]
         # The gallery is the same for every way to query, and so encoded once for all; but for "token_max", which
         # compares the vectors whose means the others do.
         own = _galleries(change(main) if protocol.query else system, protocol, parts)
@@ -91,9 +88,6 @@ def score(
             others_texts = evaluate_candidates(system, moved, data.pictures)
             beside["texts of other sets"] = others_texts.metrics()
             alone = {"image": [others_texts]} if len(evaluations) == 1 else {}
-    by_phrases = {}
-    if phrases is not None and len(evaluations) == 1:
-        by_phrases = evaluations[0].by([(phrases[record.text],) for record in evaluations[0].records])
     return {
         "n_queries": sum(len(each.records) for each in evaluations),
         "n_gallery": sum(getattr(each, "n_gallery", len(data.pictures))
@@ -101,10 +95,24 @@ def score(
         "query": main,
         "metrics": mean(evaluations),
         "by_kind": evaluations[0].by_kind() if len(evaluations) == 1 else by_part,
-        "by_phrases": by_phrases,
+        "by_phrases": _by_phrases(evaluations[0], phrases) if phrases and len(evaluations) == 1 else {},
         "baselines": beside,
         "single_modality": single_modality(evaluations, alone),
     }  # fmt: skip
+
+
+def _ways(system: System, protocol: EvaluationProtocol) -> tuple[str, list[str], Callable[[str], System]]:
+    """Returns the way in which the system is queried or scores, the simpler ways, and a method that changes to one."""
+    if has_candidates(protocol):
+        return system.score, [name for name in system.scores if name != system.score], system.with_score
+    main = protocol.query or system.query
+    ways = (*(TOKEN_QUERIES if main in TOKEN_QUERIES else ()), "image", "text", "sum")
+    return main, [name for name in ways if main not in ("image", "text") and name != main], system.with_query
+
+
+def _by_phrases(evaluation: Evaluation, phrases: Mapping[str, int]) -> dict[str, Any]:
+    """Returns the metrics of composed queries by the number of noun phrases of their texts."""
+    return evaluation.by([(phrases[record.text],) for record in evaluation.records])
 
 
 def _galleries(system: System, protocol: EvaluationProtocol, parts: Mapping[str, SplitData]) -> list[dict[str, Any]]:

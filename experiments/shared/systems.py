@@ -1,4 +1,4 @@
-"""The systems: what a recipe of each has of its own, and the samples that it is trained on."""
+"""The parts in which the recipes of the systems differ, and the samples that they are trained on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 from contextjax.tokenizers import TextTokenizer
 from data_pipelines.mixtures import Mixture
 from data_pipelines.tables import SplitData
-from experiments.shared import context_blip, context_cir, covr2
+from experiments.shared import clip, context_blip, context_cir, covr2
 
 SYSTEMS: Mapping[str, Any] = {
     "context_cir": context_cir, "context_blip": context_blip, "composed_blip": context_cir, "covr2": covr2,
+    "clip": clip,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Plans by a chip's own compiler: a config's step compiled for chips that are not here, and never run."""
+"""Plans by a chip's own compiler: a config's step, compiled for chips that this machine lacks and never run."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def plan_target(config: Any, target: Target, *, effort: str, simulated: bool, ou
     compiled = compile_for(config, target, effort=effort)
     if output:
         write_whole(Path(output), json.dumps(as_json(compiled), indent=2) + "\n")
-    if compiled.cost is None:
+    if not compiled.fits:
         raise UserError(f"The step {verdict(compiled)}")
     return describe(compiled, make_plan(config).cost if simulated else None)
 

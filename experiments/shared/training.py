@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from experiments.shared import models, systems
 from experiments.shared.config_check import check_config
 from experiments.shared.data import data_hash, load_data
 from experiments.shared.run_config import config_hash, write_config
+from experiments.shared.trackers import check_trackers, open_trackers
 from experiments.shared.validation import best_rule, make_evaluate, print_left_out
 
 OF_RUN = ("tokenizer.json", FILE)  # in a workdir; a checkpoint is of use with these alone
@@ -41,6 +42,7 @@ def train(
     through: Callable[[Iterator], Iterator] = iter,
     step_timeout: float = 0,
     profile: str = "",
+    track: Sequence[str] = (),
     began: float | None = None,
 ) -> TrainState:
     """Trains a recipe in `workdir`, or goes on with the training that is there.
@@ -51,6 +53,7 @@ def train(
       through: is given the stream of batches, and returns the one that is trained on; it may measure it, or end it.
       step_timeout: seconds without a step after which the process ends; 0: never.
       profile: the steps to record, see parse_steps.
+      track: trackers that the metrics go to, too, see trackers.TRACKERS.
       began: the moment (time.monotonic) from which the run's time counts; None: from now on.
 
     Returns:
@@ -61,6 +64,7 @@ def train(
     """
     if profile and is_remote(workdir):
         raise UserError(f"--profile needs a workdir on this machine, and {workdir} is none; give another --workdir.")
+    check_trackers(track, workdir)
     steps, batch_size, micro_batches = config.training.steps, config.data.batch_size, config.training.micro_batches
     recorded = parse_steps(profile, steps=steps)
     check_config(config)
@@ -80,15 +84,18 @@ def train(
     task = make_task(
         config, model, lambda start: through(batches(samples, start=start, workers=config.data.workers, **options))
     )
-    return fit(
-        fit_config(config, workdir, data=data_hash(data), step_timeout=step_timeout, profile=recorded, began=began),
-        task,
-        Callbacks(
-            diagnose=getattr(task.phases[-1].objective, "diagnose", None),
-            evaluate=make_evaluate(config, model, tokenizer),
-            name_records=lambda rows: [data.records[row].id for row in rows.ravel()],
-        ),
-    )
+    evaluate = make_evaluate(config, model, tokenizer)
+    with open_trackers(track, workdir, config) as writers:
+        return fit(
+            fit_config(config, workdir, data=data_hash(data), step_timeout=step_timeout, profile=recorded, began=began),
+            task,
+            Callbacks(
+                diagnose=getattr(task.phases[-1].objective, "diagnose", None),
+                evaluate=evaluate,
+                name_records=lambda rows: [data.records[row].id for row in rows.ravel()],
+                writers=writers,
+            ),
+        )
 
 
 def fit_config(config: Any, workdir: Path, *, data: str = "", **options: Any) -> FitConfig:

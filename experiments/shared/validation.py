@@ -28,7 +28,7 @@ def evaluations(config: Any) -> dict[str, tuple[EvaluationProtocol, str, str]]:
         return {}
     if not d.evaluations:
         reader, folder = evaluated(config)
-        if reader in READERS and READERS[reader].record_type is CaptionRecord:
+        if reader in READERS and READERS[reader].record_type is CaptionRecord and not _asks_captions(config, reader):
             return {}
         return {d.val_split: (protocols.of_reader(reader), folder, d.val_split)}
     wanted = {}
@@ -40,6 +40,11 @@ def evaluations(config: Any) -> dict[str, tuple[EvaluationProtocol, str, str]]:
     return wanted
 
 
+def _asks_captions(config: Any, reader: str) -> bool:
+    """Returns whether what is trained on captions is evaluated on them: a CLIP, where the reader has a protocol."""
+    return config.model.system == "clip" and any(each.reader == reader for each in protocols.PROTOCOLS.values())
+
+
 def _is_of_layout(reader: str, own: str) -> bool:
     """Returns whether a reader reads folders that another one does: CIRR's captions stand beside its triplets."""
     return reader == own or (own in READERS and READERS[reader].layout == READERS[own].layout)
@@ -49,7 +54,7 @@ def best_rule(config: Any) -> dict[str, float]:
     """Returns the weights of metrics in training.best; those of evaluations without a folder are left out.
 
     Raises:
-      UserError: it names what nothing evaluates.
+      UserError: it names a metric that no evaluation computes.
     """
     active = evaluations(config)
     rule = {name: weight for name, weight in config.training.best.items() if weight}

@@ -138,7 +138,7 @@ class VariantRuns:
         file = place / "steps.json"
         if not file.exists():
             recipe = load_recipe(f"{self.recipe}{'' if variant == 'recipe' else f':{variant}'}")
-            has_lead = recipe.loss.lead_steps > 0
+            has_lead = recipe.loss.get("lead_steps", 0) > 0
             trial = {"training.steps": TRIAL_STEPS, "training.log_every": 5}
             trial |= {"loss.lead_steps": TRIAL_STEPS // 2} if has_lead else {}
             self._train(variant, place, {**trial, **self._overrides("0")})
@@ -159,7 +159,7 @@ class VariantRuns:
             command = ["experiments.train", f"--config={self.recipe}{f':{argument}' if argument else ''}"]
             command += [f"--config.{pair}" for pair in pairs]
         if subprocess.run([sys.executable, "-m", *command, f"--workdir={place}"], check=False).returncode:
-            raise UserError(f"The run in {place} failed; what it said stands above. The same command goes on with it.")
+            raise UserError(f"The run in {place} failed; its messages stand above. The same command continues it.")
 
 
 def _detail(evaluation: Any) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Damaged lines are set aside and printed, and the file is written without them: their runs are evaluated again.
 
     Raises:
-      UserError: it is another file.
+      UserError: it is not a file of finished runs.
     """
     rows, damaged = read_lines(path, _is_row)
     if damaged and not rows:

@@ -57,7 +57,7 @@ def export(source: str, target: Path, *, formats: list[str], dtype: str = "float
         raise UserError(f"{source} is an export itself; give the --workdir of the run it was made of.")
     system = contextjax.load(source, checkpoint=checkpoint)
     config, recipe, evaluation = "", None, None
-    if not system.spec.is_plain:
+    if (folder / specs.FILE).exists():
         config, recipe = _read_recipe(folder, system.fingerprint.rpartition("-")[0])
         evaluation = _read_evaluation(folder, system.fingerprint)
     options = {"config": config, "recipe": recipe, "evaluation": evaluation}
@@ -184,14 +184,16 @@ def _convert_run(source: Path, target: Path, layout: str | None, dtype: str) -> 
     _print_sizes(system.spec.title, config, system.params)
     config_hash, _, step = system.fingerprint.rpartition("-")
     origin = f"Step {step} of a training run, config {config_hash}."
-    if layout == "hf":
-        left_out = sorted(set(system.params) - {name})
-        print(f"left out: {', '.join(left_out) or 'nothing'} (Hugging Face's {name.upper()} has no place for more)")
+    if layout == "hf" or (system.spec.is_plain and not layout):
+        params = system.params[name] if name else system.params
+        left_out = sorted(set(system.params) - {name}) if name else []
+        kind = (name or system.spec.family).upper()
+        print(f"left out: {', '.join(left_out) or 'nothing'} (Hugging Face's {kind} has no place for more)")
         if config.vision.fit in PADDED:
             print(f"pictures are padded first ('{config.vision.fit}'), which Hugging Face's processor can't: pad them.")
         save = lambda folder: system.tokenizer.save(folder / "tokenizer.json")
         config = _with_eos(config, system.tokenizer)
-        write_pretrained(target, config, system.params[name], dtype=dtype, origin=origin, finish=save)
+        write_pretrained(target, config, params, dtype=dtype, origin=origin, finish=save)
     else:
 
         def finish(folder: Path) -> None:

@@ -19,7 +19,7 @@ def sends(total, *, group, span):
 
 
 def cost(*operations, flops=800.0, device_flops=120.0, arguments=4.0, temporaries=3.0, outputs=1.0):
-    return Cost(8, flops, device_flops, 0.0, arguments, temporaries, outputs, operations)
+    return Cost(8, flops, device_flops, arguments, temporaries, outputs, operations)
 
 
 def test_the_slower_of_products_and_memory_then_sending():

@@ -17,6 +17,7 @@ TINY = "--config=configs/pictograms.py:tiny"
         ([TINY, "--workdir={tmp}", "--profile=7:99"], "--profile is '7:99'; expected the first and the last step"),
         ([TINY, "--workdir={tmp}", "--config.data.batch_size=9"], "batch_size is 9, but the mesh cuts a batch into 8"),
         ([TINY, "--workdir={tmp}", "--step_timeout=-1"], "step_timeout"),
+        ([TINY, "--workdir={tmp}", "--track=comet"], "--track is 'comet'; expected some of wandb, mlflow"),
         ([TINY, "--workdir={tmp}", "extra"], "got the extra argument 'extra'"),
     ],
 )

@@ -1,5 +1,6 @@
 """Stand-ins with fixed embeddings, scores and attention, the reports of their evaluation, and a tiny ContextBLIP."""
 
+import dataclasses
 import re
 import types
 
@@ -15,7 +16,7 @@ from contextjax.models.blip import BLIPConfig
 from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
 from contextjax.models.multimodal import BertConfig
 from contextjax.models.vision import VisionConfig
-from contextjax.reports import build_report
+from contextjax.reports import RunResults, build_report
 from contextjax.system import TokenMap
 from contextjax.tokenizers import train_tokenizer
 from contextjax.types import CandidateRecord, ComposedRecord, EvaluationProtocol
@@ -85,9 +86,16 @@ def pictures():
     return Pictures()
 
 
+def reported(system, evaluation, pictures, **arguments):
+    """Builds a report from arguments of build_report and fields of RunResults."""
+    names = [field.name for field in dataclasses.fields(RunResults)]
+    run = RunResults(**{name: arguments.pop(name) for name in names if name in arguments})
+    return build_report(system, evaluation, pictures, run, **arguments)
+
+
 @pytest.fixture
 def make_report(pictures):
-    """make_report(text=..., query=..., **arguments of build_report) -> Report."""
+    """make_report(text=..., query=..., **arguments of `reported`) -> Report."""
 
     def make(*, text="make it picture", query="fusion", **arguments):
         system = FakeSystem(query)
@@ -110,7 +118,7 @@ def make_report(pictures):
             "facts": {"Made by": "python -m something", "Date": "2025-01-01"},
             "credit": "Pictures by Someone (https://example.org/licence).",
         }
-        return build_report(system, evaluation, pictures, **given | arguments)
+        return reported(system, evaluation, pictures, **given | arguments)
 
     return make
 
@@ -143,7 +151,7 @@ class FakeSets:
 
 @pytest.fixture
 def make_sets(pictures):
-    """make_sets(text=..., system=..., **arguments of build_report) -> Report of sets of 3, 5 and 10 candidates."""
+    """make_sets(text=..., system=..., **arguments of `reported`) -> Report of sets of 3, 5 and 10 candidates."""
 
     def make(*, text="the small dog is left of the", system=None, **arguments):
         system = system or FakeSets()
@@ -164,7 +172,7 @@ def make_sets(pictures):
             "loss_weights": {"selection": 1.0},
             "phrases_of": last_words,
         }
-        return build_report(system, evaluation, pictures, **given | arguments)
+        return reported(system, evaluation, pictures, **given | arguments)
 
     return make
 

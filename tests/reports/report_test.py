@@ -77,7 +77,7 @@ def test_the_page_is_small(make_report):
 
 
 def test_a_report_of_little_is_a_page_too(make_report):
-    page = render(make_report(query="sum", metric_lines=(), baselines={}, credit="", facts=None, sample=1, extremes=0))
+    page = render(make_report(query="sum", metric_lines=(), baselines={}, credit="", facts={}, sample=1, extremes=0))
     assert "left no metrics" in page
     assert "same towers" not in page
 

@@ -110,7 +110,7 @@ def test_one_that_is_told_to_end_stops_all_after_the_same_step_and_the_command_g
     workdir, _ = two
     done = launched(2, *train(data, tmp_path / "told"), ENDS="1")
     assert done.returncode == 143, done.stdout + done.stderr
-    assert done.stdout.count("Told to end after step 4, which is saved") == 2
+    assert done.stdout.count("Asked to stop after step 4, which is saved") == 2
     assert steps_of(tmp_path / "told") == [3, 4]
     done = launched(2, *train(data, tmp_path / "told"))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from contextjax.models.clip import CLIP
 from contextjax.models.composed_blip import ComposedBLIP, ComposedBLIPConfig
 from contextjax.models.covr2 import CoVR2, CoVR2Config
+from contextjax.objectives.context_blip import CaptionObjective
 from contextjax.objectives.context_cir import ContextCIRObjective
 from contextjax.objectives.covr2 import CoVR2Objective
 from contextjax.objectives.pseudo_word import PseudoWordObjective
-from contextjax.types import SLOT, FeaturePairs, TextBatch
+from contextjax.types import SLOT, CaptionBatch, FeaturePairs, TextBatch
 from tests.models import blip2_test
 from tests.models.composed_blip_test import BLIP
 from tests.models.context_blip_test import random_params
@@ -44,6 +46,14 @@ def composed_blip(tiny):
     return ContextCIRObjective(model, weights), random_params(model), batch
 
 
+def clip(tiny):
+    """A learned temperature; two captions of one picture."""
+    model = tiny.model(query="sum")
+    batch = CaptionBatch(tiny.pictures(8), tiny.texts(8), jnp.arange(8).at[5].set(2), jnp.arange(8))
+    objective = CaptionObjective(CLIP(model.config.clip), (("contrastive", 1.0),), None)
+    return objective, tiny.params(model)["clip"], batch
+
+
 def covr2(tiny):
     """Several vectors of a query, HN-NCE against pictures and captions; a modification that is missing."""
     model = CoVR2(CoVR2Config(blip2_test.CONFIG))
@@ -51,7 +61,7 @@ def covr2(tiny):
     return objective, blip2_test.random_params(model), tiny.batch(8, 2)
 
 
-@pytest.mark.parametrize("case", [combiner, pseudo_word, composed_blip, covr2])
+@pytest.mark.parametrize("case", [combiner, pseudo_word, composed_blip, covr2, clip])
 @pytest.mark.parametrize("mesh", [EVERY, pytest.param("data:8", marks=pytest.mark.slow)])
 def test_a_step_on_a_mesh_is_that_of_one_device(tiny, case, mesh):
     loss, gradients = one_step(case(tiny))

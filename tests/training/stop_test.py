@@ -1,4 +1,4 @@
-"""A run that is asked to end: the step at hand is saved, and the same command goes on."""
+"""A run that is asked to end: the step at hand is saved, and the same command continues."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def test_told_to_end_it_saves_the_step_at_hand_and_the_same_command_goes_on(tmp_
         return peak(params)
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped, match=r"Told to end after step ([0-9]+), which is saved; the same command goes on"):
+    with pytest.raises(Stopped, match=r"Asked to stop after step ([0-9]+), which is saved; the same command continues"):
         run(stopped, evaluate=told)
     assert signal.getsignal(signal.SIGTERM) == before
     assert kept(stopped) == [5, 6] and lines(stopped)[-1]["step"] == 6 and "val/near" in lines(stopped)[-1]

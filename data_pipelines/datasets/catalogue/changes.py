@@ -111,7 +111,7 @@ def caption_of(product: Product, layout: CatalogueLayout, *, title: bool) -> str
 
 
 class _Finder:
-    """The keys that differ from a given one in given attributes and in no others."""
+    """Finds the keys that differ from a given one in given attributes and in no others."""
 
     def __init__(self, keys: Mapping[Key, Sequence[str]]):
         self._keys = keys

@@ -45,7 +45,7 @@ class CatalogueLayout:
       faults: "fail", or "skip".
 
     Raises:
-      UserError: a value is none that is known; the message lists all faults.
+      UserError: a value is unknown; the message lists all faults.
     """
 
     tables: tuple[str, ...]

@@ -16,7 +16,7 @@ from data_pipelines.datasets.pictograms.scenes import PLACES, SIZES, Scene, Thin
 
 CANDIDATES = 10
 DESCRIPTIONS = 2  # in a set, each of another target
-TRAIN_DESCRIPTIONS = CANDIDATES  # with two, a model learns the texts of 3,000 sets by heart
+TRAIN_DESCRIPTIONS = CANDIDATES  # with two, a model memorises the texts of 3,000 sets
 PAIRS = 5  # short statements that tell a described candidate from one other
 SECOND_EDIT_SHARE = 0.35
 REPEATED_NAME_SHARE = 0.3  # of the base scenes: two things of one name, to be counted

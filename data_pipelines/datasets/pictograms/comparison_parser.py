@@ -58,7 +58,7 @@ _FORMS = tuple(
 
 
 def target_of(text: str, scenes: Sequence[Scene]) -> int | None:
-    """Returns the index of the one scene that the text is true of, None where there is no one.
+    """Returns the index of the only scene that the text is true of; None if there is not exactly one.
 
     Raises:
       ValueError: the text has none of the known forms, or names what a scene does not show.
@@ -73,7 +73,7 @@ def target_of(text: str, scenes: Sequence[Scene]) -> int | None:
 
 
 def _at_rank(words: dict, scenes: Sequence[Scene]) -> list[int]:
-    """Returns the scenes that none, or exactly one, is ahead of, and that no other comes equal with."""
+    """Returns the scenes with no scene ahead of them, or exactly one, and with no ties."""
     quantity, is_more = _BEST[words["best"]] if words.get("best") else _BETTER[words["better"]]
     values = [_value(quantity, words, scene) * (1 if is_more else -1) for scene in scenes]
     ahead = [sum(other > value + SAME for other in values) for value in values]
@@ -83,7 +83,7 @@ def _at_rank(words: dict, scenes: Sequence[Scene]) -> list[int]:
 
 
 def _alone(words: dict, scenes: Sequence[Scene]) -> list[int]:
-    """Returns the scenes that no other is equal with."""
+    """Returns the scenes whose value no other scene has."""
     about = words["alone"]
     quantities = {"number": ("number",), "size": ("side",), "distance": ("distance",)}.get(about, ("x", "y"))
     rows = [[_value(quantity, words, scene) for quantity in quantities] for scene in scenes]

@@ -140,7 +140,7 @@ def _measure(quantity: str, names: Sequence[str], scene: Scene) -> float:
 
 
 def _singled_out(values: Sequence[float], form: str, margin: float) -> int | None:
-    """Returns the index of the one value of a form, None where it is not clear to see which one that is."""
+    """Returns the index of the value that a form singles out; None if that is not clearly visible."""
     if form == "alone":
         near = [sum(abs(value - other) < margin / 10 for other in values) for value in values]
         clear = [all(abs(v - o) < margin / 10 or abs(v - o) > 0.99 * margin for o in values) for v in values]

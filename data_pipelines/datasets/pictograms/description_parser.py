@@ -63,7 +63,7 @@ def parse(text: str) -> list[Predicate]:
     if not body.endswith("."):
         raise ValueError(f"Can't parse '{text}': expected sentences that end with a full stop.")
     for sentence in body[:-1].split(". "):
-        mention: Mention | None = None  # what "it" means: never across a full stop
+        mention: Mention | None = None  # the referent of "it": never across a full stop
         for clause in re.split(r"; |, (?:and |but |while )?", sentence):
             mention = _parse_clause(clause.strip(), mention, predicates)
     return predicates
@@ -72,11 +72,6 @@ def parse(text: str) -> list[Predicate]:
 def all_true(predicates: Sequence[Predicate], scene: Scene) -> bool:
     """Returns whether every predicate holds in the scene."""
     return all(predicate.holds(scene) for predicate in predicates)
-
-
-def true_of(text: str, scene: Scene) -> bool:
-    """Returns whether a description is true of a scene."""
-    return all_true(parse(text), scene)
 
 
 def _parse_clause(clause: str, mention: Mention | None, predicates: list[Predicate]) -> Mention | None:

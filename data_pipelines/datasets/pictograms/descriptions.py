@@ -135,7 +135,7 @@ def describe(
 
 
 def _identifies(text: str, target: Scene, others: Sequence[Scene]) -> bool:
-    """Returns whether the independent parser finds the text true of the target and of no other scene."""
+    """Returns whether the independent parser says that the text is true of the target and of no other scene."""
     predicates = description_parser.parse(text)
     return description_parser.all_true(predicates, target) and not any(
         description_parser.all_true(predicates, other) for other in others

@@ -47,6 +47,7 @@ class _Canvas:
         self.it: int | None = None
 
     def place_of(self, name: str) -> int:
+        """Returns the place of the thing called `name`. Raises ValueError: there is none."""
         for place, (other, _) in self.things.items():
             if other == name:
                 return place

@@ -2,9 +2,9 @@
 
 Three things of a scene each have two states: there or absent, small or large, one name or another, one place or
 another; or two things change places. The eight combinations make four pairs of opposites, three of which are a group.
-A query asks for the opposite of its reference, so that the other four pictures are what a reader of only one or two of
-the three conditions would take. The opposite is also the picture that looks least like the reference: who knows that
-needs no text, so a model must not be trained on such groups.
+A query asks for the opposite of its reference, so that the other four pictures satisfy only one or two of the three
+conditions. The opposite is also the picture that looks least like the reference: a model that knows this needs no text,
+so none must be trained on such groups.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def test_a_server_that_stays_away_ends_the_run_and_what_was_answered_is_kept(run
     run(pairs[:1])
     before = len(endpoint.requests)
     endpoint.faults = [FAULTS["500"]] * 4
-    with pytest.raises(UserError, match=r"'m' failed 4 times.*the same command goes on"):
+    with pytest.raises(UserError, match=r"'m' failed 4 times.*the same command continues"):
         run()
     assert len(endpoint.requests) == before + 4
     run()

@@ -42,7 +42,7 @@ def test_a_failed_case_is_told_and_tried_again_and_a_done_one_is_kept(small, cap
 
 def test_no_case_is_begun_when_the_time_is_up(small):
     suite.run("accelerator_tiny", small, minutes=0)
-    assert results(small)["works"] == {"left_out": "the time was up; the same command goes on"}
+    assert results(small)["works"] == {"left_out": "the time was up; the same command continues"}
     assert not (small / "works.json").exists()
 
 

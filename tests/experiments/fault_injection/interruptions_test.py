@@ -28,7 +28,7 @@ def test_kills_and_sigterm_lose_nothing_and_a_loss_is_counted(whole, processes, 
     printed = (tmp_path / "log").read_text()
     assert safe[2] > 0, printed
     assert (outcome.times, outcome.lost, outcome.corrupt, list(outcome.problems)) == (3, 1, 0, []), (outcome, printed)
-    assert "Told to end" in printed
+    assert "Asked to stop" in printed
 
 
 def test_a_run_that_does_not_save_what_it_has_made_is_found(whole, processes, tmp_path):

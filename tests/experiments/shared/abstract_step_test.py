@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from configs.clip import get_config as clip
 from configs.clip4cir import get_config as clip4cir
 from configs.composed_blip import get_config as composed_blip
 from configs.context_blip import get_config as context_blip
@@ -43,6 +44,7 @@ from experiments.shared.abstract_step import sizes_of, with_sizes
         (clip4cir("combiner,L14"), FeaturePairs, 0),
         (composed_blip("lasco,reverse"), ComposedBatch, 2),
         (pseudo_word("L14"), TextBatch, 0),
+        (clip("L14"), CaptionBatch, 1),
     ],
 )
 def test_every_recipe_has_a_batch_and_sizes_without_data_or_hub(config, kind, pictures):

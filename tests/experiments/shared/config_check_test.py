@@ -4,7 +4,7 @@ import pytest
 
 from configs import context_blip, context_cir, pictogram_sets
 from configs import pictograms as recipe
-from configs.base import base, evaluation, source
+from configs.base import SYSTEMS, base, evaluation, source
 from contextjax.types import UserError
 from experiments.shared.config_check import RULES, check_config, check_values
 from experiments.shared.run_config import flat
@@ -23,7 +23,7 @@ def test_our_recipes_have_no_fault(module, argument):
 
 
 def test_every_rule_is_of_a_key_and_every_number_and_name_has_one():
-    known = flat(base("context_cir")) | flat(base("context_blip"))
+    known = {key: value for system in SYSTEMS for key, value in flat(base(system)).items()}
     assert RULES.keys() <= known.keys()
     free = {
         "mesh",
@@ -69,7 +69,7 @@ CASES = {
     "data.train_split": ("", "data.train_split is '', expected a name"),
     "model.dtype": ("float16", "model.dtype is 'float16', expected one of 'float32', 'bfloat16'"),
     "model.fusion_self_attention": (1, "model.fusion_self_attention is 1, expected True or False"),
-    "model.system": ("clip", "model.system is 'clip', expected one of"),
+    "model.system": ("blip", "model.system is 'blip', expected one of"),
     "training.stepz": (3, "'training.stepz' is not a key of the config; the nearest is 'training.steps'; training has"),
     "nothing": (3, "'nothing' is not a key of the config; its sections and keys are data, loss, mesh"),
     "data.sources": ({"a": source("cirr", weight=-1.0)}, "data.sources.a.weight is -1.0"),

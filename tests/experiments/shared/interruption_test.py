@@ -11,7 +11,7 @@ import pytest
 from experiments.shared import cli, interruption
 from tests.commands import ROOT, environment
 
-STATES = "nothing that was saved is lost, and the same command goes on."
+STATES = "nothing that was saved is lost, and the same command continues."
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from configs.context_cir import get_config
 from contextjax.models.clip import CLIP
 from contextjax.pretrained import write_pretrained
 from contextjax.pretrained.names import flatten, restack
+from contextjax.tokenizers import train_tokenizer
 from experiments.shared import models
 from tests.pretrained.conftest import random_params
 
@@ -46,3 +47,28 @@ def test_a_run_starts_from_one_with_layers_stacked_or_not(scan, tiny, tmp_path, 
     expected = restack(flatten(params[scan]), {path: x.shape for path, x in flatten(other).items()})
     for path, value in flatten(got).items():
         np.testing.assert_array_equal(value, expected[path], err_msg=path)
+
+
+@pytest.mark.parametrize("system", ["clip", "context_cir"])
+def test_a_clip_and_a_context_cir_start_from_each_other_with_both_towers(system, tmp_path, monkeypatch):
+    from configs.clip import get_config as get_clip
+    from contextjax.pretrained import write_own
+    from contextjax.variants import make_model, make_spec
+
+    recipes = {"clip": get_clip("tiny"), "context_cir": get_config("tiny")}
+    config, other = recipes.pop(system), *recipes.values()
+    for recipe in (config, other):
+        recipe.data.vocabulary = 300
+    specs = [make_spec(recipe.model, vocabulary=300) for recipe in (config, other)]
+    mine, theirs = (random_params(make_model(spec)) for spec in specs)
+    theirs = jax.tree.map(lambda x: x + 1, theirs)
+    write_own(tmp_path / "start", specs[1], theirs)
+    train_tokenizer(["a dog"], vocabulary=300, length=8).save(tmp_path / "start" / "tokenizer.json")
+    config.model.start = str(tmp_path / "start")
+    got = models.make_start(config)(jax.tree.map(jnp.asarray, mine))
+    towers = lambda params: params.get("clip", params)
+    for name in towers(got):
+        jax.tree.map(np.testing.assert_array_equal, towers(got)[name], towers(theirs)[name])
+    (tmp_path / "run").mkdir()
+    tokenizer = models.make_tokenizer(config, tmp_path / "run", None)
+    assert tokenizer.vocabulary <= 300 and (tmp_path / "run" / "tokenizer.json").exists()

@@ -12,7 +12,7 @@ from experiments.shared import target_plans
 from tests.analysis.small_programs import saved
 
 LOSSES = {"gathered": {"sent": 4e9, "temporary": 1e9}, "ring": {"sent": 2e9, "temporary": 1e6}}
-COST = Cost(8, 800e12, 120e12, 0.0, 4e9, 3e9, 1e9, (Collective("all-reduce", 2e9, 8, 8, 3, True, "", "bf16"),))
+COST = Cost(8, 800e12, 120e12, 4e9, 3e9, 1e9, (Collective("all-reduce", 2e9, 8, 8, 3, True, "", "bf16"),))
 
 
 def compiled(name, *, cost=COST, needed=8e9):
@@ -44,7 +44,7 @@ def test_what_fits(name):
     ],
 )
 def test_what_does_not_fit_says_how_much_is_missing_and_what_to_change(name, cost, needed, words):
-    made = compiled(name, cost=cost and Cost(8, 1.0, 1.0, 0.0, needed, 0.0, 0.0, ()), needed=needed)
+    made = compiled(name, cost=cost and Cost(8, 1.0, 1.0, needed, 0.0, 0.0, ()), needed=needed)
     sentence = target_plans.verdict(made)
     assert not made.fits and words in sentence and "remat=full" in sentence
     assert not target_plans.as_json(made)["fits"]

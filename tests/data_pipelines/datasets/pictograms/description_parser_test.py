@@ -38,7 +38,7 @@ TWO_OWLS = make_scene([Thing(0, "owl", "large"), Thing(1, "owl", "small"), Thing
     ],
 )
 def test_words_mean_what_they_say(text, scene, truth):
-    assert parser.true_of(text, scene) == truth
+    assert parser.all_true(parser.parse(text), scene) == truth
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def test_every_wording_of_a_statement_means_to_the_parser_what_the_statement_mea
         for statement in statements_about(target, others):
             text = say([statement], rng)
             for scene in candidates.scenes:
-                assert parser.true_of(text, scene) == holds(statement, scene), (text, scene)
+                assert parser.all_true(parser.parse(text), scene) == holds(statement, scene), (text, scene)
 
 
 # Words -> the test of (how many rows the second is lower, how many columns further right), as a reader sees them.

@@ -14,7 +14,7 @@ DOG_AND_APPLE = make_scene([Thing(0, "dog", "large"), Thing(3, "apple", "small")
 def test_every_description_is_true_of_its_target_alone(sets):
     for candidates in sets:
         for index, text in candidates.descriptions:
-            truths = [parser.true_of(text, scene) for scene in candidates.scenes]
+            truths = [parser.all_true(parser.parse(text), scene) for scene in candidates.scenes]
             assert truths == [i == index for i in range(10)], text
 
 

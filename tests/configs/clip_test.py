@@ -1,0 +1,33 @@
+"""Every argument of CLIP's recipe gives a whole recipe, and a wrong one is reported."""
+
+import pytest
+
+from configs.clip import get_config
+from contextjax.models.clip import CLIP
+from contextjax.objectives.context_blip import CaptionObjective
+from contextjax.variants import make_model, make_spec
+from experiments.shared import systems
+
+
+@pytest.mark.parametrize("argument", ["pairs", "karpathy,L14", "image0", "text0.1,H14", "tiny", "karpathy,tiny"])
+def test_every_argument_gives_a_whole_recipe(argument):
+    config = get_config(argument)
+    model = make_model(make_spec(config.model, vocabulary=500))
+    (phase,) = systems.of(config).make_phases(config, model)
+    assert isinstance(model, CLIP) and isinstance(phase.objective, CaptionObjective) and phase.objective.is_rowwise
+    assert config.data.reader == ("karpathy" if "karpathy" in argument else "captions")
+
+
+def test_a_tower_is_frozen_or_slowed():
+    config = get_config("image0,text0.5")
+    assert config.optimizer.freeze == ("vision", "visual_projection")
+    assert config.optimizer.multipliers.to_dict() == {"text": 0.5, "text_projection": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [("G14", "no argument 'G14'"), ("pairs,karpathy", "a second data set, 'karpathy'"), ("B32,B16", "a second size")],
+)
+def test_a_wrong_argument_is_reported(argument, said):
+    with pytest.raises(ValueError, match=said):
+        get_config(argument)

@@ -1,0 +1,65 @@
+"""A tiny CLIP is trained on pairs, evaluated, reported and converted; data that are no pairs."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import contextjax
+from configs.clip import get_config
+from contextjax.types import UserError
+from contextjax.variants import make_model, make_spec
+from experiments.shared import systems
+from tests.commands import in_process
+
+
+def test_triplets_and_cached_features_are_no_pairs():
+    config = get_config("tiny")
+    model = make_model(make_spec(config.model, vocabulary=500))
+    for key, value, said in (("reader", "cirr", "whose records are no captions"), ("cached", True, "unset it")):
+        changed = get_config("tiny")
+        changed.data[key] = value
+        with pytest.raises(UserError, match=said):
+            systems.of(changed).make_phases(changed, model)
+    config.loss.weights.contrastive = 0.0
+    with pytest.raises(UserError, match="no weight"):
+        systems.of(config).make_phases(config, model)
+
+
+def pairs(pictograms, folder):
+    """Writes some of the pictograms' captions as a folder of one's own, two of each picture."""
+    for split in ("train", "val"):
+        rows = []
+        for row in json.loads((pictograms / f"image_captions/captions.{split}.json").read_text())[:24]:
+            path = folder / row["image"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes((pictograms / "img_raw" / row["image"]).read_bytes())
+            rows.append({"image": row["image"], "caption": [row["caption"], f"a picture: {row['caption']}"]})
+        (folder / f"{split}.json").write_text(json.dumps(rows))
+    return folder
+
+
+def test_a_clip_is_trained_on_pairs_evaluated_and_converted(clip, pictograms, tmp_path):
+    folder, run = pairs(pictograms, tmp_path / "pairs"), tmp_path / "run"
+    sizes = {"data.batch_size": 16, "data.text_length": 10, "model.dtype": "float32", "training.micro_batches": 2}
+    steps = {f"training.{name}": 2 for name in ("steps", "log_every", "checkpoint_every", "evaluate_every")}
+    settings = {"data.folder": folder, "model.pretrained": clip, "optimizer.warmup_steps": 0, **sizes, **steps}
+    flags = [f"--config.{key}={value}" for key, value in settings.items()]
+    done = in_process("train", "--config=configs/clip.py:pairs,image0", f"--workdir={run}", *flags)
+    assert done.returncode == 0, done.stderr
+    line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"val/IR@1", "val/TR@10", "val/Avg"} <= line.keys()
+    done = in_process("evaluate", f"--workdir={run}")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((run / "evaluation.json").read_text())
+    assert result["protocol"] == "captions" and result["metrics"]["Avg"] == pytest.approx(line["val/Avg"], abs=1e-3)
+    done = in_process("report", f"--workdir={run}")
+    assert done.returncode == 0 and "TR@1" in (run / "report" / "index.html").read_text(), done.stderr
+    done = in_process("convert", f"--source={run}", f"--target={tmp_path / 'hf'}")
+    assert done.returncode == 0, done.stderr
+    before, own, theirs = (contextjax.load(source) for source in (clip, run, tmp_path / "hf"))
+    np.testing.assert_allclose(own.encode_text(["a dog"]), theirs.encode_text(["a dog"]), atol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, own.params["vision"], before.params["vision"])
+    moved = lambda name: np.abs(jax.tree.leaves(own.params[name])[0] - jax.tree.leaves(before.params[name])[0]).max()
+    assert moved("text_projection") > 0

@@ -92,7 +92,8 @@ class ContextCIRObjective:
             out["picture"] = flat(embedded)
             out["caption"] = run("embed_text", run("encode_text", *jax.tree.map(flat, batch.captions)))
         if "pseudo_word" in names:
-            out |= represent_words(self.model, params, *jax.tree.map(flat, (batch.captions, batch.masked)), rng)
+            captions, masked = jax.tree.map(flat, (batch.captions, batch.masked))
+            out |= represent_words(self.model, params, captions, masked, rng)
         return out
 
     def _temperature(self, run: Callable[..., Any]) -> Any:

@@ -63,3 +63,24 @@ def test_a_clip_is_trained_on_pairs_evaluated_and_converted(clip, pictograms, tm
     jax.tree.map(np.testing.assert_array_equal, own.params["vision"], before.params["vision"])
     moved = lambda name: np.abs(jax.tree.leaves(own.params[name])[0] - jax.tree.leaves(before.params[name])[0]).max()
     assert moved("text_projection") > 0
+
+
+def test_a_published_clip_is_scored_on_karpathys_splits(clip, pictograms, tmp_path):
+    pictures = sorted((pictograms / "img_raw" / "dev").iterdir())[:3]
+    rows = []
+    for number, picture in enumerate(pictures):
+        (tmp_path / "val2014").mkdir(exist_ok=True)
+        (tmp_path / "val2014" / picture.name).write_bytes(picture.read_bytes())
+        sentences = [{"raw": f"a dog {number} {text}"} for text in range(6)]
+        rows.append({"filepath": "val2014", "filename": picture.name, "split": "test", "sentences": sentences})
+    (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": rows}))
+    flags = [f"--data={tmp_path}", "--protocol=karpathy", "--split=test", f"--workdir={tmp_path / 'result'}"]
+    done = in_process("evaluate", f"--source={clip}", *flags)
+    assert done.returncode == 0, done.stderr
+    (file,) = (tmp_path / "result").glob("*.json")
+    result = json.loads(file.read_text())
+    assert result["n_queries"] == 15 and result["n_gallery"] == 3 and result["query"] == "text"
+    names = {f"{way}@{k}" for way in ("IR", "TR") for k in (1, 5, 10)}
+    assert result["metrics"].keys() == {*names, "Avg"} and result["metrics"]["IR@5"] == 100.0
+    done = in_process("evaluate", f"--source={clip}", *flags[:2], "--split=val", flags[3])
+    assert done.returncode == 2 and "has no split 'val' to evaluate; it has test" in done.stderr

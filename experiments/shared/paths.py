@@ -62,8 +62,10 @@ def check_flags() -> None:
     _given.clear()
     faults = []
     for name, place in _kinds.items():
-        if name in flags.FLAGS and flags.FLAGS[name].present and (value := flags.FLAGS[name].value) is not None:
-            faults += [fault(path, place, f"--{name}") for path in ([value] if isinstance(value, str) else value)]
+        if name in flags.FLAGS and flags.FLAGS[name].present:
+            value = flags.FLAGS[name].value  # of a recipe it is no path
+            given = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+            faults += [fault(path, place, f"--{name}") for path in given]
     if faults := list(filter(None, faults)):
         raise UserError(" ".join(faults))
 

@@ -10,9 +10,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+import types
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -136,3 +139,12 @@ def _handlers_kept() -> Iterator[None]:
     finally:
         for number, handler in before.items() if is_main else ():
             signal.signal(number, handler)
+
+
+def replace_clock(monkeypatch: Any, module: Any, **functions: Any) -> None:
+    """Replaces functions of `time` for one module alone.
+
+    A thread that runs beside the test, such as a server's, needs the clock as it is: a loop that computes a timeout by
+    another one sleeps for hours.
+    """
+    monkeypatch.setattr(module, "time", types.SimpleNamespace(**{**vars(time), **functions}))

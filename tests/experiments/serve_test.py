@@ -72,7 +72,11 @@ def test_it_answers_and_ends_when_all_that_has_come_is_answered(places, tmp_path
     with running(places, tmp_path, "--batch=1", "--nowarm") as (process, port):
         url = f"http://127.0.0.1:{port}"
         facts = httpx.get(f"{url}/health").json()
-        assert facts["pictures"] == 5 and facts["can"] == ["search", "candidates", "embeddings"]  # programs have no maps
+        assert facts["pictures"] == 5 and facts["can"] == [
+            "search",
+            "candidates",
+            "embeddings",
+        ]  # programs have no maps
         ask = lambda name: httpx.post(f"{url}/v1/search", data={"text": "make it large", "name": name}, timeout=200)
         with concurrent.futures.ThreadPoolExecutor(5) as pool:
             waiting = [pool.submit(ask, f"{row}.png") for row in range(5)]  # the first one compiles

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from contextjax.training import watchdog
 from contextjax.training.watchdog import STUCK, Watchdog
-from tests.commands import ROOT, environment
+from tests.commands import ROOT, environment, replace_clock
 
 LIMIT = 0.2  # seconds; it looks four times in them
 
@@ -28,7 +29,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+    replace_clock(monkeypatch, watchdog, monotonic=lambda: clock.now)
     return clock
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 
+import openai
 import pytest
 from PIL import Image
 
@@ -15,6 +16,7 @@ from data_pipelines.chat.answers import AnswerCache
 from data_pipelines.chat.endpoint import ChatModel, RateLimit
 from data_pipelines.chat.questions import Prompt, Question, ShownPicture
 from data_pipelines.synthesis.pipeline import run_local
+from tests.commands import replace_clock
 from tests.data_pipelines.chat.server import FAULTS, KEY, Endpoint, completion, error, sensible, serving
 
 OPTIONS = {"key_variable": "TEST_KEY", "timeout": 1.0, "tries": 4}
@@ -231,8 +233,7 @@ def test_the_rate_limit_spreads_requests(run, endpoint, pairs):
 def clock(monkeypatch):
     """Seconds slept so far; sleeping takes no time."""
     slept = []
-    monkeypatch.setattr(client.time, "sleep", slept.append)
-    monkeypatch.setattr(client.time, "monotonic", lambda: sum(slept))
+    replace_clock(monkeypatch, client, sleep=slept.append, monotonic=lambda: sum(slept))
     return slept
 
 
@@ -264,7 +265,7 @@ def test_a_pause_holds_back_all_calls(clock):
 def test_all_threads_pause_for_as_long_as_a_busy_server_asks(asked, paused, run, endpoint, pairs, monkeypatch):
     pauses = []
     monkeypatch.setattr(RateLimit, "pause", lambda limit, seconds: pauses.append(seconds))
-    monkeypatch.setattr("openai._base_client.time.sleep", lambda seconds: None)
+    replace_clock(monkeypatch, openai._base_client, sleep=lambda seconds: None)
     endpoint.faults = [error(503, "busy", **{"Retry-After": asked})]
     (draft,) = run(pairs[:1])
     assert draft.kept and pauses == [paused] and len(endpoint.requests) == 1 + 3

@@ -13,6 +13,7 @@ from data_pipelines.chat.answers import AnswerCache
 from data_pipelines.synthesis import grammar
 from data_pipelines.synthesis.grammar import LanguageTool
 from data_pipelines.synthesis.pipeline import run_local
+from tests.commands import replace_clock
 from tests.data_pipelines.synthesis.conftest import saying
 
 
@@ -57,14 +58,14 @@ def test_texts_with_findings_are_removed_and_each_is_asked_about_once(make_pipel
 
 @pytest.mark.parametrize("fault", [(500, ""), (429, ""), (200, "<html>"), (200, "[]"), (200, '{"matches": 3}')])
 def test_a_server_that_fails_is_asked_again(fault, tmp_path, monkeypatch):
-    monkeypatch.setattr(grammar.time, "sleep", lambda seconds: None)
+    replace_clock(monkeypatch, grammar, sleep=lambda seconds: None)
     with language_tool([fault, fault]) as (address, asked):
         check = LanguageTool(address, AnswerCache(tmp_path / "answers.sqlite"))
         assert check("a dog") == "" and len(asked) == 3
 
 
 def test_one_that_refuses_or_is_not_there_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr(grammar.time, "sleep", lambda seconds: None)
+    replace_clock(monkeypatch, grammar, sleep=lambda seconds: None)
     answers = AnswerCache(tmp_path / "answers.sqlite")
     with language_tool([(400, "unknown language")]) as (address, asked):
         with pytest.raises(UserError, match="status 400; check --grammar and --language"):
@@ -85,6 +86,6 @@ def test_what_is_no_address_is_refused_at_once(address, tmp_path):
 
 
 def test_an_answer_that_is_cut_is_asked_for_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(grammar.time, "sleep", lambda seconds: None)
+    replace_clock(monkeypatch, grammar, sleep=lambda seconds: None)
     with language_tool([(200, None)]) as (address, asked):
         assert LanguageTool(address, AnswerCache(tmp_path / "answers.sqlite"))("a dog") == "" and len(asked) == 2

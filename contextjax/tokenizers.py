@@ -172,10 +172,10 @@ def tokenize_queries(
 
     The tokens of a "*" in the template, but not in a text, get the id SLOT.
     """
+    if template == "{}" or isinstance(texts, str | bytes):  # which the tokenizer refuses
+        return tokenizer(texts, length=length)
     before, _, after = template.partition("{}")
     encoded = tokenizer([f"{before}{text}{after}" for text in texts], length=length)
-    if template == "{}":
-        return encoded
     ids, lengths = encoded.tokens.ids, np.asarray([len(text) for text in texts], np.int32).reshape(-1, 1)
     if "*" in before:
         mark_slots(encoded, [[before.index("*")]] * len(texts))

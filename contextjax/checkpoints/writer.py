@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import math
 import shutil
 import sys
@@ -23,7 +24,7 @@ from contextjax.files import is_remote
 from contextjax.types import Health, TrainState, UserError
 
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until it is whole
-LOOP_IS_CLOSED = "Event loop is closed"  # asyncio's words
+LOOP_IS_CLOSED, NOT_RETRIEVED = "Event loop is closed", "exception was never retrieved"  # asyncio's words
 TRIES = 3  # to remove a folder into which a failed save may still be writing
 BARRIER_SECONDS = 600  # that processes wait for one another when they have written their share
 
@@ -205,7 +206,8 @@ class CheckpointWriter(CheckpointReader):
 def _silence_late_writes() -> None:
     """Keeps this process from printing an error for each array that a failed save was still writing.
 
-    These writes end after Orbax has closed the save's event loop; the failed save itself is reported in one sentence.
+    These writes end after Orbax has closed the save's event loop, or nobody waits for their tasks any more; the failed
+    save itself is reported in one sentence.
     """
     before = sys.unraisablehook
     if getattr(before, "silences_late_writes", False):
@@ -217,6 +219,8 @@ def _silence_late_writes() -> None:
 
     hook.silences_late_writes = True  # type: ignore[attr-defined]
     sys.unraisablehook = hook
+    lost = lambda record: NOT_RETRIEVED in record.getMessage() and "async_serialize" in record.getMessage()
+    logging.getLogger("asyncio").addFilter(lambda record: not lost(record))
 
 
 class _KeepBest:

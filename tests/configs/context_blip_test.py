@@ -70,7 +70,9 @@ def test_every_argument_gives_a_whole_recipe(recipe, argument):
     if "masking" in dict(objective.weights):
         assert ("attended" if "summary" in argument else "decoder") in params
     assert config.data.cached == (stage == "2b")
-    assert ("context" in params) == (stage == "2b" and "no_context" not in argument)
+    others = set(argument.split(",")[1:])
+    in_2a = recipe is pictogram_sets and not late and "2a_longer" not in others  # the encoder trains there, too
+    assert ("context" in params) == (stage in {"2b", "2a" * in_2a} and "no_context" not in others)
     state = jax.eval_shape(make_optimizer(config.optimizer, steps=config.training.steps).init, params)
     moments = sum(math.prod(x.shape) for x in jax.tree.leaves(state) if x.shape)
     freeze = tuple(f"{path}/" for path in config.optimizer.freeze)

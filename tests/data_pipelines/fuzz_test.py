@@ -23,6 +23,8 @@ from contextjax.types import UserError
 from data_pipelines.datasets import READERS
 from data_pipelines.prepare import fingerprint, prepare
 from tests.catalogues import product_rows, write_catalogue
+from tests.data_pipelines.datasets.karpathy_test import COCO
+from tests.data_pipelines.datasets.karpathy_test import write as write_karpathy
 from tests.data_pipelines.layouts import LAYOUTS
 
 SECONDS, MEMORY = 20, 1 << 30  # of one input, on a machine with other work; of all of them
@@ -236,6 +238,7 @@ SAMPLES = LAYOUTS | {
     "cirr_captions": write_cirr_captions,
     "captions": write_captions,
     "imagecode": write_imagecode,
+    "karpathy": lambda folder: write_karpathy(folder, COCO),
     "mmvp": write_mmvp,
 }  # a new reader is fuzzed as soon as it has a small, sound folder here
 HOSTILE = [

@@ -12,7 +12,7 @@ from contextjax.types import UserError
     ("key", "value", "sentence"),
     [
         ("num_hidden_layers", 4, "missing"),
-        ("hidden_size", 32, "of another shape"),
+        ("hidden_size", 32, "of another shape|of another image tower"),
         ("hidden_act", "swish", "hidden_act is 'swish'"),
         ("num_attention_heads", 5, "sizes that make no model"),
         ("intermediate_size", "big", "expected a value like"),
@@ -31,7 +31,7 @@ def test_a_config_that_disagrees_with_the_tensors(folder, edit_json, key, value,
     [
         ({"projection_dim": "wide", "image_text_hidden_size": "wide"}, "projection"),
         ({"projection_dim": None, "image_text_hidden_size": None}, "projection"),
-        ({"text_config": [1]}, r"config\.json lacks or misstates"),
+        ({"text_config": [1], "qformer_config": [1]}, r"config\.json lacks or misstates"),
         ({"model_type": ["clip"]}, r"is of the family \['clip'\]"),
     ],
 )

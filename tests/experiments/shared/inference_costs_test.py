@@ -16,7 +16,7 @@ def composed():
 
 @pytest.fixture(scope="module")
 def sets():
-    return inference_costs(pictogram_sets.get_config("2a,paper,tiny"))
+    return inference_costs(pictogram_sets.get_config("2a,no_context,tiny"))
 
 
 def test_a_composed_query_costs_more_than_the_sum_and_its_gallery_nothing(composed):

@@ -123,7 +123,9 @@ def _flags_of_its_own() -> Iterator[None]:
 def _take_flags() -> list[tuple[str, flags.Flag]]:
     """Removes the flags that the commands have defined, and returns them with the names of their modules."""
     own = lambda module: module.startswith("experiments.") or module.endswith(".py")
-    taken = [(m, flag) for m, group in flags.FLAGS.flags_by_module_dict().items() if own(m) for flag in group]
+    is_of_config = lambda flag: flag.name.startswith("config.")  # an override, whose module is absl's own
+    modules = flags.FLAGS.flags_by_module_dict().items()
+    taken = [(m, flag) for m, group in modules for flag in group if own(m) or is_of_config(flag)]
     for name in {flag.name for _, flag in taken} & set(flags.FLAGS):
         delattr(flags.FLAGS, name)
     return taken

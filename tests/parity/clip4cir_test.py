@@ -50,7 +50,7 @@ def test_outputs_loss_and_gradients_are_those_of_pytorch(draw):
     expected.backward()
 
     def loss(params):
-        out = Combiner().apply({"params": params}, image, text)
+        out = Combiner().apply({"params": params}, jnp.asarray(image), jnp.asarray(text))
         total, rows = contrastive_loss(
             normalize(out), normalize(jnp.asarray(target)), temperature=0.01, valid=jnp.ones(count, bool),
             target_ids=jnp.arange(count), one_direction=True,

@@ -20,9 +20,7 @@ def test_protocols_are_found_by_name_and_by_reader():
     assert all(protocol.reader for protocol in PROTOCOLS.values())
     with pytest.raises(UserError, match=r"protocol is 'fashion_iq'; known are cirr, .*fashion_iq_val"):
         protocols.named("fashion_iq")
-    with pytest.raises(
-        UserError, match="reader 'catalogue_captions' reads; give --data and --protocol of one of cirr"
-    ):
+    with pytest.raises(UserError, match="reader 'catalogue_captions' reads; give --data and --protocol of one of cirr"):
         protocols.of_reader("catalogue_captions")
 
 

@@ -272,6 +272,13 @@ def test_words_are_the_terms_of_the_field():
     assert not {path: words for path, words in wrong.items() if words}
 
 
+def test_no_test_replaces_the_clock_of_the_whole_process():
+    """Servers' threads beside it would wait by another clock; see tests.commands.replace_clock."""
+    replaces = re.compile(r"""setattr\(\s*("[\w.]*\btime\.\w+"|[\w.]*\btime, )""")
+    found = [path for path in sorted((ROOT / "tests").rglob("*.py")) if replaces.search(path.read_text())]
+    assert not found
+
+
 HOST_SIDE = ("", ".types", ".files", ".json_files", ".images", ".threads", ".tokenizers", ".retriever")
 
 

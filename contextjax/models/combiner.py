@@ -19,8 +19,8 @@ DROPOUT = 0.5  # as published; where `apply` is given a "dropout" key
 class Combiner(nn.Module):
     """The Combiner of CLIP4Cir (Baldrati et al. 2023, arXiv 2308.11485), for features of width d.
 
-    Text and image feature are projected to 4 d each and read together; of that come a vector v and a number s between
-    0 and 1. The query is v + s * text + (1 - s) * image.
+    Text and image feature are projected to 4 d each and concatenated. Two networks of these give a vector v and a
+    number s between 0 and 1. The query is v + s * text + (1 - s) * image.
     """
 
     @nn.compact
@@ -36,7 +36,7 @@ class Combiner(nn.Module):
 
 
 class PseudoWord(nn.Module):
-    """The network that makes a word's embedding of a feature (SEARLE, arXiv 2303.15247; LinCIR, arXiv 2312.01998).
+    """The network that maps a feature to a word's embedding (SEARLE, arXiv 2303.15247; LinCIR, arXiv 2312.01998).
 
     Three Linear layers with GELU between them; the hidden ones are four times as wide as the feature.
     """
@@ -45,7 +45,7 @@ class PseudoWord(nn.Module):
 
     @nn.compact
     def __call__(self, feature: Float[Array, "*b d"]) -> Float[Array, "*b width"]:
-        """Returns the embeddings of words that stand for what has these features; they are normalised first."""
+        """Returns a pseudo-word's embedding for each feature, which is L2-normalised first."""
         hidden = 4 * feature.shape[-1]
         x = _hidden(self, "first_layer", hidden, normalize(feature), "gelu")
         x = _hidden(self, "second_layer", hidden, x, "gelu")

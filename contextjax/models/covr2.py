@@ -1,7 +1,7 @@
 """CoVR-2: BLIP-2's Q-Former reads the reference picture and the text, and its query tokens' states are the query.
 
-Ventura et al., TPAMI 2024 (arXiv 2308.14746). Targets are embedded by the BLIP-2 that training starts from, which stays
-as it is: what is trained is a copy of its Q-Former and of its text projection.
+Ventura et al., TPAMI 2024 (arXiv 2308.14746). A frozen BLIP-2 embeds the targets. A copy of its Q-Former and of its
+text projection is trained for the queries.
 """
 
 from __future__ import annotations

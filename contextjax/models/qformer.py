@@ -26,7 +26,7 @@ from contextjax.models.text import TextOutput
 
 @dataclasses.dataclass(frozen=True)
 class QFormerConfig:
-    """Sizes and options of a Q-Former. Its layers differ, so that `scan` stacks none of them."""
+    """Sizes and options of a Q-Former. `scan` has no effect: layers differ, and cannot be stacked."""
 
     vocabulary: int
     positions: int
@@ -80,7 +80,7 @@ class QFormerBlock(nn.Module):
 
 
 class QFormer(nn.Module):
-    """Query tokens that read a picture, a picture and a text, or (left out) nothing but a text."""
+    """A transformer over learned query tokens, which read a picture, and a text; either may be left out."""
 
     config: QFormerConfig
     dtype: Any = None

@@ -21,13 +21,13 @@ class CoVR2Objective:
     """The terms of a batch of composed queries and their weights; only terms with a weight are computed.
 
     Attributes:
-      model: the module that `params` belong to. What of it is frozen, the optimizer says.
+      model: the module that `params` belong to. The optimizer freezes its BLIP-2.
       weights: (name, weight) pairs out of "hard_negative" (HN-NCE of queries and target pictures) and "captions" (the
         same of queries and the targets' captions; half and half in the published training on web pairs).
       temperature: a fixed one.
       alpha: weight of the positive in HN-NCE's denominator.
-      beta: how much more a harder negative weighs.
-      mask_false_negatives: leave out what is the row's positive among the other candidates, by id.
+      beta: exponent of the negatives' weights; 0 weighs all alike.
+      mask_false_negatives: leave out candidates that are the same picture (by id) as the row's positive.
       loss: `hard_negative_loss`, or another form of it with the same signature.
     """
 

@@ -1,8 +1,8 @@
 """The objective of a pseudo-word network, of texts alone (LinCIR, arXiv 2312.01998).
 
-The network makes a word of a caption's own embedding; put in place of the caption's noun phrases, the word has to give
-the caption's embedding back. A picture's embedding takes the caption's place when a gallery is queried, and noise on
-the embedding is to bridge what lies between the two. CLIP is not trained by it.
+The network maps a caption's embedding to that of a pseudo-word. The pseudo-word replaces the noun phrases of the
+caption, and the changed caption has to have the same embedding as before. When queried, the network gets a picture's
+embedding instead of a caption's; noise in training makes up for the difference. CLIP is frozen.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PseudoWordObjective:
 
 
 def represent_words(model: ContextCIR, params: Any, texts: Tokens, masked: Tokens, rng: Any) -> dict[str, Any]:
-    """Returns the embeddings [B, D] of texts, and those "rebuilt" of masked texts that hold the texts' words.
+    """Returns "whole", the embeddings [B, D] of texts, and "rebuilt", those of the masked texts with pseudo-words.
 
     Args:
       model: the module that `params` belong to.
@@ -60,7 +60,7 @@ def represent_words(model: ContextCIR, params: Any, texts: Tokens, masked: Token
 
 
 def _noise(rng: Any, like: Any) -> Any:
-    """Draws normal noise whose size is uniform from 0 to 1 for each row, in all the length that the embedding has."""
+    """Draws normal noise [B, D] whose expected norm is uniform from 0 to 1 for each row."""
     size, direction = jax.random.split(jax.random.fold_in(rng, 1))
     scale = jax.random.uniform(size, (len(like), 1)) / jnp.sqrt(like.shape[-1])
     return scale * jax.random.normal(direction, like.shape)

@@ -14,7 +14,7 @@ from data_pipelines.augment import Augment
 from data_pipelines.candidate_ops import CaptionSamples
 from data_pipelines.datasets import READERS
 from data_pipelines.tables import CaptionData
-from experiments.shared.loss_form import contrastive_form
+from experiments.shared.loss_form import contrastive_form, loss_weights
 from experiments.shared.shapes import abstract_tokens, integers, pixels
 
 LENGTHS = ("text_length",)
@@ -23,11 +23,6 @@ LENGTHS = ("text_length",)
 def text_limits(config: Any) -> dict[str, Any]:
     """Returns how a text is read, as SystemSpec has it: as far as in training."""
     return {"text_length": config.data.text_length}
-
-
-def loss_weights(config: Any) -> dict[str, float]:
-    """Returns the weights of the loss terms that take part."""
-    return {name: weight for name, weight in config.loss.weights.items() if weight}
 
 
 def make_samples(

@@ -19,8 +19,9 @@ from data_pipelines.features import FeatureSamples, cached_pairs
 from data_pipelines.mixtures import source_data
 from data_pipelines.ops import ComposedSamples, PhraseSamples, captions_of
 from data_pipelines.tables import ComposedData
+from experiments.shared import loss_form
 from experiments.shared.loss_form import contrastive_form
-from experiments.shared.shapes import abstract_tokens, booleans, floats, integers, pixels
+from experiments.shared.shapes import abstract_composed, abstract_tokens, booleans, floats, integers
 from experiments.shared.start_features import samples_of_start
 
 LENGTHS = ("text_length", "caption_length")
@@ -34,7 +35,7 @@ def text_limits(config: Any) -> dict[str, Any]:
 
 def loss_weights(config: Any) -> dict[str, float]:
     """Returns the weights of the loss terms that take part; without fusion blocks nothing is kept consistent."""
-    weights = {name: weight for name, weight in config.loss.weights.items() if weight}
+    weights = loss_form.loss_weights(config)
     if config.model.query != "fusion" or not config.model.fusion_layers:
         weights.pop("consistency", None)
     return weights
@@ -116,26 +117,14 @@ def abstract_batch(config: Any, *, cuts: int = 1) -> ComposedBatch | FeaturePair
         return FeaturePairs(*(floats(r, config.model.projection) for _ in range(3)), *(integers(r) for _ in range(3)))
     if reads_texts_alone(config):
         return TextBatch(abstract_tokens(r, d.text_length), abstract_tokens(r, d.text_length), integers(r))
-    size = config.model.vision["image_size"]
-    captions = abstract_tokens(r, 1 + m, d.caption_length) if _needs_captions(config) else None
     phrases = None
     if "consistency" in weights:
         groups = phrase_groups(config, cuts)
         p = groups, round(d.phrases_per_text * r * m / groups)
         tokens = abstract_tokens(*p, d.phrase_length)
         phrases = Phrases(tokens, integers(*p), integers(*p, 2), booleans(*p), integers(r, len(LOST)))
-    return ComposedBatch(
-        references=pixels(r, size),
-        targets=pixels(r, m, size),
-        texts=abstract_tokens(r, m, d.text_length),
-        valid=booleans(r, m),
-        reference_ids=integers(r),
-        target_ids=integers(r, m),
-        records=integers(r, m),
-        phrases=phrases,
-        captions=captions,
-        masked=captions if "pseudo_word" in weights else None,
-    )
+    batch = abstract_composed(config, with_captions=_needs_captions(config))
+    return batch._replace(phrases=phrases, masked=batch.captions if "pseudo_word" in weights else None)
 
 
 def make_phases(config: Any, model: Any, mesh: Any = None) -> list[Phase]:

@@ -14,8 +14,8 @@ from contextjax.types import ComposedBatch, UserError
 from data_pipelines.augment import Augment
 from data_pipelines.ops import ComposedSamples
 from data_pipelines.tables import ComposedData
-from experiments.shared.loss_form import contrastive_form
-from experiments.shared.shapes import abstract_tokens, booleans, integers, pixels
+from experiments.shared.loss_form import contrastive_form, loss_weights
+from experiments.shared.shapes import abstract_composed
 
 LENGTHS = ("text_length", "caption_length")
 EVALUATED = 64  # tokens of a text in the published evaluation
@@ -24,11 +24,6 @@ EVALUATED = 64  # tokens of a text in the published evaluation
 def text_limits(config: Any) -> dict[str, Any]:
     """Returns how a text is read, as SystemSpec has it: further than in training, as published."""
     return {"text_length": max(EVALUATED, config.data.text_length)}
-
-
-def loss_weights(config: Any) -> dict[str, float]:
-    """Returns the weights of the loss terms that take part."""
-    return {name: weight for name, weight in config.loss.weights.items() if weight}
 
 
 def make_samples(
@@ -49,18 +44,7 @@ def make_samples(
 
 def abstract_batch(config: Any, *, cuts: int = 1) -> ComposedBatch:
     """Returns a global training batch as shapes; see make_samples for what the config puts into it."""
-    d = config.data
-    size, r, m = config.model.vision["image_size"], d.batch_size, d.modifications
-    return ComposedBatch(
-        references=pixels(r, size),
-        targets=pixels(r, m, size),
-        texts=abstract_tokens(r, m, d.text_length),
-        valid=booleans(r, m),
-        reference_ids=integers(r),
-        target_ids=integers(r, m),
-        records=integers(r, m),
-        captions=abstract_tokens(r, 1 + m, d.caption_length) if "captions" in loss_weights(config) else None,
-    )
+    return abstract_composed(config, with_captions="captions" in loss_weights(config))
 
 
 def make_phases(config: Any, model: CoVR2, mesh: Any = None) -> list[Phase]:

@@ -1,4 +1,4 @@
-"""The form of the contrastive loss that a config asks for."""
+"""The loss that a config asks for: the weights of its terms, and the form of the contrastive one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from contextjax.sharding import make_mesh, map_over_devices
 from contextjax.types import UserError
 
 FORMS = ("gathered", "chunked", "ring")
+
+
+def loss_weights(config: Any) -> dict[str, float]:
+    """Returns the weights of the loss terms that take part: those that are not zero."""
+    return {name: weight for name, weight in config.loss.weights.items() if weight}
 
 
 def contrastive_form(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from contextjax.types import Tokens
+from contextjax.types import ComposedBatch, Tokens
 
 
 def pixels(*shape: int) -> jax.ShapeDtypeStruct:
@@ -31,3 +33,19 @@ def floats(*shape: int) -> jax.ShapeDtypeStruct:
 def abstract_tokens(*shape: int) -> Tokens:
     """Returns the shapes of ids and mask."""
     return Tokens(integers(*shape), booleans(*shape))
+
+
+def abstract_composed(config: Any, *, with_captions: bool) -> ComposedBatch:
+    """Returns a global batch of composed queries as shapes, without noun phrases."""
+    d = config.data
+    size, r, m = config.model.vision["image_size"], d.batch_size, d.modifications
+    return ComposedBatch(
+        references=pixels(r, size),
+        targets=pixels(r, m, size),
+        texts=abstract_tokens(r, m, d.text_length),
+        valid=booleans(r, m),
+        reference_ids=integers(r),
+        target_ids=integers(r, m),
+        records=integers(r, m),
+        captions=abstract_tokens(r, 1 + m, d.caption_length) if with_captions else None,
+    )

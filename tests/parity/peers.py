@@ -52,6 +52,20 @@ def clip_config(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
+def _vision_tower(rng: np.random.Generator, *, width: int, heads: int, patch: int) -> dict[str, Any]:
+    """A random section of an image tower, of BLIP or BLIP-2."""
+    return {
+        "hidden_size": width,
+        "intermediate_size": int(rng.integers(5, 90)),
+        "num_hidden_layers": int(rng.integers(1, 4)),
+        "num_attention_heads": heads,
+        "image_size": patch * int(rng.integers(1, 6)),
+        "patch_size": patch,
+        "hidden_act": str(rng.choice(ACTIVATIONS)),
+        "layer_norm_eps": float(rng.choice([1e-5, 1e-6])),
+    }
+
+
 def blip_config(rng: np.random.Generator) -> dict[str, Any]:
     """A random config.json of BLIP for retrieval."""
     text_heads, vision_heads = int(rng.integers(1, 5)), int(rng.integers(1, 5))
@@ -76,16 +90,7 @@ def blip_config(rng: np.random.Generator) -> dict[str, Any]:
             "eos_token_id": 1,
             "is_decoder": True,
         },
-        "vision_config": {
-            "hidden_size": width,
-            "intermediate_size": int(rng.integers(5, 90)),
-            "num_hidden_layers": int(rng.integers(1, 4)),
-            "num_attention_heads": vision_heads,
-            "image_size": patch * int(rng.integers(1, 6)),
-            "patch_size": patch,
-            "hidden_act": str(rng.choice(ACTIVATIONS)),
-            "layer_norm_eps": float(rng.choice([1e-5, 1e-6])),
-        },
+        "vision_config": _vision_tower(rng, width=width, heads=vision_heads, patch=patch),
     }
 
 
@@ -111,16 +116,7 @@ def blip2_config(rng: np.random.Generator) -> dict[str, Any]:
             "hidden_act": str(rng.choice(ACTIVATIONS)),
             "layer_norm_eps": float(rng.choice([1e-12, 1e-5])),
         },
-        "vision_config": {
-            "hidden_size": width,
-            "intermediate_size": int(rng.integers(5, 90)),
-            "num_hidden_layers": int(rng.integers(1, 4)),
-            "num_attention_heads": vision_heads,
-            "image_size": patch * int(rng.integers(1, 6)),
-            "patch_size": patch,
-            "hidden_act": str(rng.choice(ACTIVATIONS)),
-            "layer_norm_eps": float(rng.choice([1e-5, 1e-6])),
-        },
+        "vision_config": _vision_tower(rng, width=width, heads=vision_heads, patch=patch),
     }
 
 

@@ -25,6 +25,7 @@ from contextjax.types import Health, TrainState, UserError
 
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint's folder until it is whole
 LOOP_IS_CLOSED, NOT_RETRIEVED = "Event loop is closed", "exception was never retrieved"  # asyncio's words
+ORBAX_TASK = "orbax/checkpoint/_src/serialization"  # in what asyncio says of a task: where its function is defined
 TRIES = 3  # to remove a folder into which a failed save may still be writing
 BARRIER_SECONDS = 600  # that processes wait for one another when they have written their share
 
@@ -219,8 +220,8 @@ def _silence_late_writes() -> None:
 
     hook.silences_late_writes = True  # type: ignore[attr-defined]
     sys.unraisablehook = hook
-    lost = lambda record: NOT_RETRIEVED in record.getMessage() and "async_serialize" in record.getMessage()
-    logging.getLogger("asyncio").addFilter(lambda record: not lost(record))
+    is_late = lambda said: NOT_RETRIEVED in said and ORBAX_TASK in said
+    logging.getLogger("asyncio").addFilter(lambda record: not is_late(record.getMessage()))
 
 
 class _KeepBest:

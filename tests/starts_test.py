@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 import contextjax
 from configs.context_cir import get_config
+from contextjax import variants
 from contextjax.checkpoints.integrity import digests
 from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.lora import NAME, digest, split
@@ -19,7 +20,7 @@ from contextjax.pretrained import write_own, write_pretrained
 from contextjax.pretrained.names import flatten, unflatten
 from contextjax.tokenizers import train_tokenizer
 from contextjax.types import TrainState, UserError
-from contextjax.variants import FAMILIES, make_model
+from contextjax.variants import make_model
 from experiments.shared import models, weights
 from experiments.shared.run_config import config_hash
 from tests.pretrained.conftest import random_params
@@ -89,10 +90,8 @@ def test_a_run_is_loaded_merged(made):
     system = contextjax.load(place / "lora")
     close(system.params, expected)
     assert NAME not in system.params and system.fingerprint.endswith("-3")
-    held = flatten(
-        json.loads((place / "lora" / "checkpoints" / "3" / "meta" / "metadata").read_text())["lora"]
-    )  # what identifies the base
-    assert held["start"] == str(place / "base") and held["family"] == "context_cir" and len(held["base"]) == 16
+    record = json.loads((place / "lora" / "checkpoints" / "3" / "meta" / "metadata").read_text())["lora"]
+    assert record["start"] == str(place / "base") and record["family"] == "context_cir" and len(record["base"]) == 16
 
 
 def test_its_checkpoint_holds_no_base(made):
@@ -124,13 +123,14 @@ def test_it_is_what_another_run_starts_from(made, capsys):
 
 
 def test_the_base_may_be_a_published_clip(tmp_path):
-    spec = models.make_spec(config_of(), vocabulary=280)
+    config = config_of(pretrained=tmp_path / "clip")
+    config.model.vision.update({"stem": None, "pooling": "cls"})  # as Hugging Face's CLIP
+    spec = variants.make_spec(config.model, vocabulary=280)
     params = jax.tree.map(lambda x: 0.2 * x, random_params(make_model(spec)))
     clip = make_model(spec).config.clip
-    assert FAMILIES[spec.family].towers == "clip"
     write_pretrained(tmp_path / "clip", clip, params["clip"])
     (tmp_path / "lora").mkdir()
-    expected = write_lora_run(tmp_path / "lora", spec, params, config_of(pretrained=tmp_path / "clip"))
+    expected = write_lora_run(tmp_path / "lora", spec, params, config)
     close(contextjax.load(tmp_path / "lora").params, expected)
 
 

@@ -239,6 +239,7 @@ def test_a_digest_is_of_paths_shapes_and_bits_wherever_shards_are(setting):
     [
         ((), FROZEN, "model.lora.rank is 2, but model.lora.paths is empty"),
         (("vision", "vison"), FROZEN, "model.lora.paths names 'vison', where the model has nothing"),
+        (("vision/(layer_0",), FROZEN, "names 'vision/.layer_0', where the model has nothing"),
         (("logit_scale",), FROZEN, "names 'logit_scale', where there is no matrix but logit_scale"),
         (("vision/layers/mlp_norm",), FROZEN, "names 'vision/layers/mlp_norm', where there is no matrix but"),
         (("text/token_embedding",), FROZEN, "no matrix but text/token_embedding/embedding"),

@@ -65,6 +65,7 @@ setup(
         "synthesis": ["openai>=3"],
         "wandb": ["wandb>=0.20"],
         "mlflow": ["mlflow>=3"],
+        "mteb": ["mteb>=2.26"],
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.30"],
         "beam": ["apache-beam>=2.77"],  # not with constraints.txt: it asks for older Pillow, protobuf and beartype
         "storage": ["gcsfs>=2026"],

@@ -50,7 +50,7 @@ def rank_gallery(
     ranks = np.zeros(truths.shape, np.int64)
     top, best = np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0))
     for begin in range(0, count, chunk):
-        scores = _products(queries, _on_grid(gallery[begin : begin + chunk]))
+        scores = similarities(queries, _on_grid(gallery[begin : begin + chunk]))
         np.copyto(scores, -np.inf, where=np.isnan(scores))  # a score that is not a number beats no other
         inside = np.flatnonzero((excluded >= begin) & (excluded < begin + chunk))
         scores[inside, excluded[inside] - begin] = -np.inf
@@ -70,8 +70,10 @@ def rank_gallery(
     return Ranking(np.where(truths < 0, -1, ranks), top, best.astype(np.float32))
 
 
-def _products(queries: Float[np.ndarray, "q *l d"], gallery: Float[np.ndarray, "n *l d"]) -> Float[np.ndarray, "q n"]:
-    """Returns the product of each query and each row; of several vectors of both, the largest of all pairs."""
+def similarities(
+    queries: Float[np.ndarray, "q *l d"], gallery: Float[np.ndarray, "n *l d"]
+) -> Float[np.ndarray, "q n"]:
+    """Returns the product [Q, N] of each query and each row; of several vectors of both, the largest of all pairs."""
     if queries.ndim == 2:
         return queries @ gallery.T
     flat, best = gallery.reshape(-1, gallery.shape[-1]).T, np.full((len(queries), len(gallery)), -np.inf)

@@ -149,6 +149,20 @@ def average_precision_at(ranks: Int[np.ndarray, "q t"], k: int) -> Float[np.ndar
     return np.where(ordered < k, precision, 0).sum(axis=1) / np.minimum(known.sum(axis=1), k)
 
 
+def average_precision(ranks: Int[np.ndarray, "q t"]) -> Float[np.ndarray, " q"]:
+    """Returns the area under each query's curve of precision over recall, by the trapezoidal rule, over all ranks.
+
+    Benchmarks of instance retrieval compute it so (Philbin et al. 2007, Psomas et al. 2025): at each right picture the
+    mean of the precision just before it and with it. See average_precision_at for `ranks`.
+    """
+    known = ranks >= 0
+    ordered = np.sort(np.where(known, ranks, np.iinfo(ranks.dtype).max), axis=1)
+    place = np.arange(ranks.shape[1])
+    before = np.where(ordered > 0, place / np.maximum(ordered, 1), 1.0)
+    areas = (before + (place + 1) / (ordered + 1.0)) / 2
+    return np.where(place < known.sum(axis=1, keepdims=True), areas, 0).sum(axis=1) / known.sum(axis=1)
+
+
 def recall_at(ranks: Int[np.ndarray, " q"], k: int) -> float:
     """Returns the share of queries whose truth is among the first k, in percent."""
     return float(100 * np.mean(ranks < k))

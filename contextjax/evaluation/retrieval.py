@@ -240,6 +240,8 @@ def gallery_rows(protocol: EvaluationProtocol, records: Sequence[ComposedRecord]
         rankable = set(record.subset) if protocol.gallery == "own" else ranked
         absent = [name for name in (record.reference, *record.subset) if name not in pictures.row]
         absent += [name for name in _truths(record) if name not in pictures.row or name not in rankable]
+        if protocol.gallery == "instance":
+            absent += [name for name in _truths(record) if instance_of(name) != instance_of(record.target or "")]
         problems += [f"{record.id} names {absent[0]}"] if absent else []
     if problems:
         raise UserError(

@@ -156,5 +156,5 @@ def test_a_damaged_picture_is_named(folder):
     data = shard.read_bytes()
     place = data.index(b"JFIF")
     shard.write_bytes(data[: place - 6] + b"\0" * 60 + data[place + 54 :])
-    with pytest.raises(UserError, match="duck/icir/database/duck/on_a_shelf/p1.jpg"):
+    with pytest.raises(UserError, match=r"duck/icir/database/duck/on_a_shelf/p1\.jpg"):
         prepare(read(folder), folder, "test")

@@ -22,15 +22,17 @@ from contextjax import images
 from contextjax.contents import ABSENT, content_hash, content_hashes, file_hash, file_state, keep_hashes
 from contextjax.files import existing, local_path, locked
 from contextjax.json_files import LONG_LIST, check_file
-from contextjax.threads import available_cpus, map_ahead
+from contextjax.threads import available_cpus
 from contextjax.types import CaptionRecord, UserError, listed
 from data_pipelines import census
 from data_pipelines.boxes import box_files
+from data_pipelines.cluster.engine import Engine, OneProcess, Work
 from data_pipelines.readers import DatasetReader
 from data_pipelines.records import Crop, PictureFile, check_problems, named_pictures, whole_file
 from data_pipelines.store import VERSION, StoredRows, StoredTable
 
 POLICIES = ("fail", "skip")
+CHUNK = 32  # pictures that a node of a cluster is given together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +78,9 @@ def fingerprint(reader: DatasetReader[Any]) -> str:
 
 
 def prepare(
-    reader: DatasetReader[Any], folder: Path, split: str, *, bad_pictures: str = "fail", place: str | Path = ""
-) -> Prepared:
+    reader: DatasetReader[Any], folder: Path, split: str, *, bad_pictures: str = "fail", place: str | Path = "",
+    engine: Engine | None = None,
+) -> Prepared:  # fmt: skip
     """Returns the tables of a split; writes them first if they are missing or pictures were added or changed.
 
     Pictures that are gone stay in the tables: the originals may be removed.
@@ -88,6 +91,7 @@ def prepare(
       split: one of reader.splits.
       bad_pictures: "fail", or "skip", which leaves out missing and unreadable pictures and the records that name them.
       place: a folder for the tables of any number of data sets; "": the data set's own `prepared/`.
+      engine: reads and checks the pictures; None: this process.
 
     Raises:
       UserError: the split or the policy is unknown, the place can't be written, or the data set has problems; the
@@ -105,7 +109,7 @@ def prepare(
         if changed:
             _check_none_gone(pictures.about, files, changed, own)
         if _rows(pictures) is None or changed:
-            _write_pictures(pictures, reader, folder, split, bad_pictures, root, _cache(own, split))
+            _write_pictures(pictures, reader, folder, split, bad_pictures, root, engine or OneProcess())
         known: Any = pictures.about
         if bad_pictures == "fail":
             check_problems(list(known["left_out"].values()), f"The pictures of split '{split}'")
@@ -214,8 +218,9 @@ def _check(folder: Path, picture: tuple[str, PictureFile]) -> _CheckedPicture:
 
 
 def _write_pictures(
-    table: StoredTable, reader: DatasetReader[Any], folder: Path, split: str, bad_pictures: str, root: Path, cache: Path
-) -> None:
+    table: StoredTable, reader: DatasetReader[Any], folder: Path, split: str, bad_pictures: str, root: Path,
+    engine: Engine,
+) -> None:  # fmt: skip
     files, captions = located_pictures(reader, split), reader.captions(split)
     list_digest = _list_digest(files, folder)
     if twin := _twin(root, list_digest, files):
@@ -227,9 +232,16 @@ def _write_pictures(
     hashes: dict[str, tuple[tuple[int, int, int, int], bytes]] = {}
     seen: list[tuple[str, tuple[int, int], int, bytes]] = []
 
+    work = Work(  # few are read ahead, since their bytes are held in memory
+        functools.partial(functools.partial, _check, folder),
+        "picture",
+        ahead=2 * available_cpus(),
+        chunk=CHUNK,
+        size=lambda picture: len(picture.data),
+    )
+
     def rows() -> Iterator[dict[str, Any]]:
-        ahead = 2 * available_cpus()  # few, since their bytes are held in memory
-        for picture in map_ahead(functools.partial(_check, folder), files.items(), ahead=ahead):
+        for picture in engine.map_rows(work, list(files.items())):
             hashes[picture.name] = picture.state, picture.hash
             if picture.problem:
                 left_out[picture.name] = picture.problem
@@ -264,7 +276,7 @@ def _write_pictures(
     import tensorflow_datasets as tfds
 
     table.write({"image": tfds.features.Image()}, rows(), about)
-    keep_hashes(cache, hashes)
+    keep_hashes(_cache(table.place, split), hashes)
 
 
 def _list_digest(files: Mapping[str, PictureFile], folder: Path) -> str:

@@ -82,8 +82,10 @@ def _recipe_rows(config: Any) -> dict[str, str]:
     """Returns how a run was trained, as `make_card` has it."""
     model, data, optimizer = config.model, config.data, config.optimizer
     sources = ", ".join(data.get("sources") or {}) or data.reader
+    lora = model.get("lora", {})  # which runs of earlier versions have not
+    adapters = {"Adapters": f"rank {lora.rank}, merged; their base was frozen"} if lora.get("rank") else {}
     return {
-        "Started from": model.pretrained or ("an earlier run" if model.start else RANDOM),
+        "Started from": model.pretrained or ("an earlier run" if model.start else RANDOM), **adapters,
         "Trained on": f"{sources}, split {data.train_split}, {data.batch_size} a batch",
         "Steps": f"{config.training.steps} ({optimizer.name}, learning rate {optimizer.learning_rate:g}, "
                  f"{optimizer.schedule})",

@@ -31,13 +31,14 @@ class StoredTable:
     """A table in a folder of its own, and a JSON file beside it that says what the table holds.
 
     Attributes:
+      place: the folder of the JSON file, and of other tables.
       folder: the folder of the table's files.
       about: the content of the JSON file; None where the table is not complete.
     """
 
     def __init__(self, place: Path, name: str, *, about: str):
         """Opens the table tables/`name` in `place`, with the JSON file `about`, whether or not it has been written."""
-        self._root, self._file = place / "tables" / name, place / about
+        self.place, self._root, self._file = place, place / "tables" / name, place / about
         self.folder = self._root / BUILDER / VERSION
         self.about = self._read()
 
@@ -187,7 +188,9 @@ def _builder_class() -> Any:
 
         def _info(self):
             features = tfds.features.FeaturesDict(dict(self._columns))
-            return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+            info = tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+            info.initialize_from_bucket = lambda: None  # which leaves an empty temporary folder for each table
+            return info
 
         def _split_generators(self, dl_manager):
             return {"rows": enumerate(self._rows)}

@@ -102,7 +102,7 @@ def test_adapters_are_trained_on_a_run_go_on_and_are_used_like_any_other(tiny_ru
     done = in_process("export", f"--workdir={run}", f"--target={tmp_path / 'out'}", "--format=safetensors")
     assert done.returncode == 0 and "rank 2, merged" in (tmp_path / "out" / "README.md").read_text(), done.stderr
     shutil.rmtree(base)
-    assert contextjax.load(tmp_path / "out").params.keys() == contextjax.load(tiny_run).params.keys()
+    assert "lora" not in contextjax.load(tmp_path / "out").params
     done = in_process("evaluate", f"--workdir={run}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert f"The adapters in {run} were trained on {base}, which can't be read" in done.stderr

@@ -25,6 +25,7 @@ from data_pipelines.tables import SplitData, all_texts
 from experiments.shared import systems
 from experiments.shared.data import load_evaluated
 
+START = math.log(1 / 0.07)  # the log of the inverse of a learned temperature at the start
 MOVING = math.log(100.0) - 1e-3  # a log of the inverse temperature that still learns, see dual_encoder
 TOWER_OPTIONS = ("scan", "remat", "attention")  # of a tower's config: they change no number
 
@@ -48,7 +49,8 @@ def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer
         texts = all_texts(data)
         if config.data.val_folder:
             texts += all_texts(load_evaluated(config, config.data.train_split))
-        tokenizer = train_tokenizer(texts, vocabulary=config.data.vocabulary, length=length)
+        first = config.model.text.get("pad_token") is None  # a SigLIP's texts have none
+        tokenizer = train_tokenizer(texts, vocabulary=config.data.vocabulary, length=length, first=first)
     else:
         raise UserError(
             "data.vocabulary is 0; give the size of the tokenizer to train, as --config.data.vocabulary=800."
@@ -85,9 +87,10 @@ def make_start(config: Any) -> Callable[[Any], Any] | None:
     def begin(params: Any) -> Any:
         own = params[name] if name else params
         read = place_like(_read_towers(config.model).params, own)
-        if config.loss.learned_temperature and "logit_scale" in read:
+        if config.loss.learned_temperature and "logit_scale" in read and not config.loss.get("sigmoid"):
             # A CLIP has learned to its floor, where nothing moves it: another system starts at 0.07, a CLIP just above.
-            read["logit_scale"] = own["logit_scale"] if name else jnp.minimum(read["logit_scale"], MOVING)
+            scale = read["logit_scale"]
+            read["logit_scale"] = jnp.full_like(scale, START) if name else jnp.minimum(scale, MOVING)
         copies = {part: jax.tree.map(jnp.copy, read[theirs]) for part, theirs in family.copies.items()}
         return {**params, name: read, **copies} if name else read
 

@@ -65,8 +65,9 @@ setup(
         "synthesis": ["openai>=3"],
         "wandb": ["wandb>=0.20"],
         "mlflow": ["mlflow>=3"],
+        "mteb": ["mteb>=2.26"],
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.30"],
-        "beam": ["apache-beam>=2.77"],  # not with constraints.txt: it asks for older Pillow, protobuf and beartype
+        "ray": ["ray[data]>=2.60"],
         "storage": ["gcsfs>=2026"],
         "test-storage": ["gcp-storage-emulator>=2026"],
         "train": TRAIN,
@@ -82,6 +83,7 @@ setup(
             "pyright",
             "pytest",
             "pytest-xdist",
+            "ray[data]>=2.60",
             "ruff",
             "schemathesis",
             "scikit-image",  # a few photographs

@@ -13,6 +13,8 @@ Arguments, joined by commas (configs/clip.py:pairs,L14,image0):
     SigLIP-B16, SigLIP-L16, SigLIP-So400m14, SigLIP2-B16, ...   a SigLIP, or a SigLIP 2 of fixed resolution, likewise
     image0.1, text0.1   that tower's share of the learning rate, projection included; 0 freezes it. image0 is LiT's
                      form (arXiv 2111.07991)
+    lora8            adapters of this rank of the blocks' matrices, and the temperature, are trained alone, at 1e-4
+                     (LoRA, arXiv 2106.09685); image0.1 is a share of the adapters' rate then; docs/guides/lora.md
     tiny, tiny_siglip   12 steps of a model that trains in seconds, from nothing, for tests
 
 The loss is CLIP's, symmetric over the batch; other captions of a picture, in the batch beside it, are no negatives. The
@@ -31,7 +33,7 @@ by experiments.convert, and starts ConText-CIR by --config.model.start=RUN. Zero
 experiments.classify.
 """
 
-from configs.base import base, numbered, shrink
+from configs.base import base, numbered, shrink, use_lora
 from configs.towers import SIGLIPS, TINY_SIGLIP, TOWERS, start_from
 
 DATA, SIZES = ("pairs", "karpathy"), (*TOWERS, "tiny", TINY_SIGLIP)
@@ -40,9 +42,9 @@ PARTS = {"image": ("vision", "visual_projection"), "text": ("text", "text_projec
 
 def get_config(argument: str = "pairs"):
     """Returns the recipe of the arguments that the module's docstring lists."""
-    names, shares = numbered(argument, tuple(PARTS))
+    names, numbers = numbered(argument, (*PARTS, "lora"))
     if odd := [name for name in names if name not in (*DATA, *SIZES)]:
-        known = ", ".join((*DATA, *SIZES, *(f"{tower}NUMBER" for tower in PARTS)))
+        known = ", ".join((*DATA, *SIZES, *(f"{name}NUMBER" for name in (*PARTS, "lora"))))
         raise ValueError(f"configs/clip.py has no argument '{odd[0]}'; expected some of {known}.")
     for kind, own in (("data set", DATA), ("size", SIZES)):
         if len(given := [name for name in names if name in own]) > 1:
@@ -56,12 +58,19 @@ def get_config(argument: str = "pairs"):
     if "karpathy" in names:
         config.data.reader = "karpathy"
         config.training.best.update({"val/Avg": 1.0})
-    for tower, share in shares.items():
-        for part in PARTS[tower][: 1 if config.loss.sigmoid and tower == "image" else 2]:
+    rank = numbers.pop("lora", None)
+    parts = {tower: own[:1] if config.loss.sigmoid and tower == "image" else own for tower, own in PARTS.items()}
+    for tower, share in numbers.items():
+        for part in parts[tower] if rank is None or not share else ():
             if share:
                 config.optimizer.multipliers[part] = share
             else:
                 config.optimizer.freeze = (*config.optimizer.freeze, part)
+    if rank is not None:
+        adapted = [own[0] for tower, own in parts.items() if numbers.get(tower, 1)]
+        use_lora(config, rank, paths=adapted, freeze=[part for own in parts.values() for part in own])
+        shares = {f"lora/{parts[tower][0]}": share for tower, share in numbers.items() if share}
+        config.optimizer.multipliers.update(shares)
     if "tiny" in names or TINY_SIGLIP in names:
         shrink(config)
     return config

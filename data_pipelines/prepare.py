@@ -22,15 +22,17 @@ from contextjax import images
 from contextjax.contents import ABSENT, content_hash, content_hashes, file_hash, file_state, keep_hashes
 from contextjax.files import existing, local_path, locked
 from contextjax.json_files import LONG_LIST, check_file
-from contextjax.threads import available_cpus, map_ahead
+from contextjax.threads import available_cpus
 from contextjax.types import CaptionRecord, UserError, listed
 from data_pipelines import census
 from data_pipelines.boxes import box_files
+from data_pipelines.cluster.engine import Engine, OneProcess, Work
 from data_pipelines.readers import DatasetReader
-from data_pipelines.records import PictureFile, check_problems, named_pictures
+from data_pipelines.records import Crop, PictureFile, check_problems, named_pictures, whole_file
 from data_pipelines.store import VERSION, StoredRows, StoredTable
 
 POLICIES = ("fail", "skip")
+CHUNK = 32  # pictures that a node of a cluster is given together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +78,9 @@ def fingerprint(reader: DatasetReader[Any]) -> str:
 
 
 def prepare(
-    reader: DatasetReader[Any], folder: Path, split: str, *, bad_pictures: str = "fail", place: str | Path = ""
-) -> Prepared:
+    reader: DatasetReader[Any], folder: Path, split: str, *, bad_pictures: str = "fail", place: str | Path = "",
+    engine: Engine | None = None,
+) -> Prepared:  # fmt: skip
     """Returns the tables of a split; writes them first if they are missing or pictures were added or changed.
 
     Pictures that are gone stay in the tables: the originals may be removed.
@@ -88,6 +91,7 @@ def prepare(
       split: one of reader.splits.
       bad_pictures: "fail", or "skip", which leaves out missing and unreadable pictures and the records that name them.
       place: a folder for the tables of any number of data sets; "": the data set's own `prepared/`.
+      engine: reads and checks the pictures; None: this process.
 
     Raises:
       UserError: the split or the policy is unknown, the place can't be written, or the data set has problems; the
@@ -105,7 +109,7 @@ def prepare(
         if changed:
             _check_none_gone(pictures.about, files, changed, own)
         if _rows(pictures) is None or changed:
-            _write_pictures(pictures, reader, folder, split, bad_pictures, root, _cache(own, split))
+            _write_pictures(pictures, reader, folder, split, bad_pictures, root, engine or OneProcess())
         known: Any = pictures.about
         if bad_pictures == "fail":
             check_problems(list(known["left_out"].values()), f"The pictures of split '{split}'")
@@ -171,14 +175,13 @@ def read_bytes(file: PictureFile, name: str) -> bytes:
     Raises:
       UserError: there is no such file, it is no regular one, or it is too large.
     """
-    path = Path(str(file))
     try:
-        check_file(path, limit=images.MAX_BYTES)
+        check_file(whole_file(file), limit=images.MAX_BYTES)
         return file.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"{name} has no file {path}") from error
+        raise UserError(f"{name} has no file {file}") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{name}'s file {path} can't be read ({error})") from error
+        raise UserError(f"{name}'s file {file} can't be read ({error})") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +197,7 @@ class _CheckedPicture:
 def _check(folder: Path, picture: tuple[str, PictureFile]) -> _CheckedPicture:
     """Reads and decodes a picture (id, file), so that bad ones are known before training."""
     name, file = picture
-    path = file if isinstance(file, Path) else file.path
+    path = whole_file(file)
     state = file_state(path)
     try:
         if name != name.encode(errors="replace").decode():
@@ -208,15 +211,16 @@ def _check(folder: Path, picture: tuple[str, PictureFile]) -> _CheckedPicture:
         )
     hash = content_hash(source)
     try:
-        data = source if isinstance(file, Path) else file.cut(source)
+        data = file.cut(source) if isinstance(file, Crop) else source
         return _CheckedPicture(name, hash, state, data, images.decode(data, name=f"Picture {name}").size)
     except UserError as error:
         return _CheckedPicture(name, hash, state, problem=str(error).rstrip("."))
 
 
 def _write_pictures(
-    table: StoredTable, reader: DatasetReader[Any], folder: Path, split: str, bad_pictures: str, root: Path, cache: Path
-) -> None:
+    table: StoredTable, reader: DatasetReader[Any], folder: Path, split: str, bad_pictures: str, root: Path,
+    engine: Engine,
+) -> None:  # fmt: skip
     files, captions = located_pictures(reader, split), reader.captions(split)
     list_digest = _list_digest(files, folder)
     if twin := _twin(root, list_digest, files):
@@ -228,9 +232,16 @@ def _write_pictures(
     hashes: dict[str, tuple[tuple[int, int, int, int], bytes]] = {}
     seen: list[tuple[str, tuple[int, int], int, bytes]] = []
 
+    work = Work(  # few are read ahead, since their bytes are held in memory
+        functools.partial(functools.partial, _check, folder),
+        "picture",
+        ahead=2 * available_cpus(),
+        chunk=CHUNK,
+        size=lambda picture: len(picture.data),
+    )
+
     def rows() -> Iterator[dict[str, Any]]:
-        ahead = 2 * available_cpus()  # few, since their bytes are held in memory
-        for picture in map_ahead(functools.partial(_check, folder), files.items(), ahead=ahead):
+        for picture in engine.map_rows(work, list(files.items())):
             hashes[picture.name] = picture.state, picture.hash
             if picture.problem:
                 left_out[picture.name] = picture.problem
@@ -265,7 +276,7 @@ def _write_pictures(
     import tensorflow_datasets as tfds
 
     table.write({"image": tfds.features.Image()}, rows(), about)
-    keep_hashes(cache, hashes)
+    keep_hashes(_cache(table.place, split), hashes)
 
 
 def _list_digest(files: Mapping[str, PictureFile], folder: Path) -> str:
@@ -292,7 +303,7 @@ def _twin(root: Path, list_digest: str, files: Mapping[str, PictureFile]) -> Sto
 def _changed(about: Mapping[str, Any], files: Mapping[str, PictureFile], cache: Path) -> list[str]:
     """Returns the pictures that have come, or whose contents have changed, since a table was written."""
     known = about["hashes"]
-    paths = {name: file if isinstance(file, Path) else file.path for name, file in files.items()}
+    paths = {name: whole_file(file) for name, file in files.items()}
     hashes = zip(files, content_hashes(paths, cache), strict=True)
     return [name for name, hash in hashes if name not in known or (hash != ABSENT and hash.hex() != known[name])]
 
@@ -300,7 +311,7 @@ def _changed(about: Mapping[str, Any], files: Mapping[str, PictureFile], cache: 
 def _check_none_gone(about: Any, files: Mapping[str, PictureFile], changed: list[str], own: Path) -> None:
     """Raises a UserError if rewriting a table would lose pictures whose originals are gone."""
     known = set(about["ids"])
-    gone = [name for name, file in files.items() if name in known and file_state(Path(str(file)))[0] < 0]
+    gone = [name for name, file in files.items() if name in known and file_state(whole_file(file))[0] < 0]
     if gone:
         raise UserError(
             f"{len(changed):,} pictures have come or changed ({listed(changed)}), so all are prepared again, but "

@@ -31,13 +31,14 @@ class StoredTable:
     """A table in a folder of its own, and a JSON file beside it that says what the table holds.
 
     Attributes:
+      place: the folder of the JSON file, and of other tables.
       folder: the folder of the table's files.
       about: the content of the JSON file; None where the table is not complete.
     """
 
     def __init__(self, place: Path, name: str, *, about: str):
         """Opens the table tables/`name` in `place`, with the JSON file `about`, whether or not it has been written."""
-        self._root, self._file = place / "tables" / name, place / about
+        self.place, self._root, self._file = place, place / "tables" / name, place / about
         self.folder = self._root / BUILDER / VERSION
         self.about = self._read()
 

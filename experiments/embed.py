@@ -4,8 +4,10 @@ PICTURES is a folder, a text file that lists pictures (a path a line), or a prep
 (PREPARED/pictures.SPLIT.json). The same command continues where it stopped, and later brings the index up to date. With
 --milvus the index is then copied to Milvus: into a file, or to a server's address, whose login the environment gives as
 CONTEXTJAX_MILVUS_TOKEN=user:password. With --attributes its pictures have the columns of a table, with --vectors the
-embeddings are also written as npy and parquet, or as a FAISS index.
+embeddings are also written as npy and parquet, or as a FAISS index. With --cluster the nodes of a Ray cluster embed.
 """
+
+from pathlib import Path
 
 from absl import flags
 
@@ -28,6 +30,7 @@ ATTRIBUTES = define_path(
 VECTORS = define_path("vectors", Place.NEW_FOLDER, "Write the embeddings and their rows' names into this new folder.")
 FORMS = flags.DEFINE_multi_enum("vectors_as", ["npy"], ["npy", "faiss"], "The files of --vectors; each may be given.")
 COLLECTION = cli.define_collection()
+CLUSTER = cli.define_cluster()
 PROCESS_TIMEOUT = cli.define_process_timeout()
 KEEPS_MEMORY = True
 
@@ -43,6 +46,7 @@ def embed_gallery() -> None:
     from contextjax.serving.attributes import read_table
     from contextjax.serving.embedding import describe_skipped, embed
     from contextjax.sharding import is_first_process
+    from experiments.shared.clusters import engine_of, spread_over
     from experiments.shared.galleries import Speed, copy_to_milvus, give_attributes, open_gallery
     from experiments.shared.vectors import check_packages, write_vectors
 
@@ -52,10 +56,12 @@ def embed_gallery() -> None:
         check_absent(local_path(VECTORS.value))
     target = local_path(cli.required(TARGET))
     gallery = open_gallery(local_path(cli.required(GALLERY)))
-    system = contextjax.load(cli.required(WORKDIR))
-    speed = Speed(system)
-    index = embed(system, gallery, target, storage=STORAGE.value, progress=speed.progress)
-    print(speed.summary())
+    source = cli.required(WORKDIR)
+    with engine_of(CLUSTER.value, reads=[Path(gallery.place), Path(source)], writes=target) as engine:
+        system = contextjax.load(source)
+        speed, spread = Speed(system), spread_over(engine, source, gallery)
+        index = embed(system, gallery, target, storage=STORAGE.value, progress=speed.progress, spread=spread)
+    print(speed.summary(workers=engine is not None))
     if index.skipped:
         print(describe_skipped(index.skipped))
     print(f"{target} holds {len(index)} pictures, {index.dimension} values each as {index.manifest.storage}.")

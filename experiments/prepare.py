@@ -1,6 +1,8 @@
 """Checks a data set, writes its tables and prints a census of them: the first step of training, by itself.
 
 python -m experiments.prepare --reader=cirr --data=FOLDER [--split=val] [--bad_pictures=skip] [--prepared=DIR]
+
+With --cluster the nodes of a Ray cluster read and check the pictures (docs/guides/cluster.md).
 """
 
 from pathlib import Path
@@ -17,26 +19,31 @@ BAD_PICTURES = flags.DEFINE_enum(
     "bad_pictures", "fail", ["fail", "skip"], "What is done about missing and unreadable pictures; skip: for training."
 )
 PREPARED = cli.define_prepared()
+CLUSTER = cli.define_cluster()
 
 
 def main() -> None:
     """Prepares every split; the problems of splits are reported after the censuses of the others."""
     from contextjax.types import UserError
     from data_pipelines import census
-    from data_pipelines.prepare import prepare
+    from data_pipelines.prepare import prepare, prepared_folder
+    from experiments.shared.clusters import engine_of
     from experiments.shared.data import make_reader
 
     folder = Path(cli.required(DATA))
     reader = make_reader(cli.required(READER), folder)
-    problems = []
-    for split in [SPLIT.value] if SPLIT.value else reader.splits:
-        try:
-            prepared = prepare(reader, folder, split, bad_pictures=BAD_PICTURES.value, place=PREPARED.value)
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        print("\n".join([*prepared.notes, *census.lines(split, prepared.census)]), flush=True)
-        print(f"  tables and census: {prepared.place}")
+    problems, place = [], prepared_folder(folder, PREPARED.value)
+    with engine_of(CLUSTER.value, reads=[folder], writes=place) as engine:
+        for split in [SPLIT.value] if SPLIT.value else reader.splits:
+            try:
+                prepared = prepare(
+                    reader, folder, split, bad_pictures=BAD_PICTURES.value, place=PREPARED.value, engine=engine
+                )
+            except UserError as error:
+                problems.append(str(error))
+                continue
+            print("\n".join([*prepared.notes, *census.lines(split, prepared.census)]), flush=True)
+            print(f"  tables and census: {prepared.place}")
     if problems:
         raise UserError(" ".join(problems))
 

@@ -4,21 +4,20 @@ python -m experiments.synthesize --pictures=FOLDER --workdir=CLIP --target=DIR -
 python -m experiments.synthesize --data=CIRR --target=DIR --backend=openai|transformers --model=NAME
 python -m experiments.synthesize --data=data/pictograms/cirr --target=data/pictograms/synthetic --backend=rules
 
-The same command continues where it stopped. What stands after a bare "--" are Apache Beam's options (--runner=beam).
+The same command continues where it stopped. With --cluster the nodes of a Ray cluster work (docs/guides/cluster.md).
 """
 
 from experiments.shared import cli
 from experiments.synthesis.config import define_flags, from_flags
 
-TAKES_ARGUMENTS = True  # those of Apache Beam
 define_flags()
 
 
-def main(beam_options: list[str]) -> None:
+def main() -> None:
     """Writes a set of triplets."""
     from experiments.synthesis.run import synthesize
 
-    synthesize(from_flags(), beam_options)
+    synthesize(from_flags())
 
 
 if __name__ == "__main__":

@@ -47,10 +47,11 @@ class Problem(BaseModel):
 
 
 class Hit(BaseModel):
-    """A picture of the index, and its cosine with the query."""
+    """A picture of the index, its cosine with the query, and the attributes that it has."""
 
     name: str
     score: float
+    attributes: dict[str, bool | int | float | str] = {}
 
 
 class Answer(BaseModel):
@@ -182,8 +183,10 @@ def _add_search(router: APIRouter, service: Service) -> None:
         found = await service.search.many(asked)
         answers = []
         for query, hits in zip(queries, found, strict=True):
-            others = [Hit(name=name, score=score) for name, score in hits if name != query.name]
-            answers.append(Answer(results=others[:k], read=query.read))
+            others = [hit for hit in hits if hit[0] != query.name][:k]
+            values = await service.attributes_of([name for name, _ in others])
+            results = [Hit(name=n, score=s, attributes=own) for (n, s), own in zip(others, values, strict=True)]
+            answers.append(Answer(results=results, read=query.read))
         return answers[0] if len(answers) == 1 else Answers(answers=answers)
 
 

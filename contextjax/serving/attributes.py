@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import datetime
 import decimal
+import functools
 import json
 import math
 import re
@@ -38,10 +39,13 @@ class Attributes:
         first = lambda values: next((value for value in values if value is not None), "")
         return {name: KINDS[type(first(values))] for name, values in self.columns.items()}
 
+    @functools.cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.names)}
+
     def of(self, names: Sequence[str]) -> Attributes:
         """Returns the table with these rows, in this order; names that it lacks have no values."""
-        row = {name: number for number, name in enumerate(self.names)}
-        rows = [row.get(name) for name in names]
+        rows = [self._row_of.get(name) for name in names]
         pick = lambda values: [None if at is None else values[at] for at in rows]
         return Attributes(list(names), {name: pick(values) for name, values in self.columns.items()})
 

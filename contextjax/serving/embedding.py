@@ -22,7 +22,7 @@ from contextjax.serving import segments
 from contextjax.serving.gallery import Gallery
 from contextjax.serving.index import Index
 from contextjax.serving.interface import check_new, check_rows
-from contextjax.serving.segments import BadPicture, Segment
+from contextjax.serving.segments import BadPicture, Manifest, Segment
 from contextjax.serving.storage import pack
 from contextjax.sharding import first_process_first, is_first_process, share_of_process, wait_for_all
 from contextjax.threads import map_ahead
@@ -32,6 +32,10 @@ TODO, HASHES = "todo.json", "hashes"
 SEGMENT = 1024  # pictures
 BATCH = 256  # pictures that are embedded at a time; at most two batches of them are decoded
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}  # what a file that isn't there gives
+
+
+Chunk = list[tuple[str, list[int]]]  # (name, stamp) of each picture
+Spread = Callable[[Sequence[Chunk], Path], Iterable[int]]  # chunks, folder -> the number of pictures of each chunk
 
 
 class Encoder(Protocol):
@@ -55,7 +59,8 @@ class Encoder(Protocol):
 
 
 def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | None = None, others: Sequence[Path] = (),
-          progress: Callable[[int, int], None] = lambda new, left: None) -> Index:  # fmt: skip
+          progress: Callable[[int, int], None] = lambda new, left: None, spread: Spread | None = None
+          ) -> Index:  # fmt: skip
     """Makes the index in `folder` that of a gallery: embeds new and changed pictures, and removes those that are gone.
 
     Bad pictures are skipped. They are in the index's `skipped`, and are not tried again until they change. Where a disk
@@ -71,6 +76,7 @@ def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | Non
       storage: "float32", "bfloat16" or "int8"; None: what the index has, float32 for a new one.
       others: folders of further indexes; what the same system has embedded there is taken from them.
       progress: called with (pictures newly done, pictures left to do), both of this process.
+      spread: has other processes embed the chunks, each by embed_chunk; None: this process embeds its share of them.
 
     Returns:
       The index. Its embeddings are not read yet.
@@ -89,7 +95,14 @@ def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | Non
                 index, stamps = _opened(system, gallery, folder, storage), gallery.stamp_of(folder / HASHES)
                 _take_known(index, index.missing(stamps), [index, *_indexes(others)])
                 write_whole(folder / TODO, json.dumps(list(index.missing(stamps).items())))
-        _embed_share(system, gallery, folder, progress)
+        if spread is None:
+            _embed_share(system, gallery, folder, progress)
+        else:
+            chunks = _chunks(_read_todo(folder))
+            left = sum(map(len, chunks))
+            for done in spread(chunks, folder):
+                left -= done
+                progress(done, left)
         wait_for_all()
         with first_process_first():
             if index is not None:
@@ -164,7 +177,7 @@ def _take_known(index: Index, missing: Mapping[str, list[int]], sources: Sequenc
                 Segment.write(index.folder, names, segment.stamps[rows], segment.embeddings()[rows])
 
 
-def _read_todo(folder: Path) -> list[tuple[str, list[int]]]:
+def _read_todo(folder: Path) -> Chunk:
     try:  # the first process of this run has just written it: json_files' limits are for files of others
         return json.loads((folder / TODO).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -176,29 +189,56 @@ def _read_todo(folder: Path) -> list[tuple[str, list[int]]]:
 
 def _embed_share(system: Encoder, gallery: Gallery, folder: Path, progress: Callable[[int, int], None]) -> None:
     """Embeds this process's share of the pictures, and writes a segment of every SEGMENT of them."""
-    todo, manifest = _read_todo(folder), segments.read_manifest(folder)
-    chunks = [todo[begin : begin + SEGMENT] for begin in range(0, len(todo), SEGMENT)]
+    chunks, manifest = _chunks(_read_todo(folder)), segments.read_manifest(folder)
     own = [chunks[number] for number in share_of_process(len(chunks))]
     left = sum(map(len, own))
     decoded = _decoded(system, gallery, [name for chunk in own for name, _ in chunk])
     for chunk in own:
-        good, skipped, embeddings = [], [], [np.zeros((0, manifest.dimension), np.float32)]
-        for begin in range(0, len(chunk), BATCH):
-            batch, pictures = chunk[begin : begin + BATCH], []
-            for (name, stamp), (picture, problem) in zip(batch, decoded, strict=False):
-                if problem:
-                    skipped.append(BadPicture(name, stamp, problem))
-                else:
-                    pictures.append(picture)
-                    good.append((name, stamp))
-            if pictures:
-                embeddings.append(system.encode_gallery(pictures))
-                check_rows(pictures, embeddings[-1], manifest.dimension)
-            left -= len(batch)
-            progress(len(batch), left)
-        stamps = np.asarray([stamp for _, stamp in good], np.int64).reshape(-1, 2)
-        packed = pack(np.concatenate(embeddings), manifest.storage)
-        Segment.write(folder, [name for name, _ in good], stamps, packed, skipped)
+        for done in _write_segment(system, folder, manifest, chunk, decoded):
+            left -= done
+            progress(done, left)
+
+
+def embed_chunk(system: Encoder, gallery: Gallery, folder: Path, chunk: Chunk) -> int:
+    """Embeds one chunk for a process that calls `embed` with `spread`, and returns the number of its pictures.
+
+    Args:
+      system: as embed has it.
+      gallery: as embed has it; its names and stamps are not needed.
+      folder: the folder of the index, as embed has it.
+      chunk: one of those that `spread` is given.
+    """
+    decoded = _decoded(system, gallery, [name for name, _ in chunk])
+    return sum(_write_segment(system, folder, segments.read_manifest(folder), chunk, decoded))
+
+
+def _chunks(todo: Chunk) -> list[Chunk]:
+    return [todo[begin : begin + SEGMENT] for begin in range(0, len(todo), SEGMENT)]
+
+
+def _write_segment(
+    system: Encoder, folder: Path, manifest: Manifest, chunk: Chunk, decoded: Iterator[tuple[Any, str]]
+) -> Iterator[int]:
+    """Embeds a chunk, whose pictures are the next that `decoded` yields, and writes its segment.
+
+    Yields the numbers of pictures as they are done.
+    """
+    good, skipped, embeddings = [], [], [np.zeros((0, manifest.dimension), np.float32)]
+    for begin in range(0, len(chunk), BATCH):
+        batch, pictures = chunk[begin : begin + BATCH], []
+        for (name, stamp), (picture, problem) in zip(batch, decoded, strict=False):
+            if problem:
+                skipped.append(BadPicture(name, stamp, problem))
+            else:
+                pictures.append(picture)
+                good.append((name, stamp))
+        if pictures:
+            embeddings.append(system.encode_gallery(pictures))
+            check_rows(pictures, embeddings[-1], manifest.dimension)
+        yield len(batch)
+    stamps = np.asarray([stamp for _, stamp in good], np.int64).reshape(-1, 2)
+    packed = pack(np.concatenate(embeddings), manifest.storage)
+    Segment.write(folder, [name for name, _ in good], stamps, packed, skipped)
 
 
 def _decoded(system: Encoder, gallery: Gallery, names: Iterable[str]) -> Iterator[tuple[Any, str]]:

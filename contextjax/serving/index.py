@@ -12,6 +12,7 @@ from contextjax.files import flush, locked
 from contextjax.serving import filters, interface, segments
 from contextjax.serving.attributes import Attributes
 from contextjax.serving.exact import ExactSearch
+from contextjax.serving.filters import Value
 from contextjax.serving.interface import Hits
 from contextjax.serving.segments import BadPicture, Manifest, Segment
 from contextjax.serving.storage import DTYPES, Packed, concatenate, pack
@@ -322,6 +323,10 @@ class Index:
         """The kind ("text", "number" or "truth value") of each attribute that the pictures have."""
         return self._kinds if self.attributes else {}
 
+    def attributes_of(self, names: Sequence[str]) -> list[dict[str, Value]]:
+        """Returns the attributes of each picture by their names, without those that it lacks."""
+        return self.attributes.of(names).rows()
+
     def _mask(self, where: str) -> np.ndarray:
         """Returns bool [N], True for the pictures that fit a filter. Those of the last filters are kept."""
         attributes = self.attributes
@@ -342,11 +347,7 @@ class Index:
     ) -> list[Hits]:
         """Returns the k best (name, cosine) of each query [B, D], best first; of equal ones, the lower row first.
 
-        Args:
-          queries: embeddings [B, D].
-          k: how many answers.
-          threshold: the least cosine of an answer; None: any.
-          where: a filter by the pictures' attributes, see filters.parse; None: all pictures.
+        `threshold`: the least cosine of an answer; `where`: a filter by the pictures' attributes, see filters.parse.
 
         Raises:
           UserError: the index is empty, the queries do not fit it, or the filter can't be read.

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from contextjax.files import is_utf8
+from contextjax.serving.filters import Value
 from contextjax.types import UserError, listed
 
 Hits = list[tuple[str, float]]  # (name, cosine), best first
@@ -48,6 +49,10 @@ class VectorIndex(Protocol):
     @property
     def kinds(self) -> Mapping[str, str]:
         """The kind ("text", "number" or "truth value") of each attribute that the pictures have."""
+        ...
+
+    def attributes_of(self, names: Sequence[str]) -> list[dict[str, Value]]:
+        """Returns the attributes of each picture by their names, without those that it lacks."""
         ...
 
     def search(

@@ -17,6 +17,7 @@ import numpy as np
 
 from contextjax.json_files import parse_json
 from contextjax.serving import filters, interface
+from contextjax.serving.filters import Value
 from contextjax.serving.index import Index
 from contextjax.serving.interface import Hits
 from contextjax.serving.storage import unpack
@@ -109,6 +110,18 @@ class MilvusIndex:
                 for begin in range(0, len(names), ROWS)
                 for row in self._client.query(self._collection, filter=_is_in(names[begin : begin + ROWS]), **options)
             ]
+
+    def attributes_of(self, names: Sequence[str]) -> list[dict[str, Value]]:
+        """Returns the attributes of each picture by their names, without those that it lacks."""
+        if not self.kinds:
+            return [{} for _ in names]
+        options, known = {"output_fields": ["name", "attributes"], "timeout": self._timeout}, {}
+        with self._reported():
+            for begin in range(0, len(names), ROWS):
+                condition = _is_in(names[begin : begin + ROWS])
+                rows = self._client.query(self._collection, filter=condition, **options)
+                known |= {row["name"]: row["attributes"] or {} for row in rows}
+        return [known.get(name, {}) for name in names]
 
     def describe(self, gallery: str, kinds: Mapping[str, str]) -> None:
         """Writes down what is the place of the pictures, and the kinds of their attributes.

@@ -20,6 +20,7 @@ from PIL import Image
 
 from contextjax import images
 from contextjax.serving.batching import Batcher, Full
+from contextjax.serving.filters import Value
 from contextjax.serving.gallery import Gallery
 from contextjax.serving.interface import Hits, VectorIndex, above
 from contextjax.tokenizers import check_question
@@ -161,6 +162,19 @@ class Service:
     async def _prepared(self, load: Callable[[], Image.Image]) -> np.ndarray:
         prepare = lambda: images.preprocess(load(), self.system.image_size, fit=self.system.fit)
         return await asyncio.get_running_loop().run_in_executor(self._decoders, prepare)
+
+    async def attributes_of(self, names: Sequence[str]) -> list[dict[str, Value]]:
+        """Returns the attributes of pictures of the index, by the names of the attributes.
+
+        Raises:
+          Unavailable: the index can't be read.
+        """
+        if self.index is None or not names or not self.index.kinds:
+            return [{} for _ in names]
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, self.index.attributes_of, names)
+        except Exception as error:
+            raise Unavailable from error
 
     async def thumbnail(self, name: str) -> bytes:
         """Returns a picture of the gallery as JPEG, with at most THUMBNAIL pixels on its longer side.

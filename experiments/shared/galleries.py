@@ -207,8 +207,11 @@ class Speed:
             self._last = time.perf_counter()
             print(f"{self._done} of {self._done + left} pictures", flush=True)
 
-    def summary(self) -> str:
-        """Returns pictures a second, reading and compiling included, and their share of this process's roofline."""
+    def summary(self, *, workers: bool = False) -> str:
+        """Returns pictures a second, reading and compiling included, and their share of this process's roofline.
+
+        `workers`: other processes have embedded them, of which there is no roofline.
+        """
         seconds = time.perf_counter() - self._begin
         if self._bar is not None:
             self._bar.close()
@@ -216,7 +219,7 @@ class Speed:
             return "Nothing was to be embedded."
         rate = self._done / seconds
         line = f"{self._done} pictures in {seconds:.1f} s, {rate:.1f} pictures/s"
-        if "model" not in vars(self._system):  # an export of programs
+        if workers or "model" not in vars(self._system):  # an export of programs
             return line + "."
         share = rate * _flops(self._system) / _roof(self._system)
         return f"{line}, {100 * share:.0f} % of the matmul roofline of this process."

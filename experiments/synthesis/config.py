@@ -60,7 +60,9 @@ class SynthesisConfig(ChatSettings):
         tuple[str, ...], "Files that review pages saved: rejected triplets are left out, and a later file wins."
     ] = ()
     review: Annotated[int, "The number of triplets on the review page.", 0] = 100
-    runner: Annotated[Literal["local", "beam"], "Threads of this process, or Apache Beam."] = "local"
+    cluster: Annotated[str | None, "A Ray cluster that does the work: auto, or HOST:PORT (docs/guides/cluster.md)."] = (
+        None
+    )
 
     def __post_init__(self):
         """Raises UserError where settings do not go together."""
@@ -78,8 +80,8 @@ class SynthesisConfig(ChatSettings):
             raise UserError("--agreement needs a CLIP to judge by; give it as --workdir.")
         if self.batch and self.backend != "openai":
             raise UserError(f"--batch is for --backend=openai; got --backend={self.backend}.")
-        if self.batch and self.runner == "beam":
-            raise UserError("--batch asks by files of one process; leave out --runner=beam.")
+        if self.batch and self.cluster:
+            raise UserError("--batch asks by files, which one process writes at once; leave out --cluster.")
 
     @property
     def cosines(self) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from contextjax import images
 from contextjax.files import path_of
-from contextjax.serving.gallery import folder_gallery
+from contextjax.serving.embedding import Spread
+from contextjax.serving.gallery import Gallery, folder_gallery
 from contextjax.serving.storage import unpack
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.filters import Agreement
@@ -26,15 +27,18 @@ def load_system(workdir: str) -> Any:
     return contextjax.load(workdir if not Path(workdir).exists() else path_of(workdir))
 
 
-def embedded(system: Any, folder: Path, cache: Path) -> tuple[list[str], np.ndarray]:
+def embedded(
+    system: Any, folder: Path, cache: Path, *, spread_of: Callable[[Gallery], Spread | None] = lambda gallery: None
+) -> tuple[list[str], np.ndarray]:
     """Embeds a folder's pictures: ids and embeddings float32 [N, D] of those that can be read, in order of their names.
 
     They are kept as an index of experiments.embed, so that pictures embedded by an earlier call, even a killed one, are
     not embedded again.
     """
-    speed = Speed(system)
-    index = kept_index(system, folder_gallery(folder), cache, progress=speed.progress)
-    print(speed.summary())
+    speed, gallery = Speed(system), folder_gallery(folder)
+    spread = spread_of(gallery)  # see contextjax.serving.embedding.embed
+    index = kept_index(system, gallery, cache, progress=speed.progress, spread=spread)
+    print(speed.summary(workers=spread is not None))
     rows = np.concatenate([unpack(packed) for packed in index.embeddings()])
     order = sorted(range(len(rows)), key=index.names.__getitem__)  # later pictures were appended
     return [index.names[row] for row in order], rows[order]

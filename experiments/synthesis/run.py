@@ -21,7 +21,8 @@ from data_pipelines.chat.answers import AnswerCache
 from data_pipelines.chat.batches import BatchModel
 from data_pipelines.chat.costs import ForecastAsker, Spending
 from data_pipelines.chat.questions import Question
-from data_pipelines.synthesis.beam import run_beam
+from data_pipelines.cluster.calls import SpreadModel
+from data_pipelines.cluster.engine import RayEngine
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.grammar import check_address
 from data_pipelines.synthesis.pairs import (
@@ -32,11 +33,12 @@ from data_pipelines.synthesis.pairs import (
     grouped_pairs,
     mine_groups,
 )
-from data_pipelines.synthesis.pipeline import Pipeline, run_local, through
+from data_pipelines.synthesis.pipeline import Pipeline, run_pipeline, through
 from data_pipelines.synthesis.review import read_decisions, read_drafts
 from data_pipelines.synthesis.stages import PROMPTS, read_prompts
 from data_pipelines.synthesis.write import MARK, WriteCounts, check_source, check_target, remove_stale, write_set
 from experiments.shared.chat_settings import log_spending, print_batches, with_progress
+from experiments.shared.clusters import engine_of, spread_over
 from experiments.shared.data import make_reader
 from experiments.synthesis import pages
 from experiments.synthesis.config import SynthesisConfig
@@ -44,25 +46,32 @@ from experiments.synthesis.embedding import agreement_of, embedded, load_system
 from experiments.synthesis.models import batch_models, model_makers
 
 
-def synthesize(config: SynthesisConfig, beam_options: Sequence[str]) -> None:
+def synthesize(config: SynthesisConfig) -> None:
     """Writes a set of triplets and its pages, or prints the forecast of a dry run.
-
-    Args:
-      config: the settings.
-      beam_options: Apache Beam's own options, for config.runner "beam".
 
     Raises:
       UserError: a setting is wrong, the disk is full, a model is unavailable, or no triplet is left.
     """
-    if beam_options and config.runner != "beam":
-        raise UserError(f"got the extra argument '{beam_options[0]}'; Beam's options need --runner=beam.")
     target, band = config.target_folder, SimilarityBand(*config.cosines)
     check_target(target)
     pictures, pairs = _pictures(config)
     check_source(target, pictures.folder)
     pipeline = make_pipeline(config, pictures)  # before pictures are embedded: it checks the settings
+    mark = target / MARK
+    # The nodes read pictures and the CLIP, and write embeddings where pairs are mined; the command writes all else.
+    reads = [pictures.folder, *([Path(config.workdir)] if config.workdir else [])]
+    address, writes = None if config.dry_run else config.cluster, mark if config.pictures else None
+    with engine_of(address, reads=reads, writes=writes, log=mark) as engine:
+        _synthesize(config, pipeline, pairs, band, engine)
+
+
+def _synthesize(
+    config: SynthesisConfig, pipeline: Pipeline, pairs: list[Draft], band: SimilarityBand, engine: RayEngine | None
+) -> None:
+    """Mines pairs where there are none, and runs the pipeline or its forecast."""
+    target, pictures = config.target_folder, pipeline.pictures
     if config.pictures:
-        pairs = _mined_pairs(config, pictures, band)
+        pairs = _mined_pairs(config, pictures, band, engine)
     if 0 < config.pairs < len(pairs):
         pairs = [pairs[i] for i in sorted(Random(config.seed).sample(range(len(pairs)), config.pairs))]
     print(f"{len(pairs):,} pairs of {len(pictures.files):,} pictures.", flush=True)
@@ -71,7 +80,7 @@ def synthesize(config: SynthesisConfig, beam_options: Sequence[str]) -> None:
         return
     with locked(target / MARK, waits=False):
         remove_stale(target)
-        _run(config, pipeline, pairs, beam_options)
+        _run(config, pipeline, pairs, engine)
 
 
 def make_pipeline(config: SynthesisConfig, pictures: SourcePictures) -> Pipeline:
@@ -121,16 +130,20 @@ def forecast(config: SynthesisConfig, pipeline: Pipeline, pairs: Iterable[Draft]
     return [*problems, *spending.lines(), f"Assumed where no answer is kept yet: {assumed}. Nothing was asked."]
 
 
-def _run(config: SynthesisConfig, pipeline: Pipeline, pairs: Sequence[Draft], beam_options: Sequence[str]) -> None:
+def _run(config: SynthesisConfig, pipeline: Pipeline, pairs: Sequence[Draft], engine: RayEngine | None) -> None:
     begin, facts = time.perf_counter(), _facts(config)
     batches = batch_models(config) if config.batch else []
     if batches:
         writer = (lambda: batches[-1]) if config.writer else None
         pipeline = dataclasses.replace(pipeline, make_model=lambda: batches[0], make_writer=writer)
-    if config.runner == "beam":
-        drafts = run_beam(pairs, pipeline, beam_options, place=config.target_folder / MARK)
-    else:
-        drafts = run_local(pairs, pipeline, concurrency=1 if config.backend == "rules" else config.concurrency)
+    is_spread = engine is not None and config.backend == "transformers"  # models that run on the nodes' accelerators
+    if is_spread:
+        makers = [make and functools.partial(SpreadModel, make) for make in (pipeline.make_model, pipeline.make_writer)]
+        pipeline = dataclasses.replace(pipeline, make_model=makers[0], make_writer=makers[1])
+    drafts = run_pipeline(
+        pairs, pipeline, engine, concurrency=1 if config.backend == "rules" else config.concurrency,
+        place="device" if config.agreement is not None and not is_spread else "node",
+    )  # fmt: skip
     log = lambda counts: _log_spending(config, pipeline, counts, facts, time.perf_counter() - begin)
     try:
         counts = write_set(
@@ -201,9 +214,16 @@ def _pictures(config: SynthesisConfig) -> tuple[SourcePictures, list[Draft]]:
     return folder_pictures(local_path(str(config.pictures))), []
 
 
-def _mined_pairs(config: SynthesisConfig, pictures: SourcePictures, band: SimilarityBand) -> list[Draft]:
+def _mined_pairs(
+    config: SynthesisConfig, pictures: SourcePictures, band: SimilarityBand, engine: RayEngine | None
+) -> list[Draft]:
     place = config.target_folder / MARK
-    ids, embeddings = embedded(load_system(str(config.workdir)), pictures.folder, place / "galleries")
+    ids, embeddings = embedded(
+        load_system(source := str(config.workdir)),
+        pictures.folder,
+        place / "galleries",
+        spread_of=functools.partial(spread_over, engine, source),
+    )
     groups = mine_groups(embeddings, band, size=config.group, seed=config.seed)
     page = pages.band_page(ids, embeddings, pictures, band, len(groups), seed=config.seed, facts=_facts(config))
     pages.write_page(place / "band.html", page)

@@ -16,7 +16,7 @@ from data_pipelines.chat.questions import Question, ShownPicture
 from data_pipelines.judge.judge import read_prompts as read_judge_prompts
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.pairs import folder_pictures
-from data_pipelines.synthesis.pipeline import Pipeline, run_local
+from data_pipelines.synthesis.pipeline import Pipeline, run_pipeline
 from data_pipelines.synthesis.stages import read_prompts
 from tests.commands import in_process
 
@@ -109,7 +109,7 @@ def test_a_pair_walks_through_both_models(models, folder, tmp_path):
         pictures=folder_pictures(folder), make_model=make("sees"), make_writer=make("writes"),
         answers=tmp_path / "answers.sqlite", run="test",
     )  # fmt: skip
-    (draft,) = run_local([Draft("a.png", "b.png")], pipeline, concurrency=1)
+    (draft,) = run_pipeline([Draft("a.png", "b.png")], pipeline, concurrency=1)
     assert draft.problem.startswith("describe reference: ")  # noise is no list
     things = json.dumps([{"object": "ball", "details": "red"}])
     values = (("reference", things), ("target", things), ("count", "2"), ("characters", "100"))

@@ -128,6 +128,8 @@ def test_searches_are_filtered_by_attributes(system, gallery, tmp_path):
         for all_, filtered in zip(every, some, strict=True):
             kept = [hit["name"] for hit in all_["results"] if int(hit["name"][:2]) in (3, 5, 7, 9, 11)]
             assert [hit["name"] for hit in filtered["results"]] == kept and len(kept) == 5
+            for hit in filtered["results"]:
+                assert hit["attributes"] == {"price": int(hit["name"][:2]), "kind": "b"}
         for where, sentence in (("price = 'x'", "price is a number"), ("size = 1", "'size', and there are price, kind"),
                                 ("price <", "can't be read")):  # fmt: skip
             refused = ask(where=where)

@@ -96,6 +96,9 @@ def test_filters_and_thresholds_are_those_of_the_exact_index(both):
             assert [name for name, _ in hits] == [name for name, _ in exact], where
     least = index.search(queries, 5)[0][4][1] - 1e-4
     assert len(made.search(queries, 20, threshold=least)[0]) == 5
+    asked = ["8.png", "7.png", "9.png", "unknown.png"]  # 7 has no value of any column
+    assert made.attributes_of(asked) == index.attributes_of(asked)
+    assert index.attributes_of(asked)[1:] == [{}, {"price": 4.5, "shop no": "a", "ok": False}, {}]
     columns["price"][1] = 500
     index.set_attributes(Attributes(names, columns))
     assert mirror(index, made) == (1, 1) and made.search(queries, 1, where="price = 500")[0][0][0] == "1.png"

@@ -8,7 +8,7 @@ from data_pipelines.chat import batches
 from data_pipelines.chat.answers import AnswerCache
 from data_pipelines.chat.batches import BatchModel
 from data_pipelines.chat.endpoint import ChatModel
-from data_pipelines.synthesis.pipeline import run_local
+from data_pipelines.synthesis.pipeline import run_pipeline
 from tests.data_pipelines.chat.server import Endpoint, completion, question_of, sensible, serving
 
 
@@ -30,14 +30,14 @@ def play(make_pipeline, pairs, tmp_path):
         folder, counts = tmp_path / "batch", []
         for number in range(rounds):
             model = BatchModel("m", folder)
-            drafts = list(run_local(pairs, make_pipeline(model), concurrency=2))
+            drafts = list(run_pipeline(pairs, make_pipeline(model), concurrency=2))
             files = model.write()
             counts.append(sum(len(path.read_text().splitlines()) for path in files))
             if not any(draft.waiting for draft in drafts):
                 return drafts, counts
             # Whoever runs it again too early asks nothing twice.
             again = BatchModel("m", folder)
-            list(run_local(pairs, make_pipeline(again)))
+            list(run_pipeline(pairs, make_pipeline(again)))
             assert again.write() == [] and again.waiting == counts[-1]
             lines = [line if isinstance(line, str) else json.dumps(line) for line in answered(files, change)]
             (folder / "answers").mkdir(exist_ok=True)
@@ -52,7 +52,7 @@ def test_three_rounds_give_what_asking_at_once_gives(play, make_pipeline, pairs,
     assert counts == [2, 3, 3, 0]
     with serving(Endpoint(sensible)) as address:
         pipeline = make_pipeline(ChatModel("m", address=address), answers=tmp_path / "others.sqlite")
-        assert list(run_local(pairs, pipeline)) == drafts
+        assert list(run_pipeline(pairs, pipeline)) == drafts
     assert all(draft.kept for draft in drafts)
 
 
@@ -60,7 +60,7 @@ def test_answers_of_files_are_kept_for_asking_at_once(play, make_pipeline, pairs
     drafts, _ = play()
     endpoint = Endpoint(sensible)
     with serving(endpoint) as address:
-        assert list(run_local(pairs, make_pipeline(ChatModel("m", address=address)))) == drafts
+        assert list(run_pipeline(pairs, make_pipeline(ChatModel("m", address=address)))) == drafts
     assert not endpoint.requests
 
 
@@ -97,7 +97,7 @@ def test_a_file_that_was_moved_away_does_not_cost_another_one(make_pipeline, pai
     folder.mkdir()
     (folder / "requests-0002.jsonl").write_text("kept\n")
     model = BatchModel("m", folder)
-    list(run_local(pairs, make_pipeline(model)))
+    list(run_pipeline(pairs, make_pipeline(model)))
     assert [path.name for path in model.write()] == ["requests-0003.jsonl"]
     assert (folder / "requests-0002.jsonl").read_text() == "kept\n"
 
@@ -116,7 +116,7 @@ def test_lines_that_are_cut_or_foreign_are_left_out_and_counted(play, tmp_path):
 def test_files_are_cut_where_they_would_be_too_long(make_pipeline, pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "MAX_REQUESTS", 1)
     model = BatchModel("m", tmp_path / "batch")
-    list(run_local(pairs, make_pipeline(model)))
+    list(run_pipeline(pairs, make_pipeline(model)))
     files = model.write()
     assert [path.name for path in files] == ["requests-0001.jsonl", "requests-0002.jsonl"]
     assert all(len(path.read_text().splitlines()) == 1 for path in files)

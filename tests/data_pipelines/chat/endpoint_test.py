@@ -15,7 +15,7 @@ from data_pipelines.chat import endpoint as client
 from data_pipelines.chat.answers import AnswerCache
 from data_pipelines.chat.endpoint import ChatModel, RateLimit
 from data_pipelines.chat.questions import Prompt, Question, ShownPicture
-from data_pipelines.synthesis.pipeline import run_local
+from data_pipelines.synthesis.pipeline import run_pipeline
 from tests.commands import replace_clock
 from tests.data_pipelines.chat.server import FAULTS, KEY, Endpoint, completion, error, sensible, serving
 
@@ -41,7 +41,7 @@ def run(endpoint, make_pipeline, pairs, monkeypatch):
     def go(pairs=pairs, concurrency=1, **options):
         with serving(endpoint) as address:
             model = ChatModel("m", address=address, **OPTIONS | options)
-            return list(run_local(pairs, make_pipeline(model), concurrency=concurrency))
+            return list(run_pipeline(pairs, make_pipeline(model), concurrency=concurrency))
 
     return go
 
@@ -204,7 +204,7 @@ def test_no_key_in_any_error_log_answer_or_file(run, endpoint, pairs, tmp_path, 
 def test_a_hosted_model_needs_a_key(monkeypatch, make_pipeline, pairs):
     monkeypatch.delenv("TEST_KEY", raising=False)
     with pytest.raises(UserError, match="environment has no TEST_KEY"):
-        list(run_local(pairs, make_pipeline(ChatModel("m", **OPTIONS))))
+        list(run_pipeline(pairs, make_pipeline(ChatModel("m", **OPTIONS))))
 
 
 def test_another_server_gets_a_key_only_where_it_is_named(run, endpoint, pairs, monkeypatch):

@@ -1,12 +1,12 @@
 """Drafts are the same after their line; a triplet's id depends on all that is in it."""
 
 from data_pipelines.synthesis.drafts import Draft, from_line, to_line, triplet_id
-from data_pipelines.synthesis.pipeline import run_local
+from data_pipelines.synthesis.pipeline import run_pipeline
 from tests.data_pipelines.synthesis.conftest import saying
 
 
 def test_a_draft_is_the_same_after_its_line(make_pipeline, pairs):
-    for draft in run_local(pairs, make_pipeline(saying("Add a dog.", "dog"))):
+    for draft in run_pipeline(pairs, make_pipeline(saying("Add a dog.", "dog"))):
         assert from_line(to_line(draft)) == draft
 
 

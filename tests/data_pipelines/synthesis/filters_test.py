@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from data_pipelines.synthesis.drafts import Draft, Sentence, triplet_id
 from data_pipelines.synthesis.filters import CHECKS, make_filters, normalized, settle
-from data_pipelines.synthesis.pipeline import run_local, through
+from data_pipelines.synthesis.pipeline import run_pipeline, through
 from tests.data_pipelines.synthesis.conftest import saying
 
 BAD = {
@@ -104,7 +104,7 @@ def test_long_answers_go_as_a_whole_and_others_are_cut_into_sentences(make_pipel
     long = "Add a dog. " + "And a cat. " * 12
     short = "Dr. Who leaves. Set it approx. 3 m left. Show a dog, e.g. Lassie. Add 2. A St. Bernard comes."
     pipeline = make_pipeline(saying(long, 'Add a dog. Then remove the cat! "Why not?" Yes e.g. like so.', short))
-    (draft,) = run_local(pairs[:1], pipeline)
+    (draft,) = run_pipeline(pairs[:1], pipeline)
     assert draft.sentences[0].removed_by == "length" and draft.sentences[0].text == long.strip()
     assert [s.text for s in draft.sentences[1:]] == [
         "Add a dog.",

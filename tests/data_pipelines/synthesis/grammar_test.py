@@ -12,7 +12,7 @@ from contextjax.types import UserError
 from data_pipelines.chat.answers import AnswerCache
 from data_pipelines.synthesis import grammar
 from data_pipelines.synthesis.grammar import LanguageTool
-from data_pipelines.synthesis.pipeline import run_local
+from data_pipelines.synthesis.pipeline import run_pipeline
 from tests.commands import replace_clock
 from tests.data_pipelines.synthesis.conftest import saying
 
@@ -48,8 +48,8 @@ def test_texts_with_findings_are_removed_and_each_is_asked_about_once(make_pipel
         pipeline = make_pipeline(
             saying("Add a dogs & dogs.", "Add 1 dog + \N{SNOWMAN}."), grammar=address, language="en-GB"
         )
-        drafts = list(run_local(pairs[2:], pipeline))
-        assert list(run_local(pairs[2:], pipeline)) == drafts
+        drafts = list(run_pipeline(pairs[2:], pipeline))
+        assert list(run_pipeline(pairs[2:], pipeline)) == drafts
     bad = drafts[0].sentences[0]
     assert (bad.removed_by, bad.why) == ("grammar", "Did you mean 'dog'? (2 findings)")
     assert drafts[0].kept[0].passed[-2:] == ("grammar", "ambiguous")

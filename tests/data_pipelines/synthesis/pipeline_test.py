@@ -3,19 +3,19 @@
 import pickle
 
 from data_pipelines.synthesis.drafts import Draft
-from data_pipelines.synthesis.pipeline import run_local, through
+from data_pipelines.synthesis.pipeline import run_pipeline, through
 from tests.data_pipelines.synthesis.conftest import saying
 
 
 def test_the_number_of_threads_changes_nothing(make_pipeline, pairs):
     pipeline = make_pipeline(saying("Add a dog.", "Make it red."))
-    drafts = list(run_local(pairs, pipeline, concurrency=1))
+    drafts = list(run_pipeline(pairs, pipeline, concurrency=1))
     assert [(draft.reference, draft.target) for draft in drafts] == [(pair.reference, pair.target) for pair in pairs]
-    assert list(run_local(pairs, pipeline, concurrency=3)) == drafts
+    assert list(run_pipeline(pairs, pipeline, concurrency=3)) == drafts
 
 
 def test_texts_of_one_reference_are_settled_together(make_pipeline, pairs):
-    first, second, third = run_local(pairs, make_pipeline(saying("Add a dog.")), concurrency=2)
+    first, second, third = run_pipeline(pairs, make_pipeline(saying("Add a dog.")), concurrency=2)
     assert {s.removed_by for draft in (first, second) for s in draft.sentences} == {"ambiguous"} and third.kept
 
 

@@ -11,7 +11,7 @@ from data_pipelines.datasets.pictograms.text_parser import parse_modification
 from data_pipelines.prepare import prepare
 from data_pipelines.synthesis import rules
 from data_pipelines.synthesis.pairs import existing_pairs
-from data_pipelines.synthesis.pipeline import Pipeline, run_local
+from data_pipelines.synthesis.pipeline import Pipeline, run_pipeline
 from data_pipelines.synthesis.write import write_set
 from data_pipelines.tables import load_split
 
@@ -23,7 +23,7 @@ def made(pictograms, tmp_path_factory):
     pictures, pairs = existing_pairs(READERS["cirr"](pictograms), "train")
     make = lambda: rules.with_scenes(pictograms, ("train",))
     pipeline = Pipeline(pictures=pictures, make_model=make, answers=target / "synthesis" / "answers.sqlite", run="test")
-    drafts = list(run_local(pairs, pipeline, concurrency=2))
+    drafts = list(run_pipeline(pairs, pipeline, concurrency=2))
     return target, drafts, write_set(drafts, pictures, target, "train")
 
 
@@ -73,7 +73,7 @@ def test_rules_are_for_pictograms_only(tmp_path, make_pipeline, pairs):
     with pytest.raises(UserError, match="scene graphs of the pictograms"):
         rules.with_scenes(tmp_path, ("train",))
     with pytest.raises(UserError, match=r"no scene graph of a\.png"):
-        list(run_local(pairs, make_pipeline(rules.RulesModel({}))))
+        list(run_pipeline(pairs, make_pipeline(rules.RulesModel({}))))
 
 
 @pytest.mark.parametrize(("argument", "parts"), [("synthetic", 1), ("both", 2)])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from data_pipelines.chat.questions import NoAnswer, Question, Reply
 from data_pipelines.chat.reading import MAX_CHARACTERS, MAX_ITEM
 from data_pipelines.synthesis.drafts import Thing
-from data_pipelines.synthesis.pipeline import run_local
+from data_pipelines.synthesis.pipeline import run_pipeline
 from data_pipelines.synthesis.stages import MAX_ITEMS, parse_texts, parse_things, read_prompts
 from tests.data_pipelines.synthesis.conftest import THINGS, Says
 
@@ -53,11 +53,11 @@ def test_a_model_text_is_never_a_field_or_a_name(make_pipeline, pairs, tmp_path)
     hostile = "$reference ${target} {0} %s ../../etc/passwd '; DROP TABLE answers; --"
     model = Says(lambda q: '["Add a dog."]' if q.prompt.name == "difference" else
                  json.dumps([{"object": hostile, "details": "\u202e\x1b[31m" + hostile}]))  # fmt: skip
-    (draft,) = run_local(pairs[:1], make_pipeline(model))
+    (draft,) = run_pipeline(pairs[:1], make_pipeline(model))
     assert draft.kept and draft.reference_things[0].object == hostile
     question = model.asked[-1].text
     assert question.count("$reference ${target}") == 4 and "\x1b" not in question and "\u202e" not in question
-    assert list(run_local(pairs[:1], make_pipeline(model))) == [draft]
+    assert list(run_pipeline(pairs[:1], make_pipeline(model))) == [draft]
 
 
 def test_answers_that_try_to_steer_are_removed(make_pipeline, pairs):
@@ -67,7 +67,7 @@ def test_answers_that_try_to_steer_are_removed(make_pipeline, pairs):
         "<img src=x onerror=alert(1)> dog",
         "Add a dog.",
     ]
-    (draft,) = run_local(
+    (draft,) = run_pipeline(
         pairs[:1], make_pipeline(Says(lambda q: json.dumps(texts) if q.prompt.name == "difference" else THINGS))
     )
     assert [s.removed_by for s in draft.sentences] == ["steering", "files", "steering", ""]
@@ -86,6 +86,6 @@ def test_a_question_is_another_where_anything_differs():
 @pytest.mark.parametrize(("answer", "times"), [("[]", 1), ("no list", 2), ('[""]', 2)])
 def test_what_was_said_plainly_is_not_asked_again(answer, times, make_pipeline, pairs):
     model = Says(lambda q: answer if q.prompt.name == "difference" else THINGS)
-    (draft,) = run_local(pairs[:1], make_pipeline(model))
+    (draft,) = run_pipeline(pairs[:1], make_pipeline(model))
     assert draft.problem.startswith("write differences") and not draft.kept
     assert sum(question.prompt.name == "difference" for question in model.asked) == times

@@ -15,7 +15,7 @@ from contextjax.types import UserError
 from data_pipelines.datasets import READERS
 from data_pipelines.synthesis.drafts import Draft, Sentence, Thing
 from data_pipelines.synthesis.pairs import folder_pictures
-from data_pipelines.synthesis.pipeline import run_local
+from data_pipelines.synthesis.pipeline import run_pipeline
 from data_pipelines.synthesis.write import check_source, check_target, cirr_names, remove_stale, write_set
 from data_pipelines.tables import load_split
 from tests.data_pipelines.synthesis.conftest import saying
@@ -42,7 +42,7 @@ def written(draft_texts, folder, target, split="train"):
 def test_any_folder_becomes_a_set_in_three_layouts(make_pipeline, pairs, pictures_folder, tmp_path):
     target = tmp_path / "set"
     pipeline = make_pipeline(saying("Add a dog.", "Make it \N{SNOWMAN}."))
-    found = write_set(run_local(pairs, pipeline), pipeline.pictures, target, "train")
+    found = write_set(run_pipeline(pairs, pipeline), pipeline.pictures, target, "train")
     # of the two pairs with one reference, the same texts are ambiguous
     assert (found.pairs, found.triplets, found.pictures, dict(found.removed)) == (3, 2, 2, {"ambiguous": 4})
     for reader in ("manifest", "cirr_r", "cirr"):
@@ -63,7 +63,7 @@ def test_unreadable_pictures_and_pairs_of_one_are_reported_and_the_rest_goes_on(
     pairs = [*bad[:2], Draft("b.jpg", "a.png"), bad[2], Draft("sub/c.png", "sub/c.png")]
     model = saying("Add a dog.")
     pipeline = make_pipeline(model)
-    drafts = list(run_local(pairs, pipeline))
+    drafts = list(run_pipeline(pairs, pipeline))
     found = write_set(drafts, pipeline.pictures, tmp_path / "set", "train")
     assert (found.triplets, dict(found.problems)) == (1, {"check pair": 4})
     assert [bool(draft.problem) for draft in drafts] == [True, True, False, True, True]

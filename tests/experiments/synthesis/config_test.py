@@ -20,7 +20,7 @@ GIVEN = {"data": "set", "target": "made", "backend": "openai"}
         ({"data": None, "pictures": "x"}, "give it as --workdir"),
         ({"agreement": 0.1}, "--agreement needs a CLIP"),
         ({"backend": "rules", "batch": "x"}, "--batch is for --backend=openai; got --backend=rules"),
-        ({"batch": "x", "runner": "beam"}, "leave out --runner=beam"),
+        ({"batch": "x", "cluster": "auto"}, "leave out --cluster"),
         ({"target": "gs://bucket/made", "data": None, "pictures": "x"}, "is in an object store"),
     ],
 )

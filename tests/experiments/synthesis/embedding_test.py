@@ -9,7 +9,7 @@ from PIL import Image
 from contextjax.types import UserError
 from data_pipelines.synthesis.drafts import Draft
 from data_pipelines.synthesis.pairs import folder_pictures
-from data_pipelines.synthesis.pipeline import run_local
+from data_pipelines.synthesis.pipeline import run_pipeline
 from experiments.synthesis.embedding import agreement_of, embedded
 from tests.data_pipelines.synthesis.conftest import saying
 from tests.experiments.synthesis.conftest import TEXTS
@@ -42,7 +42,7 @@ def test_texts_that_disagree_are_removed(clip, folder, make_pipeline):
     pipeline = dataclasses.replace(
         make_pipeline(saying(*TEXTS)), pictures=pictures, make_agreement=lambda: agreement_of(str(clip), pictures)
     )
-    (draft,) = run_local([Draft("p00.png", "p02.png")], pipeline)
+    (draft,) = run_pipeline([Draft("p00.png", "p02.png")], pipeline)
     values = agreement_of(str(clip), pictures)(draft, TEXTS)
     assert [s.removed_by == "agreement" for s in draft.sentences] == [value < 0 for value in values]
     assert any(s.removed_by for s in draft.sentences) or min(values) >= 0

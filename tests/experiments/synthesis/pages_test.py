@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from data_pipelines.synthesis.pairs import SimilarityBand, folder_pictures, grouped_pairs, mine_groups, on_grid
-from data_pipelines.synthesis.pipeline import run_local
+from data_pipelines.synthesis.pipeline import run_pipeline
 from data_pipelines.synthesis.review import read_drafts
 from data_pipelines.synthesis.write import write_set
 from experiments.synthesis import pages
@@ -40,7 +40,7 @@ def _counts(cosines, band):
 def test_the_pages_of_a_run_show_what_was_removed_and_escape_it(make_pipeline, pairs, tmp_path):
     hostile = "<script>alert(1)</script> dog"
     pipeline = make_pipeline(saying("Add a dog.", hostile, "dog", "Make image 1 red."))
-    counts = write_set(run_local(pairs[1:], pipeline), pipeline.pictures, tmp_path / "set", "train")
+    counts = write_set(run_pipeline(pairs[1:], pipeline), pipeline.pictures, tmp_path / "set", "train")
     common = {"title": hostile, "seed": 0, "facts": {"Made by": hostile}}
     again = lambda: read_drafts(tmp_path / "set", "train")
     page = pages.render(pages.filters_page(again(), pipeline.pictures, counts, **common))

@@ -1,0 +1,121 @@
+"""Connections to a cluster, and what is found before work begins: no cluster, other versions, folders of one node."""
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from contextjax.types import UserError
+from data_pipelines.cluster import nodes
+from data_pipelines.cluster.nodes import connected
+from tests.clusters import add_node, local_cluster, needs_ray
+from tests.commands import ROOT
+
+pytestmark = [needs_ray, pytest.mark.filterwarnings("default")]  # Ray deprecates settings that it makes itself
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.mark.parametrize("address", ["ray://host:10001", "host", "host:port", "", "a b:1"])
+def test_an_address_has_a_host_and_a_port(address):
+    with pytest.raises(UserError, match=r"expected auto or HOST:PORT"), connected(address):
+        pass
+
+
+def test_a_cluster_that_is_away_is_reported_at_once():
+    begin = time.monotonic()
+    with pytest.raises(UserError, match=r"There is no Ray cluster at 127\.0\.0\.1:\d+ .*ray start --head"):
+        nodes._reachable(f"127.0.0.1:{free_port()}")
+    with pytest.raises(UserError, match=r"There is no Ray cluster at 127\.0\.0\.1:99999"):
+        nodes._reachable("127.0.0.1:99999")
+    assert time.monotonic() - begin < 5
+
+
+def test_no_cluster_on_this_machine(monkeypatch):
+    def missing(address):
+        raise ConnectionError(address)
+
+    monkeypatch.setattr("ray._private.services.canonicalize_bootstrap_address", missing)
+    with pytest.raises(UserError, match=r"--cluster=auto finds no Ray cluster on this machine"):
+        nodes._reachable("auto")
+
+
+def test_a_server_that_is_no_cluster(monkeypatch):
+    monkeypatch.setattr(nodes, "PATIENCE", 0.5)
+    monkeypatch.setattr(nodes, "_greet", lambda address: time.sleep(2))
+    slow = pytest.raises(UserError, match=r"does not answer as a Ray cluster within 0\.5 s")
+    with socket.create_server(("127.0.0.1", 0)) as server, slow:
+        nodes._reachable(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+@pytest.mark.long
+def test_a_cluster_whose_nodes_see_the_folders_is_given(tmp_path):
+    (tmp_path / "read").mkdir()
+    (tmp_path / "read" / "a.png").write_bytes(b"x")
+    before = signal.getsignal(signal.SIGTERM)
+    with connected(local_cluster().address, reads=[tmp_path / "read"], writes=tmp_path / "new" / "written"):
+        assert signal.getsignal(signal.SIGTERM) is before
+    assert list((tmp_path / "new" / "written").iterdir()) == []
+
+
+@pytest.mark.long
+def test_a_node_with_other_code_is_named(tmp_path):
+    for package in ("contextjax", "data_pipelines", "experiments"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    with (tmp_path / "contextjax" / "types.py").open("a") as file:
+        file.write("\n# another version\n")
+    cluster = local_cluster()
+    node = add_node(cluster, PYTHONPATH=str(tmp_path))
+    try:
+        other = pytest.raises(UserError, match=r"Node .* has contextjax \w+, and this machine \w+ \(a hash")
+        with other, connected(cluster.address):
+            pass
+    finally:
+        cluster.remove_node(node)
+
+
+@contextlib.contextmanager
+def node_that_sees_another(folder: Path, address: str):
+    """A node in a mount namespace of its own, in which a folder is empty."""
+    ray = Path(sys.executable).parent / "ray"
+    start = f"mount -t tmpfs none {folder} && exec {ray} start --address={address} --num-cpus=1 --block"
+    process = subprocess.Popen(["unshare", "-m", "sh", "-c", start], start_new_session=True)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.long
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0, reason="mount namespaces need root"
+)
+@pytest.mark.parametrize("kind", ["reads", "writes"])
+def test_a_node_that_does_not_see_a_folder_is_named(kind, tmp_path):
+    import ray
+
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"x")
+    cluster = local_cluster()
+    with node_that_sees_another(folder, cluster.address):
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+        before = time.monotonic() + 60
+        while sum(node["Alive"] for node in ray.nodes()) < 4 and time.monotonic() < before:
+            time.sleep(0.2)
+        ray.shutdown()
+        unseen = pytest.raises(UserError, match=r"Node .* does not see .*data/.* as this machine does")
+        with unseen, connected(cluster.address, **{kind: [folder] if kind == "reads" else folder}):
+            pass
+    assert [path.name for path in folder.iterdir()] == ["a.png"]

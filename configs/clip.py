@@ -19,8 +19,8 @@ Arguments, joined by commas (configs/clip.py:pairs,L14,image0):
 
 The loss is CLIP's, symmetric over the batch; other captions of a picture, in the batch beside it, are no negatives. The
 temperature goes on from the CLIP's own. A SigLIP's loss is its own, of each pair by itself, with its learned scale and
-bias (--config.loss.sigmoid=False: CLIP's), and its texts have 64 tokens. Other parts are frozen or slowed by the
-beginnings of their parameters' paths: --config.optimizer.freeze="('text', 'vision/layer_0')" or
+bias (--config.loss.sigmoid=False: CLIP's); its texts have 64 tokens, at So400m14 16. Other parts are frozen or slowed
+by the beginnings of their parameters' paths: --config.optimizer.freeze="('text', 'vision/layer_0')" or
 --config.optimizer.multipliers.vision=0.1 (the paths: vision, text, visual_projection, which a SigLIP lacks,
 text_projection, logit_scale, and a SigLIP's logit_bias).
 

@@ -42,8 +42,9 @@ rate. No decay on biases, norms and scalars, where it only pulls scales to zero.
 rate of 1e-3. In-batch copies of the target are no negatives: in a batch of 256 of CIRR's samples, about 12 % of the
 targets are another sample's reference and 9 % another's target.
 
-With a SigLIP's towers all else is the same, the InfoNCE loss too (--config.loss.sigmoid=True: SigLIP's own), and texts
-have 64 tokens; its image tower has no class token. --config.model.query=sum trains the plain sum of both embeddings.
+With a SigLIP's towers all else is the same, the InfoNCE loss too (--config.loss.sigmoid=True: SigLIP's own). Texts
+have 64 tokens (SigLIP-So400m14: 16), and the image tower has no class token. --config.model.query=sum trains the plain
+sum of both embeddings.
 
 Accelerators compute in bfloat16; on a CPU add --config.model.dtype=float32.
 

@@ -16,7 +16,7 @@ SIGLIPS = {
 }
 TOWERS = {**CLIPS, **SIGLIPS}
 TINY_SIGLIP = "tiny_siglip"  # `shrink` of a SigLIP
-LENGTH = 64  # tokens of a SigLIP's text
+LENGTHS = {"SigLIP-So400m14": 16}  # tokens of a SigLIP's text; of the others 64
 
 
 def start_from(config, size: str) -> None:
@@ -28,4 +28,4 @@ def start_from(config, size: str) -> None:
     if size in SIGLIPS:
         for key in ("text_length", "caption_length"):
             if key in config.data:
-                config.data[key] = min(config.data[key], LENGTH)
+                config.data[key] = min(config.data[key], LENGTHS.get(size, 64))

@@ -67,6 +67,7 @@ _SIGLIP: Mapping[str, tuple[int, ...]] = {
     "L16": (256, 16, 1024, 24, 16, 4096),
     "So400m14": (224, 14, 1152, 27, 16, 4304),
 }
+_POSITIONS = {"So400m14": 16}  # as published at 224 pixels
 _SIGLIP_2: Any = {"vocabulary": 256_000, "pad": 0, "fit": "squash_bilinear"}  # Gemma's tokenizer
 
 VARIANTS: Mapping[str, CLIPConfig | BLIPConfig | BLIP2Config] = {
@@ -76,7 +77,7 @@ VARIANTS: Mapping[str, CLIPConfig | BLIPConfig | BLIP2Config] = {
     "L14-336": CLIPConfig(VisionConfig(336, 14, 1024, 24, 16, 4096), _TEXT_L, 768),
     "H14": CLIPConfig(VisionConfig(224, 14, 1280, 32, 16, 5120, activation="gelu"), _TEXT_H, 1024),
     "S16": CLIPConfig(_VISION_S, TextConfig(vocabulary=1024, positions=36, width=128, layers=2, heads=4, mlp=512), 128),
-    **{f"SigLIP-{name}": _siglip(*sizes) for name, sizes in _SIGLIP.items()},
+    **{f"SigLIP-{name}": _siglip(*sizes, positions=_POSITIONS.get(name, 64)) for name, sizes in _SIGLIP.items()},
     **{f"SigLIP2-{name}": _siglip(*sizes, **_SIGLIP_2) for name, sizes in _SIGLIP.items()},
     "SigLIP-S16": _siglip(64, 16, 128, 3, 4, 512, vocabulary=1024, positions=36),
     "BLIP-B": BLIPConfig(_BLIP_VISION, BertConfig(30524, 512, 768, 12, 12, 3072), 256),

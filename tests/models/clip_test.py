@@ -33,7 +33,7 @@ def test_embeddings_are_projected_pooled_states(tiny):
 
 
 def test_siglips_texts_are_filled_up_and_every_token_reads_every_other():
-    """What stands in an array behind a text changes nothing, and neither does the array's length."""
+    """Neither the array's length nor what stands in it behind a text changes anything."""
     model = CLIP(SIGLIP_CONFIG)
     params = random_params(model)
     rng = np.random.default_rng(0)

@@ -80,7 +80,7 @@ def sigmoid_loss(
 def _total(chunk: int, query: Any, keys: Any, scale: tuple[Any, Any], rows: Marks, columns: Marks) -> Any:
     """Returns the sum over the pairs of a block, computed in smaller ones and once more for the gradient."""
     query_block, key_block = cut((query, rows), chunk), cut((keys, columns), chunk)
-    one = jax.checkpoint(_sum_of_pairs) if chunk else _sum_of_pairs
+    one: Any = jax.checkpoint(_sum_of_pairs) if chunk else _sum_of_pairs
 
     def over_keys(total: Any, key: Any) -> tuple[Any, None]:
         add = lambda total, block: (total + one(*block, *key, scale), None)

@@ -61,8 +61,8 @@ class TextTransformer(nn.Module):
         lead, length = ids.shape[:-1], ids.shape[-1]
         ids, mask = ids.reshape(-1, length), mask.reshape(-1, length)
         if c.pad_token is not None:  # the same states, however long the array is that the text comes in
-            rest = jnp.full((ids.shape[0], c.positions - length), c.pad_token, ids.dtype)
-            ids = jnp.concatenate([jnp.where(mask, ids, c.pad_token), rest], axis=1)
+            rest = jnp.full((ids.shape[0], c.positions), c.pad_token, ids.dtype)
+            ids = jnp.concatenate([jnp.where(mask, ids, c.pad_token), rest], axis=1)[:, : c.positions]
         embedding = nn.Embed(
             c.vocabulary,
             c.width,

@@ -43,6 +43,7 @@ def write_pretrained(folder: str | Path, config: CLIPConfig | BLIPConfig | BLIP2
     Raises:
       UserError: the folder holds something already, or Hugging Face has no class for such a model.
     """
+    family: Any
     if isinstance(config, CLIPConfig):
         family, processor = (siglip, "Siglip") if config.is_siglip else (clip, "CLIP")
     else:

@@ -112,7 +112,7 @@ def _from_published(config: Any, params: Any) -> Any:
     read = {path: place(leaf.read(), flat[path].sharding) for path, leaf in leaves.items()}
     if config.loss.learned_temperature and scale in read and not config.loss.get("sigmoid"):
         # A CLIP has learned to its floor, where nothing moves it: another system starts at 0.07, a CLIP just above.
-        start = place(np.float32(START), flat[scale].sharding)
+        start = place(np.asarray(START, np.float32), flat[scale].sharding)
         read[scale] = start if family.towers else jnp.minimum(read[scale], MOVING)
     return unflatten({**flat, **read})
 

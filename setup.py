@@ -65,6 +65,7 @@ setup(
         "synthesis": ["openai>=3"],
         "wandb": ["wandb>=0.20"],
         "mlflow": ["mlflow>=3"],
+        "mteb": ["mteb>=2.26"],
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.30"],
         "ray": ["ray[data]>=2.60"],
         "storage": ["gcsfs>=2026"],

@@ -27,6 +27,10 @@ def base(system: str = "context_cir") -> Any:
     model.vision = ConfigDict({"remat": "none", "attention": "xla", "scan": False})
     model.text = ConfigDict({"remat": "none", "attention": "xla", "scan": False})
     model.projection = 0  # 0: the variant's
+    # Adapters (contextjax.lora): rank (0: none) and alpha of the products, and the beginnings of the paths, as
+    # optimizer.freeze has them, of what has adapters: all matrices there, which have to be frozen. What is frozen is
+    # the base (model.start or model.pretrained) that checkpoints leave out.
+    model.lora = ConfigDict({"rank": 0, "alpha": 16.0, "paths": ()})
     model.dtype = "float32"
     own = {"context_cir": _context_cir, "context_blip": _context_blip, "composed_blip": _composed_blip}
     own |= {"covr2": _covr2, "clip": _clip}
@@ -132,6 +136,22 @@ def use_muon(config: Any, *, learning_rate: float, warmup_steps: int) -> None:
     config.optimizer.warmup_steps = warmup_steps
     config.optimizer.weight_decay = 0.05
     config.optimizer.decay_vectors = False
+
+
+def use_lora(config: Any, rank: float, *, paths: Sequence[str], freeze: Sequence[str]) -> None:
+    """Trains adapters of the blocks under `paths` instead of what `freeze` names.
+
+    Alpha is twice the rank, and the adapters' rate 1e-4, which is usual and unmeasured here.
+
+    Raises:
+      ValueError: `rank` is no whole number above 0.
+    """
+    if rank < 1 or rank != int(rank):
+        raise ValueError(f"The rank of lora{rank:g} is {rank:g}; expected a whole number of 1 or more, as lora8.")
+    config.model.lora.update({"rank": int(rank), "alpha": 2.0 * rank, "paths": tuple(f"{p}/layers" for p in paths)})
+    config.optimizer.freeze = tuple(dict.fromkeys((*config.optimizer.freeze, *freeze)))
+    config.optimizer.multipliers.lora = 1e-4 / config.optimizer.learning_rate
+    config.training.diagnose_every = 0  # which takes gradients of everything
 
 
 def numbered(argument: str, kinds: Sequence[str]) -> tuple[list[str], dict[str, float]]:

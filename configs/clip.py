@@ -12,6 +12,8 @@ Arguments, joined by commas (configs/clip.py:pairs,L14,image0):
     B32, B16 (default), L14, H14   the CLIP, from the hub, or from --config.model.pretrained=FOLDER
     image0.1, text0.1   that tower's share of the learning rate, projection included; 0 freezes it. image0 is LiT's
                      form (arXiv 2111.07991)
+    lora8            adapters of this rank of the blocks' matrices, and the temperature, are trained alone, at 1e-4
+                     (LoRA, arXiv 2106.09685); image0.1 is a share of the adapters' rate then; docs/guides/lora.md
     tiny             12 steps of a model that trains in seconds, from nothing, for tests
 
 The loss is CLIP's, symmetric over the batch; other captions of a picture, in the batch beside it, are no negatives. The
@@ -28,7 +30,7 @@ by experiments.convert, and starts ConText-CIR by --config.model.start=RUN. Zero
 experiments.classify.
 """
 
-from configs.base import base, numbered, shrink
+from configs.base import base, numbered, shrink, use_lora
 
 PRETRAINED = {
     "B32": "openai/clip-vit-base-patch32",
@@ -42,9 +44,9 @@ TOWERS = {"image": ("vision", "visual_projection"), "text": ("text", "text_proje
 
 def get_config(argument: str = "pairs"):
     """Returns the recipe of the arguments that the module's docstring lists."""
-    names, shares = numbered(argument, tuple(TOWERS))
+    names, numbers = numbered(argument, (*TOWERS, "lora"))
     if odd := [name for name in names if name not in (*DATA, *SIZES)]:
-        known = ", ".join((*DATA, *SIZES, *(f"{tower}NUMBER" for tower in TOWERS)))
+        known = ", ".join((*DATA, *SIZES, *(f"{name}NUMBER" for name in (*TOWERS, "lora"))))
         raise ValueError(f"configs/clip.py has no argument '{odd[0]}'; expected some of {known}.")
     for kind, own in (("data set", DATA), ("size", SIZES)):
         if len(given := [name for name in names if name in own]) > 1:
@@ -57,12 +59,18 @@ def get_config(argument: str = "pairs"):
     if "karpathy" in names:
         config.data.reader = "karpathy"
         config.training.best.update({"val/Avg": 1.0})
-    for tower, share in shares.items():
-        for part in TOWERS[tower]:
+    rank = numbers.pop("lora", None)
+    for tower, share in numbers.items():
+        for part in TOWERS[tower] if rank is None or not share else ():
             if share:
                 config.optimizer.multipliers[part] = share
             else:
                 config.optimizer.freeze = (*config.optimizer.freeze, part)
+    if rank is not None:
+        adapted = [parts[0] for tower, parts in TOWERS.items() if numbers.get(tower, 1)]
+        use_lora(config, rank, paths=adapted, freeze=[part for parts in TOWERS.values() for part in parts])
+        shares = {f"lora/{TOWERS[tower][0]}": share for tower, share in numbers.items() if share}
+        config.optimizer.multipliers.update(shares)
     if "tiny" in names:
         shrink(config)
     return config

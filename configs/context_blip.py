@@ -16,6 +16,8 @@ or a stage at a time, `experiments.train --config=configs/context_blip.py:2a --c
               RandAugment(2, 5)), instead of one crop for a set
     no_adapter  BLIP fine-tuned, without adapter (--stages=2a, or 2a,2b: with the inter-context encoder)
     no_context  2b without the encoder: the same head, data and steps
+    lora8     in 2a, adapters of this rank of BLIP's blocks are trained instead of BLIP, at 1e-4 (LoRA, arXiv
+              2106.09685); 1 and 2b train nothing of BLIP anyway; see docs/guides/lora.md
     tiny      12 steps of a model that trains in seconds, from nothing, for tests
 
 BLIP is a folder or hub id, "Salesforce/blip-itm-base-coco" or the original release as safetensors
@@ -33,7 +35,7 @@ Memory of a device at the peak, for stage 1's 1,024 captions on 8 devices, as pl
 python -m experiments.plan --config=configs/context_blip.py:1 --mesh=data:8 (stage 2a has 36 descriptions: data:4).
 """
 
-from configs.base import base, shrink
+from configs.base import base, numbered, shrink, use_lora
 
 STAGES = ("1", "2a", "2b")
 OTHERS = ("summary", "published", "no_adapter", "no_context", "tiny")
@@ -43,12 +45,13 @@ CAPTIONS, DESCRIPTIONS = 5_100_000, 16_594
 
 def get_config(argument: str = "1"):
     """Returns a stage of the published recipe, changed by the arguments that the module's docstring lists."""
-    stage, *others = argument.split(",")
+    names, numbers = numbered(argument, ("lora",))
+    stage, *others = names or [""]
     for name in (stage, *others):
         if name not in ARGUMENTS or (name == stage) != (name in STAGES):
             raise ValueError(
                 f"configs/context_blip.py got '{name}'; expected a stage ({', '.join(STAGES)}), then some of "
-                f"{', '.join(OTHERS)}."
+                f"{', '.join(OTHERS)}, loraNUMBER."
             )
     without = {"no_adapter", "no_context"}.intersection(others)
     if stage == "1" and "no_adapter" in others:
@@ -88,6 +91,8 @@ def get_config(argument: str = "1"):
         config.optimizer.freeze = tuple(name for name in config.optimizer.freeze if name != "head")
     if "published" in others and stage == "2a":
         config.data.augment = "published"
+    if "lora" in numbers and stage == "2a":
+        use_lora(config, numbers["lora"], paths=("blip/vision", "blip/text"), freeze=("blip",))
     if "tiny" in others:
         shrink(config)
     return config

@@ -20,6 +20,8 @@ Arguments, joined by commas: a size, a mixture, a schedule and options, such as 
     normalized      the consistency loss on maps that are divided by their sums over the patches
     no_pronouns     phrases such as "i" and "this one" are no concepts
     clip0.1         CLIP's share of the learning rate; 1 is the paper's
+    lora8           instead of CLIP, adapters of this rank of its blocks' matrices are trained (LoRA, arXiv 2106.09685),
+                    at 1e-4, beside the new parts; see docs/guides/lora.md
 
 A mixture is uniform over all its records, as published; --config.data.sources.NAME.weight=2 shows a set's twice an
 epoch, 0 leaves it out. --config.data.folder is CIRR's folder: a source without a folder of its own is looked for there.
@@ -52,7 +54,7 @@ docs/results/scaling.md.
 
 from collections.abc import Sequence
 
-from configs.base import base, evaluation, numbered, shrink, source
+from configs.base import base, evaluation, numbered, shrink, source, use_lora
 
 PRETRAINED = {
     "B32": "openai/clip-vit-base-patch32",
@@ -71,7 +73,7 @@ MIXTURES = {
 }
 SIZES = (*PRETRAINED, "tiny")
 SCHEDULES = ("published", "modern")
-OPTIONS, NUMBERED = ("normalized", "no_pronouns"), ("weight", "clip")
+OPTIONS, NUMBERED = ("normalized", "no_pronouns"), ("weight", "clip", "lora")
 
 
 def get_config(argument: str = ""):
@@ -103,6 +105,11 @@ def get_config(argument: str = ""):
         config.loss.weights.consistency = numbers["weight"]
     if "clip" in numbers:
         config.optimizer.multipliers.clip = numbers["clip"]
+    if "lora" in numbers:
+        if "clip" in numbers:
+            raise ValueError("configs/context_cir.py got 'clip' with 'lora', under which CLIP is frozen; give one.")
+        towers, heads = ("clip/vision", "clip/text"), ("clip/visual_projection", "clip/text_projection")
+        use_lora(config, numbers["lora"], paths=towers, freeze=(*towers, *heads))
     return config
 
 

@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,11 +31,12 @@ def content_hash(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=SIZE).digest()
 
 
-def content_hashes(files: Mapping[str, Path], cache: Path) -> list[bytes]:
+def content_hashes(files: Mapping[str, Any], cache: Path) -> list[bytes]:
     """Returns the hash of each file's contents, in their order; ABSENT for one that is not there.
 
     Args:
-      files: name -> file. A name has to mean the same file when the cache is used again, wherever that is then.
+      files: name -> file, a Path or what has its `stat` and `open`. A name has to mean the same file when the cache
+        is used again, wherever that is then.
       cache: a file that keeps the hashes; it is made, and brought up to date where it can be written. A damaged one
         counts as none.
     """
@@ -71,7 +73,7 @@ def _number(name: str) -> int:
     return int.from_bytes(digest, "little")
 
 
-def file_state(file: Path) -> tuple[int, int, int, int]:
+def file_state(file: Any) -> tuple[int, int, int, int]:
     """Returns values that differ if a file may have changed; the first is -1 if there is no regular file."""
     try:
         status = file.stat()
@@ -82,7 +84,7 @@ def file_state(file: Path) -> tuple[int, int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def file_hash(file: Path) -> bytes:
+def file_hash(file: Any) -> bytes:
     """Returns the hash of a file's contents, ABSENT where it can't be read."""
     digest = hashlib.blake2b(digest_size=SIZE)
     try:

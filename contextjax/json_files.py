@@ -36,8 +36,8 @@ LONG_LIST = Limits(1_500_000_000, 50_000_000)
 MAX_DEPTH = 100
 
 
-def check_file(path: Path, *, limit: int) -> None:
-    """Checks that a path is a regular file of at most `limit` bytes: a pipe or a device would never end.
+def check_file(path: Any, *, limit: int) -> None:
+    """Checks that a path, or what has its `stat`, is a regular file of at most `limit` bytes: a pipe would never end.
 
     Raises:
       OSError: the file is missing, or may not be read.

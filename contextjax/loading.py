@@ -73,8 +73,8 @@ def _load_own(folder: Path, mesh: str, checkpoint: str | int) -> System:
     import jax
     import jax.numpy as jnp
 
-    from contextjax.checkpoints.reader import CheckpointReader
     from contextjax.pretrained import read_own
+    from contextjax.starts import read_run
     from contextjax.system import System
 
     own = spec.SystemSpec.read(folder)
@@ -86,11 +86,7 @@ def _load_own(folder: Path, mesh: str, checkpoint: str | int) -> System:
             raise UserError(f"A checkpoint ('{checkpoint}') is asked for, but {folder} is an export; leave it out.")
         params = _placed(read_own(folder, abstract), abstract, mesh)
     else:
-        checkpoints = CheckpointReader(folder / "checkpoints")
-        try:
-            params, meta = checkpoints.restore_params(checkpoint)
-        finally:
-            checkpoints.close()
+        params, meta = read_run(folder, own, abstract, checkpoint)
         _check_shapes(params, abstract, folder)
         params = jax.tree.map(jnp.asarray, params)  # on the device once, not at every call
         fingerprint = f"{meta['config_hash']}-{meta['step']}"

@@ -50,7 +50,7 @@ def rank_gallery(
     ranks = np.zeros(truths.shape, np.int64)
     top, best = np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0))
     for begin in range(0, count, chunk):
-        scores = _products(queries, _on_grid(gallery[begin : begin + chunk]))
+        scores = similarities(queries, _on_grid(gallery[begin : begin + chunk]))
         np.copyto(scores, -np.inf, where=np.isnan(scores))  # a score that is not a number beats no other
         inside = np.flatnonzero((excluded >= begin) & (excluded < begin + chunk))
         scores[inside, excluded[inside] - begin] = -np.inf
@@ -70,8 +70,10 @@ def rank_gallery(
     return Ranking(np.where(truths < 0, -1, ranks), top, best.astype(np.float32))
 
 
-def _products(queries: Float[np.ndarray, "q *l d"], gallery: Float[np.ndarray, "n *l d"]) -> Float[np.ndarray, "q n"]:
-    """Returns the product of each query and each row; of several vectors of both, the largest of all pairs."""
+def similarities(
+    queries: Float[np.ndarray, "q *l d"], gallery: Float[np.ndarray, "n *l d"]
+) -> Float[np.ndarray, "q n"]:
+    """Returns the product [Q, N] of each query and each row; of several vectors of both, the largest of all pairs."""
     if queries.ndim == 2:
         return queries @ gallery.T
     flat, best = gallery.reshape(-1, gallery.shape[-1]).T, np.full((len(queries), len(gallery)), -np.inf)
@@ -145,6 +147,20 @@ def average_precision_at(ranks: Int[np.ndarray, "q t"], k: int) -> Float[np.ndar
     # The i-th of the right pictures, at rank r, adds P(r + 1) = i / (r + 1).
     precision = np.arange(1, ranks.shape[1] + 1) / (ordered + 1.0)
     return np.where(ordered < k, precision, 0).sum(axis=1) / np.minimum(known.sum(axis=1), k)
+
+
+def average_precision(ranks: Int[np.ndarray, "q t"]) -> Float[np.ndarray, " q"]:
+    """Returns the area under each query's curve of precision over recall, by the trapezoidal rule, over all ranks.
+
+    Benchmarks of instance retrieval compute it so (Philbin et al. 2007, Psomas et al. 2025): at each right picture the
+    mean of the precision just before it and with it. See average_precision_at for `ranks`.
+    """
+    known = ranks >= 0
+    ordered = np.sort(np.where(known, ranks, np.iinfo(ranks.dtype).max), axis=1)
+    place = np.arange(ranks.shape[1])
+    before = np.where(ordered > 0, place / np.maximum(ordered, 1), 1.0)
+    areas = (before + (place + 1) / (ordered + 1.0)) / 2
+    return np.where(place < known.sum(axis=1, keepdims=True), areas, 0).sum(axis=1) / known.sum(axis=1)
 
 
 def recall_at(ranks: Int[np.ndarray, " q"], k: int) -> float:

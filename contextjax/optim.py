@@ -117,7 +117,7 @@ def make_optimizer(config: Any, *, steps: int) -> optax.GradientTransformation:
     rule = optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
     if config.freeze:
         label = lambda params: jax.tree.map(
-            lambda mark: "frozen" if np.all(mark) else "trained", _under(*config.freeze)(params)
+            lambda mark: "frozen" if np.all(mark) else "trained", under(*config.freeze)(params)
         )
         rule = optax.multi_transform({"trained": rule, "frozen": optax.set_to_zero()}, label)
     return _by_path(rule, tuple(config.freeze), dict(config.multipliers))
@@ -135,18 +135,18 @@ def _by_path(rule: optax.GradientTransformation, freeze: tuple[str, ...],
 
     def init(params: Any) -> Any:
         for prefix in multipliers:
-            _under(prefix)(params)  # an unknown one is reported before anything is computed
+            under(prefix)(params)  # an unknown one is reported before anything is computed
         return rule.init(params)
 
     def cut(tree: Any) -> Any:
-        zero = lambda x, mark: jnp.where(_along(mark, x), 0, x) if np.ndim(mark) else x
-        return jax.tree.map(zero, tree, _under(*freeze)(tree)) if freeze else tree
+        zero = lambda x, mark: jnp.where(along(mark, x), 0, x) if np.ndim(mark) else x
+        return jax.tree.map(zero, tree, under(*freeze)(tree)) if freeze else tree
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         updates, state = rule.update(cut(updates), state, params)
         for prefix, factor in multipliers.items():
-            scale = lambda x, mark, factor=factor: x * _along(np.where(mark, factor, 1.0), x) if np.any(mark) else x
-            updates = jax.tree.map(scale, updates, _under(prefix)(updates))
+            scale = lambda x, mark, factor=factor: x * along(np.where(mark, factor, 1.0), x) if np.any(mark) else x
+            updates = jax.tree.map(scale, updates, under(prefix)(updates))
         return cut(updates), state
 
     return optax.GradientTransformation(init, update)
@@ -163,28 +163,28 @@ def stop_gradients(params: Any, frozen: Sequence[str]) -> Any:
 
     def stop(leaf: Any, mark: Any) -> Any:
         if np.ndim(mark):  # some layers of a stack
-            return jnp.where(_along(mark, leaf), jax.lax.stop_gradient(leaf), leaf)
+            return jnp.where(along(mark, leaf), jax.lax.stop_gradient(leaf), leaf)
         return jax.lax.stop_gradient(leaf) if mark else leaf
 
-    return jax.tree.map(stop, params, _under(*frozen)(params))
+    return jax.tree.map(stop, params, under(*frozen)(params))
 
 
-def _under(*prefixes: str) -> Callable[[Any], Any]:
+def under(*prefixes: str, key: str = "optimizer.freeze or .multipliers") -> Callable[[Any], Any]:
     """Returns a function that marks the leaves of a tree whose paths begin with one of `prefixes`, whole names.
 
-    A mark is a bool, or bool [layers] for a stacked parameter of which only some layers are meant.
+    A mark is a bool, or bool [layers] for a stacked parameter of which only some layers are meant. `key` names the
+    setting in the message about a path at which there is nothing.
     """
     # The paths are those of layers one by one; "layers" in a prefix is any of them.
-    patterns = {prefix: re.compile(re.sub(r"(^|/)layers(?=/)", r"\1layer_\\d+", f"{prefix}/")) for prefix in prefixes}
+    pattern_of = lambda prefix: re.sub(r"(^|/)layers(?=/)", r"\1layer_\\d+", f"{re.escape(prefix)}/")
+    patterns = {prefix: re.compile(pattern_of(prefix)) for prefix in prefixes}
 
     def mark(params: Any) -> Any:
         leaves = [(_layers(path, leaf), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]]
         for prefix, pattern in patterns.items():
             if not any(pattern.match(path) for paths, _ in leaves for path in paths):
                 heads = ", ".join(dict.fromkeys(paths[0].split("/")[0] for paths, _ in leaves))
-                raise UserError(
-                    f"optimizer.freeze or .multipliers names '{prefix}', where the model has nothing; it has {heads}."
-                )
+                raise UserError(f"{key} names '{prefix}', where the model has nothing; it has {heads}.")
         marks = [
             np.asarray([any(pattern.match(path) for pattern in patterns.values()) for path in paths])
             for paths, _ in leaves
@@ -207,7 +207,7 @@ def _layers(path: Any, leaf: Any) -> list[str]:
     return ["/".join(f"layer_{n}" if name == STACK else name for name in names) + "/" for n in range(count)]
 
 
-def _along(values: Any, leaf: Any) -> Any:
+def along(values: Any, leaf: Any) -> Any:
     """Returns a number, or one for each layer of a stacked parameter, in a shape that broadcasts against the leaf."""
     values = np.asarray(values)
     values = values if values.dtype == bool else values.astype(leaf.dtype)

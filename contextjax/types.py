@@ -247,13 +247,16 @@ class EvaluationProtocol:
     R@K and Rs@K (R@K within the query's own group) look for a record's `target`, mAP@K for all its `truths`. With
     `any_truth`, R@K looks for any of the `truths`, and Rs@K is over the queries that have a group. With `both_ways`
     texts look for their pictures (IR@K, image retrieval) and pictures for any of their texts (TR@K, text retrieval).
+    A gallery "instance" is that of the pictures whose ids are the target's up to their first "/"; of the precision over
+    all of it, mAP is the mean over queries, and mmAP the mean over instances of the mean over their queries.
     """
 
     name: str
     recall_at: tuple[int, ...] = ()
     subset_recall_at: tuple[int, ...] = ()
     map_at: tuple[int, ...] = ()
-    gallery: str = "all"  # all pictures of the split; "named": references and targets; "own": a few for each query
+    gallery: str = "all"  # all pictures of the split; "named": references and targets; "own": a few for each query;
+    # "instance": see above
     excludes_reference: bool = True  # the query's own reference is removed from its ranking
     average: tuple[str, ...] = ()  # the metrics whose mean is reported as "Avg"
     parts: tuple[str, ...] = ()  # splits "<part>.<split>" that are scored one by one; metrics are their mean

@@ -28,7 +28,7 @@ from data_pipelines import census
 from data_pipelines.boxes import box_files
 from data_pipelines.cluster.engine import Engine, OneProcess, Work
 from data_pipelines.readers import DatasetReader
-from data_pipelines.records import PictureFile, check_problems, named_pictures
+from data_pipelines.records import Crop, PictureFile, check_problems, named_pictures, whole_file
 from data_pipelines.store import VERSION, StoredRows, StoredTable
 
 POLICIES = ("fail", "skip")
@@ -175,14 +175,13 @@ def read_bytes(file: PictureFile, name: str) -> bytes:
     Raises:
       UserError: there is no such file, it is no regular one, or it is too large.
     """
-    path = Path(str(file))
     try:
-        check_file(path, limit=images.MAX_BYTES)
+        check_file(whole_file(file), limit=images.MAX_BYTES)
         return file.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"{name} has no file {path}") from error
+        raise UserError(f"{name} has no file {file}") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{name}'s file {path} can't be read ({error})") from error
+        raise UserError(f"{name}'s file {file} can't be read ({error})") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +197,7 @@ class _CheckedPicture:
 def _check(folder: Path, picture: tuple[str, PictureFile]) -> _CheckedPicture:
     """Reads and decodes a picture (id, file), so that bad ones are known before training."""
     name, file = picture
-    path = file if isinstance(file, Path) else file.path
+    path = whole_file(file)
     state = file_state(path)
     try:
         if name != name.encode(errors="replace").decode():
@@ -212,7 +211,7 @@ def _check(folder: Path, picture: tuple[str, PictureFile]) -> _CheckedPicture:
         )
     hash = content_hash(source)
     try:
-        data = source if isinstance(file, Path) else file.cut(source)
+        data = file.cut(source) if isinstance(file, Crop) else source
         return _CheckedPicture(name, hash, state, data, images.decode(data, name=f"Picture {name}").size)
     except UserError as error:
         return _CheckedPicture(name, hash, state, problem=str(error).rstrip("."))
@@ -304,7 +303,7 @@ def _twin(root: Path, list_digest: str, files: Mapping[str, PictureFile]) -> Sto
 def _changed(about: Mapping[str, Any], files: Mapping[str, PictureFile], cache: Path) -> list[str]:
     """Returns the pictures that have come, or whose contents have changed, since a table was written."""
     known = about["hashes"]
-    paths = {name: file if isinstance(file, Path) else file.path for name, file in files.items()}
+    paths = {name: whole_file(file) for name, file in files.items()}
     hashes = zip(files, content_hashes(paths, cache), strict=True)
     return [name for name, hash in hashes if name not in known or (hash != ABSENT and hash.hex() != known[name])]
 
@@ -312,7 +311,7 @@ def _changed(about: Mapping[str, Any], files: Mapping[str, PictureFile], cache: 
 def _check_none_gone(about: Any, files: Mapping[str, PictureFile], changed: list[str], own: Path) -> None:
     """Raises a UserError if rewriting a table would lose pictures whose originals are gone."""
     known = set(about["ids"])
-    gone = [name for name, file in files.items() if name in known and file_state(Path(str(file)))[0] < 0]
+    gone = [name for name, file in files.items() if name in known and file_state(whole_file(file))[0] < 0]
     if gone:
         raise UserError(
             f"{len(changed):,} pictures have come or changed ({listed(changed)}), so all are prepared again, but "

@@ -44,6 +44,11 @@ GENECIS = EvaluationProtocol(
     name="genecis", reader="genecis", recall_at=(1, 2, 3), gallery="own", excludes_reference=False
 )
 
+# The database of the query's own instance, in which several pictures are right. Both means are in the authors' code.
+ICIR = EvaluationProtocol(
+    name="icir", reader="icir", recall_at=(1, 5, 10), gallery="instance", excludes_reference=False, any_truth=True
+)
+
 # The whole corpus of the split, the reference included.
 LASCO = EvaluationProtocol(name="lasco", reader="lasco", recall_at=(1, 5, 10, 50, 100, 500), excludes_reference=False)
 
@@ -101,7 +106,7 @@ PROTOCOLS: Mapping[str, EvaluationProtocol] = {
         CIRR,
         # Other texts of CIRR's pairs, scored as CIRR's own are, under names of their own.
         *(dataclasses.replace(CIRR, name=name, reader=name) for name in ("cirr_r", "cirr_ext")),
-        *(FASHION_IQ_ORIGINAL, FASHION_IQ_VAL, CIRCO, GENECIS, LASCO, HOTEL_CIR, MANIFEST, CATALOGUE, IMAGECODE),
+        *(FASHION_IQ_ORIGINAL, FASHION_IQ_VAL, CIRCO, ICIR, GENECIS, LASCO, HOTEL_CIR, MANIFEST, CATALOGUE, IMAGECODE),
         *(CATALOGUE_SETS, MMVP, CIRR_CAPTIONS, KARPATHY, CAPTIONS),
     )
 }

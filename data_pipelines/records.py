@@ -13,6 +13,7 @@ from PIL import Image
 
 from contextjax import images
 from contextjax.types import CandidateRecord, CaptionRecord, ComposedRecord, UserError, listed
+from data_pipelines.shards import Member
 
 AnyRecord = ComposedRecord | CandidateRecord | CaptionRecord
 Record = TypeVar("Record", bound=AnyRecord)
@@ -79,7 +80,12 @@ class Crop:
         return str(self.path)
 
 
-PictureFile = Path | Crop
+PictureFile = Path | Crop | Member
+
+
+def whole_file(file: PictureFile) -> Path | Member:
+    """Returns the file that holds a picture and no other: that of a crop's picture, and any other as it is."""
+    return file.path if isinstance(file, Crop) else file
 
 
 def named_pictures(record: AnyRecord) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Exports a trained run: parameters, portable programs, and a certificate that they do what the live model does.
 
-python -m experiments.export --workdir=RUN --target=DIR [--format=safetensors,stablehlo,onnx] [--dtype=bfloat16]
+python -m experiments.export --workdir=RUN --target=DIR [--format=safetensors,stablehlo,onnx] [--dtype=float16]
 """
 
 from absl import flags
@@ -20,7 +20,10 @@ FORMAT = flags.DEFINE_list(
     "safetensors: for contextjax.load and --config.model.start; stablehlo: programs for cpu, cuda and tpu, which need "
     "JAX alone; onnx: for onnxruntime, without JAX. Where there are programs, load runs them.",
 )  # fmt: skip
-DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of parameters and computation.")
+DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "float16", "bfloat16", "int8"],
+    "Of parameters and computation; onnx has no bfloat16, and int8 (quantised products) is onnx's alone.",
+)  # fmt: skip
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "", "best, newest or a step; default: the best where the run has a rule of what is best, else newest."
 )

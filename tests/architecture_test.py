@@ -61,6 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.metrics": TYPES,
     "contextjax.muon": set(),
     "contextjax.optim": TYPES | {"contextjax.muon"},
+    "contextjax.lora": TYPES | {"contextjax.optim"},
     "contextjax.sharding": TYPES | {"contextjax.sharding"},
     "contextjax.analysis": TYPES | {"contextjax.analysis", "contextjax.sharding"},
     "contextjax.images": TYPES,
@@ -69,19 +70,24 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.objectives": MODELS | TYPES | {"contextjax.losses", "contextjax.objectives"},
     "contextjax.training": TYPES
     | FILES
-    | {"contextjax.training", "contextjax.sharding", "contextjax.optim", "contextjax.checkpoints"},
+    | {f"contextjax.{name}" for name in ("training", "sharding", "optim", "checkpoints", "lora")},
     "contextjax.retriever": TYPES | SPEC | {"contextjax.images", "contextjax.tokenizers"},
     "contextjax.programs": MODELS | TYPES,
     "contextjax.system": MODELS
     | TYPES
     | {f"contextjax.{name}" for name in ("programs", "retriever", "tokenizers", "pretrained", "sharding")},
+    "contextjax.starts": {"contextjax.variants"}
+    | TYPES
+    | SPEC
+    | FILES
+    | {f"contextjax.{name}" for name in ("export", "checkpoints", "lora", "pretrained")},
     "contextjax.loading": {"contextjax.variants"}
     | TYPES
     | SPEC
     | FILES
     | {
         f"contextjax.{name}"
-        for name in ("system", "retriever", "export", "checkpoints", "sharding", "tokenizers", "pretrained")
+        for name in ("system", "retriever", "export", "starts", "sharding", "tokenizers", "pretrained")
     },
     "contextjax.export": TYPES
     | FILES

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from contextjax import metrics
 from contextjax.metrics import (
+    average_precision,
     average_precision_at,
     combine_propositions,
     cosines,
@@ -199,6 +200,13 @@ def test_average_precision_by_hand():
     np.testing.assert_allclose(average_precision_at(ranks, 5), [(1 + 2 / 3) / 2, (1 / 2 + 2 / 5) / 3, 1 / 4])
     np.testing.assert_allclose(average_precision_at(ranks, 2), [1 / 2, 1 / 2 / 2, 0])
     np.testing.assert_allclose(average_precision_at(ranks[2:], 1), [0])
+
+
+def test_average_precision_is_the_area_by_the_trapezoidal_rule():
+    """Recall rises by 1 / T at each right picture; the precision there is the mean of before and after it."""
+    ranks = np.asarray([[0, 2, -1], [3, -1, -1], [1, 0, 2], [4, 1, -1]])
+    expected = [(1 + (1 / 2 + 2 / 3) / 2) / 2, (0 + 1 / 4) / 2, 1, ((0 + 1 / 2) / 2 + (1 / 4 + 2 / 5) / 2) / 2]
+    np.testing.assert_allclose(average_precision(ranks), expected)
 
 
 # ----------------------------------------------------------------------------------- whole galleries

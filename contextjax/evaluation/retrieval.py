@@ -110,6 +110,8 @@ class Evaluation:
         ranks, subset_ranks, truths = self.ranks[rows], self.subset_ranks[rows], self.truth_ranks[rows]
         precision = lambda k: float(100 * np.mean(metrics.average_precision_at(truths, k)))
         values = {f"mAP@{k}": precision(k) for k in self.protocol.map_at}
+        if self.protocol.gallery == "instance":
+            values |= _over_instances(truths, np.asarray([instance_of(name) for name in self.targets])[rows])
         recall = "IR" if self.protocol.both_ways else "R"
         values |= {f"{recall}@{k}": metrics.recall_at(ranks, k) for k in self.protocol.recall_at}
         # Some of the queries are not all texts of their pictures.
@@ -132,7 +134,7 @@ class Evaluation:
 
     def by(self, labels: Sequence[Collection[Any]]) -> dict[str, dict[str, float]]:
         """Returns the metrics of the queries with each label, given the labels of each query, as by_kind does."""
-        if not self.protocol.map_at:
+        if not (self.protocol.map_at or self.protocol.gallery == "instance"):
             return by_label(labels, self.metrics)
         truths = np.asarray([len(_truths(record)) for record in self.records])
         return by_label(labels, lambda rows: {**self.metrics(rows), "n_truths": float(truths[rows].mean())})
@@ -193,6 +195,9 @@ def rank_records(
     truths = _padded([[at(name) for name in _truths(record)] for record in records])
     members = _padded([np.unique([at(name) for name in record.subset]) for record in records])
     excluded = np.asarray([at(record.reference) if protocol.excludes_reference else -1 for record in records], int)
+    instances = None
+    if protocol.gallery == "instance":
+        instances = np.asarray([instance_of(str(pictures.ids[row])) for row in rows])
     order = np.argsort([pictures.row[record.reference] for record in records], kind="stable")
     parts, asked = [], []
     for begin in range(0, len(records), chunk):
@@ -202,13 +207,17 @@ def rank_records(
         own = _rank_members(queries, embeddings, truths[part], members[part], excluded[part], keep)
         if protocol.gallery == "own":
             parts.append((own.ranks, own.ranks[:, 0], own.top, own.scores, own.top))
+            continue
+        if instances is not None:
+            every = _rank_instances(queries, embeddings, truths[part], instances, excluded[part], keep)
         else:
             every = metrics.rank_gallery(queries, embeddings, truths[part], excluded=excluded[part], keep=keep)
-            parts.append((every.ranks, own.ranks[:, 0], every.top, every.scores, own.top))
+        parts.append((every.ranks, own.ranks[:, 0], every.top, every.scores, own.top))
     back = np.argsort(order)
     ranks, subset_ranks, top, scores, subset_top = (np.concatenate(column)[back] for column in zip(*parts, strict=True))
     pictured = lambda places: np.where(places < 0, -1, rows[places])
     size = members.shape[1] if protocol.gallery == "own" else len(rows)
+    size = size if instances is None else int(np.unique(instances, return_counts=True)[1].max())
     text_ranks = _rank_texts(np.concatenate(asked)[back], embeddings, truths[:, 0]) if asked else None
     ranked = (ranks, subset_ranks, pictured(top), scores, pictured(subset_top), text_ranks)
     return Evaluation(protocol, records, size, *ranked)
@@ -224,12 +233,15 @@ def gallery_rows(protocol: EvaluationProtocol, records: Sequence[ComposedRecord]
         "all": lambda: pictures.ids,
         "named": lambda: [name for record in records for name in (record.reference, *_truths(record))],
         "own": lambda: [name for record in records for name in record.subset],
+        "instance": lambda: _of_instances(pictures, records),
     }[protocol.gallery]()
     ranked, problems = set(named), []
     for record in records:
         rankable = set(record.subset) if protocol.gallery == "own" else ranked
         absent = [name for name in (record.reference, *record.subset) if name not in pictures.row]
         absent += [name for name in _truths(record) if name not in pictures.row or name not in rankable]
+        if protocol.gallery == "instance":
+            absent += [name for name in _truths(record) if instance_of(name) != instance_of(record.target or "")]
         problems += [f"{record.id} names {absent[0]}"] if absent else []
     if problems:
         raise UserError(
@@ -237,6 +249,24 @@ def gallery_rows(protocol: EvaluationProtocol, records: Sequence[ComposedRecord]
             "add the pictures, or remove the records."
         )
     return np.asarray(sorted(pictures.row[name] for name in ranked), int)
+
+
+def instance_of(picture: str) -> str:
+    """Returns the instance of a picture, where a gallery is one of an instance: its id up to the first "/"."""
+    return picture.partition("/")[0]
+
+
+def _of_instances(pictures: Pictures, records: Sequence[ComposedRecord]) -> list[str]:
+    """Returns the pictures of the instances that the records ask for."""
+    asked = {instance_of(name) for record in records for name in _truths(record)}
+    return [name for name in pictures.ids if instance_of(name) in asked]
+
+
+def _over_instances(truths: np.ndarray, instances: np.ndarray) -> dict[str, float]:
+    """Returns mAP, the mean over queries [Q], and mmAP, the mean over instances of the mean over their queries."""
+    precision = 100 * metrics.average_precision(truths)
+    means = [precision[instances == name].mean() for name in np.unique(instances)]
+    return {"mAP": float(precision.mean()), "mmAP": float(np.mean(means))}
 
 
 def encode_rows(
@@ -297,6 +327,27 @@ def _rank_members(queries: np.ndarray, gallery: np.ndarray, truths: np.ndarray, 
     top, kept = np.take_along_axis(members, best, axis=1), np.take_along_axis(scores, best, axis=1)
     ranks = np.where(is_truth.any(axis=2), np.stack(ranks, axis=1), -1)
     return metrics.Ranking(ranks, np.where(np.isfinite(kept), top, -1), kept.astype(np.float32))
+
+
+def _rank_instances(queries: np.ndarray, gallery: np.ndarray, truths: np.ndarray, instances: np.ndarray,
+                    excluded: np.ndarray, keep: int) -> metrics.Ranking:  # fmt: skip
+    """Ranks for each query the rows of the gallery that have the instance of its first truth, given that of each row.
+
+    Where an instance has fewer than `keep` rows, -1 stands behind them.
+    """
+    ranks = np.full(truths.shape, -1)
+    top, scores = np.full((len(queries), keep), -1), np.full((len(queries), keep), -np.inf, np.float32)
+    asked = instances[truths[:, 0]]
+    for name in np.unique(asked):
+        own, rows = np.flatnonzero(asked == name), np.flatnonzero(instances == name)
+        place = np.append(np.full(len(gallery), -1), -1)  # the last one is that of -1
+        place[rows] = np.arange(len(rows))
+        options = {"excluded": place[excluded[own]], "keep": keep}
+        ranking = metrics.rank_gallery(queries[own], gallery[rows], place[truths[own]], **options)
+        width = ranking.top.shape[1]
+        ranks[own], scores[own, :width] = ranking.ranks, ranking.scores
+        top[own, :width] = np.where(np.isfinite(ranking.scores), rows[ranking.top], -1)
+    return metrics.Ranking(ranks, top, scores)
 
 
 def _truths(record: ComposedRecord) -> list[str]:

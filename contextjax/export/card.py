@@ -25,10 +25,20 @@ def make_card(manifest: Mapping[str, Any], spec: SystemSpec, *, recipe: Mapping[
     sections = [
         f"---\nlibrary_name: contextjax\npipeline_tag: feature-extraction\n---\n# {spec.title}",
         f"Written by contextjax from {_origin(spec)}, in {manifest['dtype']}.",
-        _recipe(spec, recipe), _metrics(evaluation), _parity(parity), _pictures(spec, manifest), _usage(),
-        _licence(spec, recipe),
+        _recipe(spec, recipe, " `config.json` holds all of it."),
+        _metrics(evaluation, " They are the live model's; the certificate says how far this export is from it."),
+        _parity(parity), _pictures(spec, manifest), _usage(), _licence(spec, recipe),
     ]  # fmt: skip
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def about_run(spec: SystemSpec, recipe: Mapping[str, str] | None, evaluation: Mapping[str, Any] | None = None) -> str:
+    """Returns what a card of a converted run says of it, as Markdown: its recipe and its metrics, where there are any.
+
+    The arguments are those of `make_card`.
+    """
+    sections = (_recipe(spec, recipe), _metrics(evaluation) if evaluation else "")
+    return "".join(f"\n{section}\n" for section in sections if section)
 
 
 def _origin(spec: SystemSpec) -> str:
@@ -36,7 +46,7 @@ def _origin(spec: SystemSpec) -> str:
     return f"step {step} of the training run with config {config_hash}" if config_hash else "published weights"
 
 
-def _recipe(spec: SystemSpec, recipe: Mapping[str, str] | None) -> str:
+def _recipe(spec: SystemSpec, recipe: Mapping[str, str] | None, more: str = "") -> str:
     if not recipe:
         return ""
     vision, text = spec.vision, spec.text
@@ -47,7 +57,7 @@ def _recipe(spec: SystemSpec, recipe: Mapping[str, str] | None) -> str:
         "Computed in": spec.dtype,
     }  # fmt: skip
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    return f"## Recipe\n\n| | |\n|---|---|\n{table}\n\n`config.json` holds all of it."
+    return f"## Recipe\n\n| | |\n|---|---|\n{table}" + (f"\n\n{more.strip()}" if more else "")
 
 
 def _data(evaluation: Mapping[str, Any]) -> str:
@@ -56,7 +66,7 @@ def _data(evaluation: Mapping[str, Any]) -> str:
     return f" of {listed([data['folder']])} (contents {data['identity']})" if isinstance(data, dict) else ""
 
 
-def _metrics(evaluation: Mapping[str, Any] | None) -> str:
+def _metrics(evaluation: Mapping[str, Any] | None, more: str = "") -> str:
     if not evaluation:
         return "## Metrics\n\nNo evaluation of this checkpoint lay beside it (`experiments.evaluate` makes one)."
     metrics = {name: value for name, value in evaluation["metrics"].items() if value is not None}
@@ -64,8 +74,7 @@ def _metrics(evaluation: Mapping[str, Any] | None) -> str:
     return (
         f"## Metrics\n\nProtocol {evaluation['protocol']}, split {evaluation['split']}{_data(evaluation)}: "
         f"{evaluation['n_queries']} "
-        f"queries, {evaluation['n_gallery']} pictures, by '{evaluation['query']}'. They are the live model's; the "
-        f"certificate says how far this export is from it.\n\n| | |\n|---|---|\n{rows}"
+        f"queries, {evaluation['n_gallery']} pictures, by '{evaluation['query']}'.{more}\n\n| | |\n|---|---|\n{rows}"
     )
 
 

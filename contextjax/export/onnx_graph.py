@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +21,15 @@ class Value:
     full: bool = True
 
 
+@dataclasses.dataclass(frozen=True)
+class Quantized:
+    """A parameter as int8, and its scales float32, of size 1 along the axes that have one in common."""
+
+    name: str
+    scale: str
+    scale_shape: tuple[int, ...]
+
+
 class Graph:
     """Nodes and constants of a graph, and which tensor each variable of the traced program is."""
 
@@ -27,16 +38,22 @@ class Graph:
         self.constants: dict[Any, Any] = {}
         self.values: dict[Any, Value] = {}
         self.sizes: dict[str, str] = {}  # free axis -> int64 [1]
+        self.quantized: dict[Any, Quantized] = {}  # variables that are int8 in the file; `read` makes floats of them
 
     def add(self, op: str, *inputs: str, name: str = "", **attributes: Any) -> str:
         """Adds a node; returns the name of its output."""
+        return self.add_outputs(op, 1, *inputs, name=name, **attributes)[0]
+
+    def add_outputs(self, op: str, count: int, *inputs: str, name: str = "", **attributes: Any) -> list[str]:
+        """Adds a node; returns the names of its outputs."""
         from onnx import helper
 
         name = name or f"{op}_{len(self.nodes)}"
+        names = [name, *(f"{name}_{i}" for i in range(1, count))]
         if op == "Reshape":
             attributes["allowzero"] = 1  # a size of 0 is one, and not the input's
-        self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
-        return name
+        self.nodes.append(helper.make_node(op, inputs, names, **attributes))
+        return names
 
     def constant(self, value: Any, dtype: Any = np.int64) -> str:
         """Returns the name of a constant; equal constants are stored once."""
@@ -88,6 +105,17 @@ class Graph:
         """Returns the name of a value with all its axes at their full size."""
         return value.name if value.full else self.add("Expand", value.name, self.shape(shape))
 
+    def arrange(self, name: str, shape: Sequence[Any], groups: Sequence[Sequence[int]]) -> str:
+        """Returns an array with its axes in groups: the first group's are kept, each other group becomes one axis."""
+        order = [axis for group in groups for axis in group]
+        if order != sorted(order):
+            name = self.add("Transpose", name, perm=order)
+        if all(len(group) == 1 for group in groups[1:]):
+            return name
+        sizes = [[shape[axis] for axis in group] for group in groups]
+        joined = [functools.reduce(operator.mul, group, 1) for group in sizes[1:]]
+        return self.add("Reshape", name, self.shape([*sizes[0], *joined]))
+
     def cast(self, name: str, dtype: Any) -> str:
         """Returns the name of a tensor that is cast to another type."""
         from onnx import helper
@@ -98,7 +126,22 @@ class Graph:
         """Returns the value of a variable or literal."""
         if isinstance(atom, jax.extend.core.Literal):
             return Value(self.constant(atom.val, atom.aval.dtype))
+        if atom not in self.values:  # an int8 parameter of an operation that has no int8 form
+            parameter = self.quantized[atom]
+            self.values[atom] = Value(self.add("Mul", self.cast(parameter.name, np.float32), parameter.scale))
         return self.values[atom]
+
+    def bind(self, variables: Sequence[Any], atoms: Sequence[Any]) -> None:
+        """Gives the inputs of a called program their values; int8 parameters stay what they are."""
+        for variable, atom in zip(variables, atoms, strict=True):
+            if parameter := self.int8(atom):
+                self.quantized[variable] = parameter
+            else:
+                self.values[variable] = self.read(atom)
+
+    def int8(self, atom: Any) -> Quantized | None:
+        """Returns the int8 parameter that a variable is; None where it is another value."""
+        return None if isinstance(atom, jax.extend.core.Literal) else self.quantized.get(atom)
 
     def full(self, atom: Any) -> str:
         """Returns the name of a variable or literal at its full size."""

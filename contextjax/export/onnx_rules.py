@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from contextjax.export import onnx_int8
 from contextjax.export.onnx_graph import Graph, Value
 from contextjax.types import UserError
 
@@ -34,7 +33,7 @@ def run(graph: Graph, jaxpr: Any, consts: Sequence[Any]) -> list[Value]:
         if name in CALLS:
             inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
             inner, own = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
-            graph.values.update(zip(inner.invars, map(graph.read, eqn.invars), strict=True))
+            graph.bind(inner.invars, eqn.invars)
             outputs = run(graph, inner, own)
         elif name in SAME:
             outputs = [graph.read(atom) for atom in eqn.invars]
@@ -52,6 +51,8 @@ def _apply(graph: Graph, eqn: Any, name: str) -> Value:
         rule = ELEMENTWISE.get(name) or (lambda g, e, *x: g.add((UNARY | BINARY)[name], *x))
         is_full = any(v.full and a.aval.shape == shape for v, a in zip(values, eqn.invars, strict=True))
         return Value(rule(graph, eqn, *(v.name for v in values)), is_full)
+    if output := onnx_int8.apply(graph, eqn, name):
+        return Value(output)
     if name not in RULES:
         raise UserError(
             f"This model has the operation '{name}', which has no ONNX form here; leave onnx out of --format."
@@ -113,24 +114,14 @@ def _dot(graph: Graph, eqn: Any, left: str, right: str) -> str:
         [axis for axis in range(len(shape)) if axis not in used]
         for shape, used in zip(shapes, ((*left_batch, *left_sum), (*right_batch, *right_sum)), strict=True)
     )
-    left = _arranged(graph, left, shapes[0], (left_batch, left_free, left_sum))
-    right = _arranged(graph, right, shapes[1], (right_batch, right_sum, right_free))
+    left = graph.arrange(left, shapes[0], (left_batch, left_free, left_sum))
+    right = graph.arrange(right, shapes[1], (right_batch, right_sum, right_free))
     sizes = [shapes[0][axis] for axis in (*left_batch, *left_free)] + [shapes[1][axis] for axis in right_free]
+    if (dtype := eqn.outvars[0].aval.dtype) != eqn.invars[0].aval.dtype:  # halves whose product is summed in float32
+        left, right = graph.cast(left, dtype), graph.cast(right, dtype)
     output = graph.add("MatMul", left, right)
     is_matrix = len(left_free) == len(right_free) == 1
     return output if is_matrix else graph.add("Reshape", output, graph.shape(sizes))
-
-
-def _arranged(graph: Graph, name: str, shape: Sequence[Any], groups: Sequence[Sequence[int]]) -> str:
-    """Returns an array with its axes grouped: the first group's axes are kept, each other group becomes one axis."""
-    order = [axis for group in groups for axis in group]
-    if order != sorted(order):
-        name = graph.add("Transpose", name, perm=order)
-    if all(len(group) == 1 for group in groups[1:]):
-        return name
-    sizes = [[shape[axis] for axis in group] for group in groups]
-    joined = [functools.reduce(operator.mul, group, 1) for group in sizes[1:]]
-    return graph.add("Reshape", name, graph.shape([*sizes[0], *joined]))
 
 
 def _gather(graph: Graph, eqn: Any, operand: str, index: str) -> str:

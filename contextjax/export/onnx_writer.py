@@ -16,8 +16,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from contextjax.export.onnx_graph import Graph, Value
+from contextjax.export.onnx_graph import Graph, Quantized, Value
 from contextjax.export.onnx_rules import run
+from contextjax.export.quantized import SCALE
 
 OPSET, IR_VERSION = 18, 9
 
@@ -28,7 +29,8 @@ def to_onnx(call: Callable[..., Any], tensors: Mapping[str, Any], inputs: Sequen
 
     Args:
       call: traced with symbolic sizes where `inputs` have them.
-      tensors: the float32 tensors of `weights`, a safetensors file beside the model.
+      tensors: the tensors of `weights`, a safetensors file beside the model. Those that are int8 have their scales
+        beside them, see quantized.py, and are traced as float32.
       inputs: abstract arrays.
       names: of the inputs.
       output: its name.
@@ -39,19 +41,24 @@ def to_onnx(call: Callable[..., Any], tensors: Mapping[str, Any], inputs: Sequen
     """
     from onnx import helper
 
-    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in tensors.items()}
+    parameters = {name: x for name, x in tensors.items() if not name.endswith(SCALE)}
+    is_int8 = {name: x.dtype == np.int8 for name, x in parameters.items()}
+    dtype_of = lambda name: np.dtype(np.float32) if is_int8[name] else parameters[name].dtype
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, dtype_of(name)) for name, x in parameters.items()}
     closed = jax.make_jaxpr(call)(shapes, *inputs)
     graph = Graph()
-    own = sorted(tensors)  # as jax flattens a dict
-    for name, var in zip([*own, *names], closed.jaxpr.invars, strict=True):
-        graph.values[var] = Value(name)
+    for name, var in zip([*sorted(parameters), *names], closed.jaxpr.invars, strict=True):  # as jax flattens a dict
+        if is_int8.get(name):
+            graph.quantized[var] = Quantized(name, name + SCALE, tensors[name + SCALE].shape)
+        else:
+            graph.values[var] = Value(name)
     for name, x in zip(names, inputs, strict=True):
         graph.note_sizes(name, x.shape)
     (value,) = run(graph, closed.jaxpr, closed.consts)
     result = closed.jaxpr.outvars[0]
     graph.add("Identity", graph.expand(value, result.aval.shape), name=output)
     nodes, used = _needed(graph.nodes, output)
-    outside = _external(weights, [name for name in own if name in used])
+    outside = _external(weights, [name for name in sorted(tensors) if name in used])
     type_of = lambda x: helper.np_dtype_to_tensor_dtype(np.dtype(x.dtype))
     info = lambda name, x: helper.make_tensor_value_info(
         name, type_of(x), [d if isinstance(d, int) else str(d) for d in x.shape]
@@ -79,6 +86,7 @@ def _external(weights: Path, names: Sequence[str]) -> list[Any]:
     """Returns initialisers whose data are where a safetensors file has them."""
     from onnx import TensorProto
 
+    types = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "I8": TensorProto.INT8}
     with weights.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
@@ -86,8 +94,9 @@ def _external(weights: Path, names: Sequence[str]) -> list[Any]:
     for name in names:
         begin, end = header[name]["data_offsets"]
         tensor = TensorProto(
-            name=name, dims=header[name]["shape"], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL
-        )
+            name=name, dims=header[name]["shape"], data_type=types[header[name]["dtype"]],
+            data_location=TensorProto.EXTERNAL,
+        )  # fmt: skip
         for key, value in (("location", weights.name), ("offset", 8 + length + begin), ("length", end - begin)):
             tensor.external_data.add(key=key, value=str(value))
         tensors.append(tensor)

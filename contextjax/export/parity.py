@@ -18,7 +18,7 @@ from contextjax.tokenizers import split_propositions, tokenize_propositions
 from contextjax.types import UserError
 
 BATCHES, INPUTS = (1, 3, 17), 64  # at least so many inputs at each batch
-TOLERANCES: Mapping[str, float] = {"float32": 1e-5, "bfloat16": 5e-2}
+TOLERANCES: Mapping[str, float] = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2, "int8": 1e-1}
 DIFFERENCE = "largest |export - live| / max(1, |live|) over all inputs; the live model computes in {}"
 TRAINED = "as trained"  # the live model in the type that it was trained in, where it is compared in another
 
@@ -27,8 +27,9 @@ def certify(system: System, opened: Mapping[str, Mapping[str, Callable[..., np.n
             seed: int = 0) -> dict[str, Any]:  # fmt: skip
     """Returns the certificate: the largest difference by format, program and batch, and how it was measured.
 
-    A float32 export is compared with the live model in float32. If the model was trained in another type, the
-    certificate also records its distance from itself in that type, without a tolerance.
+    A bfloat16 export is compared with the live model as it was trained, any other with the live model in float32. If
+    the model was trained in another type, the certificate also records its distance from itself in that type, without
+    a tolerance.
 
     Args:
       system: the live one.
@@ -40,7 +41,7 @@ def certify(system: System, opened: Mapping[str, Mapping[str, Callable[..., np.n
       UserError: a difference is above the tolerance, or not a number.
     """
     trained = np.dtype(system.model.dtype or np.float32).name
-    computes = "float32" if dtype == "float32" else trained
+    computes = trained if dtype == "bfloat16" else "float32"
     live = _runs(system, system.model.clone(dtype=None) if computes != trained else system.model)
     if computes != trained:
         opened = {**opened, TRAINED: _runs(system, system.model)}

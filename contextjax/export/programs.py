@@ -18,7 +18,8 @@ from contextjax.pretrained.read import change_towers
 from contextjax.system import System
 from contextjax.types import UserError
 
-DTYPES: Mapping[str, Any] = {"float32": None, "bfloat16": jnp.bfloat16}
+# The types of an export's parameters, and what a model computes in. int8: see contextjax.export.quantized.
+DTYPES: Mapping[str, Any] = {"float32": None, "bfloat16": jnp.bfloat16, "float16": jnp.float16, "int8": None}
 
 
 @dataclasses.dataclass(frozen=True)

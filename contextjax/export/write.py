@@ -14,6 +14,7 @@ from contextjax.export.exported import RUNTIMES, open_programs
 from contextjax.export.folder import write_manifest
 from contextjax.export.parity import certify
 from contextjax.export.programs import Program, make_programs, portable, tree_of
+from contextjax.export.quantized import quantize
 from contextjax.files import check_absent, whole_folder
 from contextjax.pretrained.write import save
 from contextjax.retriever import identity_of
@@ -31,7 +32,8 @@ def write_export(system: System, target: Path, *, formats: Sequence[str], dtype:
       system: the live one.
       target: the folder; its parent is made where it is missing.
       formats: some of folder.FORMATS.
-      dtype: the type of parameters and computation, "float32" or "bfloat16".
+      dtype: the type of parameters and computation, one of programs.DTYPES. int8 is that of ONNX's products; all else
+        is float32 then.
       config: the text of the run's config.json, which is copied; "" where there is none.
       recipe: how the run was trained, for the model card, see `make_card`; None where that is not known.
       evaluation: the run's evaluation.json, for the model card.
@@ -57,8 +59,16 @@ def _exported_spec(system: System) -> SystemSpec:
 
 
 def _check(formats: Sequence[str], dtype: str, spec: SystemSpec) -> None:
-    if "onnx" in formats and dtype != "float32":
-        raise UserError(f"onnx is exported in float32, and dtype is '{dtype}'; leave onnx out, or export it by itself.")
+    if "onnx" in formats and dtype == "bfloat16":
+        raise UserError(
+            "onnx is exported in float32, float16 or int8, and dtype is 'bfloat16'; leave onnx out, or export it by "
+            "itself."
+        )
+    if dtype == "int8" and list(formats) != ["onnx"]:
+        raise UserError(
+            f"int8 is a type of onnx alone, and --format is '{','.join(formats)}'; export it by itself, "
+            "as --format=onnx."
+        )
     if "safetensors" in formats and spec.is_plain:
         raise UserError("A CLIP or BLIP is written as safetensors by experiments.convert; leave safetensors out.")
     for form, packages in {"stablehlo": ("flatbuffers",), "onnx": ("onnx", "onnxruntime")}.items():
@@ -71,7 +81,8 @@ def _fill(folder: Path, system: System, spec: SystemSpec, *, formats: Sequence[s
           card: Mapping[str, Any]) -> dict[str, Any]:  # fmt: skip
     """Writes every file of an export; export.json is the last one."""
     model, tensors = portable(system, dtype)
-    save(folder, tensors, dtype=dtype, metadata={"format": "contextjax"})
+    stored = quantize(tensors) if dtype == "int8" else tensors
+    save(folder, stored, dtype="float32" if dtype == "int8" else dtype, metadata={"format": "contextjax"})
     system.tokenizer.save(folder / "tokenizer.json")
     spec.write(folder)
     if config:

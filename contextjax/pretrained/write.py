@@ -19,6 +19,7 @@ from contextjax.spec import DTYPES, SystemSpec
 from contextjax.types import UserError
 
 Finish = Callable[[Path], None]
+FLOATS = (*DTYPES, "float16")
 
 
 def nothing(folder: Path) -> None:
@@ -34,7 +35,7 @@ def write_pretrained(folder: str | Path, config: CLIPConfig | BLIPConfig | BLIP2
       folder: the folder to write, whole or not at all; nothing is overwritten.
       config: sizes of the model.
       params: parameters of the model, a tree of arrays.
-      dtype: dtype of the written weights, "float32" or "bfloat16".
+      dtype: dtype of the written weights, one of FLOATS.
       title: heading of the model card.
       origin: a sentence for the card about where the weights come from.
       finish: adds files, such as the tokenizer's, to the folder that it is given.
@@ -73,7 +74,7 @@ def write_own(folder: str | Path, spec: SystemSpec, params: Any, *, dtype: str =
 
 
 def save(folder: Path, tensors: Mapping[str, np.ndarray], *, dtype: str, metadata: dict[str, str]) -> None:
-    """Writes model.safetensors, whole or not at all.
+    """Writes model.safetensors, whole or not at all; integers stay what they are.
 
     Raises:
       UserError: the dtype is unknown, or the disk is full.
@@ -82,12 +83,13 @@ def save(folder: Path, tensors: Mapping[str, np.ndarray], *, dtype: str, metadat
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    if dtype not in DTYPES:
-        raise UserError(f"dtype is '{dtype}'; expected one of {', '.join(DTYPES)}.")
-    kind = np.float32 if dtype == "float32" else ml_dtypes.bfloat16
+    if dtype not in FLOATS:
+        raise UserError(f"dtype is '{dtype}'; expected one of {', '.join(FLOATS)}.")
+    kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
+    cast = lambda x: x.astype(kind, copy=False) if np.issubdtype(x.dtype, np.floating) else x
     with whole_file(folder / "model.safetensors") as partial:
         try:
-            save_file({name: x.astype(kind, copy=False) for name, x in tensors.items()}, partial, metadata=metadata)
+            save_file({name: cast(x) for name, x in tensors.items()}, partial, metadata=metadata)
         except SafetensorError as error:  # raised for a full disk too
             raise UserError(f"{folder} can't be written ({error}); make room for it and try again.") from error
         partial.chmod(0o644)  # save_file makes files that only their owner can read

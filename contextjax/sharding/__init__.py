@@ -9,7 +9,6 @@ from contextjax.sharding.placement import (
     place,
     place_abstract,
     place_batch,
-    place_like,
     place_params,
     state_shardings,
 )
@@ -47,7 +46,6 @@ __all__ = [
     "place",
     "place_abstract",
     "place_batch",
-    "place_like",
     "place_params",
     "placement_table",
     "placements",

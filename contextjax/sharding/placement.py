@@ -82,22 +82,12 @@ def place_params(unread: Any, abstract: Any, mesh: Mesh) -> Any:
       abstract: tree (from eval_shape) of the same parameters, boxed with logical axes.
       mesh: where they go; every process reads all, and keeps what its devices hold.
     """
-
-    return _read_into(unread, state_shardings(abstract, mesh))
-
-
-def place_like(unread: Any, placed: Any) -> Any:
-    """Reads parameters one at a time, each into the sharding of its namesake in `placed`."""
-    return _read_into(unread, jax.tree.map(lambda x: x.sharding, placed))
+    return jax.tree.map(lambda leaf, sharding: place(leaf.read(), sharding), unread, state_shardings(abstract, mesh))
 
 
 def place(value: np.ndarray, sharding: NamedSharding) -> jax.Array:
     """Places an array that every process has whole; each keeps what its devices hold."""
     return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
-
-
-def _read_into(unread: Any, shardings: Any) -> Any:
-    return jax.tree.map(lambda leaf, sharding: place(leaf.read(), sharding), unread, shardings)
 
 
 def place_batch(batch: Any, mesh: Mesh, *, micro_batches: int = 1) -> Any:

@@ -13,6 +13,7 @@ import jax
 from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.sharding import agree
 from contextjax.training.compile_counter import CompileCounter
+from contextjax.training.first_state import kept
 from contextjax.training.goodput import Goodput, GoodputLog
 from contextjax.training.metrics_log import MetricsLog
 from contextjax.training.progress import Progress
@@ -134,7 +135,7 @@ class CheckpointSaver:
         """Saves a state in the background, after its logs are on disk; with `waits`, returns when it is saved."""
         with self.pause.during("checkpoint"):
             self.log.sync()
-            self.checkpoints.save(state, {"step": step, **self.config.meta}, score=score)
+            self.checkpoints.save(kept(state, self.config), {"step": step, **self.config.meta}, score=score)
             if waits:
                 self.checkpoints.wait()
         self.goodput.write()

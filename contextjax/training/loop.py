@@ -25,7 +25,7 @@ from contextjax.training.bad_steps import BadStepWatch
 from contextjax.training.callbacks import CheckpointSaver, Diagnosis, Evaluation, Pause, StepLog
 from contextjax.training.compile_counter import CompileCounter
 from contextjax.training.compiled_step import compile_phases, phase_at
-from contextjax.training.first_state import first_state
+from contextjax.training.first_state import first_state, with_base
 from contextjax.training.goodput import DeviceWatch, Goodput, GoodputLog, read_goodput, table
 from contextjax.training.metrics_log import MetricsLog
 from contextjax.training.progress import Progress
@@ -61,6 +61,7 @@ def fit(config: FitConfig, task: Task, callbacks: Callbacks = NONE) -> TrainStat
         contextlib.closing(Watchdog(config.step_timeout)) as watchdog,
     ):
         state, shardings = first_state(checkpoints, task, config, mesh)
+        config = with_base(config, state)
         start = int(state.step)
         if start >= config.steps:
             return state

@@ -30,6 +30,7 @@ class FitConfig:
     mesh: str
     frozen: Sequence[str]  # paths of parameters that are not trained
     meta: Mapping[str, Any]  # is kept in every checkpoint; its "config_hash" and "data" must agree on resume
+    has_base: bool = False  # what is frozen is the base of adapters, see contextjax.lora: checkpoints leave it out
     step_timeout: float = 0  # seconds without a step after which the process ends; 0: it waits for ever
     micro_batches: int = 1  # that a batch is represented in, one after the other
     spike_factor: float = 0.0  # a gradient norm above so many times the mean makes a step bad; 0: none does

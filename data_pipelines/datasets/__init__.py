@@ -12,6 +12,7 @@ from data_pipelines.datasets.cirr_r import CirrRewrittenReader
 from data_pipelines.datasets.fashion_iq import FashionIqReader
 from data_pipelines.datasets.genecis import GenecisReader
 from data_pipelines.datasets.hotel_cir import HotelCirReader
+from data_pipelines.datasets.icir import IcirReader
 from data_pipelines.datasets.imagecode import ImageCodeReader
 from data_pipelines.datasets.karpathy import KarpathyReader
 from data_pipelines.datasets.lasco import LascoReader
@@ -23,6 +24,6 @@ READERS: Mapping[str, Any] = {
     for reader in (
         *(CirrReader, CirrExtReader, CirrRewrittenReader, LascoReader, HotelCirReader, FashionIqReader, CircoReader),
         *(GenecisReader, ManifestReader, CirrCaptionsReader, CaptionsReader, ImageCodeReader, MmvpReader),
-        *(CatalogueReader, CatalogueSetsReader, CatalogueCaptionsReader, KarpathyReader),
+        *(CatalogueReader, CatalogueSetsReader, CatalogueCaptionsReader, KarpathyReader, IcirReader),
     )
 }

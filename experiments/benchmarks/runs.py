@@ -98,7 +98,7 @@ def _train(
             shapes = systems.of(config).abstract_batch(step.config, cuts=step.cuts)
             batch = synthetic_batch(shapes, vocabulary=step.vocabulary)
             task = Task(
-                init_params=models.make_init(step.model),
+                init_params=models.make_init(step.model, models.lora_of(config)),
                 optimizer=make_optimizer(config.optimizer, steps=config.training.steps),
                 schedule=make_schedule(config.optimizer, steps=config.training.steps),
                 phases=[dataclasses.replace(step.phase, start=0)],

@@ -6,6 +6,7 @@ clip: CLIP's image tower and training step, beside PyTorch.
 concepts: what the consistency loss adds to a step of ConText-CIR, here and in PyTorch.
 stage1: a stage-1 step of ContextBLIP, beside PyTorch.
 cached: an epoch of ContextBLIP's stage 2b from cached features, beside one that encodes the pictures again.
+exports: a run's ONNX form in float32, float16 and int8: size, latency on a CPU, recall.
 input: files to batches, beside Pillow alone.
 search: exact search, beside FAISS and the memory's bandwidth.
 service: queries served over HTTP, beside the same work without the service.
@@ -26,7 +27,7 @@ from contextjax.files import write_whole
 from experiments.shared import cli
 from experiments.shared.paths import Place, define_path
 
-CASES = ("clip", "concepts", "stage1", "cached", "input", "search", "service")
+CASES = ("clip", "concepts", "stage1", "cached", "exports", "input", "search", "service")
 KEEPS_MEMORY = True
 OUTPUT = define_path("output", Place.NEW_FILE, "A JSON file of every timing.")
 DEFINE: dict[type, Any] = {

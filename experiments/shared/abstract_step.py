@@ -50,11 +50,12 @@ def abstract_step(config: Any, *, devices: Sequence[Any] | None = None) -> Abstr
     model = make_model(models.make_spec(config, vocabulary=vocabulary))
     optimizer = make_optimizer(config.optimizer, steps=config.training.steps)
     mesh = make_mesh(config.mesh, devices=devices)
-    phase = systems.of(config).make_phases(config, model, mesh)[-1]
+    lora = models.lora_of(config)
+    phase = systems.make_phases(config, model, lora, mesh)[-1]
     micro_batches = config.training.micro_batches
     check_batch(mesh, config.data.batch_size, micro_batches=micro_batches)
     cuts = batch_parts(mesh) * micro_batches
-    fresh = functools.partial(init_state, models.make_init(model), optimizer, config.seed)
+    fresh = functools.partial(init_state, models.make_init(model, lora), optimizer, config.seed)
     state, shardings = abstract_state(fresh, mesh)
     batch = systems.of(config).abstract_batch(config, cuts=cuts)
     batch = place_abstract(batch, mesh, micro_batches=micro_batches)

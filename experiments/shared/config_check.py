@@ -72,6 +72,7 @@ RULES: Mapping[str, Rule] = {
     "data.grounded": NATURAL,
     "model.dtype": _one_of(DTYPES), "model.projection": NATURAL, "model.mask_rate": SHARE,
     "model.context_dropout": SHARE, "model.adapter_reduction": COUNT,
+    "model.lora.rank": NATURAL, "model.lora.alpha": POSITIVE,
     "loss.contrastive": _one_of(FORMS), "loss.chunk": NATURAL, "loss.lead_steps": NATURAL,
     "loss.temperature": POSITIVE, "loss.alpha": POSITIVE, "loss.beta": WEIGHT, "loss.epsilon": WEIGHT,
     "optimizer.name": _one_of(OPTIMIZERS), "optimizer.schedule": _one_of(SCHEDULES),
@@ -109,7 +110,7 @@ def check_config(config: Any, *, reads_data: bool = True) -> None:
     check_values(config)
     checks = (_resolve, _check_mesh, _check_lengths, _check_model, validation.best_rule)
     if reads_data:
-        checks = (*checks, _check_start)
+        checks = (*checks, _check_start, _check_base)
     faults = list(_place_faults(config)) if reads_data else []
     faults += [sentence for check in checks if (sentence := _complaint(check, config))]
     _report(list(dict.fromkeys(faults)))  # what keeps the sizes from being known is found twice
@@ -245,6 +246,14 @@ def _check_start(config: Any) -> None:
         SystemSpec.read(path_of(config.model.start))
 
 
+def _check_base(config: Any) -> None:
+    if config.model.lora.rank and not config.model.start and not config.model.pretrained:
+        raise UserError(
+            f"model.lora.rank is {config.model.lora.rank}, but there is nothing that adapters could be added to; give "
+            "a run or weights to start from, as --config.model.start=RUN or --config.model.pretrained=FOLDER"
+        )
+
+
 def _check_mesh(config: Any) -> None:
     check_batch(make_mesh(config.mesh), config.data.batch_size, micro_batches=config.training.micro_batches)
 
@@ -264,8 +273,12 @@ def _check_model(config: Any) -> None:
         return  # it could not be resolved, which has been reported
     model = make_model(models.make_spec(config, vocabulary=config.data.vocabulary or None))
     systems.of(config).make_phases(config, model)
-    if config.optimizer.freeze or config.optimizer.multipliers:
+    lora = models.lora_of(config)
+    if lora or config.optimizer.freeze or config.optimizer.multipliers:
         from flax.linen import unbox
 
-        optimizer = make_optimizer(config.optimizer, steps=config.training.steps)
-        jax.eval_shape(optimizer.init, unbox(abstract_params(model)))
+        params, optimizer = abstract_params(model), make_optimizer(config.optimizer, steps=config.training.steps)
+        if lora:
+            lora.check(unbox(params), config.optimizer.freeze)
+            params = jax.eval_shape(lora.add, params, jax.random.key(0))
+        jax.eval_shape(optimizer.init, unbox(params))

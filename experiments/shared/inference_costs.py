@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from contextjax import programs
 from contextjax.analysis.cost import matmul_flops, without_unused
+from contextjax.lora import NAME, Lora
 from contextjax.models.blip import BLIP
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.models.covr2 import CoVR2
@@ -24,6 +25,7 @@ from experiments.shared import models
 from experiments.shared.abstract_step import with_sizes
 from experiments.shared.config_check import check_values
 
+Trained = Callable[[Any, set[str]], int]  # (parameters, paths of those that a program reads) -> how many are trained
 CANDIDATES = 10  # of the set that a candidate's FLOPs are computed from
 
 
@@ -34,7 +36,7 @@ class InferenceCost:
     Attributes:
       name: the model and the way.
       parameters: all that this way reads.
-      trained: those of them that the recipe trains.
+      trained: those of them that the recipe trains, and those of adapters, which are merged into them.
       query_flops: of a query: what there is once, however many candidates there are.
       candidate_flops: of each candidate: a gallery picture, once for all queries; or a picture of a set with its text.
       bytes: of the parameters, in the type that the model computes in.
@@ -57,14 +59,15 @@ def inference_costs(config: Any) -> list[InferenceCost]:
     vocabulary = config.data.vocabulary or config.model.text["vocabulary"]
     spec = models.make_spec(config, vocabulary=vocabulary)
     model = make_model(spec)
-    freeze, length = tuple(config.optimizer.freeze), config.data.text_length
+    length = config.data.text_length
+    trained = functools.partial(_count_trained, freeze=tuple(config.optimizer.freeze), lora=models.lora_of(config))
     if isinstance(model, ContextBLIP):
         short = (config.data.propositions, config.data.proposition_length) if config.model.propositions else (1, length)
         cost = functools.partial(_of_sets, length=length, short=short)
         base = BLIP(model.config.blip, model.dtype)
         return [
-            cost("ContextBLIP", model, spec.score, freeze=freeze),
-            *(cost("BLIP", base, score, freeze=None) for score in ("itm", "sum", "itc")),
+            cost("ContextBLIP", model, spec.score, trained=trained),
+            *(cost("BLIP", base, score, trained=lambda params, used: 0) for score in ("itm", "sum", "itc")),
         ]
     base = "BLIP-2" if isinstance(model, CoVR2) else "CLIP"
     query = getattr(model.config, "query", "sum")
@@ -72,7 +75,7 @@ def inference_costs(config: Any) -> list[InferenceCost]:
     own = spec.title if spec.family != "context_cir" else query
     names = {"fusion": "ConText-CIR", "composed": own, "sum": f"{base}'s sum"}
     name = lambda mode: names.get(mode, own if mode == query else f"{base}'s {mode} alone")
-    return [_of_queries(name(mode), model, mode, length=length, freeze=freeze) for mode in modes]
+    return [_of_queries(name(mode), model, mode, length=length, trained=trained) for mode in modes]
 
 
 def describe(costs: Sequence[InferenceCost]) -> str:
@@ -100,17 +103,17 @@ def describe_costs(config: Any) -> str:
     return describe(inference_costs(config))
 
 
-def _of_queries(name: str, model: Any, mode: Any, *, length: int, freeze: Sequence[str]) -> InferenceCost:
+def _of_queries(name: str, model: Any, mode: Any, *, length: int, trained: Trained) -> InferenceCost:
     """Returns the costs of composed queries: a reference and a text; a candidate is a picture of the gallery."""
     pixels, ids, mask = _pixels(towers(model.config).vision.image_size, 1), *_texts(1, length)
     params = nn.unbox(abstract_params(model))
     query = _used(lambda *inputs: programs.embed_query(model, *inputs, mode=mode), params, pixels, ids, mask)
     gallery = _used(lambda *inputs: programs.embed_gallery(model, *inputs), params, pixels)
-    return _cost(name, model, params, query[1] | gallery[1], query[0], gallery[0], freeze)
+    return _cost(name, model, params, query[1] | gallery[1], query[0], gallery[0], trained)
 
 
 def _of_sets(
-    name: str, model: Any, score: Any, *, length: int, short: tuple[int, int], freeze: Sequence[str] | None
+    name: str, model: Any, score: Any, *, length: int, short: tuple[int, int], trained: Trained
 ) -> InferenceCost:
     """Returns the costs of a text about a set: a candidate's is a tenth of what ten more add; the rest counts once."""
     size = (model.config.blip if isinstance(model, ContextBLIP) else model.config).vision.image_size
@@ -125,7 +128,7 @@ def _of_sets(
         flops.append(_used(run, params, _pixels(size, 1, count), *texts, ordered, sets))
     each = (flops[1][0] - flops[0][0]) / CANDIDATES
     label = f"{name}, {score}"
-    return _cost(label, model, params, flops[0][1], max(flops[0][0] - CANDIDATES * each, 0.0), each, freeze)
+    return _cost(label, model, params, flops[0][1], max(flops[0][0] - CANDIDATES * each, 0.0), each, trained)
 
 
 def _without_context(model: ContextBLIP) -> ContextBLIP:
@@ -133,14 +136,23 @@ def _without_context(model: ContextBLIP) -> ContextBLIP:
 
 
 def _cost(
-    name: str, model: Any, params: Any, used: set[str], query: float, candidate: float, freeze: Sequence[str] | None
+    name: str, model: Any, params: Any, used: set[str], query: float, candidate: float, trained: Trained
 ) -> InferenceCost:
-    """Returns a cost; parameters are those that the programs read, trained ones those that `freeze` does not name."""
+    """Returns a cost; parameters are those that the programs read."""
+    total = sum(math.prod(x.shape) for path, x in flatten(params).items() if path in used)
+    return InferenceCost(
+        name, total, trained(params, used), query, candidate, total * jnp.dtype(model.dtype or jnp.float32).itemsize
+    )
+
+
+def _count_trained(params: Any, used: set[str], *, freeze: Sequence[str], lora: Lora | None) -> int:
+    """Returns how many of the parameters `used` are not frozen, and how many the adapters of the others have."""
+    if lora:
+        params = jax.eval_shape(lora.add, params, jax.random.key(0))
+        used = {*used, *(f"{NAME}/{path}/{side}" for path in used for side in "ab")}
+    frozen = tuple(f"{path}/" for path in freeze)
     sizes = {path: math.prod(x.shape) for path, x in flatten(params).items() if path in used}
-    frozen = tuple(f"{path}/" for path in freeze or ())
-    trained = 0 if freeze is None else sum(n for path, n in sizes.items() if not f"{path}/".startswith(frozen or "\0"))
-    total = sum(sizes.values())
-    return InferenceCost(name, total, trained, query, candidate, total * jnp.dtype(model.dtype or jnp.float32).itemsize)
+    return sum(count for path, count in sizes.items() if not f"{path}/".startswith(frozen))
 
 
 def _used(program: Callable[..., Any], params: Any, *inputs: Any) -> tuple[float, set[str]]:

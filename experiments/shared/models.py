@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 
 from contextjax import variants
-from contextjax.checkpoints.reader import CheckpointReader
-from contextjax.export.folder import MANIFEST, read_manifest
 from contextjax.files import path_of
-from contextjax.pretrained import Pretrained, abstract_params, locate, read_own, read_pretrained, towers
-from contextjax.pretrained.names import flatten, restack, unflatten
-from contextjax.sharding import place, place_like
+from contextjax.lora import Lora, split
+from contextjax.pretrained import Pretrained, locate, read_pretrained, towers
+from contextjax.pretrained.names import flatten, unflatten
+from contextjax.sharding import place
 from contextjax.spec import SystemSpec
+from contextjax.starts import params_of_run, published_leaves
 from contextjax.tokenizers import TextTokenizer, train_tokenizer
 from contextjax.types import UserError
-from contextjax.variants import FAMILIES, SYSTEMS, Family, make_model, resolve, spec_of
+from contextjax.variants import FAMILIES, SYSTEMS, Family, resolve, spec_of
 from data_pipelines.tables import SplitData, all_texts
 from experiments.shared import systems
 from experiments.shared.data import load_evaluated
@@ -73,70 +73,75 @@ def make_spec(config: Any, *, vocabulary: int | None = None) -> SystemSpec:
     return variants.make_spec(config.model, vocabulary=vocabulary, **systems.of(config).text_limits(config))
 
 
+def lora_of(config: Any) -> Lora | None:
+    """Returns the adapters that a config trains; None where it trains the parameters themselves."""
+    section = config.model.lora
+    return Lora(section.rank, section.alpha, tuple(section.paths)) if section.rank else None
+
+
+def lora_record(config: Any) -> dict[str, Any]:
+    """Returns what a checkpoint with adapters keeps of them and their base: {"lora": ...}; {} without adapters."""
+    if not config.model.lora.rank:
+        return {}
+    place = lambda source: str(Path(source).absolute()) if source and Path(source).exists() else source
+    start, pretrained = config.model.start, "" if config.model.start else config.model.pretrained
+    base = {"family": config.model.system, "start": place(start), "pretrained": place(pretrained)}
+    return {"lora": {**config.model.lora.to_dict(), **base}}
+
+
 def make_start(config: Any) -> Callable[[Any], Any] | None:
     """Returns a function that puts model.start's or model.pretrained's parameters into fresh ones; None without."""
-    if config.model.start:
-        return lambda params: _from_run(config, params)
-    if not config.model.pretrained:
+    if not config.model.start and not config.model.pretrained:
         return None
-    family = SYSTEMS[config.model.system]
-    name = family.towers
-
-    def begin(params: Any) -> Any:
-        own = params[name] if name else params
-        read = place_like(_read_towers(config.model).params, own)
-        if config.loss.learned_temperature and "logit_scale" in read:
-            # A CLIP has learned to its floor, where nothing moves it: another system starts at 0.07, a CLIP just above.
-            read["logit_scale"] = own["logit_scale"] if name else jnp.minimum(read["logit_scale"], MOVING)
-        copies = {part: jax.tree.map(jnp.copy, read[theirs]) for part, theirs in family.copies.items()}
-        return {**params, name: read, **copies} if name else read
-
-    return begin
+    return lambda params: _from_run(config, params) if config.model.start else _from_published(config, params)
 
 
 def _start_family(config: Any) -> Family:
     return FAMILIES[SystemSpec.read(path_of(config.model.start)).family]
 
 
+def _from_published(config: Any, params: Any) -> Any:
+    """Returns `params`, with those replaced that model.pretrained has."""
+    family, flat = SYSTEMS[config.model.system], flatten(params)
+    leaves = published_leaves(_read_towers(config.model), family)
+    scale = f"{family.towers}/logit_scale".lstrip("/")
+    if config.loss.learned_temperature and family.towers:
+        leaves.pop(scale, None)  # a CLIP has learned to its floor, where nothing moves it: it starts at 0.07
+    _check_base(config, params, leaves)
+    read = {path: place(leaf.read(), flat[path].sharding) for path, leaf in leaves.items()}
+    if config.loss.learned_temperature and scale in read:  # a CLIP starts just above that floor
+        read[scale] = jnp.minimum(read[scale], MOVING)
+    return unflatten({**flat, **read})
+
+
 def _from_run(config: Any, params: Any) -> Any:
     """Returns `params`, with those replaced that model.start has under the same path and in the same shape.
-
-    From a run of another system the towers are taken, of CLIP and BLIP each to its own; from one to the other the image
-    tower alone. Layers are the same ones, stacked or one by one.
 
     Raises:
       UserError: the run shares none.
     """
     start, family, own = path_of(config.model.start), _start_family(config), SYSTEMS[config.model.system]
-    theirs = _read_start(start)
-    if family is not own:
-        before, after = (f"{each.towers}/" if each.towers else "" for each in (family, own))
-        shared = ("",) if family.tower_config is own.tower_config else ("vision/", "visual_projection/")
-        kept = tuple(before + name for name in shared)
-        theirs = {after + path.removeprefix(before): x for path, x in theirs.items() if path.startswith(kept)}
-        if after and config.loss.learned_temperature:  # it starts at 0.07, as from a pretrained CLIP
-            theirs.pop(f"{after}logit_scale", None)
     flat = flatten(params)
-    theirs = restack(theirs, {path: x.shape for path, x in flat.items()})
+    theirs = params_of_run(start, own, {path: x.shape for path, x in flat.items()})
+    if family is not own and own.towers and config.loss.learned_temperature:
+        theirs.pop(f"{own.towers}/logit_scale", None)  # it starts at 0.07, as from a pretrained CLIP
     taken = {path: theirs[path] for path, x in flat.items() if path in theirs and theirs[path].shape == x.shape}
     if not taken:
         raise UserError(f"model.start, {start}, shares no parameter with this model; give a run with such towers.")
+    _check_base(config, params, taken)
     print(f"{len(taken)} of {len(flat)} parameters start from {start}; the others are new.", flush=True)
     return unflatten({path: place(taken[path], x.sharding) if path in taken else x for path, x in flat.items()})
 
 
-def _read_start(folder: Path) -> dict[str, Any]:
-    """Returns the flat parameters of a run's checkpoint (the one `load` takes), or of an export."""
-    if (folder / "model.safetensors").exists():
-        if (folder / MANIFEST).exists():
-            read_manifest(folder)  # which compares the files with their checksums
-        abstract = abstract_params(make_model(SystemSpec.read(folder)))
-        return {path: leaf.read() for path, leaf in flatten(read_own(folder, abstract)).items()}
-    checkpoints = CheckpointReader(folder / "checkpoints")
-    try:
-        return flatten(checkpoints.restore_params()[0])
-    finally:
-        checkpoints.close()
+def _check_base(config: Any, params: Any, given: Mapping[str, Any]) -> None:
+    """Raises a UserError where parameters are frozen under adapters, but are not those of a base."""
+    base = flatten(split(params, config.optimizer.freeze)[1]) if config.model.lora.rank else {}
+    if odd := sorted(path for path in base if path not in given):
+        raise UserError(
+            f"optimizer.freeze names {odd[0]}, which {config.model.start or config.model.pretrained} does not give in "
+            "this shape; with adapters (model.lora) what is frozen is their base: start from a run that has it, or "
+            "train it."
+        )
 
 
 def _read_towers(model: Any) -> Pretrained:
@@ -149,16 +154,14 @@ def _read_towers(model: Any) -> Pretrained:
         )
     stacked: Any = {name: {"scan": model[name].get("scan", False)} for name in ("vision", "text")}
     pretrained = read_pretrained(model.pretrained, image_size=model.vision.get("image_size"), **stacked)
-    expected = SYSTEMS[model.system].tower_config
-    if not isinstance(pretrained.model.config, expected):
-        name = expected.__name__.removesuffix("Config")
-        raise UserError(f"model.pretrained is a {pretrained.family}; expected a {name}.")
+    published_leaves(pretrained, SYSTEMS[model.system])  # which checks the kind
     return pretrained
 
 
-def make_init(model: Any) -> Callable[[jax.Array], Any]:
-    """Returns a function: key -> parameters of a model, boxed with logical axes."""
+def make_init(model: Any, lora: Lora | None = None) -> Callable[[jax.Array], Any]:
+    """Returns a function: key -> parameters of a model, and of adapters, boxed with logical axes."""
     size, positions = towers(model.config).vision.image_size, 4
     images = jnp.zeros((2, size, size, 3), jnp.uint8)
     ids, mask = jnp.zeros((2, positions), jnp.int32), jnp.ones((2, positions), bool)
-    return lambda key: model.init(key, images, ids, mask)["params"]
+    init = lambda key: model.init(key, images, ids, mask)["params"]
+    return init if lora is None else lambda key: lora.add(init(key), jax.random.fold_in(key, 2))

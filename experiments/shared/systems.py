@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from contextjax.lora import Adapted, Lora
 from contextjax.tokenizers import TextTokenizer
+from contextjax.training.task import Phase
 from data_pipelines.mixtures import Mixture
 from data_pipelines.tables import SplitData
 from experiments.shared import clip, context_blip, context_cir, covr2
@@ -20,6 +23,12 @@ SYSTEMS: Mapping[str, Any] = {
 def of(config: Any) -> Any:
     """Returns the module of the config's system: loss_weights, make_samples, make_phases and abstract_batch."""
     return SYSTEMS[config.model.system]
+
+
+def make_phases(config: Any, model: Any, lora: Lora | None, mesh: Any = None) -> list[Phase]:
+    """Returns the phases of the config's system, whose parameters have the adapters `lora`, if there are any."""
+    phases = of(config).make_phases(config, model, mesh)
+    return phases if lora is None else [dataclasses.replace(p, objective=Adapted(p.objective, lora)) for p in phases]
 
 
 def make_samples(config: Any, data: SplitData, tokenizer: TextTokenizer, workdir: Path, *, cuts: int = 1) -> Any:

@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jax
+
 import contextjax
 from contextjax.checkpoints.integrity import digests
 from contextjax.files import is_remote
@@ -84,14 +86,15 @@ def train(
     task = make_task(
         config, model, lambda start: through(batches(samples, start=start, workers=config.data.workers, **options))
     )
-    evaluate = make_evaluate(config, model, tokenizer)
+    evaluate, lora = make_evaluate(config, model, tokenizer), models.lora_of(config)
+    merge = jax.jit(lora.merge) if lora else None
     with open_trackers(track, workdir, config) as writers:
         return fit(
             fit_config(config, workdir, data=data_hash(data), step_timeout=step_timeout, profile=recorded, began=began),
             task,
             Callbacks(
                 diagnose=getattr(task.phases[-1].objective, "diagnose", None),
-                evaluate=evaluate,
+                evaluate=(lambda params: evaluate(merge(params))) if evaluate and merge else evaluate,
                 name_records=lambda rows: [data.records[row].id for row in rows.ravel()],
                 writers=writers,
             ),
@@ -105,19 +108,21 @@ def fit_config(config: Any, workdir: Path, *, data: str = "", **options: Any) ->
     """
     versions = {name: version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")}
     versions["contextjax"] = contextjax.__version__  # which has no metadata where it is not installed
-    meta = {"config_hash": config_hash(config), "data": data, "versions": versions}
+    meta = {"config_hash": config_hash(config), "data": data, "versions": versions, **models.lora_record(config)}
     meta["files"] = digests(workdir, OF_RUN)
     settings = {**config.training, "best": best_rule(config), "frozen": tuple(config.optimizer.freeze)}
+    settings["has_base"] = "lora" in meta
     return FitConfig(workdir=workdir, mesh=config.mesh, meta=meta, **settings, **options)
 
 
 def make_task(config: Any, model: Any, batches: Callable[[int], Iterator[Any]]) -> Task:
     """Returns what is trained: the config's model, objectives and optimizer on `batches` (first step -> stream)."""
+    lora = models.lora_of(config)
     return Task(
-        init_params=models.make_init(model),
+        init_params=models.make_init(model, lora),
         optimizer=make_optimizer(config.optimizer, steps=config.training.steps),
         schedule=make_schedule(config.optimizer, steps=config.training.steps),
-        phases=systems.of(config).make_phases(config, model),
+        phases=systems.make_phases(config, model, lora),
         batches=batches,
         seed=config.seed,
         start_from=models.make_start(config),

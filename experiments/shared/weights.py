@@ -16,7 +16,7 @@ import jax
 
 import contextjax
 from contextjax import spec as specs
-from contextjax.export.card import RANDOM
+from contextjax.export.card import RANDOM, about_run
 from contextjax.export.folder import MANIFEST, check_formats
 from contextjax.export.write import write_export
 from contextjax.files import check_absent, path_of
@@ -82,8 +82,10 @@ def _recipe_rows(config: Any) -> dict[str, str]:
     """Returns how a run was trained, as `make_card` has it."""
     model, data, optimizer = config.model, config.data, config.optimizer
     sources = ", ".join(data.get("sources") or {}) or data.reader
+    lora = model.get("lora", {})  # which runs of earlier versions have not
+    adapters = {"Adapters": f"rank {lora.rank}, merged; their base was frozen"} if lora.get("rank") else {}
     return {
-        "Started from": model.pretrained or ("an earlier run" if model.start else RANDOM),
+        "Started from": model.pretrained or ("an earlier run" if model.start else RANDOM), **adapters,
         "Trained on": f"{sources}, split {data.train_split}, {data.batch_size} a batch",
         "Steps": f"{config.training.steps} ({optimizer.name}, learning rate {optimizer.learning_rate:g}, "
                  f"{optimizer.schedule})",
@@ -184,6 +186,8 @@ def _convert_run(source: Path, target: Path, layout: str | None, dtype: str) -> 
     _print_sizes(system.spec.title, config, system.params)
     config_hash, _, step = system.fingerprint.rpartition("-")
     origin = f"Step {step} of a training run, config {config_hash}."
+    recipe = _read_recipe(source, config_hash)[1]
+    evaluation = _read_evaluation(source, system.fingerprint)
     if layout == "hf" or (system.spec.is_plain and not layout):
         params = system.params[name] if name else system.params
         left_out = sorted(set(system.params) - {name}) if name else []
@@ -191,18 +195,28 @@ def _convert_run(source: Path, target: Path, layout: str | None, dtype: str) -> 
         print(f"left out: {', '.join(left_out) or 'nothing'} (Hugging Face's {kind} has no place for more)")
         if config.vision.fit in PADDED:
             print(f"pictures are padded first ('{config.vision.fit}'), which Hugging Face's processor can't: pad them.")
-        save = lambda folder: system.tokenizer.save(folder / "tokenizer.json")
+
+        def finish_hf(folder: Path) -> None:
+            system.tokenizer.save(folder / "tokenizer.json")
+            _add_to_card(folder, about_run(system.spec, recipe, None if left_out else evaluation))
+
         config = _with_eos(config, system.tokenizer)
-        write_pretrained(target, config, params, dtype=dtype, origin=origin, finish=save)
+        write_pretrained(target, config, params, dtype=dtype, origin=origin, finish=finish_hf)
     else:
 
         def finish(folder: Path) -> None:
             if (source / "config.json").is_file():
                 shutil.copyfile(source / "config.json", folder / "config.json")
             system.tokenizer.save(folder / "tokenizer.json")
+            _add_to_card(folder, about_run(system.spec, recipe, evaluation))
 
         write_own(target, system.spec, system.params, dtype=dtype, origin=origin, finish=finish)
     _print_files(target)
+
+
+def _add_to_card(folder: Path, text: str) -> None:
+    with (folder / "README.md").open("a", encoding="utf-8") as card:
+        card.write(text)
 
 
 def _with_eos(config: Any, tokenizer: TextTokenizer) -> Any:

@@ -298,3 +298,21 @@ def test_every_part_that_a_recipe_names_learns(recipe, argument):
     assert not any(x for path, x in sizes.items() if f"{path}/".startswith(tuple(f"{name}/" for name in freeze)))
     kernels = {path: x for path, x in sizes.items() if path.split("/")[0] in trained & set(ADDED) and "kernel" in path}
     assert not [path for path, x in kernels.items() if not x > 1e-7]
+
+
+def test_adapters_are_trained_instead_of_blip_in_2a_alone():
+    from experiments.shared import models
+
+    for stage in ("1", "2b"):
+        assert context_blip.get_config(f"{stage},lora8").to_dict() == context_blip.get_config(stage).to_dict()
+    config = context_blip.get_config("2a,lora8")
+    assert config.optimizer.freeze == ("blip",) and config.optimizer.multipliers.lora == pytest.approx(1.0)
+    _, params, _ = whole(config)
+    lora = models.lora_of(config)
+    lora.check(params, config.optimizer.freeze)
+    adapters = flatten(jax.eval_shape(lora.add, params, jax.random.key(0))["lora"])
+    parts = {"/".join(path.split("/")[1:4]) for path in adapters}
+    assert parts == {"vision/layers/attention", "vision/layers/mlp", "text/layers/attention", "text/layers/mlp",
+                     "text/layers/cross_attention"}  # fmt: skip
+    with pytest.raises(ValueError, match="lora0"):
+        context_blip.get_config("2a,lora0")

@@ -184,3 +184,29 @@ def test_what_is_logged_is_what_the_method_asks_for(trained):
     assert (
         0 < told["false_negatives/another_target"] + told["false_negatives/a_reference"] <= 2
     )  # few pictures, big batch
+
+
+@pytest.mark.parametrize(("argument", "rate"), [("L14,lora8", 10.0), ("modern,lora16", 1.0), ("tiny,lora2", 10.0)])
+def test_adapters_are_trained_instead_of_clip(argument, rate):
+    from flax.linen import unbox
+
+    from contextjax.pretrained import abstract_params
+    from experiments.shared import models
+
+    config = get_config(argument)
+    assert config.optimizer.multipliers.lora == pytest.approx(rate)  # 1e-4
+    config.model.pretrained, config.model.vision.scan = "", True
+    model, lora = make_model(make_spec(config.model)), models.lora_of(config)
+    assert (lora.rank, lora.alpha) == (int(argument.split("lora")[1]), 2.0 * lora.rank)
+    lora.check(unbox(abstract_params(model)), config.optimizer.freeze)
+    params = unbox(jax.eval_shape(lora.add, abstract_params(model), jax.random.key(0)))
+    state = jax.eval_shape(make_optimizer(config.optimizer, steps=config.training.steps).init, params)
+    held = lambda *names: sum(x.size for name in names for x in jax.tree.leaves(params[name]))
+    trained = held(*(set(params) - {"clip"})) + 1  # and the temperature
+    assert sum(x.size for x in jax.tree.leaves(state) if x.shape) == 2 * (trained - 1)
+
+
+@pytest.mark.parametrize("argument", ["lora0", "lora1.5", "lora8,clip0.1", "lora8,lora4"])
+def test_adapters_that_do_not_go_together_are_reported(argument):
+    with pytest.raises(ValueError, match="lora"):
+        get_config(argument)

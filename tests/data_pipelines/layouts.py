@@ -1,7 +1,9 @@
 """Tiny folders in the layouts of the published sets of composed queries, written by layout name."""
 
+import io
 import itertools
 import json
+import tarfile
 from pathlib import Path
 
 from PIL import Image
@@ -128,6 +130,45 @@ def manifest(folder: Path) -> None:
     ]
     write_json(folder / "train.json", rows)
     (folder / "val.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+
+
+def write_shard(path: Path, samples: list[tuple[str, str, dict]]) -> None:
+    """Writes a shard of (key, ending, JSON) as the format's own library does; each picture is of another colour."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:  # PAX, with the time as a fraction in an extended header
+        for number, (key, ending, about) in enumerate(samples):
+            picture = io.BytesIO()
+            form = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[ending]
+            colour = ((40 * number + 13 * int(path.stem[-6:])) % 256, len(key), 99 if "query" in path.name else 7)
+            Image.new("RGB", (12, 9), colour).save(picture, form)
+            for name, data in ((f"{key}.{ending}", picture.getvalue()), (f"{key}.json", json.dumps(about).encode())):
+                member = tarfile.TarInfo(name)
+                member.size, member.mtime = len(data), 1764402000.25
+                tar.addfile(member, io.BytesIO(data))
+
+
+def icir(folder: Path) -> None:
+    """Two instances: "duck" has two right pictures of one text and one of another, "lamp" one."""
+    row = lambda side, instance, place, text: {"img_path": f"icir/{side}/{instance}/{place}", "text": text,
+                                               "instance": instance}  # fmt: skip
+    queries = [
+        row("query", "duck", "q1.jpg", "on a shelf"), row("query", "duck", "q1.jpg", "in water"),
+        row("query", "lamp", "q1.jpg", "on a shelf"),
+    ]  # fmt: skip
+    database = [
+        row("database", "duck", "on_a_shelf/p1.jpg", "on a shelf"),
+        row("database", "lamp", "on_a_shelf/p1.jpg", "on a shelf"),
+        row("database", "duck", "hn/n1.png", "hn"), row("database", "duck", "on_a_shelf/p2.webp", "on a shelf"),
+        row("database", "duck", "in_water/p1.jpg", "in water"), row("database", "lamp", "hn/n1.jpg", ""),
+    ]  # fmt: skip
+    sample = lambda number, about: (f"{number:06d}", about["img_path"].rpartition(".")[2], about)
+    for side, rows in (("query", queries), ("database", database)):
+        for shard in (0, 1):
+            own = [sample(number, about) for number, about in enumerate(rows) if number % 2 == shard]
+            write_shard(folder / f"webdataset/{side}/{side}-{shard:06d}.tar", own)
+        lines = [f"{about['img_path']},{about['text']},{about['instance']}\n" for about in rows]
+        (folder / "annotations").mkdir(exist_ok=True)
+        (folder / f"annotations/{side}_files.csv").write_text("".join(lines))
 
 
 LAYOUTS = {

@@ -30,7 +30,7 @@ def test_a_mean_is_of_metrics_that_the_protocol_gives():
         given = {f"{recall}@{k}" for recall in recalls for k in protocol.recall_at}
         given |= {f"Rs@{k}" for k in protocol.subset_recall_at}
         assert set(protocol.average) <= given
-        assert protocol.gallery in ("all", "named", "own")
+        assert protocol.gallery in ("all", "named", "own", "instance")
 
 
 def test_what_is_recorded_as_circos_template_is_the_readers():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import contextjax
+from contextjax.export.parity import TOLERANCES
 from contextjax.export.write import write_export
 from contextjax.types import UserError
 from tests.export.conftest import SIZES, TEXTS, make_system
@@ -40,6 +41,24 @@ def test_bfloat16_is_half_the_size_and_another_model(case, tmp_path, pictures):
     np.testing.assert_allclose(np.linalg.norm(gallery, axis=1), 1, atol=1e-5)
     difference = np.abs(gallery - case.system.encode_gallery(pictures)).max()
     assert 0 < difference < json.loads((tmp_path / "half" / "parity.json").read_text())["tolerance"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("dtype", "formats", "size"), [("float16", ("stablehlo", "onnx"), 0.6), ("int8", ("onnx",), 0.8)]
+)
+@pytest.mark.usefixtures("short_certificate")
+def test_smaller_types_are_near_the_live_model(case, tmp_path, pictures, dtype, formats, size):
+    """Compares sizes, too: the scales of so small matrices are much of the file; at real sizes int8 is a quarter."""
+    manifest = write_export(case.system, tmp_path / "out", formats=formats, dtype=dtype, config=case.config)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path / "out", case.export)]
+    assert sizes[0] < size * sizes[1] and manifest["dtype"] == dtype
+    parity = json.loads((tmp_path / "out" / "parity.json").read_text())
+    assert "computes in float32" in parity["difference"] and parity["tolerance"] == TOLERANCES[dtype] < 0.11
+    exported = contextjax.load(tmp_path / "out")
+    assert exported.identity != case.system.identity and f"in {dtype}." in (tmp_path / "out" / "README.md").read_text()
+    gallery = exported.encode_gallery(pictures)
+    assert 0 < np.abs(gallery - case.system.encode_gallery(pictures)).max() < TOLERANCES[dtype]
 
 
 @pytest.mark.long
@@ -77,6 +96,8 @@ def test_requests_that_cannot_be_met(case, tmp_path):
     for target, options, sentence in (
         ("there", {"formats": ("stablehlo",)}, "exists already"),
         ("out", {"formats": ("onnx",), "dtype": "bfloat16"}, "leave onnx out"),
+        ("out", {"formats": ("stablehlo", "onnx"), "dtype": "int8"}, "'stablehlo,onnx'; export it by itself"),
+        ("out", {"formats": ("safetensors",), "dtype": "int8"}, "int8 is a type of onnx alone"),
         ("out", {"formats": ("stablehlo",), "dtype": "float8"}, "float8"),
     ):
         with pytest.raises(UserError, match=sentence):

@@ -11,7 +11,7 @@ import pytest
 
 from contextjax.checkpoints.writer import CheckpointWriter
 from contextjax.sharding import make_mesh
-from contextjax.training.first_state import first_state, init_state
+from contextjax.training.first_state import first_state, init_state, kept, with_base
 from contextjax.training.task import Task
 from contextjax.types import UserError
 from tests.training.loop_test import CONFIG
@@ -46,3 +46,30 @@ def test_the_newest_checkpoint_goes_before_what_to_start_from(tmp_path):
         begin(tmp_path, config_hash="other")
     with pytest.raises(UserError, match=r"data are not those .* \(first then, second now\)"):
         begin(tmp_path, data="second")
+
+
+def test_adapters_are_restored_on_the_base_that_they_were_trained_on(tmp_path):
+    """The checkpoint holds no base: it is what the run starts from, and another one is refused."""
+    init = lambda key: {"base": {"kernel": jnp.zeros((4, 3))}, "own": jax.random.normal(key, (3,))}
+    start = lambda value: lambda params: {**params, "base": {"kernel": jnp.full((4, 3), value)}}
+    task = dataclasses.replace(TASK, init_params=init, start_from=start(2.0))
+    meta = {"lora": {"rank": 2, "start": "runs/base", "pretrained": ""}, **META}
+    config = dataclasses.replace(CONFIG, meta=meta, frozen=("base",), has_base=True)
+    mesh = make_mesh("data:8")
+
+    def begin(task):
+        with contextlib.closing(CheckpointWriter(tmp_path)) as checkpoints:
+            return first_state(checkpoints, task, config, mesh)[0]
+
+    state = begin(task)._replace(step=jnp.int32(4))
+    state = state._replace(params={**state.params, "own": jnp.ones(3)})
+    held = kept(state, config)
+    assert set(held.params) == {"own"} and set(with_base(config, state).meta["lora"]) == {*meta["lora"], "base"}
+    with contextlib.closing(CheckpointWriter(tmp_path)) as checkpoints:
+        checkpoints.save(held, {"step": 4, **with_base(config, state).meta})
+        checkpoints.wait()
+    restored = begin(task)
+    assert int(restored.step) == 4 and np.asarray(restored.params["own"]).tolist() == [1, 1, 1]
+    np.testing.assert_array_equal(restored.params["base"]["kernel"], 2)
+    with pytest.raises(UserError, match=r"adapters of the checkpoint at step 4 were trained on .* runs/base with the"):
+        begin(dataclasses.replace(task, start_from=start(3.0)))

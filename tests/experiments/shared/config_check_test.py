@@ -68,6 +68,9 @@ CASES = {
     "data.workers": ("two", "data.workers is 'two', expected a whole number"),
     "data.train_split": ("", "data.train_split is '', expected a name"),
     "model.dtype": ("float16", "model.dtype is 'float16', expected one of 'float32', 'bfloat16'"),
+    "model.lora.rank": (-2, "model.lora.rank is -2, expected 0 or more"),
+    "model.lora.alpha": (0.0, "model.lora.alpha is 0.0, expected a number above 0"),
+    "model.lora.paths": ((3,), "model.lora.paths is (3,), expected a tuple of names"),
     "model.fusion_self_attention": (1, "model.fusion_self_attention is 1, expected True or False"),
     "model.system": ("blip", "model.system is 'blip', expected one of"),
     "training.stepz": (3, "'training.stepz' is not a key of the config; the nearest is 'training.steps'; training has"),
@@ -122,6 +125,27 @@ def test_what_needs_the_model_the_mesh_and_the_data_is_named_at_once_too(pictogr
         value = ("clip/visoin",) if key == "optimizer.freeze" else {"clip/visoin": 0.1}
         with pytest.raises(UserError, match="names 'clip/visoin', where the model has nothing"):
             check_config(changed({key: value, "data.folder": str(pictograms)}))
+
+
+ADAPTERS = {  # settings beside a rank of 2 -> sentence
+    "there is nothing that adapters could be added to; give a run": {"model.lora.paths": ("clip/vision",)},
+    "model.lora.rank is 2, but model.lora.paths is empty": {},
+    "model.lora.paths names 'clip/visoin', where the model has nothing; it has clip": {
+        "model.lora.paths": ("clip/visoin",)
+    },
+    "names 'clip/logit_scale', where there is no matrix": {"model.lora.paths": ("clip/logit_scale",)},
+    "attention/out/kernel has an adapter and is trained itself; add it": {
+        "model.lora.paths": ("clip/vision",), "optimizer.freeze": ("clip/text",)
+    },
+}  # fmt: skip
+
+
+def test_adapters_that_do_not_fit_are_named(pictograms):
+    for sentence, settings in ADAPTERS.items():
+        given = {"model.lora.rank": 2, "optimizer.freeze": ("clip",), "data.folder": str(pictograms), **settings}
+        with pytest.raises(UserError) as error:
+            check_config(changed(given))
+        assert sentence in str(error.value)
 
 
 SIZES = {  # of a ContextBLIP: value, sentence

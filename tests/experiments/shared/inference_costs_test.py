@@ -64,3 +64,11 @@ def test_at_the_papers_sizes_it_has_the_papers_parameters():
     assert fusion.candidate_flops == total.candidate_flops and math.isfinite(fusion.query_flops)
     assert 0.05 < fusion.query_flops / total.query_flops - 1 < 0.3
     assert jax.default_backend()
+
+
+def test_adapters_are_what_is_trained_of_frozen_towers(composed):
+    config = pictograms.get_config("tiny")
+    config.model.lora.update({"rank": 2, "paths": ("clip/vision/layers/mlp",)})
+    config.optimizer.freeze = ("clip",)
+    whole, thin = composed[1], inference_costs(config)[1]  # CLIP's sum: neither fusion nor pooling
+    assert thin.trained == 2 * 2 * (32 + 64) < whole.trained == whole.parameters == thin.parameters

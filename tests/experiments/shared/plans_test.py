@@ -47,6 +47,18 @@ def test_a_plan_counts_what_a_run_would_hold(plan):
     assert sum(plan.cost.sent.values()) > plan.parameter_bytes
 
 
+def test_adapters_are_all_that_the_optimizer_s_state_is_of(plan):
+    towers = ("clip/vision", "clip/text")
+    paths = tuple(f"{tower}/layers" for tower in towers)
+    thin = plans.make_plan(small(**{"model.lora.rank": 2, "model.lora.paths": paths, "optimizer.freeze": towers}))
+    rows = {line.split()[0]: line for line in thin.table.splitlines()[1:]}
+    assert all("frozen" in rows[tower] for tower in towers) and "frozen" not in rows["lora"]
+    assert thin.optimizer_bytes < 0.5 * plan.optimizer_bytes and thin.parameters > plan.parameters
+    assert thin.parameter_bytes - plan.parameter_bytes < 0.1 * plan.parameter_bytes
+    assert thin.batch_bytes == pytest.approx(plan.batch_bytes, abs=64)
+    assert thin.cost.arguments < plan.cost.arguments and thin.cost.peak < plan.cost.peak
+
+
 def test_text_and_data_have_all_figures(plan):
     chips = [CHIPS["H100"], CHIPS["v5e"]]
     text = plans.describe(plan, chips, attainable=0.4, hidden=0.5)

@@ -176,7 +176,8 @@ def under(*prefixes: str, key: str = "optimizer.freeze or .multipliers") -> Call
     setting in the message about a path at which there is nothing.
     """
     # The paths are those of layers one by one; "layers" in a prefix is any of them.
-    patterns = {prefix: re.compile(re.sub(r"(^|/)layers(?=/)", r"\1layer_\\d+", f"{prefix}/")) for prefix in prefixes}
+    pattern_of = lambda prefix: re.sub(r"(^|/)layers(?=/)", r"\1layer_\\d+", f"{re.escape(prefix)}/")
+    patterns = {prefix: re.compile(pattern_of(prefix)) for prefix in prefixes}
 
     def mark(params: Any) -> Any:
         leaves = [(_layers(path, leaf), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]]

@@ -188,7 +188,9 @@ def _builder_class() -> Any:
 
         def _info(self):
             features = tfds.features.FeaturesDict(dict(self._columns))
-            return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+            info = tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+            info.initialize_from_bucket = lambda: None  # which leaves an empty temporary folder for each table
+            return info
 
         def _split_generators(self, dl_manager):
             return {"rows": enumerate(self._rows)}

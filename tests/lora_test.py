@@ -133,7 +133,7 @@ def captions(tiny, count=16):
 
 
 @functools.cache
-def trained(tiny, mesh_name, *, lora=LORA, frozen=FROZEN, steps=2):
+def trained(tiny, mesh_name, *, lora=LORA, frozen=FROZEN, steps=2, micro_batches=1):
     """(the state before, the one after some steps of a CLIP on captions, the compiled step)."""
     devices = jax.devices()[: 1 if mesh_name == "data:1" else 8]
     model, mesh, rule = clip_of(tiny), make_mesh(mesh_name, devices=devices), optimizer(*frozen)
@@ -147,11 +147,12 @@ def trained(tiny, mesh_name, *, lora=LORA, frozen=FROZEN, steps=2):
 
     objective = CaptionObjective(model, (("contrastive", 1.0),), None)
     state, shardings = init_sharded(functools.partial(init_state, init, rule, 0), mesh)
-    before, batch = jax.device_get(state), place_batch(captions(tiny), mesh)
+    before, batch = jax.device_get(state), place_batch(captions(tiny), mesh, micro_batches=micro_batches)
     objective = objective if lora is None else Adapted(objective, lora)
     with activations(mesh):
         program = trace_step(
-            objective, state, batch, shardings=shardings, mesh=mesh, optimizer=rule, frozen=frozen
+            objective, state, batch, shardings=shardings, mesh=mesh, optimizer=rule, frozen=frozen,
+            micro_batches=micro_batches,
         ).lower().compile()  # fmt: skip
     for _ in range(steps):
         state, metrics = program(state, batch)
@@ -171,6 +172,11 @@ def test_eight_devices_compute_what_one_does(tiny):
     alone, eight = trained(tiny, "data:1"), trained(tiny, "data:2,fsdp:2,tensor:2")
     jax.tree.map(np.testing.assert_array_equal, alone[0].params, eight[0].params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), eight[1].params, alone[1].params)
+
+
+def test_micro_batches_give_the_gradients_of_the_whole(tiny):
+    whole, parts = trained(tiny, "data:1"), trained(tiny, "data:1", micro_batches=2)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), parts[1].params, whole[1].params)
 
 
 def test_the_optimizer_s_memory_is_that_of_the_adapters(tiny):
@@ -233,6 +239,7 @@ def test_a_digest_is_of_paths_shapes_and_bits_wherever_shards_are(setting):
     [
         ((), FROZEN, "model.lora.rank is 2, but model.lora.paths is empty"),
         (("vision", "vison"), FROZEN, "model.lora.paths names 'vison', where the model has nothing"),
+        (("vision/(layer_0",), FROZEN, "names 'vision/.layer_0', where the model has nothing"),
         (("logit_scale",), FROZEN, "names 'logit_scale', where there is no matrix but logit_scale"),
         (("vision/layers/mlp_norm",), FROZEN, "names 'vision/layers/mlp_norm', where there is no matrix but"),
         (("text/token_embedding",), FROZEN, "no matrix but text/token_embedding/embedding"),

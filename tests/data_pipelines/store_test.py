@@ -1,6 +1,7 @@
 """Stored tables: rows in their order, complete or not at all, and shared on the disk by links."""
 
 import pickle
+import tempfile
 
 import pytest
 import tensorflow_datasets as tfds
@@ -56,3 +57,10 @@ def test_a_table_that_another_process_has_written_meanwhile_is_not_linked(table,
     write(StoredTable(tmp_path, "texts", about="texts.json"), ["other"])
     other = StoredTable(tmp_path, "copy", about="copy.json")
     assert not other.link(table, {}) and other.about is None and not other.folder.exists()
+
+
+def test_writing_leaves_no_temporary_folder(tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    write(StoredTable(tmp_path, "texts", about="texts.json"))
+    assert not list((tmp_path / "temporary").iterdir())

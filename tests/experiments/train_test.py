@@ -77,3 +77,32 @@ def test_a_damaged_file_of_a_run_is_one_sentence_that_names_it(run):
     (run / "config.json").write_text(json.dumps(config))
     done = in_process("evaluate", f"--workdir={run}")
     assert done.returncode == 2 and "and the checkpoint was trained with" in done.stderr
+
+
+@pytest.mark.long
+def test_adapters_are_trained_on_a_run_go_on_and_are_used_like_any_other(tiny_run, pictograms, tmp_path):
+    """Trains ConText-CIR with lora2 on a run of ours: the same command continues; evaluation and export are merged."""
+    import contextjax
+
+    base, run = (Path(shutil.copytree(tiny_run, tmp_path / "base")), tmp_path / "run")
+    flags = [
+        "--config=configs/context_cir.py:tiny,lora2", f"--workdir={run}", f"--config.data.folder={pictograms}",
+        f"--config.model.start={base}", "--config.data.text_length=24", "--config.training.steps=5",
+        "--config.training.evaluate_every=5",
+    ]  # fmt: skip
+    done = in_own_process("train", *flags)
+    assert done.returncode == 0 and "start from" in done.stdout, done.stderr
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.startswith(("clip/", "lora"))}
+    assert "frozen" in lines["clip/vision"] and "frozen" in lines["clip/text"] and "frozen" not in lines["lora"]
+    size = lambda folder: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert size(run / "checkpoints" / "5") < 0.6 * size(max((base / "checkpoints").glob("1*")))
+    assert in_own_process("train", *flags).returncode == 0  # which reads the base again, and has nothing to do
+    done = in_process("evaluate", f"--workdir={run}")
+    assert done.returncode == 0, done.stderr
+    done = in_process("export", f"--workdir={run}", f"--target={tmp_path / 'out'}", "--format=safetensors")
+    assert done.returncode == 0 and "rank 2, merged" in (tmp_path / "out" / "README.md").read_text(), done.stderr
+    shutil.rmtree(base)
+    assert contextjax.load(tmp_path / "out").params.keys() == contextjax.load(tiny_run).params.keys()
+    done = in_process("evaluate", f"--workdir={run}")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert f"The adapters in {run} were trained on {base}, which can't be read" in done.stderr

@@ -1,8 +1,8 @@
 """Published checkpoints that `load` and `convert` read, and the page or file that each licence was read from.
 
-Pages were read on 2026-11-29, in stored copies. A licence that no page was read of is "not read". Where another project's
-list of models names it, the page is that list; that of OpenAI's CLIPs is the licence of the repository that publishes
-them. The data that a checkpoint was trained on have terms of their own.
+Pages were read on 2026-11-29, in stored copies. A licence that no page was read of is "not read". Where another
+project's list of models names it, the page is that list; that of OpenAI's CLIPs is the licence of the repository that
+publishes them. The data that a checkpoint was trained on have terms of their own.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def local_cluster():
     return cluster
 
 
-def add_node(cluster, **env):
-    """Adds a node with further environment variables."""
-    with mock.patch.dict(os.environ, {"PYTHONPATH": str(ROOT), **env}):
+def add_node(cluster):
+    """Adds a node, which a test may kill."""
+    with mock.patch.dict(os.environ, {"PYTHONPATH": str(ROOT)}):
         return cluster.add_node(**NODE)

@@ -22,6 +22,7 @@ from contextjax.types import UserError
 from data_pipelines.chat.questions import Model, Question, Reply
 from data_pipelines.cluster.engine import ray_library, resources
 
+ENDING = 2.0  # seconds in which the threads notice that no more calls come
 LOST = 600.0  # seconds in which a process that holds a model has to come, where none is left
 
 
@@ -56,18 +57,22 @@ def answered_here(functions: Mapping[str, Callable[[Any], Any]], *, threads: int
     box = ray.remote(
         num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=100_000, scheduling_strategy=here
     )(_LetterBox).remote()
-    for _ in range(threads):
-        threading.Thread(target=_answer, args=(box, functions), daemon=True).start()
+    answering = [threading.Thread(target=_answer, args=(box, functions), daemon=True) for _ in range(threads)]
+    for thread in answering:
+        thread.start()
     try:
         yield {name: RemoteCall(box, name) for name in functions}
     finally:
         ray.kill(box)
+        for thread in answering:  # one that asks an endpoint is not waited for
+            thread.join(timeout=ENDING / threads)
 
 
 def _answer(box: Any, functions: Mapping[str, Callable[[Any], Any]]) -> None:
     """Answers calls until the letter box is gone."""
     ray = ray_library()
-    with contextlib.suppress(ray.exceptions.RayError):
+    # The letter box is gone, or the cluster, where Ray ends the thread. An error of a call is its outcome.
+    with contextlib.suppress(Exception, SystemExit):
         while True:
             number, name, argument = ray.get(box.take.remote())
             box.give.remote(number, _outcome(functions[name], argument))

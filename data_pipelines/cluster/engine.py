@@ -174,9 +174,9 @@ def resources() -> Resources:
 
 @dataclasses.dataclass(frozen=True)
 class _Opaque:
-    """Holds a value that Ray Data sends as it is: it would make tables of others."""
+    """Holds a value that Ray Data sends as it is: it would make tables of others. Its logs don't show the value."""
 
-    value: Any
+    value: Any = dataclasses.field(repr=False)
 
 
 @dataclasses.dataclass(frozen=True)

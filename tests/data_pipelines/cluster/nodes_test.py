@@ -1,6 +1,7 @@
 """Connections to a cluster, and what is found before work begins: no cluster, other versions, folders of one node."""
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
@@ -14,10 +15,16 @@ import pytest
 from contextjax.types import UserError
 from data_pipelines.cluster import nodes
 from data_pipelines.cluster.nodes import connected
-from tests.clusters import add_node, local_cluster, needs_ray
+from tests.clusters import local_cluster, needs_ray
 from tests.commands import ROOT
 
 pytestmark = [needs_ray, pytest.mark.filterwarnings("default")]  # Ray deprecates settings that it makes itself
+
+
+needs_namespaces = pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0,
+    reason="mount namespaces need root",
+)
 
 
 def free_port() -> int:
@@ -62,35 +69,28 @@ def test_a_server_that_is_no_cluster(monkeypatch):
 def test_a_cluster_whose_nodes_see_the_folders_is_given(tmp_path):
     (tmp_path / "read").mkdir()
     (tmp_path / "read" / "a.png").write_bytes(b"x")
+    cluster = local_cluster()
     before = signal.getsignal(signal.SIGTERM)
-    with connected(local_cluster().address, reads=[tmp_path / "read"], writes=tmp_path / "new" / "written"):
+    with connected(cluster.address, reads=[tmp_path / "read"], writes=tmp_path / "new" / "written"):
         assert signal.getsignal(signal.SIGTERM) is before
     assert list((tmp_path / "new" / "written").iterdir()) == []
 
 
-@pytest.mark.long
-def test_a_node_with_other_code_is_named(tmp_path):
-    for package in ("contextjax", "data_pipelines", "experiments"):
-        shutil.copytree(ROOT / package, tmp_path / package)
-    with (tmp_path / "contextjax" / "types.py").open("a") as file:
-        file.write("\n# another version\n")
-    cluster = local_cluster()
-    node = add_node(cluster, PYTHONPATH=str(tmp_path))
-    try:
-        other = pytest.raises(UserError, match=r"Node .* has contextjax \w+, and this machine \w+ \(a hash")
-        with other, connected(cluster.address):
-            pass
-    finally:
-        cluster.remove_node(node)
-
-
 @contextlib.contextmanager
-def node_that_sees_another(folder: Path, address: str):
-    """A node in a mount namespace of its own, in which a folder is empty."""
-    ray = Path(sys.executable).parent / "ray"
-    start = f"mount -t tmpfs none {folder} && exec {ray} start --address={address} --num-cpus=1 --block"
-    process = subprocess.Popen(["unshare", "-m", "sh", "-c", start], start_new_session=True)
+def node_that_sees(mount: str, address: str):
+    """A fourth node, in a mount namespace of its own, in which the shell command `mount` has been run."""
+    import ray
+
+    start = f"{mount} && exec {Path(sys.executable).parent / 'ray'} start --address={address} --num-cpus=1 --block"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(["unshare", "-m", "sh", "-c", start], start_new_session=True, env=env)
     try:
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+        before = time.monotonic() + 100
+        while sum(node["Alive"] for node in ray.nodes()) < 4:
+            assert time.monotonic() < before and process.poll() is None
+            time.sleep(0.2)
+        ray.shutdown()
         yield
     finally:
         process.terminate()
@@ -98,24 +98,28 @@ def node_that_sees_another(folder: Path, address: str):
 
 
 @pytest.mark.long
-@pytest.mark.skipif(
-    subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0, reason="mount namespaces need root"
-)
+@needs_namespaces
+def test_a_node_with_other_code_is_named(tmp_path):
+    shutil.copytree(ROOT / "contextjax", tmp_path / "contextjax")
+    with (tmp_path / "contextjax" / "types.py").open("a") as file:
+        file.write("\n# another version\n")
+    cluster = local_cluster()
+    other = pytest.raises(UserError, match=r"Node .* has contextjax \w+, and this machine \w+ \(a hash")
+    mount = f"mount --bind {tmp_path / 'contextjax'} {ROOT / 'contextjax'}"
+    with node_that_sees(mount, cluster.address), other, connected(cluster.address):
+        pass
+
+
+@pytest.mark.long
+@needs_namespaces
 @pytest.mark.parametrize("kind", ["reads", "writes"])
 def test_a_node_that_does_not_see_a_folder_is_named(kind, tmp_path):
-    import ray
-
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "a.png").write_bytes(b"x")
     cluster = local_cluster()
-    with node_that_sees_another(folder, cluster.address):
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-        before = time.monotonic() + 60
-        while sum(node["Alive"] for node in ray.nodes()) < 4 and time.monotonic() < before:
-            time.sleep(0.2)
-        ray.shutdown()
-        unseen = pytest.raises(UserError, match=r"Node .* does not see .*data/.* as this machine does")
-        with unseen, connected(cluster.address, **{kind: [folder] if kind == "reads" else folder}):
-            pass
+    unseen = pytest.raises(UserError, match=r"Node .* does not see .*data/.* as this machine does")
+    given = {kind: [folder] if kind == "reads" else folder}
+    with node_that_sees(f"mount -t tmpfs none {folder}", cluster.address), unseen, connected(cluster.address, **given):
+        pass
     assert [path.name for path in folder.iterdir()] == ["a.png"]

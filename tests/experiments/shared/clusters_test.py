@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +11,9 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from contextjax.serving import embedding
 from data_pipelines.cluster.engine import LOG
@@ -99,12 +100,14 @@ def test_tables_are_those_of_one_process(pictograms, tmp_path):
 
 
 @pytest.mark.long
-def test_an_index_is_that_of_one_process_when_workers_and_the_command_are_killed(
-    pictograms, clip, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(embedding, "SEGMENT", 8)
+def test_an_index_is_that_of_one_process_when_a_worker_and_a_node_are_killed(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(embedding, "SEGMENT", 2)
     gallery, cluster = tmp_path / "gallery", local_cluster()
-    shutil.copytree(pictograms / "img_raw" / "dev", gallery)
+    gallery.mkdir()
+    for number in range(160):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (9, 9, 3), np.uint8)).save(
+            gallery / f"{number}.png"
+        )
     (gallery / "bad.png").write_bytes(b"no picture")
     flags = [f"--workdir={clip}", f"--gallery={gallery}"]
     run("embed", *flags, f"--target={tmp_path / 'one'}")

@@ -66,6 +66,7 @@ setup(
         "wandb": ["wandb>=0.20"],
         "mlflow": ["mlflow>=3"],
         "mteb": ["mteb>=2.26"],
+        "tables": ["pyarrow>=20"],
         "docs": ["mkdocs-material>=9", "mkdocstrings[python]>=0.30"],
         "ray": ["ray[data]>=2.60,<2.64"],  # 2.64 takes the options of actors otherwise
         "storage": ["gcsfs>=2026"],

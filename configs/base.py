@@ -56,10 +56,11 @@ def base(system: str = "context_cir") -> Any:
 def shrink(config: Any) -> None:
     """Makes a recipe so small that it trains in seconds on a CPU. Its data, terms and optimizer stay what they are."""
     variants = {"context_cir": "S16", "clip": "S16", "covr2": "BLIP2-S16"}
-    config.model.variant = variants.get(config.model.system, "BLIP-S16")
+    is_siglip = config.model.variant.startswith("SigLIP")
+    config.model.variant = "SigLIP-S16" if is_siglip else variants.get(config.model.system, "BLIP-S16")
     config.model.pretrained = ""
     config.model.dtype = "float32"
-    config.model.projection = 16
+    config.model.projection = 32 if is_siglip else 16
     for tower in (config.model.vision, config.model.text):
         tower.update({"width": 32, "mlp": 64, "layers": 1})
     config.data.vocabulary = 300
@@ -271,6 +272,7 @@ def _composed_loss() -> Any:
     loss.one_direction = False  # the contrastive term is of queries against targets alone
     loss.contrastive = "gathered"  # or, without the matrix of logits, "chunked" or, across devices, "ring"
     loss.chunk = 0  # side of the blocks of logits of these two; 0: all of a device at once
+    loss.sigmoid = False  # SigLIP's loss instead of InfoNCE, on a SigLIP's towers: each pair by itself, a learned bias
     loss.lead_steps = 0  # steps in which the captions loss is trained alone, before the rest begins
     loss.temperature = 0.07
     loss.learned_temperature = False  # starts at 0.07, whatever the pretrained CLIP had
@@ -282,11 +284,12 @@ def _composed_loss() -> Any:
 
 
 def _clip() -> tuple[Any, Any]:
-    """Returns the loss of a plain CLIP; its model has no fields of its own."""
+    """Returns the loss of a plain CLIP or SigLIP; its model has no fields of its own."""
     loss: Any = ConfigDict()
     loss.weights = ConfigDict({"contrastive": 1.0})
     loss.contrastive = "gathered"  # or, without the matrix of logits, "chunked" or, across devices, "ring"
     loss.chunk = 0  # side of the blocks of logits of these two; 0: all of a device at once
+    loss.sigmoid = False  # SigLIP's loss, see ConText-CIR's
     loss.temperature = 0.07
     loss.learned_temperature = True  # goes on from that of the pretrained CLIP; False: the one above, fixed
     return ConfigDict(), loss

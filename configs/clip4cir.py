@@ -22,12 +22,8 @@ Published on CIRR's test split, R@1 / R@5 / R@10 / R@50, with that RN50x4 (never
 """
 
 from configs.base import base, evaluation, shrink
+from configs.towers import start_from
 
-PRETRAINED = {
-    "B32": "openai/clip-vit-base-patch32",
-    "B16": "openai/clip-vit-base-patch16",
-    "L14": "openai/clip-vit-large-patch14",
-}
 CHOICES = {
     "stage": ("finetune", "combiner"), "size": ("B16", "B32", "L14", "tiny"), "data": ("cirr", "fashion_iq"),
     "fit": ("targetpad", "squarepad", "crop"),
@@ -46,7 +42,7 @@ def get_config(argument: str = ""):
         chosen[kind] = name
     config = base()
     if chosen["size"] != "tiny":
-        config.model.variant, config.model.pretrained = chosen["size"], PRETRAINED[chosen["size"]]
+        start_from(config, chosen["size"])
         config.model.dtype = "bfloat16"
     config.model.vision.fit = chosen["fit"]
     config.loss.weights.consistency = 0.0

@@ -6,7 +6,8 @@
 Arguments, joined by commas: a size, a mixture, a schedule and options, such as L14,aggregated,modern,weight0.8.
 
     B32, B16 (default), L14, H14   the CLIP, from the hub, or from --config.model.pretrained=FOLDER
-    tiny            12 steps of a model that trains in seconds, from nothing, for tests
+    SigLIP-B16, SigLIP-L16, SigLIP-So400m14, SigLIP2-B16, ...   a SigLIP's towers, or a SigLIP 2's of fixed resolution
+    tiny, tiny_siglip   12 steps of a model that trains in seconds, from nothing, for tests
     cirr (default)  CIRR's triplets
     cirr_r          and the rewritten texts of CIRR's pairs, CIRR_R, which stand in CIRR's folder
     lasco           and LaSCo:      --config.data.sources.lasco.folder=LASCO
@@ -41,6 +42,10 @@ rate. No decay on biases, norms and scalars, where it only pulls scales to zero.
 rate of 1e-3. In-batch copies of the target are no negatives: in a batch of 256 of CIRR's samples, about 12 % of the
 targets are another sample's reference and 9 % another's target.
 
+With a SigLIP's towers all else is the same, the InfoNCE loss too (--config.loss.sigmoid=True: SigLIP's own). Texts
+have 64 tokens (SigLIP-So400m14: 16), and the image tower has no class token. --config.model.query=sum trains the plain
+sum of both embeddings.
+
 Accelerators compute in bfloat16; on a CPU add --config.model.dtype=float32.
 
 Published on CIRR's test split, R@1 / R@5 / Rs@1 (never reproduced here), by the aggregated mixture: ViT-B 49.8 / 81.5 /
@@ -55,13 +60,9 @@ docs/results/scaling.md.
 from collections.abc import Sequence
 
 from configs.base import base, evaluation, numbered, shrink, source, use_lora
+from configs.towers import TINY_SIGLIP, TOWERS, start_from
 
-PRETRAINED = {
-    "B32": "openai/clip-vit-base-patch32",
-    "B16": "openai/clip-vit-base-patch16",
-    "L14": "openai/clip-vit-large-patch14",
-    "H14": "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
-}
+PRETRAINED = TOWERS
 SETS = ("cirr", "cirr_r", "lasco", "hotel_cir", "fashion_iq", "manifest")
 MIXTURES = {
     "cirr": "cirr",
@@ -71,7 +72,7 @@ MIXTURES = {
     "zero_shot": "cirr_r",
     "fashion_iq": "fashion_iq",
 }
-SIZES = (*PRETRAINED, "tiny")
+SIZES = (*PRETRAINED, "tiny", TINY_SIGLIP)
 SCHEDULES = ("published", "modern")
 OPTIONS, NUMBERED = ("normalized", "no_pronouns"), ("weight", "clip", "lora")
 
@@ -82,7 +83,7 @@ def get_config(argument: str = ""):
     size, sets, schedule = _parse([name for name in names if name not in OPTIONS])
     config = base()
     if size != "tiny":
-        config.model.variant, config.model.pretrained = size, PRETRAINED[size]
+        start_from(config, size)
     config.model.dtype = "bfloat16"
     config.optimizer.multipliers.clip = 1.0
     config.training.diagnose_every = 500
@@ -97,7 +98,7 @@ def get_config(argument: str = ""):
             config.data.sources.update({name: source() for name in sets})
     if schedule == "modern":
         _modern(config)
-    if size == "tiny":
+    if size in ("tiny", TINY_SIGLIP):
         shrink(config)
     config.loss.normalize_maps = "normalized" in names
     config.data.pronouns = "no_pronouns" not in names
@@ -120,7 +121,7 @@ def _parse(names: Sequence[str]) -> tuple[str, list[str], str]:
         is_mixture = name in MIXTURES or all(part in SETS for part in name.split("+"))
         kind = "size" if name in SIZES else "schedule" if name in SCHEDULES else "mixture" if is_mixture else ""
         if not kind:
-            known = ", ".join((*PRETRAINED, *MIXTURES, *SCHEDULES, "tiny", *OPTIONS, *(f"{x}NUMBER" for x in NUMBERED)))
+            known = ", ".join((*SIZES, *MIXTURES, *SCHEDULES, *OPTIONS, *(f"{x}NUMBER" for x in NUMBERED)))
             raise ValueError(f"configs/context_cir.py has no argument '{name}'; expected some of {known}.")
         if kind in given:
             raise ValueError(f"configs/context_cir.py got a second {kind}, '{name}'; give one.")

@@ -17,24 +17,19 @@ opened.
 """
 
 from configs.base import base, evaluation, shrink
-
-PRETRAINED = {
-    "B32": "openai/clip-vit-base-patch32",
-    "B16": "openai/clip-vit-base-patch16",
-    "L14": "openai/clip-vit-large-patch14",
-    "H14": "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
-}
+from configs.towers import CLIPS, start_from
 
 
 def get_config(argument: str = ""):
     """Returns the recipe of a size."""
     names = list(filter(None, argument.split(",")))
-    if odd := [name for name in names if name not in (*PRETRAINED, "tiny")]:
-        known = ", ".join((*PRETRAINED, "tiny"))
+    if odd := [name for name in names if name not in (*CLIPS, "tiny")]:
+        known = ", ".join((*CLIPS, "tiny"))
         raise ValueError(f"configs/pseudo_word.py has no argument '{odd[0]}'; expected one of {known}.")
-    config, size = base(), next((name for name in names if name in PRETRAINED), "B16")
+    config, size = base(), next((name for name in names if name in CLIPS), "B16")
     if "tiny" not in names:
-        config.model.variant, config.model.pretrained, config.model.dtype = size, PRETRAINED[size], "bfloat16"
+        start_from(config, size)
+        config.model.dtype = "bfloat16"
     config.model.query, config.model.template = "pseudo_word", "a photo of * that {}"
     config.data.reader = "captions"
     config.data.batch_size = 512

@@ -23,7 +23,8 @@ MAX_BYTES = 256_000_000  # the largest file that is read
 MAX_PIXELS = 89_000_000  # checked in the header, against decompression bombs; Pillow's own limit only warns
 MAX_ASPECT = 100  # long side to short side: the long side is resized with the short one before it is cut
 MAX_SCANS = 16  # passes over MAX_PIXELS: a few bytes of progressive JPEG can ask for thousands
-FITS = ("crop", "crop_rounded", "squash", "targetpad", "squarepad")
+FITS = ("crop", "crop_rounded", "squash", "squash_bilinear", "targetpad", "squarepad")
+SQUASHED = {"squash": Image.Resampling.BICUBIC, "squash_bilinear": Image.Resampling.BILINEAR}
 PADDED = {"targetpad": 1.25, "squarepad": 1.0}  # long side to short side of a padded picture, at most
 TURNS = dict(enumerate(  # of EXIF's orientations, from 2 on
     (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
@@ -169,15 +170,16 @@ def _to_rgb(image: Image.Image, transparent: Image.Image | None = None) -> Image
 
 
 def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
-    """Resizes a picture (bicubic, antialiased) as Hugging Face's image processors do.
+    """Resizes a picture (antialiased) as Hugging Face's image processors do.
 
     Args:
       image: an RGB picture.
       size: height and width of the result in pixels.
       fit: CLIP's "crop" resizes the short side to `size` and cuts out the centre; "crop_rounded" is OpenCLIP's, which
-        begins one pixel later where half of what is cut is 1.5, 3.5 and so on; BLIP's "squash" resizes both sides to
-        `size`, whatever the picture's shape; CLIP4Cir's "targetpad" and "squarepad" first put black beside the short
-        side, until the long one is 1.25 times and as long, and go on as "crop_rounded".
+        begins one pixel later where half of what is cut is 1.5, 3.5 and so on; BLIP's and SigLIP's "squash" resizes
+        both sides to `size`, whatever the picture's shape, and SigLIP 2's "squash_bilinear" does so bilinearly;
+        CLIP4Cir's "targetpad" and "squarepad" first put black beside the short side, until the long one is 1.25 times
+        and as long, and go on as "crop_rounded". All others resize bicubically.
 
     Returns:
       uint8 [size, size, 3].
@@ -190,8 +192,8 @@ def preprocess(image: Image.Image, size: int, *, fit: str = "crop") -> Picture:
     width, height = image.size
     if (width, height) == (size, size):
         return np.asarray(image)
-    if fit == "squash":
-        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    if fit in SQUASHED:
+        return np.asarray(image.resize((size, size), SQUASHED[fit]))
     if fit in PADDED:
         image = _pad(image, fit, size)
         width, height = image.size
@@ -244,7 +246,7 @@ def seen(width: int, height: int, *, fit: str = "crop") -> tuple[int, int, int, 
 
     Of a padded picture it begins above or left of it.
     """
-    if fit == "squash":
+    if fit in SQUASHED:
         return 0, 0, width, height
     columns, rows = _padding(width, height, fit) if fit in PADDED else (0, 0)
     width, height = width + 2 * columns, height + 2 * rows

@@ -1,4 +1,4 @@
-"""`load` makes a system of a workdir, an export of ours, or a CLIP or BLIP folder or hub id.
+"""`load` makes a system of a workdir, an export of ours, or a CLIP, SigLIP or BLIP folder or hub id.
 
 Flax, Optax and Orbax are imported where they are used: the programs of an export run without them.
 """

@@ -20,7 +20,8 @@ SCHEDULES, OPTIMIZERS = ("cosine", "restarts", "exponential"), ("adamw", "adam",
 STACK = "layers"
 KERNELS = ("kernel", "qkv_kernel")  # the names of matrices, which Muon orthogonalises
 # The names of parameters that `decay_vectors` False spares: biases, norms, scalars and single embeddings.
-VECTORS = ("bias", "qkv_bias", "truth_bias", "scale", "logit_scale", "class_embedding", "mask_embedding")
+VECTORS = ("bias", "qkv_bias", "truth_bias", "scale", "logit_scale", "logit_bias", "class_embedding",
+           "mask_embedding")  # fmt: skip
 
 
 def cosine_schedule(peak: float, *, warmup: int, steps: int) -> Callable:

@@ -38,7 +38,7 @@ SCORES: tuple[str, ...] = get_args(ScoreMode)
 TOKEN_QUERIES = ("token_mean", "token_max")  # of systems with several vectors of a query and of a picture
 ENC = 30523  # the id of BLIP's [ENC], in the vocabularies that have it
 DTYPES = ("float32", "bfloat16")
-FITS = ("crop", "crop_rounded", "squash", "targetpad", "squarepad")  # see images.preprocess
+FITS = ("crop", "crop_rounded", "squash", "squash_bilinear", "targetpad", "squarepad")  # see images.preprocess
 TITLES: Mapping[str, str] = {
     "context_cir": "ConText-CIR", "context_blip": "ContextBLIP", "clip": "CLIP", "blip": "BLIP",
     "composed_blip": "composed BLIP (unverified form)", "blip2": "BLIP-2", "covr2": "CoVR-2",
@@ -88,11 +88,11 @@ class SystemSpec:
     @property
     def title(self) -> str:
         """The system's name as its paper writes it."""
-        return TITLES[self.family]
+        return "SigLIP" if self.family == "clip" and self.vision.get("pooling") == "attention" else TITLES[self.family]
 
     @property
     def is_plain(self) -> bool:
-        """True for a plain CLIP, BLIP or BLIP-2, which others read in Hugging Face's layout, too."""
+        """True for a plain CLIP, SigLIP, BLIP or BLIP-2, which others read in Hugging Face's layout, too."""
         return self.family in ("clip", "blip", "blip2")
 
     @property

@@ -181,7 +181,7 @@ class System(Retriever):
         run = functools.partial(self._run, programs.attention, mode=layers)
         attention = self._map_shared(run, self._each(images), *self._tokens(texts, self.template))
         grid = self.vision.image_size // self.vision.patch_size
-        maps = zip(attention[:, 1:], encoded.offsets, encoded.tokens.mask.sum(-1), strict=True)
+        maps = zip(attention[:, -(grid**2) :], encoded.offsets, encoded.tokens.mask.sum(-1), strict=True)
         return [TokenMap(a[:, :n], o[:n], grid) for a, o, n in maps]
 
     def _embed_query(self, pixels: np.ndarray, ids: np.ndarray, mask: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from contextjax.files import is_utf8, write_whole
-from contextjax.json_files import read_json
+from contextjax.tokenizer_files import (
+    BOS,
+    DEFAULT_SPECIALS,
+    EOS,
+    PAD,
+    Specials,
+    check_tokens,
+    read_tokenizer,
+    specials_of,
+)
 from contextjax.types import SLOT, Tokens, UserError
 
-BOS, EOS, PAD = "<|startoftext|>", "<|endoftext|>", "<|pad|>"
 BLIP_ADDED = ("[DEC]", "[ENC]")  # BLIP's table has rows for them (30522, 30523), but its vocabulary file has no lines
-
-Specials = tuple[str, str, str]  # the first, the last and the padding token
-DEFAULT_SPECIALS: dict[str, Specials] = {
-    "trained": (BOS, EOS, PAD),
-    "clip": (BOS, EOS, EOS),
-    "bert": ("[CLS]", "[SEP]", "[PAD]"),
-}
-# The same three by their names in transformers' tokenizers.
-ATTRIBUTES = {"clip": ("bos_token", "eos_token", "pad_token"), "bert": ("cls_token", "sep_token", "pad_token")}
-
-VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")  # the first one that a folder holds is read
-SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-REFUSED = (
-    "vocab", "merges", "vocab_file", "merges_file", "tokenizer_file", "tokenizer_object", "gguf_file", "init_inputs",
-)  # fmt: skip
-MAX_FILE_BYTES = 64_000_000  # CLIP's tokenizer.json has 2 MB, the largest multilingual ones about 30 MB
 
 # Ends of a sentence or a clause. A clause with "it" or the like stays with the one before, which names the thing.
 _BREAKS = re.compile(
@@ -59,9 +50,10 @@ class Encoded:
 class TextTokenizer:
     """A `tokenizers` tokenizer with a first and a last token around every text and a fixed length.
 
-    The tokenizer is one that `train_tokenizer` made, or CLIP's byte-level BPE or BERT's WordPiece (which BLIP uses), as
-    `read` reads them. Ids and masks of the latter two equal those of Hugging Face's CLIPTokenizer and BertTokenizer
-    with split_special_tokens=True: a text that spells out a special token ("<|endoftext|>", "[SEP]") is plain text.
+    The tokenizer is one that `train_tokenizer` made, or CLIP's byte-level BPE, BERT's WordPiece (which BLIP uses),
+    SigLIP's SentencePiece or SigLIP 2's (Gemma's), as `read` reads them. Ids and masks of these equal those of Hugging
+    Face's CLIPTokenizer, BertTokenizer, SiglipTokenizer and Siglip2Tokenizer with split_special_tokens=True: a text
+    that spells out a special token ("<|endoftext|>", "[SEP]") is plain text. SigLIP's two have no first token.
     """
 
     def __init__(self, tokenizer: Any, *, length: int, specials: Specials = DEFAULT_SPECIALS["trained"]):
@@ -70,7 +62,7 @@ class TextTokenizer:
         Args:
           tokenizer: the tokenizer; its own truncation and padding are switched off, but kept by `save`.
           length: tokens of a text, the first and the last one included.
-          specials: the first, the last and the padding token.
+          specials: the first, the last and the padding token; without a first one, None, texts begin with their own.
 
         Raises:
           UserError: the vocabulary lacks one of them, or the token that stands for unknown words.
@@ -78,8 +70,9 @@ class TextTokenizer:
         self.length, self.specials = length, specials
         unknown = getattr(tokenizer.model, "unk_token", None)  # without it, one unknown word would fail a whole batch
         vocabulary = tokenizer.get_vocab()
-        _check_tokens(vocabulary, [*specials, *([unknown] if unknown else [])])
-        self._first, self._last, self._pad = (vocabulary[name] for name in specials)
+        check_tokens(vocabulary, [*filter(None, specials), *([unknown] if unknown else [])])
+        self._first = [vocabulary[specials[0]]] if specials[0] else []
+        self._last, self._pad = (vocabulary[name] for name in specials[1:])
         self._json = tokenizer.to_str(pretty=True)  # with its own truncation and padding, which are switched off below
         self._tokenizer = tokenizer
         tokenizer.no_truncation()
@@ -92,12 +85,22 @@ class TextTokenizer:
         return self._last
 
     @property
+    def pad(self) -> int:
+        """The id of padding."""
+        return self._pad
+
+    @property
+    def begin(self) -> int:
+        """The position of a text's own first token: 1 behind a special one, 0 without."""
+        return len(self._first)
+
+    @property
     def vocabulary(self) -> int:
         """Number of rows that a model's embedding table needs: the largest id + 1."""
         return max(self._tokenizer.get_vocab().values()) + 1
 
     def __call__(self, texts: Sequence[str], *, length: int | None = None) -> Encoded:
-        """Encodes each of N texts as first token, text, last token, padding.
+        """Encodes each of N texts as first token (where there is one), text, last token, padding.
 
         Args:
           texts: the texts; one with too many tokens loses its last ones and is marked in `truncated`.
@@ -116,13 +119,13 @@ class TextTokenizer:
         offsets, truncated = np.zeros((*shape, 2), np.int32), np.zeros(len(texts), bool)
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         for row, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
-            inner = encoding.ids[: length - 2]
+            inner = encoding.ids[: length - 1 - self.begin]
             truncated[row] = len(encoding.ids) > len(inner)
-            end = len(inner) + 1
-            ids[row, 0], ids[row, 1:end], ids[row, end] = self._first, inner, self._last
+            end = self.begin + len(inner)
+            ids[row, : end + 1] = [*self._first, *inner, self._last]
             mask[row, : end + 1] = True
             if inner:
-                offsets[row, 1:end] = _whole_characters(text, encoding.offsets)[: len(inner)]
+                offsets[row, self.begin : end] = _whole_characters(text, encoding.offsets)[: len(inner)]
         return Encoded(Tokens(ids, mask), offsets, truncated)
 
     def save(self, path: Path) -> None:
@@ -136,7 +139,8 @@ class TextTokenizer:
         Args:
           source: a tokenizer.json, which is read as it stands; or a folder with one, with CLIP's vocab.json and
             merges.txt, or with BERT's vocab.txt. In a folder, special tokens and lower-casing follow its
-            tokenizer_config.json and special_tokens_map.json, where there are any.
+            tokenizer_config.json and special_tokens_map.json, where there are any; texts for SigLIP are lower-cased,
+            and lose their punctuation for its first version, as they were in training.
           length: tokens of a text, the first and the last one included.
           first: the token at position 0, instead of the tokenizer's own. BLIP's original training has "[ENC]" there
             for matching (Hugging Face's port does not); BLIP's two tokens are added to a vocabulary without them.
@@ -144,7 +148,7 @@ class TextTokenizer:
         Raises:
           UserError: there is no tokenizer, it can't be read, or it lacks a special token.
         """
-        tokenizer, (own, last, pad) = _read_folder(source) if source.is_dir() else _read_file(source)
+        tokenizer, (own, last, pad) = read_tokenizer(source)
         if first in BLIP_ADDED:
             tokenizer.add_special_tokens(list(BLIP_ADDED))
         return cls(tokenizer, length=length, specials=(first or own, last, pad))
@@ -229,13 +233,14 @@ def tokenize_propositions(
     return Tokens(ids, mask), np.bincount(text, encoded.truncated, len(texts)) > 0
 
 
-def train_tokenizer(texts: Iterable[str], *, vocabulary: int, length: int) -> TextTokenizer:
+def train_tokenizer(texts: Iterable[str], *, vocabulary: int, length: int, first: bool = True) -> TextTokenizer:
     """Trains a lower-casing byte-level BPE on `texts`; the same texts give the same tokenizer.
 
     Args:
       texts: the texts to train on.
       vocabulary: the largest number of ids; at least 259 (256 bytes and three special tokens).
       length: tokens of a text, the first and the last one included.
+      first: whether there is a first token; SigLIP has none.
     """
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -251,29 +256,21 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int, length: int) -> Te
     )
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[BOS, EOS, PAD],
+        special_tokens=[BOS, EOS, PAD] if first else [EOS, PAD],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return TextTokenizer(tokenizer, length=length)
-
-
-def _check_tokens(vocabulary: Container[str], names: Sequence[str]) -> None:
-    """Raises a UserError that names the special tokens that a vocabulary lacks."""
-    missing = [name for name in names if name not in vocabulary]
-    if missing:
-        raise UserError(
-            f"The tokenizer has no token {', '.join(missing)}; use one that train_tokenizer made, "
-            "or the whole tokenizer of a CLIP, BERT or BLIP checkpoint."
-        )
+    return TextTokenizer(tokenizer, length=length, specials=specials_of(tokenizer))
 
 
 def _whole_characters(text: str, offsets: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Extends the ends of offsets over characters behind them that no token covers.
+    """Moves the ends of offsets over characters behind them that no token covers, and the starts behind white space.
 
     A normalizer that composes e + U+0301, or drops the accent, leaves the token at the e; a phrase ends behind both.
+    SentencePiece's token of a word begins with the space before it.
     """
+    offsets = [(start + len(text[start:end]) - len(text[start:end].lstrip()), end) for start, end in offsets]
     if text.isascii():
         return offsets
     covered = np.zeros(len(text), bool)
@@ -284,93 +281,3 @@ def _whole_characters(text: str, offsets: list[tuple[int, int]]) -> list[tuple[i
         if not covered[place] and not text[place].isspace():
             reach[place] = reach[place + 1]
     return [(start, reach[end]) for start, end in offsets]
-
-
-def has_tokenizer(folder: Path) -> bool:
-    """Returns whether a folder holds a tokenizer that can be tried."""
-    return any((folder / name).is_file() for name in VOCABULARIES)
-
-
-def _read_file(file: Path) -> tuple[Any, Specials]:
-    """Reads a tokenizer.json as it stands; the special tokens are those of its kind."""
-    tokenizer = _open(file)
-    return tokenizer, DEFAULT_SPECIALS[_kind(tokenizer)]
-
-
-def _read_folder(folder: Path) -> tuple[Any, Specials]:
-    """Reads CLIP's or BERT's tokenizer with transformers, which knows how their files and settings work together.
-
-    The folder is not trusted. Files are checked for their size first, and this library says which class reads them: a
-    class or code that the folder names is not used, nothing is unpickled and nothing is downloaded.
-    """
-    _check_files(folder)
-    file = next((folder / name for name in VOCABULARIES if (folder / name).is_file()), folder)
-    stored = None if file.name in VOCABULARIES[1:] else _open(file)
-    kind = _kind(stored) if stored else ("clip" if file.name == "vocab.json" else "bert")
-    if stored and kind == "trained":  # such a file is complete in itself
-        return stored, DEFAULT_SPECIALS[kind]
-    # Without PyTorch, the import prints advice about its models, which are not used here.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    from tokenizers import Tokenizer
-    from transformers import AutoTokenizer
-
-    try:
-        theirs = AutoTokenizer.from_pretrained(
-            folder, tokenizer_type=kind, local_files_only=True, trust_remote_code=False
-        )
-        tokenizer = Tokenizer.from_str(theirs.backend_tokenizer.to_str())  # theirs has Python methods patched onto it
-        first, last, pad, unknown = (str(getattr(theirs, name)) for name in (*ATTRIBUTES[kind], "unk_token"))
-    except Exception as error:  # the Rust library raises nothing narrower
-        raise _unreadable(file, error) from error
-    # transformers adds missing special tokens behind the vocabulary, where a model's table has no rows.
-    _check_tokens(stored.get_vocab() if stored else tokenizer.get_vocab(False), [first, last, pad, unknown])
-    return tokenizer, (first, last, pad)
-
-
-def _check_files(folder: Path) -> None:
-    """Raises a UserError where a file of a tokenizer is too large, or its settings are not what a checkpoint has."""
-    for path in (folder / name for name in (*VOCABULARIES, "merges.txt", *SETTINGS)):
-        if not path.is_file():
-            continue
-        if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise UserError(f"{path} has {size:,} bytes; a tokenizer's file has at most {MAX_FILE_BYTES:,}: remove it.")
-        if path.name in SETTINGS:
-            settings = read_json(path, layout="a checkpoint", remedy="copy it from the checkpoint again")
-            if named := [key for key in REFUSED if key in settings]:
-                raise UserError(f"{path} holds the setting {named[0]}, which could name any file; remove it there.")
-
-
-def _open(file: Path) -> Any:
-    """Reads a tokenizer.json of BPE or WordPiece as a `tokenizers.Tokenizer`."""
-    from tokenizers import Tokenizer, models
-
-    if not file.is_file():
-        raise UserError(
-            f"There is no tokenizer at {file}; expected tokenizer.json, vocab.json with merges.txt, or vocab.txt "
-            "from the checkpoint."
-        )
-    try:
-        tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
-    except Exception as error:  # the Rust library raises nothing narrower
-        raise _unreadable(file, error) from error
-    if not isinstance(tokenizer.model, (models.BPE, models.WordPiece)):
-        kind = type(tokenizer.model).__name__
-        raise UserError(f"{file} holds a tokenizer of kind {kind}; expected CLIP's BPE or BERT's WordPiece.")
-    return tokenizer
-
-
-def _unreadable(file: Path, error: Exception) -> UserError:
-    reason = str(error).partition("\n")[0]
-    return UserError(
-        f"{file} can't be read as a tokenizer ({reason}); expected a CLIP or BERT checkpoint's tokenizer.json, "
-        "vocab.json with merges.txt, or vocab.txt: copy it again."
-    )
-
-
-def _kind(tokenizer: Any) -> str:
-    """Returns "bert" for WordPiece, "clip" for a BPE that marks the ends of words, "trained" for any other BPE."""
-    from tokenizers import models
-
-    if isinstance(tokenizer.model, models.WordPiece):
-        return "bert"
-    return "clip" if tokenizer.model.end_of_word_suffix else "trained"

@@ -15,7 +15,7 @@ import numpy as np
 from contextjax.models import context_blip, context_cir
 from contextjax.models.blip import BLIP, BLIPConfig
 from contextjax.models.blip2 import BLIP2, BLIP2Config
-from contextjax.models.clip import CLIP, CLIPConfig
+from contextjax.models.clip import CLIP, CLIPConfig, check_towers
 from contextjax.models.composed_blip import ComposedBLIP, ComposedBLIPConfig
 from contextjax.models.context_blip import ContextBLIP, ContextBLIPConfig
 from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
@@ -43,6 +43,32 @@ _EVA_G = VisionConfig(
 _VISION_S = VisionConfig(
     64, 16, 128, 3, 4, 512, stem=(4, 32), pooling="grid", position_std=0.7, mean=(1.0, 1.0, 1.0), std=(0.3, 0.3, 0.3)
 )
+_HALF = (0.5, 0.5, 0.5)
+
+
+def _siglip(
+    image_size: int, patch_size: int, width: int, layers: int, heads: int, mlp: int, *, vocabulary: int = 32_000,
+    positions: int = 64, pad: int = 1, fit: str = "squash",
+) -> CLIPConfig:  # fmt: skip
+    """Returns a SigLIP whose two towers have the same sizes, as all published ones up to So400m have."""
+    sizes: Any = {"width": width, "layers": layers, "heads": heads, "mlp": mlp, "activation": "gelu_pytorch_tanh"}
+    return CLIPConfig(
+        VisionConfig(
+            image_size, patch_size, **sizes, epsilon=1e-6, pre_norm=False, patch_bias=True, pooling="attention",
+            mean=_HALF, std=_HALF, fit=fit,
+        ),
+        TextConfig(vocabulary, positions, **sizes, epsilon=1e-6, pad_token=pad),
+        width,
+    )  # fmt: skip
+
+
+_SIGLIP: Mapping[str, tuple[int, ...]] = {
+    "B16": (224, 16, 768, 12, 12, 3072),
+    "L16": (256, 16, 1024, 24, 16, 4096),
+    "So400m14": (224, 14, 1152, 27, 16, 4304),
+}
+_POSITIONS = {"So400m14": 16}  # as published at 224 pixels
+_SIGLIP_2: Any = {"vocabulary": 256_000, "pad": 0, "fit": "squash_bilinear"}  # Gemma's tokenizer
 
 VARIANTS: Mapping[str, CLIPConfig | BLIPConfig | BLIP2Config] = {
     "B32": CLIPConfig(VisionConfig(224, 32, 768, 12, 12, 3072), _TEXT_B, 512),
@@ -51,6 +77,9 @@ VARIANTS: Mapping[str, CLIPConfig | BLIPConfig | BLIP2Config] = {
     "L14-336": CLIPConfig(VisionConfig(336, 14, 1024, 24, 16, 4096), _TEXT_L, 768),
     "H14": CLIPConfig(VisionConfig(224, 14, 1280, 32, 16, 5120, activation="gelu"), _TEXT_H, 1024),
     "S16": CLIPConfig(_VISION_S, TextConfig(vocabulary=1024, positions=36, width=128, layers=2, heads=4, mlp=512), 128),
+    **{f"SigLIP-{name}": _siglip(*sizes, positions=_POSITIONS.get(name, 64)) for name, sizes in _SIGLIP.items()},
+    **{f"SigLIP2-{name}": _siglip(*sizes, **_SIGLIP_2) for name, sizes in _SIGLIP.items()},
+    "SigLIP-S16": _siglip(64, 16, 128, 3, 4, 512, vocabulary=1024, positions=36),
     "BLIP-B": BLIPConfig(_BLIP_VISION, BertConfig(30524, 512, 768, 12, 12, 3072), 256),
     "BLIP-S16": BLIPConfig(
         dataclasses.replace(_VISION_S, taps=(1, 2, 3)),
@@ -202,6 +231,14 @@ def make_model(spec: SystemSpec) -> Any:
     dtype = _choose("model.dtype", spec.dtype, {"float32": jnp.float32, "bfloat16": jnp.bfloat16})
     _check_sizes(spec, vision, text)
     towers = family.tower_config(vision, text, spec.projection)
+    if isinstance(towers, CLIPConfig):
+        check_towers(towers, "model.")
+        if towers.is_siglip and options.get("query") == "pseudo_word":
+            raise UserError(
+                "model.query is 'pseudo_word', whose place in a text, *, SigLIP's tokenizer removes; choose another."
+            )
+    elif vision.pooling == "attention":
+        raise UserError("model.vision.pooling is 'attention', which only a SigLIP has; choose 'cls' or 'grid'.")
     return family.module(family.config(**{family.towers: towers}, **options) if family.towers else towers, dtype)
 
 
@@ -274,10 +311,11 @@ def _make_tower(config: Any, section: Mapping[str, Any], name: str) -> Any:
     Raises:
       UserError: see make_model.
     """
+    section = {"pad_token": None, **section} if config is TextConfig else section  # older runs have none
     _check_fields(config, section, f"model.{name}")
     for key, known in {
         "remat": tuple(REMATS), "attention": ATTENTIONS, "activation": tuple(ACTIVATIONS), "fit": FITS,
-        "pooling": ("cls", "grid"),
+        "pooling": ("cls", "grid", "attention"),
     }.items():  # fmt: skip
         if key in section:
             _choose(f"model.{name}.{key}", section[key], dict.fromkeys(known))

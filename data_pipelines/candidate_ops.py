@@ -82,7 +82,8 @@ class PictureSamples(TextSamples):
         """
         super().__init__(data, groups, tokenizer, what=what, text_length=text_length)
         self._shown, self._augment, self._seed = shown, augment, seed
-        empty = np.flatnonzero(self._encoded.tokens.mask.sum(axis=1) <= 2)  # nothing but the first and the last token
+        specials = tokenizer.begin + 1  # the first, where there is one, and the last token
+        empty = np.flatnonzero(self._encoded.tokens.mask.sum(axis=1) <= specials)
         check_problems(
             [f"{data.records[row].id} ({data.records[row].text[:60]!r}) has no words left" for row in empty],
             f"The {what} of split '{data.split}'",

@@ -118,7 +118,7 @@ class ComposedSamples(TextSamples):
             data, list(_chunks(data, modifications)), tokenizer, what="modification texts", text_length=text_length,
             template=template,
         )  # fmt: skip
-        self.modifications, self._augment, self._seed = modifications, augment, seed
+        self.modifications, self._augment, self._seed, self._begin = modifications, augment, seed, tokenizer.begin
         row = data.pictures.row
         self._references = np.asarray([row[record.reference] for record in data.records], np.int32)
         self._targets = np.asarray([row[record.target or record.reference] for record in data.records], np.int32)
@@ -219,11 +219,10 @@ class ComposedSamples(TextSamples):
         for slot, (rank, row) in enumerate(kept):
             start, end = spans[row][rank]
             text = tokens.ids[flat[row]]
-            inner = text[start:end][: self._phrase_length - 2]
-            # BOS opens and EOS closes the text; the phrase alone is framed by the same two.
-            ids[slot, 0], ids[slot, 1 : len(inner) + 1] = text[0], inner
-            ids[slot, len(inner) + 1] = text[tokens.mask[flat[row]].sum() - 1]
-            mask[slot, : len(inner) + 2] = True
+            inner = text[start:end][: self._phrase_length - 1 - self._begin]
+            # BOS, where there is one, opens and EOS closes the text; the phrase alone is framed by the same two.
+            whole = [*text[: self._begin], *inner, text[tokens.mask[flat[row]].sum() - 1]]
+            ids[slot, : len(whole)], mask[slot, : len(whole)] = whole, True
             packed.text[group, slot], packed.span[group, slot] = row, (start, end)
         packed.valid[group, : len(kept)] = True
         lost = np.zeros((len(flat), len(LOST)), np.int32)

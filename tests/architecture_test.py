@@ -56,7 +56,10 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.models.context_cir": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.models.covr2": PARTS | TOWERS | LAYERS | TYPES,
     "contextjax.variants": SPEC | SYSTEMS | PARTS | TOWERS | LAYERS | TYPES,
-    "contextjax.pretrained": MODELS | TYPES | FILES | {"contextjax.pretrained"},
+    "contextjax.pretrained": MODELS
+    | TYPES
+    | FILES
+    | {"contextjax.pretrained", "contextjax.tokenizers", "contextjax.tokenizer_files"},
     "contextjax.losses": TYPES | {"contextjax.losses"},
     "contextjax.metrics": TYPES,
     "contextjax.muon": set(),
@@ -65,7 +68,8 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.sharding": TYPES | {"contextjax.sharding"},
     "contextjax.analysis": TYPES | {"contextjax.analysis", "contextjax.sharding"},
     "contextjax.images": TYPES,
-    "contextjax.tokenizers": TYPES | FILES,
+    "contextjax.tokenizer_files": TYPES | FILES,
+    "contextjax.tokenizers": TYPES | FILES | {"contextjax.tokenizer_files"},
     "contextjax.checkpoints": {"contextjax.checkpoints"} | TYPES | FILES,
     "contextjax.objectives": MODELS | TYPES | {"contextjax.losses", "contextjax.objectives"},
     "contextjax.training": TYPES
@@ -115,7 +119,7 @@ ALLOWED: dict[str, set[str]] = {
         "contextjax.tokenizers",
         "data_pipelines",
     },
-    "configs": {"configs.base"},
+    "configs": {"configs.base", "configs.towers"},
     "experiments": {"contextjax", "data_pipelines", "configs", "experiments"},
 }
 TESTED_ELSEWHERE = {
@@ -136,7 +140,7 @@ ONLY_IN_SHARDING = {"Mesh", "PartitionSpec", "NamedSharding", "process_index", "
 NEVER_IN_LIBRARY = {"tensorflow_datasets", "tfds", "grain", "spacy", "torch", "transformers", "faiss"}
 EXCEPTIONS = {
     "contextjax.pretrained.unpickle": {"torch"},  # the opt-in converter of pickles, in a process of its own
-    "contextjax.tokenizers": {"transformers"},  # reads the tokenizers of checkpoints; imported only for that
+    "contextjax.tokenizer_files": {"transformers"},  # reads the tokenizers of checkpoints; imported only for that
 }
 
 

@@ -327,8 +327,8 @@ def test_unreadable_tokenizers_are_reported_in_a_sentence(tmp_path, clip_folder)
         (tmp_path / "tokenizer.json").write_bytes(junk)
         with pytest.raises(UserError, match=r"tokenizer.json can't be read as a tokenizer"):
             read(tmp_path)
-    Tokenizer(models.Unigram([("a", 0.0)], unk_id=0)).save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UserError, match="of kind Unigram; expected CLIP's BPE or BERT's WordPiece"):
+    Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UserError, match="of kind WordLevel; expected a BPE"):
         read(tmp_path)
     for settings in ("{", "[]"):
         (tmp_path / "tokenizer_config.json").write_text(settings)
@@ -354,7 +354,7 @@ def test_a_folder_chooses_no_class_and_no_file(clip_folder, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "tokenizer_config.json"])
 def test_files_that_are_too_large_are_refused(clip_folder, name, monkeypatch):
-    monkeypatch.setattr("contextjax.tokenizers.MAX_FILE_BYTES", 20_000)
+    monkeypatch.setattr("contextjax.tokenizer_files.MAX_FILE_BYTES", 20_000)
     (clip_folder / name).write_text(" " * 20_001)
     with pytest.raises(UserError, match=f"{name} has 20,001 bytes; a tokenizer's file has at most 20,000"):
         TextTokenizer.read(clip_folder, length=8)

@@ -102,12 +102,13 @@ def _pictures(spec: SystemSpec, manifest: Mapping[str, Any]) -> str:
     cut = "the short side resized (bicubic, antialiased), the centre cut out"
     how = {"crop": cut, "crop_rounded": cut,
            "squash": "both sides resized (bicubic, antialiased)",
+           "squash_bilinear": "both sides resized (bilinear, antialiased)",
            "targetpad": f"black put beside the short side until the long one is 1.25 times as long, {cut}",
            "squarepad": f"black put beside the short side until they are equal, {cut}"}[facts["fit"]]  # fmt: skip
     return (
         f"## Inputs\n\nPictures: uint8 [{facts['image_size']}, {facts['image_size']}, 3], RGB, {how}; scaling, mean "
-        f"and std are in the programs. Texts: `tokenizer.json`, at most {spec.text_length} tokens, {first} first and "
-        f"{last} last; ids int32, mask true where a token is real."
+        f"and std are in the programs. Texts: `tokenizer.json`, at most {spec.text_length} tokens, "
+        f"{f'{first} first and ' if first else ''}{last} last; ids int32, mask true where a token is real."
     )
 
 

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-def phrase_attention(attention: Float[Array, "p i t"], span: Int[Array, "p 2"]) -> Float[Array, "p patches"]:
+def phrase_attention(
+    attention: Float[Array, "p i t"], span: Int[Array, "p 2"], *, class_tokens: int = 1
+) -> Float[Array, "p patches"]:
     """Averages the attention of each patch over the tokens of a phrase.
 
     Example:
@@ -18,11 +20,12 @@ def phrase_attention(attention: Float[Array, "p i t"], span: Int[Array, "p 2"]) 
     Args:
       attention: softmax over the text's tokens for each of the I image tokens; the row of CLS, the first, is left out.
       span: the first and the last + 1 token of the phrase.
+      class_tokens: 1 where there is a CLS, 0 where all image tokens are patches.
     """
     positions = jnp.arange(attention.shape[-1])
     inside = (positions >= span[:, :1]) & (positions < span[:, 1:])
     length = jnp.maximum(inside.sum(-1), 1)
-    return jnp.einsum("pit,pt->pi", attention[:, 1:], inside.astype(attention.dtype)) / length[:, None]
+    return jnp.einsum("pit,pt->pi", attention[:, class_tokens:], inside.astype(attention.dtype)) / length[:, None]
 
 
 def consistency_loss(

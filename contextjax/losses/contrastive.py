@@ -72,7 +72,7 @@ def contrastive_loss(
             negatives=None if negatives is None else cosines(query, negatives) / temperature,
             negative_ids=negative_ids, mask_false_negatives=mask_false_negatives, one_direction=one_direction,
         )  # fmt: skip
-    rows, keys, columns = _sides(target, valid, target_ids, negatives, negative_ids, mask_false_negatives)
+    rows, keys, columns = sides(target, valid, target_ids, negatives, negative_ids, mask_false_negatives)
     logsumexps = ring_logsumexps if form == "ring" else gathered_logsumexps
     to_target, to_query = logsumexps(
         query, keys, jnp.asarray(temperature), rows, columns, chunk=chunk, axis_name=axis_name
@@ -149,7 +149,7 @@ def recall_at_one(
     return jnp.where(valid, hit, False).sum().astype(jnp.float32), valid.sum().astype(jnp.float32)
 
 
-def _sides(
+def sides(
     target: Any, valid: Any, target_ids: Any, negatives: Any, negative_ids: Any, mask_false_negatives: bool
 ) -> tuple[Marks, Any, Marks]:
     """Returns the marks of the queries; targets and negatives joined into keys, and the marks of the keys."""

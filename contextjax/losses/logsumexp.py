@@ -97,13 +97,13 @@ def _logsumexps(chunk: int, axis_name: Axis, query, keys, temperature, rows: Mar
 
     def step(carry):
         key_block, of_rows, of_columns = carry
-        key_block = _rotate(key_block, axis_name)
-        block = _block_logsumexps(chunk, temperature, (query, rows), _without_places(*key_block))
-        of_columns = _rotate(jnp.logaddexp(of_columns, block[1]), axis_name)
+        key_block = rotate(key_block, axis_name)
+        block = _block_logsumexps(chunk, temperature, (query, rows), without_places(*key_block))
+        of_columns = rotate(jnp.logaddexp(of_columns, block[1]), axis_name)
         return key_block, jnp.logaddexp(of_rows, block[0]), of_columns
 
     start = ((keys, columns), own[0], jnp.full_like(own[1], LOWEST))
-    _, of_rows, of_columns = _over_ring(step, start, axis_name)
+    _, of_rows, of_columns = over_ring(step, start, axis_name)
     return of_rows, jnp.logaddexp(own[1], of_columns)
 
 
@@ -121,20 +121,20 @@ def _backward(chunk, axis_name, saved, cotangents):
 
     def step(carry):
         key_block, to_query, to_keys, to_temperature = carry
-        key_block = _rotate(key_block, axis_name)
-        block = _block_gradients(chunk, temperature, query_block, _without_places(*key_block))
-        to_keys = _rotate(to_keys + block[1], axis_name)
+        key_block = rotate(key_block, axis_name)
+        block = _block_gradients(chunk, temperature, query_block, without_places(*key_block))
+        to_keys = rotate(to_keys + block[1], axis_name)
         return key_block, to_query + block[0], to_keys, to_temperature + block[2]
 
     start = (key_block, to_query, jnp.zeros_like(to_own), to_temperature)
-    _, to_query, to_keys, to_temperature = _over_ring(step, start, axis_name)
+    _, to_query, to_keys, to_temperature = over_ring(step, start, axis_name)
     return to_query, to_own + to_keys, to_temperature, None, None
 
 
 _logsumexps.defvjp(_forward, _backward)
 
 
-def _over_ring(step: Callable[[Any], Any], carry: Any, axis_name: Axis) -> Any:
+def over_ring(step: Callable[[Any], Any], carry: Any, axis_name: Axis) -> Any:
     """Runs `step` once for each of the other devices.
 
     The metadata keeps the loop of a single step on two devices: without it, the compiler unrolls the loop and keeps the
@@ -144,19 +144,19 @@ def _over_ring(step: Callable[[Any], Any], carry: Any, axis_name: Axis) -> Any:
         return jax.lax.scan(lambda carry, _: (step(carry), None), carry, length=jax.lax.axis_size(axis_name) - 1)[0]
 
 
-def _rotate(tree: Any, axis_name: Axis) -> Any:
+def rotate(tree: Any, axis_name: Axis) -> Any:
     """Sends arrays to the next device of the ring, and receives those of the previous one."""
     count = jax.lax.axis_size(axis_name)
     ring = [(i, (i + 1) % count) for i in range(count)]
     return jax.tree.map(lambda x: jax.lax.ppermute(x, axis_name, ring), tree)
 
 
-def _without_places(keys: Any, marks: Marks, *rest: Any) -> tuple[Any, ...]:
+def without_places(keys: Any, marks: Marks, *rest: Any) -> tuple[Any, ...]:
     """Removes the places of a key block of another device, where they mean other rows."""
     return keys, marks._replace(place=jnp.zeros_like(marks.place)), *rest
 
 
-def _cut(tree: Any, chunk: int) -> Any:
+def cut(tree: Any, chunk: int) -> Any:
     """Cuts arrays [n, ...] into [blocks, chunk, ...], the last block padded with zeros."""
 
     def cut(x):
@@ -167,7 +167,7 @@ def _cut(tree: Any, chunk: int) -> Any:
     return jax.tree.map(cut, tree)
 
 
-def _scan(body: Callable, carry: Any, blocks: Any) -> tuple[Any, Any]:
+def scan_blocks(body: Callable, carry: Any, blocks: Any) -> tuple[Any, Any]:
     """Scans over blocks; a single block needs no loop."""
     if len(blocks[0]) > 1:
         return jax.lax.scan(body, carry, blocks)
@@ -188,7 +188,7 @@ def _block_logsumexps(chunk: int, temperature: Any, query_block: Any, key_block:
     """Returns both logsumexps, [n] and [m], of the block of (queries, rows) and (keys, columns)."""
     count, key_count = len(query_block[0]), len(key_block[0])
     dtype = jnp.result_type(query_block[0], key_block[0], temperature)
-    query_block, key_block = _cut(query_block, chunk), _cut(key_block, chunk)
+    query_block, key_block = cut(query_block, chunk), cut(key_block, chunk)
 
     def over_keys(of_rows, key):
         def over_queries(of_columns, block):
@@ -197,10 +197,12 @@ def _block_logsumexps(chunk: int, temperature: Any, query_block: Any, key_block:
             sums = [jax.nn.logsumexp(logits, axis=axis) for axis in (0, 1)]
             return jnp.logaddexp(of_columns, sums[0]), jnp.logaddexp(of_rows, sums[1])
 
-        of_columns, of_rows = _scan(over_queries, jnp.full(key[0].shape[:1], LOWEST, dtype), (*query_block, of_rows))
+        of_columns, of_rows = scan_blocks(
+            over_queries, jnp.full(key[0].shape[:1], LOWEST, dtype), (*query_block, of_rows)
+        )
         return of_rows, of_columns
 
-    of_rows, of_columns = _scan(over_keys, jnp.full(query_block[0].shape[:2], LOWEST, dtype), key_block)
+    of_rows, of_columns = scan_blocks(over_keys, jnp.full(query_block[0].shape[:2], LOWEST, dtype), key_block)
     return of_rows.reshape(-1)[:count], of_columns.reshape(-1)[:key_count]
 
 
@@ -211,7 +213,7 @@ def _block_gradients(chunk: int, temperature: Any, query_block: Any, key_block: 
     """
     (count, width), key_count = query_block[0].shape, len(key_block[0])
     temperature = jnp.asarray(temperature)
-    query_block, key_block = _cut(query_block, chunk), _cut(key_block, chunk)
+    query_block, key_block = cut(query_block, chunk), cut(key_block, chunk)
 
     def over_keys(carry, key):
         keys, columns, of_columns, from_columns = key
@@ -226,11 +228,11 @@ def _block_gradients(chunk: int, temperature: Any, query_block: Any, key_block: 
 
         to_query, total = carry
         start = jnp.zeros_like(keys), total
-        (to_keys, total), to_query = _scan(over_queries, start, (*query_block, to_query))
+        (to_keys, total), to_query = scan_blocks(over_queries, start, (*query_block, to_query))
         return (to_query, total), to_keys
 
     start = jnp.zeros_like(query_block[0]), jnp.zeros_like(query_block[2], shape=())
-    (to_query, total), to_keys = _scan(over_keys, start, key_block)
+    (to_query, total), to_keys = scan_blocks(over_keys, start, key_block)
     to_query, to_keys = to_query.reshape(-1, width)[:count], to_keys.reshape(-1, width)[:key_count]
     to_temperature = (-total / temperature).astype(temperature.dtype)
     return to_query / temperature, to_keys / temperature, to_temperature

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from contextjax.models.clip import CLIP, CLIPConfig
 from contextjax.models.combiner import Combiner, PseudoWord
-from contextjax.models.dual_encoder import Composition, DualEncoder, temperature_of
+from contextjax.models.dual_encoder import Composition, DualEncoder
 from contextjax.models.fusion import FusionBlock
 from contextjax.models.layers import AttentionPooling, head, normalize
 from contextjax.models.qformer import QFormer, QFormerConfig
@@ -78,8 +78,12 @@ class ContextCIR(DualEncoder):
         return normalize(query), self.embed_image(image), self.embed_text(text)
 
     def temperature(self) -> Float[Array, ""]:
-        """Returns CLIP's learned temperature, at least 0.01."""
-        return temperature_of(self.clip.logit_scale)
+        """Returns CLIP's or SigLIP's learned temperature."""
+        return self.clip.temperature()
+
+    def pair_bias(self) -> Float[Array, ""]:
+        """Returns what SigLIP's loss adds to every logit, learned."""
+        return self.clip.pair_bias()
 
     def fuse(
         self, image_tokens: Float[Array, "*#b i w"], text_states: Float[Array, "*#b t v"], mask: Bool[Array, "*#b t"]

@@ -42,9 +42,13 @@ class DualEncoder(nn.Module):
         """Returns states and pooled state of texts by themselves."""
         return self.towers.text(ids, mask)
 
+    def project_image(self, pooled: Float[Array, "*b width"]) -> Float[Array, "*b d"]:
+        """Returns the projections of pooled states of pictures, float32, not normalised."""
+        return self.towers.visual_projection(pooled)
+
     def image_features(self, image: VisionOutput) -> Float[Array, "*b d"]:
         """Returns the projections of pictures, float32, not normalised."""
-        return self.towers.visual_projection(image.pooled)
+        return self.towers.project_image(image.pooled)
 
     def text_features(self, text: TextOutput) -> Float[Array, "*b d"]:
         """Returns the projections of texts, float32, not normalised."""

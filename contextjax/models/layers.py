@@ -107,16 +107,30 @@ class SelfAttention(nn.Module):
     attention: str = "xla"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*batch n width"], mask: Bool[Array, ...] | None = None):
+    def __call__(
+        self,
+        x: Float[Array, "*batch n width"],
+        mask: Bool[Array, ...] | None = None,
+        *,
+        context: Float[Array, "*batch k width"] | None = None,
+    ):
+        """Returns what tokens x have read of each other, or of a context that the same projection makes keys of."""
         width = x.shape[-1]
         init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=0, out_axis=2, batch_axis=1)
         kernel = self.param("qkv_kernel", logical(init, "embed", None, "heads"), (width, 3, width))
         bias = self.param("qkv_bias", logical(nn.initializers.zeros, None, "heads"), (3, width))
         x = x.astype(self.dtype or jnp.result_type(x, kernel))
+
         # [3, width], not [3 * width]: a device's heads are then a slice of query, of key and of value. In the product
         # the 3 comes first, so that each lies in one piece: a TPU would copy them.
-        qkv: Array = product("...w,wtd->t...d", x, kernel)
-        qkv = qkv + spread(bias.reshape(3, *(1,) * (x.ndim - 1), width), qkv)
+        def project(x: Any, kernel: Any, bias: Any) -> Any:
+            made: Array = product("...w,wtd->t...d", x, kernel)
+            return made + spread(bias.reshape(len(bias), *(1,) * (x.ndim - 1), width), made)
+
+        if context is None:
+            qkv = project(x, kernel, bias)
+        else:
+            qkv = (*project(x, kernel[:, :1], bias[:1]), *project(context.astype(x.dtype), kernel[:, 1:], bias[1:]))
         split = lambda y: placed(y.reshape(*y.shape[:-1], self.heads, -1), "heads", None)
         query, key, value = (split(qkv[i]) for i in range(3))
         if self.attention == "cudnn":
@@ -126,8 +140,7 @@ class SelfAttention(nn.Module):
             out = attend_in_chunks(query, key, value, mask, chunk)
         else:
             out, _ = attend(query, key, value, mask)
-        project = dense(width, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)
-        return project(out.reshape(x.shape))
+        return dense(width, ("heads", "embed"), name="out", dtype=self.dtype, init=self.out_init)(out.reshape(x.shape))
 
 
 def contexts_of(x: Float[Array, "... c k width"], rows: Any) -> Float[Array, "... n k width"]:
@@ -280,6 +293,29 @@ class AttentionPooling(nn.Module):
         query = jnp.broadcast_to(query, (*x.shape[:-2], 1, width))
         pooled, _ = CrossAttention(self.heads, self.dtype, name="attention")(query, x)
         return layer_norm(self.epsilon, name="norm", dtype=self.dtype)(pooled[..., 0, :])
+
+
+class PoolingHead(nn.Module):
+    """Pools tokens by the attention of one learned query to all of them, then x += Mlp(LN(x)) (SigLIP's "MAP head").
+
+    What follows the attention is in float32, since the result is compared as it is, see `head`.
+    """
+
+    heads: int
+    mlp: int
+    activation: str
+    epsilon: float
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch n width"]) -> Float[Array, "*batch width"]:
+        width = x.shape[-1]
+        query = self.param("query", logical(nn.initializers.normal(width**-0.5), None, "embed"), (1, width))
+        query = jnp.broadcast_to(query, (*x.shape[:-2], 1, width))
+        pooled = SelfAttention(self.heads, self.dtype, name="attention")(query, context=x)[..., 0, :]
+        pooled = pooled.astype(jnp.float32)
+        normed = layer_norm(self.epsilon, name="norm", dtype=jnp.float32)(pooled)
+        return pooled + Mlp(self.mlp, self.activation, jnp.float32, name="mlp")(normed)
 
 
 class GridPooling(nn.Module):

@@ -1,4 +1,4 @@
-"""CLIP's causal text tower."""
+"""CLIP's causal text tower, and SigLIP's, in which every token reads every other."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ class TextConfig:
     # The id of the last token of a text, for config.json alone (2, as in files of 2021 to 2023, is the largest id). The
     # pooled state is always that of the last real token, which the mask shows.
     eos_token: int | None = None
+    # The id of padding, of SigLIP's tower alone: its texts have no first token, are always filled up to `positions`, no
+    # token is masked, and the state at the last position is pooled.
+    pad_token: int | None = None
     scan: bool = False  # see layers.run_blocks
     remat: str = "none"
     attention: str = "xla"
@@ -44,7 +47,7 @@ class TextOutput(NamedTuple):
 
 
 class TextTransformer(nn.Module):
-    """Causal transformer over a text that ends with EOS (Radford et al. 2021, section 2.4)."""
+    """Transformer over a text that ends with EOS: causal (CLIP, Radford et al. 2021), or with `pad_token` SigLIP's."""
 
     config: TextConfig
     dtype: Any = None
@@ -57,6 +60,9 @@ class TextTransformer(nn.Module):
         c = self.config
         lead, length = ids.shape[:-1], ids.shape[-1]
         ids, mask = ids.reshape(-1, length), mask.reshape(-1, length)
+        if c.pad_token is not None:  # the same states, however long the array is that the text comes in
+            rest = jnp.full((ids.shape[0], c.positions), c.pad_token, ids.dtype)
+            ids = jnp.concatenate([jnp.where(mask, ids, c.pad_token), rest], axis=1)[:, : c.positions]
         embedding = nn.Embed(
             c.vocabulary,
             c.width,
@@ -68,11 +74,15 @@ class TextTransformer(nn.Module):
         x = embed_tokens(embedding, ids if word is None else jnp.maximum(ids, 0), self.dtype)
         if word is not None:
             x = jnp.where(ids[..., None] == SLOT, word.reshape(-1, 1, c.width).astype(x.dtype), x)
-        x = x + spread(positions[:length], x)
-        seen = jnp.tril(jnp.ones((length, length), bool)) & mask[:, None, None, :]
-        x, _ = run_blocks(TransformerBlock, c, self.dtype, x, seen)
-        states = layer_norm(c.epsilon, name="final_norm", dtype=self.dtype)(x)
-        pooled = jnp.take_along_axis(states, pooled_position(mask)[:, None, None], axis=1)[:, 0]
+        x = x + spread(positions[: ids.shape[1]], x)
+        final_norm = layer_norm(c.epsilon, name="final_norm", dtype=self.dtype)
+        if c.pad_token is not None:
+            states = final_norm(run_blocks(TransformerBlock, c, self.dtype, x)[0])
+            states, pooled = states[:, :length], states[:, -1]
+        else:
+            seen = jnp.tril(jnp.ones((length, length), bool)) & mask[:, None, None, :]
+            states = final_norm(run_blocks(TransformerBlock, c, self.dtype, x, seen)[0])
+            pooled = jnp.take_along_axis(states, pooled_position(mask)[:, None, None], axis=1)[:, 0]
         return TextOutput(states.reshape(*lead, length, c.width), pooled.reshape(*lead, c.width))
 
 

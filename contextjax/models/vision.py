@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from contextjax.models.layers import (
     ACTIVATIONS,
     GridPooling,
+    PoolingHead,
     TransformerBlock,
     dense,
     layer_norm,
@@ -25,7 +26,10 @@ from contextjax.types import UserError
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-    """Sizes and options of a vision tower. The defaults are CLIP's; BLIP has no pre_norm, a patch_bias and "squash"."""
+    """Sizes and options of a vision tower. The defaults are CLIP's.
+
+    BLIP has no pre_norm, a patch_bias and "squash"; SigLIP has these and the pooling "attention".
+    """
 
     image_size: int
     patch_size: int
@@ -38,7 +42,8 @@ class VisionConfig:
     pre_norm: bool = True  # LayerNorm between the embeddings and the first block
     patch_bias: bool = False
     stem: tuple[int, int] | None = None  # (block, width): a Linear on block x block pixels before the patches
-    pooling: str = "cls"  # or "grid": see layers.GridPooling
+    # Or "grid": see layers.GridPooling; or "attention": layers.PoolingHead, and there is no class token.
+    pooling: str = "cls"
     position_std: float | None = None  # scale of the initial position embedding; None: width ** -0.5
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
@@ -47,6 +52,11 @@ class VisionConfig:
     scan: bool = False  # see layers.run_blocks
     remat: str = "none"
     attention: str = "xla"
+
+    @property
+    def class_tokens(self) -> int:
+        """The number of tokens before the patches': that of the class, or none."""
+        return int(self.pooling != "attention")
 
 
 def check_image_size(image_size: int, patch_size: int, where: str) -> None:
@@ -60,7 +70,7 @@ def check_image_size(image_size: int, patch_size: int, where: str) -> None:
 class VisionOutput(NamedTuple):
     """The states of a vision tower."""
 
-    tokens: Any  # [B, 1 + patches, width], CLS first, before the final LayerNorm
+    tokens: Any  # [B, class_tokens + patches, width], CLS first, before the final LayerNorm
     pooled: Any  # [B, width], after the final LayerNorm; None where only some patches were encoded
     taps: tuple[Any, ...] = ()  # tokens after each block that the config names
 
@@ -76,22 +86,29 @@ def blocks(x: Float[Array, "*b h w c"], side: int) -> Float[Array, "*b rows colu
 
 
 class VisionTransformer(nn.Module):
-    """ViT with a class token and learned positions (Dosovitskiy et al. 2021; CLIP, Radford et al. 2021)."""
+    """ViT with learned positions (Dosovitskiy et al. 2021; CLIP, Radford et al. 2021; SigLIP, Zhai et al. 2023)."""
 
     config: VisionConfig
     dtype: Any = None
 
     def setup(self):
-        if self.config.pooling == "grid":
+        c = self.config
+        if c.pooling == "grid":
             self.pooling = GridPooling(self.dtype)
+        elif c.pooling == "attention":
+            self.pooling = PoolingHead(c.heads, c.mlp, c.activation, c.epsilon, self.dtype)
         self.post_norm = layer_norm(self.config.epsilon, dtype=self.dtype)
 
     def pool(self, tokens: Float[Array, "*batch n width"]) -> Float[Array, "*batch width"]:
         """Returns the pooled state of tokens after the final LayerNorm."""
+        if self.config.pooling == "attention":
+            return self.pooling(self.post_norm(tokens))
         return self.post_norm(self.pooling(tokens) if self.config.pooling == "grid" else tokens[..., 0, :])
 
     def pool_normalized(self, tokens: Float[Array, "*batch n width"]) -> Float[Array, "*batch width"]:
         """Returns the pooled state of tokens that have been through the final LayerNorm already."""
+        if self.config.pooling == "attention":
+            return self.pooling(tokens)
         return self.pool(tokens) if self.config.pooling == "grid" else tokens[..., 0, :]
 
     def normalize(self, tokens: Float[Array, "*batch n width"]) -> Float[Array, "*batch n width"]:
@@ -126,13 +143,15 @@ class VisionTransformer(nn.Module):
         x = dense(c.width, (None, "embed"), name="patch_embedding", use_bias=c.patch_bias, dtype=self.dtype)(patches)
         x = placed(x)
         normal = nn.initializers.normal(c.width**-0.5)
-        cls = self.param("class_embedding", logical(normal, "embed"), (c.width,))
-        x = jnp.concatenate([spread(cls, x[:, :1]), x], axis=1)
+        if c.class_tokens:
+            cls = self.param("class_embedding", logical(normal, "embed"), (c.width,))
+            x = jnp.concatenate([spread(cls, x[:, :1]), x], axis=1)
         positions = nn.initializers.normal(c.position_std) if c.position_std else normal
-        count = 1 + (c.image_size // c.patch_size) ** 2
+        count = c.class_tokens + (c.image_size // c.patch_size) ** 2
         positions = self.param("position_embedding", logical(positions, None, "embed"), (count, c.width))
         if visible is not None:
-            cls_first = jnp.concatenate([jnp.zeros((len(x), 1), visible.dtype), visible + 1], axis=1)
+            cls_first = jnp.zeros((len(x), c.class_tokens), visible.dtype)
+            cls_first = jnp.concatenate([cls_first, visible + c.class_tokens], axis=1)
             positions = placed(positions, first=None)[cls_first]
         x = x + spread(positions, x)
         if c.pre_norm:

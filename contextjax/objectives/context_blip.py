@@ -49,6 +49,7 @@ class CaptionObjective:
       scrambled: show visible patches with their pixels out of order, as the published code does.
       mask_false_negatives: never pair a text with its own picture as a negative (which may be in the batch twice).
       contrastive: `contrastive_loss`, or another form of it with the same signature.
+      sigmoid: `contrastive` is `sigmoid_loss`, which takes the model's learned bias, too.
     """
 
     model: Any
@@ -59,6 +60,7 @@ class CaptionObjective:
     scrambled: bool = False
     mask_false_negatives: bool = True
     contrastive: Callable[..., Any] = contrastive_loss
+    sigmoid: bool = False
 
     @property
     def is_rowwise(self) -> bool:
@@ -72,6 +74,8 @@ class CaptionObjective:
         image, text = run("encode_image", batch.images), run("encode_text", *batch.texts)
         out = {"image": run("embed_image", image), "text": run("embed_text", text)}
         out["temperature"] = run("temperature") if self.temperature is None else jnp.float32(self.temperature)
+        if self.sigmoid:
+            out["bias"] = run("pair_bias")
         if "matching" not in names and "masking" not in names:
             return out
         if draws is None:
@@ -130,11 +134,11 @@ class CaptionObjective:
         terms = {}
         if "contrastive" in names:
             every = jnp.ones(len(r["text"]), bool)
+            scale = {name: r[name] for name in ("temperature", "bias") if name in r}
             terms["contrastive"] = self.contrastive(
-                r["text"], r["image"], temperature=r["temperature"], valid=every, target_ids=batch.image_ids,
-                mask_false_negatives=True,
-            )  # fmt: skip
-            terms["temperature"] = (r["temperature"], jnp.float32(1))
+                r["text"], r["image"], **scale, valid=every, target_ids=batch.image_ids, mask_false_negatives=True
+            )
+            terms |= {name: (value, jnp.float32(1)) for name, value in scale.items()}
         if "matching" in r:
             logits = r["matching"].reshape(-1, 2)
             is_match = jnp.arange(len(logits)) % 3 == 0

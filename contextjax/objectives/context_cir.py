@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ import optax
 from contextjax.losses.consistency import consistency_loss, phrase_attention
 from contextjax.losses.contrastive import contrastive_loss, recall_at_one
 from contextjax.losses.recall_surrogate import recall_surrogate_loss
+from contextjax.losses.sigmoid import sigmoid_loss
 from contextjax.models.layers import normalize
 from contextjax.models.vision import VisionOutput
 from contextjax.objectives.pseudo_word import represent_words, word_loss
@@ -38,6 +40,7 @@ class ContextCIRObjective:
       one_direction: the contrastive loss is of queries against targets alone.
       contrastive: `contrastive_loss`, or another form of it with the same signature. Those hold no matrix of logits,
         which the batch's recall needs: it is then not logged.
+      sigmoid: `contrastive` is `sigmoid_loss`, which takes the model's learned bias, too.
     """
 
     model: Any
@@ -49,6 +52,7 @@ class ContextCIRObjective:
     mask_false_negatives: bool = False
     one_direction: bool = False
     contrastive: Callable[..., Any] = contrastive_loss
+    sigmoid: bool = False
     is_rowwise = True
 
     def represent(
@@ -63,7 +67,7 @@ class ContextCIRObjective:
         if isinstance(batch, FeaturePairs):
             query = run("compose_features", batch.reference, batch.text)
             out = {"query": query, "target": batch.target, "reference": batch.reference}
-            return {name: normalize(x) for name, x in out.items()} | {"temperature": self._temperature(run)}
+            return {name: normalize(x) for name, x in out.items()} | self._scale(run)
         # Pictures are grouped by reference, [R, 1 + M]: each of several devices keeps its own.
         count, modifications = batch.target_ids.shape
         by_reference = lambda x: x.reshape(count, 1 + modifications, *x.shape[1:])
@@ -74,7 +78,7 @@ class ContextCIRObjective:
         out = {
             "reference": embedded[:, 0],
             "target": flat(embedded[:, 1:]),
-            "temperature": self._temperature(run),
+            **self._scale(run),
         }
         if names.keys() & {"contrastive", "recall"}:
             # [R, 1, ...] meets the texts' [R, M, ...]
@@ -96,8 +100,10 @@ class ContextCIRObjective:
             out |= represent_words(self.model, params, captions, masked, rng)
         return out
 
-    def _temperature(self, run: Callable[..., Any]) -> Any:
-        return run("temperature") if self.temperature is None else jnp.float32(self.temperature)
+    def _scale(self, run: Callable[..., Any]) -> dict[str, Any]:
+        """Returns what makes logits of cosines, by the names of the losses' arguments."""
+        temperature = run("temperature") if self.temperature is None else jnp.float32(self.temperature)
+        return {"temperature": temperature} | ({"bias": run("pair_bias")} if self.sigmoid else {})
 
     def _phrase_maps(
         self, run: Callable[..., Any], source: VisionOutput, attentions: Sequence[Any], batch: ComposedBatch
@@ -115,15 +121,13 @@ class ContextCIRObjective:
         tokens = take(source.tokens, phrases.text // modifications)
         ids, mask = map(flat, phrases.tokens)
         _, mean, _, blocks = run("fuse", tokens, run("encode_text", ids, mask).states, mask)
-        length = mask.sum(-1)
-        inner = jnp.stack(
-            [jnp.ones_like(length), length - 1], axis=-1
-        )  # BOS and EOS are in the softmax, not in the mean
+        length, own = mask.sum(-1), _towers(self.model)
+        begin = 1 if getattr(own.text, "pad_token", None) is None else 0  # a SigLIP's texts have no BOS
+        # BOS and EOS are in the softmax, not in the mean.
+        inner = jnp.stack([jnp.full_like(length, begin), length - 1], axis=-1)
+        maps = functools.partial(phrase_attention, class_tokens=own.vision.class_tokens)
         return [
-            (
-                phrase_attention(take(attention, phrases.text), flat(phrases.span)),
-                jax.lax.stop_gradient(phrase_attention(alone, inner)),
-            )
+            (maps(take(attention, phrases.text), flat(phrases.span)), jax.lax.stop_gradient(maps(alone, inner)))
             for attention, alone in zip(attentions, (mean, *blocks), strict=False)
         ]
 
@@ -134,22 +138,22 @@ class ContextCIRObjective:
         target_ids = batch.target_ids.reshape(-1)
         is_pairs = isinstance(batch, FeaturePairs)
         valid = jnp.ones(len(target_ids), bool) if is_pairs else batch.valid.reshape(-1)
-        one = jnp.float32(1)
-        terms = {"temperature": (r["temperature"], one)}
+        scale = {name: r[name] for name in ("temperature", "bias") if name in r}
+        terms = {name: (value, jnp.float32(1)) for name, value in scale.items()}
         marks = {"valid": valid, "target_ids": target_ids, "mask_false_negatives": self.mask_false_negatives}
         if "contrastive" in names:
             terms["contrastive"] = self.contrastive(
                 r["query"],
                 r["target"],
-                temperature=r["temperature"],
                 negatives=r["reference"] if self.reference_negatives else None,
                 negative_ids=batch.reference_ids,
-                one_direction=self.one_direction,
+                **({"one_direction": True} if self.one_direction else {}),
+                **scale,
                 **marks,
             )
         if "recall" in names:
             terms["recall"] = recall_surrogate_loss(r["query"], r["target"], **marks)
-        if "query" in r and self.contrastive is contrastive_loss:
+        if "query" in r and self.contrastive in (contrastive_loss, sigmoid_loss):
             terms["batch_recall"] = recall_at_one(r["query"], r["target"], valid)
         if "back" in r:
             repeated = lambda x: jnp.repeat(x, len(valid) // len(x), axis=0)  # of each of a reference's modifications
@@ -158,7 +162,7 @@ class ContextCIRObjective:
             marks |= {"target_ids": repeated(batch.reference_ids), "mask_false_negatives": True}
             terms["reverse"] = (
                 recall_surrogate_loss(*sides, **marks) if "recall" in names
-                else self.contrastive(*sides, temperature=r["temperature"], **marks)
+                else self.contrastive(*sides, **scale, **marks)
             )  # fmt: skip
         if "rebuilt" in r:
             terms["pseudo_word"] = word_loss(r)
@@ -175,7 +179,7 @@ class ContextCIRObjective:
             terms["captions"] = self.contrastive(
                 r["caption"],
                 r["picture"],
-                temperature=r["temperature"],
+                **scale,
                 valid=by_reference(jnp.ones_like(batch.reference_ids, bool), batch.valid),
                 target_ids=by_reference(batch.reference_ids, batch.target_ids),
                 mask_false_negatives=True,
@@ -220,6 +224,11 @@ class ContextCIRObjective:
         for name, same in (("another_target", another), ("a_reference", a_reference)):
             metrics[f"false_negatives/{name}"] = (same.any(axis=1) & valid).sum() / jnp.maximum(valid.sum(), 1)
         return metrics
+
+
+def _towers(model: Any) -> Any:
+    """Returns the config of the towers that a model composes queries on."""
+    return next(getattr(model.config, name) for name in ("clip", "blip") if hasattr(model.config, name))
 
 
 def _layers(params: Any) -> dict[str, list[Any]]:

@@ -1,8 +1,8 @@
 """Published checkpoints that `load` and `convert` read, and the page or file that each licence was read from.
 
-Pages were read on 2026-11-29, in stored copies. A licence of a checkpoint whose own page could not be read is "not
-read". `openai`'s pages name none: the licence is that of the repository that publishes the weights. The data that a
-checkpoint was trained on have terms of their own.
+Pages were read on 2026-11-29, in stored copies. A licence that no page was read of is "not read". Where another
+project's list of models names it, the page is that list; that of OpenAI's CLIPs is the licence of the repository that
+publishes them. The data that a checkpoint was trained on have terms of their own.
 """
 
 from __future__ import annotations
@@ -54,6 +54,16 @@ KNOWN: tuple[Known, ...] = (
           f"{HUB}laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K/blob/d110532e8d4ff91c574ee60a342323f28468b287/vocab.json"),
     Known("laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", "clip", "L14", "ViT-L/14", 224, "mit",
           f"{HUB}laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K/blob/refs%2Fpr%2F8/merges.txt"),
+    Known("google/siglip-base-patch16-224", "clip", "SigLIP-B16", "ViT-B/16", 224, "apache-2.0",
+          f"{HUB}google/siglip-base-patch16-224/commits/5b1f0cc959a26b8e3bc3e6967d547827c05e5026"),
+    Known("google/siglip-large-patch16-256", "clip", "SigLIP-L16", "ViT-L/16", 256, "apache-2.0",
+          f"{HUB}google/siglip-large-patch16-256/blob/41cad8010a1e3c96a178244d6fedbfa337d8260f/tokenizer.json"),
+    Known("google/siglip-so400m-patch14-224", "clip", "SigLIP-So400m14", "So400m/14", 224, "apache-2.0", _SIGLIP),
+    Known("google/siglip-so400m-patch14-384", "clip", "", "So400m/14", 384, "apache-2.0",
+          f"{HUB}google/siglip-so400m-patch14-384/blob/main/tokenizer.json"),
+    Known("google/siglip2-base-patch16-224", "clip", "SigLIP2-B16", "ViT-B/16", 224, "apache-2.0", _SIGLIP),
+    Known("google/siglip2-large-patch16-256", "clip", "SigLIP2-L16", "ViT-L/16", 256, "apache-2.0", _SIGLIP),
+    Known("google/siglip2-so400m-patch14-224", "clip", "SigLIP2-So400m14", "So400m/14", 224, "apache-2.0", _SIGLIP),
     Known("Salesforce/blip-itm-base-coco", "blip", "BLIP-B", "ViT-B/16", 384, "bsd-3-clause",
           f"{HUB}Salesforce/blip-itm-base-coco/commits/main/config.json"),
     Known("Salesforce/blip-itm-base-flickr", "blip", "BLIP-B", "ViT-B/16", 0, "bsd-3-clause",

@@ -10,19 +10,23 @@ from jaxtyping import Float
 CUBIC = -0.75  # PyTorch's bicubic; jax.image.resize uses -0.5, which gives other numbers
 
 
-def resize_positions(table: Float[np.ndarray, "n width"], patches: int) -> Float[np.ndarray, "m width"]:
-    """Resizes a ViT's position table [1 + side², width], class token first, to another square number of patches.
+def resize_positions(
+    table: Float[np.ndarray, "n width"], patches: int, *, first: int = 1
+) -> Float[np.ndarray, "m width"]:
+    """Resizes a ViT's position table [first + side², width] to another square number of patches.
+
+    `first` is 1 with a class token, which comes first and is kept, and 0 without.
 
     The result equals PyTorch's bicubic interpolation (align_corners=False, no antialiasing), by which published models
     were resized.
     """
-    old, new = math.isqrt(len(table) - 1), math.isqrt(patches)
+    old, new = math.isqrt(len(table) - first), math.isqrt(patches)
     if old == new:
         return table
     weights = _weights(old, new)
-    grid = table[1:].reshape(old, old, -1).astype(np.float64)
+    grid = table[first:].reshape(old, old, -1).astype(np.float64)
     grid = np.einsum("ia,jb,abw->ijw", weights, weights, grid, optimize=True)
-    return np.concatenate([table[:1], grid.reshape(new * new, -1)]).astype(table.dtype)
+    return np.concatenate([table[:first], grid.reshape(new * new, -1)]).astype(table.dtype)
 
 
 def _weights(old: int, new: int) -> Float[np.ndarray, "new old"]:

@@ -14,10 +14,15 @@ from contextjax.json_files import read_json
 from contextjax.types import UserError
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's, which BLIP has too
+HALF = (0.5, 0.5, 0.5)
 DEFAULTS: Any = {  # of transformers' processors, by the beginning of their names, where a file leaves a key out
-    "CLIP": {"do_center_crop": True, "default_to_square": False},
-    "Blip": {"do_center_crop": False, "default_to_square": True},
-}
+    "CLIP": {"do_center_crop": True, "default_to_square": False, "image_mean": MEAN, "image_std": STD},
+    "Blip": {"do_center_crop": False, "default_to_square": True, "image_mean": MEAN, "image_std": STD},
+    "Siglip": {
+        "do_center_crop": False, "default_to_square": False, "image_mean": HALF, "image_std": HALF,
+        "size": {"height": 224, "width": 224},
+    },
+}  # fmt: skip
 # Keys that change no pixel of an RGB picture: names, the layout of theirs, and what has defaults only.
 HARMLESS = {
     "image_processor_type", "feature_extractor_type", "processor_class", "model_input_names", "return_tensors",
@@ -30,14 +35,15 @@ FOLLOWED = {
 }  # fmt: skip
 FILTERS = {0: "nearest", 1: "Lanczos", 2: "bilinear", 4: "box", 5: "Hamming"}
 REMEDY = "pictures are only resized by bicubic interpolation to the model's image size, cut to its centre or squashed"
+BICUBIC, BILINEAR = 3, 2  # the latter for squashed pictures alone, as SigLIP 2 has them
 
 
-def read_hf(folder: Path, *, fit: str, sizes: tuple[int, ...]) -> dict[str, Any]:
+def read_hf(folder: Path, processor: str, *, sizes: tuple[int, ...]) -> dict[str, Any]:
     """Returns mean, std and fit of VisionConfig from the file of Hugging Face's image processor.
 
     Args:
-      folder: the checkpoint's; without such a file the pixels are scaled as CLIP's are, which BLIP's are too.
-      fit: "crop" or "squash", as the family has it, where nothing is said.
+      folder: the checkpoint's.
+      processor: a key of DEFAULTS, which hold where there is no such file, or the file does not name its processor.
       sizes: the image sizes that pictures may have: the model's, or the one that is asked for instead.
 
     Raises:
@@ -45,12 +51,15 @@ def read_hf(folder: Path, *, fit: str, sizes: tuple[int, ...]) -> dict[str, Any]
     """
     file, settings = _hf_settings(folder)
     if file is None:
-        return {"fit": fit}
+        usual = DEFAULTS[processor]
+        fit = "crop" if usual["do_center_crop"] else "squash"
+        return {"mean": usual["image_mean"], "std": usual["image_std"], "fit": fit}
     kind = str(settings.get("image_processor_type") or settings.get("feature_extractor_type") or "")
-    family = next((name for name in DEFAULTS if kind.startswith(name)), "")
+    family = next((name for name in DEFAULTS if kind.startswith((f"{name}I", f"{name}F"))), "")
     if kind and not family:
-        raise UserError(f"{file} is of a {kind}; expected CLIP's or BLIP's image processor.")
-    settings = {**DEFAULTS[family or {"crop": "CLIP", "squash": "Blip"}[fit]], **settings}
+        raise UserError(f"{file} is of a {kind}; expected CLIP's, BLIP's or SigLIP's image processor.")
+    usual = DEFAULTS[family or processor]
+    settings = {**usual, **settings}
     unknown = sorted(key for key in settings.keys() - HARMLESS - FOLLOWED if settings[key] not in (None, False))
     if unknown:
         raise UserError(f"{file} asks for {unknown[0]}={settings[unknown[0]]!r}, which is not known; {REMEDY}.")
@@ -60,15 +69,17 @@ def read_hf(folder: Path, *, fit: str, sizes: tuple[int, ...]) -> dict[str, Any]
             raise UserError(f"{file}: {key} is {settings[key]!r}; expected true or false.")
     if not said("do_resize", True):
         raise UserError(f"{file} asks for do_resize=false, pictures of any size; {REMEDY}.")
-    if (resample := said("resample", 3)) != 3:
+    resample, fit = said("resample", BICUBIC), _hf_fit(file, settings, sizes)
+    if resample == BILINEAR and fit == "squash":
+        fit = "squash_bilinear"
+    elif resample != BICUBIC:
         name = f" ({FILTERS[resample]})" if isinstance(resample, int) and resample in FILTERS else ""
         raise UserError(f"{file} asks for resample={resample}{name}; only 3 (bicubic) is known.")
-    fit = _hf_fit(file, settings, sizes)
     scale = 255 * _number(file, "rescale_factor", said("rescale_factor", 1 / 255)) if said("do_rescale", True) else 255
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if said("do_normalize", True):
-        mean = _colours(file, "image_mean", said("image_mean", MEAN))
-        std = _colours(file, "image_std", said("image_std", STD))
+        mean = _colours(file, "image_mean", said("image_mean", usual["image_mean"]))
+        std = _colours(file, "image_std", said("image_std", usual["image_std"]))
     # Theirs is (x * factor - mean) / std of a grey level x, ours (x / 255 - mean) / std.
     scaled = lambda values: values if math.isclose(scale, 1) else tuple(value / scale for value in values)
     return {"mean": scaled(mean), "std": scaled(std), "fit": fit}
@@ -100,13 +111,14 @@ def read_open_clip(settings: Mapping[str, Any], *, file: Path, sizes: tuple[int,
     return {"mean": mean, "std": std, "fit": fits[resize]}
 
 
-def write_hf(vision: Any, *, is_clip: bool) -> dict[str, Any]:
-    """Returns the preprocessor_config.json of a VisionConfig, every key written out."""
+def write_hf(vision: Any, processor: str) -> dict[str, Any]:
+    """Returns the preprocessor_config.json of a VisionConfig, every key written out; `processor` is in DEFAULTS."""
     square = {"height": vision.image_size, "width": vision.image_size}
-    is_cut = vision.fit != "squash"  # theirs has no rounding; a pixel's shift of some pictures is what it costs
+    # Theirs has no rounding; a pixel's shift of some pictures is what it costs.
+    is_cut = not vision.fit.startswith("squash")
     return {
-        # CLIP's processor squashes, too, but crops where nothing is said; older ones of BLIP can't crop.
-        "image_processor_type": "CLIPImageProcessor" if is_clip or is_cut else "BlipImageProcessor",
+        # CLIP's processor squashes, too, but crops where nothing is said; older ones of the others can't crop.
+        "image_processor_type": f"{'CLIP' if is_cut else processor}ImageProcessor",
         "do_center_crop": is_cut,
         **({"crop_size": square} if is_cut else {}),
         "size": {"shortest_edge": vision.image_size} if is_cut else square,
@@ -116,7 +128,7 @@ def write_hf(vision: Any, *, is_clip: bool) -> dict[str, Any]:
         "do_resize": True,
         "image_mean": list(vision.mean),
         "image_std": list(vision.std),
-        "resample": 3,
+        "resample": BILINEAR if vision.fit == "squash_bilinear" else BICUBIC,
         "rescale_factor": 1 / 255,
     }
 

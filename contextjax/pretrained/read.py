@@ -1,4 +1,4 @@
-"""Reads published checkpoints (CLIP, BLIP, BERT, the papers' own) into a module and unread parameters."""
+"""Reads published checkpoints (CLIP, SigLIP, BLIP, BERT, the papers' own) into a module and unread parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from contextjax.models.context_blip import ContextBLIP
 from contextjax.models.context_cir import ContextCIR
 from contextjax.models.multimodal import BertConfig, BertEncoder
 from contextjax.models.vision import VisionConfig, check_image_size
-from contextjax.pretrained import blip, blip2, clip, clip4cir, context_blip, context_cir, preprocessing
+from contextjax.pretrained import blip, blip2, clip, clip4cir, context_blip, context_cir, preprocessing, siglip
 from contextjax.pretrained.names import Leaf, NameTable, flatten, match, own_table, unflatten
 from contextjax.pretrained.positions import resize_positions
 from contextjax.pretrained.tensors import Tensor, tensors_of, weights_of
@@ -41,18 +41,19 @@ class Family:
     config: Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
     table: Callable[[Any], NameTable]
     left_out: str = "$^"
-    fit: str = "crop"
+    processor: str = "CLIP"  # a key of preprocessing.DEFAULTS
     rename: Callable[[str], str] = str  # name of a tensor in the file -> name in the table
 
 
 CLIP_HF = Family("CLIP (Hugging Face)", CLIP, clip.hf_config, clip.hf_table)
 CLIP_OPEN = Family("CLIP (OpenCLIP)", CLIP, clip.open_clip_config, clip.open_clip_table)
-BLIP_HF = Family("BLIP (Hugging Face)", BLIP, blip.hf_config, blip.hf_table, fit="squash")
+BLIP_HF = Family("BLIP (Hugging Face)", BLIP, blip.hf_config, blip.hf_table, processor="Blip")
+SIGLIP_HF = Family("SigLIP (Hugging Face)", CLIP, siglip.hf_config, siglip.hf_table, processor="Siglip")
 BLIP2_HF = Family(
-    "BLIP-2 (Hugging Face)", BLIP2, blip2.hf_config, blip2.hf_table, left_out=blip2.LEFT_OUT, fit="squash"
+    "BLIP-2 (Hugging Face)", BLIP2, blip2.hf_config, blip2.hf_table, left_out=blip2.LEFT_OUT, processor="Blip"
 )
 BERT = Family("BERT (Hugging Face)", BertEncoder, blip.bert_config, blip.bert_table, left_out=r"^pooler\.")
-BY_MODEL_TYPE = {"clip": CLIP_HF, "blip": BLIP_HF, "blip-2": BLIP2_HF, "bert": BERT}
+BY_MODEL_TYPE = {"clip": CLIP_HF, "siglip": SIGLIP_HF, "blip": BLIP_HF, "blip-2": BLIP2_HF, "bert": BERT}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +159,9 @@ def locate(source: str | Path) -> Path:
 
     try:
         return Path(
-            snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors", "vocab.txt", "merges.txt"])
+            snapshot_download(
+                str(source), allow_patterns=["*.json", "*.safetensors", "vocab.txt", "merges.txt", "spiece.model"]
+            )
         )
     except Exception as error:  # the hub's client raises a dozen kinds
         raise UserError(
@@ -173,7 +176,7 @@ def _identify(place: Path, tensors: Mapping[str, Tensor], image_size: int | None
         family = Family(
             "ContextBLIP (published implementation)", ContextBLIP,
             lambda c, p: context_blip.published_config(tensors, p), context_blip.published_table,
-            left_out=rf"{blip.ORIGINAL_LEFT_OUT}|^positional_emb\.", fit="squash", rename=context_blip.stage_one_name,
+            left_out=rf"{blip.ORIGINAL_LEFT_OUT}|^positional_emb\.", rename=context_blip.stage_one_name,
         )  # fmt: skip
         return family, family.config({}, {"fit": "squash"})
     if any(name.startswith(clip4cir.MARK) for name in tensors):
@@ -185,7 +188,7 @@ def _identify(place: Path, tensors: Mapping[str, Tensor], image_size: int | None
     if original:
         family = Family(
             "BLIP (original release)", BLIP, lambda c, p: blip.original_config(tensors, p), blip.original_table,
-            left_out=blip.ORIGINAL_LEFT_OUT, fit="squash",
+            left_out=blip.ORIGINAL_LEFT_OUT,
         )  # fmt: skip
         return family, family.config({}, {"fit": "squash"})
     folder = place if place.is_dir() else place.parent
@@ -199,10 +202,12 @@ def _identify(place: Path, tensors: Mapping[str, Tensor], image_size: int | None
             lambda c, p: context_cir.published_config(tensors, c, p), context_cir.published_table,
         )  # fmt: skip
         return family, _config(family, config, folder, image_size)
+    if kind == "siglip2":
+        raise UserError(f"{folder} {siglip.NAFLEX}")
     if not isinstance(kind, str) or kind not in BY_MODEL_TYPE:
         raise UserError(
             f"{folder}/config.json is of the family {kind!r}; expected one of {', '.join(BY_MODEL_TYPE)} "
-            "(CLIP, or BLIP or BLIP-2 for image-text retrieval)."
+            "(CLIP or SigLIP, or BLIP or BLIP-2 for image-text retrieval)."
         )
     family = BY_MODEL_TYPE[kind]
     return family, _config(family, config, folder, image_size)
@@ -217,8 +222,9 @@ def _config(family: Family, config: Mapping[str, Any], folder: Path, image_size:
     if isinstance(described, BertConfig):
         return described
     own = towers(described).vision.image_size
-    pixels = preprocessing.read_hf(folder, fit=family.fit, sizes=(own, *([image_size] if image_size else [])))
-    return family.config(config, pixels)
+    pixels = preprocessing.read_hf(folder, family.processor, sizes=(own, *([image_size] if image_size else [])))
+    described = family.config(config, pixels)
+    return siglip.with_pad_of(described, folder) if family is SIGLIP_HF else described
 
 
 def _open_clip_config(file: Path, image_size: int | None) -> Any:
@@ -269,7 +275,7 @@ def _at_resolution(config: Any, leaves: Mapping[str, Leaf], image_size: int) -> 
     if image_size == towers(config).vision.image_size:
         return config, dict(leaves)
     check_image_size(image_size, patch, "image_size")
-    patches, leaf = (image_size // patch) ** 2, leaves[path]
-    resized = Leaf((1 + patches, leaf.shape[1]), lambda: resize_positions(leaf.read(), patches))
+    patches, leaf, first = (image_size // patch) ** 2, leaves[path], towers(config).vision.class_tokens
+    resized = Leaf((first + patches, leaf.shape[1]), lambda: resize_positions(leaf.read(), patches, first=first))
     change = lambda tower: dataclasses.replace(tower, image_size=image_size) if hasattr(tower, "image_size") else tower
     return change_towers(config, change), {**leaves, path: resized}

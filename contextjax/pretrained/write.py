@@ -1,4 +1,4 @@
-"""Writes CLIP, BLIP and BLIP-2 as folders in Hugging Face's layout, and any model under our own parameter names."""
+"""Writes CLIP, SigLIP, BLIP and BLIP-2 as folders in Hugging Face's layout, and any model under our own names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextjax.files import whole_file, whole_folder
 from contextjax.models.blip import BLIPConfig
 from contextjax.models.blip2 import BLIP2Config
 from contextjax.models.clip import CLIPConfig
-from contextjax.pretrained import blip, blip2, clip, preprocessing
+from contextjax.pretrained import blip, blip2, clip, preprocessing, siglip
 from contextjax.pretrained.names import flatten, own_table, write
 from contextjax.spec import DTYPES, SystemSpec
 from contextjax.types import UserError
@@ -43,15 +43,18 @@ def write_pretrained(folder: str | Path, config: CLIPConfig | BLIPConfig | BLIP2
     Raises:
       UserError: the folder holds something already, or Hugging Face has no class for such a model.
     """
-    is_clip = isinstance(config, CLIPConfig)
-    family: Any = clip if is_clip else blip2 if isinstance(config, BLIP2Config) else blip
+    family: Any
+    if isinstance(config, CLIPConfig):
+        family, processor = (siglip, "Siglip") if config.is_siglip else (clip, "CLIP")
+    else:
+        family, processor = blip2 if isinstance(config, BLIP2Config) else blip, "Blip"
     described = {**family.hf_config_json(config), "dtype": dtype}
     tensors = write(family.hf_table(config), flatten(params))
     name = described["architectures"][0]
     with whole_folder(Path(folder)) as partial:
         save(partial, tensors, dtype=dtype, metadata={"format": "pt"})
         _json(partial / "config.json", described)
-        _json(partial / "preprocessor_config.json", preprocessing.write_hf(config.vision, is_clip=is_clip))
+        _json(partial / "preprocessor_config.json", preprocessing.write_hf(config.vision, processor))
         usage = f"from transformers import {name}\nmodel = {name}.from_pretrained(FOLDER)"
         _card(partial, title or name, origin, usage)
         finish(partial)

@@ -140,7 +140,9 @@ def _read_parquet(file: Path) -> dict[str, list[Any]]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise UserError(f"A parquet file needs pyarrow ({error}); pip install pyarrow, or give a CSV file.") from error
+        raise UserError(
+            f"A parquet file needs pyarrow ({error}); pip install 'contextjax[tables]', or give a CSV."
+        ) from error
     try:
         table = pyarrow.parquet.read_table(file)
     except (pyarrow.ArrowException, OSError, ValueError) as error:

@@ -12,7 +12,7 @@ def largest_difference(folder: Path, model: Any, params: Any, *, seed: int = 0) 
     """Returns the largest absolute difference of embeddings and matching logits on two random pictures and texts.
 
     Args:
-      folder: a CLIP, BLIP or BLIP-2 checkpoint in Hugging Face's layout.
+      folder: a CLIP, SigLIP, BLIP or BLIP-2 checkpoint in Hugging Face's layout.
       model: our module of it.
       params: the parameters of `model`.
       seed: the seed of the random inputs.
@@ -48,6 +48,12 @@ def largest_difference(folder: Path, model: Any, params: Any, *, seed: int = 0) 
             alone = reference(**tensors)
             matching = reference(**tensors, use_image_text_matching_head=True).logits_per_image
             expected = [alone.image_embeds @ alone.text_embeds.T, matching]
+        elif model.config.is_siglip:
+            filled = np.full((len(ids), config.text.positions), config.text.pad_token)
+            filled[:, : ids.shape[1]] = ids
+            reference = transformers.SiglipModel.from_pretrained(folder, dtype=torch.float32).eval()
+            out = reference(pixel_values=tensors["pixel_values"], input_ids=torch.tensor(filled, dtype=torch.long))
+            expected = [out.image_embeds, out.text_embeds]
         else:
             reference = transformers.CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
             out = reference(**tensors)

@@ -1,4 +1,4 @@
-"""A plain CLIP: pictures with captions, and the contrastive loss between them."""
+"""A plain CLIP or SigLIP: pictures with captions, and the contrastive loss between them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data_pipelines.augment import Augment
 from data_pipelines.candidate_ops import CaptionSamples
 from data_pipelines.datasets import READERS
 from data_pipelines.tables import CaptionData
-from experiments.shared.loss_form import contrastive_form, loss_weights
+from experiments.shared.loss_form import loss_weights, pair_loss
 from experiments.shared.shapes import abstract_tokens, integers, pixels
 
 LENGTHS = ("text_length",)
@@ -62,5 +62,5 @@ def make_phases(config: Any, model: CLIP, mesh: Any = None) -> list[Phase]:
     if d.cached:
         raise UserError("data.cached keeps features of a frozen model, and a CLIP's own towers are trained; unset it.")
     temperature = None if loss.learned_temperature else loss.temperature
-    contrastive = contrastive_form(loss.contrastive, loss.chunk, mesh or config.mesh)
-    return [Phase(0, CaptionObjective(model, weights, temperature, contrastive=contrastive))]
+    contrastive = pair_loss(config, model, mesh)
+    return [Phase(0, CaptionObjective(model, weights, temperature, contrastive=contrastive, sigmoid=loss.sigmoid))]

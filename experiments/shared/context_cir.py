@@ -20,7 +20,7 @@ from data_pipelines.mixtures import source_data
 from data_pipelines.ops import ComposedSamples, PhraseSamples, captions_of
 from data_pipelines.tables import ComposedData
 from experiments.shared import loss_form
-from experiments.shared.loss_form import contrastive_form
+from experiments.shared.loss_form import pair_loss
 from experiments.shared.shapes import abstract_composed, abstract_tokens, booleans, floats, integers
 from experiments.shared.start_features import samples_of_start
 
@@ -150,7 +150,8 @@ def make_phases(config: Any, model: Any, mesh: Any = None) -> list[Phase]:
         reference_negatives=loss.reference_negatives,
         mask_false_negatives=loss.mask_false_negatives,
         one_direction=loss.one_direction,
-        contrastive=contrastive_form(loss.contrastive, loss.chunk, mesh or config.mesh),
+        contrastive=pair_loss(config, model, mesh),
+        sigmoid=loss.sigmoid,
     )
     phases = [Phase(loss.lead_steps, objective(tuple(sorted(weights.items()))))]
     if loss.lead_steps:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from contextjax.losses.contrastive import contrastive_loss
+from contextjax.losses.sigmoid import sigmoid_loss
+from contextjax.pretrained import towers
 from contextjax.sharding import make_mesh, map_over_devices
 from contextjax.types import UserError
 
@@ -16,6 +18,26 @@ FORMS = ("gathered", "chunked", "ring")
 def loss_weights(config: Any) -> dict[str, float]:
     """Returns the weights of the loss terms that take part: those that are not zero."""
     return {name: weight for name, weight in config.loss.weights.items() if weight}
+
+
+def pair_loss(config: Any, model: Any, mesh: Any = None) -> Callable[..., Any]:
+    """Returns the loss of pairs that a config asks for, InfoNCE or SigLIP's, in its form.
+
+    `mesh` is that of the step; None: the config's, of this machine's devices.
+
+    Raises:
+      UserError: see `contrastive_form`; or the model has no bias for SigLIP's loss, or only one direction is wanted.
+    """
+    loss = config.loss
+    if loss.sigmoid and not getattr(towers(model.config), "is_siglip", False):
+        raise UserError(
+            "loss.sigmoid is True, but only a SigLIP's towers have the learned bias that it needs; set it to False, or "
+            "choose a SigLIP, as the variant SigLIP-B16."
+        )
+    if loss.sigmoid and loss.get("one_direction"):
+        raise UserError("loss.one_direction is for InfoNCE; a pair of SigLIP's loss has no direction: set it to False.")
+    own = sigmoid_loss if loss.sigmoid else contrastive_loss
+    return contrastive_form(loss.contrastive, loss.chunk, mesh or config.mesh, loss=own)
 
 
 def contrastive_form(

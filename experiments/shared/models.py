@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from contextjax import variants
 from contextjax.files import path_of
@@ -25,6 +26,7 @@ from data_pipelines.tables import SplitData, all_texts
 from experiments.shared import systems
 from experiments.shared.data import load_evaluated
 
+START = math.log(1 / 0.07)  # the log of the inverse of a learned temperature at the start
 MOVING = math.log(100.0) - 1e-3  # a log of the inverse temperature that still learns, see dual_encoder
 TOWER_OPTIONS = ("scan", "remat", "attention")  # of a tower's config: they change no number
 
@@ -48,7 +50,8 @@ def make_tokenizer(config: Any, workdir: Path, data: SplitData) -> TextTokenizer
         texts = all_texts(data)
         if config.data.val_folder:
             texts += all_texts(load_evaluated(config, config.data.train_split))
-        tokenizer = train_tokenizer(texts, vocabulary=config.data.vocabulary, length=length)
+        first = config.model.text.get("pad_token") is None  # a SigLIP's texts have none
+        tokenizer = train_tokenizer(texts, vocabulary=config.data.vocabulary, length=length, first=first)
     else:
         raise UserError(
             "data.vocabulary is 0; give the size of the tokenizer to train, as --config.data.vocabulary=800."
@@ -105,12 +108,12 @@ def _from_published(config: Any, params: Any) -> Any:
     family, flat = SYSTEMS[config.model.system], flatten(params)
     leaves = published_leaves(_read_towers(config.model), family)
     scale = f"{family.towers}/logit_scale".lstrip("/")
-    if config.loss.learned_temperature and family.towers:
-        leaves.pop(scale, None)  # a CLIP has learned to its floor, where nothing moves it: it starts at 0.07
     _check_base(config, params, leaves)
     read = {path: place(leaf.read(), flat[path].sharding) for path, leaf in leaves.items()}
-    if config.loss.learned_temperature and scale in read:  # a CLIP starts just above that floor
-        read[scale] = jnp.minimum(read[scale], MOVING)
+    if config.loss.learned_temperature and scale in read and not config.loss.get("sigmoid"):
+        # A CLIP has learned to its floor, where nothing moves it: another system starts at 0.07, a CLIP just above.
+        start = place(np.asarray(START, np.float32), flat[scale].sharding)
+        read[scale] = start if family.towers else jnp.minimum(read[scale], MOVING)
     return unflatten({**flat, **read})
 
 

@@ -35,10 +35,11 @@ def describe(texts: Sequence[str], phrases: Sequence, tokenizer, *, examples: in
     alone = tokenizer([texts[row][start:end] for row, (start, end) in flat])
     said = Counter(texts[row][start:end].lower() for row, (start, end) in flat)
     pronouns = [(phrase, count) for phrase, count in said.most_common() if is_pronoun(phrase)]
-    lengths = alone.tokens.mask.sum(-1) - 2  # without the first and the last token
+    begin = tokenizer.begin
+    lengths = alone.tokens.mask.sum(-1) - 1 - begin  # without the first and the last token
     by_offsets = [next(map(tuple, token_spans((span,), encoded.offsets[row]).tolist()), None) for row, span in flat]
     by_ids = [
-        first_run(encoded.tokens.ids[row], ids[1 : length + 1])
+        first_run(encoded.tokens.ids[row], ids[begin : begin + length])
         for (row, _), ids, length in zip(flat, alone.tokens.ids, lengths, strict=True)
     ]
     share = lambda count: f"{count} of {len(flat)} ({100 * count / max(len(flat), 1):.2f} %)"

@@ -16,6 +16,9 @@ from contextjax.analysis.roofline import seconds_to_send
 from contextjax.analysis.targets import Target, devices_of, needed_bytes
 from contextjax.analysis.traffic import Work, seconds, traffic
 from contextjax.files import write_whole
+from contextjax.losses.contrastive import contrastive_loss
+from contextjax.losses.sigmoid import sigmoid_loss
+from contextjax.models.clip import SIGLIP_BIAS
 from contextjax.sharding import activations, batch_parts
 from contextjax.types import UserError
 from experiments.benchmarks.loss_forms import cost_of_form
@@ -88,10 +91,11 @@ def loss_costs(step: AbstractStep, target: Target) -> dict[str, dict[str, Any]]:
     if "contrastive" not in dict(step.phase.objective.weights) or batch_parts(mesh) == 1:
         return {}
     batch, chunk = config.data.batch_size, config.loss.chunk or CHUNK
+    loss = functools.partial(sigmoid_loss, bias=SIGLIP_BIAS) if config.loss.get("sigmoid") else contrastive_loss
     options = target.compiler_options("default") or None
     return {
         name: cost_of_form(
-            contrastive_form(name, 0 if name == "gathered" else chunk, mesh),
+            contrastive_form(name, 0 if name == "gathered" else chunk, mesh, loss=loss),
             mesh,
             batch,
             config.model.projection,

@@ -14,7 +14,7 @@ from contextjax.types import UserError
 
 ROWS = "rows.parquet"
 FILES = {"npy": "embeddings.npy", "faiss": "embeddings.faiss"}
-PACKAGES = {"pyarrow": "pyarrow", "faiss": "faiss-cpu"}  # as they are imported, and as they are installed
+PACKAGES = {"pyarrow": "'contextjax[tables]'", "faiss": "faiss-cpu"}  # as they are imported, and as they are installed
 
 
 def check_packages(forms: Sequence[str]) -> None:

@@ -22,8 +22,9 @@ from contextjax.export.write import write_export
 from contextjax.files import check_absent, path_of
 from contextjax.images import PADDED
 from contextjax.models.clip import CLIPConfig
-from contextjax.pretrained import clip4cir, read_pretrained, towers, write_own, write_pretrained
-from contextjax.tokenizers import TextTokenizer, has_tokenizer
+from contextjax.pretrained import clip4cir, read_pretrained, siglip, towers, write_own, write_pretrained
+from contextjax.tokenizer_files import has_tokenizer
+from contextjax.tokenizers import TextTokenizer
 from contextjax.types import UserError
 from contextjax.variants import FAMILIES, spec_of
 from experiments.shared.run_config import read_config, read_evaluation
@@ -35,6 +36,7 @@ PICKLES = {
 }  # fmt: skip
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "vocab.txt",
+    "spiece.model",
 )  # fmt: skip
 
 
@@ -191,7 +193,7 @@ def _convert_run(source: Path, target: Path, layout: str | None, dtype: str) -> 
     if layout == "hf" or (system.spec.is_plain and not layout):
         params = system.params[name] if name else system.params
         left_out = sorted(set(system.params) - {name}) if name else []
-        kind = (name or system.spec.family).upper()
+        kind = "SigLIP" if getattr(config, "is_siglip", False) else (name or system.spec.family).upper()
         print(f"left out: {', '.join(left_out) or 'nothing'} (Hugging Face's {kind} has no place for more)")
         if config.vision.fit in PADDED:
             print(f"pictures are padded first ('{config.vision.fit}'), which Hugging Face's processor can't: pad them.")
@@ -220,9 +222,13 @@ def _add_to_card(folder: Path, text: str) -> None:
 
 
 def _with_eos(config: Any, tokenizer: TextTokenizer) -> Any:
-    """Returns the config of a CLIP with the id of its tokenizer's last token, at which transformers pools a text."""
+    """Returns the config of a CLIP with the id of its tokenizer's last token, at which transformers pools a text.
+
+    That of a SigLIP gets the id of padding, too.
+    """
     if not isinstance(config, CLIPConfig):
         return config
+    config = siglip.with_pad(config, tokenizer.pad) if config.is_siglip else config
     return dataclasses.replace(config, text=dataclasses.replace(config.text, eos_token=tokenizer.last))
 
 

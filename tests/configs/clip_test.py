@@ -5,6 +5,7 @@ from flax.linen import unbox
 
 from configs.clip import get_config
 from contextjax.lora import Adapted
+from contextjax.losses.sigmoid import sigmoid_loss
 from contextjax.models.clip import CLIP
 from contextjax.objectives.context_blip import CaptionObjective
 from contextjax.pretrained import abstract_params
@@ -13,7 +14,19 @@ from experiments.shared import models, systems
 
 
 @pytest.mark.parametrize(
-    "argument", ["pairs", "karpathy,L14", "image0", "text0.1,H14", "tiny", "karpathy,tiny", "L14,lora8"]
+    "argument",
+    [
+        "pairs",
+        "karpathy,L14",
+        "image0",
+        "text0.1,H14",
+        "tiny",
+        "karpathy,tiny",
+        "L14,lora8",
+        "SigLIP2-B16,image0.5",
+        "tiny_siglip",
+        "SigLIP-L16,lora4,image0",
+    ],
 )
 def test_every_argument_gives_a_whole_recipe(argument):
     config = get_config(argument)
@@ -21,12 +34,16 @@ def test_every_argument_gives_a_whole_recipe(argument):
     (phase,) = systems.of(config).make_phases(config, model)
     assert isinstance(model, CLIP) and isinstance(phase.objective, CaptionObjective) and phase.objective.is_rowwise
     assert config.data.reader == ("karpathy" if "karpathy" in argument else "captions")
+    is_siglip = "iglip" in argument.lower()
+    assert phase.objective.sigmoid == model.config.is_siglip == is_siglip
+    assert (phase.objective.contrastive is sigmoid_loss) == is_siglip
 
 
 def test_a_tower_is_frozen_or_slowed():
     config = get_config("image0,text0.5")
     assert config.optimizer.freeze == ("vision", "visual_projection")
     assert config.optimizer.multipliers.to_dict() == {"text": 0.5, "text_projection": 0.5}
+    assert get_config("image0,SigLIP-L16").optimizer.freeze == ("vision",)  # pictures are not projected
 
 
 def test_adapters_are_trained_instead_of_the_towers():

@@ -27,7 +27,7 @@ def objective_of(config):
     return phases[0].objective
 
 
-@pytest.mark.parametrize("size", PRETRAINED)
+@pytest.mark.parametrize("size", PRETRAINED)  # CLIPs and SigLIPs
 def test_the_published_recipe_is_the_papers(size):
     """arXiv 2505.20764: the numbers of its section on training, at every size."""
     config = get_config(size)

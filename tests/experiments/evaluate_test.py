@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.commands import in_process
+from tests.data_pipelines.layouts import icir
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +135,16 @@ def test_checking_a_submission_imports_no_jax(pictograms, tmp_path):
     modules = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert done.returncode == 2 and "x.json has" in done.stderr
     assert "experiments" in modules and not modules & {"jax", "flax", "tensorflow", "torch", "transformers"}
+
+
+def test_a_clip_is_evaluated_on_shards_of_instances(source, tmp_path):
+    """Both means of i-CIR's protocol are printed and kept, and so are those of the simpler ways to ask."""
+    icir(tmp_path / "icir")
+    arguments = [source, f"--data={tmp_path / 'icir'}", "--protocol=icir", "--split=test"]
+    done = in_process("evaluate", *arguments, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    (file,) = (tmp_path / "run").glob("evaluation*.json")
+    result = json.loads(file.read_text())
+    assert {"mAP", "mmAP", "R@1", "R@5", "R@10"} == set(result["metrics"]) == set(result["baselines"]["image"])
+    assert result["n_queries"] == 3 and result["n_gallery"] == 4 and 0 < result["metrics"]["mmAP"] <= 100
+    assert "mmAP" in done.stdout

@@ -12,20 +12,20 @@ from contextjax.tokenizers import train_tokenizer
 from contextjax.types import UserError
 from experiments.shared.weights import export
 from tests.export.conftest import TEXTS, make_system
-from tests.pretrained.conftest import BLIP_CONFIG, random_params
+from tests.pretrained.conftest import BLIP_CONFIG, SIGLIP_CONFIG, random_params
 
 
-@pytest.mark.parametrize("name", ["clip", pytest.param("blip", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", ["clip", *(pytest.param(name, marks=pytest.mark.long) for name in ("blip", "siglip"))])
 @pytest.mark.usefixtures("short_certificate")
 def test_a_published_model_is_exported(tiny, tmp_path, pictures, name):
     from contextjax.models.blip import BLIP
     from contextjax.models.clip import CLIP
 
-    tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=10)
-    config = tiny.clip if name == "clip" else BLIP_CONFIG
+    tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=10, first=name != "siglip")
+    config = {"clip": tiny.clip, "blip": BLIP_CONFIG, "siglip": SIGLIP_CONFIG}[name]
     text = dataclasses.replace(config.text, vocabulary=280, **({"eos_token": 1} if name == "clip" else {}))
     config = dataclasses.replace(config, text=text)
-    write_pretrained(tmp_path / name, config, random_params((CLIP if name == "clip" else BLIP)(config)))
+    write_pretrained(tmp_path / name, config, random_params((BLIP if name == "blip" else CLIP)(config)))
     tokenizer.save(tmp_path / name / "tokenizer.json")
     export(str(tmp_path / name), tmp_path / "out", formats=["stablehlo", "onnx"])
     system, exported = contextjax.load(tmp_path / name), contextjax.load(tmp_path / "out")

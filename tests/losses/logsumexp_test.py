@@ -85,7 +85,7 @@ def test_no_valid_row_is_zero_and_finite(name):
 
 
 @functools.cache
-def compiled(form: str, devices: int, rows: int, *, width: int = 128, chunk: int = 0):
+def compiled(form: str, devices: int, rows: int, *, width: int = 128, chunk: int = 0, loss=contrastive_loss):
     """Value and gradients of a batch of `rows` a device, with as many negatives, over some of the devices."""
     mesh = jax.make_mesh(
         (devices, 1, 1), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[:devices]
@@ -96,7 +96,7 @@ def compiled(form: str, devices: int, rows: int, *, width: int = 128, chunk: int
         return jax.ShapeDtypeStruct(sizes, dtype, sharding=sharding)
 
     def total(query, target, negatives, temperature, valid, ids):
-        run = map_over_devices(functools.partial(contrastive_loss, form=form, chunk=chunk), mesh)
+        run = map_over_devices(functools.partial(loss, form=form, chunk=chunk), mesh)
         marks = {"valid": valid, "target_ids": ids, "negative_ids": ids, "mask_false_negatives": True}
         return run(query, target, negatives=negatives, temperature=temperature, **marks)[0]
 

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from contextjax.losses.contrastive import contrastive_loss
 from contextjax.losses.recall_surrogate import recall_surrogate_loss
+from contextjax.losses.sigmoid import sigmoid_loss
 from contextjax.models.clip import CLIPConfig
 from contextjax.models.composed_blip import ComposedBLIP, ComposedBLIPConfig
 from contextjax.models.context_cir import ContextCIR, ContextCIRConfig
@@ -26,6 +27,7 @@ from contextjax.pretrained.names import flatten, write
 from contextjax.types import LOST, ComposedBatch, FeaturePairs, Phrases, Tokens
 from tests.models.composed_blip_test import BLIP
 from tests.models.context_blip_test import jit, random_params
+from tests.pretrained.conftest import SIGLIP_CONFIG
 
 # The golden pixels are already scaled; with this mean and std the model's own scaling is the identity.
 PUBLISHED = ContextCIR(
@@ -371,3 +373,24 @@ def test_the_reverse_term_finds_the_reference_by_the_target(tiny):
     assert_close(terms["reverse"][0], expected[0])
     contrastive = dataclasses.replace(objective, weights=(("contrastive", 1.0), ("reverse", 0.4)))
     assert abs(contrastive.terms(r, batch)["reverse"][0] - expected[0]) > 1e-3
+
+
+def test_on_a_siglips_towers_all_image_tokens_are_patches_and_phrases_begin_at_once(tiny):
+    """Maps have a value for each patch, and a phrase that is the whole text attends alone as in its sentence."""
+    model = ContextCIR(ContextCIRConfig(SIGLIP_CONFIG, fusion_layers=1, fusion_heads=4))
+    weights = (("contrastive", 1.0), ("consistency", 0.08), ("captions", 0.2))
+    objective = ContextCIRObjective(model, weights, None, contrastive=sigmoid_loss, sigmoid=True)
+    batch = tiny.batch(3, 2)
+    texts = Tokens(batch.texts.ids.reshape(6, -1)[:4][None], batch.texts.mask.reshape(6, -1)[:4][None])
+    length = texts.mask[0].sum(-1)
+    whole = jnp.stack([jnp.zeros_like(length), length - 1], axis=-1)[None]  # all but EOS
+    phrases = batch.phrases._replace(tokens=texts, text=jnp.arange(4)[None], span=whole, valid=jnp.ones((1, 4), bool))
+    params = random_params(model)
+    represent = jit(lambda params, batch: objective.represent(params, batch))
+    out = represent(params, batch._replace(phrases=phrases))
+    assert out["in_context"].shape == (4, 4)
+    np.testing.assert_allclose(out["in_context"], out["alone"], atol=1e-6)
+    assert out["bias"] == params["clip"]["logit_bias"]
+    terms = objective.terms(out, batch._replace(phrases=phrases))
+    assert terms["contrastive"][1] == 5 and all(np.isfinite(total) for total, _ in terms.values())
+    assert {"bias", "temperature", "batch_recall", "captions"} <= terms.keys()

@@ -1,4 +1,4 @@
-"""Pictures are those of transformers' CLIPImageProcessor and BlipImageProcessor, to one grey level."""
+"""Pictures are those of transformers' image processors of CLIP, BLIP and SigLIP 2, to one grey level."""
 
 import io
 from itertools import product
@@ -35,14 +35,19 @@ def encoded(image: Image.Image, format: str, **options) -> bytes:
     return file.getvalue()
 
 
-@pytest.fixture(scope="module", params=["crop", "squash"])
+@pytest.fixture(scope="module", params=["crop", "squash", "squash_bilinear"])
 def processor(request):
     """(fit, size, the processor without its scaling and normalising: uint8 pixels)."""
     from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-    size, kind = (224, CLIPImageProcessorPil) if request.param == "crop" else (384, BlipImageProcessorPil)
-    return request.param, size, kind(do_rescale=False, do_normalize=False)
+    size, kind, options = {
+        "crop": (224, CLIPImageProcessorPil, {}),
+        "squash": (384, BlipImageProcessorPil, {}),
+        "squash_bilinear": (224, SiglipImageProcessorPil, {"resample": 2}),
+    }[request.param]
+    return request.param, size, kind(do_rescale=False, do_normalize=False, **options)
 
 
 def difference(processor, data: bytes, path) -> int:

@@ -1,4 +1,4 @@
-"""CLIP, BLIP and BLIP-2 against PyTorch transformers on random configs: outputs to 1e-5, gradients to 1e-4."""
+"""CLIP, SigLIP, BLIP and BLIP-2 against PyTorch transformers on random configs: outputs to 1e-5, gradients to 1e-4."""
 
 import dataclasses
 
@@ -15,13 +15,14 @@ from contextjax.models.multimodal import BertEncoder  # noqa: E402
 from contextjax.pretrained import read_pretrained, write_pretrained  # noqa: E402
 from contextjax.pretrained.names import flatten, write  # noqa: E402
 from contextjax.pretrained.positions import resize_positions  # noqa: E402
-from contextjax.pretrained.read import BLIP2_HF, BLIP_HF, CLIP_HF  # noqa: E402
+from contextjax.pretrained.read import BLIP2_HF, BLIP_HF, CLIP_HF, SIGLIP_HF  # noqa: E402
 from tests.parity import peers  # noqa: E402
 
 pytestmark = pytest.mark.parity
 DRAWS = range(20)
 MAKE = {
     "clip": (peers.clip_config, peers.clip_outputs, CLIP_HF),
+    "siglip": (peers.siglip_config, peers.siglip_outputs, SIGLIP_HF),
     "blip": (peers.blip_config, peers.blip_outputs, BLIP_HF),
     "blip2": (peers.blip2_config, peers.blip2_outputs, BLIP2_HF),
 }
@@ -190,7 +191,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
 
 
 def test_the_published_sizes_have_the_published_names():
-    """Names and shapes of B/32 to H/14, and of BLIP with ViT-B and ViT-L, on PyTorch's meta device."""
+    """Names and shapes of B/32 to H/14, of SigLIP, and of BLIP with ViT-B and ViT-L, on PyTorch's meta device."""
     from contextjax.models.blip import BLIP, BLIPConfig
     from contextjax.models.clip import CLIP
     from contextjax.models.multimodal import BertConfig
@@ -198,9 +199,12 @@ def test_the_published_sizes_have_the_published_names():
     from contextjax.pretrained import abstract_params
     from contextjax.pretrained.blip import hf_config_json as blip_json
     from contextjax.pretrained.clip import hf_config_json as clip_json
+    from contextjax.pretrained.siglip import hf_config_json as siglip_json
     from contextjax.variants import VARIANTS
 
     configs = [VARIANTS[name] for name in ("B32", "B16", "L14", "L14-336", "H14")]
+    siglips = [VARIANTS[name] for name in ("SigLIP-B16", "SigLIP-L16", "SigLIP-So400m14", "SigLIP2-B16")]
+    configs += siglips
     bert = BertConfig(30524, 512, width=768, layers=12, heads=12, mlp=3072)
     for sizes in ((384, 16, 768, 12, 12, 3072), (384, 16, 1024, 24, 16, 4096)):
         vision = VisionConfig(*sizes, activation="gelu", pre_norm=False, patch_bias=True, fit="squash")
@@ -210,10 +214,12 @@ def test_the_published_sizes_have_the_published_names():
         with torch.device("meta"):
             if is_blip:
                 model = transformers.BlipForImageTextRetrieval(transformers.BlipConfig(**blip_json(config)))
+            elif config in siglips:
+                model = transformers.SiglipModel(transformers.SiglipConfig(**siglip_json(config)))
             else:
                 model = transformers.CLIPModel(transformers.CLIPConfig(**clip_json(config)))
-        kind = BLIP_HF if is_blip else CLIP_HF
+        kind = BLIP_HF if is_blip else SIGLIP_HF if config in siglips else CLIP_HF
         shapes = flatten(nn.unbox(abstract_params((BLIP if is_blip else CLIP)(config))))
-        zeros = {path: np.broadcast_to(np.float32(0), x.shape) for path, x in shapes.items()}
+        zeros = {path: np.broadcast_to(np.bool_(0), x.shape) for path, x in shapes.items()}
         ours = {name: x.shape for name, x in write(kind.table(config), zeros).items()}
         assert ours == {name: tuple(x.shape) for name, x in model.state_dict().items()}

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from contextjax.losses.sigmoid import sigmoid_loss
+
 ACTIVATIONS = ("gelu", "quick_gelu", "gelu_new", "relu")
 
 
@@ -63,6 +65,30 @@ def _vision_tower(rng: np.random.Generator, *, width: int, heads: int, patch: in
         "patch_size": patch,
         "hidden_act": str(rng.choice(ACTIVATIONS)),
         "layer_norm_eps": float(rng.choice([1e-5, 1e-6])),
+    }
+
+
+def siglip_config(rng: np.random.Generator) -> dict[str, Any]:
+    """A random config.json of SigLIP: the image tower is as wide as the text's projection."""
+    text_heads, vision_heads = int(rng.integers(1, 5)), int(rng.integers(1, 5))
+    patch, vocabulary = int(rng.integers(2, 9)), int(rng.integers(20, 120))
+    width = vision_heads * int(rng.integers(8, 17))
+    return {
+        "model_type": "siglip",
+        "text_config": {
+            "vocab_size": vocabulary,
+            "hidden_size": text_heads * int(rng.integers(8, 17)),
+            "projection_size": width,
+            "intermediate_size": int(rng.integers(5, 90)),
+            "num_hidden_layers": int(rng.integers(1, 4)),
+            "num_attention_heads": text_heads,
+            "max_position_embeddings": int(rng.integers(12, 24)),
+            "hidden_act": str(rng.choice(ACTIVATIONS)),
+            "layer_norm_eps": float(rng.choice([1e-5, 1e-6, 1e-3])),
+            "eos_token_id": vocabulary - 1,
+            "pad_token_id": int(rng.integers(0, 3)),
+        },
+        "vision_config": _vision_tower(rng, width=width, heads=vision_heads, patch=patch),
     }
 
 
@@ -128,6 +154,8 @@ def build(config: dict[str, Any], seed: int) -> Any:
     torch.manual_seed(seed)
     if config["model_type"] == "clip":
         model: Any = transformers.CLIPModel(transformers.CLIPConfig(**config))
+    elif config["model_type"] == "siglip":
+        model = transformers.SiglipModel(transformers.SiglipConfig(**config))
     elif config["model_type"] == "blip-2":
         model = transformers.Blip2ForImageTextRetrieval(transformers.Blip2Config(**config))
     else:
@@ -177,6 +205,25 @@ def clip_outputs(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def siglip_outputs(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Returns the outputs of PyTorch's SigLIP, by the names that `ours` uses; texts are filled up, as it needs them."""
+    import torch
+
+    text = model.config.text_config
+    shape, length = (len(tensors["input_ids"]), text.max_position_embeddings), tensors["input_ids"].shape[1]
+    ids = torch.full(shape, text.pad_token_id)
+    ids[:, :length] = torch.where(tensors["attention_mask"].bool(), tensors["input_ids"], text.pad_token_id)
+    out = model(pixel_values=tensors["pixel_values"], input_ids=ids, return_loss=True)
+    return {
+        "image_states": out.vision_model_output.last_hidden_state,
+        "text_states": out.text_model_output.last_hidden_state[:, :length],
+        "image_embedding": out.image_embeds,
+        "text_embedding": out.text_embeds,
+        "logits": out.logits_per_text / 10,  # whose scale is that of ten cosines
+        "loss": out.loss / 10,
+    }
+
+
 def blip_outputs(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
     """Returns the outputs of PyTorch's BLIP, by the names that `ours` uses."""
     fused, alone = model(**tensors), model(**tensors, use_itm_head=False)
@@ -218,6 +265,20 @@ def ours(pretrained: Any, params: Any, inputs: Inputs) -> dict[str, Any]:
             "text_embedding": model.embed_text(text),
         }
 
+    def siglip(model):
+        image, text = model.encode_image(pictures), model.encode_text(ids, mask)
+        images, texts, every = model.embed_image(image), model.embed_text(text), jnp.arange(len(ids))
+        scale = {"temperature": model.temperature(), "bias": model.pair_bias()}
+        total, count = sigmoid_loss(texts, images, **scale, valid=every >= 0, target_ids=every)
+        return {
+            "image_states": model.vision.normalize(image.tokens),
+            "text_states": text.states,
+            "image_embedding": images,
+            "text_embedding": texts,
+            "logits": (texts @ images.T / scale["temperature"] + scale["bias"]) / 10,
+            "loss": total / count / 10,
+        }
+
     def blip(model):
         image, text = model.encode_image(pictures), model.encode_text(ids, mask)
         fused = model.read(model.normalize_tokens(image.tokens), ids, mask)
@@ -241,7 +302,7 @@ def ours(pretrained: Any, params: Any, inputs: Inputs) -> dict[str, Any]:
             "text_embedding": model.embed_text(text),
         }
 
-    method = {"CLIP": clip, "BLIP": blip, "BLIP-2": blip2}[pretrained.family.split(" ")[0]]
+    method = {"CLIP": clip, "SigLIP": siglip, "BLIP": blip, "BLIP-2": blip2}[pretrained.family.split(" ")[0]]
     return jax.jit(lambda params: pretrained.model.apply({"params": params}, method=method))(params)
 
 

@@ -1,13 +1,16 @@
-"""Ids and masks are those of transformers' CLIPTokenizer and BertTokenizer."""
+"""Ids and masks are those of transformers' tokenizers of CLIP, BERT and SigLIP."""
 
 import json
 import random
+import re
 import shutil
+import string
 
 import numpy as np
 import pytest
 
 from contextjax.tokenizers import TextTokenizer
+from tests.tokenizer_files_test import write_gemma, write_sentencepiece
 
 pytestmark = pytest.mark.parity
 
@@ -166,3 +169,33 @@ def test_blips_two_tokens_stand_behind_berts_vocabulary(bert, minilm):
     ids, usual = (tokenizer(["A woman with a dog [ENC]"]).tokens.ids[0] for tokenizer in (ours, bert[0]))
     assert ids[0] == 30523 and usual[0] == 101
     np.testing.assert_array_equal(ids[1:], bert[0](["A woman with a dog [ENC]"], length=20).tokens.ids[0, 1:])
+
+
+@pytest.mark.parametrize("length", [64, 5])
+def test_siglip_2_gives_the_ids_of_its_class(tmp_path, length):
+    """EOS behind the text and padding are added here: published folders say so in settings of their own."""
+    from transformers import Siglip2Tokenizer
+
+    folder = write_gemma(tmp_path)
+    ours, said = TextTokenizer.read(folder, length=length), texts(2000, seed=5)
+    theirs = Siglip2Tokenizer.from_pretrained(folder, split_special_tokens=True)
+    encoded = ours(said).tokens
+    for text, ids, mask in zip(said, encoded.ids.tolist(), encoded.mask.sum(-1), strict=True):
+        expected = theirs(text, add_special_tokens=False)["input_ids"][: length - 1]
+        assert ids == [*expected, 1, *[0] * (length - 1 - len(expected))] and mask == len(expected) + 1, text[:200]
+
+
+def test_siglip_gives_the_ids_of_what_its_class_makes_of_a_text(tmp_path):
+    """The class itself needs sentencepiece: what it does to a text is written out, and the model is the same."""
+    from transformers import PreTrainedTokenizerFast
+
+    folder = write_sentencepiece(tmp_path)
+    theirs = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    remove = str.maketrans("", "", string.punctuation)
+    strange = re.compile("[\x1c-\x1f\x85Σ\u0345]")  # white space and capitals that Rust's tables have otherwise
+    said = [text for text in texts(2000, seed=6) if not strange.search(text)]
+    encoded = TextTokenizer.read(folder, length=40)(said).tokens
+    for text, ids in zip(said, encoded.ids.tolist(), strict=True):
+        canonical = re.sub(r"\s+", " ", text.lower().translate(remove)).strip()
+        expected = theirs(canonical, add_special_tokens=False)["input_ids"][:39]
+        assert ids == [*expected, 1, *[1] * (39 - len(expected))], text[:200]

@@ -1,4 +1,4 @@
-"""Tiny CLIP, BLIP and BLIP-2 folders in Hugging Face's layout, made by our own writer, which tests/parity checks."""
+"""Tiny CLIP, SigLIP, BLIP and BLIP-2 folders in Hugging Face's layout, by our own writer, which tests/parity checks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from safetensors.numpy import load_file, save_file
 
 from contextjax.models.blip import BLIP, BLIPConfig
 from contextjax.models.blip2 import BLIP2, BLIP2Config
-from contextjax.models.clip import CLIP
+from contextjax.models.clip import CLIP, CLIPConfig
 from contextjax.models.multimodal import BertConfig
 from contextjax.models.qformer import QFormerConfig
+from contextjax.models.text import TextConfig
 from contextjax.models.vision import VisionConfig
 from contextjax.pretrained import abstract_params, write_pretrained
 from contextjax.pretrained.names import flatten
@@ -25,6 +26,11 @@ VISION = VisionConfig(16, 8, width=16, layers=3, heads=4, mlp=24, activation="ge
                       fit="squash")  # fmt: skip
 QFORMER = QFormerConfig(32, 12, width=24, layers=3, heads=4, mlp=20, query_tokens=3)
 BLIP2_CONFIG = BLIP2Config(VISION, QFORMER, 8)
+SIGLIP_CONFIG = CLIPConfig(
+    dataclasses.replace(VISION, pooling="attention", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+    TextConfig(32, 12, width=8, layers=2, heads=2, mlp=20, activation="gelu", pad_token=2),
+    16,
+)
 BLIP_CONFIG = BLIPConfig(VISION, BertConfig(32, 12, width=24, layers=2, heads=4, mlp=20), 8)
 
 
@@ -56,10 +62,10 @@ def change(folder: Path, function: Any) -> None:
 
 @pytest.fixture(scope="session")
 def models(tiny) -> dict[str, Any]:
-    """name -> module: "clip" with two text layers, "blip", "blip2"."""
+    """name -> module: "clip" with two text layers, "siglip", "blip", "blip2"."""
     text = dataclasses.replace(tiny.clip.text, layers=2, eos_token=31)
     clip = CLIP(dataclasses.replace(tiny.clip, text=text))
-    return {"clip": clip, "blip": BLIP(BLIP_CONFIG), "blip2": BLIP2(BLIP2_CONFIG)}
+    return {"clip": clip, "siglip": CLIP(SIGLIP_CONFIG), "blip": BLIP(BLIP_CONFIG), "blip2": BLIP2(BLIP2_CONFIG)}
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +75,7 @@ def folders(models, tmp_path_factory) -> dict[str, Path]:
     return {name: write_pretrained(root / name, m.config, random_params(m)) for name, m in models.items()}
 
 
-@pytest.fixture(params=["clip", "blip", "blip2"])
+@pytest.fixture(params=["clip", "siglip", "blip", "blip2"])
 def name(request) -> str:
     return request.param
 

@@ -12,7 +12,7 @@ from contextjax.types import UserError
     ("key", "value", "sentence"),
     [
         ("num_hidden_layers", 4, "missing"),
-        ("hidden_size", 32, "of another shape|of another image tower"),
+        ("hidden_size", 32, "of another shape|of another image tower|image tower 32 wide"),
         ("hidden_act", "swish", "hidden_act is 'swish'"),
         ("num_attention_heads", 5, "sizes that make no model"),
         ("intermediate_size", "big", "expected a value like"),
@@ -37,6 +37,9 @@ def test_a_config_that_disagrees_with_the_tensors(folder, edit_json, key, value,
 )
 def test_a_config_of_other_types_or_of_no_size_is_refused(folder, edit_json, change, sentence):
     edit_json(folder / "config.json", lambda c: {**c, **change})
+    if "projection_dim" in change:  # SigLIP's is the text tower's
+        text = lambda c: {**c.get("text_config", {}), "projection_size": change["projection_dim"]}
+        edit_json(folder / "config.json", lambda c: {**c, "text_config": text(c)})
     with pytest.raises(UserError, match=sentence):
         read_pretrained(folder)
 

@@ -12,9 +12,9 @@ from tests.pretrained.conftest import change, equal, read
 
 
 def _table(name):
-    from contextjax.pretrained.read import BLIP2_HF, BLIP_HF, CLIP_HF
+    from contextjax.pretrained.read import BLIP2_HF, BLIP_HF, CLIP_HF, SIGLIP_HF
 
-    return {"clip": CLIP_HF, "blip": BLIP_HF, "blip2": BLIP2_HF}[name].table
+    return {"clip": CLIP_HF, "siglip": SIGLIP_HF, "blip": BLIP_HF, "blip2": BLIP2_HF}[name].table
 
 
 def test_stacked_layers_hold_the_same_numbers(models, name, folder):
@@ -31,7 +31,7 @@ def test_stacked_layers_hold_the_same_numbers(models, name, folder):
 
 
 def test_buffers_are_dropped_silently_and_nothing_else_is(name, folder):
-    prefix = {"clip": "text_model.", "blip": "text_encoder.", "blip2": ""}[name]
+    prefix = {"clip": "text_model.", "siglip": "text_model.", "blip": "text_encoder.", "blip2": ""}[name]
     change(folder, lambda t: t | {f"{prefix}embeddings.position_ids": np.arange(5)[None]})
     assert read_pretrained(folder).left_out == []
     change(folder, lambda t: t | {"adapter.weight": np.ones(3, np.float32)})

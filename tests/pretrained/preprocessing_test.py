@@ -29,15 +29,20 @@ PUBLISHED = {
     "blip of 2022": {"image_processor_type": "BlipImageProcessorFast", "size": SIZE},
     "blip cut": {"image_processor_type": "BlipImageProcessor", "size": {"shortest_edge": SIZE}, "crop_size": SIZE,
                  "do_center_crop": True},
+    "siglip": {"image_processor_type": "SiglipImageProcessor", "size": SQUARE},
+    "siglip 2": {"image_processor_type": "SiglipImageProcessorFast", "size": SQUARE, "resample": 2},
+    "clip squashed bilinearly": {**CLIP, "size": SQUARE, "do_center_crop": False, "resample": 2},
 }  # fmt: skip
 
 
 def theirs(settings, image):
     from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
     kind = next(value for key, value in settings.items() if key.endswith("_type"))
-    make = CLIPImageProcessorPil if kind.startswith("CLIP") else BlipImageProcessorPil
+    made = {"C": CLIPImageProcessorPil, "B": BlipImageProcessorPil, "S": SiglipImageProcessorPil}
+    make = made[kind[0]]
     own = {key: value for key, value in settings.items() if not key.endswith("_type")}
     return np.asarray(make(**own)(image)["pixel_values"][0]).transpose(1, 2, 0)
 
@@ -56,8 +61,8 @@ def write(folder, settings, name="preprocessor_config.json"):
 
 @pytest.mark.parametrize("settings", PUBLISHED.values(), ids=PUBLISHED)
 def test_pixels_are_those_of_transformers(settings, tmp_path):
-    pixels = read_hf(write(tmp_path, settings), fit="crop", sizes=(SIZE,))
-    again = write_hf(VisionConfig(SIZE, 8, 8, 1, 1, 8, **pixels), is_clip=settings is not None)
+    pixels = read_hf(write(tmp_path, settings), "CLIP", sizes=(SIZE,))
+    again = write_hf(VisionConfig(SIZE, 8, 8, 1, 1, 8, **pixels), "CLIP")
     for image in wide_and_tall():
         ours = images.preprocess(image, SIZE, fit=pixels["fit"]) / 255
         ours = (ours - np.asarray(pixels["mean"])) / np.asarray(pixels["std"])
@@ -87,22 +92,23 @@ def test_pixels_are_those_of_transformers(settings, tmp_path):
         ({"image_mean": [0.5, 0.5]}, "image_mean is .*three numbers"),
         ({"image_std": [0, 1, 1]}, "image_std is .*other than 0"),
         ({"do_normalize": "no"}, "do_normalize is 'no'"),
-        ({"image_processor_type": "ViTImageProcessor"}, "of a ViTImageProcessor; expected CLIP's or BLIP's"),
+        ({"image_processor_type": "ViTImageProcessor"}, "of a ViTImageProcessor; expected CLIP's, BLIP's or"),
+        ({"image_processor_type": "Siglip2ImageProcessor"}, "of a Siglip2ImageProcessor; expected"),
     ],
 )
 def test_what_is_not_followed_is_refused(changes, sentence, tmp_path):
     with pytest.raises(UserError, match=sentence):
-        read_hf(write(tmp_path, {**CLIP, **changes}), fit="crop", sizes=(SIZE,))
+        read_hf(write(tmp_path, {**CLIP, **changes}), "CLIP", sizes=(SIZE,))
 
 
 def test_the_nested_file_goes_first_as_in_transformers(tmp_path):
     write(tmp_path, CLIP)
     nested = {"processor_class": "CLIPProcessor", "image_processor": {**CLIP, "size": SQUARE, "do_center_crop": False}}
     assert (
-        read_hf(write(tmp_path, {"processor_class": "X"}, "processor_config.json"), fit="", sizes=(SIZE,))["fit"]
+        read_hf(write(tmp_path, {"processor_class": "X"}, "processor_config.json"), "Blip", sizes=(SIZE,))["fit"]
         == "crop"
     )
-    assert read_hf(write(tmp_path, nested, "processor_config.json"), fit="", sizes=(SIZE,))["fit"] == "squash"
+    assert read_hf(write(tmp_path, nested, "processor_config.json"), "Blip", sizes=(SIZE,))["fit"] == "squash"
 
 
 @pytest.mark.parametrize("image_size", [None, 32])

@@ -59,7 +59,7 @@ def test_a_parquet_file_is_read_alike(tmp_path):
 
 def test_without_pyarrow_a_sentence_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(UserError, match=r"needs pyarrow .*; pip install pyarrow, or give a CSV"):
+    with pytest.raises(UserError, match=r"needs pyarrow .*; pip install 'contextjax\[tables\]', or give a CSV"):
         read_table(tmp_path / "t.parquet")
 
 

@@ -1,6 +1,8 @@
-"""A tiny CLIP is trained on pairs, evaluated, reported and converted; data that are no pairs."""
+"""A tiny CLIP or SigLIP is trained on pairs, evaluated, reported and converted; data that are no pairs."""
 
+import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -8,10 +10,15 @@ import pytest
 
 import contextjax
 from configs.clip import get_config
+from contextjax.models.clip import CLIP
+from contextjax.pretrained import write_pretrained
+from contextjax.tokenizers import TextTokenizer
 from contextjax.types import UserError
 from contextjax.variants import make_model, make_spec
 from experiments.shared import systems
 from tests.commands import in_process
+from tests.pretrained.conftest import SIGLIP_CONFIG, random_params
+from tests.tokenizer_files_test import write_gemma
 
 
 def test_triplets_and_cached_features_are_no_pairs():
@@ -40,13 +47,28 @@ def pairs(pictograms, folder):
     return folder
 
 
-def test_a_clip_is_trained_on_pairs_evaluated_and_converted(clip, pictograms, tmp_path):
+@pytest.fixture
+def siglip(tmp_path):
+    """A SigLIP 2 in Hugging Face's layout."""
+    folder, tokenizer = tmp_path / "siglip", write_gemma(tmp_path / "tokenizer")
+    vocabulary = TextTokenizer.read(tokenizer, length=8).vocabulary
+    text = dataclasses.replace(SIGLIP_CONFIG.text, vocabulary=vocabulary, pad_token=0)
+    config = dataclasses.replace(SIGLIP_CONFIG, text=text)
+    write_pretrained(folder, config, random_params(CLIP(config)))
+    shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
+    return folder
+
+
+@pytest.mark.parametrize("family", ["clip", pytest.param("siglip", marks=pytest.mark.long)])
+def test_a_clip_is_trained_on_pairs_evaluated_and_converted(family, request, pictograms, tmp_path):
+    clip = request.getfixturevalue(family)
     folder, run = pairs(pictograms, tmp_path / "pairs"), tmp_path / "run"
     sizes = {"data.batch_size": 16, "data.text_length": 10, "model.dtype": "float32", "training.micro_batches": 2}
     steps = {f"training.{name}": 2 for name in ("steps", "log_every", "checkpoint_every", "evaluate_every")}
     settings = {"data.folder": folder, "model.pretrained": clip, "optimizer.warmup_steps": 0, **sizes, **steps}
     flags = [f"--config.{key}={value}" for key, value in settings.items()]
-    done = in_process("train", "--config=configs/clip.py:pairs,image0", f"--workdir={run}", *flags)
+    recipe = "pairs,image0" if family == "clip" else "pairs,SigLIP2-B16,image0"
+    done = in_process("train", f"--config=configs/clip.py:{recipe}", f"--workdir={run}", *flags)
     assert done.returncode == 0, done.stderr
     line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"val/IR@1", "val/TR@10", "val/Avg"} <= line.keys()
@@ -62,7 +84,10 @@ def test_a_clip_is_trained_on_pairs_evaluated_and_converted(clip, pictograms, tm
     np.testing.assert_allclose(own.encode_text(["a dog"]), theirs.encode_text(["a dog"]), atol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, own.params["vision"], before.params["vision"])
     moved = lambda name: np.abs(jax.tree.leaves(own.params[name])[0] - jax.tree.leaves(before.params[name])[0]).max()
-    assert moved("text_projection") > 0
+    assert moved("text_projection") > 0 and moved("logit_scale") > 0
+    if family == "siglip":
+        assert moved("logit_bias") > 0 and '"bias": ' in (run / "metrics.jsonl").read_text()
+        assert theirs.spec.title == own.spec.title == "SigLIP"
 
 
 def test_a_published_clip_is_scored_on_karpathys_splits(clip, pictograms, tmp_path):

@@ -152,7 +152,14 @@ def recall_at_one(
 def sides(
     target: Any, valid: Any, target_ids: Any, negatives: Any, negative_ids: Any, mask_false_negatives: bool
 ) -> tuple[Marks, Any, Marks]:
-    """Returns the marks of the queries; targets and negatives joined into keys, and the marks of the keys."""
+    """Returns the marks of the queries; targets and negatives joined into keys, and the marks of the keys.
+
+    Example:
+      >>> target, ids, negatives = jnp.eye(3), jnp.arange(3), jnp.ones((2, 3))
+      >>> queries, keys, marks = sides(target, ids >= 0, ids, negatives, None, True)
+      >>> keys.shape, marks.place.tolist()  # place 0: the own target of no query
+      ((5, 3), [1, 2, 3, 0, 0])
+    """
     count = len(target)
     own = Marks(valid, target_ids, jnp.full(count, mask_false_negatives), jnp.arange(1, count + 1))
     if negatives is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -208,8 +209,9 @@ def _wrong_type(value: Any, default: Any) -> str:
 
 
 def _nearest(value: Any, names: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(value, names, n=1) if isinstance(value, str) and names else []
-    return f" (the nearest is '{near[0]}')" if near else ""
+    near = difflib.get_close_matches(value, names, n=3) if isinstance(value, str) and names else []
+    alike = lambda name: (difflib.SequenceMatcher(a=name, b=value).ratio(), len(os.path.commonprefix([name, value])))
+    return f" (the nearest is '{max(near, key=alike)}')" if near else ""
 
 
 def _place_faults(config: Any) -> Iterator[str]:

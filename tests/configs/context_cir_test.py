@@ -83,7 +83,7 @@ def test_options_change_the_consistency_loss_and_the_towers_rate():
 @pytest.mark.parametrize(
     ("argument", "sentence"),
     [
-        ("B64", "no argument 'B64'; expected some of B32, B16, L14, H14, cirr"),
+        ("B64", "no argument 'B64'; expected some of B32, B16, L14, H14, SigLIP-B16"),
         ("B32,cirr+laion", "no argument 'cirr\\+laion'"),
         ("B32,L14", "a second size, 'L14'"),
         ("cirr,aggregated", "a second mixture, 'aggregated'"),

@@ -7,7 +7,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "name", ["consistency", "contrastive", "hard_negative", "matching", "recall_surrogate", "reconstruction"]
+    "name",
+    ["consistency", "contrastive", "hard_negative", "matching", "recall_surrogate", "reconstruction", "sigmoid"],
 )
 def test_examples_run(name):
     module = importlib.import_module(f"contextjax.losses.{name}")

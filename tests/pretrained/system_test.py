@@ -23,10 +23,12 @@ def systems(models, tmp_path_factory):
     """name -> (system, folder): vocabularies as large as a trained tokenizer needs."""
     import dataclasses
 
-    tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=10)
     systems = {}
     for name, model in models.items():
+        tokenizer = train_tokenizer(TEXTS, vocabulary=280, length=10, first=name != "siglip")
         text = dataclasses.replace(model.config.text, vocabulary=280)
+        if name == "siglip":
+            text = dataclasses.replace(text, pad_token=tokenizer.pad)
         if name == "clip":
             text = dataclasses.replace(text, eos_token=tokenizer._last)
         config = dataclasses.replace(model.config, text=text)

@@ -68,7 +68,11 @@ def test_a_damaged_file_is_refused(folder, damage, sentence):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite(name, folder, value):
-    towers = {"clip": "text_model.final_layer_norm.bias", "blip2": "text_projection.bias"}
+    towers = {
+        "clip": "text_model.final_layer_norm.bias",
+        "siglip": "text_model.final_layer_norm.bias",
+        "blip2": "text_projection.bias",
+    }
     tower = towers.get(name, "text_proj.bias")
 
     def spoil(tensors):

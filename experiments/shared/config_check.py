@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -210,7 +209,7 @@ def _wrong_type(value: Any, default: Any) -> str:
 
 def _nearest(value: Any, names: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(value, names, n=3) if isinstance(value, str) and names else []
-    alike = lambda name: (difflib.SequenceMatcher(a=name, b=value).ratio(), len(os.path.commonprefix([name, value])))
+    alike = lambda name: (difflib.SequenceMatcher(a=name, b=value).ratio(), name[0] == value[0])
     return f" (the nearest is '{max(near, key=alike)}')" if near else ""
 
 

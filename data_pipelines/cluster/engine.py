@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -194,20 +195,20 @@ def _stream(work: Work[Any, Any], rows: Sequence[Any]) -> Iterator[Any]:
     context.execution_options.preserve_order = True
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     chunks = [{"rows": _Opaque(rows[at : at + work.chunk])} for at in range(0, len(rows), work.chunk)]
-    source = data.from_items(chunks, override_num_blocks=len(chunks))
+    count, source = len(chunks), data.from_items(chunks, override_num_blocks=len(chunks))
     del chunks
     options: dict[str, Any] = {"batch_size": None, "batch_format": "numpy"}
     if work.place == "cpu":
-        mapped = source.map_batches(
-            _Chunks.once, fn_args=(work, str(Path.cwd())), num_cpus=1, max_retries=TRIES, **options
-        )
+        options |= {"fn_args": (work, str(Path.cwd())), "num_cpus": 1, "max_retries": TRIES}
     else:
         # What was lost is tried again by map_rows, on the nodes that are left: an actor that waits for a node like the
         # lost one would wait for ever where none comes.
         size, needs = resources().actors(work.place)
-        options |= needs | {"max_restarts": 0, "max_task_retries": 0}
-        pool = data.ActorPoolStrategy(size=max(1, size))
-        mapped = source.map_batches(_Chunks, fn_constructor_args=(work, str(Path.cwd())), compute=pool, **options)
+        options |= needs | {"max_restarts": 0, "max_task_retries": 0, "fn_constructor_args": (work, str(Path.cwd()))}
+        options["compute"] = data.ActorPoolStrategy(size=max(1, min(size, count)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of arguments that go in Ray 2.64, which setup.py excludes
+        mapped = source.map_batches(_Chunks.once if work.place == "cpu" else _Chunks, **options)
     for block in mapped.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=1):
         for result in block["result"]:
             yield result.value

@@ -126,8 +126,8 @@ def _paper_regime(config, *, triplets: int = 0, synthesized: int = 0) -> None:
         config.data.records = triplets
     config.loss.weights.captions, config.loss.lead_steps = 0.0, 0
     config.loss.learned_temperature = False
-    config.training.steps = 600
-    config.training.evaluate_every = config.training.checkpoint_every = 150
+    config.training.steps = 300
+    config.training.evaluate_every = config.training.checkpoint_every = 100
     config.data.evaluations.update({"cirr": evaluation()})
     config.training.best.update({"cirr/val/R@1": 0.5, "cirr/val/Rs@1": 0.5})
     config.data.val_split = "test1"

@@ -189,7 +189,7 @@ def _builder_class() -> Any:
         def _info(self):
             features = tfds.features.FeaturesDict(dict(self._columns))
             info = tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
-            info.initialize_from_bucket = lambda: None  # which leaves an empty temporary folder for each table
+            info.initialize_from_bucket = lambda: None  # TFDS's own leaves an empty folder in /tmp
             return info
 
         def _split_generators(self, dl_manager):

@@ -278,6 +278,14 @@ def run_blocks(
     return x, tuple(jax.tree.map(lambda stacked: stacked[tap - 1], after) for tap in taps)  # noqa: B023
 
 
+def _learned_query(module: nn.Module, x: Float[Array, "*batch n width"]) -> Float[Array, "*batch 1 width"]:
+    """Returns the parameter `query` of a module for each row of x."""
+    width = x.shape[-1]
+    query = module.param("query", logical(nn.initializers.normal(width**-0.5), None, "embed"), (1, width))
+    # For each row: the gradient of one query for all would be summed in the type of the computation.
+    return jnp.broadcast_to(query, (*x.shape[:-2], 1, width))
+
+
 class AttentionPooling(nn.Module):
     """Pools tokens by the attention of one learned query to all of them, then LayerNorm."""
 
@@ -287,11 +295,7 @@ class AttentionPooling(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch n width"]) -> Float[Array, "*batch width"]:
-        width = x.shape[-1]
-        query = self.param("query", logical(nn.initializers.normal(width**-0.5), None, "embed"), (1, width))
-        # For each row: the gradient of one query for all would be summed in the type of the computation.
-        query = jnp.broadcast_to(query, (*x.shape[:-2], 1, width))
-        pooled, _ = CrossAttention(self.heads, self.dtype, name="attention")(query, x)
+        pooled, _ = CrossAttention(self.heads, self.dtype, name="attention")(_learned_query(self, x), x)
         return layer_norm(self.epsilon, name="norm", dtype=self.dtype)(pooled[..., 0, :])
 
 
@@ -309,10 +313,7 @@ class PoolingHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch n width"]) -> Float[Array, "*batch width"]:
-        width = x.shape[-1]
-        query = self.param("query", logical(nn.initializers.normal(width**-0.5), None, "embed"), (1, width))
-        query = jnp.broadcast_to(query, (*x.shape[:-2], 1, width))
-        pooled = SelfAttention(self.heads, self.dtype, name="attention")(query, context=x)[..., 0, :]
+        pooled = SelfAttention(self.heads, self.dtype, name="attention")(_learned_query(self, x), context=x)[..., 0, :]
         pooled = pooled.astype(jnp.float32)
         normed = layer_norm(self.epsilon, name="norm", dtype=jnp.float32)(pooled)
         return pooled + Mlp(self.mlp, self.activation, jnp.float32, name="mlp")(normed)

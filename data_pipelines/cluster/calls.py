@@ -1,7 +1,7 @@
 """Functions of the command that the processes of a cluster call: what must be one for the whole cluster.
 
 A model's answers, its rate limits and its key stay in the command's process, so no process or node that is lost takes
-an answer with it, and no question is asked twice. A letter box, an actor beside the command, passes calls on.
+an answer with it, and no question is asked twice. A mailbox, an actor beside the command, passes calls on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOST = 600.0  # seconds in which a process that holds a model has to come, where
 class RemoteCall:
     """A function of the command, as a process of the cluster calls it."""
 
-    box: Any  # the handle of the letter box
+    box: Any  # the handle of the mailbox
     name: str
 
     def __call__(self, argument: Any) -> Any:
@@ -56,7 +56,7 @@ def answered_here(functions: Mapping[str, Callable[[Any], Any]], *, threads: int
     )
     box = ray.remote(
         num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=100_000, scheduling_strategy=here
-    )(_LetterBox).remote()
+    )(_Mailbox).remote()
     answering = [threading.Thread(target=_answer, args=(box, functions), daemon=True) for _ in range(threads)]
     for thread in answering:
         thread.start()
@@ -69,9 +69,9 @@ def answered_here(functions: Mapping[str, Callable[[Any], Any]], *, threads: int
 
 
 def _answer(box: Any, functions: Mapping[str, Callable[[Any], Any]]) -> None:
-    """Answers calls until the letter box is gone."""
+    """Answers calls until the mailbox is gone."""
     ray = ray_library()
-    # The letter box is gone, or the cluster, where Ray ends the thread. An error of a call is its outcome.
+    # The mailbox is gone, or the cluster, where Ray ends the thread. An error of a call is its outcome.
     with contextlib.suppress(Exception, SystemExit):
         while True:
             number, name, argument = ray.get(box.take.remote())
@@ -91,7 +91,7 @@ def _outcome(function: Callable[[Any], Any], argument: Any) -> Outcome:
         return None, RuntimeError(traceback.format_exc())
 
 
-class _LetterBox:
+class _Mailbox:
     """Keeps calls until they are taken and answered. A call that it has lost is made again by Ray."""
 
     def __init__(self):

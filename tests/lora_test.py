@@ -159,6 +159,7 @@ def trained(tiny, mesh_name, *, lora=LORA, frozen=FROZEN, steps=2, micro_batches
     return before, jax.device_get(state), program, jax.device_get(metrics)
 
 
+@pytest.mark.long
 def test_adapters_alone_are_trained(tiny):
     before, after, _, metrics = trained(tiny, "data:1")
     assert metrics["grad_norm"] > 0 and np.isfinite(metrics["loss"])
@@ -168,17 +169,20 @@ def test_adapters_alone_are_trained(tiny):
     assert sum(np.size(x) for x in jax.tree.leaves(after.opt_state) if np.ndim(x)) == 2 * adapters
 
 
+@pytest.mark.long
 def test_eight_devices_compute_what_one_does(tiny):
     alone, eight = trained(tiny, "data:1"), trained(tiny, "data:2,fsdp:2,tensor:2")
     jax.tree.map(np.testing.assert_array_equal, alone[0].params, eight[0].params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), eight[1].params, alone[1].params)
 
 
+@pytest.mark.long
 def test_micro_batches_give_the_gradients_of_the_whole(tiny):
     whole, parts = trained(tiny, "data:1"), trained(tiny, "data:1", micro_batches=2)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), parts[1].params, whole[1].params)
 
 
+@pytest.mark.long
 def test_the_optimizer_s_memory_is_that_of_the_adapters(tiny):
     """The new state is written over the old one, and moments are those of the adapters alone."""
     whole, thin = (trained(tiny, "data:1", lora=lora, frozen=frozen, steps=1)

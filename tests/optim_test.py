@@ -151,6 +151,7 @@ def shapes_of(case, **towers):
     return {path: x.shape for path, x in flatten(nn.unbox(abstract_params(model))).items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scan", [False, True])
 @pytest.mark.parametrize("case", OPTIONS)
 def test_decay_spares_biases_norms_and_scalars_of_every_system(case, scan):
@@ -198,6 +199,7 @@ BY_PATH = {"freeze": FREEZE, "multipliers": MULTIPLIERS}
 LONG = [pytest.param(*case, marks=pytest.mark.long) for case in (("adam", {}), ("adamw", BY_PATH), ("muon", {}))]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "by_path"), [("adamw", {}), ("adam", BY_PATH), ("muon", BY_PATH), *LONG])
 def test_stacked_layers_are_updated_as_layers_one_by_one(name, by_path):
     optimizer = make_optimizer(config(name=name, decay_vectors=False, warmup_steps=0, **by_path), steps=20)

@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 import numpy as np
+import pytest
 
 from contextjax import programs
 from contextjax.models import blip
@@ -31,6 +32,7 @@ def test_retrieval_costs_nothing_of_the_consistency_branch(tiny):
         assert len(re.findall(r"dot_general", lowered)) == expected
 
 
+@pytest.mark.long
 def test_rows_of_one_picture_are_as_if_each_had_its_own(tiny):
     """Every program with `rows` is checked; other parameters of the same shapes compile nothing more."""
     model, rng = tiny.model(), np.random.default_rng(0)
@@ -48,6 +50,7 @@ def test_rows_of_one_picture_are_as_if_each_had_its_own(tiny):
     np.testing.assert_allclose(maps.sum(-1), 1, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_the_mean_of_two_blocks_attention_is_that_of_the_first_and_the_last(tiny):
     """With one block the mean is the last; with two, the mean of the first block's, as if alone, and the last."""
     for layers in (1, 2):
@@ -65,6 +68,7 @@ def test_the_mean_of_two_blocks_attention_is_that_of_the_first_and_the_last(tiny
             np.testing.assert_allclose((alone + last) / 2, every, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_blip_matches_with_enc_in_place_of_cls():
     """Position 0 holds [ENC], as in BLIP's retrieval evaluation; "itm_cls" keeps [CLS]; no [ENC], no such rows."""
     config = dataclasses.replace(BLIP, text=dataclasses.replace(BLIP.text, vocabulary=ENC + 1))

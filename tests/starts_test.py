@@ -85,6 +85,7 @@ def close(got, expected):
         np.testing.assert_allclose(flatten(got)[path], value, atol=1e-6, err_msg=path)
 
 
+@pytest.mark.long
 def test_a_run_is_loaded_merged(made):
     place, expected = made
     system = contextjax.load(place / "lora")

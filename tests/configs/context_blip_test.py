@@ -55,6 +55,7 @@ def shapes_of(model):
     return nn.unbox(abstract_params(model))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("recipe", "argument"), RECIPES)
 def test_every_argument_gives_a_whole_recipe(recipe, argument):
     """A model with the parts that its objective and its optimizer name, and a schedule over its steps."""

@@ -186,6 +186,7 @@ def test_what_is_logged_is_what_the_method_asks_for(trained):
     )  # few pictures, big batch
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("argument", "rate"), [("L14,lora8", 10.0), ("modern,lora16", 1.0), ("tiny,lora2", 10.0)])
 def test_adapters_are_trained_instead_of_clip(argument, rate):
     from flax.linen import unbox

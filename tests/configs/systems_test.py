@@ -16,6 +16,7 @@ TERMS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("argument", [*SYSTEMS, "tiny", *(f"tiny,{name}" for name in SYSTEMS)])
 def test_every_system_has_its_terms_and_the_same_training(argument):
     config, reference = get_config(argument), pictograms("tiny" if "tiny" in argument else "")

@@ -69,6 +69,7 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(a, b, err_msg=name)
 
 
+@pytest.mark.long
 def test_rows_are_what_the_system_says_of_each_description(system, data, cached):
     table, *_ = cached
     assert table.features.shape == (4, 10, 24) and table.base.shape == (4, 10)

@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from tests.commands import in_process
 
 
+@pytest.mark.long
 def test_a_run_is_recorded_and_compared(tmp_path):
     files = [tmp_path / "a.json", tmp_path / "b.json"]
     recipe = "--config=configs/pictograms.py:no_consistency,sum,tiny"

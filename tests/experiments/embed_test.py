@@ -52,6 +52,7 @@ def test_bad_input_ends_with_one_sentence(clip, tmp_path, arguments, sentence):
     assert not (tmp_path / "index").exists()
 
 
+@pytest.mark.long
 def test_attributes_filter_searches_and_vectors_are_written(clip, folder, tmp_path):
     images = sorted(folder.iterdir())
     rows = [f"{path.name},{row},{'even' if row % 2 == 0 else 'odd'}" for row, path in enumerate(images[:10])]

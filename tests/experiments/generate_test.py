@@ -27,6 +27,7 @@ def generate(folder, *flags):
     return in_process("generate", f"--target={folder.parent / 'set'}", f"--pictograms={folder}", *flags)
 
 
+@pytest.mark.long
 def test_both_layouts_are_made_of_a_folder_with_the_default_flags(pictures, monkeypatch):
     """The splits are small here; the flags are the defaults."""
     write_cirr, write_sets = cirr_layout.write_cirr, imagecode_layout.write_imagecode

@@ -7,6 +7,7 @@ from PIL import Image
 from tests.commands import in_process
 
 
+@pytest.mark.long
 def test_a_wide_picture_keeps_its_shape_on_a_sheet_for_each_phrase(tiny_run, pictograms, tmp_path):
     wide, target = tmp_path / "wide.png", tmp_path / "new" / "maps"
     Image.open(sorted((pictograms / "img_raw" / "dev").iterdir())[0]).resize((120, 60)).save(wide)

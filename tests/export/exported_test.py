@@ -15,6 +15,8 @@ from contextjax.types import UserError
 from tests.commands import environment
 from tests.export.conftest import TEXTS, make_system
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -72,7 +74,6 @@ def answers_without(packages: str, way: str, export: Path, pictures, place: Path
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("packages", "way"),
     [("flax,optax,orbax", "load"), ("flax,optax,orbax,jax,jaxlib", "onnx")],
@@ -89,7 +90,6 @@ def test_it_runs_where_the_frameworks_are_not_installed(case, pictures, tmp_path
     np.testing.assert_allclose(found["score"], scores, atol=2e-5, rtol=1e-5)
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("short_certificate")
 def test_onnx_alone_is_loaded_without_jax_by_load(tmp_path, pictures):
     system, config = make_system("context_cir")

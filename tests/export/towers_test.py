@@ -15,7 +15,8 @@ from tests.export.conftest import TEXTS, make_system
 from tests.pretrained.conftest import BLIP_CONFIG, SIGLIP_CONFIG, random_params
 
 
-@pytest.mark.parametrize("name", ["clip", *(pytest.param(name, marks=pytest.mark.long) for name in ("blip", "siglip"))])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["clip", "blip", "siglip"])
 @pytest.mark.usefixtures("short_certificate")
 def test_a_published_model_is_exported(tiny, tmp_path, pictures, name):
     from contextjax.models.blip import BLIP

@@ -71,6 +71,7 @@ def test_without_harder_negatives_it_is_twice_infonce():
         np.testing.assert_allclose((twice, rows), (2 * once, count), rtol=3e-6)
 
 
+@pytest.mark.long
 def test_what_is_left_out_is_as_if_it_were_not_there():
     """Padding rows, and other copies of the positive; a row without any negative has a loss of zero."""
     query, target = example(5)
@@ -100,6 +101,7 @@ def test_a_low_temperature_does_not_overflow():
     assert np.isfinite(total)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["gathered", "chunked", "ring"])
 @pytest.mark.parametrize("mask", [False, True])
 def test_eight_devices_give_the_numbers_of_one(form, mask):

@@ -113,12 +113,14 @@ def held(devices: int, rows: int, chunk: int) -> int:
     return compiled("ring", devices, rows, chunk=chunk).memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("chunk", [0, 16])
 def test_the_rings_memory_does_not_grow_with_the_devices(chunk):
     sizes = [held(devices, 256, chunk) for devices in (2, 4, 8)]
     assert max(sizes) <= 1.05 * min(sizes), sizes
 
 
+@pytest.mark.long
 def test_the_rings_memory_is_of_embeddings_and_a_block():
     """Twice the rows are twice the bytes, not four times as with whole blocks."""
     for rows, chunk in ((256, 16), (512, 16), (256, 128)):
@@ -127,6 +129,7 @@ def test_the_rings_memory_is_of_embeddings_and_a_block():
     assert held(2, 512, 0) > 3 * held(2, 256, 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [2, 4, 8])
 def test_what_is_sent_is_the_formula(devices):
     once = (devices - 1) * 2 * 256 * 128 * 4  # targets and negatives to all other devices

@@ -111,6 +111,7 @@ def test_the_loss_sharded_by_the_compiler_is_that_of_one_device():
 FORM = functools.partial(sigmoid_loss, bias=BIAS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("devices", [2, 8])
 def test_what_is_sent_is_the_softmax_losses_formula(devices):
     once = (devices - 1) * 2 * 256 * 128 * 4  # targets and negatives to all other devices

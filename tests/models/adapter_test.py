@@ -115,6 +115,7 @@ def test_neighbours_are_read_by_the_convolutions_alone():
     assert np.abs(moved[:, 0]).max() > 1e-4  # CLS reads the mean of what the convolutions make
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MAKE)
 def test_with_zero_init_it_begins_as_the_identity_and_learns(name):
     taps = draw_taps()

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from contextjax.models.blip2 import BLIP2, BLIP2Config
 from contextjax.models.qformer import QFormerConfig
@@ -25,6 +26,7 @@ def random_params(model):
     return jax.tree.map(lambda x: jnp.asarray(0.4 * rng.normal(size=x.shape), jnp.float32), shapes)
 
 
+@pytest.mark.long
 def test_a_picture_has_a_vector_for_each_query_token_and_its_embedding_is_their_mean(tiny):
     model, pictures, (ids, mask) = BLIP2(CONFIG), tiny.pictures(3), tiny.texts(3)
     params = random_params(model)

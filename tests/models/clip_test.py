@@ -49,6 +49,7 @@ def test_siglips_texts_are_filled_up_and_every_token_reads_every_other():
     assert (np.abs(np.asarray(other - whole.states)).max(-1)[:, 0] > 1e-4).all()  # the first token reads the fourth
 
 
+@pytest.mark.long
 def test_siglips_pictures_are_pooled_by_attention_and_not_projected():
     model = CLIP(SIGLIP_CONFIG)
     params = random_params(model)

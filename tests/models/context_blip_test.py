@@ -84,6 +84,7 @@ def run(model, params, method, *inputs):
 # -------------------------------------------------------------------------------------- sizes and forms
 
 
+@pytest.mark.long
 def test_it_has_the_papers_number_of_parameters():
     """All that is there at inference: 239,995,907 with Linear(768 -> 384) in the adapter."""
     config = base("context_blip").model
@@ -94,6 +95,7 @@ def test_it_has_the_papers_number_of_parameters():
     assert sum(total.values()) == 239_995_907
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("form", "parts"),
     [
@@ -226,6 +228,7 @@ def test_the_fused_token_stands_at_the_beginning_of_what_reads_a_picture(tiny):
     assert np.abs(alone - other).max() > 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("selection", ["both", "itc"])
 def test_added_to_the_cosine_the_head_begins_at_zero(tiny, selection):
     """After `init`, scores are the cosine over the temperature, 0.07, with an inter-context encoder too."""
@@ -317,6 +320,7 @@ def text_case(tiny, **options):
     return tower, (*tiny.texts(3), context), lambda out: (out.states, out.pooled, out.attention)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", [vision_case, text_case])
 def test_scan_and_remat_change_no_output_tap_or_gradient(tiny, case):
     tower, inputs, read = case(tiny)

@@ -19,6 +19,7 @@ def setting(tiny):
     return model, tiny.params(model)
 
 
+@pytest.mark.long
 def test_at_the_start_the_fusion_is_the_identity(tiny):
     """So the query does not depend on the text at step 0."""
     import flax.linen as nn

@@ -18,6 +18,7 @@ def params():
     return random_params(MODEL)
 
 
+@pytest.mark.long
 def test_the_gallery_is_that_of_the_frozen_blip2(params, tiny):
     pictures, (ids, mask) = tiny.pictures(3), tiny.texts(3)
     frozen = BLIP2(CONFIG), params["blip2"]
@@ -28,6 +29,7 @@ def test_the_gallery_is_that_of_the_frozen_blip2(params, tiny):
     )
 
 
+@pytest.mark.long
 def test_the_query_reads_reference_and_text_and_starts_as_blip2s_matching_pass(params, tiny):
     pictures, (ids, mask) = tiny.pictures(3), tiny.texts(3)
     tokens = programs.embed_query_tokens(MODEL, params, pictures, ids, mask)

@@ -76,6 +76,7 @@ def rounded_sums(jaxpr, shapes):
             yield from rounded_sums(inner, shapes)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", [composed, captions, candidates])
 def test_gradients_are_summed_in_float32(tiny, case):
     """A sum over rows is one over devices: in bfloat16 each device's share and each partial sum would be rounded."""

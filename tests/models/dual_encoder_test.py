@@ -11,6 +11,7 @@ from contextjax.models.dual_encoder import temperature_of
 from tests.models import context_blip_test
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["clip", "blip"])
 def test_a_model_on_top_embeds_as_its_towers_do(tiny, name):
     if name == "clip":

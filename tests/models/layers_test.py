@@ -99,6 +99,7 @@ def remat_step(policy: str, *, scan: bool):
     return params, jax.jit(step).lower(params, x).compile()
 
 
+@pytest.mark.long
 def test_remat_keeps_names_and_numbers():
     (x,) = arrays((8, 33, 16))
     shapes, plain = remat_step("none", scan=False)

@@ -48,6 +48,7 @@ def test_texts_by_themselves_read_neither_picture_nor_query_tokens_nor_padding(p
     np.testing.assert_allclose(padded[mask], states[mask], atol=1e-5)
 
 
+@pytest.mark.long
 def test_query_tokens_read_the_picture_the_text_and_no_padding(params, tiny):
     (ids, mask), rng = tiny.texts(2), np.random.default_rng(1)
     tokens = jnp.asarray(rng.normal(size=(2, 5, 16)), jnp.float32)
@@ -62,6 +63,7 @@ def test_query_tokens_read_the_picture_the_text_and_no_padding(params, tiny):
     np.testing.assert_allclose(by_rows, run(params, "read_both", tokens[:1], ids, mask), atol=1e-6)
 
 
+@pytest.mark.long
 def test_remat_changes_no_number(params, tiny):
     (ids, mask), tokens = tiny.texts(2), jnp.ones((2, 5, 16))
 

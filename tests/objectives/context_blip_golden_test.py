@@ -112,6 +112,7 @@ def test_a_published_checkpoint_is_read_whole(published, params):
     assert dataclasses.replace(config, blip=towers) == CONFIG
 
 
+@pytest.mark.long
 def test_checkpoints_of_the_other_stages_are_read_too(file, tmp_path):
     weights = {name.removeprefix("weights."): x for name, x in file.items() if name.startswith("weights.")}
     later = re.compile(r"transformer\.|positional_emb\.")
@@ -134,6 +135,7 @@ def test_checkpoints_of_the_other_stages_are_read_too(file, tmp_path):
 # ------------------------------------------------------------------------------------------ stage 1
 
 
+@pytest.mark.long
 def test_states_of_stage_1(file, params, batch, draws):
     run = runner(MODEL, params)
     image, text = run("encode_image", batch.images), run("encode_text", *batch.texts)
@@ -193,6 +195,7 @@ def test_losses_of_stage_1(file, stage_1):
     close(mean(terms["matching"]) + mean(terms["masking"]), file[f"output.loss_total_{form}"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["corrected", "published"])
 def test_visible_tokens_and_decoder_states(file, params, batch, form):
     from contextjax.models.masking import scramble
@@ -245,6 +248,7 @@ def run_stage_2a(params, batch):
     return value, gradients, scores, features, fused.states, run("match_states", fused)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["video", "static"])
 def test_stage_2a_and_zero_shot(file, params, name):
     value, gradients, scores, features, states, logits = run_stage_2a(params, candidates(file, name))
@@ -276,6 +280,7 @@ def run_stage_2b(params, batch):
     return value, gradients, scores, read, objective.represent(params, batch, None)["scores"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["video", "static"])
 def test_stage_2b(file, params, name):
     value, gradients, scores, read, whole = run_stage_2b(params, candidates(file, name))

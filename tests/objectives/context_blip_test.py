@@ -111,6 +111,7 @@ def test_a_contrastive_loss_alone_draws_nothing_and_reads_nothing(params, captio
     assert "contrastive" in terms_of(objective, {"blip": params["blip"]}, captions, rng=None)
 
 
+@pytest.mark.long
 def test_permuting_the_batch_permutes_what_is_compared_and_no_gradient(step, params, captions, learned):
     (loss, (_, outputs)), gradients = learned
     order = jnp.asarray([2, 0, 3, 1])
@@ -124,6 +125,7 @@ def test_permuting_the_batch_permutes_what_is_compared_and_no_gradient(step, par
     close(other_gradients, gradients, to=1e-4)
 
 
+@pytest.mark.long
 def test_what_is_matched_is_what_the_draws_say(params, captions, learned):
     """A wrong picture or text gives the logits that a batch of that very pair gives."""
     (_, (means, outputs)), _ = learned
@@ -202,6 +204,7 @@ def test_a_batch_of_one_picture_stays_finite(step, params, captions):
     assert np.isfinite(loss) and all(np.isfinite(x).all() for x in jax.tree.leaves(gradients))
 
 
+@pytest.mark.long
 def test_the_summary_form_asks_which_patches_the_text_reads(captions):
     """The mask is of the four patches of the highest scores; adapter and the mask's Linear learn by it."""
     from contextjax.models.masking import mask_scores
@@ -283,6 +286,7 @@ def test_there_is_a_contrastive_term_where_it_has_a_weight(set_params, sets):
     assert terms_of(WEIGHTED, set_params, sets) == {"selection", "accuracy", "contrastive", "temperature"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pooling_heads", [0, 2])
 def test_the_truth_of_each_candidate_has_a_gradient_where_it_has_a_weight(tiny, sets, pooling_heads):
     """With two propositions each, one of which is missing in the first text; the head has no part in it."""
@@ -397,6 +401,7 @@ def test_the_contrastive_term_of_one_set_is_over_its_candidates():
     )  # no other text competes for the picture
 
 
+@pytest.mark.long
 def test_descriptions_of_one_set_share_its_pictures(tiny, set_params):
     """Pictures that are held once give the scores that a batch with copies of them gives."""
     shared = candidate_batch(tiny, 2, 3)

@@ -205,6 +205,7 @@ def step(tiny, setting):
     return jit(jax.value_and_grad(loss)).lower(params, tiny.batch(3, 2), jnp.zeros(len(ALL))).compile()
 
 
+@pytest.mark.long
 def test_a_missing_modification_changes_nothing(tiny, setting, step):
     """Whatever stands in an invalid place: the loss and its gradients stay the same."""
     _, params = setting
@@ -221,6 +222,7 @@ def test_a_missing_modification_changes_nothing(tiny, setting, step):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), gradients, other_gradients)
 
 
+@pytest.mark.long
 def test_phrases_that_are_not_valid_leave_only_the_other_terms(tiny, setting, step):
     _, params = setting
     batch = tiny.batch(3, 2)
@@ -247,6 +249,7 @@ def test_the_phrase_alone_is_a_fixed_goal(tiny, setting):
     assert any(np.asarray(g).any() for g in jax.tree.leaves(run(params, jnp.asarray([0.0, 1.0]))))
 
 
+@pytest.mark.long
 def test_each_option_and_weight_has_an_effect(tiny, setting):
     model, params = setting
     batch = tiny.batch(3, 2)
@@ -279,6 +282,7 @@ def test_only_what_has_a_weight_is_computed(tiny, setting):
     assert set(jax.eval_shape(run, params)) == {"temperature", "captions"}
 
 
+@pytest.mark.long
 def test_the_diagnosis_equals_separate_gradients(tiny, setting, step):
     model, params = setting
     batch = tiny.batch(3, 2)
@@ -336,6 +340,7 @@ def test_matched_and_lost_phrases_are_shares_of_all(tiny, setting):
 # --------------------------------------------------------------------------------- other systems' terms
 
 
+@pytest.mark.long
 def test_cached_features_are_trained_on_as_pictures_are(tiny):
     """The Combiner's loss and gradients, of pictures and of their features; nothing is dropped without a key."""
     model, batch = tiny.model(query="combiner"), tiny.batch(4, 1)
@@ -375,6 +380,7 @@ def test_the_reverse_term_finds_the_reference_by_the_target(tiny):
     assert abs(contrastive.terms(r, batch)["reverse"][0] - expected[0]) > 1e-3
 
 
+@pytest.mark.long
 def test_on_a_siglips_towers_all_image_tokens_are_patches_and_phrases_begin_at_once(tiny):
     """Maps have a value for each patch, and a phrase that is the whole text attends alone as in its sentence."""
     model = ContextCIR(ContextCIRConfig(SIGLIP_CONFIG, fusion_layers=1, fusion_heads=4))

@@ -21,6 +21,7 @@ def means(terms):
     return {name: float(total / count) for name, (total, count) in terms.items()}
 
 
+@pytest.mark.long
 def test_terms_are_hn_nce_of_the_means_of_the_vectors(params, tiny):
     batch = tiny.batch(4, 1)
     objective = CoVR2Objective(MODEL, (("captions", 0.5), ("hard_negative", 0.5)), temperature=TAU)
@@ -37,6 +38,7 @@ def test_terms_are_hn_nce_of_the_means_of_the_vectors(params, tiny):
     assert 0 <= got["batch_recall"] <= 1
 
 
+@pytest.mark.long
 def test_modifications_share_their_reference_and_those_that_are_missing_count_for_nothing(params, tiny):
     batch = tiny.batch(3, 2)
     objective = CoVR2Objective(MODEL, (("hard_negative", 1.0),), temperature=TAU)
@@ -52,6 +54,7 @@ def test_modifications_share_their_reference_and_those_that_are_missing_count_fo
     )
 
 
+@pytest.mark.long
 def test_every_trained_parameter_learns_and_no_frozen_one(params, tiny):
     batch = tiny.batch(4, 1)
     objective = CoVR2Objective(MODEL, (("hard_negative", 1.0),))

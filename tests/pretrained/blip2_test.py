@@ -26,6 +26,7 @@ def test_a_published_config_has_the_sizes_of_vit_g():
     assert config == VARIANTS["BLIP2-G"]
 
 
+@pytest.mark.long
 def test_weights_of_the_language_model_are_left_out(blip2):
     import numpy as np
 
@@ -33,6 +34,7 @@ def test_weights_of_the_language_model_are_left_out(blip2):
     assert read_pretrained(blip2).left_out == ["language_model.lm_head.weight"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("section", "changes", "sentence"),
     [

@@ -44,6 +44,7 @@ def test_a_config_of_other_types_or_of_no_size_is_refused(folder, edit_json, cha
         read_pretrained(folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", ["image_size", "patch_size"])
 def test_a_side_may_be_two_equal_numbers(folder, models, name, edit_json, key):
     def set_to(value):

@@ -17,6 +17,7 @@ def _table(name):
     return {"clip": CLIP_HF, "siglip": SIGLIP_HF, "blip": BLIP_HF, "blip2": BLIP2_HF}[name].table
 
 
+@pytest.mark.long
 def test_stacked_layers_hold_the_same_numbers(models, name, folder):
     scan = {"scan": True}
     params, stacked = read(read_pretrained(folder).params), read(read_pretrained(folder, vision=scan, text=scan).params)
@@ -30,6 +31,7 @@ def test_stacked_layers_hold_the_same_numbers(models, name, folder):
     )
 
 
+@pytest.mark.long
 def test_buffers_are_dropped_silently_and_nothing_else_is(name, folder):
     prefix = {"clip": "text_model.", "siglip": "text_model.", "blip": "text_encoder.", "blip2": ""}[name]
     change(folder, lambda t: t | {f"{prefix}embeddings.position_ids": np.arange(5)[None]})

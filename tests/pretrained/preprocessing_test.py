@@ -111,6 +111,7 @@ def test_the_nested_file_goes_first_as_in_transformers(tmp_path):
     assert read_hf(write(tmp_path, nested, "processor_config.json"), "Blip", sizes=(SIZE,))["fit"] == "squash"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("image_size", [None, 32])
 def test_pictures_may_have_the_size_that_is_asked_for(folder, image_size, name, edit_json):
     edit_json(folder / "preprocessor_config.json", lambda c: json.loads(json.dumps(c).replace("16", "32")))

@@ -18,6 +18,7 @@ def test_what_is_written_is_read_bitwise(models, name, folder):
     equal(read(checkpoint.params), random_params(models[name]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["align", None, 3])
 def test_another_family_is_refused(folder, edit_json, kind):
     edit_json(folder / "config.json", lambda c: {**c, "model_type": kind})
@@ -36,6 +37,7 @@ def test_missing_files_are_reported(folder, tmp_path):
         read_pretrained(folder)
 
 
+@pytest.mark.long
 def test_parameters_go_straight_to_their_place_on_the_mesh(models, name, folder):
     """Every device holds its part only, and the parts are the whole."""
     checkpoint = read_pretrained(folder)
@@ -50,6 +52,7 @@ def test_parameters_go_straight_to_their_place_on_the_mesh(models, name, folder)
     assert held < 0.5 * whole
 
 
+@pytest.mark.long
 def test_another_resolution(models, name, folder):
     checkpoint = read_pretrained(folder, image_size=32)
     shapes = jax.tree.map(lambda x: x.shape, nn.unbox(abstract_params(checkpoint.model)))

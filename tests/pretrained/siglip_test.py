@@ -31,6 +31,7 @@ def siglip(folders, tmp_path):
     return shutil.copytree(folders["siglip"], tmp_path / "siglip")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_published_size_has_the_published_number_of_parameters(name):
     shapes = abstract_params(CLIP(VARIANTS[name]))
@@ -45,6 +46,7 @@ def test_config_json_with_nothing_but_what_is_published_is_b16():
     assert hf_config(hf_config_json(SIGLIP_CONFIG), pixels).text == SIGLIP_CONFIG.text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("write", [write_sentencepiece, write_gemma])
 def test_padding_is_the_tokenizers_and_a_text_embeds_alike_at_every_length(write, siglip, edit_json):
     write(siglip)
@@ -66,6 +68,7 @@ def test_padding_is_the_tokenizers_and_a_text_embeds_alike_at_every_length(write
     np.testing.assert_allclose(summed, expected / np.linalg.norm(expected), atol=1e-5)
 
 
+@pytest.mark.long
 def test_what_convert_writes_is_the_same_and_has_the_tokenizers_ids(siglip, tmp_path, capsys):
     write_gemma(siglip)
     vocabulary = TextTokenizer.read(siglip, length=8).vocabulary

@@ -15,6 +15,8 @@ from contextjax.tokenizers import train_tokenizer
 from contextjax.types import UserError
 from tests.pretrained.conftest import random_params
 
+pytestmark = pytest.mark.long
+
 TEXTS = ["a dog left of a bus", "the small cat", "no umbrella at all"]
 
 

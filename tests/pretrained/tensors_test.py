@@ -13,6 +13,7 @@ from contextjax.types import UserError
 from tests.pretrained.conftest import change, equal, random_params, read
 
 
+@pytest.mark.long
 def test_a_sharded_checkpoint_is_read(models, name, folder):
     tensors = load_file(folder / "model.safetensors")
     names = sorted(tensors)
@@ -84,6 +85,7 @@ def test_weights_that_are_not_finite(name, folder, value):
         read(read_pretrained(folder).params)
 
 
+@pytest.mark.long
 def test_half_precision_files_are_read_as_float32(models, name, folder):
     change(folder, lambda t: {key: x.astype(np.float16) for key, x in t.items()})
     written = flatten(random_params(models[name]))
@@ -102,6 +104,7 @@ def _rewrite_header(file, change):
     file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["I32", "U32", "F8_E4M3", "F8_E5M2", "BOOL", "I64"])
 def test_weights_of_a_type_that_holds_none(folder, dtype):
     """Bits of floats that are declared integer would be read as huge weights."""
@@ -119,12 +122,14 @@ def test_weights_of_a_type_that_holds_none(folder, dtype):
         read_pretrained(folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module.model.", "model."])
 def test_the_prefix_of_a_wrapper_is_no_part_of_a_name(models, name, folder, prefix):
     change(folder, lambda tensors: {prefix + key: value for key, value in tensors.items()})
     equal(read(read_pretrained(folder).params), random_params(models[name]))
 
 
+@pytest.mark.long
 def test_of_several_weights_those_that_can_be_read_are_taken(models, name, folder):
     """timm's model.safetensors may be beside OpenCLIP's; and the other way round."""
     (folder / "model.safetensors").rename(folder / "open_clip_model.safetensors")

@@ -22,6 +22,7 @@ def test_there_and_back_the_file_is_the_same(folder, tmp_path):
         write_pretrained(tmp_path / "again", checkpoint.model.config, read(checkpoint.params))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("file", ["config.json", "README.md", "tokenizer.json", "model.safetensors", "a.txt"])
 def test_nothing_in_a_folder_is_overwritten(models, name, file, tmp_path):
     (tmp_path / "there").mkdir()
@@ -31,6 +32,7 @@ def test_nothing_in_a_folder_is_overwritten(models, name, file, tmp_path):
     assert [(p.name, p.read_text()) for p in (tmp_path / "there").iterdir()] == [(file, "mine")]
 
 
+@pytest.mark.long
 def test_a_folder_is_written_whole_or_not_at_all(models, name, tmp_path):
     def fail(folder):
         assert (folder / "model.safetensors").exists()
@@ -41,6 +43,7 @@ def test_a_folder_is_written_whole_or_not_at_all(models, name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_bfloat16_out(models, name, folder, tmp_path):
     import ml_dtypes
 

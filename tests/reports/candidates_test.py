@@ -170,6 +170,7 @@ def test_a_browser_shows_the_page_and_nothing_sticks_out(make_sets, tmp_path):
     assert not Tags(chromium(tmp_path, page)).named("script")
 
 
+@pytest.mark.long
 def test_a_real_systems_cards_hold_its_scores_and_what_masking_would_hide(blip, pictures):
     records = [
         CandidateRecord("0", tuple(pictures.ids[:3]), "dog left of the small tent", 1),

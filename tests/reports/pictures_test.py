@@ -110,6 +110,7 @@ def places(sheet, picture):
     return np.argwhere((windows == picture).all((2, 3, 4))).tolist()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("shape", "seen"), [((40, 40), None), ((24, 60), (18, 0, 42, 24)), ((60, 20), (0, 20, 20, 40))]
 )

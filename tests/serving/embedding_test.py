@@ -322,6 +322,7 @@ def test_mistakes_are_refused(folder, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.long
 def test_several_processes_share_the_work_and_the_index_is_the_same(folder, tmp_path):
     """Segments 0 and 2 are the first process's, which also encodes a blank picture; 1 and 3 the second's."""
     alone = embed(Colours(), folder_gallery(folder), tmp_path / "alone")

@@ -20,6 +20,7 @@ from tests.serving.conftest import LIMITS, TEXTS, Server, png
 from tests.serving.limits_test import Slow
 
 
+@pytest.mark.long
 def test_a_search_compiles_nothing_after_the_warming(system, index):
     service = Service(system, index, limits=LIMITS)
     service.warm()

@@ -77,6 +77,7 @@ def test_what_is_composed_stays_on_its_device(tiny):
     assert found == ()
 
 
+@pytest.mark.long
 def test_candidates_stay_with_their_texts(tiny):
     both, _, batch = candidates(tiny, None)
     objective = SelectionObjective(both.model, (("selection", 1.0),))
@@ -85,6 +86,7 @@ def test_candidates_stay_with_their_texts(tiny):
     assert found == ()
 
 
+@pytest.mark.long
 def test_negatives_cost_one_gather_of_their_tokens(tiny):
     objective, _, batch = captions(tiny, None)
     represent = lambda params, batch: objective.represent(params, batch, jax.random.key(0))

@@ -104,6 +104,7 @@ def on_one_device(request, tiny):
     return request.param, one_step(request.param(tiny, None))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mesh", MESHES)
 def test_a_step_on_a_mesh_is_that_of_one_device(on_one_device, tiny, mesh):
     case, (loss, gradients) = on_one_device

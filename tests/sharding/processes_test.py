@@ -188,6 +188,7 @@ def test_what_does_not_name_a_process_is_told(monkeypatch, given, sentence):
         start_processes(timeout=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
@@ -208,6 +209,7 @@ def test_a_mistake_ends_every_process_with_its_sentence(data, tmp_path, setting,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_all_processes_hear_that_a_workdir_is_anothers(tmp_path):
     """Only the first looks."""
     port = free_port()

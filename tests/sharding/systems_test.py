@@ -61,6 +61,7 @@ def covr2(tiny):
     return objective, blip2_test.random_params(model), tiny.batch(8, 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", [combiner, pseudo_word, composed_blip, covr2, clip])
 @pytest.mark.parametrize("mesh", [EVERY, pytest.param("data:8", marks=pytest.mark.slow)])
 def test_a_step_on_a_mesh_is_that_of_one_device(tiny, case, mesh):

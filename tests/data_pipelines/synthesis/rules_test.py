@@ -31,6 +31,7 @@ def scene_of(rows):
     return make_scene(Thing(PLACES.index(row["place"]), row["name"], row["size"]) for row in rows)
 
 
+@pytest.mark.long
 def test_an_independent_reader_understands_every_text_as_meant(made, pictograms):
     scenes = {k: scene_of(v) for k, v in json.loads((pictograms / "scenes/scenes.train.json").read_text()).items()}
     kept = [(draft, sentence.text) for draft in made[1] for sentence in draft.kept]

@@ -9,6 +9,7 @@ from experiments.benchmarks import results
 from tests.experiments.benchmarks.conftest import make_record
 
 
+@pytest.mark.long
 def test_two_results_side_by_side(trained_timing, tmp_path):
     first = make_record(trained_timing)
     second = first | {"samples_per_second": 3 * first["samples_per_second"], "batch": 16, "flops": None}

@@ -1,9 +1,12 @@
 """The service under load, tiny: all queries are answered, with and without the service."""
 
+import pytest
+
 from configs.pictograms import get_config as pictograms
 from experiments.comparisons import service
 
 
+@pytest.mark.long
 def test_queries_are_answered_inside_and_served():
     options = service.Options(config=pictograms("sum,tiny"), batch=2, clients=2, queries=4, pairs=1)
     tables = service.compare(options)

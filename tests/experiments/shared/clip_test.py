@@ -59,7 +59,8 @@ def siglip(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("family", ["clip", pytest.param("siglip", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("family", ["clip", "siglip"])
 def test_a_clip_is_trained_on_pairs_evaluated_and_converted(family, request, pictograms, tmp_path):
     clip = request.getfixturevalue(family)
     folder, run = pairs(pictograms, tmp_path / "pairs"), tmp_path / "run"

@@ -35,6 +35,7 @@ def test_a_batch_has_the_shapes_of_what_is_trained():
     assert models.make_spec(get_config("tiny")).text_length == 64  # read further than in training
 
 
+@pytest.mark.long
 def test_training_starts_from_blip2_and_its_copies(tmp_path):
     published = random_params(BLIP2(BLIP2_CONFIG))
     folder = write_pretrained(tmp_path / "blip2", BLIP2_CONFIG, published)

@@ -12,6 +12,7 @@ from experiments.shared.data import make_reader
 from experiments.shared.galleries import Speed, embedded_index, open_gallery, open_index, open_milvus
 
 
+@pytest.mark.long
 def test_a_list_and_a_table_are_embedded_as_a_folder_is(clip, folder, pictograms_copy, tmp_path):
     import contextjax
     from data_pipelines.prepare import prepare

@@ -28,6 +28,7 @@ def test_a_composed_query_costs_more_than_the_sum_and_its_gallery_nothing(compos
     assert fusion.bytes == 4 * fusion.parameters
 
 
+@pytest.mark.long
 def test_a_candidate_costs_what_the_adapter_and_the_text_that_reads_it_do(sets):
     """The adapter's share by hand; one linear less than the matching head's two outputs."""
     own, match, both, cosine = sets

@@ -27,6 +27,7 @@ def plan():
     return plans.make_plan(small())
 
 
+@pytest.mark.long
 def test_a_plan_counts_what_a_run_would_hold(plan):
     from contextjax.optim import make_optimizer
     from contextjax.sharding import init_sharded, make_mesh
@@ -47,6 +48,7 @@ def test_a_plan_counts_what_a_run_would_hold(plan):
     assert sum(plan.cost.sent.values()) > plan.parameter_bytes
 
 
+@pytest.mark.long
 def test_adapters_are_all_that_the_optimizer_s_state_is_of(plan):
     towers = ("clip/vision", "clip/text")
     paths = tuple(f"{tower}/layers" for tower in towers)
@@ -59,6 +61,7 @@ def test_adapters_are_all_that_the_optimizer_s_state_is_of(plan):
     assert thin.cost.arguments < plan.cost.arguments and thin.cost.peak < plan.cost.peak
 
 
+@pytest.mark.long
 def test_text_and_data_have_all_figures(plan):
     chips = [CHIPS["H100"], CHIPS["v5e"]]
     text = plans.describe(plan, chips, attainable=0.4, hidden=0.5)
@@ -86,6 +89,7 @@ def test_advice_is_for_what_does_not_fit(plan):
     assert "More devices" in plans.advice(plan, nothing)[-1]
 
 
+@pytest.mark.long
 def test_remat_is_compiled_where_it_is_not_on():
     both = {"model.vision.remat": "full", "model.text.remat": "full"}
     assert plans.make_plan_with_remat(small(**both)) is None

@@ -15,6 +15,7 @@ from tests.data_pipelines.synthesis.conftest import saying
 from tests.experiments.synthesis.conftest import TEXTS
 
 
+@pytest.mark.long
 def test_pictures_are_embedded_once_and_bad_ones_named(system, folder, tmp_path, capsys, monkeypatch):
     encoded, encode = [], system.encode_gallery
     monkeypatch.setattr(system, "encode_gallery", lambda images: encoded.extend(images) or encode(images))

@@ -1,10 +1,13 @@
 """A run mines a folder of pictures, and gives the same set again."""
 
+import pytest
+
 from data_pipelines.datasets import READERS
 from data_pipelines.synthesis.review import read_drafts
 from tests.commands import in_process
 
 
+@pytest.mark.long
 def test_the_command_makes_a_set_of_a_folder_and_the_same_again(clip, pictograms, tmp_path):
     target = tmp_path / "set"
     flags = [f"--pictures={pictograms / 'img_raw' / 'train'}", f"--workdir={clip}", f"--target={target}"]

@@ -39,6 +39,7 @@ def test_official_layout(written):
     assert "CC-BY 4.0" in (written / "LICENSE-pictograms.txt").read_text()
 
 
+@pytest.mark.long
 def test_bytes_do_not_depend_on_the_number_of_processes(written, monkeypatch):
     monkeypatch.setattr(imagecode_layout, "CHUNK", 2)
     other = write_imagecode(written.parent / "two", processes=2, **SMALL)

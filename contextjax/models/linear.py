@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from contextjax.models.placed import platform
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def product(axes: str, x: Array, kernel: Array) -> Array:
@@ -46,8 +48,20 @@ def _backward(axes: str, inputs: tuple[Array, Array], cotangent: Array) -> tuple
     lead = "ABCDEFGH"[: x.ndim - len(given.replace("...", ""))]
     named = lambda text: text.replace("...", lead)
     to_x = jnp.einsum(f"{named(made)},{used}->{named(given)}", cotangent, kernel.astype(x.dtype))
-    to_kernel = jnp.einsum(f"{named(given)},{named(made)}->{used}", x, cotangent, preferred_element_type=kernel.dtype)
-    return to_x, to_kernel
+    return to_x, _kernel_gradient(named(given), named(made), used, x, cotangent, kernel.dtype)
+
+
+def _kernel_gradient(given: str, made: str, used: str, x: Array, cotangent: Array, dtype: Any) -> Array:
+    """Returns the kernel's gradient, with axes as `used` names them, of the input and the output's gradient.
+
+    XLA's CPU compiler transposes the first factor in memory, which takes longer than the product where that factor is
+    wide. There the narrower one comes first, and the barrier keeps the compiler from exchanging the two.
+    """
+    if x.size <= cotangent.size or platform() != "cpu":
+        return jnp.einsum(f"{given},{made}->{used}", x, cotangent, preferred_element_type=dtype)
+    axes = "".join(axis for axis in made + given if axis in used)
+    gradient = jnp.einsum(f"{made},{given}->{axes}", cotangent, x, preferred_element_type=dtype)
+    return jnp.einsum(f"{axes}->{used}", jax.lax.optimization_barrier(gradient))
 
 
 product.defvjp(_forward, _backward)

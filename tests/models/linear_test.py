@@ -10,7 +10,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from contextjax.models.linear import Dense, product, spread
 from contextjax.sharding import activations, make_mesh
 
-AXES = {"...i,io->...o": (16, 24), "...w,wtd->t...d": (16, 3, 8)}
+AXES = {
+    "...i,io->...o": (16, 24),
+    "...w,wtd->t...d": (16, 3, 8),
+    "...w,wo->...o": (16, 4),
+    "...w,wth->t...h": (16, 3, 2),
+}
 
 
 @pytest.mark.parametrize("axes", AXES)
@@ -24,6 +29,15 @@ def test_products_and_their_gradients_are_einsums(axes, lead):
     expected = jax.value_and_grad(plain, argnums=(0, 1))(x, kernel)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), expected,
                  jax.value_and_grad(ours, argnums=(0, 1))(x, kernel))  # fmt: skip
+
+
+def test_a_wide_input_is_not_transposed_in_memory_for_the_kernels_gradient():
+    a, b, cotangent = jnp.ones((4, 24, 512)), jnp.ones((4, 24, 512)), jnp.ones((4, 24, 64))
+    compiled = lambda function: jax.jit(function).lower(a, b, cotangent).compile().as_text()
+    plain = compiled(lambda a, b, cotangent: jnp.einsum("ABi,ABo->io", a * b, cotangent))
+    multiply = lambda a, b: lambda kernel: product("...i,io->...o", a * b, kernel)
+    ours = compiled(lambda a, b, cotangent: jax.vjp(multiply(a, b), jnp.ones((512, 64)))[1](cotangent))
+    assert "f32[512,96]" in plain and "f32[512,96]" not in ours
 
 
 def error(got, expected):

@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "contextjax.contents": FILES | THREADS,
     "contextjax.spec": TYPES | FILES,
     "contextjax.models.placed": TYPES,
-    "contextjax.models.linear": TYPES,
+    "contextjax.models.linear": {"contextjax.models.placed"} | TYPES,
     "contextjax.models.attention": ATTENTION | TYPES,
     "contextjax.models.layers": ATTENTION | TYPES,
     "contextjax.models.vision": LAYERS | TYPES,

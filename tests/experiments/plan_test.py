@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from contextjax.analysis.chips import ATTAINABLE, CHIPS
 from tests.commands import in_own_process, in_process
 
 
+@pytest.mark.long
 def test_the_command(tmp_path):
     """The page names the chips and the share of the peak that the library assumes."""
     output = tmp_path / "plan.json"

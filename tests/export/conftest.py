@@ -82,7 +82,7 @@ def make_system(kind: str, **model: Any) -> tuple[Any, str]:
     return system, config.to_json()
 
 
-@pytest.fixture(scope="package", params=["context_cir", "context_blip"])
+@pytest.fixture(scope="package", params=["context_cir", pytest.param("context_blip", marks=pytest.mark.long)])
 def case(request, made_once, no_shape_checks) -> Case:
     """Read only."""
     system, config = make_system(request.param)

@@ -363,6 +363,7 @@ def test_cached_features_are_trained_on_as_pictures_are(tiny):
     assert abs(loss(params, pairs, jax.random.key(0)) - cached[0]) > 1e-4
 
 
+@pytest.mark.long
 def test_the_reverse_term_finds_the_reference_by_the_target(tiny):
     model = ComposedBLIP(ComposedBLIPConfig(BLIP, fused_token=3, reverse_token=4))
     params, batch = random_params(model), tiny.batch(3, 2)

@@ -77,6 +77,7 @@ def test_it_is_the_large_batch(setting, whole, count):
     close(gradients, whole[1])
 
 
+@pytest.mark.long
 def test_on_a_mesh_with_the_ring_and_something_frozen(setting):
     model, params, batch = setting
     mesh, weights, batch = make_mesh("data:2,fsdp:2,tensor:2"), (("contrastive", 1.0),), batch._replace(phrases=None)

@@ -52,10 +52,10 @@ def _backward(axes: str, inputs: tuple[Array, Array], cotangent: Array) -> tuple
 
 
 def _kernel_gradient(given: str, made: str, used: str, x: Array, cotangent: Array, dtype: Any) -> Array:
-    """Returns the kernel's gradient, with axes as `used` names them, of the input and the output's gradient.
+    """Returns the gradient of the kernel, with the axes that `used` names, from the input and the output's gradient.
 
-    XLA's CPU compiler transposes the first factor in memory, which takes longer than the product where that factor is
-    wide. There the narrower one comes first, and the barrier keeps the compiler from exchanging the two.
+    XLA's CPU compiler transposes the first factor of this product in memory, which takes longer than the product where
+    the factor is wide. On CPUs the narrower factor comes first; the barrier stops the compiler from swapping the two.
     """
     if x.size <= cotangent.size or platform() != "cpu":
         return jnp.einsum(f"{given},{made}->{used}", x, cotangent, preferred_element_type=dtype)

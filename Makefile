@@ -1,7 +1,8 @@
 # Every target sets up .venv by itself. PYTHON=python3.12 chooses another interpreter (3.11 or newer).
 PYTHON ?= python3
 PY := .venv/bin/python
-INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Python compiles what is imported, the first time; pip would compile every file of every package.
+INSTALL := .venv/bin/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 RUN ?= runs/demo
 DATA := data/pictograms
 
@@ -41,11 +42,11 @@ DATA := data/pictograms
 demo: .venv/.done
 	$(PY) -m experiments.generate --target=$(DATA) --train_groups=2000 --train_sets=1000
 	$(PY) -m experiments.train --config=configs/pictograms.py:demo --workdir=$(RUN)
-	$(PY) -m experiments.evaluate --workdir=$(RUN)
 	$(MAKE) --jobs=2 --no-print-directory demo-pages demo-sets
 
 # Both at once: each leaves a core idle for most of its start.
 demo-pages:
+	$(PY) -m experiments.evaluate --workdir=$(RUN)
 	$(PY) -m experiments.report --workdir=$(RUN)
 	$(PY) -m experiments.search --workdir=$(RUN) --gallery=$(DATA)/cirr/img_raw/dev \
 	  --image=$(DATA)/cirr/img_raw/dev/dev-0-1-img0.png --text="swap the owl for a big eggplant" --top=5
@@ -87,7 +88,7 @@ test-browser: .venv/.done-browser
 # The compilers of TPUs and of CUDA GPUs, each in an environment of its own; neither needs a chip.
 .venv-tpu/.done .venv-cuda12/.done: .venv-%/.done: setup.py constraints.txt
 	$(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,$*]'
+	.venv-$*/bin/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[test,$*]'
 	touch $@
 
 test-targets: .venv-tpu/.done .venv-cuda12/.done

@@ -1,9 +1,9 @@
-"""LoRA (Hu et al. 2021, arXiv 2106.09685): to each of some frozen matrices the product of two thin ones is added.
+"""LoRA (Hu et al. 2021, arXiv 2106.09685): the product of two thin matrices is added to each of some frozen ones.
 
-The adapters are a part of the parameters, beside the model's own: "lora/PATH_OF_A_KERNEL/a" and ".../b". No model sees
-them: `merge` makes the effective kernels of them, kernel + alpha / rank * a @ b, inside the compiled step. The frozen
-parameters are the base, which is the run's or the published model's that training starts from: checkpoints leave it out
-and hold its digest.
+The adapters are parameters beside the model's own: "lora/PATH_OF_A_KERNEL/a" and ".../b". No model sees them: `merge`
+computes the effective kernels, kernel + alpha / rank * a @ b, inside the compiled step. The frozen parameters are the
+base. They are those of the run or the published model that training starts from, so checkpoints leave them out and hold
+their digest.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Lora:
     """The adapters of a model.
 
     Attributes:
-      rank: of each product; of query, key and value each has its own.
+      rank: the rank of each product; query, key and value have a product each.
       alpha: a product is scaled by alpha / rank.
       paths: beginnings of parameters' paths, as optimizer.freeze has them; the matrices under them have adapters.
     """
@@ -61,7 +61,7 @@ class Lora:
         """Checks the paths against a model's parameters or their shapes.
 
         Raises:
-          UserError: there is no path; one names nothing, or no matrix; or a matrix is trained itself.
+          UserError: there is no path; a path names nothing, or no matrix; or a matrix with an adapter is not frozen.
         """
         if not self.paths:
             raise UserError(
@@ -86,10 +86,10 @@ class Lora:
         return {path: mark for path, mark in marks.items() if _is_matrix(path) and np.any(mark)}
 
     def _adapter(self, path: str, kernel: Any, key: jax.Array, number: int) -> dict[str, Any]:
-        """Returns a, drawn as a Linear's weights in PyTorch are, and b, which is 0."""
+        """Returns a [..., rank], drawn as PyTorch draws a Linear's weights, and b [..., rank, output], which is 0."""
         shape, axes = getattr(kernel, "value", kernel).shape, getattr(kernel, "names", ())
         *lead, last = range(len(shape))
-        apart = [i for i in lead if i in _apart(path, shape)]  # axes of matrices beside each other
+        apart = [i for i in lead if i in _apart(path, shape)]  # the axes that count matrices
         sides = {"a": lead, "b": [*apart, last]}
         sizes = {"a": (*(shape[i] for i in lead), self.rank), "b": (*(shape[i] for i in apart), self.rank, shape[last])}
         bound = math.prod(shape[i] for i in lead if i not in apart) ** -0.5
@@ -147,7 +147,7 @@ class Adapted:
 
     @property
     def diagnose(self) -> Any:
-        """The objective's own, of the merged parameters."""
+        """The function `diagnose` of the objective, which is given the merged parameters."""
         run = self.objective.diagnose
         return lambda params, batch: run(self.lora.merge(params), batch)
 
@@ -172,7 +172,7 @@ def join(trained: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digest(params: Mapping[str, Any]) -> str:
-    """Returns sixteen hex digits of parameters: their paths, shapes and bits, wherever their shards are."""
+    """Returns a digest of parameters, sixteen hex digits of their paths, shapes and bits, whatever their sharding."""
     sums = {path: (list(x.shape), np.asarray(_sums(x)).tolist()) for path, x in _flat(params).items()}
     return hashlib.sha256(repr(sorted(sums.items())).encode()).hexdigest()[:16]
 
@@ -185,7 +185,7 @@ def _sums(x: Any) -> Any:
     for axis, size in enumerate(x.shape):
         place = place * np.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
     mixed = bits ^ (place * np.uint32(0x9E3779B1))
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):  # MurmurHash3's
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):  # the constants of MurmurHash3's finalizer
         mixed = (mixed ^ (mixed >> shift)) * np.uint32(factor)
     mixed = mixed ^ (mixed >> 16)
     return jnp.stack([mixed.sum(dtype=jnp.uint32), (mixed * (mixed | 1) ^ place).sum(dtype=jnp.uint32)])

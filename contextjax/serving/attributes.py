@@ -21,7 +21,7 @@ from contextjax.serving.filters import KINDS, Value
 from contextjax.types import UserError, listed
 
 FILE = "attributes.json"
-NAME_COLUMNS = ("name", "file_name")  # of the pictures' names, the first that a table has
+NAME_COLUMNS = ("name", "file_name")  # the first of these that a table has holds the pictures' names
 NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")  # 007 is a text
 TRUTH = {"true": True, "false": False}
 
@@ -82,12 +82,13 @@ class Attributes:
 def read_table(file: Path) -> Attributes:
     """Reads a table of attributes: a CSV file with a header, or a parquet file (which needs pyarrow).
 
-    The column "name" or "file_name" has the names of the pictures as the index has them. A column of a CSV file that
-    holds numbers alone is one of numbers, of true and false alone one of truth values; another one is of texts. An
-    empty cell is a missing value. Dates of a parquet file become texts (2026-11-29), which compare as dates do.
+    The column "name" or "file_name" has the names of the pictures as the index has them. An empty cell is a missing
+    value. A column of a CSV file is of numbers where all other cells are numbers, of truth values where all are true or
+    false, and else of texts. Dates of a parquet file become texts (2026-11-29), which compare as dates do.
 
     Raises:
-      UserError: the file is missing or can't be read, has no names or some twice, or a column of other values.
+      UserError: the file is missing or can't be read, has no names or repeats one, or a column holds values of several
+        kinds or of an unknown one.
     """
     columns = _read_parquet(file) if file.suffix.lower() in (".parquet", ".pq") else _read_csv(file)
     key = next((name for name in NAME_COLUMNS if name in columns), None)
@@ -124,7 +125,7 @@ def _read_csv(file: Path) -> dict[str, list[Any]]:
 
 
 def _typed(cells: Sequence[str]) -> list[Value | None]:
-    """Returns the values of a column's cells."""
+    """Returns the values of a CSV column's cells, all of one kind; None for an empty cell."""
     given = [cell.strip() for cell in cells if cell.strip()]
     if given and all(cell.lower() in TRUTH for cell in given):
         read: Any = lambda cell: TRUTH[cell.lower()]

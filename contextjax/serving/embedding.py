@@ -1,8 +1,9 @@
-"""Embeds a gallery into an index. What is there already is kept, and an interrupted run goes on where it stopped.
+"""Embeds a gallery into an index. Embeddings that are there already are kept, and an interrupted run is resumed.
 
 The first process lists the pictures that no segment holds. Each process embeds its share of them in new segments, which
-are not the index's yet. When all are there, the first process makes them so in one change. A segment depends on its
-pictures alone: however often the work was interrupted, and however many processes shared it, the index is the same.
+do not yet belong to the index. When all are written, the first process adds them to the index in one change. A segment
+depends on its pictures alone: however often the work was interrupted, and however many processes shared it, the index
+is the same.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from contextjax.types import UserError, listed
 
 TODO, HASHES = "todo.json", "hashes"
 SEGMENT = 1024  # pictures
-BATCH = 256  # pictures that are embedded at a time; at most two batches of them are decoded
-ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}  # what a file that isn't there gives
+BATCH = 256  # pictures that are embedded at a time; at most two batches are held decoded
+ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}  # error codes of a file that isn't there
 
 
 Chunk = list[tuple[str, list[int]]]  # (name, stamp) of each picture
@@ -61,13 +62,13 @@ class Encoder(Protocol):
 def embed(system: Encoder, gallery: Gallery, folder: Path, *, storage: str | None = None, others: Sequence[Path] = (),
           progress: Callable[[int, int], None] = lambda new, left: None, spread: Spread | None = None
           ) -> Index:  # fmt: skip
-    """Makes the index in `folder` that of a gallery: embeds new and changed pictures, and removes those that are gone.
+    """Brings the index in `folder` up to date: embeds new and changed pictures, and removes those that are gone.
 
     Bad pictures are skipped. They are in the index's `skipped`, and are not tried again until they change. Where a disk
     fails, the call ends, and the next one goes on. Several processes share the work when all of them call this with the
-    same arguments. A call waits until others that change the same index are through, and they
-    wait for it. A picture that has been moved or renamed is not embedded again, nor a gallery whose former place is
-    gone, or that has half of the index's pictures or more by name and contents: the index follows it.
+    same arguments. A call waits until others that change the same index are through, and they wait for it. A picture
+    that has been moved or renamed is not embedded again. Nor is a gallery: the index follows it to another place, if
+    nothing is at the former one or the gallery has at least half of the index's pictures by name and contents.
 
     Args:
       system: makes the embeddings.
@@ -203,9 +204,9 @@ def embed_chunk(system: Encoder, gallery: Gallery, folder: Path, chunk: Chunk) -
     """Embeds one chunk for a process that calls `embed` with `spread`, and returns the number of its pictures.
 
     Args:
-      system: as embed has it.
-      gallery: as embed has it; its names and stamps are not needed.
-      folder: the folder of the index, as embed has it.
+      system: see embed.
+      gallery: see embed; its names and stamps are not needed.
+      folder: the folder of the index.
       chunk: one of those that `spread` is given.
     """
     decoded = _decoded(system, gallery, [name for name, _ in chunk])

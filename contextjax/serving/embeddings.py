@@ -41,7 +41,7 @@ class Embeddings(BaseModel):
 
 
 def add_embeddings(router: APIRouter, service: Service, responses: dict[int | str, dict[str, Any]]) -> None:
-    """Adds the route to a router; `responses` are those of its errors."""
+    """Adds the route to a router; `responses` describe its errors in the OpenAPI schema."""
     limits, width = service.limits, service.system.projection
 
     class Request(BaseModel):

@@ -1,7 +1,7 @@
 """Filters of a search by the attributes of pictures: price < 20 and (colour = 'red' or shop in ('a', 'b')).
 
-A comparison with an attribute that a picture lacks is false, whatever the operator. So there is no "not": != and "not
-in" say the opposite.
+A comparison with an attribute that a picture lacks is false, whatever the operator. A general "not" would be true of
+such a picture, so there is none; != and "not in" negate one comparison.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 SAME = {"==": "=", "<>": "!="}
-LONGEST, DEEPEST, MOST = 4000, 20, 200  # characters, parentheses within each other, and comparisons of a filter
+LONGEST, DEEPEST, MOST = 4000, 20, 200  # characters, nested parentheses and comparisons of a filter
 TOKEN = re.compile(
     r"\s*(?:(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<text>'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\")"
     r"|(?P<quoted>`[^`]+`)|(?P<word>[^\W\d]\w*)|(?P<sign><=|>=|!=|<>|==|[=<>(),]))",
@@ -39,7 +39,7 @@ class Comparison(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Filters, all or any of which hold."""
+    """Filters of which all ("and") or any ("or") must hold."""
 
     word: str  # "and" or "or"
     parts: tuple[Any, ...]
@@ -49,7 +49,7 @@ Filter = Comparison | Group
 
 
 def parse(text: str, kinds: Mapping[str, str]) -> Filter:
-    """Returns a filter that is written as a condition.
+    """Parses the text of a condition into a filter.
 
     Args:
       text: comparisons (=, !=, <, <=, >, >=, in, not in) of attributes with numbers, texts in quotes, true and false,
@@ -57,7 +57,7 @@ def parse(text: str, kinds: Mapping[str, str]) -> Filter:
       kinds: the kind ("text", "number" or "truth value") of each attribute.
 
     Raises:
-      UserError: it is no such condition, or compares an attribute that is not there or of another kind.
+      UserError: the text is no such condition, or compares an unknown attribute, or one with a value of another kind.
     """
     if len(text) > LONGEST:
         raise UserError(f"The filter has {len(text):,} characters; at most {LONGEST:,} are read.")
@@ -75,7 +75,7 @@ def mask(condition: Filter, columns: Mapping[str, Sequence[Value | None]], count
 
 
 def expression(condition: Filter, field: str, quote: Callable[[str], str]) -> str:
-    """Returns a filter as Milvus's condition on a JSON field; `quote` writes a text."""
+    """Returns a filter as Milvus's condition on a JSON field; `quote` writes a text as a literal in quotes."""
     if isinstance(condition, Group):
         return f"({f' {condition.word} '.join(expression(part, field, quote) for part in condition.parts)})"
     column, value = f"{field}[{quote(condition.column)}]", condition.value
@@ -172,7 +172,7 @@ class _Parser:
         return self._tokens[self._at][1] if self._at < len(self._tokens) else ""
 
     def _taken(self, token: str) -> bool:
-        """Goes past a word or a sign, and returns whether it is there."""
+        """Skips the next token where it is this word or sign; returns whether it is."""
         kind = self._tokens[self._at][0] if self._at < len(self._tokens) else ""
         is_there = kind in ("word", "sign") and self._peek().lower() == token
         self._at += is_there

@@ -34,38 +34,38 @@ def read_prompts(folder: Path = PROMPTS, *names: str) -> dict[str, Prompt]:
 
 @dataclasses.dataclass(frozen=True)
 class Vote:
-    """The result of one order of the candidates: scores [K] in the candidates' own order, NaN where nothing counts."""
+    """The result of one order of the candidates: scores [K] in their own order, NaN where no answer is valid."""
 
     scores: np.ndarray
     shown: tuple[int, ...]  # the candidate at each place
-    problems: tuple[NoAnswer, ...] = ()  # why answers do not count; a final one is a refusal
+    problems: tuple[NoAnswer, ...] = ()  # why answers are not valid; a final one is a refusal
     questions: int = 1
 
     @property
     def best(self) -> int:
-        """The candidate with the highest score, the one shown first among equal ones; -1 where nothing counts."""
+        """The candidate with the highest score, the one shown first among equal ones; -1 without a valid answer."""
         if np.isnan(self.scores).all():
             return -1
         return max(self.shown, key=lambda candidate: self.scores[candidate])
 
 
 def combined(votes: Sequence[Vote]) -> np.ndarray:
-    """Returns the mean scores [K] over orders; an order whose answer does not count adds nothing, NaN if none does."""
+    """Returns the mean scores [K] over orders. An order without a valid answer scores 0; NaN where no order has one."""
     scores = np.stack([vote.scores for vote in votes])
     return np.full(scores.shape[1], np.nan) if np.isnan(scores).all() else np.nan_to_num(scores).mean(axis=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-    """A scorer of candidates that asks a model; evaluation.CandidateScorer, where pictures are ShownPictures.
+    """A scorer of candidates that asks a model: an evaluation.CandidateScorer whose pictures are ShownPictures.
 
     Attributes:
       ask: answers questions, from a cache or by a model.
       prompts: see read_prompts.
-      orders: 0: candidates are shown in their own order; else in so many random ones, drawn by the text and the number
-        of the order.
+      orders: 0: candidates are shown once, in their own order; N: once in each of N random orders, whose seeds are the
+        text and the number of the order.
       verifies: whether each candidate of a composed query is asked about by itself, instead of their order.
-      threads: questions of score_sets that are under way at a time.
+      threads: the number of questions that score_sets asks at a time.
     """
 
     ask: Ask
@@ -75,9 +75,9 @@ class Judge:
     threads: int = 8
 
     def choose(self, pictures: Sequence[ShownPicture], text: str, *, is_ordered: bool = False) -> list[Vote]:
-        """Asks which of the pictures a description is about; a vote for each order. Raises Waiting.
+        """Asks which of the pictures a description is about; a vote for each order.
 
-        `is_ordered`: they follow each other in time.
+        `is_ordered`: the pictures follow each other in time. Raises Waiting where an answer is pending.
         """
         sequence = "" if not is_ordered else AT_RANDOM if self.orders else IN_ORDER
         values = (("count", str(len(pictures))), ("sequence", sequence), ("text", text))
@@ -88,7 +88,10 @@ class Judge:
         return self._votes(text, len(pictures), make, read_choice)
 
     def rank(self, reference: ShownPicture, pictures: Sequence[ShownPicture], text: str) -> list[Vote]:
-        """Asks how well each picture is the reference after a change; a vote for each order. Raises Waiting."""
+        """Asks how well each picture shows the reference after the change that a text asks for; a vote for each order.
+
+        Raises Waiting where an answer is pending.
+        """
         if self.verifies:
             return [self._verified(reference, pictures, text)]
         values = (("count", str(len(pictures))), ("text", text))
@@ -101,7 +104,7 @@ class Judge:
     def score_sets(
         self, sets: Sequence[Sequence[ShownPicture]], texts: Sequence[str], ordered: Sequence[bool]
     ) -> np.ndarray:
-        """Returns float32 [S, K], higher is better, NaN where no answer counts; see evaluation.CandidateScorer."""
+        """Returns float32 [S, K], higher is better, NaN where no answer is valid; see evaluation.CandidateScorer."""
         choose = lambda item: combined(self.choose(item[0], item[1], is_ordered=item[2]))
         items = zip(sets, texts, ordered, strict=True)
         ahead = 4 * self.threads if self.threads > 1 else 0
@@ -133,7 +136,7 @@ class Judge:
         return Vote(scores, shown)
 
     def _verified(self, reference: ShownPicture, pictures: Sequence[ShownPicture], text: str) -> Vote:
-        """Asks about each picture by itself; one whose answer does not count scores 0."""
+        """Asks about each picture by itself. One without a valid answer scores 0; all are NaN where none has one."""
         scores, problems, waiting = np.full(len(pictures), np.nan), [], False
         for place, picture in enumerate(pictures):
             question = Question(

@@ -1,4 +1,4 @@
-"""Answers of a judge read as scores of candidates: the picture it names, its order, its yes or no, its odds."""
+"""Reads a judge's answers (a picture, an order, yes or no; log-probabilities where it gives them) as scores."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_choice(reply: Reply, count: int) -> np.ndarray:
     if named is None or not 1 <= named <= count:
         raise NoAnswer(f"names the picture {plain(str(number))[:20]!r} of {count}")
     probabilities = number_probabilities(read_odds(reply), count)
-    if probabilities is None or not probabilities[named - 1]:  # those of another number, as in what came before
+    if probabilities is None or not probabilities[named - 1]:  # they are of another number in its text
         return np.eye(count)[named - 1]
     return probabilities
 
@@ -59,7 +59,7 @@ def read_verification(reply: Reply) -> float:
     """Returns the probability of "yes" against "no" where the answer has log-probabilities, else 1 for yes, 0 for no.
 
     Raises:
-      NoAnswer: the answer is a refusal, or says neither.
+      NoAnswer: the answer is a refusal, or does not say exactly one of them.
     """
     words = {word.lower() for word in _WORD.findall(answered(reply))}
     if len(words) != 1:
@@ -82,8 +82,8 @@ def read_odds(reply: Reply) -> Odds:
 def number_probabilities(odds: Odds, count: int) -> np.ndarray | None:
     """Returns the probabilities [count] of the numbers 1 to `count` where an answer says one; None where unknown.
 
-    A number may be several tokens ("1", "0"): what follows the first is then known for the answer's own first token,
-    and the probability of another first token counts for that digit alone. They sum to one.
+    A number may be several tokens ("1", "0"). The tokens that may follow are known for the answer's own first token
+    alone, so any other first token counts as a number by itself. The probabilities sum to one.
     """
     text = "".join(token for token, _ in odds)
     keys = [match.end() for match in re.finditer(r"picture\W*(?=\d)", text)]
@@ -106,7 +106,7 @@ def number_probabilities(odds: Odds, count: int) -> np.ndarray | None:
 
 
 def _numbers(others: Mapping[str, float], *, starts: bool = False) -> list[tuple[str, float]]:
-    """Returns the numbers among tokens with their probabilities; `starts`: of tokens that go on with a number."""
+    """Returns the numbers among tokens with their probabilities; `starts`: only of tokens that begin with a digit."""
     found = [(_NUMBER.fullmatch(token), p) for token, p in others.items()]
     return [(m[1], math.exp(p)) for m, p in found if m and (not starts or m.string.startswith(m[1]))]
 

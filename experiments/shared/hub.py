@@ -1,4 +1,4 @@
-"""Repository, a repository of the Hugging Face hub that a folder is pushed to."""
+"""A repository of the Hugging Face hub, to which a folder is pushed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Repository:
 
         Args:
           name: "owner/name".
-          private: makes it private where it is new.
+          private: makes the repository private where it is new.
 
         Raises:
-          UserError: the name is none, there is no token, or the server is away or refuses the token.
+          UserError: the name is invalid, there is no token, or the server is unavailable or refuses the token.
         """
         from huggingface_hub import HfApi, get_token
         from huggingface_hub.errors import HFValidationError
@@ -48,7 +48,7 @@ class Repository:
         self._call(self.api.whoami)
 
     def push(self, folder: Path) -> None:
-        """Uploads a folder as one commit, makes the repository first where there is none, and prints the address.
+        """Makes the repository where there is none, uploads a folder as one commit, and prints the commit's address.
 
         Raises:
           UserError: the repository can't be made or written to. The folder stays as it is.
@@ -62,10 +62,10 @@ class Repository:
         print(f"pushed {folder} to {self.api.endpoint}/{self.name}: {commit.commit_url}")
 
     def _call(self, method: Any, *arguments: Any, kept: str = "", **options: Any) -> Any:
-        """Calls a method of the client. Raises a UserError with its reason, and `kept` behind it."""
+        """Calls a method of the client. Raises a UserError with the reason of a failure, followed by `kept`."""
         try:
             return method(*arguments, **options)
-        except Exception as error:  # the hub's client raises a dozen kinds
+        except Exception as error:  # the hub's client raises a dozen types of errors
             status = getattr(getattr(error, "response", None), "status_code", None)
             remedy = {
                 401: "the token is refused: set HF_TOKEN to a valid one, or run `hf auth login`",

@@ -62,7 +62,7 @@ class JudgeSettings(ChatSettings):
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """The seeds."""
+        """The seeds as numbers. Raises UserError where they are not different whole numbers."""
         try:
             numbers = tuple(int(seed) for seed in self.seeds)
             if min(numbers) < 0 or len(set(numbers)) < len(numbers):
@@ -83,7 +83,7 @@ def from_flags() -> JudgeSettings | None:
     """Returns the settings of the parsed flags; None without --judge.
 
     Raises:
-      UserError: flags do not go together, or are for a judge and there is none.
+      UserError: flags do not go together, or one is for a judge and --judge is missing.
     """
     values = chat_settings.values_of_flags(JudgeSettings)
     if values["judge"] is not None:
@@ -94,7 +94,7 @@ def from_flags() -> JudgeSettings | None:
 
 
 def check_alone(others: Iterable[str]) -> None:
-    """Raises UserError: one of these flags, which are not for a judge, is given, or the run has several processes."""
+    """Raises UserError if a flag of `others`, which are not for a judge, is given, or there are several processes."""
     if given := [name for name in others if flags.FLAGS[name].present]:
         raise UserError(f"--{given[0]} is not for a judge; leave it out, or leave out --judge.")
     from jax import distributed
@@ -108,7 +108,8 @@ def make_model(settings: JudgeSettings, *, candidates: int, gives_odds: bool) ->
 
     Args:
       settings: the settings.
-      candidates: pictures of the longest order that it is asked for; 0: it names one, or says yes or no.
+      candidates: the number of pictures in the longest order that it is asked for; 0: it names one picture, or says yes
+        or no.
       gives_odds: whether log-probabilities of its answers are of use.
 
     Raises:

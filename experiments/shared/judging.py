@@ -26,8 +26,8 @@ class Task(ABC):
       records: the records.
       candidates: the names of each record's candidates.
       targets: the column of each record's target among its candidates; -1 where it is not one of them.
-      interval_of: the metric that has an interval.
-      groups: a key of each record: records of one key are drawn together in an interval.
+      interval_of: the name of the metric whose interval is reported.
+      groups: a key for each record; the bootstrap of the interval draws records of one key together.
     """
 
     records: Sequence[Any]
@@ -38,11 +38,11 @@ class Task(ABC):
 
     @abstractmethod
     def ask(self, judge: Judge, row: int, show: Any) -> list[Vote]:
-        """Asks about a record; `show` returns the picture of a name. Raises Waiting."""
+        """Asks about a record; `show` returns the picture of a name. Raises Waiting where an answer is pending."""
 
     @abstractmethod
     def scored(self, scores: np.ndarray) -> Scored:
-        """Returns the metrics of scores [Q, C] of the candidates, NaN where a record has no answer that counts."""
+        """Returns the metrics of scores [Q, C] of the candidates, NaN where a record has no valid answer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Scored:
     metrics: Any  # rows -> metrics in percent
     by_kind: Mapping[str, Mapping[str, float]]
     baselines: Any  # rows -> name -> metrics
-    values: np.ndarray  # [Q] of which `interval_of` is the mean, 0 to 1
+    values: np.ndarray  # [Q], 0 to 1; their mean is the metric `interval_of`
 
 
 class ChooseTask(Task):
-    """Candidate sets: which picture a description is about."""
+    """The task of candidate sets: to choose the picture that a description is about."""
 
     interval_of = "accuracy"
 
@@ -72,7 +72,7 @@ class ChooseTask(Task):
         return judge.choose([show(name) for name in record.images], record.text, is_ordered=record.is_ordered)
 
     def scored(self, scores: np.ndarray) -> Scored:
-        """Returns the accuracy, of pairs too where sets are pairs."""
+        """Returns the accuracy, and that of pairs where sets are pairs."""
         ranks = metrics.rank_of_truth(scores, self.targets)
         whole = CandidateEvaluation(self.records, scores, ranks, self._pairs)
         some = lambda rows: dataclasses.replace(whole, records=[self.records[r] for r in rows], ranks=ranks[rows])
@@ -80,7 +80,7 @@ class ChooseTask(Task):
 
 
 class GroupTask(Task):
-    """Composed queries: the order of the query's own group, or of its own gallery."""
+    """The task of composed queries with groups: to order the query's own group, or its own gallery."""
 
     def __init__(self, records: Sequence[ComposedRecord], protocol: EvaluationProtocol):
         self.records = records
@@ -119,7 +119,7 @@ class GroupTask(Task):
 
 
 class RerankTask(Task):
-    """Composed queries: the order of the first pictures of a run's ranking."""
+    """The task of re-ranking composed queries: to order the first pictures of a run's ranking."""
 
     def __init__(self, evaluation: Evaluation, ids: Sequence[str], count: int):
         """Takes a run's evaluation, the names of the pictures by row, and how many are ordered."""
@@ -141,7 +141,7 @@ class RerankTask(Task):
         return _ranked(judge, self.records[row], self.candidates[row], show)
 
     def scored(self, scores: np.ndarray) -> Scored:
-        """Returns the protocol's metrics of whole galleries, and those of the run's own order beside them."""
+        """Returns the protocol's metrics over whole galleries, none of groups. The run's own order is the baseline."""
         judged, before = self._run.reranked(scores), "the run's own order"
         of = lambda evaluation: (
             lambda rows: {
@@ -161,7 +161,10 @@ def _ranked(judge: Judge, record: ComposedRecord, names: Sequence[str], show: An
 
 
 def scores_of(task: Task, votes: Sequence[Sequence[Vote]]) -> np.ndarray:
-    """Returns the mean scores float64 [Q, C] over orders, -inf where a record has fewer candidates than the most."""
+    """Returns the mean scores float64 [Q, C] over orders.
+
+    -inf fills the columns that a record with fewer candidates lacks, NaN the row of a record without a valid answer.
+    """
     scores = np.full((len(votes), max(map(len, task.candidates))), -np.inf)
     for row, (own, names) in enumerate(zip(votes, task.candidates, strict=True)):
         mean = combined(own)
@@ -183,7 +186,7 @@ def by_position(task: Task, votes: Sequence[Sequence[Vote]]) -> dict[str, dict[s
 def draw_rows(records: Sequence[Any], count: int, seed: int, *, pairs: bool = False) -> np.ndarray:
     """Returns the rows of `count` records drawn at random, evenly over the kinds of candidates; all where it is 0.
 
-    `pairs`: two records of each drawn set.
+    `pairs`: whole sets are drawn, `count` // 2 of them, each with its two records.
     """
     if not 0 < count < len(records):
         return np.arange(len(records))
@@ -203,7 +206,7 @@ def draw_rows(records: Sequence[Any], count: int, seed: int, *, pairs: bool = Fa
 
 
 def windowed(records: Sequence[CandidateRecord], size: int) -> list[CandidateRecord]:
-    """Returns records with `size` successive candidates, the target at a place drawn by the record's id."""
+    """Returns records with `size` successive candidates; a hash of the record's id decides the target's place."""
     return [_windowed(record, size) if 0 < size < len(record.images) else record for record in records]
 
 

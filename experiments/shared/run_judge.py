@@ -1,4 +1,4 @@
-"""Scores a vision-language model as judge on a protocol, or what it makes of a run's ranking, and writes the result."""
+"""Evaluates a vision-language model as judge, on the candidates of a protocol or the first pictures of a ranking."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ PLACE = "judge"  # in the workdir: answers and the log of spending
 
 
 class _PictureForm(NamedTuple):
-    """The pictures that a split is loaded with where no system says so; a judge is shown the files themselves."""
+    """The size and fit of pictures where there is no system. No result depends on them: a judge is shown the files."""
 
     image_size: int = 224
     fit: str = "crop"
 
 
 class Drawn(NamedTuple):
-    """The task of all records that some seed has drawn, and the rows of each seed's."""
+    """The task of all records that any seed has drawn, and the task's rows that each seed has drawn."""
 
     task: Task
     rows: Mapping[int, np.ndarray]
@@ -71,17 +71,17 @@ def judge_run(
     """Asks a judge and writes the result, WORKDIR/evaluation.judge.*.json; a dry run prints its forecast.
 
     Args:
-      settings: the judge's.
+      settings: the settings of the judge.
       workdir: where the result and the answers are written; also the run whose ranking is re-ordered.
-      source: published weights whose ranking is re-ordered instead.
+      source: published weights whose ranking is re-ordered instead of that of the workdir's run.
       checkpoint: best, newest or a step; see contextjax.load.
       choice: see run_evaluation.choose_split.
 
     Returns:
-      the result; {} of a dry run, and where questions wait for batch files.
+      the result; {} after a dry run, and where answers from batch files are pending.
 
     Raises:
-      UserError: settings, data or protocol do not fit each other, the model is unavailable, or no answer counts.
+      UserError: settings, data or protocol do not fit each other, the model is unavailable, or no answer is valid.
     """
     workdir = local_path(workdir)
     is_run = not source and (workdir / "config.json").exists()
@@ -179,7 +179,7 @@ def _prompts(settings: JudgeSettings, task: Task) -> Mapping[str, Any]:
 def _forecast(
     settings: JudgeSettings, task: Task, judge: Judge, model: Any, cache: AnswerCache, pictures: PictureTable
 ) -> list[str]:
-    """Counts the questions that would be asked, with a stand-in for each answer that is not kept."""
+    """Returns lines that count the questions that would be asked, with a stand-in for each answer that is not kept."""
 
     def stand_in(question: Question, key: str) -> str:
         count = dict(question.values).get("count", "1")
@@ -205,7 +205,7 @@ def _longest(model: Any) -> int:
 def _ask(
     settings: JudgeSettings, task: Task, judge: Judge, tally: Tally, pictures: PictureTable, workdir: Path
 ) -> list[list[Vote] | None]:
-    """Returns the votes on each record, None where answers are yet to come; logs the spending, also of a failed run."""
+    """Returns the votes on each record, None where answers are pending. Logs the spending, also of a failed run."""
     show = functools.lru_cache(PICTURES_KEPT)(functools.partial(shown_picture, pictures))
 
     def vote(row: int) -> list[Vote] | None:
@@ -229,7 +229,7 @@ def _ask(
 
 
 def _print_waiting(model: BatchModel, votes: Sequence[Any]) -> bool:
-    """Writes the new questions and prints what waits; returns whether some do."""
+    """Writes the new questions to batch files, and prints how many records wait; returns whether any does."""
     if model.malformed:
         print(f"{model.malformed:,} lines in the answers' files are no answers; their questions are as if unanswered.")
     waiting = sum(own is None for own in votes)
@@ -242,7 +242,7 @@ def _print_waiting(model: BatchModel, votes: Sequence[Any]) -> bool:
 def _result(
     settings: JudgeSettings, chosen: ChosenSplit, drawn: Drawn, votes: Sequence[Sequence[Vote]]
 ) -> dict[str, Any]:
-    """Returns the metrics: the mean over seeds, with an interval over all draws. Raises UserError: no answer counts."""
+    """Returns the result: mean metrics over seeds, an interval over all draws. Raises UserError: no answer is valid."""
     task, draws = drawn.task, list(drawn.rows.values())
     problems = [problem for own in votes for vote in own for problem in vote.problems]
     if problems and len(problems) == sum(vote.questions for own in votes for vote in own):
@@ -275,13 +275,13 @@ def _result(
 
 
 def _numbers(task: Task, rows: np.ndarray) -> np.ndarray:
-    """Returns a number for the group of each row."""
+    """Returns the number of each row's group, int [len(rows)], in the order in which groups appear."""
     numbers: dict[Any, int] = {}
     return np.asarray([numbers.setdefault(task.groups[row], len(numbers)) for row in rows])
 
 
 def _describe(settings: JudgeSettings, judge: Judge, model: Any, tally: Tally, votes: Sequence[Any]) -> dict[str, Any]:
-    """Returns what a reader has to know of the judge: who has answered what, when and for how much."""
+    """Returns the facts about the judge in the result: model, date, settings, questions, problems, tokens and cost."""
     cast = [vote for own in votes for vote in own]
     problems = [problem for vote in cast for problem in vote.problems]
     count = tally.count()
@@ -301,14 +301,14 @@ def _describe(settings: JudgeSettings, judge: Judge, model: Any, tally: Tally, v
 
 
 def _origin(system: Any) -> dict[str, Any]:
-    """Returns the run whose ranking was re-ordered; without one, no hash and step 0."""
+    """Returns the config hash and the step of the run whose ranking was re-ordered; "" and 0 without one."""
     fingerprint = "" if isinstance(system, _PictureForm) else system.fingerprint
     hash, _, step = fingerprint.rpartition("-")
     return {"config_hash": hash, "step": int(step or 0)}
 
 
 def _file(chosen: ChosenSplit, result: Mapping[str, Any]) -> str:
-    """Returns the name of the result's file: another for other data, settings, prompts or another run."""
+    """Returns the name of the result's file, which differs for other data, settings, prompts or runs."""
     judge = result["judge"]
     about = [result["data"]["identity"], result["config_hash"], result["step"]]
     about += [judge[name] for name in ("backend", "model", "prompts", "orders", "records", "seeds", "settings")]

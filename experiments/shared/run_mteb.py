@@ -45,7 +45,7 @@ def run_tasks(
             task.load_data()
         except UserError:
             raise
-        except Exception as error:  # of the hub, of the network or of damaged files: they raise what they like
+        except Exception as error:  # the hub, the network and damaged files raise errors of any type
             raise UserError(
                 f"The data of {task.metadata.name} can't be loaded from {task.metadata.dataset['path']} "
                 f"({listed(str(error).strip().splitlines()[:1])}); check the network, or HF_TOKEN where it is gated."

@@ -1,8 +1,9 @@
 """Experiment trackers beside metrics.jsonl and TensorBoard: Weights & Biases and MLflow, behind one small interface.
 
-A tracker's run belongs to a workdir: WORKDIR/trackers.json has its address, so that a training that goes on, and the
-report, reach the same run. Where it goes, the trackers' own variables say: WANDB_MODE=offline, WANDB_PROJECT,
-MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME. Without an address MLflow writes to WORKDIR/mlflow.db.
+A tracker's run belongs to a workdir: WORKDIR/trackers.json has its address, so that a resumed training and the report
+reach the same run. The trackers' own environment variables set its server and project: WANDB_MODE=offline,
+WANDB_PROJECT, MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME. Without MLFLOW_TRACKING_URI, MLflow writes to
+WORKDIR/mlflow.db.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ FILE, PROJECT = "trackers.json", "contextjax"
 class Tracker(Protocol):
     """A run of an experiment tracker; also a training.metrics_log.MetricWriter."""
 
-    address: dict[str, str]  # what reaches the same run again
+    address: dict[str, str]  # by which the same run is opened again
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes the metrics of a step."""
@@ -45,7 +46,7 @@ class Tracker(Protocol):
         ...
 
     def close(self) -> None:
-        """Waits until all is written, and ends."""
+        """Waits until all is written, and ends the run."""
         ...
 
 
@@ -61,7 +62,7 @@ class WandbTracker:
             project=project, name=workdir.name, id=self.address["id"], dir=str(workdir), resume="allow",
             settings=wandb.Settings(silent=True),
         )  # fmt: skip
-        # A run that goes on writes some steps again, which wandb's own counter does not take.
+        # A resumed run writes some steps again, which wandb's own step counter does not accept.
         self._run.define_metric("*", step_metric="step")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -77,7 +78,7 @@ class WandbTracker:
         self._run.save(str(file), base_path=str(file.parent), policy="now")
 
     def close(self) -> None:
-        """Waits for wandb's own process."""
+        """Waits until wandb's own process has written all, and ends the run."""
         self._run.finish()
 
 
@@ -102,13 +103,13 @@ class MlflowTracker:
         return self._client.create_run(number, run_name=workdir.name).info.run_id
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes the metrics of a step; MLflow's names have no @."""
+        """Writes the metrics of a step. In names _at_ replaces @, which MLflow does not allow."""
         now = round(1000 * time.time())
         metrics = [self._metric(name.replace("@", "_at_"), value, now, step) for name, value in values.items()]
         self._client.log_batch(self.address["id"], metrics=metrics)
 
     def describe(self, config: Mapping[str, Any]) -> None:
-        """Sets the run's parameters, which never change; those that are there stay."""
+        """Sets the run's parameters. MLflow does not let one change, so those that are set already stay."""
         known = self._client.get_run(self.address["id"]).data.params
         new = [self._param(name, str(value)[:500]) for name, value in config.items() if name not in known]
         for begin in range(0, len(new), 100):  # as many as one request takes
@@ -127,7 +128,7 @@ TRACKERS: Mapping[str, Callable[[Path, Mapping[str, str]], Tracker]] = {"wandb":
 
 
 class GuardedTracker:
-    """A tracker that never ends a training: after its first failure, which is printed, nothing more goes there."""
+    """A tracker that never ends a training: after its first failure, which is printed, nothing more is sent to it."""
 
     def __init__(self, name: str, tracker: Tracker):
         self._name, self._tracker = name, tracker
@@ -170,10 +171,10 @@ def check_trackers(names: Sequence[str], workdir: Path) -> None:
 
 @contextlib.contextmanager
 def open_trackers(names: Sequence[str], workdir: Path, config: Any) -> Iterator[list[GuardedTracker]]:
-    """Opens a workdir's runs in trackers, each with the config; of several processes in the first one.
+    """Opens a workdir's runs in trackers, and gives each the config. Of several processes only the first opens them.
 
     Raises:
-      UserError: a tracker can't be reached: that is better known before training.
+      UserError: a tracker can't be reached, which ends the command before it trains.
     """
     with contextlib.ExitStack() as opened:
         writers = []

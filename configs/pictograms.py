@@ -44,8 +44,8 @@ head, so that an unread query is its reference; a learned temperature; a caption
 first 200 steps and stays on at 0.2; Muon and one cosine instead of AdamW and warm restarts; a budget of one phrase a
 text.
 
-Expected on validation after 1,500 steps, mean of three seeds: R@1 74.5, R@5 94.0, Rs@1 93.7; of `sum` 57.4, 93.3 and 75.6
-(2026-11-29; docs/results/pictograms.md has the details).
+Expected on validation after 1,500 steps, mean of three seeds: R@1 74.5, R@5 94.0, Rs@1 93.7; of `sum` 57.4,
+93.3 and 75.6 (2026-11-29; docs/results/pictograms.md has the details).
 Memory and bytes on a mesh: python -m experiments.plan --config=configs/pictograms.py --mesh=data:1
 """
 

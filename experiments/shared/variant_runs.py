@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from experiments.shared.recipes import load_recipe
 from experiments.shared.run_config import read_config, read_evaluation
 from experiments.shared.stage_runs import stages_of
 
-TRIAL_STEPS = 60
+TRIAL_STEPS, TRIAL_EVERY = 60, 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,12 +140,11 @@ class VariantRuns:
         if not file.exists():
             recipe = load_recipe(f"{self.recipe}{'' if variant == 'recipe' else f':{variant}'}")
             has_lead = recipe.loss.get("lead_steps", 0) > 0
-            trial = {"training.steps": TRIAL_STEPS, "training.log_every": 5}
+            trial = {"training.steps": TRIAL_STEPS, "training.log_every": TRIAL_EVERY}
             trial |= {"loss.lead_steps": TRIAL_STEPS // 2} if has_lead else {}
             self._train(variant, place, {**trial, **self._overrides("0")})
             at = {line["step"]: line["seconds"] for line in read_metrics(place) if "loss" in line}
-            lead, rest = ((at[end] - at[end - 20]) / 20 for end in (TRIAL_STEPS // 2, TRIAL_STEPS))
-            steps = int(self.seconds / (0.25 * lead + 0.75 * rest))
+            steps = steps_within(self.seconds, at)
             settings = {"training.steps": steps} | ({"loss.lead_steps": steps // 4} if has_lead else {})
             file.write_text(json.dumps(settings))
         return read_json(file, layout="a trial", remedy="remove it, and the trial is made again")
@@ -160,6 +160,20 @@ class VariantRuns:
             command += [f"--config.{pair}" for pair in pairs]
         if subprocess.run([sys.executable, "-m", *command, f"--workdir={place}"], check=False).returncode:
             raise UserError(f"The run in {place} failed; its messages stand above. The same command continues it.")
+
+
+def steps_within(seconds: float, at: Mapping[int, float]) -> int:
+    """Returns how many steps take `seconds`, a quarter of them in the lead, by a trial of which half is.
+
+    Each half is judged by the median of its last four stretches, so that other work for a second counts for little.
+
+    Args:
+      seconds: of training.
+      at: step -> seconds since the trial's start, every TRIAL_EVERY steps.
+    """
+    halves = ([end - TRIAL_EVERY * i for i in range(4)] for end in (TRIAL_STEPS // 2, TRIAL_STEPS))
+    lead, rest = (statistics.median(at[end] - at[end - TRIAL_EVERY] for end in ends) for ends in halves)
+    return int(seconds * TRIAL_EVERY / (0.25 * lead + 0.75 * rest))
 
 
 def _detail(evaluation: Any) -> dict[str, Any]:

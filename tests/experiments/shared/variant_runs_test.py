@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from contextjax.types import UserError
-from experiments.shared.variant_runs import VariantRuns
+from experiments.shared.variant_runs import VariantRuns, steps_within
 from experiments.shared.variant_tables import table
 from tests.catalogues import product_rows, write_catalogue
 
@@ -73,3 +73,11 @@ def test_rows_of_one_kind_have_its_queries(tmp_path):
     own = row["by kind"]["colour"]
     assert row["metrics"]["mAP@10"] == own["mAP@10"] and row["truths"] == own["n_truths"] >= 1
     assert row["queries"] == own["n_queries"] and set(row["Rs@1 by kind"]) == {"colour"} and row["gallery"] == 80
+
+
+def test_the_steps_of_a_time_follow_from_both_halves_of_a_trial_and_not_from_a_stall():
+    at, now = {}, 0.0
+    for step in range(1, 61):
+        now += (0.1 if step <= 30 else 0.3) + (5.0 if step in (18, 47) else 0.0)
+        at[step] = now
+    assert steps_within(60, at) == pytest.approx(60 / (0.25 * 0.1 + 0.75 * 0.3), abs=1.5)

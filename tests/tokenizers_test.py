@@ -372,6 +372,7 @@ def test_saved_tokenizers_are_read_without_transformers(tokenizer, bert_folder, 
     subprocess.run([sys.executable, "-c", code, bert_folder / "saved.json", folder], check=True)
 
 
+@pytest.mark.long
 def test_reading_a_checkpoint_prints_nothing(bert_folder):
     """Without PyTorch, transformers prints advice when it is imported."""
     code = (

@@ -60,6 +60,7 @@ def test_another_tokenizer_or_system_is_refused_wherever_the_run_is_used(run, pi
         path.write_text(whole[path])
 
 
+@pytest.mark.long
 def test_a_damaged_file_of_a_run_is_one_sentence_that_names_it(run):
     for name in ("config.json", "system.json", "tokenizer.json"):
         whole = (run / name).read_bytes()

@@ -23,6 +23,7 @@ def traced_steps(workdir):
     return traces
 
 
+@pytest.mark.long
 def test_exactly_the_chosen_steps_are_recorded_and_training_is_unchanged(tmp_path):
     plain = run(tmp_path / "plain")
     recorded = run(tmp_path / "recorded", profile=(5, 7))

@@ -154,6 +154,7 @@ def test_a_converted_clip_is_pushed(clip, hub, tmp_path, monkeypatch, without_xe
     assert repository["files"] == contents(tmp_path / "out") and "README.md" in repository["files"]
 
 
+@pytest.mark.long
 def test_a_run_is_pushed_with_its_model_card_again_and_again(tiny_run, hub, tmp_path):
     for number in (1, 2):
         done = convert(tiny_run, tmp_path / str(number), "--push=shop/run")

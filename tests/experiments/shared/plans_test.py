@@ -73,6 +73,7 @@ def test_text_and_data_have_all_figures(plan):
     assert figures["chips"]["v5e"]["mfu"] == figures["flops"] / (step["step"] * CHIPS["v5e"].float32 * 8)
 
 
+@pytest.mark.long
 def test_advice_is_for_what_does_not_fit(plan):
     assert plan.fits(CHIP) and not plans.advice(plan, CHIP)
     cost = plan.cost

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from data_pipelines.synthesis.pairs import SimilarityBand, folder_pictures, grouped_pairs, mine_groups, on_grid
 from data_pipelines.synthesis.pipeline import run_pipeline
@@ -14,6 +15,7 @@ from tests.data_pipelines.synthesis.conftest import saying
 from tests.reports.pages import Tags
 
 
+@pytest.mark.long
 def test_groups_of_a_folder_become_pairs_and_a_page_to_judge_the_band_by(system, folder, tmp_path):
     pictures = folder_pictures(folder)
     ids, embeddings = embedded(system, folder, tmp_path / "galleries")

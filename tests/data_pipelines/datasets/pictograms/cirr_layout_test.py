@@ -28,6 +28,7 @@ def load(path: Path):
     return json.loads(path.read_text())
 
 
+@pytest.mark.long
 def test_same_seed_same_bytes_whatever_the_number_of_processes(written, tmp_path):
     again = write_cirr(tmp_path / "again", **SMALL, processes=2)
     assert contents(again) == contents(written)

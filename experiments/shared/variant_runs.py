@@ -163,13 +163,14 @@ class VariantRuns:
 
 
 def steps_within(seconds: float, at: Mapping[int, float]) -> int:
-    """Returns how many steps take `seconds`, a quarter of them in the lead, by a trial of which half is.
+    """Returns how many steps take so many seconds of training, a quarter of them lead steps, by a trial's times.
 
-    Each half is judged by the median of its last four stretches, so that other work for a second counts for little.
+    The first half of the trial are lead steps. The speed of each half is the median over its last four stretches of
+    TRIAL_EVERY steps, so that a stall of a second counts for little.
 
     Args:
-      seconds: of training.
-      at: step -> seconds since the trial's start, every TRIAL_EVERY steps.
+      seconds: the training time.
+      at: step of the trial -> seconds since its start, for every multiple of TRIAL_EVERY.
     """
     halves = ([end - TRIAL_EVERY * i for i in range(4)] for end in (TRIAL_STEPS // 2, TRIAL_STEPS))
     lead, rest = (statistics.median(at[end] - at[end - TRIAL_EVERY] for end in ends) for ends in halves)

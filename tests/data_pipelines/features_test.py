@@ -83,7 +83,6 @@ def test_rows_are_what_the_system_says_of_each_description(system, data, cached)
     assert np.abs(np.diff(table.features[0], axis=0)).max() > 1e-3  # of different pictures
 
 
-@pytest.mark.long
 def test_it_scores_as_from_the_pictures(system, data, cached):
     table, *_ = cached
     sets = [[data.pictures[data.pictures.row[name]] for name in record.images] for record in data.records]

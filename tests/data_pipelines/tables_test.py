@@ -23,7 +23,6 @@ def load(folder, split="val", **options):
     return load_split(CirrReader(folder), folder, split, size=32, **options)
 
 
-@pytest.mark.long
 def test_the_tables_are_what_the_reader_reads(pictograms, val):
     reader = CirrReader(pictograms)
     assert list(val.records) == reader.records("val")

@@ -14,7 +14,6 @@ from contextjax.spec import SystemSpec
 from contextjax.types import UserError
 
 
-@pytest.mark.long
 def test_the_folder_says_what_it_is(case):
     assert SystemSpec.read(case.export) == case.system.spec
     sums = integrity.Manifest.read(case.export).files
@@ -56,7 +55,6 @@ def copy(case, tmp_path):
         ),
     ],
 )
-@pytest.mark.long
 def test_a_folder_that_is_not_whole_is_refused(copy, damage, sentence):
     damage(copy)
     with pytest.raises(UserError, match=sentence):

@@ -146,7 +146,6 @@ def test_what_is_matched_is_what_the_draws_say(params, captions, learned):
     assert outputs["truth"].shape[1] == PATCHES // 4 and (same.sum(-1) == 1).all()  # of a quarter, each once
 
 
-@pytest.mark.long
 def test_the_papers_terms_leave_blips_projections_alone(step, params, captions):
     """They serve the draws, which let no gradient through; the adapter and what the masking adds do learn."""
     _, gradients = step(params, captions, fixed_draws(), jnp.asarray([0.0, 1.0, 1.0]))

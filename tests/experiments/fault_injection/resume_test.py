@@ -3,13 +3,11 @@
 import shutil
 
 import numpy as np
-import pytest
 
 from experiments.fault_injection.resume import check_resume
 from tests.experiments.fault_injection.toy import train_cut
 
 
-@pytest.mark.long
 def test_a_cut_run_is_the_whole_one(whole, tmp_path):
     workdir, records = whole
     outcome = check_resume("cut", train_cut, tmp_path / "cut", workdir, records, [3, 1, 6])

@@ -70,6 +70,11 @@ CATALOGUE = EvaluationProtocol(
     any_truth=True,
 )
 
+# All pictures of the split, without the query's own; every picture with the target's description is right.
+FASHION200K = EvaluationProtocol(
+    name="fashion200k", reader="fashion200k", recall_at=(1, 10, 50), excludes_reference=True, any_truth=True
+)
+
 # Captions: a picture is looked for by its caption among all pictures of the split. It shows what towers know before
 # they are trained on triplets.
 CIRR_CAPTIONS = EvaluationProtocol(
@@ -107,7 +112,7 @@ PROTOCOLS: Mapping[str, EvaluationProtocol] = {
         # Other texts of CIRR's pairs, scored as CIRR's own are, under names of their own.
         *(dataclasses.replace(CIRR, name=name, reader=name) for name in ("cirr_r", "cirr_ext")),
         *(FASHION_IQ_ORIGINAL, FASHION_IQ_VAL, CIRCO, ICIR, GENECIS, LASCO, HOTEL_CIR, MANIFEST, CATALOGUE, IMAGECODE),
-        *(CATALOGUE_SETS, MMVP, CIRR_CAPTIONS, KARPATHY, CAPTIONS),
+        *(FASHION200K, CATALOGUE_SETS, MMVP, CIRR_CAPTIONS, KARPATHY, CAPTIONS),
     )
 }
 

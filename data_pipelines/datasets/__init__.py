@@ -9,6 +9,7 @@ from data_pipelines.datasets.circo import CircoReader
 from data_pipelines.datasets.cirr import CirrCaptionsReader, CirrReader
 from data_pipelines.datasets.cirr_ext import CirrExtReader
 from data_pipelines.datasets.cirr_r import CirrRewrittenReader
+from data_pipelines.datasets.fashion200k import Fashion200kReader
 from data_pipelines.datasets.fashion_iq import FashionIqReader
 from data_pipelines.datasets.genecis import GenecisReader
 from data_pipelines.datasets.hotel_cir import HotelCirReader
@@ -25,5 +26,6 @@ READERS: Mapping[str, Any] = {
         *(CirrReader, CirrExtReader, CirrRewrittenReader, LascoReader, HotelCirReader, FashionIqReader, CircoReader),
         *(GenecisReader, ManifestReader, CirrCaptionsReader, CaptionsReader, ImageCodeReader, MmvpReader),
         *(CatalogueReader, CatalogueSetsReader, CatalogueCaptionsReader, KarpathyReader, IcirReader),
+        Fashion200kReader,
     )
 }

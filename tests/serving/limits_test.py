@@ -15,13 +15,14 @@ from tests.serving.conftest import TEXTS, Server
 
 
 class Slow(Index):
-    """An index that answers when `go` is set."""
+    """An index that answers when `go` is set; `asked` is set as soon as it is asked."""
 
     def __init__(self, folder, go):
         super().__init__(folder)
-        self.go = go
+        self.go, self.asked = go, threading.Event()
 
     def search(self, queries, k, **options):
+        self.asked.set()
         self.go.wait(60)
         return super().search(queries, k, **options)
 

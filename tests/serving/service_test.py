@@ -67,7 +67,10 @@ def test_a_full_queue_refuses_and_ends_answer_all_that_was_taken(system, index, 
     service = Service(system, slow, gallery=gallery, limits=Limits(batch=1, wait=0.0, waiting=3))
     server = Server(make_app(service))
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
-        waiting = [pool.submit(httpx.post, f"{server.url}/v1/search", data=asked, timeout=60) for _ in range(10)]
+        ask = lambda: pool.submit(httpx.post, f"{server.url}/v1/search", data=asked, timeout=60)
+        first = ask()
+        assert slow.asked.wait(60)  # all ten at once could be there before one is taken, and three would be answered
+        waiting = [first, *(ask() for _ in range(9))]
         while sum(future.done() for future in waiting) < 6:  # one is computed, three wait
             time.sleep(0.01)
         refused = [future.result() for future in waiting if future.done()]

@@ -1,6 +1,6 @@
 """Systems of composed retrieval side by side on the pictogram scenes: the same small towers, data and optimizer.
 
-    python -m experiments.compare --config=configs/systems.py --minutes=7 --workdir=runs/systems \\
+    python -m experiments.compare --config=configs/systems.py --minutes=5 --workdir=runs/systems \\
       --rows=results/systems.jsonl \\
       --variants=context_cir,no_consistency,sum,raw_sum,combiner,composed_blip,qformer,pseudo_word
 

@@ -9,6 +9,7 @@ Train on it with --config=configs/catalogue.py, or with data.reader=catalogue in
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from absl import flags
@@ -36,9 +37,12 @@ def main() -> None:
     from data_pipelines.datasets.catalogue.summary import check_catalogue
 
     folder = Path(cli.required(DATA))
-    pairs = [given.partition(":") for given in cli.required(ATTRIBUTES)]
-    if odd := [column for column, _, role in pairs if not (column and role)]:
+    given = cli.required(ATTRIBUTES)
+    pairs = [each.rpartition(":") for each in given]
+    if odd := [each for each, (column, _, role) in zip(given, pairs, strict=True) if not (column and role)]:
         raise UserError(f"--attributes has '{odd[0]}'; expected COLUMN:ROLE, as in baseColour:colour.")
+    if twice := [column for column, count in Counter(column for column, *_ in pairs).items() if count > 1]:
+        raise UserError(f"--attributes has the column {twice[0]} twice; give it one role.")
     content = {
         "tables": cli.required(TABLES), "id": ID.value, "picture": PICTURE.value, "title": TITLE.value,
         "attributes": {column: role for column, _, role in pairs}, "split": SPLIT.value, "varying": VARYING.value,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -85,8 +86,8 @@ class Fashion200kReader(DatasetReader[ComposedRecord]):
             return self._checked(records, [], self.folder / "labels", "descriptions that differ in one word")
         remedy = "TIRG's authors publish it (github.com/google/tirg)"
         file = self.folder / QUERIES
-        lines = read_text(file, layout=self.layout, remedy=remedy, limits=LONG_LIST).splitlines()
-        pairs, problems = annotations.parse(filter(str.strip, lines), _pair, file=QUERIES)
+        lines = _lines(read_text(file, layout=self.layout, remedy=remedy, limits=LONG_LIST))
+        pairs, problems = annotations.parse(lines, _pair, file=QUERIES)
         sound, unknown = [], []
         for number, pair in enumerate(pairs):
             if absent := [picture for picture in pair if picture not in garments]:
@@ -108,17 +109,21 @@ class Fashion200kReader(DatasetReader[ComposedRecord]):
         garments: dict[str, Garment] = {}
         problems = []
         for file in self._labels(split):
-            lines = read_text(file, layout=self.layout, limits=LONG_LIST).splitlines()
+            lines = _lines(read_text(file, layout=self.layout, limits=LONG_LIST))
             make = functools.partial(_garment, category=file.name.split("_")[0])
-            found, faults = annotations.parse(filter(str.strip, lines), make, file=file.name)
+            found, faults = annotations.parse(lines, make, file=file.name)
             problems += faults
             for garment in found:
                 garments.setdefault(garment.picture, garment)
         return garments, problems
 
 
+def _lines(text: str) -> Iterator[str]:
+    return (line for line in io.StringIO(text) if line.strip())  # str.splitlines splits at other characters, too
+
+
 def _garment(number: int, line: str, category: str) -> Iterator[Garment]:
-    columns = line.split("\t")
+    columns = line.rstrip("\r\n").split("\t")
     if len(columns) != 3:
         raise annotations.Fault(f"has {len(columns)} columns ({line[:80]!r}), expected picture, score and description")
     description = annotations.checked_text(columns[2], "description")
@@ -167,8 +172,9 @@ def _training_queries(garments: Iterable[Garment]) -> Iterator[ComposedRecord]:
 
     @functools.cache
     def differing(own: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """Returns the descriptions that differ from one in one word."""
-        return list(dict.fromkeys(other for rest in _rests(own) for other in by_rest[rest] if other != own))
+        """Returns the descriptions that differ from one in one word, and not in the order of words alone."""
+        others = dict.fromkeys(other for rest in _rests(own) for other in by_rest[rest])
+        return [other for other in others if set(other) != set(own)]
 
     for garment in garments:
         own, random = garment.words, Random(f"query {garment.picture}")

@@ -47,6 +47,7 @@ def test_faults_are_listed_and_nothing_is_written_unless_they_are_skipped(tmp_pa
     [
         ([*COLUMNS, "--attributes=gender"], "--attributes has 'gender'; expected COLUMN:ROLE"),
         ([*COLUMNS, "--attributes=size:plain"], "have no column size"),
+        ([*COLUMNS, "--attributes=gender:audience,gender:plain"], "has the column gender twice"),
         (["--tables=names.csv", ATTRIBUTES], "names.csv is missing"),
         ([ATTRIBUTES], "--tables is missing"),
     ],

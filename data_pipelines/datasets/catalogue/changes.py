@@ -86,7 +86,7 @@ def candidate_sets(products: Sequence[Product], layout: CatalogueLayout) -> list
     """Returns descriptions of one of ten products that agree in all attributes but those that vary.
 
     These are the layout's `varying`, or the colours. The description is the product's title, or its attributes where it
-    has none; a product whose description fits another of its set has none.
+    has none and no value is missing; a product whose description is another's of its set, too, has none.
     """
     colours = (column for column, role in layout.attributes.items() if role == "colour")
     varying = [list(layout.attributes).index(column) for column in layout.varying or colours]
@@ -157,6 +157,7 @@ def _descriptions(name: str, products: Sequence[Product], layout: CatalogueLayou
     columns = tuple(layout.attributes)
     texts = [product.title or describe(layout.roles, columns, product.values) for product in products]
     images = tuple(product.id for product in products)
+    lower = [text.lower() for text in texts]
     for index, text in enumerate(texts):
-        if texts.count(text) == 1:
+        if lower.count(text.lower()) == 1 and (products[index].title or products[index].is_complete):
             yield CandidateRecord(f"{name}/{images[index]}", images, text, index, "static", name)

@@ -78,13 +78,18 @@ class CatalogueLayout:
             for column in self.varying
             if column not in self.attributes
         ]
+        for role in ("colour", "audience", "kind"):  # a text says the value alone, not whose it is
+            if len(columns := [column for column, own in self.attributes.items() if own == role]) > 1:
+                problems.append(f"the role {role} for {' and '.join(columns)}, expected one; give the others plain")
+        if not self.id:
+            problems.append("no column of the id")
         if self.faults not in FAULTS:
             problems.append(f"'{self.faults}' for faults, expected one of {', '.join(FAULTS)}")
         if not _columns(self.picture):
             problems.append(f"the picture '{self.picture}', expected a path with a column, such as images/{{id}}.jpg")
         try:
             "".encode(self.encoding)
-        except LookupError:
+        except (LookupError, ValueError):  # "undefined" is one that encodes nothing
             problems.append(f"the encoding '{self.encoding}', expected one that Python has, such as utf-8 or cp1252")
         if problems:
             raise UserError(f"The catalogue has {'; '.join(problems)}. Correct {FILE}, or the flags that write it.")
@@ -106,7 +111,9 @@ class CatalogueLayout:
         Raises:
           annotations.Fault: the path leaves the folder.
         """
-        return annotations.plain_path(self.picture.format_map(row), "picture")
+        parts = string.Formatter().parse(self.picture)
+        path = "".join(before + (row[column] if column else "") for before, column, *_ in parts)
+        return annotations.plain_path(path, "picture")
 
 
 def read_layout(folder: Path) -> CatalogueLayout:
@@ -143,7 +150,10 @@ def _is_of(value: Any, kind: type) -> bool:
 
 
 def _columns(pattern: str) -> list[str]:
+    """Returns the columns in a pattern; none where it has something else in braces, such as a format."""
     try:
-        return [name for _, name, _, _ in string.Formatter().parse(pattern) if name]
+        parts = [part for part in string.Formatter().parse(pattern) if part[1] is not None]
     except ValueError:  # an unmatched brace
         return []
+    is_plain = all(name and not form and not conversion for _, name, form, conversion in parts)
+    return [str(name) for _, name, _, _ in parts] if is_plain else []

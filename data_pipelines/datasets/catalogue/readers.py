@@ -40,7 +40,7 @@ class _CatalogueReader(DatasetReader[Record]):
         return [self.folder / name for name in (FILE, *self.description.tables)]
 
     def pictures(self, split: str) -> dict[str, Path]:
-        """Returns product id -> file, in the order of the first table.
+        """Returns product id -> file, in the order of the ids.
 
         Raises:
           UserError: rows have faults, and catalogue.json does not say that they are skipped; the message lists them.

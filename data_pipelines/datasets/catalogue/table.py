@@ -8,8 +8,9 @@ import dataclasses
 import hashlib
 import io
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from contextjax.files import existing
@@ -17,9 +18,12 @@ from contextjax.json_files import LONG_LIST, check_file
 from contextjax.types import UserError
 from data_pipelines import annotations
 from data_pipelines.datasets.catalogue.layout import CatalogueLayout
+from data_pipelines.datasets.catalogue.wording import canonical
 
 MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-NO_VALUE = {"", "na", "n/a", "nan", "null", "none", "-", "?"}  # what tables write where a value is missing
+# What tables write where a value is missing, by its letters and digits: "N/A", "n.a.", "--" and "?" are among them.
+NO_VALUE = {"", "na", "nan", "nil", "none", "notapplicable", "notavailable", "notspecified", "null", "undefined",
+            "unknown", "unspecified"}  # fmt: skip
 DELIMITERS = (",", ";", "\t")
 VAL, TEST = 1, 0  # last digits of the ids of these splits; all others are trained on
 
@@ -31,7 +35,8 @@ class Product:
     Attributes:
       id: the product's id.
       picture: path of its picture, relative to the folder.
-      values: its attributes in the layout's order, in small letters; "" where the table has no value.
+      values: its attributes in the layout's order, as texts say them (see wording.canonical): "Tshirt" and "Tshirts"
+        are one value; "" where the table has none.
       title: a text about it; "" where there is none.
       split: the name of its split.
     """
@@ -50,7 +55,7 @@ class Product:
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
-    """All products of the tables that have no fault, in the order of the first table, and the faults of the others."""
+    """All products of the tables that have no fault, in the order of their ids, and the faults of the others."""
 
     products: tuple[Product, ...]
     faults: tuple[str, ...]
@@ -74,7 +79,7 @@ def read_catalogue(folder: Path, layout: CatalogueLayout) -> Catalogue:
             "the names of the columns."
         )
     more = [table.by_id() for table in others]
-    there: dict[Path, set[str]] = {}
+    there: dict[Path, dict[str, str]] = {}
     products = []
     for number, row in first.once():
         whole = dict.fromkeys(known, "")
@@ -85,14 +90,13 @@ def read_catalogue(folder: Path, layout: CatalogueLayout) -> Catalogue:
             path = folder / product.picture
             if path.parent not in there:
                 there[path.parent] = _names(path.parent)
-            if path.name not in there[path.parent] and not existing(path).exists():
-                raise annotations.Fault(f"has no picture {product.picture}")
+            _check_picture(path, product.picture, there[path.parent])
             products.append(product)
         except annotations.Fault as fault:
             first.faults[number] = str(fault)
     faults = [f"line {n} of {table.path.name} {table.faults[n]}" for table in (first, *others)
               for n in sorted(table.faults)]  # fmt: skip
-    return Catalogue(tuple(products), tuple(faults))
+    return Catalogue(tuple(sorted(products, key=lambda product: product.id)), tuple(faults))
 
 
 def split_of(id: str) -> str:
@@ -147,7 +151,13 @@ class _Table:
             next(lines)
             while True:
                 number = lines.line_num + 1
-                values = next(lines)
+                try:
+                    values = next(lines)
+                except csv.Error as error:
+                    if "expected after" not in str(error):
+                        raise
+                    self.faults[number] = "has a quotation mark within a value; double it"
+                    continue
                 if not any(value.strip() for value in values):
                     continue
                 fault = self._fault(values)
@@ -156,7 +166,8 @@ class _Table:
                     continue
                 # A title with commas that no quotation marks protect takes all values that are left.
                 values = [*values[: count - 1], delimiter.join(values[count - 1 :]).rstrip(delimiter)]
-                yield number, {name: value.strip() for name, value in zip(self.columns, values, strict=True)}
+                plain = (unicodedata.normalize("NFC", value.strip()) for value in values)
+                yield number, dict(zip(self.columns, plain, strict=True))
         except StopIteration:
             return
         except csv.Error as error:
@@ -204,6 +215,8 @@ def _header(path: Path, text: str, id: str) -> tuple[str, list[str]]:
                 return delimiter, header
             raise UserError(f"{path} has a column without a name; name it.")
     widest = max(headers.values(), key=len)
+    if not any(widest):
+        raise UserError(f"{path} begins with an empty line; expected the names of its columns, '{id}' among them.")
     raise UserError(f"{path} has no column '{id}'; it has {', '.join(widest)}: correct the name of the id's column.")
 
 
@@ -215,19 +228,34 @@ def _product(row: dict[str, str], layout: CatalogueLayout) -> Product:
     return Product(
         id=id,
         picture=layout.picture_of(row),
-        values=tuple(_value(row[column]) for column in layout.attributes),
+        values=tuple(_value(row[column], role) for column, role in layout.attributes.items()),
         title=" ".join(row[layout.title].split()) if layout.title else "",
         split=split,
     )
 
 
-def _value(given: str) -> str:
-    plain = " ".join(given.split()).lower()
-    return "" if plain in NO_VALUE else plain
+def _value(given: str, role: str) -> str:
+    letters = "".join(filter(str.isalnum, given)).lower()
+    return "" if letters in NO_VALUE else canonical(given, role)
 
 
-def _names(folder: Path) -> set[str]:
+def _check_picture(path: Path, name: str, there: Mapping[str, str]) -> None:
+    """Raises annotations.Fault where a picture is no file. `there`: the files of its folder, by their small letters."""
+    alike = there.get(path.name.lower(), "")
     try:
-        return {entry.name for entry in os.scandir(folder) if entry.is_file()}
+        if alike == path.name or existing(path).is_file():
+            return
+    except OSError:  # a name that is too long, for example
+        pass
+    if alike:
+        raise annotations.Fault(f"has no picture {name}, but {alike} is there: correct the pattern of the pictures")
+    lacking = "" if path.parent.is_dir() else f", nor is there a folder {Path(name).parent}"
+    raise annotations.Fault(f"has no picture {name}{lacking}")
+
+
+def _names(folder: Path) -> dict[str, str]:
+    """Returns the files of a folder by their names in small letters."""
+    try:
+        return {entry.name.lower(): entry.name for entry in os.scandir(folder) if entry.is_file()}
     except OSError:
-        return set()
+        return {}

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import functools
+import re
+import unicodedata
 from collections.abc import Sequence
 from random import Random
 from typing import Any, NamedTuple
 
 from data_pipelines.datasets.catalogue.layout import ROLES
 
-# The last words of names that are said without "a": pairs, and things that come in numbers.
-PLURAL_ONLY = frozenset(
-    "accessories bottoms boxers bras briefs capris chains churidar clothes cufflinks earrings flats flops glasses "
-    "gloves goggles heels innerwear jeans jeggings jewellery leggings lips nails outdoors overalls pajamas pants "
-    "patiala pyjamas sandals scissors shoes shorts skins socks stockings suits sunglasses swimwear tights trousers "
-    "tweezers underwear".split()
+# The last words of names that are said without "a": pairs, also where a table has one of the two ("shoe"), ...
+PAIRS = frozenset(
+    "binoculars booties boots boxers briefs brogues capris chinos churidar clogs cufflinks culottes earbuds earphones "
+    "earrings flops gloves goggles headphones heels jeans jeggings joggers knickers leggings loafers mittens moccasins "
+    "pajamas panties pants pyjamas sandals scissors shoes shorts slacks slippers sneakers socks spectacles stockings "
+    "sunglasses suspenders sweatpants tights trainers trousers trunks tweezers".split()
 )
-SPELLINGS = {"tshirt": "t-shirt", "tshirts": "t-shirts", "multi": "several colours", "multicolor": "several colours"}
-AUDIENCES = {"unisex": "anyone", "man": "men", "male": "men", "woman": "women", "female": "women", "boy": "boys",
-             "girl": "girls", "kid": "kids"}  # fmt: skip
+# ... and things that come in numbers.
+PLURAL_ONLY = PAIRS | frozenset(
+    "accessories bottoms chains clothes essentials flats glasses laces lips nails outdoors overalls patiala skins "
+    "warmers".split()
+)
+# Those that are said without "a" and have no plural.
+UNCOUNTABLE = frozenset("care clothing equipment furniture jewellery jewelry luggage makeup".split())
+SINGULAR = frozenset("atlas canvas chassis gas iris lens tennis".split())  # which end in "s", as those in "us" and "ss"
+# Of words in "ies" that are no plural of one in "y".
+ENDS_IN_IE = frozenset("beanies brownies cookies hoodies movies onesies selfies smoothies ties veggies".split())
+SPELLINGS = {"tshirt": "t-shirt", "tshirts": "t-shirts", "mens": "men's", "womens": "women's"}
+SEVERAL = "multi", "multicolor", "multicolour", "multi color", "multi colour", "multi-color", "multi-colour"
+AUDIENCES = {"unisex": "anyone", "man": "men", "male": "men", "mens": "men", "men's": "men", "woman": "women",
+             "female": "women", "womens": "women", "women's": "women", "boy": "boys", "girl": "girls",
+             "kid": "kids"}  # fmt: skip
 
 
 class Change(NamedTuple):
@@ -82,16 +96,37 @@ def ask_for(changes: Sequence[Change], random: Random, *, roles: Sequence[str] =
 def describe(roles: Sequence[str], columns: Sequence[str], values: Sequence[str]) -> str:
     """Returns a text with all values of a product that there are, such as "navy blue shirt for men"."""
     of = lambda role: [(c, v) for r, c, v in zip(roles, columns, values, strict=True) if r == role and v]
-    words = [spelled(value) for _, value in of("colour")]
+    words = [colour(value) for _, value in of("colour")]
     words += [bare(value) for _, value in of("kind")] or ["product"]
     words += [f"for {audience(value)}" for _, value in of("audience")]
     words += [f"with {name(column)} {spelled(value)}" for column, value in of("plain")]
     return " ".join(words)
 
 
+def canonical(value: str, role: str) -> str:
+    """Returns a value as texts say it; what is said alike is one value.
+
+    Args:
+      value: of an attribute, as the table has it.
+      role: the attribute's, one of layout.ROLES.
+
+    Example:
+      >>> canonical("Tshirts", "kind"), canonical("Unisex", "audience"), canonical("Multi", "colour")
+      ('t-shirt', 'anyone', 'several colours')
+    """
+    plain = " ".join(unicodedata.normalize("NFC", value).lower().split())
+    say = {"audience": audience, "kind": bare, "colour": colour}.get(role)
+    return say(plain) if say else plain
+
+
 def spelled(value: str) -> str:
-    """Returns a value as a text has it: "tshirts" as "t-shirts", "multi" as "several colours"."""
+    """Returns a value as a text has it: "tshirts" as "t-shirts"."""
     return " ".join(SPELLINGS.get(word, word) for word in value.split())
+
+
+def colour(value: str) -> str:
+    """Returns the words of a colour: "multi" as "several colours"."""
+    return "several colours" if value in SEVERAL else value
 
 
 def audience(value: str) -> str:
@@ -101,24 +136,28 @@ def audience(value: str) -> str:
 
 def name(column: str) -> str:
     """Returns the words of a column's name: "baseColour" and "base_colour" as "base colour"."""
-    spaced = "".join(f" {letter}" if letter.isupper() else letter for letter in column.replace("_", " "))
-    return " ".join(spaced.lower().split())
+    return " ".join(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", column.replace("_", " ")).lower().split())
 
 
 @functools.cache
 def bare(kind: str) -> str:
-    """Returns one of a kind without an article: "shirts" as "shirt", and what comes in pairs as it is."""
-    said = spelled(kind)
-    if said.split()[-1] in PLURAL_ONLY:
-        return said
-    return _english().singular_noun(said) or said
+    """Returns one of a kind without an article: "shirts" as "shirt", and what comes in pairs as it is, "jeans"."""
+    *before, last = spelled(kind).split() or [""]
+    if f"{last}s" in PAIRS:
+        last += "s"
+    elif last in ENDS_IN_IE:
+        last = last[:-1]
+    elif last not in PLURAL_ONLY | UNCOUNTABLE | SINGULAR and not last.endswith(("us", "ss")):
+        last = _english().singular_noun(last) or last
+    return " ".join((*before, last))
 
 
 @functools.cache
 def one_of(kind: str) -> str:
     """Returns one of a kind with its article: "shirts" as "a shirt", "jeans" as "jeans"."""
     said = bare(kind)
-    return said if said.split()[-1] in PLURAL_ONLY else _english().a(said)
+    last = said.split()[-1]
+    return said if last in PLURAL_ONLY | UNCOUNTABLE or last.endswith("wear") else _english().a(said)
 
 
 @functools.cache
@@ -129,5 +168,5 @@ def _english() -> Any:
 
 
 def _said(change: Change) -> dict[str, str]:
-    say = {"audience": audience, "kind": one_of}.get(change.role, spelled)
+    say = {"audience": audience, "kind": one_of, "colour": colour}.get(change.role, spelled)
     return {"new": say(change.after), "old": say(change.before), "what": name(change.column)}

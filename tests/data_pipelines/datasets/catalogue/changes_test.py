@@ -56,3 +56,9 @@ def test_a_caption_has_the_attributes_and_the_title():
     caption = caption_of(shirt, LAYOUT, title=True)
     assert "red" in caption and caption.endswith(", fine shirt")
     assert caption_of(shirt, LAYOUT, title=False) == caption.removesuffix(", fine shirt")
+
+
+def test_without_a_title_only_products_with_every_value_are_described():
+    products = [product(str(i), "" if i == 4 else f"colour {i}") for i in range(10)]
+    records = candidate_sets(products, LAYOUT)
+    assert len(records) == 9 and {record.images[record.target] for record in records} == set("012356789")

@@ -26,7 +26,7 @@ def test_the_id_decides_the_split(catalogue_folder, table):
     reader = CatalogueReader(catalogue_folder)
     assert reader.splits == ("test", "train", "val")
     for split, digits in (("val", "1"), ("test", "0"), ("train", "23456789")):
-        assert list(reader.pictures(split)) == [id for id in table if id[-1] in digits]
+        assert list(reader.pictures(split)) == sorted(id for id in table if id[-1] in digits)
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -49,6 +49,16 @@ def test_queries_ask_for_what_their_right_pictures_are(catalogue_folder, table, 
             assert target["baseColour"] in record.text
         seen.add(kind)
     assert seen == set(CHANGES)
+
+
+@pytest.mark.parametrize("reader", [CatalogueReader, CatalogueSetsReader, CatalogueCaptionsReader])
+def test_the_order_of_the_rows_changes_nothing(tmp_path, reader):
+    rows = product_rows(150)
+    own, other = (
+        reader(write_catalogue(tmp_path / name, each)) for name, each in (("a", rows), ("b", rows[::-1]))
+    )  # fmt: skip
+    for split in ("train", "val"):
+        assert own.records(split) == other.records(split) and list(own.pictures(split)) == list(other.pictures(split))
 
 
 def test_groups_are_of_six_colours_of_one_article(catalogue_folder, table):

@@ -3,7 +3,7 @@
 import pytest
 
 from contextjax.types import UserError
-from data_pipelines.datasets.catalogue.summary import check_catalogue
+from data_pipelines.datasets.catalogue.summary import FAULTS_FILE, check_catalogue
 from tests.catalogues import DESCRIPTION, product_rows, write_catalogue
 
 
@@ -24,3 +24,25 @@ def test_faults_end_it_or_are_left_out(tmp_path):
         check_catalogue(folder, DESCRIPTION)
     lines = check_catalogue(folder, DESCRIPTION | {"faults": "skip"})
     assert lines[0] == "29 products; 1 rows are left out." and lines[1].startswith("  left out: ")
+
+
+def test_faults_that_are_too_many_for_a_message_stand_in_a_file(tmp_path):
+    rows = product_rows(60)
+    folder = write_catalogue(tmp_path / "c", [*rows, *rows[:20]])
+    with pytest.raises(UserError, match=r"has 20 faults: .* and 10 more \(all of them: .*catalogue.faults.txt\)"):
+        check_catalogue(folder, DESCRIPTION)
+    lines = (folder / FAULTS_FILE).read_text().splitlines()
+    assert len(lines) == 20 and lines[-1] == f"line 81 of styles.csv has the id {rows[19][0]} of line 21"
+
+
+def test_a_catalogue_without_a_product_or_a_training_split_is_told(tmp_path):
+    folder = write_catalogue(tmp_path / "c", [])
+    with pytest.raises(UserError, match=r"have no row\. Expected at least one product"):
+        check_catalogue(folder, DESCRIPTION)
+    folder = write_catalogue(tmp_path / "d", [(*row[:4], "", row[5]) for row in product_rows(9)])
+    for picture in (folder / "images").iterdir():
+        picture.unlink()
+    with pytest.raises(UserError, match="have no row without a fault; 9 have one"):
+        check_catalogue(folder, DESCRIPTION | {"faults": "skip"})
+    folder = write_catalogue(tmp_path / "e", [row for row in product_rows(60) if row[0][-1] == "1"])
+    assert "There is no split 'train' to train on; the splits are val." in check_catalogue(folder, DESCRIPTION)

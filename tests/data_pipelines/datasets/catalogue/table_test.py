@@ -72,7 +72,7 @@ def test_every_fault_is_told_with_its_line(tmp_path):
         (b'id,colour,name\n1,red,"x\n2,red,y\n', "can't be read from line 2 on .*close the quotation marks"),
         ("id,colour,name\n1,rosé,x\n".encode("cp1252"), r"is not utf-8 \(line 2: .*give its encoding"),
         (b"id,colour,colour,name\n", "has the column colour twice"),
-        (b"", "has no column 'id'"),
+        (b"", "begins with an empty line; expected the names of its columns, 'id' among them"),
     ],
 )
 def test_a_table_that_is_none_ends_with_one_sentence(tmp_path, content, sentence):
@@ -86,6 +86,44 @@ def test_a_picture_s_name_may_be_composed_in_unicode_s_other_way(tmp_path):
     folder = write_catalogue(tmp_path / "c", [(unicodedata.normalize("NFD", "é1"),)])
     (folder / "styles.csv").write_text("id,colour,name\n" + unicodedata.normalize("NFC", "é1") + ",red,Tee\n")
     assert read_catalogue(folder, LAYOUT).faults == ()
+
+
+@pytest.mark.parametrize("value", ["", "NA", "n.a.", "#N/A", "--", "?", "Unknown", "not specified", "undefined"])
+def test_what_stands_for_no_value_is_none(tmp_path, value):
+    folder = write_catalogue(tmp_path / "c", [("1",)])
+    (folder / "styles.csv").write_text(f"id,colour,name\n1,{value},Tee\n")
+    assert [product.values for product in read_catalogue(folder, LAYOUT).products] == [("",)]
+
+
+def test_values_that_are_said_alike_are_one(tmp_path):
+    folder = write_catalogue(tmp_path / "c", [("1",), ("2",)])
+    (folder / "styles.csv").write_text("id,kind\n2,Tshirt\n1,TSHIRTS\n")
+    products = read_catalogue(folder, CatalogueLayout(("styles.csv",), {"kind": "kind"})).products
+    assert [(product.id, product.values) for product in products] == [("1", ("t-shirt",)), ("2", ("t-shirt",))]
+
+
+def test_a_picture_is_a_file_and_a_fault_says_what_is_there_instead(tmp_path):
+    folder = write_catalogue(tmp_path / "c", [("1",), ("2",)])
+    (folder / "images" / "1.jpg").rename(folder / "images" / "1.JPG")
+    (folder / "images" / "3.jpg").mkdir()
+    rows = ["1,red,a", "2,red,b", "3,red,c", f"{'9' * 300},red,d"]
+    (folder / "styles.csv").write_text("\n".join(["id,colour,name", *rows]) + "\n")
+    catalogue = read_catalogue(folder, LAYOUT)
+    assert [product.id for product in catalogue.products] == ["2"] and len(catalogue.faults) == 3
+    assert "line 2 of styles.csv has no picture images/1.jpg, but 1.JPG is there" in catalogue.faults[0]
+    assert "line 4 of styles.csv has no picture images/3.jpg" in catalogue.faults[1]
+    layout = CatalogueLayout(("styles.csv",), {"colour": "colour"}, title="name", picture="photos/{id}.jpg")
+    assert "nor is there a folder photos" in read_catalogue(folder, layout).faults[0]
+
+
+def test_a_quotation_mark_within_a_value_is_the_fault_of_its_row(tmp_path):
+    folder = write_catalogue(tmp_path / "c", [("1",), ("2",), ("3",)])
+    (folder / "styles.csv").write_text('id,colour,name\n1,red,"5" heel\n2,blue,"a, b"\n3,red\n')
+    catalogue = read_catalogue(folder, LAYOUT)
+    assert [product.title for product in catalogue.products] == ["a, b"]
+    assert [fault.split(" has ")[1] for fault in catalogue.faults] == [
+        "a quotation mark within a value; double it", "2 values, expected 3",
+    ]  # fmt: skip
 
 
 def test_tables_are_joined_by_id(tmp_path):
@@ -114,6 +152,10 @@ def test_faults_are_skipped_where_the_description_says_so(tmp_path):
         ({"attributes": {"a": "size"}}, "the role 'size' for a, expected one of colour"),
         ({"attributes": {"a": "fixed"}}, "no attributes that can change"),
         ({"picture": "images/a.jpg"}, "expected a path with a column"), ({"encoding": "utf-99"}, "encoding 'utf-99'"),
+        ({"encoding": "undefined"}, "encoding 'undefined'"), ({"encoding": "utf\0"}, "the encoding"),
+        ({"picture": "images/{id:d}.jpg"}, "expected a path with a column"), ({"id": ""}, "no column of the id"),
+        ({"picture": "images/{id!r}.jpg"}, "expected a path with a column"),
+        ({"attributes": {"a": "colour", "b": "colour"}}, "the role colour for a and b, expected one"),
         ({"faults": "ignore"}, "'ignore' for faults"), ({"title": 3}, "'3' for title"), ({"sizes": ""}, "key 'sizes'"),
     ],
 )  # fmt: skip

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from data_pipelines.datasets.catalogue.wording import SINGLE, Change, ask_for, bare, describe, name, one_of
+from data_pipelines.datasets.catalogue.wording import SINGLE, Change, ask_for, bare, canonical, describe, name, one_of
 
 
 @pytest.mark.parametrize(
@@ -14,10 +14,26 @@ from data_pipelines.datasets.catalogue.wording import SINGLE, Change, ask_for, b
         ("dresses", "a dress"), ("watches", "a watch"), ("casual shoes", "casual shoes"), ("umbrellas", "an umbrella"),
         ("flip flops", "flip flops"), ("scarves", "a scarf"), ("handbags", "a handbag"), ("bra", "a bra"),
         ("accessory gift set", "an accessory gift set"), ("sunglasses", "sunglasses"), ("tops", "a top"),
+        ("red delicious", "a red delicious"), ("asparagus", "an asparagus"), ("canvas", "a canvas"), ("shoe", "shoes"),
+        ("lip care", "lip care"), ("swimwear", "swimwear"), ("hoodies", "a hoodie"), ("ties", "a tie"),
+        ("mens grooming kit", "a men's grooming kit"), ("buses", "a bus"), ("bikinis", "a bikini"),
     ],
 )  # fmt: skip
 def test_kinds_are_said_as_english_says_them(kind, said):
     assert one_of(kind) == said and said.endswith(bare(kind))
+
+
+@pytest.mark.parametrize(
+    ("role", "values"),
+    [
+        ("kind", "Tshirt Tshirts T-shirts"), ("kind", "Shirt shirts"), ("kind", "shoe Shoes"), ("kind", "bus buses"),
+        ("audience", "Man Men Male mens men's"), ("audience", "unisex anyone"),
+        ("colour", "Multi multicolor Multi-Colour"), ("colour", "caf\u00e9 cafe\u0301"), ("plain", "Summer SUMMER"),
+    ],
+)  # fmt: skip
+def test_what_is_said_alike_is_one_value(role, values):
+    said = {canonical(value, role) for value in values.split()}
+    assert len(said) == 1 and {canonical(value, role) for value in said} == said
 
 
 def test_a_change_says_the_new_value():
@@ -39,7 +55,9 @@ def test_a_description_has_all_values():
     said = describe(roles, columns, ("women", "tshirts", "navy blue", "cotton", "apparel"))
     assert said == "navy blue t-shirt for women with base material cotton"
     assert describe(roles, columns, ("", "tshirts", "", "", "")) == "t-shirt"
-    assert name("base_colour") == "base colour"
+    assert [name(column) for column in ("base_colour", "SEASON", "heelHeightCM")] == [
+        "base colour", "season", "heel height cm",
+    ]  # fmt: skip
 
 
 def test_no_text_says_the_same_colour_of_products_without_colours():

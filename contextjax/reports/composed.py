@@ -85,6 +85,7 @@ class ComposedView:
             "n_gallery": n_gallery,
             "n_ranked": n_gallery - protocol.excludes_reference,
             "average": protocol.average if "Avg" in columns else (),
+            "any_truth": protocol.any_truth,
         }
 
     def headline(

@@ -77,6 +77,7 @@ class Report:
     n_gallery: int = 0
     n_ranked: int = 0  # pictures that a query ranks
     average: tuple[str, ...] = ()  # the metrics whose mean is "Avg"
+    any_truth: bool = False  # R@K looks for any right picture
     # Candidate sets only.
     n_sets: int = 0
     sizes: tuple[int, int] = (0, 0)  # of the smallest and the largest set

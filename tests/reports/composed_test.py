@@ -1,5 +1,8 @@
 """Cards of composed queries say what the evaluation says."""
 
+import dataclasses
+
+from contextjax.reports.report import render
 from tests.reports.conftest import FakeSystem, cards_of
 
 
@@ -66,3 +69,10 @@ def test_captions_are_the_alternative_texts(make_report):
     card = make_report(captions=[f"scene {row}" for row in range(40)]).sections[0].cards[0]
     assert card.reference_alt == f"Reference: scene {(int(card.id) + 1) % 40}"
     assert card.ranked[0].alt.startswith("Rank 1")
+
+
+def test_the_page_says_whether_the_target_or_any_right_picture_counts(make_report):
+    report = make_report()
+    said = [render(dataclasses.replace(report, any_truth=any_truth)) for any_truth in (False, True)]
+    assert ["R@K: the target is among" in page for page in said] == [True, False]
+    assert "R@K: a right picture is among" in said[1]

@@ -26,6 +26,7 @@ from tests.catalogues import product_rows, write_catalogue
 from tests.data_pipelines.datasets.karpathy_test import COCO
 from tests.data_pipelines.datasets.karpathy_test import write as write_karpathy
 from tests.data_pipelines.layouts import LAYOUTS
+from tests.data_pipelines.layouts import fashion200k as write_fashion200k
 from tests.data_pipelines.layouts import icir as write_icir
 
 SECONDS, MEMORY = 20, 1 << 30  # of one input, on a machine with other work; of all of them
@@ -238,6 +239,7 @@ SAMPLES = LAYOUTS | {
     "catalogue_sets": write_catalogue_sets,
     "cirr_captions": write_cirr_captions,
     "captions": write_captions,
+    "fashion200k": write_fashion200k,
     "icir": write_icir,
     "imagecode": write_imagecode,
     "karpathy": lambda folder: write_karpathy(folder, COCO),

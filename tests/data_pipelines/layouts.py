@@ -171,6 +171,33 @@ def icir(folder: Path) -> None:
         (folder / f"annotations/{side}_files.csv").write_text("".join(lines))
 
 
+GARMENTS = {
+    "train": {
+        "dress": {"women/a/1/1_0.jpeg": "red lace dress", "women/a/1/1_1.jpeg": "red lace dress",
+                  "women/a/2/2_0.jpeg": "blue lace dress", "women/a/3/3_0.jpeg": "red silk dress",
+                  "women/a/4/4_0.jpeg": "a long grey gown", "women/a/5/5_0.jpeg": "",
+                  "women/a/6/6_0.jpeg": "a grey long gown"},
+        "top": {"women/b/6/6_0.jpeg": "red lace top"},
+    },
+    "test": {
+        "dress": {"women/c/7/7_0.jpeg": "black mini dress", "women/c/8/8_0.jpeg": "white mini dress",
+                  "women/c/8/8_1.jpeg": "white mini dress"},
+        "pants": {"women/d/9/9_0.jpeg": "white slim pants"},
+    },
+}  # fmt: skip
+
+
+def fashion200k(folder: Path) -> None:
+    """Garments whose descriptions differ in one word, in two splits of two categories each."""
+    (folder / "labels").mkdir()
+    for split, categories in GARMENTS.items():
+        for category, pictures in categories.items():
+            write_pictures(folder, *pictures)
+            lines = [f"{picture}\t0.97\t{text}\n" for picture, text in pictures.items()]
+            (folder / f"labels/{category}_{split}_detect_all.txt").write_text("".join(lines))
+    (folder / "test_queries.txt").write_text("women/c/7/7_0.jpeg women/c/8/8_1.jpeg\n")
+
+
 LAYOUTS = {
     write.__name__: write
     for write in (cirr, cirr_ext, cirr_r, lasco, hotel_cir, fashion_iq, circo, genecis, manifest)

@@ -7,32 +7,13 @@ from contextjax.types import ComposedRecord, UserError
 from data_pipelines import protocols
 from data_pipelines.datasets.fashion200k import TRAINED, Fashion200kReader
 from data_pipelines.tables import load_split
-from tests.data_pipelines.layouts import write_pictures
-
-TRAIN = {
-    "dress": {"women/a/1/1_0.jpeg": "red lace dress", "women/a/1/1_1.jpeg": "red lace dress",
-              "women/a/2/2_0.jpeg": "blue lace dress", "women/a/3/3_0.jpeg": "red silk dress",
-              "women/a/4/4_0.jpeg": "a long grey gown", "women/a/5/5_0.jpeg": "",
-              "women/a/6/6_0.jpeg": "a grey long gown"},
-    "top": {"women/b/6/6_0.jpeg": "red lace top"},
-}  # fmt: skip
-TEST = {
-    "dress": {"women/c/7/7_0.jpeg": "black mini dress", "women/c/8/8_0.jpeg": "white mini dress",
-              "women/c/8/8_1.jpeg": "white mini dress"},
-    "pants": {"women/d/9/9_0.jpeg": "white slim pants"},
-}  # fmt: skip
+from tests.data_pipelines.layouts import GARMENTS, fashion200k
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A folder in the layout."""
-    (tmp_path / "labels").mkdir()
-    for split, categories in (("train", TRAIN), ("test", TEST)):
-        for category, pictures in categories.items():
-            write_pictures(tmp_path, *pictures)
-            lines = [f"{picture}\t0.97\t{text}\n" for picture, text in pictures.items()]
-            (tmp_path / f"labels/{category}_{split}_detect_all.txt").write_text("".join(lines))
-    (tmp_path / "test_queries.txt").write_text("women/c/7/7_0.jpeg women/c/8/8_1.jpeg\n")
+    fashion200k(tmp_path)
     return tmp_path
 
 
@@ -43,7 +24,7 @@ def test_a_test_query_asks_for_one_other_word_and_every_picture_of_that_descript
     assert reader.records("test") == [
         ComposedRecord("0", "women/c/7/7_0.jpeg", "replace black with white", right[0], kinds=("dress",), truths=right)
     ]
-    assert list(reader.pictures("test")) == [picture for pictures in TEST.values() for picture in pictures]
+    assert list(reader.pictures("test")) == [picture for pictures in GARMENTS["test"].values() for picture in pictures]
     assert reader.captions("test")["women/d/9/9_0.jpeg"] == "white slim pants"
 
 

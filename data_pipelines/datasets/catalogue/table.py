@@ -206,7 +206,13 @@ def _decode(path: Path, encoding: str) -> str:
 def _header(path: Path, text: str, id: str) -> tuple[str, list[str]]:
     """Returns the delimiter and the names of the columns."""
     first = io.StringIO(text, newline="").readline()
-    headers = {mark: [name.strip() for name in next(csv.reader([first], delimiter=mark), [])] for mark in DELIMITERS}
+    read = lambda mark: [name.strip() for name in next(csv.reader([first], delimiter=mark), [])]
+    try:
+        headers = {mark: read(mark) for mark in DELIMITERS}
+    except csv.Error as error:
+        raise UserError(
+            f"{path} has no header ({error}); expected the names of its columns in the first line."
+        ) from error
     for delimiter, header in headers.items():
         if id in header:
             while header and not header[-1]:  # unnamed columns at the end hold what an unprotected comma cut off

@@ -72,6 +72,7 @@ def test_every_fault_is_told_with_its_line(tmp_path):
         (b'id,colour,name\n1,red,"x\n2,red,y\n', "can't be read from line 2 on .*close the quotation marks"),
         ("id,colour,name\n1,rosé,x\n".encode("cp1252"), r"is not utf-8 \(line 2: .*give its encoding"),
         (b"id,colour,colour,name\n", "has the column colour twice"),
+        (b"x" * 200_000, "has no header .*expected the names of its columns in the first line"),
         (b"", "begins with an empty line; expected the names of its columns, 'id' among them"),
     ],
 )

@@ -34,7 +34,7 @@ def check_catalogue(folder: Path, content: Mapping[str, Any]) -> list[str]:
     layout = make_layout(content)
     catalogue = read_catalogue(folder, layout)
     faults, count = listed(catalogue.faults, between="; "), f"{len(catalogue.faults):,}"
-    if len(catalogue.faults) > NAMED and _write_faults(folder / FAULTS_FILE, catalogue.faults):
+    if _write_faults(folder / FAULTS_FILE, catalogue.faults):
         faults += f" (all of them: {folder / FAULTS_FILE})"
     if catalogue.faults and layout.faults == "fail":
         raise UserError(f"{folder} has {count} faults: {faults}. Mend them, or leave these rows out with --skip.")
@@ -48,7 +48,8 @@ def check_catalogue(folder: Path, content: Mapping[str, Any]) -> list[str]:
         without = counts.pop("", 0)
         common = ", ".join(value for value, _ in counts.most_common(EXAMPLES))
         lines.append(f"{column}: {len(counts)} values ({common} ...); {without:,} products have none")
-    for split in sorted({product.split for product in catalogue.products}):
+    splits = sorted({product.split for product in catalogue.products})
+    for split in splits:
         products = [product for product in catalogue.products if product.split == split]
         queries = composed_queries(products, layout, train=split == "train")
         kinds = Counter(kind for record in queries for kind in record.kinds)
@@ -57,16 +58,21 @@ def check_catalogue(folder: Path, content: Mapping[str, Any]) -> list[str]:
         lines.append(f"{split}: {len(products):,} products, {len(queries):,} queries ({counted}), {sets:,} sets of ten")
         shown = Random(0).sample(queries, min(EXAMPLES, len(queries)))
         lines += [f"  {record.reference}: {record.text} -> {record.target}" for record in shown]
-    splits = {product.split for product in catalogue.products}
     if "train" not in splits:
-        lines.append(f"There is no split 'train' to train on; the splits are {listed(sorted(splits))}.")
+        lines.append(f"There is no split 'train' to train on; the splits are {listed(splits)}.")
     return lines
 
 
 def _write_faults(path: Path, faults: Sequence[str]) -> bool:
-    """Writes all faults, a line each; returns False where the folder can't be written."""
+    """Writes faults that are too many for a message, a line each; else removes the file of an earlier check.
+
+    Returns False where nothing was written: there are few, or the folder can't be written.
+    """
     try:
-        write_whole(path, "".join(f"{fault}\n" for fault in faults))
+        if len(faults) > NAMED:
+            write_whole(path, "".join(f"{fault}\n" for fault in faults))
+        else:
+            path.unlink(missing_ok=True)
     except OSError:
         return False
-    return True
+    return len(faults) > NAMED

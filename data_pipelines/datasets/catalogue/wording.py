@@ -95,11 +95,11 @@ def ask_for(changes: Sequence[Change], random: Random, *, roles: Sequence[str] =
 
 def describe(roles: Sequence[str], columns: Sequence[str], values: Sequence[str]) -> str:
     """Returns a text with all values of a product that there are, such as "navy blue shirt for men"."""
-    of = lambda role: [(c, v) for r, c, v in zip(roles, columns, values, strict=True) if r == role and v]
-    words = [colour(value) for _, value in of("colour")]
-    words += [bare(value) for _, value in of("kind")] or ["product"]
-    words += [f"for {audience(value)}" for _, value in of("audience")]
-    words += [f"with {name(column)} {spelled(value)}" for column, value in of("plain")]
+    of = lambda role: [(c, canonical(v, r)) for r, c, v in zip(roles, columns, values, strict=True) if r == role and v]
+    words = [value for _, value in of("colour")]
+    words += [value for _, value in of("kind")] or ["product"]
+    words += [f"for {value}" for _, value in of("audience")]
+    words += [f"with {name(column)} {value}" for column, value in of("plain")]
     return " ".join(words)
 
 
@@ -115,8 +115,7 @@ def canonical(value: str, role: str) -> str:
       ('t-shirt', 'anyone', 'several colours')
     """
     plain = " ".join(unicodedata.normalize("NFC", value).lower().split())
-    say = {"audience": audience, "kind": bare, "colour": colour}.get(role)
-    return say(plain) if say else plain
+    return {"audience": audience, "kind": bare, "colour": colour}.get(role, spelled)(plain)
 
 
 def spelled(value: str) -> str:
@@ -168,5 +167,5 @@ def _english() -> Any:
 
 
 def _said(change: Change) -> dict[str, str]:
-    say = {"audience": audience, "kind": one_of, "colour": colour}.get(change.role, spelled)
+    say = lambda value: one_of(value) if change.role == "kind" else canonical(value, change.role)
     return {"new": say(change.after), "old": say(change.before), "what": name(change.column)}

@@ -33,6 +33,10 @@ def test_faults_that_are_too_many_for_a_message_stand_in_a_file(tmp_path):
         check_catalogue(folder, DESCRIPTION)
     lines = (folder / FAULTS_FILE).read_text().splitlines()
     assert len(lines) == 20 and lines[-1] == f"line 81 of styles.csv has the id {rows[19][0]} of line 21"
+    table = folder / "styles.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:61]) + "\n")
+    check_catalogue(folder, DESCRIPTION)
+    assert not (folder / FAULTS_FILE).exists()  # the faults are mended
 
 
 def test_a_catalogue_without_a_product_or_a_training_split_is_told(tmp_path):

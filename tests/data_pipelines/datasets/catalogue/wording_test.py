@@ -28,7 +28,8 @@ def test_kinds_are_said_as_english_says_them(kind, said):
     [
         ("kind", "Tshirt Tshirts T-shirts"), ("kind", "Shirt shirts"), ("kind", "shoe Shoes"), ("kind", "bus buses"),
         ("audience", "Man Men Male mens men's"), ("audience", "unisex anyone"),
-        ("colour", "Multi multicolor Multi-Colour"), ("colour", "caf\u00e9 cafe\u0301"), ("plain", "Summer SUMMER"),
+        ("colour", "Multi multicolor Multi-Colour"), ("colour", "caf\u00e9 cafe\u0301"),
+        ("plain", "Summer SUMMER"), ("plain", "tshirt t-shirt"),
     ],
 )  # fmt: skip
 def test_what_is_said_alike_is_one_value(role, values):

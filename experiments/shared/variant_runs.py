@@ -85,6 +85,8 @@ class VariantRuns:
         if self.kind:
             row |= {"kind": self.kind, "by kind": evaluation["by_kind"], "queries": row["metrics"].pop("n_queries")}
             row["truths"] = row["metrics"].pop("n_truths", 1.0)
+            if row["truths"] > 1 and "R@1" in row["metrics"]:
+                row["metrics"]["P@1"] = row["metrics"]["R@1"]  # of several right pictures, any counts for both
         if "Rs@1" in evaluation["metrics"]:
             by_kind = evaluation["by_kind"].items()
             row["Rs@1 by kind"] = {kind: metrics["Rs@1"] for kind, metrics in by_kind if "Rs@1" in metrics}

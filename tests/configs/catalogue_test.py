@@ -20,3 +20,13 @@ def test_every_argument_gives_a_whole_recipe(argument):
 def test_an_unknown_argument_names_the_known_ones():
     with pytest.raises(ValueError, match="no argument 'demo'; it has pretrained"):
         get_config("demo")
+
+
+def test_the_order_of_arguments_changes_nothing():
+    config = get_config("no_consistency,pretrained")
+    assert config.to_dict() == get_config("pretrained,no_consistency").to_dict()
+    assert config.loss.weights.consistency == 0
+
+
+def test_a_pretrained_clip_keeps_its_own_sizes():
+    assert "layers" not in get_config("pretrained").model.vision

@@ -59,12 +59,12 @@ class Prepared:
 
 
 def fingerprint(reader: DatasetReader[Any]) -> str:
-    """Returns twelve hex digits that change when an annotation file does.
+    """Returns twelve hex digits that change when an annotation file does; those of `reader.tables` differ, too.
 
     Raises:
       UserError: an annotation file cannot be read.
     """
-    digest = hashlib.blake2b(VERSION.encode(), digest_size=6)
+    digest = hashlib.blake2b(f"{VERSION}{reader.tables}".encode(), digest_size=6)
     for path in [*reader.annotation_files(), *box_files(reader.folder)]:
         try:
             check_file(path, limit=LONG_LIST.bytes)

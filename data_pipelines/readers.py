@@ -78,6 +78,8 @@ class DatasetReader(ABC, Generic[Record]):
       name: the name that a config's `data.reader` gives the reader.
       layout: whose layout the folder has, for the messages.
       record_type: the type of the records.
+      tables: what distinguishes its tables from those of another reader of the same folder, whose records or captions
+        are others; "": nothing does.
       folder: the folder.
       splits: the splits that it has.
     """
@@ -85,6 +87,7 @@ class DatasetReader(ABC, Generic[Record]):
     name: str
     layout: str
     record_type: type[Record]
+    tables: str = ""
     splits: tuple[str, ...]
 
     def __init__(self, folder: str | Path):

@@ -90,7 +90,7 @@ class CatalogueReader(_CatalogueReader[ComposedRecord]):
 class CatalogueSetsReader(_CatalogueReader[CandidateRecord]):
     """Reads a catalogue as candidate sets, see changes.candidate_sets."""
 
-    name = "catalogue_sets"
+    name = tables = "catalogue_sets"
     record_type = CandidateRecord
 
     def read(self, split: str) -> SplitRecords[CandidateRecord]:
@@ -106,7 +106,7 @@ class CatalogueSetsReader(_CatalogueReader[CandidateRecord]):
 class CatalogueCaptionsReader(_CatalogueReader[CaptionRecord]):
     """Reads a catalogue as pictures with a text: one record for each product."""
 
-    name = "catalogue_captions"
+    name = tables = "catalogue_captions"
     record_type = CaptionRecord
 
     def read(self, split: str) -> SplitRecords[CaptionRecord]:

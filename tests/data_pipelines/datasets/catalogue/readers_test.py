@@ -127,3 +127,12 @@ def test_a_split_is_prepared_and_a_query_without_a_group_is_kept(catalogue_folde
     data = load_split(CatalogueReader(catalogue_folder), catalogue_folder, "val", size=8)
     assert data.has_captions and len(data.pictures) == 80
     assert {bool(record.subset) for record in data.records} == {True, False}
+
+
+def test_each_reader_of_a_folder_has_tables_of_its_own(catalogue_folder):
+    """A folder that one reader has prepared is read by the others, with their own records and captions."""
+    readers = CatalogueReader, CatalogueCaptionsReader, CatalogueSetsReader
+    loaded = [load_split(reader(catalogue_folder), catalogue_folder, "train", size=16) for reader in readers]
+    for reader, data in zip(readers, loaded, strict=True):
+        assert {type(record) for record in data.records} == {reader.record_type}
+        assert dict(zip(data.pictures.ids, data.captions, strict=True)) == reader(catalogue_folder).captions("train")

@@ -43,22 +43,21 @@ def get_config(argument: str = ""):
     return config
 
 
-def _shared():
-    config = base()
+def _read_catalogue(config) -> None:
+    """Sets what a CLIP and small towers have in common."""
     config.data.reader = "catalogue"
     config.data.folder = "data/catalogue"
     config.data.modifications = 2
     config.data.pronouns = False
     config.loss.mask_false_negatives = True
     config.loss.learned_temperature = True
-    return config
 
 
 def _from_nothing():
-    config = _shared()
+    config = base()
     train_small_towers(config)
+    _read_catalogue(config)
     config.data.batch_size = 48
-    config.data.modifications = 2
     config.data.text_length = 16
     config.data.caption_length = 14
     config.data.phrases_per_text = 0.25
@@ -78,7 +77,8 @@ def _from_nothing():
 
 def _from_clip():
     """Trains a CLIP at its own size, with the paper's model and optimizer."""
-    config = _shared()
+    config = base()
+    _read_catalogue(config)
     config.data.batch_size = 64
     config.model.dtype = "bfloat16"
     config.model.vision.fit = "crop"

@@ -66,7 +66,7 @@ RULES: Mapping[str, Rule] = {
     "data.reader": READER, "data.val_reader": OTHER_READER, "data.train_split": NAME, "data.val_split": NAME,
     "data.batch_size": COUNT, "data.text_length": TOKENS, "data.vocabulary": VOCABULARY, "data.workers": NATURAL,
     "data.cache_mb": NATURAL, "data.bad_pictures": _one_of(("fail", "skip")), "data.modifications": COUNT,
-    "data.caption_length": TOKENS, "data.phrases_per_text": WEIGHT, "data.phrase_length": TOKENS,
+    "data.caption_length": TOKENS, "data.phrases_per_text": POSITIVE, "data.phrase_length": TOKENS,
     "data.candidates": _at_least(2), "data.descriptions": COUNT, "data.propositions": NATURAL,
     "data.proposition_length": TOKENS, "data.augment": _one_of(MODES), "data.records": NATURAL,
     "data.grounded": NATURAL,

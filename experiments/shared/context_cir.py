@@ -72,7 +72,7 @@ def make_samples(
         template=config.model.template,
         phrases=_phrases(config, data, lambda part: [record.text for record in part.records])
         if "consistency" in weights else None,
-        phrase_budget=round(d.phrases_per_text * d.batch_size * d.modifications / groups),
+        phrase_budget=_phrase_budget(config, groups),
         phrase_group=d.batch_size // groups,
         phrase_length=d.phrase_length,
         caption_length=d.caption_length if _needs_captions(config) else 0,
@@ -109,10 +109,16 @@ def phrase_groups(config: Any, cuts: int) -> int:
     return groups if groups % cuts == 0 else cuts
 
 
+def _phrase_budget(config: Any, groups: int) -> int:
+    """Returns how many phrases a group of texts has at most: one even where data.phrases_per_text asks for fewer."""
+    texts = config.data.batch_size * config.data.modifications
+    return max(1, round(config.data.phrases_per_text * texts / groups))
+
+
 def abstract_batch(config: Any, *, cuts: int = 1) -> ComposedBatch | FeaturePairs | TextBatch:
     """Returns a global training batch as shapes; see make_samples for what the config puts into it."""
     weights, d = loss_weights(config), config.data
-    r, m = d.batch_size, d.modifications
+    r = d.batch_size
     if d.cached:
         return FeaturePairs(*(floats(r, config.model.projection) for _ in range(3)), *(integers(r) for _ in range(3)))
     if reads_texts_alone(config):
@@ -120,7 +126,7 @@ def abstract_batch(config: Any, *, cuts: int = 1) -> ComposedBatch | FeaturePair
     phrases = None
     if "consistency" in weights:
         groups = phrase_groups(config, cuts)
-        p = groups, round(d.phrases_per_text * r * m / groups)
+        p = groups, _phrase_budget(config, groups)
         tokens = abstract_tokens(*p, d.phrase_length)
         phrases = Phrases(tokens, integers(*p), integers(*p, 2), booleans(*p), integers(r, len(LOST)))
     batch = abstract_composed(config, with_captions=_needs_captions(config))

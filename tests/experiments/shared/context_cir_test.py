@@ -34,6 +34,13 @@ def test_a_group_of_phrases_has_eight_texts_and_no_device_needs_another_s(refere
     assert context_cir.phrase_groups(config, cuts) == groups
 
 
+@pytest.mark.parametrize("cuts", [1, 2, 8])
+def test_a_group_has_room_for_a_phrase_however_few_are_asked_for(cuts):
+    config = changed(**{"data.batch_size": 8, "data.modifications": 2, "data.phrases_per_text": 0.25})
+    phrases = context_cir.abstract_batch(config, cuts=cuts).phrases
+    assert phrases.text.shape == (max(cuts, 2), {1: 2, 2: 2, 8: 1}[cuts])
+
+
 def test_a_batch_has_the_shapes_of_what_is_trained():
     batch = context_cir.abstract_batch(changed(), cuts=2)
     assert batch.references.shape == (8, 64, 64, 3) and batch.targets.shape == (8, 4, 64, 64, 3)

@@ -17,8 +17,8 @@ captions do not lead; the learning rate is 5e-3; pronouns are no phrases. Pictur
 product fills its picture, cropped and flipped a little, and those with the same caption are never negatives of each
 other.
 
-Expected on the colour changes of "Fashion Product Images (Small)", mean of two seeds: mAP@10 36.8, Rs@1 76.6 (26
-minutes on one CPU core, 2026-11-30; docs/results/photographs.md).
+Expected on the colour changes of "Fashion Product Images (Small)", mean of three seeds: mAP@10 36.5, Rs@1 76.8 (26 to
+29 minutes on one CPU core, 2026-11-30; docs/results/photographs.md).
 """
 
 from configs.base import base, shrink, train_small_towers

@@ -101,10 +101,10 @@ def _places(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     if np.array_equal(known, wanted):
         return np.arange(len(wanted))
     order = np.argsort(known, kind="stable")
-    found = np.minimum(np.searchsorted(known, wanted, sorter=order), max(len(known) - 1, 0))
+    places = np.minimum(np.searchsorted(known, wanted, sorter=order), max(len(known) - 1, 0))
     if not len(known):
         return np.full(len(wanted), -1)
-    return np.where(known[order][found] == wanted, order[found], -1)
+    return np.where(known[order][places] == wanted, order[places], -1)
 
 
 def _read(cache: Path) -> np.ndarray:

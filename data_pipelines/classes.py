@@ -34,8 +34,8 @@ def find_splits(folder: Path) -> tuple[str, ...]:
     A folder in which all folders are called as splits are, and hold folders, has splits.
     """
     names = [path.name for path in _folders(folder)]
-    found = tuple(split for split in SPLITS if split in names and _folders(folder / split))
-    return found if found and not set(names) - set(SPLITS) else ()
+    splits = tuple(split for split in SPLITS if split in names and _folders(folder / split))
+    return splits if splits and not set(names) - set(SPLITS) else ()
 
 
 def read_classes(folder: Path, split: str = "") -> ClassPictures:
@@ -53,13 +53,13 @@ def read_classes(folder: Path, split: str = "") -> ClassPictures:
     folders = _folders(place)
     if len(folders) < 2:
         raise UserError(f"{place} holds {len(folders)} folders; {LAYOUT}: check the path.")
-    found = [find_pictures(each)[0] for each in folders]
-    if empty := [each.name for each, pictures in zip(folders, found, strict=True) if not pictures]:
+    pictures_of = [find_pictures(each)[0] for each in folders]
+    if empty := [each.name for each, pictures in zip(folders, pictures_of, strict=True) if not pictures]:
         raise UserError(f"{place} has classes without a picture ({listed(empty)}); add pictures or remove them.")
     return ClassPictures(
         classes=tuple(each.name for each in folders),
-        files=tuple(each / name for each, pictures in zip(folders, found, strict=True) for name in pictures),
-        labels=np.repeat(np.arange(len(folders), dtype=np.int32), [len(pictures) for pictures in found]),
+        files=tuple(each / name for each, pictures in zip(folders, pictures_of, strict=True) for name in pictures),
+        labels=np.repeat(np.arange(len(folders), dtype=np.int32), [len(pictures) for pictures in pictures_of]),
     )
 
 

@@ -202,10 +202,10 @@ def devices_of(target: Target) -> list[Any]:
 
 def needed_bytes(refusal: str) -> float | None:
     """Returns the bytes that the TPU compiler says a program needs, from its refusal; None: it does not say."""
-    found = re.search(r"\((\d+(?:\.\d+)?)([KMGT])\) exceeds available", refusal) or re.search(
+    match = re.search(r"\((\d+(?:\.\d+)?)([KMGT])\) exceeds available", refusal) or re.search(
         r"Used (\d+(?:\.\d+)?)([KMGT]) of \d", refusal
     )
-    return float(found[1]) * 1024 ** ("KMGT".index(found[2]) + 1) if found else None
+    return float(match[1]) * 1024 ** ("KMGT".index(match[2]) + 1) if match else None
 
 
 def _has(package: str) -> bool:

@@ -42,8 +42,8 @@ class Work:
     @property
     def source(self) -> str:
         """The operation of the traced program that the instruction comes from; "" where XLA does not name it."""
-        found = re.search(r'op_name="([^"]*)"', self.run.instruction.attributes)
-        return found[1] if found else ""
+        match = re.search(r'op_name="([^"]*)"', self.run.instruction.attributes)
+        return match[1] if match else ""
 
 
 def traffic(text: str) -> list[Work]:

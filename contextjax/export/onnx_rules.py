@@ -186,8 +186,8 @@ def _reduce(graph: Graph, eqn: Any, x: str) -> str:
 
 def _reduce_bool(graph: Graph, eqn: Any, x: str) -> str:
     name = {"reduce_or": "ReduceMax", "reduce_and": "ReduceMin"}[eqn.primitive.name]
-    found = graph.add(name, graph.cast(x, np.int32), graph.constant(list(eqn.params["axes"])), keepdims=0)
-    return graph.cast(found, bool)
+    extreme = graph.add(name, graph.cast(x, np.int32), graph.constant(list(eqn.params["axes"])), keepdims=0)
+    return graph.cast(extreme, bool)
 
 
 def _argmax(graph: Graph, eqn: Any, x: str) -> str:

@@ -180,9 +180,9 @@ def _add_search(router: APIRouter, service: Service) -> None:
         if where is not None and service.index is not None:
             parse(where, service.index.kinds)  # a filter that can't be read is refused before anything is computed
         asked = [Search(query.pixels, query.text, k + bool(query.name), threshold, where) for query in queries]
-        found = await service.search.many(asked)
+        hits_of_each = await service.search.many(asked)
         answers = []
-        for query, hits in zip(queries, found, strict=True):
+        for query, hits in zip(queries, hits_of_each, strict=True):
             others = [hit for hit in hits if hit[0] != query.name][:k]
             values = await service.attributes_of([name for name, _ in others])
             results = [Hit(name=n, score=s, attributes=own) for (n, s), own in zip(others, values, strict=True)]

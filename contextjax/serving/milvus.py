@@ -199,8 +199,8 @@ class MilvusIndex:
             answers = self._client.search(self._collection, data=list(queries), limit=k, **options)
         if not any(answers) and (where is None or not len(self)):
             raise UserError("The index is empty; add pictures to it before it is searched.")
-        found = [[(hit["entity"]["name"], float(hit["distance"])) for hit in hits] for hits in answers]
-        return [interface.above(hits, threshold) for hits in found]
+        ranked = [[(hit["entity"]["name"], float(hit["distance"])) for hit in hits] for hits in answers]
+        return [interface.above(hits, threshold) for hits in ranked]
 
     def stamps(self) -> dict[str, str]:
         """Returns the stamp of every row by its name."""

@@ -195,9 +195,9 @@ def _describer() -> Callable[[Sequence[str]], dict[str, Any]]:
             for folder in list(spec.submodule_search_locations or []) if spec else []:
                 for file in sorted(Path(folder).rglob("*.py")):
                     digest.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes())
-        found = importlib.util.find_spec("contextjax") is not None
+        is_installed = importlib.util.find_spec("contextjax") is not None
         versions = {
-            "contextjax": digest.hexdigest() if found else "none", "Python": platform.python_version(),
+            "contextjax": digest.hexdigest() if is_installed else "none", "Python": platform.python_version(),
             **{name: version(name) for name in ("jax", "jaxlib", "numpy", "pillow")},
         }  # fmt: skip
 

@@ -111,9 +111,9 @@ class Fashion200kReader(DatasetReader[ComposedRecord]):
         for file in self._labels(split):
             lines = _lines(read_text(file, layout=self.layout, limits=LONG_LIST))
             make = functools.partial(_garment, category=file.name.split("_")[0])
-            found, faults = annotations.parse(lines, make, file=file.name)
+            rows, faults = annotations.parse(lines, make, file=file.name)
             problems += faults
-            for garment in found:
+            for garment in rows:
                 garments.setdefault(garment.picture, garment)
         return garments, problems
 

@@ -99,12 +99,12 @@ class IcirReader(DatasetReader[ComposedRecord]):
         parsed = {}
         for side, files in self._shards.items():
             make = functools.partial(_sample, side)
-            found, problems = [], []
+            records, problems = [], []
             for file in files:
                 rows = ((key, members) for key, members in shards.samples(file))
                 sound, faults = annotations.parse(rows, make, file=file.name)
-                found, problems = found + sound, problems + faults
-            parsed[side] = found, problems
+                records, problems = records + sound, problems + faults
+            parsed[side] = records, problems
         return parsed
 
     def _missing(self) -> Iterator[str]:

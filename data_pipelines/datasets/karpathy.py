@@ -47,8 +47,8 @@ class KarpathyReader(DatasetReader[CaptionRecord]):
     @functools.cached_property
     def splits(self) -> tuple[str, ...]:  # pyright: ignore  # which splits there are, only the rows say
         """The splits that the file has, those of everybody first."""
-        found = dict.fromkeys(split for split, *_ in self._captions[0])
-        return tuple(dict.fromkeys((*(name for name in SPLITS if name in found), *found)))
+        names = dict.fromkeys(split for split, *_ in self._captions[0])
+        return tuple(dict.fromkeys((*(name for name in SPLITS if name in names), *names)))
 
     def annotation_files(self) -> list[Path]:
         """Returns the files that decide what the set holds."""

@@ -107,8 +107,8 @@ def number_probabilities(odds: Odds, count: int) -> np.ndarray | None:
 
 def _numbers(others: Mapping[str, float], *, starts: bool = False) -> list[tuple[str, float]]:
     """Returns the numbers among tokens with their probabilities; `starts`: only of tokens that begin with a digit."""
-    found = [(_NUMBER.fullmatch(token), p) for token, p in others.items()]
-    return [(m[1], math.exp(p)) for m, p in found if m and (not starts or m.string.startswith(m[1]))]
+    matches = [(_NUMBER.fullmatch(token), p) for token, p in others.items()]
+    return [(m[1], math.exp(p)) for m, p in matches if m and (not starts or m.string.startswith(m[1]))]
 
 
 def _whole(value: Any) -> int | None:

@@ -62,18 +62,18 @@ def cases(suite: str, platform: str, kind: str) -> list[Case]:
 
     no_cudnn = "" if platform == "gpu" else "cuDNN is of CUDA devices"
     trained = {"L14_training": ("L14", 32), "B32_training": ("B32", 256), "stage1_training": ("1", 128)}
-    found = [Case(name, benchmark(size, "training", rows, *SCAN)) for name, (size, rows) in trained.items()]
-    found += [Case(f"{size}_embedding", benchmark(size, "embedding", 256)) for size in ("L14", "B32")]
+    chosen = [Case(name, benchmark(size, "training", rows, *SCAN)) for name, (size, rows) in trained.items()]
+    chosen += [Case(f"{size}_embedding", benchmark(size, "embedding", 256)) for size in ("L14", "B32")]
     for size, rows in (("L14", 32), ("B32", 256)):
-        found.append(Case(f"{size}_training_cudnn", benchmark(size, "training", rows, *SCAN, *CUDNN), no_cudnn))
-    found += [_planned(name, sizes[size], 2 if is_tiny else rows, kind) for name, (size, rows) in trained.items()]
+        chosen.append(Case(f"{size}_training_cudnn", benchmark(size, "training", rows, *SCAN, *CUDNN), no_cudnn))
+    chosen += [_planned(name, sizes[size], 2 if is_tiny else rows, kind) for name, (size, rows) in trained.items()]
     number = dtype.removeprefix("--dtype=")
     no_torch = "" if importlib.util.find_spec("torch") else "PyTorch is not installed (the extra [torch])"
     for size in ("tiny",) if is_tiny else ("L14", "B32"):
         rows = f"forward-{2 if is_tiny else 256}-{number},step-{2 if is_tiny else 64}-{number}"
         command = ("experiments.comparisons", "clip", f"--size={size}", f"--rows={rows}", "--seconds=0")
-        found.append(Case(f"{size}_beside_pytorch", (*command, f"--pairs={1 if is_tiny else 3}"), no_torch))
-    return found
+        chosen.append(Case(f"{size}_beside_pytorch", (*command, f"--pairs={1 if is_tiny else 3}"), no_torch))
+    return chosen
 
 
 def _planned(name: str, config: str, rows: int, kind: str) -> Case:
@@ -112,11 +112,11 @@ def run(suite: str, folder: Path, *, minutes: float) -> str:
 def _probe(environment: Mapping[str, str]) -> tuple[str, str]:
     """Returns the platform and kind of the first device; this process itself takes no device's memory."""
     command = [sys.executable, "-c", PROBE]
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if found.returncode:
-        last = (found.stderr.strip().splitlines() or ["no message"])[-1]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(f"JAX finds no device ({last}); install JAX for it, or unset JAX_PLATFORMS.")
-    platform, kind = json.loads(found.stdout.strip().splitlines()[-1])
+    platform, kind = json.loads(done.stdout.strip().splitlines()[-1])
     return ("gpu" if platform in ("gpu", "cuda", "rocm") else platform), kind
 
 

@@ -90,8 +90,8 @@ def _bytes(folder: Path) -> int:
 
 
 def _difference(folder: Path) -> float:
-    found = json.loads((folder / "parity.json").read_text(encoding="utf-8"))["largest_difference"]["onnx"]
-    return max(value for batches in found.values() for value in batches.values())
+    differences = json.loads((folder / "parity.json").read_text(encoding="utf-8"))["largest_difference"]["onnx"]
+    return max(value for batches in differences.values() for value in batches.values())
 
 
 def _program(exported: Exported, name: str, batch: int) -> Program:

@@ -214,10 +214,10 @@ def _open(name: str, workdir: Path) -> Tracker:
 
 def _addresses(workdir: Path) -> dict[str, dict[str, str]]:
     file = workdir / FILE
-    found = read_json(file, dict, layout="a run's trackers", remedy="remove it") if file.exists() else {}
-    if odd := [name for name, each in found.items() if name not in TRACKERS or not isinstance(each, dict)]:
+    known = read_json(file, dict, layout="a run's trackers", remedy="remove it") if file.exists() else {}
+    if odd := [name for name, each in known.items() if name not in TRACKERS or not isinstance(each, dict)]:
         raise UserError(f"{file} names the tracker {odd[0]!r}; expected some of {', '.join(TRACKERS)}: remove it.")
-    return found
+    return known
 
 
 @contextlib.contextmanager

@@ -305,8 +305,8 @@ def _best_alone(comparisons: Sequence[Comparison], rng: Random) -> float:
     hits = np.bincount(rows[np.arange(len(rows)), targets], minlength=len(levels))
     often = hits / np.bincount(rows.ravel(), minlength=len(levels))
     starts = [often, levels, -levels, hits.astype(float)]
-    best, found = max(((share(start), i) for i, start in enumerate(starts)))
-    scores = np.argsort(np.argsort(starts[found])).astype(float)
+    best, first = max(((share(start), i) for i, start in enumerate(starts)))
+    scores = np.argsort(np.argsort(starts[first])).astype(float)
     best = max(best, share(scores))
     for _ in range(200):
         tried = scores.copy()

@@ -146,11 +146,11 @@ def parse(text: str) -> Program:
             current = head[2]
             computations[current] = {}
             entry = current if head[1] else entry
-        elif current and (found := INSTRUCTION.match(line)):
-            instruction = _instruction(found[2], found[3])
-            computations[current][found[2]] = instruction
-            if found[1] or current not in roots:
-                roots[current] = found[2]
+        elif current and (match := INSTRUCTION.match(line)):
+            instruction = _instruction(match[2], match[3])
+            computations[current][match[2]] = instruction
+            if match[1] or current not in roots:
+                roots[current] = match[2]
     if not entry:
         raise ValueError("the text has no ENTRY computation; expected compiled.as_text()")
     devices = math.prod(map(int, re.findall(r"\b(?:replica_count|num_partitions)=(\d+)", text.partition("\n")[0])))

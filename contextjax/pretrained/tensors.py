@@ -63,8 +63,8 @@ def weights_of(place: Path) -> list[Path]:
     """
     if place.is_file():
         return [place]
-    if found := [place / name for name in (INDEX, *FILES) if (place / name).exists()]:
-        return found
+    if present := [place / name for name in (INDEX, *FILES) if (place / name).exists()]:
+        return present
     pickles = sorted(path.name for path in place.iterdir() if path.suffix in PICKLES)
     hint = (
         f"it has the pickle {pickles[0]}: convert that with `experiments.convert --allow_pickle` if you trust it"

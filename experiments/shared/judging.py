@@ -124,13 +124,13 @@ class RerankTask(Task):
     def __init__(self, evaluation: Evaluation, ids: Sequence[str], count: int):
         """Takes a run's evaluation, the names of the pictures by row, and how many are ordered."""
         self._run, self.records, self._count = evaluation, evaluation.records, count
-        ranked = np.isfinite(evaluation.scores[:, :count])
+        is_ranked = np.isfinite(evaluation.scores[:, :count])
         self.candidates = [
             tuple(str(ids[row]) for row in top[:count][is_real])
-            for top, is_real in zip(evaluation.top, ranked, strict=True)
+            for top, is_real in zip(evaluation.top, is_ranked, strict=True)
         ]
         target = evaluation.truth_ranks[:, 0]
-        self.targets = np.where((target >= 0) & (target < ranked.sum(axis=1)), target, -1)
+        self.targets = np.where((target >= 0) & (target < is_ranked.sum(axis=1)), target, -1)
         protocol = evaluation.protocol
         self._precise, self._k = bool(protocol.map_at), (protocol.map_at or protocol.recall_at)[0]
         self.interval_of = f"{'mAP' if self._precise else 'R'}@{self._k}"

@@ -60,17 +60,17 @@ def differences(rows: Sequence[Row], against: str) -> str:
 
 def phrase_tables(rows: Sequence[Row]) -> str:
     """Returns a Markdown table of R@1 and Rs@1 by the number of noun phrases, means over seeds; "" without any."""
-    found: dict[tuple[str, str], dict[str, list[dict[str, float]]]] = {}
+    metrics_of: dict[tuple[str, str], dict[str, list[dict[str, float]]]] = {}
     for row in rows:
         for split, own in {row.get("split", ""): row, **row.get("splits", {})}.items():
             for number, metrics in own.get("by_phrases", {}).items():
-                found.setdefault((row["variant"], split), {}).setdefault(number, []).append(metrics)
-    if not found:
+                metrics_of.setdefault((row["variant"], split), {}).setdefault(number, []).append(metrics)
+    if not metrics_of:
         return ""
-    numbers = sorted({number for own in found.values() for number in own}, key=int)
+    numbers = sorted({number for own in metrics_of.values() for number in own}, key=int)
     lines = [f"| R@1 / Rs@1 by noun phrases | split | {' | '.join(numbers)} |", f"|{'---|' * (2 + len(numbers))}"]
     mean = lambda each, name: f"{np.mean([m[name] for m in each]):.1f}" if all(name in m for m in each) else "-"
-    for (variant, split), own in sorted(found.items(), key=lambda item: item[0][1]):
+    for (variant, split), own in sorted(metrics_of.items(), key=lambda item: item[0][1]):
         cells = [f"{mean(own[n], 'R@1')} / {mean(own[n], 'Rs@1')}" if n in own else "-" for n in numbers]
         lines.append(f"| {variant} | {split} | {' | '.join(cells)} |")
     return "\n".join(lines)

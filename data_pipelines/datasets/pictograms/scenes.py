@@ -176,16 +176,16 @@ def folder_pictograms(folder: str | Path) -> dict[str, Image.Image]:
             f"{folder} has pictures of kinds that are not read ({_list(other)}); expected {', '.join(SUFFIXES)}: "
             "convert them, or take them out."
         )
-    found: dict[str, Path] = {}
+    file_of: dict[str, Path] = {}
     pictograms: dict[str, Image.Image] = {}
     problems = []
     for path in files:
         if path.suffix.lower() not in SUFFIXES:
             continue
         name = " ".join(path.stem.replace("_", " ").replace("-", " ").lower().split())
-        if name in found:
-            problems.append(f"{found[name].name} and {path.name} have one name")
-        found[name] = path
+        if name in file_of:
+            problems.append(f"{file_of[name].name} and {path.name} have one name")
+        file_of[name] = path
         try:
             with Image.open(path, formats=["PNG", "JPEG", "WEBP"]) as art:
                 pictograms[name] = art.convert("RGBA")

@@ -59,6 +59,7 @@ CASES = {
     "optimizer.beta2": (1.0, "optimizer.beta2 is 1.0, expected a number from 0 to below 1"),
     "optimizer.freeze": ((3,), "optimizer.freeze is (3,), expected a tuple of names"),
     "optimizer.multipliers": ({"clip": -1.0}, "optimizer.multipliers.clip is -1.0, expected 0.0 or more"),
+    "data.phrases_per_text": (0.0, "data.phrases_per_text is 0.0, expected a number above 0"),
     "loss.temperature": (0.0, "loss.temperature is 0.0, expected a number above 0"),
     "loss.weights.consistency": (-0.1, "loss.weights.consistency is -0.1"),
     "loss.contrastive": ("rings", "(the nearest is 'ring')"),

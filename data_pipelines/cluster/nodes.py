@@ -106,7 +106,10 @@ def _in_time(function: Callable[[], None]) -> bool:
 
 
 def _check_nodes(reads: Sequence[Path], writes: Path | None) -> None:
-    """Asks every node for its versions, and for the files and folders. Raises UserError: something is not as here."""
+    """Asks every node for its versions, and for the files and folders. Raises UserError: something is not as here.
+
+    A node that is lost meanwhile is not asked: the cluster lists it for some seconds more.
+    """
     ray, strategies = ray_library(), ray_library("ray.util.scheduling_strategies")
     if not resources().nodes:
         raise UserError("No node of the cluster has a CPU to work with; start some with `ray start --address=...`.")
@@ -127,6 +130,8 @@ def _check_nodes(reads: Sequence[Path], writes: Path | None) -> None:
         for ref in ready:
             try:
                 answer = ray.get(ref)
+            except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
+                continue  # there is no such node any more
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[-1][:300]
                 raise UserError(f"Node {asked[ref]} can't be checked ({reason}); see `ray status`.") from error

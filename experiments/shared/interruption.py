@@ -8,6 +8,7 @@ the process where the main thread does not react, and no interrupted process is 
 from __future__ import annotations
 
 import _thread
+import atexit
 import contextlib
 import multiprocessing
 import os
@@ -52,6 +53,7 @@ def watch() -> None:
     os.set_blocking(_state["writer"], False)
     signal.set_wakeup_fd(_state["writer"], warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=_forget)
+    atexit.register(_ignore)  # before the libraries' own, so that it is called after them
     _state["hook"], sys.unraisablehook = sys.unraisablehook, _again
     threading.Thread(target=_watch, name="interruption", daemon=True).start()
 
@@ -123,6 +125,13 @@ def _again(unraisable: Any) -> None:
         leave(_state["heard"] or signal.SIGINT)
     else:  # by the thread, when the main one has left the destructor
         os.write(_state["writer"], bytes([LOST]))
+
+
+def _ignore() -> None:
+    """Ignores signals while the interpreter shuts down: the command has ended, and Python would let them kill it."""
+    for number in SENTENCES:
+        if signal.getsignal(number) is _hear:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _forget() -> None:

@@ -15,7 +15,7 @@ import pytest
 from contextjax.types import UserError
 from data_pipelines.cluster import nodes
 from data_pipelines.cluster.nodes import connected
-from tests.clusters import local_cluster, needs_ray
+from tests.clusters import add_node, local_cluster, needs_ray
 from tests.commands import ROOT
 
 pytestmark = [needs_ray, pytest.mark.filterwarnings("default")]  # Ray deprecates settings that it makes itself
@@ -74,6 +74,24 @@ def test_a_cluster_whose_nodes_see_the_folders_is_given(tmp_path):
     with connected(cluster.address, reads=[tmp_path / "read"], writes=tmp_path / "new" / "written"):
         assert signal.getsignal(signal.SIGTERM) is before
     assert list((tmp_path / "new" / "written").iterdir()) == []
+
+
+@pytest.mark.long
+def test_a_node_that_is_lost_before_it_is_asked_is_passed_over(tmp_path, monkeypatch):
+    cluster = local_cluster()
+    node = add_node(cluster)
+    describer = nodes._describer
+
+    def lose():
+        cluster.remove_node(node, allow_graceful=False)
+        return describer()
+
+    with connected(cluster.address):
+        listed = nodes.ray_library().nodes()
+    monkeypatch.setattr(nodes, "_describer", lose)
+    monkeypatch.setattr("ray.nodes", lambda: listed)  # as the cluster does for some seconds
+    with connected(cluster.address, writes=tmp_path / "written"):
+        pass
 
 
 @contextlib.contextmanager

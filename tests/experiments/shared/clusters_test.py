@@ -104,7 +104,7 @@ def test_an_index_is_that_of_one_process_when_a_worker_and_a_node_are_killed(cli
     monkeypatch.setattr(embedding, "SEGMENT", 2)
     gallery, cluster = tmp_path / "gallery", local_cluster()
     gallery.mkdir()
-    for number in range(160):
+    for number in range(480):  # on a fast machine a chunk takes milliseconds, and work has to be left at the loss
         Image.fromarray(np.random.default_rng(number).integers(0, 256, (9, 9, 3), np.uint8)).save(
             gallery / f"{number}.png"
         )

@@ -70,6 +70,19 @@ cli.guard(main)
 """
 
 
+AMID_THE_SHUTDOWN = """
+import os, signal
+from experiments.shared import cli, interruption
+interruption.listen()
+interruption.watch()
+class Last:
+    def __del__(self, kill=os.kill, own=os.getpid(), number=signal.SIGINT):
+        kill(own, number)
+last = Last()
+cli.guard(lambda: None)
+"""
+
+
 IN_A_COMPILER = """
 import ctypes, signal, sys
 from experiments.shared import cli, interruption
@@ -90,6 +103,15 @@ def test_a_signal_in_a_destructor_is_raised_once_more():
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (130, f"Interrupted; {STATES}\n")
+
+
+@pytest.mark.long
+def test_a_signal_amid_the_shutdown_of_a_command_that_has_ended_changes_nothing():
+    done = subprocess.run(
+        [sys.executable, "-c", AMID_THE_SHUTDOWN], capture_output=True, text=True, check=False, cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -70,7 +70,7 @@ def read_catalogue(folder: Path, layout: CatalogueLayout) -> Catalogue:
     Raises:
       UserError: a table is missing, has another encoding, lacks an end of quotation or a column, or has a column twice.
     """
-    first, *others = [_Table(folder / name, layout) for name in layout.tables]
+    first, *others = _tables(folder, layout)
     known = {column for table in (first, *others) for column in table.columns}
     absent = [column for column in layout.columns if column not in known]
     if absent:
@@ -97,6 +97,19 @@ def read_catalogue(folder: Path, layout: CatalogueLayout) -> Catalogue:
     faults = [f"line {n} of {table.path.name} {table.faults[n]}" for table in (first, *others)
               for n in sorted(table.faults)]  # fmt: skip
     return Catalogue(tuple(sorted(products, key=lambda product: product.id)), tuple(faults))
+
+
+def _tables(folder: Path, layout: CatalogueLayout) -> list[_Table]:
+    """Reads the tables. Raises UserError with a sentence for each that can't be read."""
+    tables, faults = [], []
+    for name in layout.tables:
+        try:
+            tables.append(_Table(folder / name, layout))
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError(" ".join(faults))
+    return tables
 
 
 def split_of(id: str) -> str:
@@ -126,6 +139,7 @@ class _Table:
         twice = [name for name, count in Counter(self.columns).items() if count > 1]
         if twice:
             raise UserError(f"{path} has the column {twice[0]} twice; rename one of the two.")
+        self._id = self.columns.index(layout.id)
         self.faults: dict[int, str] = {}
         self._rows = list(self._read(text, delimiter))
 
@@ -156,11 +170,12 @@ class _Table:
                 except csv.Error as error:
                     if "expected after" not in str(error):
                         raise
-                    self.faults[number] = "has a quotation mark within a value; double it"
+                    inside = "has a quotation mark within a value; double it"
+                    self.faults[number] = _left_open(lines.line_num) if lines.line_num > number else inside
                     continue
                 if not any(value.strip() for value in values):
                     continue
-                fault = self._fault(values)
+                fault = self._fault(values, delimiter, lines.line_num)
                 if fault:
                     self.faults[number] = fault
                     continue
@@ -176,12 +191,25 @@ class _Table:
                 "the table again."
             ) from error
 
-    def _fault(self, values: Sequence[str]) -> str:
+    def _fault(self, values: Sequence[str], delimiter: str, end: int) -> str:
+        """Returns what is wrong with the values of a row that ends in line `end`; "" if nothing is."""
         count = len(self.columns)
+        inner = [line.split(delimiter) for value in values for line in value.splitlines()[1:]]
+        if any(len(row) >= count and self._is_like_an_id(row[self._id]) for row in inner):
+            return _left_open(end)
         ends_in_title = self.columns[-1] == self._layout.title
         if len(values) < count or (any(values[count:]) and not ends_in_title):
             return f"has {len(values)} values, expected {count}"
-        return "" if values[self.columns.index(self._layout.id)].strip() else "has no id"
+        return "" if values[self._id].strip() else "has no id"
+
+    @staticmethod
+    def _is_like_an_id(value: str) -> bool:
+        """Tells a row's beginning from a line of a title, which has words of letters and commas."""
+        return len(value.split()) == 1 and any(map(str.isdecimal, value))
+
+
+def _left_open(end: int) -> str:
+    return f"has a value that goes on to line {end} and takes the rows between; close the quotation mark at its end"
 
 
 def _decode(path: Path, encoding: str) -> str:

@@ -83,6 +83,14 @@ def test_a_table_that_is_none_ends_with_one_sentence(tmp_path, content, sentence
         read_catalogue(folder, LAYOUT)
 
 
+def test_the_faults_of_all_tables_are_said_at_once(tmp_path):
+    folder = write_catalogue(tmp_path / "c", [("1",)])
+    (folder / "styles.csv").write_text("id,colour,colour\n")
+    layout = CatalogueLayout(("styles.csv", "names.csv"), {"colour": "colour"}, title="name")
+    with pytest.raises(UserError, match=r"has the column colour twice.*names\.csv is missing"):
+        read_catalogue(folder, layout)
+
+
 def test_a_picture_s_name_may_be_composed_in_unicode_s_other_way(tmp_path):
     folder = write_catalogue(tmp_path / "c", [(unicodedata.normalize("NFD", "é1"),)])
     (folder / "styles.csv").write_text("id,colour,name\n" + unicodedata.normalize("NFC", "é1") + ",red,Tee\n")
@@ -125,6 +133,19 @@ def test_a_quotation_mark_within_a_value_is_the_fault_of_its_row(tmp_path):
     assert [fault.split(" has ")[1] for fault in catalogue.faults] == [
         "a quotation mark within a value; double it", "2 values, expected 3",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("last", ['3,green,"b"', '3,"green",b', '3,"gr""een",b'])
+def test_a_quotation_mark_that_is_left_open_is_the_fault_of_its_row_not_of_silence(last, tmp_path):
+    folder = write_catalogue(tmp_path / "c", [("1",), ("2",), ("3",), ("4",)])
+    (folder / "styles.csv").write_text(
+        f'id,colour,name\n1,red,"a\n2,blue,x\n{last}\n4,pink,"two\nlines, of, 3, words"\n'
+    )
+    catalogue = read_catalogue(folder, LAYOUT)
+    assert [product.title for product in catalogue.products] == ["two lines, of, 3, words"]
+    assert [fault[:64] for fault in catalogue.faults] == [
+        "line 2 of styles.csv has a value that goes on to line 4 and take"
+    ]
 
 
 def test_tables_are_joined_by_id(tmp_path):

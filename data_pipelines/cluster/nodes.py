@@ -108,7 +108,7 @@ def _in_time(function: Callable[[], None]) -> bool:
 def _check_nodes(reads: Sequence[Path], writes: Path | None) -> None:
     """Asks every node for its versions, and for the files and folders. Raises UserError: something is not as here.
 
-    A node that is lost meanwhile is not asked: the cluster lists it for some seconds more.
+    A node that is lost before it answers is skipped: Ray lists it for some seconds more.
     """
     ray, strategies = ray_library(), ray_library("ray.util.scheduling_strategies")
     if not resources().nodes:

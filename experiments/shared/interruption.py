@@ -3,6 +3,7 @@
 Python handles a signal only between two of its own instructions, so a command inside a compiler reacts minutes later,
 and an interpreter that shuts down while threads compile crashes. So a thread of its own waits for the signal and ends
 the process where the main thread does not react, and no interrupted process is taken down the regular way.
+When a command has ended and Python shuts down, signals are ignored.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def _again(unraisable: Any) -> None:
 
 
 def _ignore() -> None:
-    """Ignores signals while the interpreter shuts down: the command has ended, and Python would let them kill it."""
+    """Ignores both signals from now on: as Python shuts down, their default would kill a command that has ended."""
     for number in SENTENCES:
         if signal.getsignal(number) is _hear:
             signal.signal(number, signal.SIG_IGN)

@@ -64,8 +64,8 @@ class Catalogue:
 def read_catalogue(folder: Path, layout: CatalogueLayout) -> Catalogue:
     """Reads the tables, and looks up which pictures are there.
 
-    Faults are rows with too few or too many values, ids that are missing or come twice, paths that leave the folder,
-    and pictures that are not there.
+    Faults are rows with too few or too many values, quotation marks that are not closed where they should be, ids that
+    are missing or come twice, paths that leave the folder, and pictures that are not there.
 
     Raises:
       UserError: a table is missing, has another encoding, lacks an end of quotation or a column, or has a column twice.
@@ -195,21 +195,22 @@ class _Table:
         """Returns what is wrong with the values of a row that ends in line `end`; "" if nothing is."""
         count = len(self.columns)
         inner = [line.split(delimiter) for value in values for line in value.splitlines()[1:]]
-        if any(len(row) >= count and self._is_like_an_id(row[self._id]) for row in inner):
+        if any(len(row) >= count and _is_like_an_id(row[self._id]) for row in inner):
             return _left_open(end)
         ends_in_title = self.columns[-1] == self._layout.title
         if len(values) < count or (any(values[count:]) and not ends_in_title):
             return f"has {len(values)} values, expected {count}"
         return "" if values[self._id].strip() else "has no id"
 
-    @staticmethod
-    def _is_like_an_id(value: str) -> bool:
-        """Tells a row's beginning from a line of a title, which has words of letters and commas."""
-        return len(value.split()) == 1 and any(map(str.isdecimal, value))
+
+def _is_like_an_id(value: str) -> bool:
+    """Returns whether a value is one word with a digit, as ids are and the words of a title mostly are not."""
+    return len(value.split()) == 1 and any(map(str.isdecimal, value))
 
 
 def _left_open(end: int) -> str:
-    return f"has a value that goes on to line {end} and takes the rows between; close the quotation mark at its end"
+    """Returns the fault of a row whose quotation mark takes in the lines that follow, up to line `end`."""
+    return f"has a value that goes on to line {end} and takes in the rows between; close its quotation mark"
 
 
 def _decode(path: Path, encoding: str) -> str:

@@ -97,21 +97,17 @@ cli.guard(main)
 
 
 @pytest.mark.long
-def test_a_signal_in_a_destructor_is_raised_once_more():
+@pytest.mark.parametrize(
+    ("script", "code", "said"),
+    [(IN_A_DESTRUCTOR, 130, f"Interrupted; {STATES}\n"), (AMID_THE_SHUTDOWN, 0, "")],
+    ids=["raised once more in a destructor", "ignored when the command has ended"],
+)
+def test_a_signal_where_nothing_can_be_raised(script, code, said):
     done = subprocess.run(
-        [sys.executable, "-c", IN_A_DESTRUCTOR], capture_output=True, text=True, check=False, cwd=ROOT,
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (130, f"Interrupted; {STATES}\n")
-
-
-@pytest.mark.long
-def test_a_signal_amid_the_shutdown_of_a_command_that_has_ended_changes_nothing():
-    done = subprocess.run(
-        [sys.executable, "-c", AMID_THE_SHUTDOWN], capture_output=True, text=True, check=False, cwd=ROOT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (code, said)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -136,7 +136,7 @@ def test_a_quotation_mark_within_a_value_is_the_fault_of_its_row(tmp_path):
 
 
 @pytest.mark.parametrize("last", ['3,green,"b"', '3,"green",b', '3,"gr""een",b'])
-def test_a_quotation_mark_that_is_left_open_is_the_fault_of_its_row_not_of_silence(last, tmp_path):
+def test_rows_that_an_open_quotation_mark_takes_in_are_reported(last, tmp_path):
     folder = write_catalogue(tmp_path / "c", [("1",), ("2",), ("3",), ("4",)])
     (folder / "styles.csv").write_text(
         f'id,colour,name\n1,red,"a\n2,blue,x\n{last}\n4,pink,"two\nlines, of, 3, words"\n'

@@ -3,7 +3,6 @@
 `make test-targets` runs this in an environment for each compiler; none of it is run on a chip.
 """
 
-import contextlib
 import importlib.util
 import json
 import os
@@ -11,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import pytest
 
 from contextjax.analysis.collectives import bytes_by_type, collectives
@@ -24,6 +22,7 @@ from contextjax.sharding import make_mesh
 from contextjax.system import System
 from tests.analysis import small_programs
 from tests.commands import interpreter
+from tests.shape_checks import no_shape_checks
 
 pytestmark = pytest.mark.long
 os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # a command that a test starts compiles too
@@ -97,14 +96,6 @@ def test_cudnn_computes_gradients_for_odd_numbers_of_tokens(tokens, mask):
     program = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(heads, heads, heads)
     text = program.compile(compiler_options=target.compiler_options("default")).as_text()
     assert "__cudnn$fmha" in text
-
-
-@contextlib.contextmanager
-def no_shape_checks():
-    """Turns jaxtyping off, which takes no symbolic sizes."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize("name", ["v5e:1x1", "H100:1x1x1"])

@@ -4,7 +4,6 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-import jaxtyping
 import pytest
 
 
@@ -15,11 +14,11 @@ def exports(made_once) -> Path:
     def make(folder: Path) -> None:
         from contextjax.export.write import write_export
         from tests.export.conftest import make_system
+        from tests.shape_checks import no_shape_checks
 
         system, config = make_system("context_cir")
-        jaxtyping.config.update("jaxtyping_disable", True)  # it takes no symbolic sizes
-        write_export(system, folder / "programs", formats=("stablehlo",), config=config)
-        jaxtyping.config.update("jaxtyping_disable", False)
+        with no_shape_checks():
+            write_export(system, folder / "programs", formats=("stablehlo",), config=config)
         write_export(system, folder / "parameters", formats=("safetensors",), config=config)
 
     return made_once("exports", make)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -21,6 +20,7 @@ from contextjax.variants import make_model
 from experiments.shared import models
 from experiments.shared.run_config import config_hash
 from tests.pretrained.conftest import random_params
+from tests.shape_checks import no_shape_checks
 
 TEXTS = ["remove the dog", "swap the dog and the small cat; a bus is left of it", "make it large"]
 FORMATS = ("safetensors", "stablehlo", "onnx")
@@ -39,12 +39,11 @@ OWN = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="package", autouse=True)
-def no_shape_checks():
+@pytest.fixture(scope="module", autouse=True)
+def symbolic_sizes():
     """jaxtyping takes no symbolic sizes; with numbers, the other tests check the same functions."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with no_shape_checks():
+        yield
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +81,13 @@ def make_system(kind: str, **model: Any) -> tuple[Any, str]:
     return system, config.to_json()
 
 
-@pytest.fixture(scope="package", params=["context_cir", pytest.param("context_blip", marks=pytest.mark.long)])
-def case(request, made_once, no_shape_checks) -> Case:
+@pytest.fixture(scope="session", params=["context_cir", pytest.param("context_blip", marks=pytest.mark.long)])
+def case(request, made_once) -> Case:
     """Read only."""
     system, config = make_system(request.param)
     options = {"formats": FORMATS, "config": config, "recipe": {"Started from": "random weights"}}
-    target = made_once(f"export_{request.param}", lambda folder: write_export(system, folder, **options))
+    with no_shape_checks():
+        target = made_once(f"export_{request.param}", lambda folder: write_export(system, folder, **options))
     return Case(system, config, target)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -24,6 +23,7 @@ from contextjax.pretrained.context_blip import published_table
 from contextjax.pretrained.names import flatten, write
 from contextjax.types import CandidateBatch, CaptionBatch, FeatureBatch, Tokens
 from tests.models.context_blip_test import jit
+from tests.shape_checks import no_shape_checks
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "context_blip_tiny.safetensors"
 # The golden pixels are already scaled; with this mean and std the model's own scaling is the identity.
@@ -59,9 +59,8 @@ def params(published):
 @pytest.fixture(scope="module", autouse=True)
 def float_pixels():
     """The golden pixels are floats, which the uint8 annotations of the models refuse."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with no_shape_checks():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from safetensors import safe_open
@@ -28,6 +27,7 @@ from contextjax.types import LOST, ComposedBatch, FeaturePairs, Phrases, Tokens
 from tests.models.composed_blip_test import BLIP
 from tests.models.context_blip_test import jit, random_params
 from tests.pretrained.conftest import SIGLIP_CONFIG
+from tests.shape_checks import no_shape_checks
 
 # The golden pixels are already scaled; with this mean and std the model's own scaling is the identity.
 PUBLISHED = ContextCIR(
@@ -88,9 +88,8 @@ def batch(golden):
 @pytest.fixture
 def float_pixels():
     """The golden pixels are floats, which the uint8 annotations of the models refuse."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with no_shape_checks():
+        yield
 
 
 def assert_close(got, expected, *, to=1e-5):
@@ -154,9 +153,8 @@ def published_step(params, batch):
         terms = objective.terms(representations, batch)
         return sum(weight * terms[name][0] / terms[name][1] for name, weight in WEIGHTS), representations
 
-    jaxtyping.config.update("jaxtyping_disable", True)  # as float_pixels
-    gradients, representations = jit(jax.grad(loss, has_aux=True))(params)
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with no_shape_checks():  # as float_pixels
+        gradients, representations = jit(jax.grad(loss, has_aux=True))(params)
     return objective, representations, gradients
 
 

@@ -10,16 +10,12 @@ from experiments.comparisons import exports, harness
 
 @pytest.mark.long
 def test_types_are_measured_beside_float32(tiny_run, pictograms, monkeypatch):
-    import jaxtyping
-
     from contextjax.export import parity
+    from tests.shape_checks import no_shape_checks
 
     monkeypatch.setattr(parity, "BATCHES", (3,))
-    jaxtyping.config.update("jaxtyping_disable", True)  # it takes no symbolic sizes
-    try:
+    with no_shape_checks():
         tables = exports.compare(exports.Options(str(tiny_run), str(pictograms), pairs=2, batch=2, seconds=0.0))
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
     rows = tables["exports"]
     assert list(rows) == ["live", "float32", "float16", "int8"] and rows["float32"]["R@1"] == rows["live"]["R@1"]
     assert rows["int8"]["bytes"] < rows["float16"]["bytes"] < rows["float32"]["bytes"]

@@ -52,7 +52,7 @@ demo-pages:
 	  --image=$(DATA)/cirr/img_raw/dev/dev-0-1-img0.png --text="swap the owl for a big eggplant" --top=5
 
 demo-sets:
-	$(PY) -m experiments.stages --config=configs/pictogram_sets.py --argument=demo --stages=pairs,cosine \
+	$(PY) -m experiments.stages --config=configs/pictogram_sets.py --argument=demo \
 	  --workdir=$(RUN)/sets --start=$(RUN)
 	$(PY) -m experiments.evaluate --workdir=$(RUN)/sets/cosine --nobaselines
 	$(PY) -m experiments.report --workdir=$(RUN)/sets/cosine

@@ -2,12 +2,14 @@
 
 Two forms. The paper's, on sets of which half of the descriptions compare pictures ("the one with the most dogs"):
 
-    python -m experiments.generate --target=data/pictograms --comparative
-    python -m experiments.stages --config=configs/pictogram_sets.py --argument=paper --stages=1,pairs,2a,2b \\
-      --workdir=runs/paper --start=runs/pictograms
+    python -m experiments.generate --target=data/pictograms --comparative --train_sets=12000
+    python -m experiments.stages --config=configs/pictogram_sets.py --argument=paper --workdir=runs/paper \\
+      --start=runs/pictograms
 
     1         captions: matching with hard negatives, masking, and BLIP's contrastive loss
-    pairs     short statements about two pictures of a set: which of the two does the fused state's score pick?
+    pairs     short statements and superlatives about two pictures of a set: which of the two does the fused state's
+              score pick?
+    few       comparisons of five pictures of a set, scored by the fused state and the inter-context encoder
     2a        candidate sets: the fused state, and what the inter-context encoder adds to it, scored by the head
     2b        cached features: the inter-context encoder alone trains
 
@@ -15,11 +17,12 @@ Two forms. The paper's, on sets of which half of the descriptions compare pictur
               Text encoder and matching head have no published start here, so they train in stage 1 with the adapter
     no_adapter, convolutions   without the adapter, or with the summary form's
     no_masking, fixed_masks    without the masking loss, or with random masks that a picture keeps, whatever is attended
-    no_context                 nothing in place of the encoder in 2a and 2b: the same head, data and steps
-    2a_longer                  2a without the encoder, for the time that 2a and 2b take (--stages=1,pairs,2a)
+    no_context                 nothing in place of the encoder in few, 2a and 2b: the same head, data and steps
+    2a_longer                  2a without the encoder, for the time that 2a and 2b take; no 2b
 
-Where it differs from the paper, besides: short statements come before descriptions; the inter-context encoder trains in
-2a, too, so that the fused state holds what a comparison needs; a fused encoder of width 64; Muon, one cosine a stage.
+Where it differs from the paper, besides: short statements, and comparisons of a few pictures, come before descriptions;
+the inter-context encoder trains in 2a, too, so that the fused state holds what a comparison needs; a fused encoder of
+width 64; Muon, one cosine a stage.
 
 The late interaction, which no paper has, on sets of descriptions that are true of one picture by themselves:
 
@@ -35,8 +38,8 @@ The late interaction, which no paper has, on sets of descriptions that are true 
     2b        cached features: the inter-context encoder alone trains
 
     late_interaction   the form itself, which is that of no argument
-    dual      a plain dual encoder (the cosine of whole texts), trained as long as all stages (with --stages=1,cosine)
-    demo      shorter stages, for `make demo` (with --stages=pairs,cosine, the two that learn)
+    dual      a plain dual encoder (the cosine of whole texts), trained as long as all stages; it has 1 and cosine
+    demo      shorter stages, for `make demo`: pairs and cosine, the two that learn
 
 Where it differs from the paper: nothing is frozen in stages 1 and 2a; the contrastive loss stays on; the score begins
 with that of a dual encoder, which reads a text in propositions; two stages between 1 and 2a; Muon, one cosine a stage.
@@ -48,8 +51,9 @@ Memory and bytes on a mesh: python -m experiments.plan --config=configs/pictogra
 
 from configs.base import base, shrink, use_muon
 
-STAGES = ("1", "pairs", "cosine", "2a", "2b")
-PAPER_STAGES, DUAL_STAGES = ("1", "pairs", "2a", "2b"), ("1", "cosine")
+STAGES = ("1", "pairs", "few", "cosine", "2a", "2b")
+PAPER_STAGES = ("1", "pairs", "few", "2a", "2b")
+LATE_STAGES, DUAL_STAGES = ("1", "pairs", "cosine", "2a", "2b"), ("1", "cosine")
 PAPER = ("paper", "no_adapter", "convolutions", "no_masking", "fixed_masks", "no_context", "2a_longer")
 LATE = ("late_interaction", "dual", "demo")
 OTHERS = (*PAPER, *LATE, "tiny")
@@ -71,12 +75,12 @@ def get_config(argument: str = "1"):
         raise ValueError(
             f"configs/pictogram_sets.py got '{own[0]}' of one form and '{late[0]}' of the other; give one."
         )
-    if own and stage not in PAPER_STAGES:
+    allowed = PAPER_STAGES if own else DUAL_STAGES if "dual" in others else LATE_STAGES
+    if stage not in allowed:
+        name = own[0] if own else "dual" if "dual" in others else "no argument"
         raise ValueError(
-            f"configs/pictogram_sets.py got '{own[0]}' with {stage}; its form has the stages {', '.join(PAPER_STAGES)}."
+            f"configs/pictogram_sets.py got '{name}' with {stage}; its form has the stages {', '.join(allowed)}."
         )
-    if "dual" in others and stage not in DUAL_STAGES:
-        raise ValueError(f"configs/pictogram_sets.py got 'dual' with {stage}; it has {', '.join(DUAL_STAGES)}.")
     config = _shared()
     if own:
         _paper(config, stage, own)
@@ -95,6 +99,14 @@ def get_config(argument: str = "1"):
     if "tiny" in others:
         shrink(config)
     return config
+
+
+def stages(argument: str = "") -> tuple[str, ...]:
+    """Returns the stages that are trained with these arguments, in order."""
+    others = set(argument.split(","))
+    if others & set(PAPER):
+        return PAPER_STAGES[:-1] if "2a_longer" in others else PAPER_STAGES
+    return ("pairs", "cosine") if "demo" in others else DUAL_STAGES if "dual" in others else LATE_STAGES
 
 
 def _shared():
@@ -179,21 +191,27 @@ def _paper(config, stage: str, variants: list[str]) -> None:
         config.data.batch_size = 128
         config.model.update({"masking": "pixels", "selection": "none"})
         config.loss.weights.contrastive = 1.0
-        config.training.steps = 600
+        config.training.steps = 300
     elif stage == "pairs":
         config.data.train_split = "train_simple"
         config.data.candidates, config.data.batch_size = 2, 192
-        config.data.text_length = 24
-        config.training.steps = 700
+        config.data.text_length = 18
+        config.training.steps = 1000
+    elif stage == "few":
+        config.data.train_split = "train_few"
+        config.data.candidates, config.data.batch_size = 5, 128
+        config.data.text_length = 18
+        config.model.context_layers = 0 if {"no_context", "2a_longer"} & set(variants) else 2
+        config.training.steps = 1000
     elif stage == "2a":
         config.data.batch_size, config.data.descriptions = 16, 2
-        config.data.text_length = 40
+        config.data.text_length = 44
         config.model.context_layers = 0 if {"no_context", "2a_longer"} & set(variants) else 2
         config.training.steps = 2600 + LONGER * ("2a_longer" in variants)
     else:
         _features(config)
         config.data.records, config.data.batch_size = 12_000, 128
-        config.data.text_length = 40
+        config.data.text_length = 44
         config.model.context_layers = 0 if "no_context" in variants else 2
         config.optimizer.freeze = ("blip", "adapter") if "no_context" in variants else ("blip", "adapter", "head")
         config.training.steps = 2500

@@ -15,7 +15,9 @@ from experiments.shared.paths import Place, define_path
 
 CONFIG = define_path("config", Place.FILE, "The recipe's file, whose STAGES names its stages.")
 ARGUMENT = flags.DEFINE_string("argument", "", "Further arguments of the recipe, for every stage.")
-STAGES = flags.DEFINE_list("stages", None, "The stages to train, in order; default: the recipe's.")
+STAGES = flags.DEFINE_list(
+    "stages", None, "The stages to train, in order; default: those of the recipe with its arguments."
+)
 WORKDIR = define_path("workdir", Place.NEW_FOLDER, "Where the stages' workdirs go.")
 START = define_path("start", Place.FOLDER, "The run that the first stage starts from.", default="")
 SET = flags.DEFINE_multi_string(

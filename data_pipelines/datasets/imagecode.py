@@ -5,6 +5,7 @@ train_data.json, valid_data.json: {set: {"<target index>": description}}; any ot
 test_data_unlabeled.json: {set: [description]}   (the split "test", unless there is a test_data.json)
 train_simple.json, valid_simple.json: [{"directory": set, "pos_idx": index, "neg_idx": index, "caption": description}]
                            (optional: the described picture beside one other; indices are ranks, as in the files above)
+train_few.json, valid_few.json: the same, but neg_idx is a list   (optional: the described picture beside some others)
 kinds.json: {set: {"<target index>": [kind of the description]}}   (optional; accuracy is reported by kind)
 boxes.json: what each picture shows where, see data_pipelines.boxes   (optional; grounding is measured by it)
 bounds.json: {kind: percent}   (optional: the accuracy that a model reaches which scores candidates one at a time)
@@ -29,7 +30,7 @@ from data_pipelines.records import check_problems, matching
 from data_pipelines.texts import has_words
 
 KINDS, BOUNDS = "kinds.json", "bounds.json"
-FILE, UNLABELED, SIMPLE = "_data.json", "test_data_unlabeled.json", "_simple.json"
+FILE, UNLABELED, SIMPLE, FEW = "_data.json", "test_data_unlabeled.json", "_simple.json", "_few.json"
 PICTURE = re.compile(r"img([0-9]+)")
 PROPOSITIONS = 6
 
@@ -37,7 +38,8 @@ PROPOSITIONS = 6
 class ImageCodeReader(DatasetReader[CandidateRecord]):
     """Reads a folder in ImageCoDe's layout.
 
-    The splits "train_simple" and "val_simple" have two candidates, the others as many as there are pictures of a set.
+    The splits "train_simple" and "val_simple" have two candidates, "train_few" and "val_few" as many as a row names,
+    the others as many as there are pictures of a set.
     """
 
     name = "imagecode"
@@ -46,7 +48,8 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
 
     def __init__(self, folder: str | Path):
         super().__init__(folder)
-        files, simple = _files(self.folder, FILE), _files(self.folder, SIMPLE, mark="_simple")
+        files = _files(self.folder, FILE)
+        some = _files(self.folder, SIMPLE, mark="_simple") | _files(self.folder, FEW, mark="_few")
         if (self.folder / UNLABELED).exists():
             files.setdefault("test", self.folder / UNLABELED)
         if not files:
@@ -59,7 +62,7 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
                 f"{self.folder} holds no folder image-sets; expected pictures as image-sets/<set>/img<N>.jpg: "
                 "unpack them there."
             )
-        self._files, self._simple = files | simple, frozenset(simple)
+        self._files, self._some = files | some, frozenset(some)
         self.splits = tuple(sorted(self._files))
 
     def annotation_files(self) -> list[Path]:
@@ -80,7 +83,7 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
           UserError: sets have two pictures of one number, descriptions are not texts, or no description can be scored:
             its set needs at least two pictures, and its candidate must be among them.
         """
-        records, problems, unknown = (self._pairs if split in self._simple else self._descriptions)(split)
+        records, problems, unknown = (self._rows_of_some if split in self._some else self._descriptions)(split)
         return self._checked(records, problems, self._file(split), "descriptions", unknown=unknown, split=split)
 
     def _descriptions(self, split: str) -> tuple[list[CandidateRecord], list[str], list[str]]:
@@ -111,26 +114,26 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
                         records.append(CandidateRecord(f"{name}/{number}", images, text, index, _kind(name), name, own))
         return records, problems, unknown
 
-    def _pairs(self, split: str) -> tuple[list[CandidateRecord], list[str], list[str]]:
-        """Returns the records of two candidates of all sound rows, the problems of the others, and unknown candidates.
+    def _rows_of_some(self, split: str) -> tuple[list[CandidateRecord], list[str], list[str]]:
+        """Returns the records of some candidates of all sound rows, the problems of the others, and unknown candidates.
 
-        A hash of the row's number decides which of the two comes first: the files name the described one first, and a
-        model must not learn that.
+        A hash of the row's number decides where the described one stands: the files name it first, and a model must not
+        learn that.
         """
         sets, unknown = {name: self._candidates(name) for name in self._names(split)}, []
 
         def record(number: int, row: Any) -> list[CandidateRecord]:
-            name, right, wrong = _checked_pair(row)
+            name, right, wrong = _checked_row(row, several=self._file(split).name.endswith(FEW))
             if fault := _numbers_fault(sets[name]):
                 raise annotations.Fault(f"has {fault}")
             images = _ids(name, sets[name])
-            if max(right, wrong) >= len(images):
-                few = f"the candidate {max(right, wrong)}, but {len(images)} pictures"
+            if (highest := max(right, *wrong)) >= len(images):
+                few = f"the candidate {highest}, but {len(images)} pictures"
                 unknown.append(f"row {number} has {few if len(images) > 1 else _few(sets[name])}")
                 return []
-            target = hashlib.blake2b(str(number).encode()).digest()[0] % 2
-            pair = (images[wrong], images[right]) if target else (images[right], images[wrong])
-            return [CandidateRecord(f"{name}/{number}", pair, row["caption"] or "", target, _kind(name), name)]
+            target = hashlib.blake2b(str(number).encode()).digest()[0] % (1 + len(wrong))
+            some = tuple(images[index] for index in (*wrong[:target], right, *wrong[target:]))
+            return [CandidateRecord(f"{name}/{number}", some, row["caption"] or "", target, _kind(name), name)]
 
         return *annotations.parse(self._rows(split), record, file=self._file(split).name), unknown
 
@@ -157,10 +160,11 @@ class ImageCodeReader(DatasetReader[CandidateRecord]):
 
     def _names(self, split: str) -> list[str]:
         """Returns the sets that a split describes, each once; `records` reports rows with faults."""
-        if split not in self._simple:
+        if split not in self._some:
             return list(self._sets(split))
-        pairs, _ = annotations.parse(self._rows(split), lambda _, row: [_checked_pair(row)], file="")
-        return list(dict.fromkeys(name for name, _, _ in pairs))
+        several = self._file(split).name.endswith(FEW)
+        rows, _ = annotations.parse(self._rows(split), lambda _, row: [_checked_row(row, several=several)], file="")
+        return list(dict.fromkeys(name for name, _, _ in rows))
 
     def _candidates(self, name: str) -> list[Path]:
         """Returns a set's pictures by the number in their names; the position is the candidate's index."""
@@ -238,11 +242,14 @@ def _numbers_fault(candidates: list[Path]) -> str:
     return f"several pictures of the number {twice[0]}" if twice else ""
 
 
-def _checked_pair(row: Any) -> tuple[str, int, int]:
-    """Returns (set, right index, wrong index) of a row of a simple file. Raises annotations.Fault."""
+def _checked_row(row: Any, *, several: bool) -> tuple[str, int, tuple[int, ...]]:
+    """Returns (set, right index, wrong indices) of a row of a file of some candidates. Raises annotations.Fault."""
     name = annotations.text(row, "directory")
-    indices = tuple(annotations.value(row, key, object, "an index") for key in ("pos_idx", "neg_idx"))
-    if not all(type(index) is int and index >= 0 for index in indices) or indices[0] == indices[1]:
-        raise annotations.Fault(f"has the indices {indices}, expected two of different candidates")
+    right = annotations.value(row, "pos_idx", object, "an index")
+    wrong = annotations.value(row, "neg_idx", *((list, "a list of indices") if several else (object, "an index")))
+    indices = (right, *wrong) if several else (right, wrong)
+    expected = "two or more" if several else "two"
+    if not all(type(index) is int and index >= 0 for index in indices) or not 1 < len(set(indices)) == len(indices):
+        raise annotations.Fault(f"has the indices {indices}, expected {expected} of different candidates")
     annotations.words(row, "caption")
-    return name, *indices
+    return name, indices[0], indices[1:]

@@ -23,7 +23,7 @@ def train_stages(
     Args:
       recipe: the recipe's file.
       workdir: where the stages' workdirs go.
-      stages: those to train, in order; None: all.
+      stages: those to train, in order; None: those of the recipe with this argument.
       argument: further arguments of the recipe, for every stage.
       start: the run that the first stage starts from.
       settings: KEY=VALUE for every stage, or STAGE:KEY=VALUE for one.
@@ -34,10 +34,10 @@ def train_stages(
     Raises:
       UserError: the recipe is no file, or has no such stage.
     """
-    known = stages_of(recipe)
+    known = run_recipe(recipe).get("STAGES", ())
     if not known:
         raise UserError(f"{recipe} has no STAGES; train it with `python -m experiments.train`.")
-    stages = stages or known
+    stages = stages or stages_of(recipe, argument)
     # What stands before the key is the stage that a setting is for, or "".
     owners = [setting.split("=", 1)[0].rpartition(":")[0] for setting in settings]
     if unknown := [stage for stage in (*stages, *filter(None, owners)) if stage not in known]:
@@ -57,13 +57,16 @@ def train_stages(
     return 0
 
 
-def stages_of(recipe: str) -> tuple[str, ...]:
-    """Returns the names of a recipe's stages; () for a recipe that is trained at once.
+def stages_of(recipe: str, argument: str = "") -> tuple[str, ...]:
+    """Returns the stages that a recipe trains, in order; () for a recipe that is trained at once.
+
+    They are its STAGES, or what its function `stages` returns for further arguments, where it has one.
 
     Raises:
       UserError: it is no recipe.
     """
-    return tuple(run_recipe(recipe).get("STAGES", ()))
+    names = run_recipe(recipe)
+    return tuple(names["stages"](argument) if "stages" in names else names.get("STAGES", ()))
 
 
 class _Commands:

@@ -68,7 +68,7 @@ class VariantRuns:
             settings |= self._steps(variant)
         place = self.workdir / f"{variant}-{seed}"
         self._train(variant, place, settings)
-        stages = [place / stage for stage in self._stages] or [place]
+        stages = [place / stage for stage in self._stages(variant)] or [place]
         evaluation = self._evaluate(stages[-1])
         ends = [read_metrics(stage)[-1] for stage in stages]
         more = {name: value for name, value in evaluation.items() if name.startswith(("accuracy/", "grounding/"))}
@@ -128,9 +128,8 @@ class VariantRuns:
             raise UserError(f"There are no queries of the kind '{self.kind}'; the evaluation has {known}.")
         return dict(evaluation["by_kind"][self.kind])
 
-    @property
-    def _stages(self) -> Sequence[str]:
-        return self.stages or stages_of(self.recipe)
+    def _stages(self, variant: str) -> Sequence[str]:
+        return self.stages or stages_of(self.recipe, _argument(variant))
 
     def _overrides(self, seed: str) -> dict[str, str]:
         return dict(item.replace("{seed}", seed).split("=", 1) for item in self.overrides)
@@ -140,7 +139,8 @@ class VariantRuns:
         place = self.workdir / "trials" / variant
         file = place / "steps.json"
         if not file.exists():
-            recipe = load_recipe(f"{self.recipe}{'' if variant == 'recipe' else f':{variant}'}")
+            argument = _argument(variant)
+            recipe = load_recipe(f"{self.recipe}{f':{argument}' if argument else ''}")
             has_lead = recipe.loss.get("lead_steps", 0) > 0
             trial = {"training.steps": TRIAL_STEPS, "training.log_every": TRIAL_EVERY}
             trial |= {"loss.lead_steps": TRIAL_STEPS // 2} if has_lead else {}
@@ -152,9 +152,9 @@ class VariantRuns:
         return read_json(file, layout="a trial", remedy="remove it, and the trial is made again")
 
     def _train(self, variant: str, place: Path, settings: dict[str, Any]) -> None:
-        argument = "" if variant == "recipe" else variant
+        argument = _argument(variant)
         pairs = [f"{key}={value}" for key, value in settings.items()]
-        if stages := self._stages:
+        if stages := self._stages(variant):
             command = ["experiments.stages", f"--config={self.recipe}", f"--argument={argument}"]
             command += [f"--stages={','.join(stages)}", *(f"--set={pair}" for pair in pairs)]
         else:
@@ -162,6 +162,10 @@ class VariantRuns:
             command += [f"--config.{pair}" for pair in pairs]
         if subprocess.run([sys.executable, "-m", *command, f"--workdir={place}"], check=False).returncode:
             raise UserError(f"The run in {place} failed; its messages stand above. The same command continues it.")
+
+
+def _argument(variant: str) -> str:
+    return "" if variant == "recipe" else variant
 
 
 def steps_within(seconds: float, at: Mapping[int, float]) -> int:

@@ -9,7 +9,8 @@ from contextjax.variants import make_model, make_spec
 @pytest.mark.parametrize(
     ("recipe", "argument"),
     [(pictograms, "tiny"), (context_cir, "tiny"), (covr2, "tiny"), (covr2, "fashion_iq,tiny"),
-     *((recipe, f"{stage},tiny") for recipe in (context_blip, pictogram_sets) for stage in recipe.STAGES)],
+     *((context_blip, f"{stage},tiny") for stage in context_blip.STAGES),
+     *((pictogram_sets, f"{stage},tiny") for stage in pictogram_sets.LATE_STAGES), (pictogram_sets, "few,paper,tiny")],
     ids=str,
 )  # fmt: skip
 def test_every_recipe_has_a_tiny_form(recipe, argument):

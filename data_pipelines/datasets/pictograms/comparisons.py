@@ -89,7 +89,7 @@ def comparative_set_of(
 def comparisons_of(scenes: Sequence[Scene]) -> list[Comparison]:
     """Returns all comparisons that single out one of the scenes for every reader."""
     names = sorted({name for scene in scenes for name in scene.names})
-    if any(len(set(scene.names)) < len(scene.names) for scene in scenes):
+    if len(names) < 2 or any(list(scene.names) != names for scene in scenes):
         asked = [("count", (name,)) for name in names]
     else:
         asked = [("size", (name,)) for name in names]

@@ -7,21 +7,24 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from random import Random
 
 from PIL import Image
 
 from contextjax.threads import available_cpus
-from data_pipelines.datasets.imagecode import BOUNDS, KINDS
+from data_pipelines.datasets.imagecode import BOUNDS, FEW, KINDS, SIMPLE
 from data_pipelines.datasets.pictograms.candidate_sets import CandidateSet, set_of
 from data_pipelines.datasets.pictograms.comparisons import comparative_set_of, comparison_bound
 from data_pipelines.datasets.pictograms.description_parser import parse
 from data_pipelines.datasets.pictograms.names import choose
 from data_pipelines.datasets.pictograms.scenes import draw, pictogram_art
+from data_pipelines.datasets.pictograms.small_sets import SIZES, small_sets
 from data_pipelines.datasets.pictograms.written_set import LICENSE_FILE, fingerprint, write_once
 from data_pipelines.processes import map_in_processes
 
 TRAIN_BESIDE = 4  # absolute descriptions of a training set beside comparative ones, which have 4.25 on average
-FORMAT = 4  # of the generator: raise it when the same settings give other files
+FORMAT = 5  # of the generator: raise it when the same settings give other files
+SHORT = ("train", "valid")  # the splits that have texts of a few pictures of a set, too
 CHUNK = 25  # sets that a process writes at a time
 LICENSE = """The pictures in this folder are composed of Twemoji graphics.
 Copyright 2020 Twitter, Inc and other contributors.
@@ -49,9 +52,10 @@ def write_imagecode(
 
     image-sets/<set>/img0.jpg ... img9.jpg; train_data.json, valid_data.json, test_data.json and unseen_data.json as
     {set: {"<target index>": description}}; test_data_unlabeled.json as {set: [description]}; train_simple.json and
-    valid_simple.json as [{directory, pos_idx, neg_idx, caption}]; <split>_scenes.json as {set: [ten scene graphs]};
-    kinds.json as {set: {"<target index>": [kinds]}}; with comparative sets bounds.json, see comparison_bound;
-    boxes.json as {"<set>/img<N>": [{"name": name, "box": [left, top, right, bottom] in pixels}]}.
+    valid_simple.json as [{directory, pos_idx, neg_idx, caption}]; with comparative sets train_few.json and
+    valid_few.json, the same with a list as neg_idx; <split>_scenes.json as {set: [ten scene graphs]}; kinds.json as
+    {set: {"<target index>": [kinds]}}; with comparative sets bounds.json, see comparison_bound; boxes.json as
+    {"<set>/img<N>": [{"name": name, "box": [left, top, right, bottom] in pixels}]}.
 
     Args:
       folder: absent, empty, or written by this function.
@@ -108,11 +112,16 @@ def _write(partial: Path, *, settings: Mapping, source: str | None, processes: i
 
 @dataclasses.dataclass(frozen=True)
 class WrittenSet:
-    """A candidate set that was drawn, the name of its folder, and the kinds of each of its descriptions."""
+    """A candidate set that was drawn, the name of its folder, and the kinds of each of its descriptions.
+
+    `few` holds texts about some of its pictures, by the ending of their file: (right index, wrong index or indices,
+    text) each.
+    """
 
     name: str
     candidates: CandidateSet
     kinds: tuple[tuple[str, ...], ...]
+    few: Mapping[str, Sequence[tuple]]
 
 
 def set_name(split: str, index: int, *, comparative: bool = False) -> str:
@@ -139,10 +148,14 @@ def _make_set(split: str, index: int, settings: Mapping, comparative: bool) -> W
     name, names = set_name(split, index, comparative=comparative), (settings["seen"], settings["held_out"])
     if comparative:
         made, comparisons = comparative_set_of(split, index, *names, seed=settings["seed"])
-        return WrittenSet(name, made, tuple(each.kinds for each in comparisons))
+        rng = Random(f"small sets/{settings['seed']}/{split}/{index}")
+        two, few = ([*small_sets(made.scenes, size, rng)] if split in SHORT else [] for size in SIZES)
+        pairs = [(right, *wrong, text) for right, wrong, text in two]
+        return WrittenSet(name, made, tuple(each.kinds for each in comparisons), {SIMPLE: pairs, FEW: few})
     count = TRAIN_BESIDE if split == "train" and settings["comparative"] else 0
     made = set_of(split, index, *names, seed=settings["seed"], descriptions=count)
-    return WrittenSet(name, made, tuple(("absolute", *families_of(text)) for _, text in made.descriptions))
+    kinds = tuple(("absolute", *families_of(text)) for _, text in made.descriptions)
+    return WrittenSet(name, made, kinds, {SIMPLE: made.pairs if split in SHORT else ()})
 
 
 def families_of(text: str) -> list[str]:
@@ -159,10 +172,11 @@ def _write_texts(folder: Path, split: str, sets: Sequence[WrittenSet]) -> None:
     if split == "test":
         unlabelled = {name: list(texts.values()) for name, texts in labelled.items()}
         _write_json(folder / "test_data_unlabeled.json", unlabelled)
-    if split in ("train", "valid"):
-        keys = ("directory", "pos_idx", "neg_idx", "caption")
-        rows = [(name, *pair) for name, s in named.items() for pair in s.pairs]
-        _write_json(folder / f"{split}_simple.json", [dict(zip(keys, row, strict=True)) for row in rows])
+    keys = ("directory", "pos_idx", "neg_idx", "caption")
+    for ending in (SIMPLE, FEW):
+        rows = [(made.name, *row) for made in sets for row in made.few.get(ending, ())]
+        if rows:
+            _write_json(folder / f"{split}{ending}", [dict(zip(keys, row, strict=True)) for row in rows])
     graphs = {name: [scene.to_json() for scene in s.scenes] for name, s in named.items()}
     _write_json(folder / f"{split}_scenes.json", graphs)
 

@@ -311,3 +311,35 @@ def test_texts_have_the_kinds_of_a_file(folder):
             reader.records("val")
     write(folder, "bounds.json", {"comparative": 45.5, "x": "y"})
     assert read_bounds(folder) == {"comparative": 45.5} and read_bounds(folder / "image-sets") == {}
+
+
+def few(**changes):
+    return {"directory": STATIC, "pos_idx": 3, "neg_idx": [0, 2], "caption": "a text", **changes}
+
+
+def test_rows_of_a_few_name_several_others(folder):
+    write(folder, "train_few.json", [few()] * 40 + [few(directory=VIDEO, pos_idx=0, neg_idx=[2, 1])])
+    reader = ImageCodeReader(folder)
+    assert "train_few" in reader.splits
+    records = reader.records("train_few")
+    for record in records[:40]:
+        assert record.images[record.target] == f"{STATIC}/img3" and len(record.images) == 3
+        assert [image for image in record.images if image[-1] != "3"] == [f"{STATIC}/img0", f"{STATIC}/img2"]
+    assert {record.target for record in records[:40]} == {0, 1, 2}
+    assert sorted(records[40].images) == sorted(f"{VIDEO}/img{n}" for n in (2, 9, 10))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"neg_idx": 0}, "has '0' for its neg_idx, expected a list of indices"),
+        ({"neg_idx": []}, "has the indices (3,), expected two or more of different candidates"),
+        ({"neg_idx": [1, 1]}, "has the indices (3, 1, 1), expected two or more of different candidates"),
+        ({"neg_idx": [1, "2"]}, "has the indices (3, 1, '2'), expected two or more of different candidates"),
+    ],
+)
+def test_faults_of_rows_of_a_few(folder, changes, fault):
+    write(folder, "train_few.json", [few(), few(**changes)])
+    with pytest.raises(UserError) as error:
+        ImageCodeReader(folder).records("train_few")
+    assert f"row 1 of train_few.json {fault}" in str(error.value)

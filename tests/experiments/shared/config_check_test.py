@@ -12,7 +12,9 @@ from experiments.shared.run_config import flat
 RECIPES = [
     *((recipe, argument) for argument in ("", *recipe.ARGUMENTS)),
     *((context_cir, argument) for argument in ("", "L14,aggregated,modern", "tiny,fashion_iq")),
-    *((module, argument) for module in (context_blip, pictogram_sets) for argument in module.STAGES),
+    *((context_blip, stage) for stage in context_blip.STAGES),
+    *((pictogram_sets, stage) for stage in pictogram_sets.LATE_STAGES),
+    *((pictogram_sets, f"{stage},paper") for stage in pictogram_sets.PAPER_STAGES),
     (context_blip, "1,summary"), (pictogram_sets, "2a,tiny"),
 ]  # fmt: skip
 

@@ -10,8 +10,8 @@ RECIPE = ["--config=configs/pictogram_sets.py", "--argument=tiny"]
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--stages=1,3"], "has no stage '3'; it has 1, pairs, cosine, 2a, 2b"),
-        (["--set=2c:seed=1"], "has no stage '2c'; it has 1, pairs, cosine, 2a, 2b"),
+        (["--stages=1,3"], "has no stage '3'; it has 1, pairs, few, cosine, 2a, 2b"),
+        (["--set=2c:seed=1"], "has no stage '2c'; it has 1, pairs, few, cosine, 2a, 2b"),
         (["--set=2a:optimizer.lerning_rate=1", "--stages=2a"], "optimizer.learning_rate"),
         (["--config=configs/none.py"], "configs/none.py"),
         (["--config=configs/pictograms.py"], "configs/pictograms.py has no STAGES"),

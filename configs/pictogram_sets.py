@@ -9,7 +9,8 @@ Two forms. The paper's, on sets of which half of the descriptions compare pictur
     1         captions: matching with hard negatives, masking, and BLIP's contrastive loss
     pairs     short statements and superlatives about two pictures of a set: which of the two does the fused state's
               score pick?
-    few       comparisons of five pictures of a set, scored by the fused state and the inter-context encoder
+    few       statements about one of five pictures of a set, and comparisons of five, scored by the fused state and the
+              inter-context encoder
     2a        candidate sets: the fused state, and what the inter-context encoder adds to it, scored by the head
     2b        cached features: the inter-context encoder alone trains
 
@@ -196,25 +197,25 @@ def _paper(config, stage: str, variants: list[str]) -> None:
         config.data.train_split = "train_simple"
         config.data.candidates, config.data.batch_size = 2, 192
         config.data.text_length = 18
-        config.training.steps = 1000
+        config.training.steps = 2000
     elif stage == "few":
         config.data.train_split = "train_few"
         config.data.candidates, config.data.batch_size = 5, 128
         config.data.text_length = 18
         config.model.context_layers = 0 if {"no_context", "2a_longer"} & set(variants) else 2
-        config.training.steps = 1000
+        config.training.steps = 1200
     elif stage == "2a":
         config.data.batch_size, config.data.descriptions = 16, 2
         config.data.text_length = 44
         config.model.context_layers = 0 if {"no_context", "2a_longer"} & set(variants) else 2
-        config.training.steps = 2600 + LONGER * ("2a_longer" in variants)
+        config.training.steps = 2000 + LONGER * ("2a_longer" in variants)
     else:
         _features(config)
         config.data.records, config.data.batch_size = 12_000, 128
         config.data.text_length = 44
         config.model.context_layers = 0 if "no_context" in variants else 2
         config.optimizer.freeze = ("blip", "adapter") if "no_context" in variants else ("blip", "adapter", "head")
-        config.training.steps = 2500
+        config.training.steps = 1500
     if "no_adapter" in variants:
         config.model.adapter = "none"
         config.optimizer.freeze = tuple(name for name in config.optimizer.freeze if name != "adapter")

@@ -17,7 +17,7 @@ from data_pipelines.datasets.pictograms.scenes import PLACES, SIZES, Scene, Thin
 CANDIDATES = 10
 DESCRIPTIONS = 2  # in a set, each of another target
 TRAIN_DESCRIPTIONS = CANDIDATES  # with two, a model memorises the texts of 3,000 sets
-PAIRS = 5  # short statements that tell a described candidate from one other
+PAIRS, FEW = 5, 2  # short statements that tell a described candidate from one other, from four others
 SECOND_EDIT_SHARE = 0.35
 REPEATED_NAME_SHARE = 0.3  # of the base scenes: two things of one name, to be counted
 BASE_THINGS = (2, 3, 3, 3, 4)  # drawn uniformly
@@ -36,12 +36,14 @@ class CandidateSet:
       descriptions: (target index, text) each, no target twice.
       base: the index of the scene that the others were made from, for tests of fairness.
       pairs: (right index, wrong index, text) of short statements, true of the one scene and false of the other.
+      few: (right index, four wrong indices, text) of short statements, true of the one scene and false of the others.
     """
 
     scenes: tuple[Scene, ...]
     descriptions: tuple[tuple[int, str], ...]
     base: int
     pairs: tuple[tuple[int, int, str], ...] = ()
+    few: tuple[tuple[int, tuple[int, ...], str], ...] = ()
 
 
 def make_set(
@@ -59,7 +61,7 @@ def make_set(
             continue
         order = rng.sample(range(CANDIDATES), CANDIDATES)  # order[index] = role
         shuffled = tuple(scenes[role] for role in order)
-        texts, pairs = [], []
+        texts, pairs, few = [], [], []
         for role in roles:
             index = order.index(role)
             others = shuffled[:index] + shuffled[index + 1 :]
@@ -68,10 +70,12 @@ def make_set(
             if text is None:
                 break
             texts.append((index, text))
-            for other, statement in tell_apart(options, Random(text), count=PAIRS):
+            for (other,), statement in tell_apart(options, Random(text), count=PAIRS):
                 pairs.append((index, other + (other >= index), statement))
+            for wrong, statement in tell_apart(options, Random(f"few/{text}"), count=FEW, others=4):
+                few.append((index, tuple(other + (other >= index) for other in wrong), statement))
         if len(texts) == len(roles):
-            return CandidateSet(shuffled, tuple(texts), order.index(0), tuple(pairs))
+            return CandidateSet(shuffled, tuple(texts), order.index(0), tuple(pairs), tuple(few))
     raise ValueError(
         f"Got {len(names)} pictogram names, with which no set of {CANDIDATES} similar scenes could be found: "
         "add pictograms (about 20 are enough)."

@@ -89,20 +89,22 @@ def choose_statements(options: Sequence[Option], n_others: int, rng: Random) -> 
     return [option.statement for option in chosen]
 
 
-def tell_apart(options: Sequence[Option], rng: Random, *, count: int) -> list[tuple[int, str]]:
-    """Draws `count` single statements that are each false in some other scene.
+def tell_apart(
+    options: Sequence[Option], rng: Random, *, count: int, others: int = 1
+) -> list[tuple[tuple[int, ...], str]]:
+    """Draws `count` single statements that are each false in some `others` of the other scenes.
 
     Returns:
-      (index of the other scene, statement in words) each; nothing where no statement is false anywhere else.
+      (indices of the other scenes, statement in words) each; nothing where no statement is false in so many.
     """
-    telling = [option for option in options if option.mask]
+    telling = [option for option in options if option.mask.bit_count() >= others]
     if not telling:
         return []
-    pairs = []
+    told = []
     for option in rng.choices(telling, [option.weight for option in telling], k=count):
-        other = rng.choice([i for i in range(option.mask.bit_length()) if option.mask >> i & 1])
-        pairs.append((other, say([option.statement], rng)))
-    return pairs
+        wrong = rng.sample([i for i in range(option.mask.bit_length()) if option.mask >> i & 1], others)
+        told.append((tuple(wrong), say([option.statement], rng)))
+    return told
 
 
 def describe(

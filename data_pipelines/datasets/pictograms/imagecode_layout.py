@@ -52,8 +52,8 @@ def write_imagecode(
 
     image-sets/<set>/img0.jpg ... img9.jpg; train_data.json, valid_data.json, test_data.json and unseen_data.json as
     {set: {"<target index>": description}}; test_data_unlabeled.json as {set: [description]}; train_simple.json and
-    valid_simple.json as [{directory, pos_idx, neg_idx, caption}]; with comparative sets train_few.json and
-    valid_few.json, the same with a list as neg_idx; <split>_scenes.json as {set: [ten scene graphs]}; kinds.json as
+    valid_simple.json as [{directory, pos_idx, neg_idx, caption}]; train_few.json and valid_few.json, the same with a
+    list of four as neg_idx; <split>_scenes.json as {set: [ten scene graphs]}; kinds.json as
     {set: {"<target index>": [kinds]}}; with comparative sets bounds.json, see comparison_bound; boxes.json as
     {"<set>/img<N>": [{"name": name, "box": [left, top, right, bottom] in pixels}]}.
 
@@ -155,7 +155,7 @@ def _make_set(split: str, index: int, settings: Mapping, comparative: bool) -> W
     count = TRAIN_BESIDE if split == "train" and settings["comparative"] else 0
     made = set_of(split, index, *names, seed=settings["seed"], descriptions=count)
     kinds = tuple(("absolute", *families_of(text)) for _, text in made.descriptions)
-    return WrittenSet(name, made, kinds, {SIMPLE: made.pairs if split in SHORT else ()})
+    return WrittenSet(name, made, kinds, {SIMPLE: made.pairs, FEW: made.few} if split in SHORT else {})
 
 
 def families_of(text: str) -> list[str]:

@@ -100,6 +100,17 @@ def test_pairs_are_true_of_the_one_and_false_of_the_other(many):
         assert any(word in text for text in texts), word
 
 
+def test_statements_about_one_of_five_are_true_of_it_alone(many):
+    rows = 0
+    for candidates in many[:200]:
+        for right, wrong, text in candidates.few:
+            rows += 1
+            assert len({right, *wrong}) == 5
+            true = [all_true(parse(text), candidates.scenes[index]) for index in (right, *wrong)]
+            assert true == [True, False, False, False, False], text
+    assert rows >= 760
+
+
 def test_the_base_may_be_anywhere(many):
     counts = np.bincount([candidates.base for candidates in many], minlength=10) / len(many)
     assert np.all(np.abs(counts - 0.1) < 4 * math.sqrt(0.1 * 0.9 / len(many)))

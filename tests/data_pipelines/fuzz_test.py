@@ -203,6 +203,7 @@ def write_imagecode(folder: Path) -> None:
     (folder / "test_data_unlabeled.json").write_text(json.dumps({"open-images-1": ["the first", "the last"]}))
     row = {"directory": "open-images-1", "pos_idx": 0, "neg_idx": 2, "caption": "the first"}
     (folder / "train_simple.json").write_text(json.dumps([row, {**row, "pos_idx": 1}]))
+    (folder / "train_few.json").write_text(json.dumps([{**row, "neg_idx": [2, 1]}]))
 
 
 def picture(path: Path) -> None:

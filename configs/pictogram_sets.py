@@ -11,7 +11,8 @@ Two forms. The paper's, on sets of which half of the descriptions compare pictur
               score pick?
     few       statements about one of five pictures of a set, and comparisons of five, scored by the fused state and the
               inter-context encoder
-    2a        candidate sets: the fused state, and what the inter-context encoder adds to it, scored by the head
+    2a        whole descriptions of candidate sets, scored alike, at a third of the learning rate: at the whole one, the
+              encoder unlearns which value no other picture has
     2b        cached features: the inter-context encoder alone trains
 
     paper     the form itself. The image tower is that of --start, a run of configs/pictograms.py, frozen in all stages.
@@ -202,20 +203,20 @@ def _paper(config, stage: str, variants: list[str]) -> None:
         config.data.train_split = "train_few"
         config.data.candidates, config.data.batch_size = 5, 128
         config.data.text_length = 18
-        config.model.context_layers = 0 if {"no_context", "2a_longer"} & set(variants) else 2
         config.training.steps = 1200
     elif stage == "2a":
         config.data.batch_size, config.data.descriptions = 16, 2
         config.data.text_length = 44
-        config.model.context_layers = 0 if {"no_context", "2a_longer"} & set(variants) else 2
+        config.optimizer.learning_rate = 1e-3
         config.training.steps = 2000 + LONGER * ("2a_longer" in variants)
     else:
         _features(config)
         config.data.records, config.data.batch_size = 12_000, 128
         config.data.text_length = 44
-        config.model.context_layers = 0 if "no_context" in variants else 2
         config.optimizer.freeze = ("blip", "adapter") if "no_context" in variants else ("blip", "adapter", "head")
         config.training.steps = 1500
+    if stage not in ("1", "pairs"):
+        config.model.context_layers = 0 if {"no_context", "2a_longer"} & set(variants) else 2
     if "no_adapter" in variants:
         config.model.adapter = "none"
         config.optimizer.freeze = tuple(name for name in config.optimizer.freeze if name != "adapter")

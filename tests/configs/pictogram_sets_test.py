@@ -25,7 +25,7 @@ def test_stages_are_parts_of_one_system():
     assert all(get_config(f"{stage},dual").model.system for stage in DUAL_STAGES)
     assert configs["2b"].model.context_layers and not configs["2a"].model.context_layers
     assert get_config("2a,paper").model.context_layers == get_config("2b,paper").model.context_layers > 0
-    assert not any(get_config(f"{stage},no_context").model.context_layers for stage in ("few", "2a", "2b"))
+    assert not any(get_config(f"{stage},no_context").model.context_layers for stage in PAPER_STAGES)
     shorter = get_config("cosine,demo")
     assert shorter.training.steps < configs["cosine"].training.steps
 

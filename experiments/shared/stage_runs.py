@@ -66,7 +66,8 @@ def stages_of(recipe: str, argument: str = "") -> tuple[str, ...]:
       UserError: it is no recipe.
     """
     names = run_recipe(recipe)
-    return tuple(names["stages"](argument) if "stages" in names else names.get("STAGES", ()))
+    own = names.get("stages")
+    return tuple(own(argument) if callable(own) else names.get("STAGES", ()))
 
 
 class _Commands:

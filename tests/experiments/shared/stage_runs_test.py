@@ -2,6 +2,8 @@
 
 import pytest
 
+from configs.pictogram_sets import LATE_STAGES, PAPER_STAGES
+from experiments.shared.stage_runs import stages_of
 from tests.commands import in_own_process, in_process
 
 RECIPE = ["--config=configs/pictogram_sets.py", "--argument=tiny"]
@@ -24,3 +26,10 @@ def test_mistakes_end_with_one_sentence(pictogram_sets, tmp_path, arguments, sen
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and sentence in done.stderr, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_recipe_says_which_stages_its_arguments_have():
+    assert stages_of("configs/pictogram_sets.py") == LATE_STAGES
+    assert stages_of("configs/pictogram_sets.py", "paper,tiny") == PAPER_STAGES
+    assert stages_of("configs/context_blip.py", "summary") == ("1", "2a", "2b")
+    assert stages_of("configs/pictograms.py") == ()

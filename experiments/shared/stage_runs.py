@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def stages_of(recipe: str, argument: str = "") -> tuple[str, ...]:
       UserError: it is no recipe.
     """
     names = run_recipe(recipe)
-    own = names.get("stages")
+    own: Callable[[str], Sequence[str]] | None = names.get("stages")
     return tuple(own(argument) if callable(own) else names.get("STAGES", ()))
 
 

@@ -64,7 +64,7 @@ def test_pictures_are_those_of_the_splits_sets(folder):
 
 def test_pictograms_are_read_as_they_are_written(pictogram_sets):
     reader = ImageCodeReader(pictogram_sets)
-    assert reader.splits == ("test", "train", "train_simple", "unseen", "val", "val_simple")
+    assert reader.splits == ("test", "train", "train_few", "train_simple", "unseen", "val", "val_few", "val_simple")
     for split, count in {"train": 1, "val": 2, "test": 1, "unseen": 1}.items():
         written = json.loads((pictogram_sets / f"{'valid' if split == 'val' else split}_data.json").read_text())
         records = reader.records(split)

@@ -77,9 +77,9 @@ def get_config(argument: str = "1"):
         raise ValueError(
             f"configs/pictogram_sets.py got '{own[0]}' of one form and '{late[0]}' of the other; give one."
         )
-    allowed = PAPER_STAGES if own else DUAL_STAGES if "dual" in others else LATE_STAGES
+    allowed = stages(",".join(own)) if own else DUAL_STAGES if "dual" in others else LATE_STAGES
     if stage not in allowed:
-        name = own[0] if own else "dual" if "dual" in others else "no argument"
+        name = own[-1] if own else "dual" if "dual" in others else "no argument"
         raise ValueError(
             f"configs/pictogram_sets.py got '{name}' with {stage}; its form has the stages {', '.join(allowed)}."
         )

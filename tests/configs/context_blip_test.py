@@ -32,7 +32,7 @@ RECIPES = [
     param
     for recipe in (context_blip, pictogram_sets)
     for param in arguments_of(recipe)
-    if param.values[1] not in ("pairs,dual", "2a,dual", "2b,dual")  # which there are not
+    if param.values[1] not in ("pairs,dual", "2a,dual", "2b,dual", "2b,2a_longer")  # which there are not
     and (recipe, param.values[1]) != (context_blip, "1,no_adapter")
     and param.values[1] not in [f"cosine,{name}" for name in pictogram_sets.PAPER]
     and param.values[1] not in ["few", *(f"few,{name}" for name in (*pictogram_sets.LATE, "tiny"))]

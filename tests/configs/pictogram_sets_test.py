@@ -11,7 +11,7 @@ def test_a_dual_encoder_has_no_such_stages(stage):
         get_config(f"{stage},dual")
 
 
-@pytest.mark.parametrize("argument", ["3", "1,2a", "2a,summary", "cosine,paper", "few"])
+@pytest.mark.parametrize("argument", ["3", "1,2a", "2a,summary", "cosine,paper", "few", "2b,2a_longer"])
 def test_other_arguments_are_refused(argument):
     wrong = "no argument" if argument == "few" else argument.split(",")[-1]
     with pytest.raises(ValueError, match=rf"pictogram_sets\.py .*'{wrong}'.*1.*2a"):

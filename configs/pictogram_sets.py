@@ -23,8 +23,8 @@ Two forms. The paper's, on sets of which half of the descriptions compare pictur
     2a_longer                  2a without the encoder, for the time that 2a and 2b take; no 2b
 
 Where it differs from the paper, besides: short statements, and comparisons of a few pictures, come before descriptions;
-the inter-context encoder trains in 2a, too, so that the fused state holds what a comparison needs; a fused encoder of
-width 64; Muon, one cosine a stage.
+the inter-context encoder trains in few and 2a, too, so that the fused state holds what a comparison needs; a fused
+encoder of width 64; Muon, one cosine a stage.
 
 The late interaction, which no paper has, on sets of descriptions that are true of one picture by themselves:
 

@@ -17,7 +17,9 @@ from data_pipelines.datasets.pictograms.scenes import PLACES, SIZES, Scene, Thin
 CANDIDATES = 10
 DESCRIPTIONS = 2  # in a set, each of another target
 TRAIN_DESCRIPTIONS = CANDIDATES  # with two, a model memorises the texts of 3,000 sets
-PAIRS, FEW = 5, 2  # short statements that tell a described candidate from one other, from four others
+PAIRS = 5  # short statements that tell a described candidate from one other
+FEW = 5  # scenes of a task that is larger than a pair and smaller than a set
+FEW_TEXTS = 2  # short statements that tell a described candidate from FEW - 1 others
 SECOND_EDIT_SHARE = 0.35
 REPEATED_NAME_SHARE = 0.3  # of the base scenes: two things of one name, to be counted
 BASE_THINGS = (2, 3, 3, 3, 4)  # drawn uniformly
@@ -36,7 +38,7 @@ class CandidateSet:
       descriptions: (target index, text) each, no target twice.
       base: the index of the scene that the others were made from, for tests of fairness.
       pairs: (right index, wrong index, text) of short statements, true of the one scene and false of the other.
-      few: (right index, four wrong indices, text) of short statements, true of the one scene and false of the others.
+      few: the same with several wrong indices, FEW scenes in all: (right index, wrong indices, text).
     """
 
     scenes: tuple[Scene, ...]
@@ -72,7 +74,7 @@ def make_set(
             texts.append((index, text))
             for (other,), statement in tell_apart(options, Random(text), count=PAIRS):
                 pairs.append((index, other + (other >= index), statement))
-            for wrong, statement in tell_apart(options, Random(f"few/{text}"), count=FEW, others=4):
+            for wrong, statement in tell_apart(options, Random(f"few/{text}"), count=FEW_TEXTS, others=FEW - 1):
                 few.append((index, tuple(other + (other >= index) for other in wrong), statement))
         if len(texts) == len(roles):
             return CandidateSet(shuffled, tuple(texts), order.index(0), tuple(pairs), tuple(few))

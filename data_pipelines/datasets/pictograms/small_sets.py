@@ -6,22 +6,23 @@ from collections.abc import Sequence
 from random import Random
 
 from data_pipelines.datasets.pictograms import comparison_parser
+from data_pipelines.datasets.pictograms.candidate_sets import FEW
 from data_pipelines.datasets.pictograms.comparisons import comparison_text, comparisons_of
 from data_pipelines.datasets.pictograms.scenes import Scene
 
-SIZES = TWO, FEW = 2, 5
 TEXTS = 10  # of each size, of a set
 FORMS = {
-    TWO: {"most": 1, "least": 1},
+    2: {"most": 1, "least": 1},
     FEW: {"most": 1, "least": 1, "second most": 1, "second least": 1, "alone": 2},
-}  # how often each is drawn
-TRIES = 60  # draws of scenes for a form; some sets have no few scenes of it
+}  # how often each is drawn, by the number of scenes
+SIZES = tuple(FORMS)
+TRIES = 60  # draws of scenes for a form, which some sets do not have
 
 SmallSet = tuple[int, tuple[int, ...], str]  # index of the scene that the text is true of, indices of the others, text
 
 
 def small_sets(scenes: Sequence[Scene], size: int, rng: Random) -> list[SmallSet]:
-    """Draws up to TEXTS comparisons, each true of one of `size` scenes beside the others, of a comparative set's."""
+    """Draws `size` of a comparative set's scenes, and a comparison that is true of one of them, up to TEXTS times."""
     drawn = (_draw(scenes, size, rng) for _ in range(TEXTS))
     return [each for each in drawn if each is not None]
 

@@ -77,11 +77,11 @@ def get_config(argument: str = "1"):
         raise ValueError(
             f"configs/pictogram_sets.py got '{own[0]}' of one form and '{late[0]}' of the other; give one."
         )
-    allowed = stages(",".join(own)) if own else DUAL_STAGES if "dual" in others else LATE_STAGES
+    allowed = stages(",".join(others))
     if stage not in allowed:
-        name = own[-1] if own else "dual" if "dual" in others else "no argument"
+        given = f"'{','.join(others)}'" if others else "no argument"
         raise ValueError(
-            f"configs/pictogram_sets.py got '{name}' with {stage}; its form has the stages {', '.join(allowed)}."
+            f"configs/pictogram_sets.py got {given} with {stage}; its form has the stages {', '.join(allowed)}."
         )
     config = _shared()
     if own:
@@ -108,7 +108,7 @@ def stages(argument: str = "") -> tuple[str, ...]:
     others = set(argument.split(","))
     if others & set(PAPER):
         return PAPER_STAGES[:-1] if "2a_longer" in others else PAPER_STAGES
-    return ("pairs", "cosine") if "demo" in others else DUAL_STAGES if "dual" in others else LATE_STAGES
+    return DUAL_STAGES if "dual" in others else ("pairs", "cosine") if "demo" in others else LATE_STAGES
 
 
 def _shared():

@@ -11,11 +11,18 @@ def test_a_dual_encoder_has_no_such_stages(stage):
         get_config(f"{stage},dual")
 
 
-@pytest.mark.parametrize("argument", ["3", "1,2a", "2a,summary", "cosine,paper", "few", "2b,2a_longer"])
+@pytest.mark.parametrize("argument", ["3", "1,2a", "2a,summary", "cosine,paper", "few", "2b,2a_longer", "2a,demo"])
 def test_other_arguments_are_refused(argument):
-    wrong = "no argument" if argument == "few" else argument.split(",")[-1]
-    with pytest.raises(ValueError, match=rf"pictogram_sets\.py .*'{wrong}'.*1.*2a"):
+    wrong = "no argument" if argument == "few" else f"'{argument.split(',')[-1]}'"
+    with pytest.raises(ValueError, match=rf"pictogram_sets\.py got {wrong}.*(1, |pairs, cosine)"):
         get_config(argument)
+
+
+def test_a_refused_stage_names_all_arguments():
+    with pytest.raises(
+        ValueError, match="got '2a_longer,no_adapter' with 2b; its form has the stages 1, pairs, few, 2a"
+    ):
+        get_config("2b,2a_longer,no_adapter")
 
 
 def test_stages_are_parts_of_one_system():
@@ -32,7 +39,8 @@ def test_stages_are_parts_of_one_system():
 
 @pytest.mark.parametrize(
     ("argument", "expected"),
-    [("", LATE_STAGES), ("tiny", LATE_STAGES), ("demo", ("pairs", "cosine")), ("dual", DUAL_STAGES),
+    [("", LATE_STAGES), ("tiny", LATE_STAGES), ("demo", ("pairs", "cosine")),
+     ("dual", DUAL_STAGES), ("dual,demo", DUAL_STAGES),
      *((name, PAPER_STAGES) for name in PAPER[:-1]), ("2a_longer,tiny", PAPER_STAGES[:-1])],
 )  # fmt: skip
 def test_arguments_have_stages(argument, expected):

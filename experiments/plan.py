@@ -19,6 +19,7 @@ from absl import flags
 
 from contextjax.analysis import chips, targets
 from contextjax.files import write_whole
+from contextjax.types import UserError
 from experiments.shared import cli, simulation
 from experiments.shared.paths import Place, define_path
 
@@ -49,6 +50,8 @@ def main() -> None:
         if SCAN.value:
             config.model.vision.scan = config.model.text.scan = True
     if INFERENCE.value:
+        if odd := [flag.name for flag in (MESH, CHIP, BATCH, SCAN, TARGET, OUTPUT) if flag.present]:
+            raise UserError(f"--{odd[0]} is of a training step, and --inference prints what answering costs; drop one.")
         from experiments.shared.inference_costs import describe_costs
 
         print(describe_costs(config))

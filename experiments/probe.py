@@ -4,8 +4,8 @@ python -m experiments.probe --workdir=RUN [--split=val] [--checkpoint=best]
 python -m experiments.probe --workdir=DIR --source=CLIP_OR_BLIP --data=FOLDER --protocol=imagecode [--split=val]
 
 Pixels are permuted within patches, patches or all pixels change places, patches are masked, texts of other sets follow
-a text, and candidates change their order (scores must change theirs alike). Writes WORKDIR/probes.json, which
-`contextjax report` shows.
+a text, and candidates change their order (scores must change theirs alike). Writes WORKDIR/probes.json (of another
+split: probes.SPLIT.json), which `contextjax report` shows.
 """
 
 from absl import flags
@@ -14,7 +14,7 @@ from contextjax.files import path_of
 from experiments.shared import cli
 from experiments.shared.paths import Place, define_path
 
-WORKDIR = define_path("workdir", Place.NEW_FOLDER, "The workdir of a training run; probes.json is written there.")
+WORKDIR = define_path("workdir", Place.NEW_FOLDER, "The workdir of a training run; the result is written there.")
 SOURCE = define_path(
     "source", Place.SOURCE, "What to probe: a folder or hub id of CLIP or BLIP; default: the run.", default=""
 )

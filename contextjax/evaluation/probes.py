@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +24,14 @@ PICTURE_PROBES: Mapping[str, str] = {
 }
 SAME_SCORES = 1e-3  # a difference of scores, over their deviation, that rounding explains
 TEXT_PROBE, ORDER_PROBE = "distractor texts", "order of candidates"
+
+
+class ProbedSystem(CandidateScorer, Protocol):
+    """A system as the probes need it."""
+
+    def truncated(self, texts: Sequence[str]) -> Sequence[str]:
+        """Returns what is read of each text that is too long to be read to its end."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +91,15 @@ def disturb(picture: Picture, probe: str, strength: float, *, patch: int, rng: n
 
 
 def with_distractors(records: Sequence[CandidateRecord], count: int, *, seed: int = 0) -> list[CandidateRecord]:
-    """Returns the records, each text followed by `count` texts of other sets; as many as there are, at most."""
+    """Returns the records, each text followed by `count` texts of other sets; empty where a text has fewer."""
     sets = [record.set or record.images for record in records]
+    sizes = Counter(sets)
+    if len(records) - max(sizes.values(), default=0) < count:
+        return []
     changed = []
     for row, record in enumerate(records):
-        rng = np.random.default_rng([seed, row])
-        others = [i for i in rng.permutation(len(records))[: 20 * (count + 1)] if sets[i] != sets[row]][:count]
+        order = np.random.default_rng([seed, row]).permutation(len(records))
+        others = itertools.islice((i for i in order if sets[i] != sets[row]), count)
         changed.append(dataclasses.replace(record, text=" ".join([record.text, *(records[i].text for i in others)])))
     return changed
 
@@ -106,7 +119,7 @@ def permuted(records: Sequence[CandidateRecord], *, seed: int = 0) -> tuple[list
 
 
 def run_probes(
-    system: CandidateScorer, records: Sequence[CandidateRecord], pictures: Pictures, *, patch: int, seed: int = 0
+    system: ProbedSystem, records: Sequence[CandidateRecord], pictures: Pictures, *, patch: int, seed: int = 0
 ) -> dict[str, Any]:
     """Returns the accuracy of candidate sets under every probe.
 
@@ -118,9 +131,10 @@ def run_probes(
       seed: of all draws.
 
     Returns:
-      probe -> a list of {strength, accuracy, low95, high95}; and for the order of candidates {accuracy, difference}:
-      the largest change of a candidate's score, divided by the scores' standard deviation. Sets whose candidates follow
-      each other in time are left out of it.
+      probe -> a list of {strength, accuracy, low95, high95}. Distractor texts also have "cut", the percentage of the
+      texts that are not read to their end, and only the strengths for which other sets have enough texts. The order of
+      candidates has {accuracy, low95, high95, n_queries, difference}: the largest change of a candidate's score,
+      divided by the scores' standard deviation. Sets whose candidates follow each other in time are left out of it.
     """
     plain = evaluate_candidates(system, records, pictures)
     row = lambda strength, evaluation: {"strength": strength, **evaluation.metrics()}
@@ -128,10 +142,12 @@ def run_probes(
     for probe in PICTURE_PROBES:
         changed = lambda strength, probe=probe: DisturbedPictures(pictures, probe, strength, patch, seed)
         results[probe] = [row(s, evaluate_candidates(system, records, changed(s)) if s else plain) for s in STRENGTHS]
-    results[TEXT_PROBE] = [
-        row(n, evaluate_candidates(system, with_distractors(records, n, seed=seed), pictures) if n else plain)
-        for n in DISTRACTORS
-    ]
+    results[TEXT_PROBE] = []
+    for count in DISTRACTORS:
+        if longer := with_distractors(records, count, seed=seed):
+            evaluation = evaluate_candidates(system, longer, pictures) if count else plain
+            cut = 100 * len(system.truncated([record.text for record in longer])) / len(longer)
+            results[TEXT_PROBE].append({**row(count, evaluation), "cut": cut})
     rows = [number for number, record in enumerate(records) if not record.is_ordered]
     if rows:
         moved, orders = permuted([records[number] for number in rows], seed=seed)
@@ -141,5 +157,6 @@ def run_probes(
             for number, scores, order in zip(rows, again.scores, orders, strict=True)
         ]
         spread = float(np.std(plain.scores[np.isfinite(plain.scores)])) or 1.0
-        results[ORDER_PROBE] = {"accuracy": again.metrics()["accuracy"], "difference": float(np.max(apart)) / spread}
+        difference = float(np.max(apart)) / spread
+        results[ORDER_PROBE] = {**again.metrics(), "n_queries": len(rows), "difference": difference}
     return results

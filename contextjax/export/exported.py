@@ -29,11 +29,14 @@ _LEFT_OUT = {
     "text_features": "features that are not normalised",
     "model": "a module",
     "params": "parameters",
+    "vision": "sizes of its towers",
 }
 
 
 class Exported(Retriever):
     """Runs the programs of an export: encode_query, encode_gallery, encode_text, score_candidates, score_sets."""
+
+    has_attention_maps = False
 
     def __init__(
         self, manifest: Mapping[str, Any], spec: SystemSpec, tokenizer: TextTokenizer, programs: Mapping[str, Callable]
@@ -46,6 +49,11 @@ class Exported(Retriever):
         )  # fmt: skip
         self.identity = self.fingerprint
         self.manifest, self.programs = manifest, programs
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The ways to score candidate sets: that of the export alone."""
+        return (self.score,)
 
     def __getattr__(self, name: str) -> Any:
         if name in _LEFT_OUT:

@@ -66,6 +66,7 @@ class Report:
     charts: tuple[Chart, ...]
     sections: tuple[Section, ...]
     probes: tuple[tuple[str, str], ...]  # each probe and its accuracies in words; empty where none was made
+    n_probed: int  # the number of descriptions that were probed
     probe_charts: tuple[Chart, ...]
     by_phrases: tuple[MetricRow, ...]  # by the number of noun phrases of a text; empty where it was not counted
     single_modality: Mapping[str, Mapping[str, Any]]  # see evaluation.single_modality; empty where it was not measured
@@ -111,6 +112,7 @@ class RunResults:
       grounding: how well maps cover what phrases name, as evaluation.json has it.
       by_phrases, single_modality: metrics by number of phrases, and queries that one modality answers, likewise.
       probes: accuracies of candidate sets as pictures, texts and order change, see evaluation.probes.
+      n_probed: the number of descriptions that were probed.
       facts, credit: more lines for the footer; authors and licence of the pictures.
     """
 
@@ -124,6 +126,7 @@ class RunResults:
     by_phrases: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     single_modality: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     probes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    n_probed: int = 0
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     credit: str = ""
 
@@ -172,6 +175,7 @@ def build_report(
         charts=learning_charts(run.metric_lines, {"loss": 1.0, **run.loss_weights}, view.tracked),
         sections=_sections(view, extremes=extremes, sample=sample, seed=seed),
         probes=probe_rows(run.probes),
+        n_probed=run.n_probed,
         probe_charts=probe_charts(run.probes),
         by_phrases=_rows(run.by_phrases, columns),
         single_modality=run.single_modality,
@@ -208,13 +212,18 @@ def _row(name: str, metrics: Mapping[str, float], columns: Sequence[str], **rest
 
 
 def probe_rows(probes: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Returns each probe and its accuracies in words, as 0: 51.2, 0.5: 43.1."""
+    """Returns each probe and its accuracies in words, as 0: 51.2 (47.0 to 55.1), 0.5: 43.1 (39.2 to 46.9)."""
 
     def words(rows: Any) -> str:
         if isinstance(rows, list):
-            return ", ".join(f"{row['strength']:g}: {row['accuracy']:.1f}" for row in rows)
+            cut = lambda row: f", {row['cut']:.0f} % of the texts cut" if row.get("cut") else ""
+            bounds = lambda row: f"({row['low95']:.1f} to {row['high95']:.1f}{cut(row)})"
+            return "; ".join(f"{row['strength']:g}: {row['accuracy']:.1f} {bounds(row)}" for row in rows)
         moved = "scores permute" if rows["difference"] < SAME_SCORES else "scores do not permute"
-        return f"{rows['accuracy']:.1f}; {moved} (largest difference {rows['difference']:.1e} of their deviation)"
+        return (
+            f"{rows['accuracy']:.1f} of {rows['n_queries']:,} queries; {moved} (largest difference "
+            f"{rows['difference']:.1e} of their deviation)"
+        )
 
     return tuple((name, words(rows)) for name, rows in probes.items())
 

@@ -16,6 +16,7 @@ from contextjax import programs
 from contextjax.analysis.cost import matmul_flops, without_unused
 from contextjax.lora import NAME, Lora
 from contextjax.models.blip import BLIP
+from contextjax.models.composed_blip import ComposedBLIP
 from contextjax.models.context_blip import ContextBLIP
 from contextjax.models.covr2 import CoVR2
 from contextjax.pretrained import abstract_params, towers
@@ -69,7 +70,7 @@ def inference_costs(config: Any) -> list[InferenceCost]:
             cost("ContextBLIP", model, spec.score, trained=trained),
             *(cost("BLIP", base, score, trained=lambda params, used: 0) for score in ("itm", "sum", "itc")),
         ]
-    base = "BLIP-2" if isinstance(model, CoVR2) else "CLIP"
+    base = "BLIP-2" if isinstance(model, CoVR2) else "BLIP" if isinstance(model, ComposedBLIP) else "CLIP"
     query = getattr(model.config, "query", "sum")
     modes = dict.fromkeys((query, "sum", "image", "text"))
     own = spec.title if spec.family != "context_cir" else query
@@ -115,20 +116,30 @@ def _of_queries(name: str, model: Any, mode: Any, *, length: int, trained: Train
 def _of_sets(
     name: str, model: Any, score: Any, *, length: int, short: tuple[int, int], trained: Trained
 ) -> InferenceCost:
-    """Returns the costs of a text about a set: a candidate's is a tenth of what ten more add; the rest counts once."""
+    """Returns the costs of a text about a set: a candidate's is a tenth of what ten more add; the rest counts once.
+
+    The inter-context encoder, which has no more than so many positions, is counted by itself, in equal parts of the
+    candidates that it reads.
+    """
     size = (model.config.blip if isinstance(model, ContextBLIP) else model.config).vision.image_size
-    params, flops = nn.unbox(abstract_params(model)), []
-    for count in (CANDIDATES, 2 * CANDIDATES):
+    params = nn.unbox(abstract_params(model))
+
+    def count(model: Any, candidates: int) -> tuple[float, set[str]]:
         texts = (*_texts(1, length), *_texts(1, *short))
         ordered, sets = jax.ShapeDtypeStruct((1,), jnp.bool_), jax.ShapeDtypeStruct((1,), jnp.int32)
         run = lambda *inputs: programs.score_sets(model, *inputs, mode=score)
-        if isinstance(model, ContextBLIP) and count > model.config.context_positions and score == "selection":
-            # More than there are positions: the encoder's own products, a share of 1e-4 and less, are left out.
-            run = lambda *inputs: programs.score_sets(_without_context(model), *inputs, mode=score)
-        flops.append(_used(run, params, _pixels(size, 1, count), *texts, ordered, sets))
-    each = (flops[1][0] - flops[0][0]) / CANDIDATES
-    label = f"{name}, {score}"
-    return _cost(label, model, params, flops[0][1], max(flops[0][0] - CANDIDATES * each, 0.0), each, trained)
+        return _used(run, params, _pixels(size, 1, candidates), *texts, ordered, sets)
+
+    reads_sets = isinstance(model, ContextBLIP) and score == "selection" and model.config.context_layers
+    plain = _without_context(model) if reads_sets else model
+    few, used = count(plain, CANDIDATES)
+    each = (count(plain, 2 * CANDIDATES)[0] - few) / CANDIDATES
+    query = max(few - CANDIDATES * each, 0.0)
+    if reads_sets:
+        positions = min(CANDIDATES, model.config.context_positions)
+        whole, used = count(model, positions)
+        each += (whole - count(plain, positions)[0]) / positions
+    return _cost(f"{name}, {score}", model, params, used, query, each, trained)
 
 
 def _without_context(model: ContextBLIP) -> ContextBLIP:

@@ -17,13 +17,16 @@ from experiments.shared.run_config import read_config
 from experiments.shared.run_evaluation import choose_split
 from experiments.shared.scoring import has_candidates
 
-FILE = "probes.json"
+
+def probes_file(evaluation_file: str) -> str:
+    """Returns the name of the file of probes beside that of an evaluation of the same split."""
+    return evaluation_file.replace("evaluation", "probes", 1)
 
 
 def probe_run(
     workdir: Path, *, source: str = "", checkpoint: str = "", count: int = 0, seed: int = 0, **choice: Any
 ) -> dict[str, Any]:
-    """Probes and writes the result, probes.json, and prints it.
+    """Probes, writes the result beside where the split's evaluation is written (probes_file), and prints it.
 
     Args:
       workdir: the run's, and where the result is written.
@@ -58,8 +61,9 @@ def probe_run(
         "protocol": chosen.protocol.name, "split": chosen.split, "data": chosen.data, "n_queries": len(records),
         "seed": seed, "score": system.score, "config_hash": hash, "step": int(step), "probes": probes,
     }  # fmt: skip
-    write_whole(workdir / FILE, json.dumps(result, indent=2) + "\n")
-    print("\n".join(describe(result)))
+    path = workdir / probes_file(chosen.file)
+    write_whole(path, json.dumps(result, indent=2) + "\n")
+    print("\n".join((*describe(result), f"The result is {path}.")))
     return result
 
 
@@ -69,11 +73,17 @@ def describe(result: Mapping[str, Any]) -> list[str]:
     return [head, *(f"{probe:<24}{words}" for probe, words in probe_rows(result["probes"]))]
 
 
-def read_probes(workdir: Path, *, split: str, fingerprint: str) -> dict[str, Any]:
-    """Returns the probes of this checkpoint and split; {} where there are none."""
-    file = workdir / FILE
+def read_probes(file: Path, *, split: str, fingerprint: str, identity: str) -> dict[str, Any]:
+    """Returns a result of probes where it is of this checkpoint, split and data; {} where there is none such.
+
+    Args:
+      file: what `probe_run` wrote.
+      split, fingerprint, identity: of the split, the checkpoint and the data.
+    """
     if not file.exists():
         return {}
     result = read_json(file, layout="a result of experiments.probe", remedy="remove it, or probe again")
-    of = f"{result.get('config_hash')}-{result.get('step')}", result.get("split")
-    return result["probes"] if of == (fingerprint, split) and isinstance(result.get("probes"), dict) else {}
+    data = result.get("data") if isinstance(result.get("data"), dict) else {}
+    of = f"{result.get('config_hash')}-{result.get('step')}", result.get("split"), data.get("identity")
+    is_of_these = of == (fingerprint, split, identity) and isinstance(result.get("probes"), dict)
+    return result if is_of_these else {}

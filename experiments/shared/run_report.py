@@ -22,7 +22,7 @@ from data_pipelines.concepts import find_phrases
 from experiments.shared import run_config, systems
 from experiments.shared.data import as_queries, evaluated, load_evaluated
 from experiments.shared.run_evaluation import describe_data
-from experiments.shared.run_probes import read_probes
+from experiments.shared.run_probes import probes_file, read_probes
 from experiments.shared.scoring import evaluate
 
 TOLERANCE = 1.0  # points of a metric that another device's rounding may change
@@ -56,6 +56,10 @@ def write_report(workdir: Path, *, split: str | None = None) -> Path:
     described = describe_data(folder, {"": data})
     check_same_data(before, described, evaluation_file, remedy=remedy)
     check_unchanged(before["metrics"], evaluation.metrics(), evaluation_file, remedy=remedy)
+    probed = read_probes(
+        workdir / probes_file(evaluation_file.name), split=split, fingerprint=system.fingerprint,
+        identity=described["identity"],
+    )  # fmt: skip
     results = RunResults(
         title=(workdir if is_remote(workdir) else workdir.resolve()).name,
         split=split,
@@ -66,7 +70,8 @@ def write_report(workdir: Path, *, split: str | None = None) -> Path:
         grounding={name: value for name, value in before.items() if name.startswith("grounding/")},
         by_phrases=before.get("by_phrases") or {},
         single_modality=before.get("single_modality") or {},
-        probes=read_probes(workdir, split=split, fingerprint=system.fingerprint),
+        probes=probed.get("probes") or {},
+        n_probed=probed.get("n_queries") or 0,
         facts=made_by(command)
         | {"Data": f"{Path(folder).resolve().name}, contents {described['identity']}"}
         | time_spent(workdir),

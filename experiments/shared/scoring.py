@@ -104,7 +104,8 @@ def score(
 def _ways(system: System, protocol: EvaluationProtocol) -> tuple[str, list[str], Callable[[str], System]]:
     """Returns the way in which the system is queried or scores, the simpler ways, and a method that changes to one."""
     if has_candidates(protocol):
-        return system.score, [name for name in system.scores if name != system.score], system.with_score
+        change = lambda name: system.with_score(name)  # which an export, with its one way, does not have
+        return system.score, [name for name in system.scores if name != system.score], change
     main = protocol.query or system.query
     ways = (*(TOKEN_QUERIES if main in TOKEN_QUERIES else ()), "image", "text", "sum")
     return main, [name for name in ways if main not in ("image", "text") and name != main], system.with_query

@@ -81,6 +81,8 @@ def test_distractors_are_texts_of_other_sets():
             assert changed.text.count(f"text {record.set}") == 1
             assert dataclasses.replace(changed, text=record.text) == record
     assert with_distractors(RECORDS, 3) == with_distractors(RECORDS, 3) != with_distractors(RECORDS, 3, seed=1)
+    assert len(with_distractors(RECORDS, 4)) == len(RECORDS) and with_distractors(RECORDS, 5) == []
+    assert with_distractors(RECORDS[:2], 1) == [] and with_distractors(RECORDS[:2], 0) == RECORDS[:2]
 
 
 def test_permuted_candidates_keep_their_target():
@@ -112,6 +114,10 @@ class Scorer:
     """Finds the picture whose number in its set the text's last word says; it reads two corners of the picture."""
 
     by_place: bool = False
+    words: int = 99
+
+    def truncated(self, texts):
+        return [text for text in texts if len(text.split()) > self.words]
 
     def score_sets(self, sets, texts, ordered):
         scores = []
@@ -132,6 +138,7 @@ def test_results_have_accuracies_by_strength():
         assert all(row["low95"] <= row["accuracy"] <= row["high95"] for row in got[probe])
     assert [row["strength"] for row in got[TEXT_PROBE]] == list(DISTRACTORS) and got[TEXT_PROBE][1]["accuracy"] < 100
     assert got[ORDER_PROBE]["accuracy"] == 100 and got[ORDER_PROBE]["difference"] == 0
+    assert got[ORDER_PROBE]["n_queries"] == len(RECORDS) and not any(row["cut"] for row in got[TEXT_PROBE])
     by_place = run_probes(Scorer(by_place=True), RECORDS, Pictures(), patch=PATCH)[ORDER_PROBE]
     assert by_place["difference"] > SAME_SCORES and by_place["accuracy"] < 100
 
@@ -141,3 +148,9 @@ def test_a_picture_is_changed_alike_whenever_it_comes():
     disturbed = DisturbedPictures(pictures, "all pixels", 1.0, PATCH)
     assert len(disturbed) == len(pictures) and disturbed.ids == pictures.ids and disturbed.row == pictures.row
     np.testing.assert_array_equal(disturbed[3], disturbed[3])
+
+
+def test_distractors_that_are_not_read_are_said_and_missing_ones_leave_a_strength_out():
+    """A text has three words; two sets of two texts have no more than two distractors."""
+    got = run_probes(Scorer(words=6), RECORDS[:4], Pictures(), patch=PATCH)[TEXT_PROBE]
+    assert [(row["strength"], row["cut"]) for row in got] == [(0, 0), (1, 0), (2, 100)]

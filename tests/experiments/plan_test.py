@@ -31,3 +31,13 @@ def test_the_command(tmp_path):
     refused = in_process("plan", recipe, "--mesh=data:-1")
     assert refused.returncode == 2 and refused.stderr.startswith("error: mesh is 'data:-1'")
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_inference_prints_a_table_and_takes_nothing_of_training(tmp_path):
+    recipe = "--config=configs/pictograms.py:tiny"
+    done = in_process("plan", recipe, "--inference")
+    assert done.returncode == 0, done.stderr
+    assert "| ConText-CIR |" in done.stdout and "A candidate of ConText-CIR costs +0.0 % beside" in done.stdout
+    refused = in_process("plan", recipe, "--inference", f"--output={tmp_path / 'x.json'}")
+    assert refused.returncode == 2 and refused.stderr.startswith("error: --output is of a training step")
+    assert not (tmp_path / "x.json").exists()

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from contextjax.evaluation.probes import DISTRACTORS, ORDER_PROBE, PICTURE_PROBES, SAME_SCORES, STRENGTHS, TEXT_PROBE
-from experiments.shared.run_probes import read_probes
+from contextjax.evaluation.probes import ORDER_PROBE, PICTURE_PROBES, SAME_SCORES, STRENGTHS, TEXT_PROBE
 from tests.commands import in_process
+from tests.shape_checks import no_shape_checks
 
 
 @pytest.mark.long
@@ -18,13 +18,9 @@ def test_a_run_is_probed_evaluated_and_reported(tiny_sets_run, tmp_path):
     result = json.loads((run / "probes.json").read_text())
     assert result["n_queries"] == 4 and list(result["probes"]) == [*PICTURE_PROBES, TEXT_PROBE, ORDER_PROBE]
     assert [row["strength"] for row in result["probes"]["all pixels"]] == list(STRENGTHS)
-    assert [row["strength"] for row in result["probes"][TEXT_PROBE]] == list(DISTRACTORS)
+    assert [row["strength"] for row in result["probes"][TEXT_PROBE]] == [0, 1, 2]  # of four texts
+    assert all(0 <= row["cut"] <= 100 for row in result["probes"][TEXT_PROBE])
     assert result["probes"][ORDER_PROBE]["difference"] < SAME_SCORES and "scores permute" in done.stdout
-    print_of = f"{result['config_hash']}-{result['step']}"
-    assert read_probes(run, split="val", fingerprint=print_of) == result["probes"]
-    assert (
-        read_probes(run, split="test", fingerprint=print_of) == {} == read_probes(run, split="val", fingerprint="x-1")
-    )
     done = in_process("evaluate", f"--workdir={run}", "--nobaselines")
     assert done.returncode == 0 and "Grounding of" in done.stdout, done.stderr
     grounding = {
@@ -35,7 +31,25 @@ def test_a_run_is_probed_evaluated_and_reported(tiny_sets_run, tmp_path):
     assert done.returncode == 0, done.stderr
     page = (run / "report" / "index.html").read_text()
     assert "How robust it is" in page and "Changed pictures" in page and "Where phrases look" in page
-    assert f"{grounding['grounding/mass']:.1f}" in page
+    assert f"{grounding['grounding/mass']:.1f}" in page and "Accuracy in percent of 4 descriptions" in page
+    done = in_process("probe", f"--workdir={run}", "--records=4", "--split=test")
+    assert done.returncode == 0 and (run / "probes.test.json").exists(), done.stderr
+    assert json.loads((run / "probes.json").read_text()) == result
+
+
+@pytest.mark.long
+def test_an_export_is_evaluated_and_not_probed(tiny_sets_run, tmp_path):
+    """It has one way to score, and neither maps nor patches."""
+    with no_shape_checks():
+        done = in_process("export", f"--workdir={tiny_sets_run}", f"--target={tmp_path / 'out'}", "--format=stablehlo")
+    assert done.returncode == 0, done.stderr
+    data = json.loads((tiny_sets_run / "config.json").read_text())["data"]["val_folder"]
+    given = f"--workdir={tmp_path}", f"--source={tmp_path / 'out'}", f"--data={data}", "--protocol=imagecode"
+    done = in_process("evaluate", *given)
+    assert done.returncode == 0 and "accuracy" in done.stdout, done.stderr
+    done = in_process("probe", *given)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "An export of programs has no sizes of its towers" in done.stderr
 
 
 def test_what_cannot_be_probed_is_one_sentence(tiny_run, tmp_path):

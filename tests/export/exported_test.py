@@ -102,7 +102,7 @@ def test_onnx_alone_is_loaded_without_jax_by_load(tmp_path, pictures):
 def test_what_an_export_cannot_do_is_said_in_one_sentence(case, pictures):
     exported = contextjax.load(case.export)
     for call in (lambda: exported.attention_maps(pictures, TEXTS), lambda: exported.with_query("sum"),
-                 lambda: exported.params):  # fmt: skip
+                 lambda: exported.params, lambda: exported.vision):  # fmt: skip
         with pytest.raises(UserError, match="An export of programs has no"):
             call()
     if limit := exported.manifest["limits"].get("candidates"):

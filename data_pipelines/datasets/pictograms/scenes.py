@@ -44,11 +44,12 @@ class Thing:
         return self.at or ((top + side / 2) / 10_000, (left + side / 2) / 10_000, side / 10_000)
 
     def box(self, canvas: int) -> tuple[int, int, int]:
-        """Returns the left and upper edge and the side in pixels of a canvas."""
+        """Returns the left and upper edge and the side in pixels of a canvas, within it."""
         if self.at:
             down, right, side = self.at
             side = round(side * canvas)
-            return round(right * canvas - side / 2), round(down * canvas - side / 2), side
+            inside = lambda centre: min(max(round(centre * canvas - side / 2), 0), canvas - side)
+            return inside(right), inside(down), side
         cell = canvas // 2
         side = round(EXTENT[self.size] * cell)
         margin = (cell - side) / 2

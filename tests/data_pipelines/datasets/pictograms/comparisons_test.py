@@ -62,8 +62,15 @@ def test_articles_and_plurals(many):
     assert a("owl") == "an owl"
 
 
+@pytest.mark.parametrize("canvas", [32, 64, 96, 128, 224, 256])
+def test_things_lie_within_a_canvas_of_any_size(many, canvas):
+    boxes = [thing["box"] for candidates, _ in many for scene in candidates.scenes for thing in scene.boxes(canvas)]
+    assert min(map(min, boxes)) >= 0 and max(map(max, boxes)) <= canvas
+    assert all(right - left == bottom - top > 0 for left, top, right, bottom in boxes)
+
+
 def test_what_a_text_compares_can_be_seen_in_the_pictures(many):
-    """Pictures whose values differ differ in pixels, and the largest thing leaves the most of them."""
+    """A picture differs from the target in its pixels."""
     for candidates, comparisons in many[:60]:
         pictures = [draw(scene, twemoji_pictograms()) for scene in candidates.scenes]
         for comparison in comparisons:

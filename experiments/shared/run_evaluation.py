@@ -126,8 +126,7 @@ def evaluate_run(
         result["template"] = chosen.protocol.template or system.template
     if chosen.propositions:
         result["share"] = chosen.share
-    result["config_hash"], _, step = system.fingerprint.rpartition("-")
-    result["step"] = int(step)
+    result |= checkpoint_of(system.fingerprint)
     if is_first_process():
         _keep_other_data(workdir / chosen.file, chosen.data)
         write_whole(workdir / chosen.file, json.dumps(result, indent=2) + "\n")
@@ -237,6 +236,12 @@ def safe_name(name: str) -> str:
 
 def _is_same(one: str, other: str) -> bool:
     return bool(other) and Path(one).resolve() == Path(other).resolve()
+
+
+def checkpoint_of(fingerprint: str) -> dict[str, Any]:
+    """Returns the config's hash and the step that a fingerprint names; that of an export names neither: step 0."""
+    config_hash, _, step = fingerprint.rpartition("-")
+    return {"config_hash": config_hash, "step": int(step)} if config_hash else {"config_hash": fingerprint, "step": 0}
 
 
 def _keep_other_data(file: Path, data: Mapping[str, Any]) -> None:

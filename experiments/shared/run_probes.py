@@ -14,7 +14,7 @@ from contextjax.json_files import read_json
 from contextjax.reports.report import probe_rows
 from contextjax.types import UserError
 from experiments.shared.run_config import read_config
-from experiments.shared.run_evaluation import choose_split
+from experiments.shared.run_evaluation import checkpoint_of, choose_split
 from experiments.shared.scoring import has_candidates
 
 
@@ -56,10 +56,9 @@ def probe_run(
     if 0 < count < every:
         records = tuple(records[i * every // count] for i in range(count))
     probes = run_probes(system, records, data.pictures, patch=system.vision.patch_size, seed=seed)
-    hash, _, step = system.fingerprint.rpartition("-")
     result = {
         "protocol": chosen.protocol.name, "split": chosen.split, "data": chosen.data, "n_queries": len(records),
-        "seed": seed, "score": system.score, "config_hash": hash, "step": int(step), "probes": probes,
+        "seed": seed, "score": system.score, **checkpoint_of(system.fingerprint), "probes": probes,
     }  # fmt: skip
     path = workdir / probes_file(chosen.file)
     write_whole(path, json.dumps(result, indent=2) + "\n")

@@ -102,13 +102,17 @@ def score(
 
 
 def _ways(system: System, protocol: EvaluationProtocol) -> tuple[str, list[str], Callable[[str], System]]:
-    """Returns the way in which the system is queried or scores, the simpler ways, and a method that changes to one."""
+    """Returns the way in which the system is queried or scores, the simpler ways, and what changes to one.
+
+    An export has one way, and neither of the methods: they are asked for when they are needed.
+    """
     if has_candidates(protocol):
-        change = lambda name: system.with_score(name)  # which an export, with its one way, does not have
-        return system.score, [name for name in system.scores if name != system.score], change
+        others = [name for name in system.scores if name != system.score]
+        return system.score, others, lambda name: system.with_score(name)
     main = protocol.query or system.query
     ways = (*(TOKEN_QUERIES if main in TOKEN_QUERIES else ()), "image", "text", "sum")
-    return main, [name for name in ways if main not in ("image", "text") and name != main], system.with_query
+    others = [name for name in ways if main not in ("image", "text") and name != main]
+    return main, others, lambda name: system.with_query(name)
 
 
 def _by_phrases(evaluation: Evaluation, phrases: Mapping[str, int]) -> dict[str, Any]:

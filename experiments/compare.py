@@ -20,7 +20,7 @@ MINUTES = flags.DEFINE_float(
     "minutes", 0.0, "Training time of a run (its steps follow from a short trial); 0: the recipe's."
 )
 WORKDIR = define_path("workdir", Place.NEW_FOLDER, "Where the runs go.")
-STAGES = flags.DEFINE_list("stages", None, "Of a recipe in stages: those to train; default: the variant's.")
+STAGES = flags.DEFINE_list("stages", None, "Of a recipe in stages: those to train, of each variant that has them.")
 ROWS = define_path("rows", Place.NEW_FILE, "The file of finished runs, a JSON line each; default: WORKDIR/rows.jsonl.")
 KIND = flags.DEFINE_string("kind", "", "Rows have the metrics of queries of this kind, beside those of every kind.")
 OVERRIDES = flags.DEFINE_list(

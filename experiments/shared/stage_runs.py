@@ -32,7 +32,7 @@ def train_stages(
       the exit code of the stage that failed, or 0.
 
     Raises:
-      UserError: the recipe is no file, or has no such stage.
+      UserError: the recipe is no file, or has no such stage with this argument.
     """
     known = run_recipe(recipe).get("STAGES", ())
     if not known:
@@ -40,7 +40,11 @@ def train_stages(
     stages = stages or stages_of(recipe, argument)
     # What stands before the key is the stage that a setting is for, or "".
     owners = [setting.split("=", 1)[0].rpartition(":")[0] for setting in settings]
-    if unknown := [stage for stage in (*stages, *filter(None, owners)) if stage not in known]:
+    own = stages_of(recipe, argument)
+    if unknown := [stage for stage in stages if stage not in own]:
+        given = f" with '{argument}'" if unknown[0] in known else ""
+        raise UserError(f"{recipe} has no stage '{unknown[0]}'{given}; it has {', '.join(own if given else known)}.")
+    if unknown := [owner for owner in owners if owner and owner not in known]:
         raise UserError(f"{recipe} has no stage '{unknown[0]}'; it has {', '.join(known)}.")
     commands = _Commands()
     for stage in stages:

@@ -16,7 +16,7 @@ from contextjax.files import write_whole
 from contextjax.json_files import read_json, read_lines, set_aside_lines
 from contextjax.training.metrics_log import read_metrics
 from contextjax.types import UserError
-from experiments.shared.recipes import load_recipe
+from experiments.shared.recipes import load_recipe, run_recipe
 from experiments.shared.run_config import read_config, read_evaluation
 from experiments.shared.stage_runs import stages_of
 
@@ -30,7 +30,7 @@ class VariantRuns:
     recipe: str  # a file, without an argument
     workdir: Path
     seconds: float  # of training, for each run; 0: the recipe's own steps
-    stages: Sequence[str] | None  # of a recipe in stages, those to train; None: all
+    stages: Sequence[str] | None  # of a recipe in stages, those to train of each variant that has them; None: all
     overrides: Sequence[str]  # KEY=VALUE, in which {seed} becomes the run's
     kind: str = ""  # of queries, to which a row's metrics are limited; "": all
     splits: Sequence[str] = ()  # further ones to evaluate; a row has their metrics as "SPLIT/R@1"
@@ -129,7 +129,10 @@ class VariantRuns:
         return dict(evaluation["by_kind"][self.kind])
 
     def _stages(self, variant: str) -> Sequence[str]:
-        return self.stages or stages_of(self.recipe, _argument(variant))
+        """Returns the stages of a run: of those that were asked for, the ones that this variant has."""
+        own = stages_of(self.recipe, _argument(variant))
+        left_out = {*run_recipe(self.recipe).get("STAGES", ())}.difference(own)
+        return [stage for stage in self.stages or own if stage not in left_out]
 
     def _overrides(self, seed: str) -> dict[str, str]:
         return dict(item.replace("{seed}", seed).split("=", 1) for item in self.overrides)

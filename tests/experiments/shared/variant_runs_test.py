@@ -1,5 +1,7 @@
 """Runs of variants: what is missing is trained and evaluated, and the table is of all."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,14 @@ def test_an_override_that_is_no_setting_is_refused(tmp_path, override):
 
 
 @pytest.mark.long
+def test_a_variant_has_the_stages_that_are_asked_for_and_that_it_has(tmp_path):
+    runs = VariantRuns("configs/pictogram_sets.py", tmp_path, seconds=0, stages=("few", "2a", "2b"), overrides=())
+    assert runs._stages("paper") == ["few", "2a", "2b"] and runs._stages("2a_longer") == ["few", "2a"]
+    every = dataclasses.replace(runs, stages=None)
+    assert every._stages("2a_longer") == ["1", "pairs", "few", "2a"] and every._stages("dual") == ["1", "cosine"]
+    assert dataclasses.replace(runs, recipe="configs/pictograms.py", stages=None)._stages("recipe") == []
+
+
 def test_rows_of_one_kind_have_its_queries(tmp_path):
     """A kind that no query has is refused; of a catalogue the colours alone have groups."""
     folder = write_catalogue(tmp_path / "data", product_rows())

@@ -33,6 +33,8 @@ def main() -> None:
     from data_pipelines.datasets.pictograms.imagecode_layout import write_imagecode
 
     target = Path(cli.required(TARGET))
+    if COMPARATIVE.value and not TRAIN_SETS.value:
+        raise UserError("--comparative is given with --train_sets=0, which makes no candidate sets; give 1 or more.")
     common = {"seed": SEED.value, "pictograms": PICTOGRAMS.value, "canvas": CANVAS.value}
     try:
         write_cirr(target / "cirr", train_groups=TRAIN_GROUPS.value, multi_groups=MULTI_GROUPS, **common)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -76,6 +77,18 @@ def test_propositions_are_a_variant_of_their_own(source, pictogram_sets, tmp_pat
     assert f"{result['texts_cut']} of {len(texts) + 2} texts are longer than 10 tokens and were cut" in done.stdout
     answers = json.loads((tmp_path / "out" / "imagecode.json").read_text())
     assert {name: len(row) for name, row in answers.items()} == {name: len(row) for name, row in sets.items()}
+
+
+def test_candidate_sets_have_accuracies_by_kind_and_the_bounds_of_their_data(source, pictogram_sets, tmp_path):
+    data = shutil.copytree(pictogram_sets, tmp_path / "sets", symlinks=True)
+    (data / "bounds.json").write_text(json.dumps({"absolute": 45.5, "comparative": 50.0}))
+    given = f"--workdir={tmp_path}", source, f"--data={data}", "--protocol=imagecode", "--nobaselines"
+    done = in_process("evaluate", *given)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(next(tmp_path.glob("evaluation.imagecode.val*.json")).read_text())
+    assert result["accuracy/absolute"] == result["by_kind"]["absolute"]["accuracy"]
+    assert result["bound/absolute"] == 45.5 and "bound/comparative" not in result
+    assert "bound/absolute" in done.stdout
 
 
 def test_pairs_are_scored_by_their_protocol(source, tmp_path):

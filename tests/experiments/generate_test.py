@@ -41,9 +41,12 @@ def test_both_layouts_are_made_of_a_folder_with_the_default_flags(pictures, monk
 
     monkeypatch.setattr(cirr_layout, "write_cirr", few_groups)
     monkeypatch.setattr(imagecode_layout, "write_imagecode", few_sets)
-    done = generate(pictures)
+    monkeypatch.setattr(imagecode_layout, "comparison_bound", lambda: 43.21)
+    done = generate(pictures, "--comparative")
     assert done.returncode == 0, done.stderr
+    assert "bound/comparative: 43.2 % for a model that sees one candidate at a time" in done.stdout
     made = pictures.parent / "set"
+    assert json.loads((made / "contextual/bounds.json").read_text()) == {"comparative": 43.21}
     queries = json.loads((made / "cirr/captions/cap.rc2.train.json").read_text())
     sets = json.loads((made / "imagecode/train_data.json").read_text())
     texts = [query["caption"] for query in queries] + [text for each in sets.values() for text in each.values()]
@@ -92,6 +95,12 @@ def test_too_few_pictures_for_what_is_asked_are_one_sentence(pictures, monkeypat
     done = generate(pictures, "--train_groups=1")
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert re.search(r"Got \d+ pictograms, too few for \d+ groups in the split '\w+' \(\d+ were found\)", done.stderr)
+
+
+def test_sets_that_compare_need_sets(pictures):
+    done = generate(pictures, "--comparative", "--train_sets=0")
+    assert done.returncode == 2 and done.stderr.startswith("error: --comparative is given with --train_sets=0")
+    assert not (pictures.parent / "set").exists()
 
 
 def test_a_folder_of_too_few_pictures_is_refused(tmp_path):

@@ -274,12 +274,12 @@ _TEXTS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def comparison_bound(*, sets: int = 1500, seed: int = 0) -> float:
-    """Returns the share of comparisons, in percent, that the best score of each picture by itself answers right.
+    """Returns about the share of comparisons, in percent, that the best score of each picture by itself answers right.
 
     A model that sees one candidate at a time gives each picture a score by its value of the quantity that a text names,
-    and the highest wins. The scores are fitted to the simulated sets, for each quantity and form, so
-    the result is at or slightly above what such a model can reach. Superlatives are all answered right, about half of
-    the other ranks, and a quarter of the values that no other picture has.
+    and the highest wins. The scores are fitted to the simulated sets, for each quantity and form, by a climb of 200
+    steps. So the result is an estimate: what else a picture shows may add to it, and a longer climb. Superlatives are
+    all answered right, about half of the other ranks, and a quarter of the values that no other picture has.
     """
     rng = Random(f"bound/{seed}")
     groups: dict[tuple[str, str], list[Comparison]] = {}

@@ -103,6 +103,24 @@ def test_scores_that_ignore_the_text_are_near_chance(many, name, most):
     assert np.mean(points) < most
 
 
+@pytest.mark.parametrize("read", [str.split, lambda text: [str(len(text))]], ids=["one word", "length"])
+def test_neither_a_word_nor_the_length_says_where_the_target_is(many, read):
+    """Guessed is where half of the sets have their target most often, by a feature of the text."""
+    places = {}
+    for candidates, _ in many[::2]:
+        for target, text in candidates.descriptions:
+            for feature in read(text):
+                places.setdefault(feature, Counter())[target] += 1
+    points = []
+    for candidates, _ in many[1::2]:
+        for target, text in candidates.descriptions:
+            counts = [places[feature] for feature in read(text) if feature in places]
+            if counts:
+                best = max(counts, key=lambda own: max(own.values()) / own.total())
+                points.append(best.most_common(1)[0][0] == target)
+    assert len(points) > 300 and np.mean(points) < 0.15
+
+
 def test_targets_are_anywhere_and_kinds_are_mixed(many):
     targets = np.bincount([t for candidates, _ in many for t, _ in candidates.descriptions], minlength=10) / (
         2 * len(many)

@@ -1,5 +1,6 @@
 """Candidate sets are written in ImageCoDe's layout, and the same bytes for the same settings."""
 
+import inspect
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 
 from data_pipelines.datasets.imagecode import ImageCodeReader
 from data_pipelines.datasets.pictograms import imagecode_layout
+from data_pipelines.datasets.pictograms.comparisons import COMPARISONS
 from data_pipelines.datasets.pictograms.description_parser import parse
 from data_pipelines.datasets.pictograms.imagecode_layout import write_imagecode
 
@@ -96,8 +98,10 @@ def test_comparative_sets_are_written_beside_absolute_ones_with_kinds_and_a_boun
             assert ("comparative" in record.kinds) == ("comparative" in record.set) != ("absolute" in record.kinds)
             known = {"static", "absolute", "comparative", "superlative", "ordinal", "unlike"}
             assert set(record.kinds) - known <= {"negation", "relation", "size", "counting"}
-    absolute = sum("absolute" in record.kinds for record in reader.records("train"))
-    assert absolute == 4 * 6
+    train = reader.records("train")
+    absolute = sum("absolute" in record.kinds for record in train)
+    assert absolute == 4 * 6 and 0.3 < absolute / len(train) < 0.7
+    assert inspect.signature(write_imagecode).parameters["val_sets"].default * COMPARISONS >= 600
     for split in ("train", "val"):
         some = {size: reader.records(f"{split}_{name}") for size, name in ((2, "simple"), (5, "few"))}
         assert all({len(record.images) for record in records} == {size} for size, records in some.items())

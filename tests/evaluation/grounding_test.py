@@ -115,6 +115,14 @@ def test_boxes_are_those_of_what_the_model_sees():
     assert got["grounding/phrases"] == 1 and got["grounding/pointing"] == 100 and got["grounding/mass_chance"] == 25
 
 
+@pytest.mark.parametrize(("fit", "share"), [("squash", 50), ("squarepad", 25), ("targetpad", 31.25)])
+def test_boxes_of_a_wide_picture_that_is_seen_whole(fit, share):
+    """The left half of it: padding above and below makes the picture square, or 5 to 4, of which the middle is seen."""
+    wide = PictureBoxes((160, 80), (("dog", (0.0, 0.0, 80.0, 80.0)),))
+    got = evaluate_grounding(Looker(LOOKS, fit=fit), [ComposedRecord("1", "a", "a dog", boxes=wide)], PICTURES)
+    assert got["grounding/mass_chance"] == pytest.approx(share)
+
+
 def test_a_text_that_was_cut_before_the_name_is_left_out():
     class Short(Looker):
         def attention_maps(self, images, texts, *, layers="all"):
@@ -130,11 +138,12 @@ def test_a_text_that_was_cut_before_the_name_is_left_out():
         ("red apples", {"red apple": "red apples"}),
         ("doghouse", {}),
         ("Two DOGS here", {"dog": "DOGS"}),
+        ("two cacti", {"cactus": "cacti"}),
         ("pairs of scissors", {"pair of scissors": "pairs of scissors"}),
     ],
 )
 def test_names_stand_in_a_text_as_whole_words_the_longer_first(text, expected):
-    names = ("apple", "red apple", "dog", "pair of scissors")
+    names = ("apple", "red apple", "dog", "pair of scissors", "cactus")
     assert {name: text[start:end] for name, start, end in named_things(text, names)} == expected
 
 

@@ -84,6 +84,11 @@ class System(Retriever):
         """The ways in which this system can score candidates, its default last."""
         return spec_of(self.model).scores
 
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """The ways in which this system can be queried: baselines, then its own."""
+        return (*BASELINES, *queries_of(getattr(self.model.config, "query", "")))
+
     def with_query(self, query: str, template: str = "") -> System:
         """Returns a system of the same towers with another query: its own, or a baseline; see models.context_cir.
 
@@ -96,7 +101,7 @@ class System(Retriever):
         """
         if query not in QUERIES:
             raise UserError(f"query is '{query}'; expected one of {', '.join(QUERIES)}.")
-        if query not in (*BASELINES, *queries_of(getattr(self.model.config, "query", ""))):
+        if query not in self.queries:
             raise UserError(f"This system has no {query}; it is queried by '{self.query}'.")
         template = template or (self.template if query == self.query else "{}")
         check_template(query, template)

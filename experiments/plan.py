@@ -19,7 +19,6 @@ from absl import flags
 
 from contextjax.analysis import chips, targets
 from contextjax.files import write_whole
-from contextjax.types import UserError
 from experiments.shared import cli, simulation
 from experiments.shared.paths import Place, define_path
 
@@ -33,9 +32,8 @@ SCAN = flags.DEFINE_bool("scan", False, "Stack the towers' layers: compiles soon
 ADVICE = flags.DEFINE_bool("advice", True, "Where it does not fit: compile with remat too, and say what to change.")
 TARGET = flags.DEFINE_string("target", None, "Chips whose own compiler makes the step too, as v5p:4x4x4 or H100:1x1x8.")
 EFFORT = flags.DEFINE_enum(
-    "effort", "default", list(targets.EFFORTS), "Of the TPU's compiler: low takes a fifth of the time; its memory is "
-    "within 5 to 14 % of the default's, and what it moves is up to twice as much.",
-)  # fmt: skip
+    "effort", "default", list(targets.EFFORTS), "Of the TPU's compiler; low: a fifth of the time, memory within 14 %."
+)
 SIMULATED = flags.DEFINE_bool("simulated", True, "With --target: compile for simulated CPU devices, too.")
 INFERENCE = flags.DEFINE_bool("inference", False, "Print what answering costs, and nothing of training.")
 OUTPUT = define_path("output", Place.NEW_FILE, "A JSON file of all figures.")
@@ -50,8 +48,8 @@ def main() -> None:
         if SCAN.value:
             config.model.vision.scan = config.model.text.scan = True
     if INFERENCE.value:
-        if odd := [flag.name for flag in (MESH, CHIP, BATCH, SCAN, TARGET, OUTPUT) if flag.present]:
-            raise UserError(f"--{odd[0]} is of a training step, and --inference prints what answering costs; drop one.")
+        others = MESH, CHIP, BATCH, ATTAINABLE, HIDDEN, SCAN, ADVICE, TARGET, EFFORT, SIMULATED, OUTPUT
+        cli.refuse_beside(INFERENCE, *others)
         from experiments.shared.inference_costs import describe_costs
 
         print(describe_costs(config))
@@ -61,8 +59,7 @@ def main() -> None:
         beside = simulation.simulate_beside(target, wanted=SIMULATED.value)
         from experiments.shared import target_plans
 
-        options = {"effort": EFFORT.value, "simulated": beside, "output": OUTPUT.value}
-        print(target_plans.plan_target(config, target, **options))
+        print(target_plans.plan_target(config, target, effort=EFFORT.value, simulated=beside, output=OUTPUT.value))
         return
     simulation.simulate_devices(simulation.count_devices(config.mesh))
     from experiments.shared import plans

@@ -4,8 +4,8 @@ python -m experiments.probe --workdir=RUN [--split=val] [--checkpoint=best]
 python -m experiments.probe --workdir=DIR --source=CLIP_OR_BLIP --data=FOLDER --protocol=imagecode [--split=val]
 
 Pixels are permuted within patches, patches or all pixels change places, patches are masked, texts of other sets follow
-a text, and candidates change their order (scores must change theirs alike). Writes WORKDIR/probes.json (of another
-split: probes.SPLIT.json), which `contextjax report` shows.
+a text, and candidates change their order (scores must change theirs alike). Writes WORKDIR/probes.json, which
+`contextjax report` shows; of another split or other data probes.*.json, named as the evaluation's file is.
 """
 
 from absl import flags

@@ -108,7 +108,7 @@ def _forms(name: str) -> list[str]:
     """Returns a name and how its plural may be written; longer ones first."""
     unit, of, counted = name.partition(" of ")
     plurals = [f"{unit}s", f"{unit}es", re.sub("y$", "ies", unit), re.sub("fe?$", "ves", unit)]
-    plurals += [re.sub("man$", "men", unit), re.sub("ouse$", "ice", unit), re.sub("us$", "i", unit)]
+    plurals += [re.sub("man$", "men", unit), re.sub("ouse$", "ice", unit), re.sub("ctus$", "cti", unit)]
     return sorted({name, *(many + of + counted for many in plurals)}, key=len, reverse=True)
 
 

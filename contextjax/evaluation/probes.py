@@ -132,9 +132,9 @@ def run_probes(
 
     Returns:
       probe -> a list of {strength, accuracy, low95, high95}. Distractor texts also have "cut", the percentage of the
-      texts that are not read to their end, and only the strengths for which other sets have enough texts. The order of
-      candidates has {accuracy, low95, high95, n_queries, difference}: the largest change of a candidate's score,
-      divided by the scores' standard deviation. Sets whose candidates follow each other in time are left out of it.
+      texts that are too long to be read as a whole, and only the strengths for which other sets have enough texts. The
+      order of candidates has {accuracy, low95, high95, n_queries, difference}: the largest change of a candidate's
+      score, divided by the scores' standard deviation. Sets whose candidates follow each other in time are left out.
     """
     plain = evaluate_candidates(system, records, pictures)
     row = lambda strength, evaluation: {"strength": strength, **evaluation.metrics()}

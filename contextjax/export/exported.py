@@ -51,6 +51,11 @@ class Exported(Retriever):
         self.manifest, self.programs = manifest, programs
 
     @property
+    def queries(self) -> tuple[str, ...]:
+        """The ways to query: that of the export alone."""
+        return (self.query,)
+
+    @property
     def scores(self) -> tuple[str, ...]:
         """The ways to score candidate sets: that of the export alone."""
         return (self.score,)

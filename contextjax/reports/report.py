@@ -212,18 +212,21 @@ def _row(name: str, metrics: Mapping[str, float], columns: Sequence[str], **rest
 
 
 def probe_rows(probes: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Returns each probe and its accuracies in words, as 0: 51.2 (47.0 to 55.1), 0.5: 43.1 (39.2 to 46.9)."""
+    """Returns each probe and its accuracies in words, as 0: 51.2 (47.0 to 55.1); 0.5: 43.1 (39.2 to 46.9)."""
+
+    def accuracy(row: Mapping[str, Any]) -> str:
+        bounds = f" ({row['low95']:.1f} to {row['high95']:.1f})" if "low95" in row else ""
+        return f"{row['accuracy']:.1f}{bounds}"
+
+    def strength(row: Mapping[str, Any]) -> str:
+        cut = round(row.get("cut", 0))
+        return f"{row['strength']:g}: {accuracy(row)}" + (f", {cut} % of the texts cut" if cut else "")
 
     def words(rows: Any) -> str:
         if isinstance(rows, list):
-            cut = lambda row: f", {row['cut']:.0f} % of the texts cut" if row.get("cut") else ""
-            bounds = lambda row: f"({row['low95']:.1f} to {row['high95']:.1f}{cut(row)})"
-            return "; ".join(f"{row['strength']:g}: {row['accuracy']:.1f} {bounds(row)}" for row in rows)
+            return "; ".join(map(strength, rows))
         moved = "scores permute" if rows["difference"] < SAME_SCORES else "scores do not permute"
-        return (
-            f"{rows['accuracy']:.1f} of {rows['n_queries']:,} queries; {moved} (largest difference "
-            f"{rows['difference']:.1e} of their deviation)"
-        )
+        return f"{accuracy(rows)}; {moved}, largest difference {rows['difference']:.1e} of their deviation"
 
     return tuple((name, words(rows)) for name, rows in probes.items())
 

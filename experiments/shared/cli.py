@@ -77,6 +77,12 @@ def make_printable(stream: io.TextIOWrapper) -> None:
         vars(stream)["write"] = lambda text: write("\r".join(map(printable, text.split("\r"))))
 
 
+def refuse_beside(flag: flags.FlagHolder, *others: flags.FlagHolder) -> None:
+    """Raises UserError where one of `others`, which say nothing beside `flag`, is given."""
+    if odd := [other.name for other in others if other.present]:
+        raise UserError(f"--{odd[0]} has no meaning beside --{flag.name}; leave one of them out.")
+
+
 def distributed(main: Callable[[], Any], *, timeout: int) -> None:
     """Calls `main` in one process, or as one of several that are one run (docs/launch).
 

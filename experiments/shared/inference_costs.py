@@ -124,21 +124,21 @@ def _of_sets(
     size = (model.config.blip if isinstance(model, ContextBLIP) else model.config).vision.image_size
     params = nn.unbox(abstract_params(model))
 
-    def count(model: Any, candidates: int) -> tuple[float, set[str]]:
+    def count(counted: Any, candidates: int) -> tuple[float, set[str]]:
         texts = (*_texts(1, length), *_texts(1, *short))
         ordered, sets = jax.ShapeDtypeStruct((1,), jnp.bool_), jax.ShapeDtypeStruct((1,), jnp.int32)
-        run = lambda *inputs: programs.score_sets(model, *inputs, mode=score)
+        run = lambda *inputs: programs.score_sets(counted, *inputs, mode=score)
         return _used(run, params, _pixels(size, 1, candidates), *texts, ordered, sets)
 
-    reads_sets = isinstance(model, ContextBLIP) and score == "selection" and model.config.context_layers
-    plain = _without_context(model) if reads_sets else model
+    has_encoder = isinstance(model, ContextBLIP) and score == "selection" and model.config.context_layers > 0
+    plain = _without_context(model) if has_encoder else model
     few, used = count(plain, CANDIDATES)
     each = (count(plain, 2 * CANDIDATES)[0] - few) / CANDIDATES
     query = max(few - CANDIDATES * each, 0.0)
-    if reads_sets:
+    if has_encoder:
         positions = min(CANDIDATES, model.config.context_positions)
         whole, used = count(model, positions)
-        each += (whole - count(plain, positions)[0]) / positions
+        each = (whole - query) / positions
     return _cost(f"{name}, {score}", model, params, used, query, each, trained)
 
 

@@ -239,7 +239,7 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def checkpoint_of(fingerprint: str) -> dict[str, Any]:
-    """Returns the config's hash and the step that a fingerprint names; that of an export names neither: step 0."""
+    """Returns the config's hash and the step of a fingerprint; an export's names no step: it is the hash, of step 0."""
     config_hash, _, step = fingerprint.rpartition("-")
     return {"config_hash": config_hash, "step": int(step)} if config_hash else {"config_hash": fingerprint, "step": 0}
 

@@ -44,7 +44,7 @@ from experiments.shared.judging import (
     windowed,
 )
 from experiments.shared.run_config import read_config
-from experiments.shared.run_evaluation import ChosenSplit, choose_split, print_tables, safe_name
+from experiments.shared.run_evaluation import ChosenSplit, checkpoint_of, choose_split, print_tables, safe_name
 from experiments.shared.scoring import has_candidates
 
 PICTURES_KEPT = 64  # in memory
@@ -302,9 +302,7 @@ def _describe(settings: JudgeSettings, judge: Judge, model: Any, tally: Tally, v
 
 def _origin(system: Any) -> dict[str, Any]:
     """Returns the config hash and the step of the run whose ranking was re-ordered; "" and 0 without one."""
-    fingerprint = "" if isinstance(system, _PictureForm) else system.fingerprint
-    hash, _, step = fingerprint.rpartition("-")
-    return {"config_hash": hash, "step": int(step or 0)}
+    return checkpoint_of("" if isinstance(system, _PictureForm) else system.fingerprint)
 
 
 def _file(chosen: ChosenSplit, result: Mapping[str, Any]) -> str:

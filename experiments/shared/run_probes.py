@@ -20,7 +20,7 @@ from experiments.shared.scoring import has_candidates
 
 def probes_file(evaluation_file: str) -> str:
     """Returns the name of the file of probes beside that of an evaluation of the same split."""
-    return evaluation_file.replace("evaluation", "probes", 1)
+    return f"probes{evaluation_file.removeprefix('evaluation')}"
 
 
 def probe_run(
@@ -42,6 +42,7 @@ def probe_run(
     if source and not (choice.get("folder") and choice.get("protocol")):
         raise UserError("--data or --protocol is missing; a --source needs both: --data=FOLDER --protocol=imagecode.")
     system = contextjax.load(source or workdir, checkpoint=checkpoint)
+    patch = system.vision.patch_size  # before the data are read: an export has none
     config = None if source else read_config(workdir, system.fingerprint.rpartition("-")[0])
     chosen = choose_split(system, config, **choice)
     if not has_candidates(chosen.protocol):
@@ -55,7 +56,7 @@ def probe_run(
     records, every = data.records, len(data.records)
     if 0 < count < every:
         records = tuple(records[i * every // count] for i in range(count))
-    probes = run_probes(system, records, data.pictures, patch=system.vision.patch_size, seed=seed)
+    probes = run_probes(system, records, data.pictures, patch=patch, seed=seed)
     result = {
         "protocol": chosen.protocol.name, "split": chosen.split, "data": chosen.data, "n_queries": len(records),
         "seed": seed, "score": system.score, **checkpoint_of(system.fingerprint), "probes": probes,

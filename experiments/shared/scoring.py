@@ -111,7 +111,7 @@ def _ways(system: System, protocol: EvaluationProtocol) -> tuple[str, list[str],
         return system.score, others, lambda name: system.with_score(name)
     main = protocol.query or system.query
     ways = (*(TOKEN_QUERIES if main in TOKEN_QUERIES else ()), "image", "text", "sum")
-    others = [name for name in ways if main not in ("image", "text") and name != main]
+    others = [name for name in ways if main not in ("image", "text") and name != main and name in system.queries]
     return main, others, lambda name: system.with_query(name)
 
 

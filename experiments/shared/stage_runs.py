@@ -37,25 +37,25 @@ def train_stages(
     known = run_recipe(recipe).get("STAGES", ())
     if not known:
         raise UserError(f"{recipe} has no STAGES; train it with `python -m experiments.train`.")
-    stages = stages or stages_of(recipe, argument)
+    own = stages_of(recipe, argument)
+    stages = stages or own
     # What stands before the key is the stage that a setting is for, or "".
     owners = [setting.split("=", 1)[0].rpartition(":")[0] for setting in settings]
-    own = stages_of(recipe, argument)
-    if unknown := [stage for stage in stages if stage not in own]:
-        given = f" with '{argument}'" if unknown[0] in known else ""
-        raise UserError(f"{recipe} has no stage '{unknown[0]}'{given}; it has {', '.join(own if given else known)}.")
-    if unknown := [owner for owner in owners if owner and owner not in known]:
+    if unknown := [stage for stage in (*stages, *filter(None, owners)) if stage not in known]:
         raise UserError(f"{recipe} has no stage '{unknown[0]}'; it has {', '.join(known)}.")
+    if unknown := [stage for stage in stages if stage not in own]:
+        given = f"with '{argument}'" if argument else "without an argument"
+        raise UserError(f"{recipe} has no stage '{unknown[0]}' {given}; it has {', '.join(own)}.")
     commands = _Commands()
     for stage in stages:
-        own = [
+        changes = [
             setting.removeprefix(f"{stage}:") for owner, setting in zip(owners, settings, strict=True)
             if owner in ("", stage)
         ]  # fmt: skip
         command = [sys.executable, "-m", "experiments.train", f"--workdir={workdir / stage}"]
         command += [f"--config={recipe}:{','.join(filter(None, (stage, argument)))}", f"--config.model.start={start}"]
         print(f"Stage {stage}: {workdir / stage}", flush=True)
-        if code := commands.run([*command, *(f"--config.{setting}" for setting in own)]):
+        if code := commands.run([*command, *(f"--config.{change}" for change in changes)]):
             return code
         start = str(workdir / stage)
     return 0

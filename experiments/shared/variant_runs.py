@@ -47,9 +47,11 @@ class VariantRuns:
         """Trains and evaluates what a file of finished runs lacks; returns its rows. An interrupted run goes on.
 
         Raises:
-          UserError: a run failed.
+          UserError: a run failed, or a variant has none of the stages that are asked for.
         """
         rows = read_rows(path)
+        for variant in variants:
+            self._stages(variant)  # refuses before anything is trained
         for variant in variants if self.seconds else ():
             self._steps(variant)
         finished = {(row["variant"], row["seed"]) for row in rows}
@@ -129,10 +131,16 @@ class VariantRuns:
         return dict(evaluation["by_kind"][self.kind])
 
     def _stages(self, variant: str) -> Sequence[str]:
-        """Returns the stages of a run: of those that were asked for, the ones that this variant has."""
-        own = stages_of(self.recipe, _argument(variant))
-        left_out = {*run_recipe(self.recipe).get("STAGES", ())}.difference(own)
-        return [stage for stage in self.stages or own if stage not in left_out]
+        """Returns the stages of a run: of those that were asked for, the ones that this variant has.
+
+        Raises:
+          UserError: it has none of them.
+        """
+        own, known = stages_of(self.recipe, _argument(variant)), run_recipe(self.recipe).get("STAGES", ())
+        asked = [stage for stage in self.stages or own if stage in own or stage not in known]
+        if self.stages and not asked:
+            raise UserError(f"--stages has none of the stages of '{variant}', which are {', '.join(own)}.")
+        return asked
 
     def _overrides(self, seed: str) -> dict[str, str]:
         return dict(item.replace("{seed}", seed).split("=", 1) for item in self.overrides)

@@ -116,7 +116,7 @@ def test_boxes_are_those_of_what_the_model_sees():
 
 
 @pytest.mark.parametrize(("fit", "share"), [("squash", 50), ("squarepad", 25), ("targetpad", 31.25)])
-def test_boxes_of_a_wide_picture_that_is_seen_whole(fit, share):
+def test_boxes_of_a_wide_picture_under_other_fits(fit, share):
     """The left half of it: padding above and below makes the picture square, or 5 to 4, of which the middle is seen."""
     wide = PictureBoxes((160, 80), (("dog", (0.0, 0.0, 80.0, 80.0)),))
     got = evaluate_grounding(Looker(LOOKS, fit=fit), [ComposedRecord("1", "a", "a dog", boxes=wide)], PICTURES)

@@ -82,6 +82,7 @@ def test_distractors_are_texts_of_other_sets():
             assert dataclasses.replace(changed, text=record.text) == record
     assert with_distractors(RECORDS, 3) == with_distractors(RECORDS, 3) != with_distractors(RECORDS, 3, seed=1)
     assert len(with_distractors(RECORDS, 4)) == len(RECORDS) and with_distractors(RECORDS, 5) == []
+    assert with_distractors(RECORDS[:3], 2) == [] and len(with_distractors(RECORDS[:3], 1)) == 3  # of two and one
     assert with_distractors(RECORDS[:2], 1) == [] and with_distractors(RECORDS[:2], 0) == RECORDS[:2]
 
 

@@ -38,6 +38,9 @@ def test_inference_prints_a_table_and_takes_nothing_of_training(tmp_path):
     done = in_process("plan", recipe, "--inference")
     assert done.returncode == 0, done.stderr
     assert "| ConText-CIR |" in done.stdout and "A candidate of ConText-CIR costs +0.0 % beside" in done.stdout
-    refused = in_process("plan", recipe, "--inference", f"--output={tmp_path / 'x.json'}")
-    assert refused.returncode == 2 and refused.stderr.startswith("error: --output is of a training step")
+    for flag in (f"--output={tmp_path / 'x.json'}", "--mesh=data:2", "--noadvice", "--chip=v5e"):
+        refused = in_process("plan", recipe, "--inference", flag)
+        name = flag.lstrip("-").partition("=")[0].removeprefix("no")
+        assert refused.returncode == 2, flag
+        assert refused.stderr == f"error: --{name} has no meaning beside --inference; leave one of them out.\n"
     assert not (tmp_path / "x.json").exists()

@@ -31,7 +31,7 @@ def test_a_run_is_probed_evaluated_and_reported(tiny_sets_run, tmp_path):
     assert done.returncode == 0, done.stderr
     page = (run / "report" / "index.html").read_text()
     assert "How robust it is" in page and "Changed pictures" in page and "Where phrases look" in page
-    assert f"{grounding['grounding/mass']:.1f}" in page and "Accuracy in percent of 4 descriptions" in page
+    assert f"{grounding['grounding/mass']:.1f}" in page and "Accuracy in percent, over 4 descriptions, as" in page
     done = in_process("probe", f"--workdir={run}", "--records=4", "--split=test")
     assert done.returncode == 0 and (run / "probes.test.json").exists(), done.stderr
     assert json.loads((run / "probes.json").read_text()) == result
@@ -39,7 +39,7 @@ def test_a_run_is_probed_evaluated_and_reported(tiny_sets_run, tmp_path):
 
 @pytest.mark.long
 def test_an_export_is_evaluated_and_not_probed(tiny_sets_run, tmp_path):
-    """It has one way to score, and neither maps nor patches."""
+    """An export has one way to score, and neither maps nor patches."""
     with no_shape_checks():
         done = in_process("export", f"--workdir={tiny_sets_run}", f"--target={tmp_path / 'out'}", "--format=stablehlo")
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from contextjax.reports import SampleReport, Section, make_sample, render
+from contextjax.reports.report import probe_rows
 from data_pipelines.synthesis.review import read_decisions
 from tests.reports.pages import HOSTILE, Tags, chromium, measure, needs_chromium
 
@@ -148,6 +149,19 @@ def test_a_browser_saves_what_the_next_run_reads(tmp_path):
     (tmp_path / "decisions.json").write_text(saved)
     assert read_decisions(tmp_path / "decisions.json") == {f"{ID[:-1]}0": "accept", f"{ID[:-1]}1": "reject"}
     assert "1 accepted, 1 rejected, 1 left of 3" in dom
+
+
+def test_probes_are_said_with_intervals_and_what_was_cut():
+    """Results of before have no intervals, and a share that rounds to zero is not worth a word."""
+    row = lambda strength, **more: {"strength": strength, "accuracy": 50.0, "low95": 45.0, "high95": 55.0, **more}
+    order = {"accuracy": 49.5, "n_queries": 7, "difference": 1e-6}
+    rows = probe_rows({"distractor texts": [row(0, cut=0.2), row(1, cut=61.7)], "order of candidates": order})
+    assert rows == (
+        ("distractor texts", "0: 50.0 (45.0 to 55.0); 1: 50.0 (45.0 to 55.0), 62 % of the texts cut"),
+        ("order of candidates", "49.5; scores permute, largest difference 1.0e-06 of their deviation"),
+    )
+    assert "(40.0 to 60.0); scores do not" in probe_rows({"x": {**order, **row(0), "low95": 40.0, "high95": 60.0,
+                                                               "difference": 0.5}})[0][1]  # fmt: skip
 
 
 def test_what_one_modality_answers_and_the_number_of_phrases_are_tables(make_report, make_sets):

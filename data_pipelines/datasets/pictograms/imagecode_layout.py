@@ -23,7 +23,7 @@ from data_pipelines.datasets.pictograms.written_set import LICENSE_FILE, fingerp
 from data_pipelines.processes import map_in_processes
 
 TRAIN_BESIDE = 4  # absolute descriptions of a training set beside comparative ones, which have 4.25 on average
-FORMAT = 5  # of the generator: raise it when the same settings give other files
+FORMAT = 6  # of the generator: raise it when the same settings give other files
 SHORT = ("train", "valid")  # the splits that have texts of a few pictures of a set, too
 CHUNK = 25  # sets that a process writes at a time
 LICENSE = """The pictures in this folder are composed of Twemoji graphics.

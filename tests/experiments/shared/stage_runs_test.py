@@ -14,6 +14,7 @@ RECIPE = ["--config=configs/pictogram_sets.py", "--argument=tiny"]
     [
         (["--stages=1,3"], "has no stage '3'; it has 1, pairs, few, cosine, 2a, 2b"),
         (["--stages=pairs,few"], "has no stage 'few' with 'tiny'; it has 1, pairs, cosine, 2a, 2b"),
+        (["--argument=", "--stages=few"], "has no stage 'few' without an argument; it has 1, pairs, cosine, 2a, 2b"),
         (["--set=2c:seed=1"], "has no stage '2c'; it has 1, pairs, few, cosine, 2a, 2b"),
         (["--set=2a:optimizer.lerning_rate=1", "--stages=2a"], "optimizer.learning_rate"),
         (["--config=configs/none.py"], "configs/none.py"),

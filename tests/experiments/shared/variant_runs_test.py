@@ -54,7 +54,6 @@ def test_an_override_that_is_no_setting_is_refused(tmp_path, override):
         VariantRuns("configs/pictograms.py", tmp_path, seconds=0, stages=None, overrides=["seed=1", override])
 
 
-@pytest.mark.long
 def test_a_variant_has_the_stages_that_are_asked_for_and_that_it_has(tmp_path):
     runs = VariantRuns("configs/pictogram_sets.py", tmp_path, seconds=0, stages=("few", "2a", "2b"), overrides=())
     assert runs._stages("paper") == ["few", "2a", "2b"] and runs._stages("2a_longer") == ["few", "2a"]
@@ -63,6 +62,14 @@ def test_a_variant_has_the_stages_that_are_asked_for_and_that_it_has(tmp_path):
     assert dataclasses.replace(runs, recipe="configs/pictograms.py", stages=None)._stages("recipe") == []
 
 
+def test_a_variant_without_a_stage_that_is_asked_for_is_refused_before_any_training(tmp_path):
+    runs = VariantRuns("configs/pictogram_sets.py", tmp_path / "x", seconds=0, stages=("2b",), overrides=())
+    with pytest.raises(UserError, match="--stages has none of the stages of '2a_longer', which are 1, pairs, few, 2a"):
+        runs.complete(tmp_path / "rows.jsonl", variants=["paper", "2a_longer"], seeds=["0"])
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.long
 def test_rows_of_one_kind_have_its_queries(tmp_path):
     """A kind that no query has is refused; of a catalogue the colours alone have groups."""
     folder = write_catalogue(tmp_path / "data", product_rows())

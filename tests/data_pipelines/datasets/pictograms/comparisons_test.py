@@ -69,8 +69,7 @@ def test_things_lie_within_a_canvas_of_any_size(many, canvas):
     assert all(right - left == bottom - top > 0 for left, top, right, bottom in boxes)
 
 
-def test_what_a_text_compares_can_be_seen_in_the_pictures(many):
-    """A picture differs from the target in its pixels."""
+def test_every_other_picture_differs_from_the_target(many):
     for candidates, comparisons in many[:60]:
         pictures = [draw(scene, twemoji_pictograms()) for scene in candidates.scenes]
         for comparison in comparisons:
@@ -103,7 +102,7 @@ def test_scores_that_ignore_the_text_are_near_chance(many, name, most):
     assert np.mean(points) < most
 
 
-@pytest.mark.parametrize("read", [str.split, lambda text: [str(len(text))]], ids=["one word", "length"])
+@pytest.mark.parametrize("read", [str.split, lambda text: [str(len(text.split()))]], ids=["one word", "length"])
 def test_neither_a_word_nor_the_length_says_where_the_target_is(many, read):
     """Guessed is where half of the sets have their target most often, by a feature of the text."""
     places = {}
@@ -114,7 +113,7 @@ def test_neither_a_word_nor_the_length_says_where_the_target_is(many, read):
     points = []
     for candidates, _ in many[1::2]:
         for target, text in candidates.descriptions:
-            counts = [places[feature] for feature in read(text) if feature in places]
+            counts = [own for feature in read(text) if (own := places.get(feature)) and own.total() >= 20]
             if counts:
                 best = max(counts, key=lambda own: max(own.values()) / own.total())
                 points.append(best.most_common(1)[0][0] == target)

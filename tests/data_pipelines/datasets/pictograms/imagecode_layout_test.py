@@ -98,14 +98,17 @@ def test_comparative_sets_are_written_beside_absolute_ones_with_kinds_and_a_boun
             assert ("comparative" in record.kinds) == ("comparative" in record.set) != ("absolute" in record.kinds)
             known = {"static", "absolute", "comparative", "superlative", "ordinal", "unlike"}
             assert set(record.kinds) - known <= {"negation", "relation", "size", "counting"}
-    train = reader.records("train")
-    absolute = sum("absolute" in record.kinds for record in train)
-    assert absolute == 4 * 6 and 0.3 < absolute / len(train) < 0.7
-    assert inspect.signature(write_imagecode).parameters["val_sets"].default * COMPARISONS >= 600
+    absolute = sum("absolute" in record.kinds for record in reader.records("train"))
+    assert absolute == 4 * 6
     for split in ("train", "val"):
         some = {size: reader.records(f"{split}_{name}") for size, name in ((2, "simple"), (5, "few"))}
         assert all({len(record.images) for record in records} == {size} for size, records in some.items())
         assert all({"comparative" in record.set for record in records} == {True, False} for records in some.values())
+
+
+def test_validation_has_600_texts_that_compare():
+    """An accuracy of 50 % then has a standard error of two points."""
+    assert inspect.signature(write_imagecode).parameters["val_sets"].default * COMPARISONS >= 600
 
 
 def test_kinds_of_absolute_sets(written):

@@ -15,7 +15,7 @@ from tests.evaluation.by_hand_test import Scripted, Table
 class System(Scripted):
     """Scripted, with a way to query that its vectors are multiplied by."""
 
-    query = "fusion"
+    query, queries = "fusion", ("image", "text", "sum", "fusion")
 
     def __init__(self, size, sign=1.0):
         super().__init__(size)
@@ -50,6 +50,12 @@ def test_simpler_ways_to_query_stand_beside(baselines):
     )
     shares = {"image": 0, "text": 100, "either": 100, "n_rest": 0, "rest": None}
     assert result["single_modality"] == ({"R@1": shares} if baselines else {}) and result["by_phrases"] == {}
+
+
+def test_a_system_of_one_way_to_query_has_none_beside_it():
+    one = System(4)
+    one.queries = ("fusion",)
+    assert score(one, PROTOCOL, {"": part(RECORDS)}, baselines=True)["baselines"] == {}
 
 
 def test_metrics_are_given_by_the_number_of_phrases():

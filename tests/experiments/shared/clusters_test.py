@@ -1,6 +1,7 @@
 """prepare, embed and synthesize on a cluster: the files of one process, though workers, nodes and commands die."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -17,11 +18,13 @@ from PIL import Image
 
 from contextjax.serving import embedding
 from data_pipelines.cluster.engine import LOG
+from experiments.shared import clusters
 from tests.clusters import add_node, local_cluster, needs_ray
 from tests.commands import ROOT, environment, in_process
 from tests.data_pipelines.chat.server import Endpoint, serving
 
 pytestmark = needs_ray
+EMBEDDER = clusters._embedder
 
 
 def contents(folder: Path, *, but=()) -> dict[str, bytes]:
@@ -38,24 +41,26 @@ def run(*line: str) -> str:
     return done.stdout
 
 
-def workers() -> list[int]:
-    """The processes of clusters that work on rows."""
+def workers(cluster) -> list[int]:
+    """The processes of a cluster that work on rows; tests beside this one have clusters of their own."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if (folder / "cmdline").read_bytes().startswith((b"ray::Map", b"ray::MapWorker")):
-                found.append(int(folder.name))
+                parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+                if cluster.address.encode() in Path("/proc", parent, "cmdline").read_bytes():
+                    found.append(int(folder.name))
     return found
 
 
 @contextlib.contextmanager
-def killing(when, *, also=lambda: None):
-    """Kills a working process as soon as `when()` holds, and does `also()`, beside the block."""
+def killing(cluster, when, *, also=lambda: None):
+    """Kills a working process of a cluster as soon as `when()` holds, and does `also()`, beside the block."""
 
     def kill():
-        while not when() or not workers():
+        while not when() or not (found := workers(cluster)):
             time.sleep(0.02)
-        os.kill(workers()[0], signal.SIGKILL)
+        os.kill(found[0], signal.SIGKILL)
         also()
 
     thread = threading.Thread(target=kill, daemon=True)
@@ -63,6 +68,18 @@ def killing(when, *, also=lambda: None):
     yield
     thread.join(timeout=60)
     assert not thread.is_alive()
+
+
+def waiting_embedder(release: Path, source, gallery, folder):
+    """Embeds as a node does, and waits before each chunk but the first until the file `release` is there."""
+    embed, first = EMBEDDER(source, gallery, folder), iter([True])
+
+    def embed_later(chunk):
+        while not next(first, False) and not release.exists():
+            time.sleep(0.02)
+        return embed(chunk)
+
+    return embed_later
 
 
 @pytest.mark.parametrize(
@@ -102,9 +119,9 @@ def test_tables_are_those_of_one_process(pictograms, tmp_path):
 @pytest.mark.long
 def test_an_index_is_that_of_one_process_when_a_worker_and_a_node_are_killed(clip, tmp_path, monkeypatch):
     monkeypatch.setattr(embedding, "SEGMENT", 2)
-    gallery, cluster = tmp_path / "gallery", local_cluster()
+    gallery, cluster, release = tmp_path / "gallery", local_cluster(), tmp_path / "release"
     gallery.mkdir()
-    for number in range(480):  # on a fast machine a chunk takes milliseconds, and work has to be left at the loss
+    for number in range(80):
         Image.fromarray(np.random.default_rng(number).integers(0, 256, (9, 9, 3), np.uint8)).save(
             gallery / f"{number}.png"
         )
@@ -114,8 +131,14 @@ def test_an_index_is_that_of_one_process_when_a_worker_and_a_node_are_killed(cli
     segments = tmp_path / "many" / "segments"
     written = lambda: len(list(segments.glob("*.safetensors")))
     node = add_node(cluster)
-    gone = lambda: cluster.remove_node(node, allow_graceful=False)
-    with killing(lambda: written() > 1, also=gone):
+
+    def lose_node():
+        cluster.remove_node(node, allow_graceful=False)
+        release.touch()
+
+    # Every worker holds a chunk when one of them is killed, however fast the machine is.
+    monkeypatch.setattr(clusters, "_embedder", functools.partial(waiting_embedder, release))
+    with killing(cluster, lambda: written() > 1, also=lose_node):
         printed = run("embed", *flags, f"--target={tmp_path / 'many'}", f"--cluster={cluster.address}")
     assert "went on after" in printed
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
@@ -155,7 +178,7 @@ def test_triplets_are_those_of_one_process_and_nothing_is_asked_twice_when_nodes
     cluster, begin = local_cluster(), len(endpoint.requests)
     node = add_node(cluster)
     gone = lambda: cluster.remove_node(node, allow_graceful=False)
-    with killing(lambda: len(endpoint.requests) > begin + 20, also=gone):
+    with killing(cluster, lambda: len(endpoint.requests) > begin + 20, also=gone):
         run("synthesize", *flags, f"--target={tmp_path / 'many'}", f"--cluster={cluster.address}")
     questions = [answer(*question) for question in endpoint.texts[begin:]]
     assert len(set(questions)) == len(questions) == begin

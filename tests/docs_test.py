@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from configs.base import SYSTEMS, base
+from experiments.shared.recipes import OPEN
+from experiments.shared.run_config import flat
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -32,6 +36,14 @@ def test_files_that_are_named_exist(page):
         re.findall(r"(?<![\w/.(])((?:docs|configs|launch|results)/[\w/.-]+\.(?:md|py|sh|ya?ml|jsonl?))\b", text)
     )
     assert not [name for name in named if not (ROOT / name).exists() and "NAME" not in name]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "configs").glob("*.py"))], ids=lambda page: page.name)
+def test_settings_that_are_named_exist(page):
+    named = re.findall(r"--config\.((?:model|data|loss|optimizer|training)\.[\w./]+)", page.read_text(encoding="utf-8"))
+    known = {key for system in SYSTEMS for key in flat(base(system))}
+    chosen = tuple(f"{section}." for section in OPEN)  # whose keys are those of an argument, or a user's
+    assert not [key for key in named if key.rstrip(".") not in known and not key.startswith(chosen)]
 
 
 def test_the_api_reference_names_modules():

@@ -36,12 +36,12 @@ def train(recipe: Recipe, workdir: Path, through: Through, step_timeout: float =
     Returns the records of all batches that were read.
     """
     from absl import flags
-    from ml_collections import config_flags
 
+    from experiments.shared.cli import define_config
     from experiments.shared.training import train
 
     values, records = flags.FlagValues(), []
-    config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True)
+    define_config(values)
     sys.argv = ["experiments.train", *recipe]  # where ml_collections looks for the keys that are changed
     values(sys.argv)
     with contextlib.suppress(Cut):

@@ -233,9 +233,11 @@ def _with_recipe(argument: str) -> str:
     return f"{flag}={recipe_path(path)}" if flag in ("--config", "-config") else argument
 
 
-def define_config() -> Any:
-    """Defines the --config flag."""
-    return config_flags.DEFINE_config_file("config", None, "A recipe: configs/NAME.py[:argument].", lock_config=True)
+def define_config(values: flags.FlagValues = flags.FLAGS) -> Any:
+    """Defines the --config flag. It takes any --config.KEY: `check_settings` says which keys there are."""
+    return config_flags.DEFINE_config_file(
+        "config", None, "A recipe: configs/NAME.py[:argument].", values, lock_config=False, accept_new_attributes=True
+    )
 
 
 def define_process_timeout() -> Any:

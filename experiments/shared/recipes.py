@@ -17,7 +17,8 @@ from configs.base import SYSTEMS, base
 from contextjax.types import UserError
 from experiments.shared.paths import Place, check_path
 
-OPEN = ("data.sources", "data.evaluations", "model.vision", "model.text", "optimizer.multipliers", "training.best")
+TOWERS, FACTORS = ("model.vision", "model.text"), ("optimizer.multipliers", "training.best")  # flags add keys to them
+OPEN = ("data.sources", "data.evaluations", *TOWERS, *FACTORS)
 PREFIX = "--config."
 
 
@@ -80,7 +81,11 @@ def check_settings(arguments: Sequence[str]) -> None:
     for argument in (argument for argument in arguments if argument.startswith(PREFIX)):
         key, given, value = argument.removeprefix(PREFIX).partition("=")
         known, default = _value(config, key)
-        if not known:
+        section = key.rpartition(".")[0]
+        if not known and section in (*FACTORS, *TOWERS):
+            if given and section in FACTORS and (expected := _expected(value, 1.0)):
+                faults.append(f"{key} is '{value}', expected {expected}")
+        elif not known:
             faults.append(unknown_key(key, config))
         elif isinstance(default, ConfigDict):
             faults.append(f"'{key}' is a section of the config, with the keys {', '.join(default)}; give one of them")

@@ -10,6 +10,7 @@ from contextjax.models.clip import CLIP
 from contextjax.pretrained import write_pretrained
 from contextjax.pretrained.names import flatten, restack
 from contextjax.tokenizers import train_tokenizer
+from contextjax.types import UserError
 from experiments.shared import models
 from tests.pretrained.conftest import random_params
 
@@ -22,6 +23,26 @@ def test_the_towers_of_a_pretrained_model_are_scanned_each_for_itself(tiny, tmp_
             config.model[tower].scan = tower in scanned  # a key of every recipe, no new one
         resolved = models.resolve_model(config)
         assert {tower for tower in ("vision", "text") if resolved[tower]["scan"]} == scanned
+
+
+def test_a_size_of_a_tower_is_replaced_and_the_others_are_the_variants():
+    config = get_config("B32")
+    config.model.update({"pretrained": "", "variant": "B32"})
+    expected = models.resolve_model(config)
+    expected["vision"] |= {"image_size": 384, "layers": 2}
+    expected["text"] |= {"positions": 100}
+    config.model.vision.image_size, config.model.vision.layers, config.model.text.positions = 384, 2, 100
+    assert models.resolve_model(config) == expected
+
+
+def test_a_pretrained_model_is_read_at_another_size_and_has_its_own_width(tiny, tmp_path):
+    config = get_config("B32")
+    config.model.pretrained = str(write_pretrained(tmp_path / "clip", tiny.clip, random_params(CLIP(tiny.clip))))
+    config.model.vision.image_size = 2 * tiny.clip.vision.image_size
+    assert models.resolve_model(config)["vision"]["image_size"] == 2 * tiny.clip.vision.image_size
+    config.model.text.width = 8
+    with pytest.raises(UserError, match="fixes the sizes, but width is given"):
+        models.resolve_model(config)
 
 
 @pytest.mark.parametrize("scan", [False, True])

@@ -44,6 +44,9 @@ def test_a_recipe_that_fails_is_one_sentence_with_its_line(tmp_path, text, sente
         (["seed=x", "training.steps=1.5"], "seed is 'x', expected a whole number; training.steps is '1.5'"),
         (["loss.learned_temperature=maybe"], "loss.learned_temperature is 'maybe', expected True or False"),
         (["optimizer.freeze=clip"], "optimizer.freeze is 'clip', expected a tuple, as ('clip',)"),
+        (["optimizer.multipliers.clip=fast"], "optimizer.multipliers.clip is 'fast', expected a number"),
+        (["training.best.R@1=half"], "training.best.R@1 is 'half', expected a number"),
+        (["model.visions.width=8"], "'model.visions.width' is not a key of the config"),
         (["optimizer.learning_rate=fast"], "optimizer.learning_rate is 'fast', expected a number"),
     ],
 )

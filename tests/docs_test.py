@@ -1,5 +1,6 @@
 """Links and commands of the documentation lead somewhere."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 from configs.base import SYSTEMS, base
 from experiments.shared.recipes import OPEN
 from experiments.shared.run_config import flat
+from tests.commands import in_process
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+RECIPES = sorted((ROOT / "configs").glob("*.py"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -38,12 +41,33 @@ def test_files_that_are_named_exist(page):
     assert not [name for name in named if not (ROOT / name).exists() and "NAME" not in name]
 
 
-@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "configs").glob("*.py"))], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *RECIPES], ids=lambda page: page.name)
 def test_settings_that_are_named_exist(page):
     named = re.findall(r"--config\.((?:model|data|loss|optimizer|training)\.[\w./]+)", page.read_text(encoding="utf-8"))
     known = {key for system in SYSTEMS for key in flat(base(system))}
     chosen = tuple(f"{section}." for section in OPEN)  # whose keys are those of an argument, or a user's
     assert not [key for key in named if key.rstrip(".") not in known and not key.startswith(chosen)]
+
+
+@functools.cache
+def flags_of(command: str) -> set[str]:
+    printed = in_process(command, "--help").stdout
+    names = re.findall(r"^ +(?:-\w,)?--(\[no\])?(\w+):", printed, re.M)
+    return {"help", "config", *(name for _, name in names), *(f"no{name}" for negated, name in names if negated)}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *RECIPES, ROOT / "Makefile"], ids=lambda page: page.name)
+def test_flags_that_are_named_exist(page):
+    text = re.sub(r"\\+\n", " ", page.read_text(encoding="utf-8"))
+    uses = re.findall(
+        r"(?:-m experiments\.|contextjax )([a-z_]+)\b(.*?)(?=-m experiments|contextjax |[`|;&\n]|$)", text
+    )
+    commands = {path.stem for path in (ROOT / "experiments").glob("*.py")} - {"launch"}  # it takes another's flags
+    assert not [
+        f"{command} --{flag}"
+        for command, rest in uses if command in commands
+        for flag in re.findall(r"(?<!\S)--(\w+)", rest) if flag not in flags_of(command)
+    ]  # fmt: skip
 
 
 def test_the_api_reference_names_modules():

@@ -38,19 +38,21 @@ class Place(Enum):
 
 
 _given: dict[Path, None] = {}  # every path that a flag or a config gave to this command
-_kinds: dict[str, Place] = {}  # of the flags
+_flags: dict[str, tuple[flags.Flag, Place]] = {}  # the flags that are paths; another command's may have the same name
 
 
 def define_path(name: str, place: Place, sentence: str, default: str | None = None) -> Any:
     """Defines a flag that is a path; `check_flags` checks what is given. An empty one is a mistake."""
-    _kinds[name] = place
-    return flags.DEFINE_string(name, default, sentence)
+    holder = flags.DEFINE_string(name, default, sentence)
+    _flags[name] = flags.FLAGS[name], place
+    return holder
 
 
 def define_paths(name: str, place: Place, sentence: str) -> Any:
     """Defines a flag that may be given several times, each time with a path; see `define_path`."""
-    _kinds[name] = place
-    return flags.DEFINE_multi_string(name, None, sentence)
+    holder = flags.DEFINE_multi_string(name, None, sentence)
+    _flags[name] = flags.FLAGS[name], place
+    return holder
 
 
 def check_flags() -> None:
@@ -61,9 +63,9 @@ def check_flags() -> None:
     """
     _given.clear()
     faults = []
-    for name, place in _kinds.items():
-        if name in flags.FLAGS and flags.FLAGS[name].present:
-            value = flags.FLAGS[name].value  # of a recipe it is no path
+    for name, (flag, place) in _flags.items():
+        if name in flags.FLAGS and flags.FLAGS[name] is flag and flag.present:
+            value = flag.value  # of a recipe it is no path
             given = [value] if isinstance(value, str) else value if isinstance(value, list) else []
             faults += [fault(path, place, f"--{name}") for path in given]
     if faults := list(filter(None, faults)):

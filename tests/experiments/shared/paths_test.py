@@ -161,3 +161,9 @@ def test_every_flag_that_is_a_path_is_checked():
     for file in Path("experiments").glob("*.py"):
         paths = names - {"target"} if file.stem == "plan" else names  # its target is a chip
         assert not re.search(rf'DEFINE_string\(\s*"({"|".join(paths)})"', file.read_text()), file
+
+
+def test_a_flag_is_no_path_where_another_commands_flag_of_that_name_is_one():
+    in_process("embed", "--help")
+    done = in_process("catalogue", "--attributes=gender:audience")
+    assert done.returncode == 2 and "gender:audience" not in done.stderr

@@ -19,7 +19,7 @@ from experiments.shared.paths import Place, check_path
 
 TOWERS, FACTORS = ("model.vision", "model.text"), ("optimizer.multipliers", "training.best")  # flags add keys to them
 OPEN = ("data.sources", "data.evaluations", *TOWERS, *FACTORS)
-PREFIX = "--config."
+PREFIX, NEGATED = "--config.", "--noconfig."
 
 
 def recipe_path(path: str) -> str:
@@ -78,14 +78,12 @@ def check_settings(arguments: Sequence[str]) -> None:
     if not paths:
         return
     config, faults = load_recipe(paths[-1]), []
-    for argument in (argument for argument in arguments if argument.startswith(PREFIX)):
-        key, given, value = argument.removeprefix(PREFIX).partition("=")
+    for argument in (argument for argument in arguments if argument.startswith((PREFIX, NEGATED))):
+        key, given, value = argument.partition("config.")[2].partition("=")
         known, default = _value(config, key)
-        section = key.rpartition(".")[0]
-        if not known and section in (*FACTORS, *TOWERS):
-            if given and section in FACTORS and (expected := _expected(value, 1.0)):
-                faults.append(f"{key} is '{value}', expected {expected}")
-        elif not known:
+        if not known and (section := key.rpartition(".")[0]) in (*TOWERS, *FACTORS):
+            known, default = True, 1.0 if section in FACTORS else None  # of a tower, `resolve` knows the fields
+        if not known:
             faults.append(unknown_key(key, config))
         elif isinstance(default, ConfigDict):
             faults.append(f"'{key}' is a section of the config, with the keys {', '.join(default)}; give one of them")

@@ -46,7 +46,7 @@ def workers(cluster) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if (folder / "cmdline").read_bytes().startswith((b"ray::Map", b"ray::MapWorker")):
+            if (folder / "cmdline").read_bytes().startswith(b"ray::Map"):
                 parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
                 if cluster.address.encode() in Path("/proc", parent, "cmdline").read_bytes():
                     found.append(int(folder.name))

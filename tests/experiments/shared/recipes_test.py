@@ -59,6 +59,12 @@ def test_a_setting_that_no_config_takes_is_named_with_what_there_is(settings, se
     assert sentence in str(error.value)
 
 
+def test_a_negated_setting_is_checked_too():
+    with pytest.raises(UserError, match=r"'foo.bar' is not a key of the config"):
+        check_settings([TINY, "--noconfig.foo.bar"])
+    check_settings([TINY, "--noconfig.loss.learned_temperature"])
+
+
 def test_commands_say_it_in_one_line_and_write_nothing(tmp_path):
     for flags in (["--config.unknown.key=1"], ["--config.seed=-1", "--config.training.log_every=0"]):
         done = in_process("train", TINY, f"--workdir={tmp_path / 'run'}", *flags)
